@@ -1,11 +1,13 @@
-//! The encryption of a connection, stored in one byte because the queue keeps outcomes in memory.
+//! Stores the TLS version and the cipher suite of a connection in one byte, because the queue keeps
+//! outcomes in memory.
 
-/// The encryption of a connection: an index into [`SUITES`].
+/// The encryption of a connection, as an index into [`SUITES`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Encryption(u8);
 
-/// TLS versions and cipher suites as they are logged: all suites that rustls offers with ring,
-/// each version with an unknown suite, and an unknown version.
+/// The TLS versions and cipher suites, as the log shows them. The first five rows stand for no
+/// connection, plaintext, an unknown TLS version, and the two known versions with an unknown suite.
+/// The other rows are all suites that rustls offers with ring.
 const SUITES: [(&str, &str); 14] = [
     ("", ""),
     ("-", ""),
@@ -32,20 +34,22 @@ impl Encryption {
     /// TLS of an unknown version.
     const UNKNOWN: Self = Self(2);
 
-    /// TLS of this version, with a cipher suite by its IANA name. An unknown suite is left out.
+    /// Returns the encryption with this TLS version and the cipher suite of this IANA name. If the
+    /// suite is unknown, only the version is kept.
     pub fn by_tls(version: &str, cipher: &str) -> Self {
         let position = |suite| SUITES.iter().position(|known| *known == suite);
         let suite = position((version, cipher)).or_else(|| position((version, "")));
         suite.and_then(|suite| u8::try_from(suite).ok()).map_or(Self::UNKNOWN, Self)
     }
 
-    /// The TLS version, such as `TLS1.3`. It is `-` for plaintext, and empty if there was no
-    /// connection.
+    /// Returns the TLS version, such as `TLS1.3`. The version is `-` for plaintext, and empty if no
+    /// connection was made.
     pub fn name(self) -> &'static str {
         SUITES.get(usize::from(self.0)).map_or("", |suite| suite.0)
     }
 
-    /// The cipher suite, or an empty string if there is none or it is unknown.
+    /// Returns the cipher suite, or an empty string if the connection has none or the suite is
+    /// unknown.
     pub fn cipher(self) -> &'static str {
         SUITES.get(usize::from(self.0)).map_or("", |suite| suite.1)
     }

@@ -1,8 +1,8 @@
-//! Which errors and replies are temporary and which are final.
+//! Decides which errors and replies in a delivery attempt are temporary and which are final.
 //!
-//! All such decisions are made here: for exit codes of commands, errors of the operating system,
-//! DNS look-ups, broken connections and replies of other hosts. If in doubt, a failure is
-//! temporary, since a bounce cannot be taken back.
+//! The decisions cover exit codes of commands, errors of the operating system, DNS look-ups, broken
+//! connections and replies of other hosts. A doubtful failure is temporary, because a bounce cannot
+//! be taken back.
 
 use std::io;
 
@@ -11,8 +11,9 @@ use crate::reply::{Reply, Status};
 use crate::sys::command::Ended;
 
 impl Outcome {
-    /// The outcome of a command, by its exit code (sysexits(3)) and its output. Errors of the
-    /// system, of the command's configuration, and death by a signal are temporary.
+    /// Returns the outcome of delivery to a command. The exit code (see sysexits(3)) decides, and
+    /// the output goes into the reason for a failure. If the system or the command's configuration
+    /// caused the failure, or a signal ended the command, the failure is temporary.
     pub fn from_command(ended: Ended, output: &str) -> Self {
         let (fate, status, what) = match ended {
             Ended::Code(0) => (Fate::Delivered, Status(2, 0, 0), ""),
@@ -51,8 +52,9 @@ impl Outcome {
         Self { is_quoted: true, ..Self::new(fate, status, why) }.via(Via::Command)
     }
 
-    /// The outcome of an error of the operating system, always temporary. `doing` names the
-    /// operation, such as `create /home/jon/Maildir/tmp/x`.
+    /// Returns the outcome of an attempt that failed with an error of the operating system. The
+    /// failure is always temporary. `doing` names the operation, such as
+    /// `create /home/jon/Maildir/tmp/x`.
     pub fn from_io(doing: &str, error: &io::Error) -> Self {
         use nix::errno::Errno;
         let status = match error.raw_os_error().map(Errno::from_raw) {
@@ -67,9 +69,9 @@ impl Outcome {
         Self::deferred(status, format!("{doing}: {error}"))
     }
 
-    /// The outcome of a DNS look-up of the domain or host `name` that found no records. If the name
-    /// does not exist, the failure is final (RFC 5321 5.1); a failed look-up, such as SERVFAIL, is
-    /// temporary.
+    /// Returns the outcome of an attempt whose DNS look-up of `name`, a domain or a host, found no
+    /// records. If the name or its records do not exist, the failure is final (RFC 5321 5.1). If
+    /// the look-up itself failed, for example with SERVFAIL, the failure is temporary.
     pub fn from_dns(name: &str, trouble: &NoAnswer) -> Self {
         let why = format!("{name}: {trouble}");
         match trouble {
@@ -83,9 +85,10 @@ impl Outcome {
         }
     }
 
-    /// The outcome of a broken connection, always temporary. `doing` is the stage of the
-    /// dialogue, such as `waiting for the reply to DATA`; `may_be_accepted` means that the host
-    /// may have accepted the message nevertheless.
+    /// Returns the outcome of an attempt whose connection broke. The failure is always temporary.
+    /// `doing` is the stage of the dialogue, such as `waiting for the reply to DATA`.
+    /// `may_be_accepted` says that the host may have accepted the message before the connection
+    /// broke.
     pub fn from_connection(doing: &str, error: &io::Error, may_be_accepted: bool) -> Self {
         let timed_out = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
         let mut why = match error.kind() {
@@ -103,8 +106,8 @@ impl Outcome {
         Self::deferred(if connected { Status(4, 4, 2) } else { Status(4, 4, 1) }, why)
     }
 
-    /// The outcome of a remote host's reply to `command`, by its code. A code that is neither a
-    /// success nor a rejection is temporary.
+    /// Returns the outcome that follows from the code of a remote host's reply to `command`. A code
+    /// of 2xx means a delivery, 5xx a final failure, and any other code a temporary failure.
     pub fn from_reply(command: &'static str, reply: Reply) -> Self {
         let (fate, class) = match reply.code() {
             200..=299 => (Fate::Delivered, 2),
@@ -117,10 +120,11 @@ impl Outcome {
         Self { reply: Some(reply), answered: command, ..Self::new(fate, status, why) }
     }
 
-    /// The outcome of a reply to a command of a transaction, from a host that the configuration
-    /// names. A demand for authentication (RFC 4954 4.7.8 and 6) is temporary: it is no verdict
-    /// about the message, and the postmaster can change the configuration. `logged_in` means
-    /// that the client has authenticated, `starttls` that the host offers TLS that is not used.
+    /// Returns the outcome of a reply to MAIL, RCPT or DATA, from a host that the configuration
+    /// names. If the reply demands authentication (RFC 4954 6), the failure is temporary: the
+    /// demand is no verdict about the message, and the postmaster can change the configuration.
+    /// `logged_in` says that this client has authenticated. `starttls` says that the host offers
+    /// TLS, but the connection does not use TLS.
     pub fn from_reply_of_configured_host(command: &'static str, reply: Reply, logged_in: bool, starttls: bool) -> Self {
         if !reply.wants_login() {
             return Self::from_reply(command, reply);

@@ -1,4 +1,4 @@
-//! Outcomes: the result of one attempt for one recipient.
+//! Defines the outcome of a delivery attempt: what became of the message for one recipient.
 //!
 //! - `fates`: the tables that make errors and replies temporary or final failures
 //! - `encryption`: the TLS version and cipher suite of a connection, in one byte
@@ -12,18 +12,18 @@ mod fates;
 
 pub use encryption::Encryption;
 
-/// The three ways in which an attempt can end.
+/// The three ways in which a delivery attempt can end for a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// The message was delivered or forwarded here, or the next host has accepted it.
+    /// The message was delivered or forwarded here, or the next host has accepted the message.
     Delivered,
-    /// A temporary failure: tried again later.
+    /// The attempt failed temporarily; the message is tried again later.
     Deferred,
-    /// A permanent failure: the sender gets a report.
+    /// The attempt failed permanently; the sender gets a report.
     Failed,
 }
 
-/// The result of one attempt for one recipient.
+/// The result of one delivery attempt for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Delivered, deferred or failed.
@@ -32,8 +32,8 @@ pub struct Outcome {
     pub status: Status,
     /// The reason: one sentence without control characters, for logs and reports.
     pub why: String,
-    /// The place of the attempt: a mailbox, a command, or `mx.example.org[192.0.2.1]:25`. Empty if
-    /// there was no attempt.
+    /// The mailbox, the command or the host that was tried. A host is written as in
+    /// `mx.example.org[192.0.2.1]:25`. Empty if there was no attempt.
     pub host: Box<str>,
     /// The remote host's reply that decided the outcome, if there is one.
     pub reply: Option<Reply>,
@@ -43,30 +43,34 @@ pub struct Outcome {
     pub tls: Encryption,
     /// The way of delivery, once it is known.
     pub via: Option<Via>,
-    /// Whether `why` quotes a command's output, so that a report repeats it unchanged.
+    /// Whether `why` quotes the output of a command. A report repeats such a quotation even if it
+    /// names files of this host.
     pub is_quoted: bool,
 }
 
-/// What an attempt showed about a destination, regardless of the message's outcome.
+/// What an attempt showed about its destination, such as a remote host, whatever became of the
+/// message.
 #[derive(Debug, Clone, Default)]
 pub enum Contact {
     /// Nothing: no host was asked.
     #[default]
     None,
-    /// A host answered EHLO. If an outcome was not a delivery, this holds the first such outcome.
+    /// A host answered EHLO. Holds the first outcome that was not a delivery; `None` if there is
+    /// none.
     Answered(Option<Box<Outcome>>),
     /// No host answered, for this reason.
     Unreachable(Box<Outcome>),
-    /// No connection was allowed: every address is at its limit.
+    /// No connection was allowed, because every address of the destination is at its limit.
     AtLimit,
-    /// The attempt was cut short, because other mail waited for the worker.
+    /// The attempt was cut short before any reply, because other mail was waiting for the worker
+    /// thread.
     Postponed,
 }
 
 /// The way of delivery in an attempt for a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// Delivery into a Maildir. Also stands for recipients on this host that fail or wait
+    /// Delivery into a Maildir. The word also stands for recipients on this host that fail or wait
     /// without an attempt.
     Maildir,
     /// Delivery into an mbox file.
@@ -82,7 +86,7 @@ pub enum Via {
 }
 
 impl Via {
-    /// The word for the log.
+    /// Returns the word that stands for this way in the log.
     pub fn word(self) -> &'static str {
         match self {
             Self::Maildir => "maildir",
@@ -95,7 +99,7 @@ impl Via {
     }
 }
 
-/// A DNS look-up that ended without records.
+/// The reason why a DNS look-up returned no records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAnswer {
     /// The name does not exist.
@@ -108,7 +112,7 @@ pub enum NoAnswer {
     Refused,
     /// No name server answered in time.
     Timeout,
-    /// The name cannot exist in the DNS.
+    /// The name cannot exist in the DNS, for example because it is too long.
     BadName,
     /// Any other error, in the resolver's words.
     Other(String),
@@ -129,17 +133,17 @@ impl fmt::Display for NoAnswer {
 }
 
 impl Outcome {
-    /// A delivery. `why` may be empty.
+    /// Returns the outcome of a delivery. `why` may be empty.
     pub fn delivered(why: impl Into<String>) -> Self {
         Self::new(Fate::Delivered, Status(2, 0, 0), why)
     }
 
-    /// A temporary failure.
+    /// Returns the outcome of a temporary failure, for the reason `why`.
     pub fn deferred(status: Status, why: impl Into<String>) -> Self {
         Self::new(Fate::Deferred, status, why)
     }
 
-    /// A permanent failure.
+    /// Returns the outcome of a permanent failure, for the reason `why`.
     pub fn failed(status: Status, why: impl Into<String>) -> Self {
         Self::new(Fate::Failed, status, why)
     }
@@ -165,7 +169,7 @@ impl Outcome {
         self
     }
 
-    /// Sets the place of the attempt.
+    /// Sets the mailbox, the command or the host that was tried.
     #[must_use]
     pub fn at(mut self, host: impl Into<String>) -> Self {
         self.host = host.into().into();

@@ -1,41 +1,44 @@
-//! Sessions that end because of too many errors, refusals or commands without mail.
+//! Decides when a session must end because its client causes too many errors or refusals, or sends
+//! no mail.
 
 use std::time::Duration;
 
 use super::Facts;
 use crate::smtp::{MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REFUSALS};
 
-/// The time limit for a client that may not relay, from one accepted message to the next.
+/// The longest time from one accepted message to the next, for a client that may not relay.
 pub const MAX_IDLE: Duration = Duration::from_secs(60 * 60);
 
-/// The counts of a session.
+/// What a session counts in order to end the session of a client that abuses the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Errors of the client: commands out of order, malformed or unknown.
+    /// The number of commands that were unknown, malformed or out of order.
     pub errors: usize,
-    /// Permanent refusals.
+    /// The number of permanent refusals.
     pub refusals: usize,
-    /// Temporary refusals.
+    /// The number of temporary refusals since the last accepted message.
     pub deferrals: usize,
-    /// Commands that do not lead to a message.
+    /// The number of commands since the last accepted message that do not lead to a message.
     pub idle_commands: usize,
-    /// The time since the last accepted message, or the start of the session.
+    /// The time since the last accepted message or, before the first one, since the start of the
+    /// session.
     pub idle_time: Duration,
 }
 
-/// Why a session has to end.
+/// The reason why a session has to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Too many errors or refusals.
+    /// The client made too many errors, or was refused too often.
     Errors,
-    /// Too many commands, or too much time, without a message.
+    /// The client sent too many commands, or took too much time, without sending a message.
     Idle,
 }
 
-/// Why a session has to end; `None` if it may go on. For a client that may relay, only errors
-/// count: a list server must be told about all its invalid addresses, and a client may keep a
-/// connection open and probe it. At least `max_recipients` temporary refusals are allowed, since
-/// one message may have that many.
+/// Returns the reason why a session has to end; `None` means that the session may go on.
+///
+/// For a client that may relay, only errors count: a list server must be told about all its invalid
+/// addresses, and a mail program may keep a connection open with NOOP. For any other client, at
+/// least `max_recipients` temporary refusals are allowed, because one message may cause that many.
 pub fn check(facts: &Facts<'_>, counts: &Counts, max_recipients: usize) -> Option<End> {
     if counts.errors >= MAX_ERRORS {
         return Some(End::Errors);

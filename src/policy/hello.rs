@@ -1,10 +1,10 @@
-//! HELO and EHLO.
+//! Decides whether the name in HELO or EHLO is accepted.
 
 use super::{Facts, Source, Verdict};
 use crate::reply;
 
-/// Any name is accepted, whether it is a domain or not (RFC 5321 4.1.4): many devices send
-/// other words, and the name gives no rights.
+/// Accepts any name that is not empty, even one that is no domain (RFC 5321 4.1.4). Many devices
+/// send other words, and the name gives no rights.
 pub fn check(_: &Facts<'_>, name: &str) -> Verdict {
     if name.is_empty() {
         return Verdict::refuse(reply::hello::missing_name(), "hello-name", Source::Standard("RFC 5321 4.1.1.1"));

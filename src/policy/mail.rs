@@ -1,4 +1,5 @@
-//! MAIL: required authentication, the declared size, the room in the spool, the sender.
+//! Decides whether MAIL is accepted, by authentication, the declared size, the room in the spool
+//! and the sender.
 
 use super::{Facts, Source, Verdict};
 use crate::address::{self, Address};
@@ -7,21 +8,22 @@ use crate::reply;
 /// The facts about a transaction at MAIL.
 #[derive(Debug, Clone, Copy)]
 pub struct Mail<'a> {
-    /// The reverse-path as it was given; `None` is the null path.
+    /// The reverse-path as the client gave it; `None` for the null path `<>`.
     pub path: Option<&'a Address>,
-    /// The reverse-path, completed with a domain.
+    /// The reverse-path with a domain, which is added if the client gave none; `None` for the null
+    /// path.
     pub sender: Option<&'a Address>,
     /// The declared size in octets; zero if none was declared.
     pub size: u64,
-    /// `limits.message_size`.
+    /// The maximum size of a message, in octets (`limits.message_size`).
     pub max_size: u64,
     /// Whether the spool has room for the message.
     pub room: Room,
-    /// Whether the account may use the sender.
+    /// Whether the client's account may use the sender.
     pub right: SenderRight,
 }
 
-/// The room in the spool for a message of the declared size.
+/// Whether the spool has room for a message of the declared size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     /// There is enough room.
@@ -39,12 +41,12 @@ pub enum SenderRight {
     Granted,
     /// The account may not use the sender.
     Denied,
-    /// A table cannot be read.
+    /// The right is unknown, because the senders or the rewrite table cannot be read.
     Unknown,
 }
 
-/// Before the arguments of MAIL are read: a submission listener requires a login or a trusted
-/// client.
+/// Checks a client before the arguments of MAIL are read. On a submission listener the client must
+/// be authenticated or trusted.
 pub fn precheck(facts: &Facts<'_>) -> Verdict {
     if facts.is_submission() && !facts.may_relay() {
         return Verdict::refuse(reply::sender::needs_login(), "login", Source::Key("listen.kind"));
@@ -52,7 +54,7 @@ pub fn precheck(facts: &Facts<'_>) -> Verdict {
     Verdict::Accept
 }
 
-/// MAIL with its arguments.
+/// Checks MAIL with its arguments. The first rule that refuses decides.
 pub fn check(facts: &Facts<'_>, mail: &Mail<'_>) -> Verdict {
     size(mail).or_else(|| room(mail)).or_else(|| domain(facts, mail)).or_else(|| right(mail))
 }
@@ -73,7 +75,8 @@ fn room(mail: &Mail<'_>) -> Verdict {
     }
 }
 
-/// Other hosts must give the sender a domain; a client that may relay gets the local one.
+/// Refuses a sender without a domain. If the client may relay, the sender is accepted and gets the
+/// local domain.
 fn domain(facts: &Facts<'_>, mail: &Mail<'_>) -> Verdict {
     match mail.path {
         Some(path) if path.domain().is_empty() && !facts.may_relay() => {

@@ -1,4 +1,4 @@
-//! The end of a message: its form, its size, loops.
+//! Decides whether a received message is accepted, by its form, its size and signs of a mail loop.
 
 use super::{Facts, Source, Verdict};
 use crate::reply;
@@ -13,22 +13,22 @@ pub struct Message {
     pub has_nul: bool,
     /// The size of the message on the wire, in octets (RFC 1870 5).
     pub size: u64,
-    /// `limits.message_size`.
+    /// The maximum size of a message, in octets (`limits.message_size`).
     pub max_size: u64,
 }
 
-/// The evidence of loops in the trace fields of a message.
+/// What the trace fields of a message show about a mail loop.
 #[derive(Debug, Clone, Copy)]
 pub struct Trace {
     /// The number of Received fields.
     pub hops: usize,
     /// The number of Delivered-To fields with an address in a local domain.
     pub own_deliveries: usize,
-    /// Whether there is a Delivered-To field for every recipient.
+    /// Whether each recipient of the message appears in a Delivered-To field.
     pub was_delivered: bool,
 }
 
-/// Before the message is completed: its form and its size.
+/// Checks the form and the size of a message, as soon as its text has ended.
 pub fn precheck(message: &Message) -> Verdict {
     if message.has_bare_newline {
         return Verdict::refuse(reply::message::bare_newline(), "bare-newline", Source::Standard("RFC 5321 2.3.8"));
@@ -43,8 +43,8 @@ pub fn precheck(message: &Message) -> Verdict {
     Verdict::Accept
 }
 
-/// Before the commit: loops. Only a client that may relay may send a message that was already
-/// delivered to the same recipients.
+/// Checks a message for loops, before the message is committed to the spool. Only a client that may
+/// relay may send a message that was already delivered to the same recipients.
 pub fn check(facts: &Facts<'_>, trace: &Trace) -> Verdict {
     if trace.hops >= MAX_HOPS || trace.own_deliveries >= MAX_OWN_DELIVERIES {
         return Verdict::refuse(reply::message::mail_loop(), "loop", Source::Standard("RFC 5321 6.3"));

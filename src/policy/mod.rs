@@ -1,7 +1,7 @@
-//! Which clients, senders, recipients and messages are accepted: decisions without I/O.
+//! Decides which clients, senders, recipients and messages a session accepts, without any I/O.
 //!
-//! Each stage of a session has a file with one pure function, `check`, that takes the facts and
-//! returns a [`Verdict`]. The session makes the look-ups beforehand and passes the results as
+//! Each stage of a session has a file with one pure function, `check`, which takes the facts and
+//! returns a [`Verdict`]. The session makes the look-ups beforehand and passes their results as
 //! facts, so that the same functions can be called without a client. Rules that apply before a
 //! look-up are in the `precheck` of the stage.
 //!
@@ -29,18 +29,19 @@ mod verdict;
 
 pub use verdict::{Reason, Source, Verdict};
 
-/// The facts about a client, at any stage.
+/// What is known about a client, at any stage of its session.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// The client's address; `None` for a local process.
     pub address: Option<IpAddr>,
-    /// The client's verified name, if it was looked up and there is one.
+    /// The client's verified host name; `None` if the client has none or the name was not looked
+    /// up.
     pub name: Option<&'a str>,
     /// The name in the client's HELO or EHLO, made printable.
     pub hello: Option<&'a str>,
     /// Whether the connection is encrypted.
     pub is_encrypted: bool,
-    /// The authenticated user.
+    /// The authenticated user; `None` if the client has not authenticated.
     pub login: Option<&'a str>,
     /// The kind of the listener.
     pub listener: Kind,
@@ -51,17 +52,19 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Whether the client may send mail to any domain: it is trusted, or authenticated.
+    /// Whether the client may send mail to any domain, because the client is trusted or
+    /// authenticated.
     pub fn may_relay(&self) -> bool {
         relay::may_relay(self)
     }
 
-    /// Whether the rules for submission apply (RFC 6409).
+    /// Whether the rules for message submission apply to the client (RFC 6409).
     pub fn is_submission(&self) -> bool {
         self.listener == Kind::Submission
     }
 
-    /// The account whose senders are checked and whose messages are counted.
+    /// Returns the account whose senders are checked and whose messages are counted. `None` if the
+    /// client is not authenticated, or the listener is not for submission.
     pub fn account(&self) -> Option<&'a str> {
         self.login.filter(|_| self.is_submission())
     }
@@ -89,7 +92,7 @@ mod tests {
     /// An authenticated user on a listener for submission.
     pub(super) const USER: Facts<'_> = Facts { login: Some("jon@razorback.test"), is_encrypted: true, ..SUBMITTER };
 
-    /// The kind of a verdict, with the reply code and the rule of a refusal.
+    /// Shows a verdict as text: accepted, refused or deferred, with the reply code and the rule.
     pub(super) fn shown(verdict: &Verdict) -> String {
         match verdict {
             Verdict::Accept => "accept".to_owned(),

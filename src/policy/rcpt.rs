@@ -1,6 +1,7 @@
-//! RCPT: the limits on recipients, relaying, unknown users.
+//! Decides whether RCPT is accepted, by the limits on recipients, the rules for relaying and the
+//! existence of the user.
 //!
-//! A new check at RCPT needs a rule here, and a field of [`Rcpt`] for each fact that it uses.
+//! A new check at RCPT needs a rule here, and a field of [`Rcpt`] for each fact that the rule uses.
 
 use super::relay::{self, Domain};
 use super::{Facts, Source, Verdict};
@@ -13,11 +14,11 @@ use crate::smtp::MAX_FINAL_RECIPIENTS;
 pub struct Rcpt<'a> {
     /// The forward-path, completed with a domain.
     pub recipient: &'a Address,
-    /// The class of its domain.
+    /// The class of the recipient's domain.
     pub domain: Domain,
-    /// The number of recipients that the transaction has already.
+    /// The number of recipients that were accepted earlier in the transaction.
     pub accepted: usize,
-    /// `limits.recipients`.
+    /// The maximum number of recipients of a message (`limits.recipients`).
     pub max_recipients: usize,
 }
 
@@ -26,14 +27,15 @@ pub struct Rcpt<'a> {
 pub struct Found<'a> {
     /// The result of the look-up.
     pub lookup: Lookup<'a>,
-    /// The number of final recipients that the transaction has already.
+    /// The number of recipients that the transaction has already, after the expansion of aliases.
     pub final_recipients: usize,
 }
 
 /// The result of looking up a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lookup<'a> {
-    /// The recipient leads to this number of final recipients.
+    /// The recipient stands for this number of final recipients, which are counted after the
+    /// expansion of aliases.
     Found(usize),
     /// The recipient leads to no mailbox.
     Unknown,
@@ -43,12 +45,12 @@ pub enum Lookup<'a> {
     Failed,
 }
 
-/// Before a recipient is looked up: the limit on recipients, and relaying.
+/// Checks a recipient before its look-up: the limit on recipients, and the right to relay.
 pub fn precheck(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
     limit(facts, rcpt).or_else(|| permission(facts, rcpt))
 }
 
-/// A recipient that was looked up.
+/// Checks a recipient after its look-up.
 pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
     let recipient = rcpt.recipient;
     match found.lookup {
@@ -69,8 +71,8 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
     }
 }
 
-/// The limit on recipients. It does not apply to a local process: a program that calls sendmail(8)
-/// cannot send the rest in another message.
+/// Checks the limit on recipients. The limit does not apply to a local process, because a program
+/// that calls sendmail(8) cannot send the rest in another message.
 fn limit(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
     if rcpt.accepted >= rcpt.max_recipients && !facts.is_local_user {
         return Verdict::refuse(reply::recipient::too_many(), "recipients", Source::Key("limits.recipients"));

@@ -1,8 +1,8 @@
-//! Relaying: which clients may send mail to any domain, and which recipients need that.
+//! Decides which clients may send mail to any domain, and which recipients need that right.
 //!
-//! These rules keep the server from being an open relay: mail to other domains is accepted only
-//! from trusted and authenticated clients; mail for `relay.domains` from any client, except where
-//! the local part may contain another address.
+//! These rules keep the server from being an open relay. Mail to other domains is accepted only
+//! from trusted and authenticated clients. Mail for `relay.domains` is accepted from any client,
+//! unless the local part may contain another address.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::Facts;
 use crate::address::Address;
 use crate::config::Network;
 
-/// A class of domains.
+/// A class of domains, by the rules for relaying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Domain {
     /// A local domain.
@@ -21,8 +21,8 @@ pub enum Domain {
     Other,
 }
 
-/// Whether a client is trusted: it is a local process, or its address is in
-/// `relay.networks`. `address` is `None` where it is unknown.
+/// Whether a client is trusted, because it is a local process or its address is in `networks`
+/// (`relay.networks`). `address` is `None` if the client's address is unknown.
 pub fn is_trusted(networks: &[Network], is_local: bool, address: Option<IpAddr>) -> bool {
     is_local || address.is_some_and(|address| networks.iter().any(|network| network.contains(address)))
 }
@@ -32,12 +32,12 @@ pub fn may_relay(facts: &Facts<'_>) -> bool {
     facts.login.is_some() || facts.is_trusted
 }
 
-/// Whether a client may send mail to a recipient in a domain of this class.
+/// Whether a client may send mail to `recipient`, whose domain is of the class `domain`.
 pub fn is_permitted(facts: &Facts<'_>, domain: Domain, recipient: &Address) -> bool {
     match domain {
         Domain::Local => true,
-        // The next host could read user%host, host!user or a quoted user@host as an address
-        // elsewhere, and would relay on behalf of this host.
+        // The next host could read user%host, host!user or a quoted user@host as an address in
+        // another domain, and would then relay the message on behalf of this host.
         Domain::Relay => may_relay(facts) || !recipient.local().contains(['%', '!', '@']),
         Domain::Other => may_relay(facts),
     }

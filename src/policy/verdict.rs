@@ -1,10 +1,10 @@
-//! The decision of a stage, and the rule behind it.
+//! Represents the decision of a stage of a session, and the rule behind the decision.
 
 use std::fmt;
 
 use crate::reply::Reply;
 
-/// The decision of a stage.
+/// The decision of a stage of a session, such as MAIL or RCPT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The session goes on.
@@ -20,29 +20,30 @@ pub enum Verdict {
 pub struct Reason {
     /// The short name of the rule, for the log.
     pub rule: &'static str,
-    /// Where the rule comes from.
+    /// The configuration key or the standard that the rule comes from.
     pub source: Source,
 }
 
-/// Where a rule comes from.
+/// The origin of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// A configuration key.
+    /// A configuration key, such as `limits.recipients`.
     Key(&'static str),
-    /// A standard.
+    /// A standard, such as `RFC 5321 6.3`.
     Standard(&'static str),
-    /// A failure of this server.
+    /// No rule decided: this server failed, for example to read a table.
     Failure,
 }
 
 impl Verdict {
-    /// A refusal: temporary or permanent by the code of its reply.
+    /// Returns a refusal with this reply. A reply code below 500 makes the refusal temporary.
     pub fn refuse(reply: Reply, rule: &'static str, source: Source) -> Self {
         let reason = Reason { rule, source };
         if reply.code() < 500 { Self::Defer(reply, reason) } else { Self::Refuse(reply, reason) }
     }
 
-    /// This verdict if it refuses, otherwise the verdict of the next rule.
+    /// Returns this verdict if it refuses. Otherwise calls `next`, and returns the verdict of that
+    /// rule.
     #[must_use]
     pub fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         if self == Self::Accept { next() } else { self }

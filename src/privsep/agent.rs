@@ -1,8 +1,9 @@
-//! The start of an agent: it drops root's rights before it reads its first request.
+//! Starts an agent, a process with one user's rights: the agent drops root's rights before it reads
+//! its first request.
 //!
-//! The agent changes to its user itself, without executing a program afterwards, and reports the
-//! change to the monitor. So the user can send signals to the agent, but can neither trace it nor
-//! take its descriptors. Requests are handled in `deliver::agent`.
+//! The agent becomes its user without executing a program afterwards, and reports the change to the
+//! monitor. So the user can send signals to the agent, but can neither trace it nor take its
+//! descriptors. `deliver::agent` handles the requests.
 
 use std::io;
 
@@ -11,11 +12,11 @@ use nix::unistd::User;
 use super::drop_root::become_and_report;
 use crate::sys;
 
-/// The conventional numbers of the user and the group `nobody` on Linux.
+/// The conventional number of the user `nobody` and of the group `nobody` on Linux.
 const NOBODY: u32 = 65_534;
 
-/// Becomes the system user with this name; returns the uid. If there is no such user, or it is
-/// root, becomes nobody instead, and the inner error says why.
+/// Becomes the system user with this name; returns the uid. If the user does not exist, is root or
+/// cannot be looked up, becomes nobody instead, and the inner error says why.
 ///
 /// # Errors
 /// If root's rights cannot be dropped, or the change cannot be reported.
@@ -26,7 +27,7 @@ pub fn become_named(name: &str) -> io::Result<Result<u32, io::Error>> {
         Ok(None) => Err(io::Error::other("there is no such user")),
         Err(e) => Err(e.into()),
     };
-    // Name services may have left descriptors open.
+    // A name service that the look-up has called may have left descriptors open.
     sys::close_inherited(0);
     match found {
         Ok((uid, gid)) => become_and_report(uid, gid).map(|()| Ok(uid)),

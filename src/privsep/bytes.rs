@@ -1,6 +1,6 @@
-//! Encoding of values as bytes, for messages between processes of this program on one machine.
+//! Encodes values as bytes, for messages between the processes of this program on one machine.
 //!
-//! Numbers are in native byte order; a text is preceded by its length. A reader never reads beyond
+//! Numbers are in native byte order. A text is preceded by its length. A reader never reads beyond
 //! the end of its bytes, and each of its errors is `InvalidData`.
 
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    /// The bytes written.
+    /// Returns the bytes that were written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -36,7 +36,7 @@ impl Writer {
         self
     }
 
-    /// Writes a text of less than 4 GiB.
+    /// Writes a text of less than 4 GiB, preceded by its length in four bytes.
     pub fn text(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
         let text = text.as_ref();
         self.number(u32::try_from(text.len()).unwrap_or(u32::MAX));
@@ -50,7 +50,7 @@ impl Writer {
     }
 }
 
-/// The bytes of the values, padded with zeros to exactly `N` bytes.
+/// Returns the bytes of the values, padded with zeros to exactly `N` bytes.
 ///
 /// # Errors
 /// `InvalidInput` if the values need more than `N` bytes.
@@ -68,7 +68,7 @@ pub fn fixed<const N: usize>(values: Writer) -> io::Result<[u8; N]> {
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// A reader of these bytes.
+    /// Returns a reader of these bytes.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

@@ -1,12 +1,14 @@
-//! Confines this process to some parts of the file system by Landlock (Linux 5.19), and prevents
-//! it from executing programs by a system call filter (seccomp(2)).
+//! Confines the server: Landlock (Linux 5.19) limits it to some parts of the file system, and a
+//! system call filter (seccomp(2)) keeps it from executing programs.
 //!
-//! Both are irrevocable, and apply to the calling thread and to what it starts afterwards. The
-//! filter is needed because Landlock does not cover a program that is in no file system
-//! (memfd_create(2)). A kind of access that the kernel cannot control is left unrestricted. If the
-//! kernel cannot control renaming between directories, Landlock is not applied at all, because it
-//! would forbid every such renaming. Sockets are not affected. A kernel that supports only a part
-//! of this, or nothing, is not an error: see [`Confinement`].
+//! Both are irrevocable, and apply to the calling thread and to the threads and processes that it
+//! starts afterwards. The filter is needed because Landlock does not cover a program that is in no
+//! file system (memfd_create(2)). Sockets are not affected.
+//!
+//! If the kernel cannot control a kind of access, that kind is left unrestricted. If the kernel
+//! cannot control renaming between directories, Landlock is not applied at all, because Landlock
+//! would forbid every such renaming. A kernel that supports only a part of these restrictions, or
+//! nothing, is not an error: see [`Confinement`].
 
 use std::fs;
 use std::io;
@@ -20,29 +22,32 @@ use landlock::{
 /// The places that a process may use.
 #[derive(Debug, Default, Clone)]
 pub struct Places {
-    /// Files to read, and directories to read everything below.
+    /// Files that may be read, and directories below which everything may be read.
     pub read: Vec<PathBuf>,
-    /// Files to read and write, and directories to read and change everything below. Only executing
-    /// programs and making device files are forbidden there.
+    /// Files that may be read and written, and directories below which everything may be read and
+    /// changed. Below such a directory, programs cannot be executed, and device files cannot be
+    /// made.
     pub write: Vec<PathBuf>,
 }
 
-/// How far a process is confined.
+/// How far a process is confined after [`confine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confinement {
-    /// As requested.
+    /// The process is confined as requested.
     Full,
-    /// As far as this kernel and this machine support it.
+    /// The process is confined as far as this kernel and this machine support the restrictions.
     Partial,
-    /// Not to its places: the kernel has no Landlock, or only its first version (Linux 5.13).
-    /// Executing programs is forbidden all the same if the kernel and the machine support that.
+    /// The process can use all places, because the kernel has no Landlock, or only its first
+    /// version (Linux 5.13). Executing programs is forbidden all the same if the kernel and the
+    /// machine support the filter.
     None,
 }
 
-/// The Landlock version whose kinds of access are controlled.
+/// The Landlock version that defines which kinds of access are controlled.
 const RIGHTS: ABI = ABI::V5;
 
-/// Confines the calling thread and what it starts afterwards. Places that do not exist are ignored.
+/// Confines the calling thread, and the threads and processes that it starts afterwards, to
+/// `places`. Places that do not exist are ignored.
 ///
 /// # Errors
 /// Those of the Landlock system calls.
@@ -51,7 +56,7 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
     let write = (AccessFs::from_all(RIGHTS) & !AccessFs::Execute) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
     let read = places.read.iter().map(|path| (path, read));
     let all = read.chain(places.write.iter().map(|path| (path, write)));
-    // Each place is open only while its rule is added, since there may be more places than
+    // Each place is open only while its rule is added, because there may be more places than free
     // descriptors.
     let rules = all.filter_map(|(path, access)| {
         let is_directory = fs::metadata(path).ok()?.is_dir();
@@ -59,7 +64,8 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
         Some(Ok::<_, landlock::RulesetError>(PathBeneath::new(PathFd::new(path).ok()?, access)))
     });
     let confined = Ruleset::default()
-        // The first version of Landlock cannot allow renaming between directories.
+        // The first version of Landlock forbids all renaming between directories, so a kernel with
+        // that version gets no Landlock rules.
         .set_compatibility(CompatLevel::SoftRequirement)
         .handle_access(AccessFs::Refer)
         .map(|ruleset| ruleset.set_compatibility(CompatLevel::BestEffort))
@@ -76,12 +82,12 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
     })
 }
 
-/// Makes execve(2) and execveat(2) fail with `EACCES`.
+/// Installs a filter that makes execve(2) and execveat(2) fail with `EACCES`.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
 fn forbid_exec() -> io::Result<()> {
     use nix::libc;
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
-    // The variants for x32, which some x86_64 kernels support: their numbers have one bit set.
+    // The numbers of both calls for x32, an ABI of some x86_64 kernels: bit 30 is set in them.
     const OTHERS: [i64; 2] = if cfg!(target_arch = "x86_64") { [X32 | 520, X32 | 545] } else { [libc::SYS_execve; 2] };
     const X32: i64 = 0x4000_0000;
     let calls = [libc::SYS_execve, libc::SYS_execveat].into_iter().chain(OTHERS).map(|call| (call, Vec::new()));
@@ -93,7 +99,7 @@ fn forbid_exec() -> io::Result<()> {
     apply_filter(&program).map_err(io::Error::other)
 }
 
-/// Always fails: there is no filter for this machine.
+/// Always fails, because there is no filter for this type of machine.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 fn forbid_exec() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

@@ -1,7 +1,8 @@
-//! Dropping root's rights: the server, agents and lookup processes drop all of them, the monitor
-//! all but two.
+//! Drops root's rights: the server, agents and lookup processes drop all of them, the monitor keeps
+//! two.
 //!
-//! A change of user is irrevocable, which is verified each time.
+//! A change of user is irrevocable. After each change, the process verifies that it cannot become
+//! root again.
 
 use std::ffi::CString;
 use std::fs;
@@ -17,19 +18,19 @@ use crate::sys::is_root;
 /// The name of the user that this process runs as, once it is known and is not root.
 static NAME: OnceLock<String> = OnceLock::new();
 
-/// The name of the user that this process runs as, or the uid if the user has no name. Asks the
-/// system at most once, except as root.
+/// Returns the name of the user that this process runs as, or the uid if the user has no name. A
+/// process that is not root asks the system only once.
 pub fn user_name() -> String {
     let uid = geteuid();
     let look_up = || User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
     if uid.is_root() { look_up() } else { NAME.get_or_init(look_up).clone() }
 }
 
-/// Becomes the server's user for good, with all groups of that user, if this process is root;
-/// does nothing otherwise.
+/// If this process is root, becomes the server's user for good, with all groups of that user.
+/// Otherwise does nothing.
 ///
 /// # Errors
-/// If there is no such user, if it is root, or if root's rights could be regained.
+/// If the user does not exist, if the user is root, or if root's rights could be regained.
 pub fn become_server(user: &str) -> io::Result<()> {
     if !is_root() {
         return Ok(());
@@ -69,8 +70,8 @@ fn change(uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls [`become_only`], then writes the uid to standard output in four bytes, for the process
-/// that started this one, and replaces standard output by `/dev/null`.
+/// Calls [`become_only`], then writes the uid to standard output in four bytes, which the parent
+/// process reads. Afterwards standard output is `/dev/null`.
 ///
 /// # Errors
 /// Those of [`become_only`] and of the system.
@@ -83,9 +84,9 @@ pub fn become_and_report(uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// Drops all of root's capabilities but two: to change the owner of a file (CAP_CHOWN), and to send
-/// signals to other users' processes (CAP_KILL). A program that this process executes has all of
-/// root's capabilities again. Without CAP_SYS_RESOURCE quotas apply to this process: a change of
-/// owner fails if it would exceed the new owner's quota.
+/// signals to other users' processes (CAP_KILL). A program that this process executes gets all of
+/// root's capabilities again. Because this process lacks CAP_SYS_RESOURCE, quotas apply to it: a
+/// change of owner fails if it would exceed the new owner's quota.
 ///
 /// # Errors
 /// Those of capset(2).

@@ -1,6 +1,6 @@
-//! Bytes over a Unix socket, along with an open file (SCM_RIGHTS).
+//! Sends and receives bytes over a Unix socket, along with an open file (SCM_RIGHTS).
 //!
-//! If more than one file comes with a message, all of them are closed, and receiving fails. A
+//! If more than one file comes with a message, receiving fails, and all of the files are closed. A
 //! received file is closed on exec.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -12,7 +12,7 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Sends as many of `bytes` as the socket accepts at once, and `file` along with the first byte.
+/// Sends as many of `bytes` as the socket accepts at once, with `file` along with the first byte.
 /// Returns the number of bytes sent.
 ///
 /// # Errors
@@ -27,8 +27,8 @@ pub fn send(socket: impl AsFd, bytes: &[u8], file: Option<BorrowedFd<'_>>) -> io
     retry(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL))
 }
 
-/// Receives bytes and the file that comes with them, if any; returns the number of bytes, which is
-/// 0 at the end of the stream.
+/// Receives bytes, and the file that comes with them, if any. Returns the number of bytes, which is
+/// 0 at the end of the stream, and the file.
 ///
 /// # Errors
 /// `InvalidData` if several files came, or no descriptor was free for a file; otherwise the errors

@@ -1,8 +1,8 @@
-//! The process that looks up users for the server, and its questions and answers as bytes.
+//! Looks up system users for the server, in a process of its own; questions and answers are bytes.
 //!
-//! The process runs as the server's own user and is not confined, since it cannot be known which
+//! The process runs as the server's own user. It is not confined, because nobody can know which
 //! files a name service needs. It answers one question after another on its standard input, and
-//! ends when no question has come for [`IDLE`].
+//! ends if no question has come for [`IDLE`].
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -26,7 +26,8 @@ pub(super) const ANSWER: usize = 2048;
 /// How long a lookup process waits for its next question before it ends.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
 
-/// The error number in an answer if the system does not even know the server's own user.
+/// The error number (errno) of an answer that says that the system does not even know the server's
+/// own user.
 pub(super) const OWN_USER_UNKNOWN: i32 = Errno::EAGAIN as i32;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -35,10 +36,10 @@ pub(super) enum Question {
     Numbered(u32),
 }
 
-/// The user, if there is one, or an error number of the system.
+/// The user, `None` if there is no such user, or the error number (errno) that the system returned.
 pub(super) type Answer = Result<Option<User>, i32>;
 
-/// Becomes the user with this uid and gid, and answers questions on standard input.
+/// Becomes the user with this uid and gid, and answers the questions that come on standard input.
 ///
 /// # Errors
 /// If root's rights cannot be dropped, or if standard input is not a socket, fails, or sends a
@@ -73,9 +74,10 @@ fn knows_own_user() -> bool {
 }
 
 impl Question {
-    /// Asks the system. With `must_know`, the answer that there is no such user is trusted only if
-    /// the system knows this process's own user. Otherwise the error is [`OWN_USER_UNKNOWN`]: the
-    /// name service that knows the users may have failed, so that another one has answered.
+    /// Asks the system for the user. If `must_know` is set, the answer that there is no such user
+    /// counts only if the system knows this process's own user. Otherwise the error is
+    /// [`OWN_USER_UNKNOWN`], because the name service that knows the users may have failed, and
+    /// another one has answered.
     pub(super) fn look_up(&self, must_know: bool) -> io::Result<Option<User>> {
         let user = match self {
             Self::Named(name) => nix::unistd::User::from_name(name)?,

@@ -58,11 +58,11 @@ pub use drop_root::user_name;
 pub use passwd::User;
 pub use rights::Rights;
 
-/// The title of the monitor's process.
+/// The name of the monitor's process in the output of ps(1).
 pub const MONITOR: &str = "penfoldd: monitor";
-/// The title of an agent's process.
+/// The name of an agent's process in the output of ps(1).
 pub const AGENT: &str = "penfoldd: agent";
-/// The title of a lookup process.
+/// The name of a lookup process in the output of ps(1).
 pub const LOOKUP: &str = "penfoldd: lookup";
-/// The title of the process that opens a file as root.
+/// The name of the process that opens a file as root, in the output of ps(1).
 pub const OPENER: &str = "penfoldd: opener";

@@ -1,15 +1,15 @@
-//! The monitor: the process beside the server that stays root.
+//! Runs the monitor, the process beside the server that stays root.
 //!
-//! It is this program under another name, started by the server before the server drops root's
-//! rights. It has one thread, reads requests of a fixed size from one socket, and ends when the
-//! server ends. It ignores the signals that end a daemon.
+//! The monitor is this program under another name. The server starts the monitor before dropping
+//! root's rights. The monitor has one thread, reads requests of a fixed size from one socket, and
+//! ends when the server ends. It ignores the signals that end a daemon.
 //!
-//! It drops all of root's capabilities but two: to change the owner of a file, and to send signals
-//! to any process. Work that takes longer, or needs more code, is done by processes that it starts:
-//! agents, lookup processes, and the opener, which reads the configuration anew for each file. No
-//! agent runs as uid 0, whatever the user's name. The monitor hands over only a file that belongs
-//! to the server, has the mode [`HANDOVER_MODE`] and exactly one name, and only to a user with a
-//! running agent.
+//! The monitor drops all of root's capabilities but two: to change the owner of a file, and to send
+//! signals to any process. Work that takes longer, or needs more code, is done by processes that
+//! the monitor starts: agents, which deliver with a user's rights, lookup processes, and the
+//! opener, which reads the configuration anew for each file. No agent runs as uid 0, whatever the
+//! user's name. The monitor gives a file to another user only if the file belongs to the server,
+//! has the mode [`HANDOVER_MODE`] and exactly one name, and only if an agent runs as that user.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -36,23 +36,24 @@ use super::rights::Rights;
 use super::{AGENT, LOOKUP, MONITOR, OPENER, drop_root};
 use crate::sys::{self, disk};
 
-/// The mode that a message's file must have to be handed over.
+/// The mode that a message's file must have before the monitor gives the file to another user.
 pub const HANDOVER_MODE: u32 = 0o640;
 
-/// Maximum number of agents and lookup processes, idle ones included, beyond two for each worker.
+/// The maximum number of agents and lookup processes, idle ones included. Each worker raises the
+/// maximum by two.
 const MAX_AGENTS: usize = 500;
-/// Maximum number of agents of one user, beyond one for each worker.
+/// The maximum number of agents of one user. Each worker raises the maximum by one.
 const MAX_AGENTS_OF_USER: usize = 20;
 /// The time limit for the opener to open a file.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest user name in bytes.
+/// The maximum length of a user name, in bytes.
 const MAX_NAME: usize = 255;
 /// Maximum number of ended processes that are reaped before the next request is read.
 const MAX_REAPED_AT_ONCE: usize = 100;
 
-/// Starts the monitor of this process, which is still root but will run as the user `server` (uid
-/// and gid) with this many workers. `arguments` are the options that name the configuration and the
-/// pid file.
+/// Starts the monitor of this process. This process is still root, but will run as the user
+/// `server` (uid and gid), with this many workers. `arguments` are the options that name the
+/// configuration and the pid file.
 ///
 /// # Errors
 /// If the socket or the process cannot be made.
@@ -63,15 +64,15 @@ pub fn start(arguments: Vec<OsString>, server: (u32, u32), workers: usize) -> io
     Ok(Rights::monitored(ours))
 }
 
-/// Answers requests on standard input until the server ends. `configuration` are the arguments
-/// that name the configuration, for the opener.
+/// Runs the monitor: answers the requests on standard input until the server ends. `configuration`
+/// are the options that name the configuration, which the opener needs.
 ///
 /// # Errors
 /// If standard input is not a socket or fails, or the process cannot be set up.
 pub fn run(server: (u32, u32), workers: usize, configuration: Vec<OsString>) -> io::Result<()> {
     let _ = nix::sys::prctl::set_name(c"penfold-monitor");
     nix::sys::prctl::set_child_subreaper(true)?;
-    // Users' commands must not have access to the terminal from which root started the server.
+    // The new session keeps users' commands from the terminal on which root started the server.
     nix::unistd::setsid()?;
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
@@ -92,14 +93,15 @@ struct Monitor {
     agents: Vec<Agent>,
 }
 
-/// An agent, or a lookup process.
+/// An agent or a lookup process that the monitor has started.
 struct Agent {
-    /// The user's name; empty for the server's own user, and [`LOOKUP`] for lookup processes.
+    /// The user's name. It is empty for the server's own user, and [`LOOKUP`] for a lookup process.
     name: String,
     process: Child,
-    /// The pipe on which a user's agent reports that it has become that user.
+    /// The pipe on which the agent of a named user reports that it has become that user. `None`
+    /// after the report, and for all other processes.
     report: Option<ChildStdout>,
-    /// The uid of the user that the agent has become, once it has reported that.
+    /// The uid that the agent has reported; `None` if there was no report.
     uid: Option<u32>,
 }
 
@@ -129,7 +131,7 @@ impl Monitor {
 
     /// Reaps ended processes: those that the monitor has started, and those that the commands of
     /// agents left behind, which might otherwise stay zombies in a container. Reaps at most
-    /// [`MAX_REAPED_AT_ONCE`], and returns whether there may be more.
+    /// [`MAX_REAPED_AT_ONCE`] processes, and returns whether there may be more.
     fn reap(&mut self) -> bool {
         for _ in 0..MAX_REAPED_AT_ONCE {
             match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -150,7 +152,8 @@ impl Monitor {
             Ok((0, _)) => return Ok(false),
             Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| self.carry_out(request, beside)),
             Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
-            // The file that came with the request found no free descriptor, or there were several.
+            // No descriptor was free for the file that came with the request, or several files
+            // came.
             Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Errno::EMFILE.into()),
             Err(e) => return Err(e),
         };
@@ -175,8 +178,8 @@ impl Monitor {
         }
     }
 
-    /// Makes a user the owner of a message. This gives the server no power over the user that it
-    /// does not have through the user's agent anyway.
+    /// Makes a user the owner of a message. The server gets no power over the user that it does not
+    /// have through the user's agent anyway.
     fn hand_over(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == HANDOVER_MODE;
@@ -189,11 +192,11 @@ impl Monitor {
         disk::set_owner(file, Some(uid), None)
     }
 
-    /// Starts the opener for a file that only root may read.
+    /// Starts the opener for a file that only root may read; returns the open file.
     fn open(&self, path: &Path) -> io::Result<OwnedFd> {
         let (ours, theirs) = pair(SockType::Stream)?;
-        // The command holds the opener's end of the socket, so it must be dropped right after
-        // spawn(): only then does the end of the opener close the socket.
+        // The command holds the opener's end of the socket, and is dropped right after spawn(). If
+        // it lived longer, the socket would stay open after the opener has ended.
         let mut opener =
             this_program(OPENER, theirs).env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
         let end = Instant::now() + OPENER_TIMEOUT;
@@ -202,7 +205,7 @@ impl Monitor {
             let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
             match poll(&mut poll_fd, left.unwrap_or(PollTimeout::ZERO)) {
                 Ok(1) => break,
-                // A signal: another process has ended meanwhile.
+                // A signal interrupted poll(2), because another child has ended.
                 Err(Errno::EINTR) if Instant::now() < end => {}
                 _ => {
                     let _ = opener.kill();
@@ -214,12 +217,13 @@ impl Monitor {
         file.ok_or_else(|| Errno::EACCES.into())
     }
 
-    /// Starts an agent or a lookup process; the answer carries the socket for requests to it.
+    /// Starts an agent or a lookup process. A socket for requests to the process comes with the
+    /// answer.
     fn start(&mut self, program: &str, name: &str, arguments: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
         self.make_room(name)?;
         let (ours, theirs) = pair(SockType::Stream)?;
         let mut command = this_program(program, theirs);
-        // The child runs as root until it executes this program, so no user can stop it while
+        // The child stays root until it executes this program. So no user can stop the child while
         // spawn() waits for it.
         command.env_clear().process_group(0).args(arguments);
         if program == AGENT && !name.is_empty() {
@@ -231,10 +235,12 @@ impl Monitor {
         Ok((Answer::Done, Some(ours)))
     }
 
-    /// Makes room for one more agent of the user `name`. If the user has too many, kills the user's
-    /// oldest agent. If there are too many in all, kills the oldest agent of the user with the
-    /// most, and fails. The server no longer uses the killed agents, but they could not end because
-    /// their users had stopped them.
+    /// Makes room for one more agent of the user `name`. If the user has too many agents, kills the
+    /// oldest of them. If there are too many agents in all, kills the oldest agent of the user with
+    /// the most agents, and fails.
+    ///
+    /// An agent that is killed is no longer used by the server. It could not end by itself, because
+    /// its user had stopped it.
     fn make_room(&mut self, name: &str) -> io::Result<()> {
         let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
         if count(&self.agents, name) >= MAX_AGENTS_OF_USER + self.workers {
@@ -257,14 +263,14 @@ impl Monitor {
     }
 }
 
-/// Whether a user name is safe in a look-up and as the argument of an agent.
+/// Whether a user name can safely be looked up and passed to an agent as an argument.
 fn is_name(name: &str) -> bool {
     let is_odd = |c: char| c.is_control() || matches!(c, '/' | ':');
     !name.is_empty() && name.len() <= MAX_NAME && !name.starts_with('-') && !name.contains(is_odd)
 }
 
 impl Agent {
-    /// The uid that the agent runs as; `None` while it may still be root.
+    /// Returns the uid that the agent runs as; `None` while the agent may still be root.
     fn runs_as(&mut self) -> Option<u32> {
         if let Some(report) = &mut self.report {
             let mut poll_fd = [PollFd::new(report.as_fd(), PollFlags::POLLIN)];
@@ -279,8 +285,8 @@ impl Agent {
     }
 }
 
-/// A command that runs this program under another name, with a socket as standard input and no
-/// other file.
+/// Returns a command that runs this program under another name. Standard input is the socket, and
+/// no other file is inherited.
 fn this_program(name: &str, socket: OwnedFd) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");

@@ -1,7 +1,8 @@
-//! The process that opens one file as root and passes it to the server, by way of the monitor.
+//! Opens one file as root, in a process of its own, and passes it to the server by way of the
+//! monitor.
 //!
-//! The caller has checked that the configuration names the file. The opener opens it only if nobody
-//! but root can have put it there.
+//! The caller has checked that the configuration names the file. The opener opens the file only if
+//! nobody but root can have put the file at its path.
 
 use std::fs::{self, OpenOptions};
 use std::io;

@@ -1,10 +1,10 @@
-//! System users, by getpwnam(3) and getpwuid(3), which consult the name service switch.
+//! Looks up system users with getpwnam(3) and getpwuid(3), which consult the name service switch.
 //!
 //! A name service may be slow, and the code that it loads must not run in a process that is root or
-//! confined. So a server with a monitor uses at most [`AT_ONCE`] processes of [`super::lookup`] at
-//! a time. A process that does not answer within [`ANSWER_TIMEOUT`] is abandoned, and ends. A
-//! look-up also fails if no process becomes free within that time. Without a monitor the server
-//! asks the system itself, without a time limit.
+//! confined. So a server with a monitor asks separate processes (see [`super::lookup`]), at most
+//! [`AT_ONCE`] at a time. If a process does not answer within [`ANSWER_TIMEOUT`], the process is
+//! abandoned, and ends. A look-up also fails if no process becomes free within that time. Without a
+//! monitor, the server asks the system itself, without a time limit.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -18,14 +18,14 @@ use super::rights::{Monitor, Rights};
 
 /// Maximum number of lookup processes that are in use at a time.
 const AT_ONCE: usize = 8;
-/// How long an answer may take, and how long a look-up waits for a free process.
+/// How long a lookup process may take to answer, and how long a look-up waits for a free process.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle process may be used again. Must be less than [`IDLE`], after which the process
-/// ends.
+/// How long an idle process may be used again. The time must be less than [`IDLE`], after which the
+/// process ends.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// How long an answer for a name is cached.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);
-/// Maximum number of cached names.
+/// Maximum number of names whose answers are cached.
 const MAX_REMEMBERED: usize = 1000;
 
 const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
@@ -33,16 +33,16 @@ const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
 /// A system user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The login name.
+    /// The user's login name.
     pub name: String,
-    /// The user id.
+    /// The user's numeric id.
     pub uid: u32,
     /// The home directory, exactly as in the system's database.
     pub home: PathBuf,
 }
 
 impl Rights {
-    /// The system user with this name.
+    /// Returns the system user with this name; `None` if there is no such user.
     ///
     /// # Errors
     /// If the system cannot be asked, or reports an error.
@@ -54,7 +54,7 @@ impl Rights {
         }
     }
 
-    /// The system user with this uid.
+    /// Returns the system user with this uid; `None` if there is no such user.
     ///
     /// # Errors
     /// If the system cannot be asked, or reports an error.
@@ -73,14 +73,15 @@ pub(super) struct Lookups {
     processes: Mutex<Processes>,
     /// Notified when fewer than [`AT_ONCE`] processes are busy.
     is_free: Condvar,
-    /// The answers by name, with the times at which they came.
+    /// The users that were looked up, by name, each with the time of the answer. The user is `None`
+    /// if the name has no user.
     remembered: Mutex<HashMap<String, (Instant, Option<User>)>>,
 }
 
 #[derive(Debug, Default)]
 struct Processes {
-    /// The connections to idle processes, and the times since which they are idle; the latest is
-    /// last.
+    /// The connections to idle processes, each with the time since which the process is idle. The
+    /// process that became idle last is at the end.
     idle: Vec<(Instant, UnixStream)>,
     /// The number of busy processes.
     busy: usize,
@@ -98,7 +99,7 @@ impl Drop for Permit<'_> {
 
 impl Lookups {
     fn named(&self, monitor: &Monitor, name: &str, question: &Question) -> io::Result<Option<User>> {
-        // The same name is looked up several times for one message.
+        // For one message, the same name is looked up several times.
         if let Some((_, user)) = locked(&self.remembered).get(name).filter(|(at, _)| at.elapsed() < REMEMBERED_FOR) {
             return Ok(user.clone());
         }

@@ -1,7 +1,7 @@
-//! The requests that a server sends to its monitor, and the answers, as bytes.
+//! Encodes the requests of a server to its monitor, and the answers, as bytes.
 //!
-//! A request has a fixed size, and so has an answer: the monitor needs almost no parser. `rights`
-//! sends requests, and `monitor` answers them.
+//! Requests and answers have fixed sizes, so the monitor needs almost no parser. `rights` sends
+//! requests, and `monitor` answers them.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub const REQUEST: usize = 1024;
 /// The size of an answer in bytes.
 pub const ANSWER: usize = 16;
 
-/// A request to the monitor.
+/// A request of the server to its monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Start an agent that runs as the system user with this name.
@@ -24,12 +24,12 @@ pub enum Request {
     Lookup,
     /// Open a file that the configuration names, for reading.
     File(PathBuf),
-    /// Make the user with this uid the owner of the file that comes with the request, which is
-    /// a message that belongs to the server.
+    /// Make the user with this uid the owner of a message's file. The file comes with the request,
+    /// and belongs to the server.
     HandOver(u32),
 }
 
-/// The answer to a request. A requested file or socket is sent along with it.
+/// The monitor's answer to a request. A requested file or socket comes with the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The request was carried out.
@@ -39,7 +39,7 @@ pub enum Answer {
 }
 
 impl Request {
-    /// The request as bytes.
+    /// Encodes the request.
     ///
     /// # Errors
     /// `InvalidInput` if the name or path is too long.
@@ -73,7 +73,7 @@ impl Request {
 }
 
 impl Answer {
-    /// The answer as bytes.
+    /// Encodes the answer.
     pub fn write(&self) -> [u8; ANSWER] {
         let mut to = Writer::default();
         match self {

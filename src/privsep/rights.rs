@@ -1,8 +1,8 @@
-//! The rights of this server beyond those of its own user: the services of its monitor.
+//! Gives the server rights beyond those of its own user, through the services of its monitor.
 //!
-//! A server that was not started by root has no monitor: it opens files and looks up users itself,
-//! and every other request fails. The monitor answers at once, or within seconds if it has a file
-//! opened. [`Rights`] are cheap to clone; all clones share one connection.
+//! A server that was not started by root has no monitor. It opens files and looks up users itself,
+//! and every other request fails. The monitor answers at once, or within seconds if a file must be
+//! opened as root. [`Rights`] are cheap to clone; all clones share one connection.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,24 +24,24 @@ use super::request::{ANSWER, Answer, Request};
 /// The rights of this server beyond those of its own user.
 #[derive(Debug, Clone, Default)]
 pub enum Rights {
-    /// No further rights: this server was not started by root, or has no monitor.
+    /// No further rights: this process has no monitor, for example because root did not start it.
     #[default]
     Alone,
     /// The services of a monitor, which runs as root.
     Monitored(Arc<Monitor>),
 }
 
-/// The connection to a monitor, and the lookup processes that it has started.
+/// The connection to a monitor, and the lookup processes that the monitor has started.
 #[derive(Debug)]
 pub struct Monitor {
-    /// The lock is held from each request to its answer.
+    /// The socket to the monitor. A thread holds the lock from its request to the answer.
     socket: Mutex<OwnedFd>,
     has_ended: AtomicBool,
     pub(super) lookups: Lookups,
 }
 
 impl Rights {
-    /// The rights of a server whose monitor is at the other end of this socket.
+    /// Returns the rights of a server whose monitor is at the other end of this socket.
     pub fn monitored(socket: OwnedFd) -> Self {
         let lookups = Lookups::default();
         Self::Monitored(Arc::new(Monitor { socket: Mutex::new(socket), has_ended: AtomicBool::new(false), lookups }))
@@ -58,9 +58,9 @@ impl Rights {
         matches!(self, Self::Monitored(monitor) if monitor.has_ended.load(Ordering::SeqCst))
     }
 
-    /// Starts an agent that runs as a system user, or for `None` as the server's own user; returns
-    /// the socket for requests to the agent. If there is no such user, the agent answers with an
-    /// error.
+    /// Starts an agent, a process that runs as the system user `name`, or as the server's own user
+    /// if `name` is `None`. Returns the socket for requests to the agent. If there is no such user,
+    /// the agent answers with an error.
     ///
     /// # Errors
     /// If no process can be started, or there is no monitor.
@@ -82,7 +82,7 @@ impl Rights {
     }
 
     /// Opens a file that the configuration names, for reading. If this process lacks permission,
-    /// the monitor is asked to have it opened as root.
+    /// the monitor has the file opened as root.
     ///
     /// # Errors
     /// Those of open(2).

@@ -1,23 +1,22 @@
-//! Paths that only root can change.
+//! Checks whether only root can change a path, before root opens or makes anything there.
 //!
-//! Whoever may write to a directory on a path can change where the path leads. So before root opens
-//! or makes anything at a path, each directory on the way is checked, including those that symbolic
-//! links lead through. If a path passes, nobody but root can change later where it leads. The
-//! checks themselves open nothing.
+//! A user who may write to a directory on a path can change where the path leads. So each directory
+//! on the way is checked, including the directories that symbolic links lead through. If a path
+//! passes, nobody but root can change later where the path leads. The checks themselves open
+//! nothing.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Maximum number of symbolic links on a path.
+/// Maximum number of symbolic links that are followed one inside another.
 const MAX_LINKS: usize = 10;
 /// The mode bit of a directory in which users can rename and remove only their own files.
 const STICKY: u32 = 0o1000;
 
-/// Whether an absolute path exists, and nobody but root can change where it leads or write to what
-/// is there. Each directory and symbolic link on the way, and the file or directory at its end,
-/// must belong to root. Nobody else may have write permission, except in sticky directories on the
-/// way.
+/// Whether an absolute path exists, and only root can change where the path leads or write to its
+/// end. Each directory and symbolic link on the way, and the file or directory at the end, must
+/// belong to root. Nobody else may have write permission, except in sticky directories on the way.
 pub fn is_roots_alone(path: &Path) -> bool {
     path.is_absolute() && leads(path, MAX_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))
 }

@@ -1,48 +1,48 @@
-//! Replies to RSET and NOOP, and to command lines and parameters that are wrong.
+//! Makes the replies to RSET and NOOP, and to wrong command lines and parameters.
 
 use super::{Reply, Status};
 
-/// RSET is accepted.
+/// Accepts RSET.
 pub fn reset() -> Reply {
     Reply::new(250, Status(2, 0, 0), "Reset state")
 }
 
-/// NOOP is accepted.
+/// Accepts NOOP.
 pub fn noop() -> Reply {
     Reply::new(250, Status(2, 0, 0), "OK")
 }
 
-/// An unknown verb.
+/// Refuses an unknown verb.
 pub fn unknown() -> Reply {
     Reply::new(500, Status(5, 5, 1), "Command unrecognized; HELP lists those that are")
 }
 
-/// A command line longer than the limit.
+/// Refuses a command line longer than the limit.
 pub fn too_long() -> Reply {
     Reply::new(500, Status(5, 5, 2), "The line is too long")
 }
 
-/// A command line with a CR without LF or a LF without CR.
+/// Refuses a command line that contains a CR without LF or an LF without CR.
 pub fn bare_newline() -> Reply {
     Reply::new(500, Status(5, 5, 2), "Lines end with CR LF; a bare CR or LF is refused")
 }
 
-/// A known verb with malformed arguments; `usage` is the correct form.
+/// Refuses a known verb with malformed arguments. `usage` is the correct form.
 pub fn bad_arguments(usage: &'static str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("That should be: {usage}"))
 }
 
-/// A parameter of MAIL or RCPT that is not offered (RFC 5321 4.1.1.11).
+/// Refuses a parameter of MAIL or RCPT that is not offered (RFC 5321 4.1.1.11).
 pub fn unknown_parameter(name: &str) -> Reply {
     Reply::new(555, Status(5, 5, 4), format!("Parameter {name} is not known here"))
 }
 
-/// A parameter with a malformed value.
+/// Refuses a parameter with a malformed value.
 pub fn bad_parameter(name: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("Parameter {name} has a bad value"))
 }
 
-/// A parameter given twice on one line.
+/// Refuses a parameter that is given twice on one line.
 pub fn repeated_parameter(name: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("Parameter {name} is given twice"))
 }

@@ -1,27 +1,27 @@
-//! Replies to HELO and EHLO, and to commands that need one of them first.
+//! Makes the replies to HELO and EHLO, and to commands that need one of them first.
 
 use std::borrow::Cow;
 
 use super::{Reply, Status};
 
-/// HELO is accepted.
+/// Accepts HELO.
 pub fn helo(hostname: &str, client: &str) -> Reply {
     Reply::bare(250, vec![format!("{hostname} Hello {client}, pleased to meet you").into()])
 }
 
-/// EHLO is accepted: one line for each extension (RFC 5321 4.1.1.1).
+/// Accepts EHLO. `offers` are the extensions, one for each line (RFC 5321 4.1.1.1).
 pub fn ehlo(hostname: &str, client: &str, offers: Vec<Cow<'static, str>>) -> Reply {
     let greeting = format!("{hostname} Hello {client}, pleased to meet you");
     let lines = std::iter::once(greeting.into()).chain(offers).collect();
     Reply::bare(250, lines)
 }
 
-/// HELO or EHLO without a name.
+/// Refuses HELO or EHLO without a name.
 pub fn missing_name() -> Reply {
     Reply::new(501, Status(5, 5, 4), "Please say HELO or EHLO with the name of your host")
 }
 
-/// A mail command before HELO or EHLO.
+/// Refuses a mail command before HELO or EHLO.
 pub fn required() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Polite people say HELO first")
 }

@@ -1,21 +1,21 @@
-//! The reply to HELP.
+//! Makes the reply to HELP.
 
 use std::borrow::Cow;
 
 use super::{Reply, Status};
 
-/// The commands that depend on the state of a session.
+/// Which of the commands that are not always available can be used now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Available {
-    /// STARTTLS is offered.
+    /// Whether STARTTLS is offered.
     pub starttls: bool,
-    /// AUTH is offered.
+    /// Whether AUTH is offered.
     pub auth: bool,
-    /// XCLIENT and XFORWARD are offered.
+    /// Whether XCLIENT and XFORWARD are offered.
     pub xclient: bool,
 }
 
-/// One line for each available command.
+/// Lists the available commands, one on each line.
 pub fn commands(available: Available) -> Reply {
     let Available { starttls, auth, xclient } = available;
     let lines = [

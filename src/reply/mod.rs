@@ -1,13 +1,13 @@
-//! Replies: the catalogue of those that penfold sends, and the reader for those of other
-//! hosts.
+//! Makes the replies that penfold sends, and reads the replies of other hosts.
 //!
-//! Each reply is one function, in the file named after the command that it answers, so that wording
-//! and codes are reviewed in one place. Code, enhanced status code and text are separate fields
-//! (RFC 5321 4.2, RFC 2034). No text contains a path or an error of the operating system.
+//! Each reply that penfold sends is one function, in the file named after the command that the
+//! reply answers, so that wording and codes are reviewed in one place. Code, enhanced status code
+//! and text are separate fields (RFC 5321 4.2, RFC 2034). No text contains a path or an error of
+//! the operating system.
 //!
 //! - `auth`: to AUTH
 //! - `command`: to RSET, NOOP, and malformed commands and parameters
-//! - `connection`: the banner, QUIT and every 421
+//! - `connection`: the banner, QUIT and 421
 //! - `failure`: to MAIL and DATA when this server fails
 //! - `hello`: to HELO and EHLO, and to commands that need one first
 //! - `help`: to HELP
@@ -38,12 +38,12 @@ pub mod xclient;
 
 pub use read::{Malformed, ReplyReader, quoted};
 
-/// The maximum number of lines of a remote reply that are kept.
+/// The maximum number of lines that are kept of a remote reply.
 pub const MAX_LINES: usize = 32;
-/// The maximum number of octets of a line of a remote reply that are kept (RFC 5321 4.5.3.1.5).
+/// The maximum number of octets that are kept of each line of a remote reply (RFC 5321 4.5.3.1.5).
 pub const MAX_LINE: usize = 512;
 
-/// An enhanced status code, class.subject.detail (RFC 3463).
+/// An enhanced status code: class, subject and detail (RFC 3463).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status(pub u8, pub u16, pub u16);
 
@@ -54,7 +54,8 @@ impl fmt::Display for Status {
 }
 
 impl Status {
-    /// Parses a status at the start of `text`; also returns the text after the status and a blank.
+    /// Parses a status at the start of `text`. Also returns the text after the status and one
+    /// blank.
     pub fn read(text: &str) -> Option<(Self, &str)> {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         let mut parts = word.splitn(3, '.');
@@ -71,39 +72,39 @@ pub struct Reply {
     code: u16,
     status: Option<Status>,
     lines: Vec<Cow<'static, str>>,
-    /// Whether the lines have different codes. If so, the last element of `lines` is the whole
+    /// Whether the lines have different codes. If so, `lines` has one more element, the whole
     /// original text.
     is_mixed: bool,
 }
 
 impl Reply {
-    /// A reply of one line with an enhanced status code.
+    /// Makes a reply of one line with an enhanced status code.
     pub fn new(code: u16, status: Status, text: impl Into<Cow<'static, str>>) -> Self {
         Self { code, status: Some(status), lines: vec![text.into()], is_mixed: false }
     }
 
-    /// A reply without a status: the banner, HELO, EHLO and 354 have none (RFC 2034 4).
+    /// Makes a reply without a status, such as the banner or the reply to EHLO (RFC 2034 4).
     pub fn bare(code: u16, lines: Vec<Cow<'static, str>>) -> Self {
         Self { code, status: None, lines, is_mixed: false }
     }
 
-    /// The reply code. From another host it may be out of range.
+    /// Returns the reply code. The code of another host's reply may be out of range.
     pub fn code(&self) -> u16 {
         self.code
     }
 
-    /// The enhanced status code, if there is one.
+    /// Returns the enhanced status code, if there is one.
     pub fn status(&self) -> Option<Status> {
         self.status
     }
 
-    /// The text of each line, without code and status.
+    /// Returns the text of each line, without code and status.
     pub fn lines(&self) -> &[Cow<'static, str>] {
         let quoted = usize::from(self.is_mixed).min(self.lines.len());
         self.lines.get(..self.lines.len() - quoted).unwrap_or_default()
     }
 
-    /// Whether it is a temporary or permanent refusal.
+    /// Whether the reply is a temporary or permanent refusal.
     pub fn is_refusal(&self) -> bool {
         (400..600).contains(&self.code)
     }
@@ -113,7 +114,7 @@ impl Reply {
         matches!(self.code, 530 | 534 | 535 | 538)
     }
 
-    /// Appends the reply in its wire format to `out`.
+    /// Appends the reply to `out` as it is sent over the connection.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         use std::io::Write;
         let last = self.lines.len().saturating_sub(1);
@@ -128,8 +129,8 @@ impl Reply {
     }
 }
 
-/// One line for a log or a report: code, status, and the lines joined with blanks. If the codes
-/// differ, each line is shown with its own code.
+/// Shows a reply on one line for a log or a report: code, status, and the lines joined with blanks.
+/// If the codes of the lines differ, each line is shown with its own code.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(quoted) = self.lines.last().filter(|_| self.is_mixed) {

@@ -1,14 +1,15 @@
-//! Assembles a reply from the lines of another host, tolerating deviations from RFC 5321.
+//! Assembles a reply from the lines of another host, and tolerates deviations from RFC 5321.
 //!
-//! A line needs only three digits. A hyphen after them means that more lines follow; a blank,
+//! A line needs only three digits. A hyphen after the digits means that more lines follow; a blank,
 //! another character or nothing means that the line is the last. Lines without a code are accepted
-//! between the first and the last one. A line may end with LF alone (see [`crate::smtp::line`]);
-//! empty lines before a reply are skipped. Text that is not UTF-8 is read as Latin-1. Codes outside
+//! between the first and the last line. A line may end with LF alone (see [`crate::smtp::line`]).
+//! Empty lines before a reply are skipped. Text that is not UTF-8 is read as Latin-1. Codes outside
 //! 200 to 599 are kept, and mean neither success nor failure.
 //!
-//! If the lines have different codes of one class, the last code counts. If they are of
-//! different classes, the reply is unclear ([`Reply::is_unclear`]) and defers. The text is
-//! then quoted in full. Lines and octets are bounded, and control characters are replaced.
+//! If the lines have different codes of one class, the last code counts. If the codes are of
+//! different classes, the reply is unclear ([`Reply::is_unclear`]) and counts as a temporary
+//! refusal. In both cases the text is quoted in full. Lines and octets are bounded, and control
+//! characters are replaced.
 
 use std::borrow::Cow;
 
@@ -22,24 +23,24 @@ const QUOTED: usize = 80;
 /// Assembles a reply from its lines.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
-    /// The codes of the first and of the last line.
+    /// The codes of the first and of the last line so far; `None` before the first line.
     codes: Option<(u16, u16)>,
-    /// Whether the codes are of different classes.
+    /// Whether the codes of the lines are of different classes.
     is_unclear: bool,
     status: Option<Status>,
-    /// The text of each line, and the whole line.
+    /// For each line, its text without code and status, and the whole line.
     lines: Vec<(String, String)>,
 }
 
-/// A line that is not part of a reply.
+/// The error for a line that is not part of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
 impl ReplyReader {
-    /// Takes a line without its line end; returns the reply once the last line was taken.
+    /// Takes one line, without its line end. Returns the reply if the line is the last one.
     ///
     /// # Errors
-    /// [`Malformed`] for a first line without a code.
+    /// [`Malformed`] if the first line has no code.
     pub fn line(&mut self, line: &[u8]) -> Result<Option<Reply>, Malformed> {
         let line = line.get(..MAX_LINE + 4).unwrap_or(line);
         let line = if self.codes.is_none() { line.trim_ascii_start() } else { line };
@@ -69,8 +70,8 @@ impl ReplyReader {
         Ok(if is_last { self.end() } else { None })
     }
 
-    /// Ends a reply whose last line never came. Returns what was received of it, if that is a
-    /// refusal.
+    /// Ends a reply whose last line never came. Returns the part that was received, if that part is
+    /// a refusal.
     pub fn cut_short(&mut self) -> Option<Reply> {
         self.end().filter(Reply::is_refusal)
     }
@@ -94,20 +95,20 @@ impl ReplyReader {
 }
 
 impl Reply {
-    /// Whether its lines have codes of different classes. If so, later replies over the connection
+    /// Whether the lines have codes of different classes. If so, later replies over the connection
     /// may be answers to any command.
     pub fn is_unclear(&self) -> bool {
         self.code == UNCLEAR && self.is_mixed
     }
 
-    /// Parses a whole reply, for tests.
+    /// Parses a whole reply; for tests.
     pub fn read_all(text: &[u8]) -> Option<Self> {
         let mut reader = ReplyReader::default();
         text.split_inclusive(|&b| b == b'\n').find_map(|line| reader.line(line.trim_ascii_end()).ok().flatten())
     }
 }
 
-/// The start of a line that is not a reply, for error messages.
+/// Returns the start of a line that is not a reply, for an error message.
 pub fn quoted(line: &[u8]) -> String {
     let text = clean(line.get(..4 * QUOTED).unwrap_or(line));
     match text.trim().char_indices().nth(QUOTED) {
@@ -120,7 +121,8 @@ fn is_usual_code(code: u16) -> bool {
     (200..600).contains(&code)
 }
 
-/// The code of a line, whether it is the last line, and the text; `None` if it has no code.
+/// Splits a line into its code, whether it is the last line, and its text. Returns `None` if the
+/// line has no code.
 fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     let (digits, rest) = line.split_at_checked(3).filter(|(digits, _)| digits.iter().all(u8::is_ascii_digit))?;
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
@@ -133,7 +135,7 @@ fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     }
 }
 
-/// Text from octets, without characters that could mislead a terminal or a log.
+/// Returns octets as text, without characters that could mislead a terminal or a log.
 fn clean(octets: &[u8]) -> String {
     let shown = |c: char| {
         let is_invisible =
@@ -146,7 +148,7 @@ fn clean(octets: &[u8]) -> String {
     };
     match std::str::from_utf8(octets) {
         Ok(text) => text.chars().map(shown).collect(),
-        // UTF-8 that was cut off within a character is still UTF-8.
+        // If the line was cut off within a character, the text before that is still UTF-8.
         Err(e) if e.error_len().is_none() => String::from_utf8_lossy(octets).chars().map(shown).collect(),
         Err(_) => octets.iter().map(|&b| shown(b.into())).collect(),
     }
@@ -170,7 +172,7 @@ mod tests {
             ("450 4.7.2\r\n", 450, "450 4.7.2", Some(Status(4, 7, 2))),
             ("250 a\x1b[31mb\tc\r\n", 250, "250 a?[31mb c", None),
             ("554 5.7.1234 x\r\n", 554, "554 5.7.1234 x", None),
-            // Line ends and blanks.
+            // Deviations in line ends and blanks.
             ("550 no\n", 550, "550 no", None),
             ("550-no\n550 never\n", 550, "550 no never", None),
             ("\r\n\r\n550 no\r\n", 550, "550 no", None),
@@ -179,14 +181,14 @@ mod tests {
             ("550User unknown\r\n", 550, "550 User unknown", None),
             ("550: no\r\n", 550, "550 : no", None),
             ("550-\r\n550\r\n", 550, "550", None),
-            // Text without a code in the middle.
+            // Text without a code between the first and the last line.
             (
                 "550-no\r\nmore of it\r\n123 Main Street\r\n\r\n550 end\r\n",
                 550,
                 "550 no more of it 123 Main Street end",
                 None,
             ),
-            // Other codes.
+            // Lines with different codes, and unusual codes.
             ("550-no\r\n554 5.7.1 spam\r\n", 554, "550-no 554 5.7.1 spam", Some(Status(5, 7, 1))),
             ("250-a\r\n251 b\r\n", 251, "250-a 251 b", None),
             ("250-ok\r\n550 no\r\n", 400, "250-ok 550 no", None),

@@ -1,50 +1,50 @@
-//! Replies to RCPT.
+//! Makes the replies to RCPT.
 
 use std::fmt;
 
 use super::{Reply, Status};
 
-/// The recipient is accepted.
+/// Accepts the recipient.
 pub fn accepted(recipient: &impl fmt::Display) -> Reply {
     Reply::new(250, Status(2, 1, 5), format!("<{recipient}> Recipient ok"))
 }
 
-/// RCPT or DATA before MAIL.
+/// Refuses RCPT or DATA before MAIL.
 pub fn needs_sender() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Need MAIL first")
 }
 
-/// A forward-path that is not an address.
+/// Refuses a forward-path that is not an address.
 pub fn malformed(why: impl fmt::Display) -> Reply {
     Reply::new(553, Status(5, 1, 3), format!("Recipient address: {why}"))
 }
 
-/// A local address without a mailbox.
+/// Refuses a local address that has no mailbox.
 pub fn unknown_user(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 1, 1), format!("<{recipient}> User unknown"))
 }
 
-/// A recipient elsewhere, from a client that may not relay.
+/// Refuses a recipient in another domain, for a client that may not relay.
 pub fn relaying_denied(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("<{recipient}> Relaying denied"))
 }
 
-/// A recipient that the routes table refuses, with the text of the table.
+/// Refuses a recipient that the routes table rejects. `why` is the text in the table.
 pub fn refused(recipient: &impl fmt::Display, status: Status, why: &str) -> Reply {
     Reply::new(550, status, format!("<{recipient}> {why}"))
 }
 
-/// The recipient cannot be looked up now.
+/// Defers a recipient that cannot be looked up now.
 pub fn temporary_failure(recipient: &impl fmt::Display) -> Reply {
     Reply::new(451, Status(4, 3, 0), format!("<{recipient}> Cannot be looked up now, please try again later"))
 }
 
-/// More recipients than a message may have (RFC 5321 4.5.3.1.10).
+/// Defers a recipient beyond the number that a message may have (RFC 5321 4.5.3.1.10).
 pub fn too_many() -> Reply {
     Reply::new(452, Status(4, 5, 3), "Too many recipients; send the rest in another message")
 }
 
-/// The account reached its limit of recipients.
+/// Defers a recipient, because the account has reached its limit of recipients.
 pub fn too_many_per_hour(limit: usize) -> Reply {
     Reply::new(
         450,

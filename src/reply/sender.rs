@@ -1,40 +1,40 @@
-//! Replies to MAIL.
+//! Makes the replies to MAIL.
 
 use std::fmt;
 
 use super::{Reply, Status};
 
-/// The sender is accepted.
+/// Accepts the sender.
 pub fn accepted(sender: &str) -> Reply {
     Reply::new(250, Status(2, 1, 0), format!("{sender} Sender ok"))
 }
 
-/// MAIL within a transaction.
+/// Refuses MAIL within a transaction.
 pub fn nested() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Sender already specified; RSET starts anew")
 }
 
-/// A reverse-path that is not an address.
+/// Refuses a reverse-path that is not an address.
 pub fn malformed(why: impl fmt::Display) -> Reply {
     Reply::new(553, Status(5, 1, 7), format!("Sender address: {why}"))
 }
 
-/// An address without a domain from a client that may not relay.
+/// Refuses an address without a domain, from a client that may not relay.
 pub fn needs_domain() -> Reply {
     Reply::new(553, Status(5, 1, 7), "Sender address: a domain is needed")
 }
 
-/// MAIL without authentication on a listener for submission (RFC 4954 6).
+/// Refuses MAIL without authentication, on a listener for submission (RFC 4954 6).
 pub fn needs_login() -> Reply {
     Reply::new(530, Status(5, 7, 0), "Authentication required")
 }
 
-/// A sender that the authenticated user may not use.
+/// Refuses a sender that the authenticated user may not use.
 pub fn not_yours(sender: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("{sender} This sender is not yours to use"))
 }
 
-/// The account reached its limit of messages.
+/// Defers a message, because the account has reached its limit of messages.
 pub fn too_many_per_hour(limit: usize) -> Reply {
     Reply::new(
         450,

@@ -1,15 +1,16 @@
-//! The text of a report in a form that passes every mail system: folded lines and MIME parts.
+//! Writes the text of a report in a form that every mail system passes on: folded lines and MIME
+//! parts.
 
-/// The longest line (RFC 5322 2.1.1), in octets.
+/// The maximum length of a line, in octets (RFC 5322 2.1.1).
 const MAX_LINE: usize = 998;
-/// The width to which lines are folded where they have blanks, in characters.
+/// The width at which text is folded between words, in characters.
 const WIDTH: usize = 72;
-/// The longest piece of a word on one line, in characters.
+/// The maximum length of one piece of a long word, in characters.
 const MAX_PIECE: usize = 900;
-/// The longest line of quoted-printable, with the `=` of a soft line break, in octets.
+/// The maximum length of a line of quoted-printable, in octets, with the `=` of a soft line break.
 const MAX_ENCODED: usize = 76;
 
-/// The first `max` characters of a text, with dots in place of the rest.
+/// Returns the first `max` characters of a text. If the text is longer, dots stand for the rest.
 pub(super) fn cut(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
         Some((at, _)) => format!("{}...", text.get(..at).unwrap_or(text)),
@@ -17,7 +18,7 @@ pub(super) fn cut(text: &str, max: usize) -> String {
     }
 }
 
-/// Adds a header field with free text.
+/// Appends a header field with free text. Characters that are not printable ASCII become `?`.
 pub(super) fn fold(out: &mut String, name: &str, value: &str) {
     let clean: String = value.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
     *out += &format!("{name}: ");
@@ -25,15 +26,15 @@ pub(super) fn fold(out: &mut String, name: &str, value: &str) {
     out.push('\n');
 }
 
-/// Adds a paragraph, every line of it indented, and an empty line.
+/// Appends a paragraph with indented lines, and an empty line.
 pub(super) fn paragraph(out: &mut String, indent: &str, text: &str) {
     *out += indent;
     flow(out, indent, text);
     *out += "\n\n";
 }
 
-/// Adds words to the last line, and begins a new line whenever that one is full. A word that is too
-/// long for a line of mail is cut into pieces.
+/// Appends words to the last line, and begins a new line whenever a word does not fit. A word that
+/// is too long for a line of mail is cut into pieces.
 pub(super) fn flow(out: &mut String, indent: &str, text: &str) {
     let mut column = out.len() - out.rfind('\n').map_or(0, |at| at + 1);
     for (n, word) in text.split_whitespace().enumerate() {
@@ -52,7 +53,8 @@ pub(super) fn flow(out: &mut String, indent: &str, text: &str) {
     }
 }
 
-/// Adds the rest of a part's header and its content, which ends with a line break of its own.
+/// Appends the rest of a MIME part: the end of its header, its content, and the line break before
+/// the next boundary.
 pub(super) fn body(out: &mut String, boundary: &str, content: &[u8]) {
     if is_plain(content, boundary) {
         *out += &format!("\n{}", String::from_utf8_lossy(content));
@@ -67,15 +69,15 @@ pub(super) fn body(out: &mut String, boundary: &str, content: &[u8]) {
     out.push('\n');
 }
 
-/// Whether a part needs no encoding. A status block never needs any: all its lines begin with the
-/// name of a field or with a blank.
+/// Whether a MIME part needs no encoding. A part with delivery status never needs one, because all
+/// its lines begin with the name of a field or with a blank.
 fn is_plain(content: &[u8], boundary: &str) -> bool {
     let ends_part = |line: &[u8]| line.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()));
     let is_clean = |line: &[u8]| line.iter().all(|&b| b == b'\t' || (b' '..=b'~').contains(&b));
     content.split(|&b| b == b'\n').all(|line| line.len() <= MAX_LINE && is_clean(line) && !ends_part(line))
 }
 
-/// Adds text as quoted-printable (RFC 2045 6.7): octets that are not printable, and a blank at
+/// Appends text as quoted-printable (RFC 2045 6.7): octets that are not printable, and a blank at
 /// the end of a line, become `=XX`.
 fn quoted_printable(out: &mut String, content: &[u8]) {
     for line in content.strip_suffix(b"\n").unwrap_or(content).split(|&b| b == b'\n') {

@@ -1,12 +1,13 @@
-//! The report to a sender whose message could not be delivered.
+//! Composes the report to a sender whose message could not be delivered.
 //!
 //! [`compose`] makes a whole message of three parts (RFC 6522, RFC 3464): an explanation and advice
-//! in plain words; the same facts for programs; the header of the original. Every line is ASCII and
-//! at most 998 octets long, so that the report passes every mail system. No text of another host or
-//! of the original can break the structure: anything unusual is folded, or encoded as
+//! in plain words, the same facts for programs, and the header of the original message. Every line
+//! is ASCII and at most 998 octets long, so that the report passes every mail system. No text of
+//! another host or of the original can break the structure: unusual text is folded, or encoded as
 //! quoted-printable, in which the boundary cannot occur. Composing cannot fail; a damaged original
-//! only makes the report shorter. Senders are not shown the names of files on this host. The worker
-//! decides whether a report is sent, and to whom, and puts it into the spool.
+//! only makes the report shorter. Senders are not shown the names of files on this host.
+//!
+//! The worker decides whether a report is sent, and to whom, and puts the report into the spool.
 
 use jiff::Timestamp;
 
@@ -21,42 +22,42 @@ use super::encode::{body, cut, flow, fold, paragraph};
 use super::original::{field, is_printable, is_readable, message_ids, references, shown};
 use super::reason::Reason;
 
-/// The facts of a failure report.
+/// The facts that a failure report states.
 #[derive(Debug, Clone, Copy)]
 pub struct FailureReport<'a> {
-    /// This host: the reporting MTA, and the domain of From and of Message-ID.
+    /// The name of this host, which is the reporting MTA and the domain of From and Message-ID.
     pub hostname: &'a str,
-    /// The queue id of the report itself; letters and digits.
+    /// The queue id of the report itself, in letters and digits.
     pub id: &'a str,
-    /// The queue id of the original.
+    /// The queue id of the original message, which could not be delivered.
     pub original: &'a str,
     /// The time of the report and of the last attempt, in seconds since 1970.
     pub now: i64,
-    /// When the original was accepted, in seconds since 1970.
+    /// The time at which the original was accepted, in seconds since 1970.
     pub arrival: i64,
-    /// The recipient of the report.
+    /// The recipient of the report: the sender of the original, or the postmaster.
     pub to: &'a Address,
-    /// The reverse-path of the original. `None` for the null path: the report goes to the postmaster.
+    /// The reverse-path of the original. `None` stands for the null path; the report then goes to
+    /// the postmaster.
     pub sender: Option<&'a Address>,
-    /// The recipients that failed, each with the outcome of its last attempt. A deferral means that
-    /// the message expired.
+    /// The recipients that failed, each with the outcome of its last attempt. A deferred outcome
+    /// means that the message expired.
     pub failures: &'a [(Recipient, Outcome)],
-    /// The front of the original, with lines that end in LF: its header, or as much of it as was
-    /// read. Text after an empty line is not used.
+    /// The front of the original, with lines that end in LF: the header, or as much of the header
+    /// as was read. Text after an empty line is not used.
     pub header: &'a [u8],
-    /// The number of reports withheld since the last one to the same recipient.
+    /// The number of reports to the same recipient that were withheld since the last one was sent.
     pub withheld: u64,
 }
 
-/// The longest text of another host that is shown, in characters.
+/// The maximum length of the text that explains one failed recipient, in characters.
 const MAX_TEXT: usize = 2000;
-/// The longest text of another host that is shown for recipients after the first [`FULLY_SHOWN`],
-/// in characters.
+/// The maximum length of that text for recipients after the first [`FULLY_SHOWN`], in characters.
 const MAX_TEXT_LATER: usize = 200;
-/// The number of recipients whose texts are shown up to [`MAX_TEXT`].
+/// The number of recipients whose texts may be as long as [`MAX_TEXT`].
 const FULLY_SHOWN: usize = 25;
 
-/// The report as a message: header and body, lines ending in LF, all of it ASCII.
+/// Composes the report as a message: header and body in ASCII, with lines that end in LF.
 pub fn compose(report: &FailureReport) -> Vec<u8> {
     let original = header_field::header(report.header);
     // "=_" cannot occur in quoted-printable (RFC 2045 6.7).
@@ -99,8 +100,8 @@ fn header(report: &FailureReport, original: &[u8], boundary: &str) -> String {
     out
 }
 
-/// The subject. It contains the subject of the original, since users search their mailboxes for
-/// that, and keeps encoded words (RFC 2047) whole.
+/// Returns the subject of the report. It contains the subject of the original, because users search
+/// their mailboxes for that text, and keeps encoded words (RFC 2047) whole.
 fn subject(report: &FailureReport, original: &[u8]) -> String {
     let title = if report.sender.is_some() { "Undelivered mail" } else { "Undelivered report" };
     match field(original, "Subject").filter(|s| (1..=200).contains(&s.len()) && is_printable(s)) {
@@ -109,7 +110,7 @@ fn subject(report: &FailureReport, original: &[u8]) -> String {
     }
 }
 
-// The part for people.
+// The first part of the report, in plain words for people.
 
 fn plain_words(report: &FailureReport, original: &[u8], is_complete: bool) -> String {
     let mut text = String::new();
@@ -148,7 +149,8 @@ fn plain_words(report: &FailureReport, original: &[u8], is_complete: bool) -> St
     text
 }
 
-/// The maximum length of a text for the recipient at this place in the report, in characters.
+/// Returns the maximum length of the text for a recipient, in characters. `number` counts the
+/// failed recipients from 0.
 fn max_text(number: usize) -> usize {
     if number < FULLY_SHOWN { MAX_TEXT } else { MAX_TEXT_LATER }
 }
@@ -192,7 +194,7 @@ fn closing(report: &FailureReport, is_complete: bool) -> String {
     text + "\n"
 }
 
-/// The name of a recipient, beginning with the address that the sender wrote.
+/// Returns the name of a recipient, which begins with the address that the sender wrote.
 fn recipient_name(recipient: &Recipient) -> String {
     match &recipient.original {
         Some(original) => format!("{original} (forwarded to {})", recipient.address),
@@ -209,7 +211,7 @@ fn explanation(report: &FailureReport, outcome: &Outcome, max: usize) -> String 
     }
 }
 
-/// Our own explanation of a failure, without names of files for senders.
+/// Returns this host's own explanation of a failure. A sender is not shown names of files.
 fn own_text(report: &FailureReport, outcome: &Outcome, max: usize) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
     // The output of a command is meant for senders, whatever its content.
@@ -219,7 +221,7 @@ fn own_text(report: &FailureReport, outcome: &Outcome, max: usize) -> String {
     if outcome.why.trim().is_empty() { "no reason is known".to_owned() } else { cut(&outcome.why, max) }
 }
 
-/// A length of time in the largest unit that fits.
+/// Returns a length of time in the largest unit that fits, such as `3 days`.
 fn span(seconds: i64) -> String {
     let (count, unit) = match seconds {
         ..60 => return "less than a minute".to_owned(),
@@ -230,7 +232,7 @@ fn span(seconds: i64) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-// The part for programs (RFC 3464 2).
+// The second part of the report, for programs (RFC 3464 2).
 
 fn status_blocks(report: &FailureReport) -> String {
     let mut out = format!("Reporting-MTA: dns; {}\nX-Penfold-Queue-ID: {}\n", report.hostname, report.original);
@@ -259,8 +261,8 @@ fn status_blocks(report: &FailureReport) -> String {
     out
 }
 
-/// The status of a recipient. A message that expired keeps the status of its last attempt and thus
-/// class 4; X.4.7 is used if that attempt has none (RFC 3463 3.5, RFC 3464 2.3.4).
+/// Returns the status of a failed recipient. If the message expired, the status is that of the last
+/// attempt with class 4, or 4.4.7 if that attempt has no status (RFC 3463 3.5, RFC 3464 2.3.4).
 fn status(outcome: &Outcome) -> Status {
     match (outcome.fate, outcome.status) {
         (Fate::Deferred, Status(_, 0, 0)) => Status(4, 4, 7),
@@ -269,8 +271,8 @@ fn status(outcome: &Outcome) -> Status {
     }
 }
 
-/// The host in `mx.example.org[192.0.2.1]:25`: its name, or its address if it has none. `None`
-/// for a mailbox.
+/// Returns the name of the host in a text such as `mx.example.org[192.0.2.1]:25`, or the address if
+/// the host has no name. `None` if the text is the name of a mailbox.
 fn remote_mta(host: &str) -> Option<String> {
     let (name, rest) = host.split_once('[')?;
     if name.is_empty() {
@@ -280,7 +282,7 @@ fn remote_mta(host: &str) -> Option<String> {
     parse_domain(name).ok().map(String::from)
 }
 
-/// A time in the zone of this host, in the form of a header field.
+/// Returns a time as in a header field, in the time zone of this host.
 fn date(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::UNIX_EPOCH);
     trace::date(&time.to_zoned(log::zone().clone()))

@@ -1,4 +1,4 @@
-//! Reports to the senders of messages (RFC 3464).
+//! Makes reports to the senders of undelivered messages (RFC 3464), and limits their number.
 //!
 //! - `encode`: folded lines, MIME parts and quoted-printable
 //! - `failure`: the report that a message could not be delivered

@@ -1,13 +1,13 @@
-//! The limits on reports: neither the victim of a forged sender nor the postmaster gets more of
-//! them than a person can read.
+//! Limits the number of reports, so that neither the victim of a forged sender nor the postmaster
+//! gets more reports than a person can read.
 //!
 //! Each address and each remote domain may get a number of reports at once, and then the same
 //! number within each hour, spread evenly. The owner of a mailing list with many invalid addresses
-//! stays well below that. Reports beyond a limit are withheld: the worker settles their recipients
-//! and logs it, and the next report gives their number.
+//! stays well below that limit. A report beyond a limit is withheld: the failed recipients are
+//! finished without it, the log mentions it, and the next report says how many were withheld.
 //!
-//! Counts are kept in memory, for at most [`MAX_COUNTS`] addresses and domains; beyond that, those
-//! that are closest to zero are dropped. All counts are lost at a restart. Changes of the system
+//! Counts are kept in memory, for at most [`MAX_COUNTS`] addresses and domains. Beyond that, the
+//! counts closest to zero are dropped. All counts are lost at a restart. Changes of the system
 //! clock have no effect.
 
 use std::collections::HashMap;
@@ -16,17 +16,17 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 
-/// The maximum number of addresses and domains in memory.
+/// The maximum number of addresses and domains whose counts are in memory.
 const MAX_COUNTS: usize = 10_000;
-/// The time after which the full number of reports may be sent again.
+/// The time after which an address may get the full number of reports again.
 const HOUR: Duration = Duration::from_secs(3600);
-/// The limit for the postmaster, who gets the reports of messages without a sender.
+/// The limit on reports to the postmaster, who gets those about messages without a sender.
 const TO_POSTMASTER: u32 = 10;
-/// The limit for an address in a local domain, or in one for which mail is relayed.
+/// The limit on reports to one address in a local domain, or in a domain for which mail is relayed.
 const TO_LOCAL: u32 = 1000;
-/// The limit for an address in any other domain.
+/// The limit on reports to one address in any other domain.
 const TO_REMOTE: u32 = 200;
-/// The limit for all addresses of any other domain together.
+/// The limit on reports to all addresses of one other domain together.
 const TO_REMOTE_DOMAIN: u32 = 2000;
 
 /// The recipient of a report.
@@ -34,13 +34,14 @@ const TO_REMOTE_DOMAIN: u32 = 2000;
 pub enum ReportTo {
     /// The postmaster, because the message has no sender.
     Postmaster,
-    /// A sender in a local domain or one for which mail is relayed, without a subaddress.
+    /// A sender in a local domain, or in a domain for which mail is relayed. The address has no
+    /// subaddress.
     Local(Address),
     /// A sender in any other domain.
     Remote(Address),
 }
 
-/// The counts of the reports that were sent lately.
+/// The counts of the reports that were sent within the last hour.
 #[derive(Debug)]
 pub struct Rates {
     start: Instant,
@@ -73,16 +74,17 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Counts a report that is about to be sent, and returns the number of reports withheld since
-    /// the last one to the same address.
+    /// Counts a report that is about to be sent. Returns the number of reports to the same address
+    /// that were withheld since the last one was sent.
     ///
     /// # Errors
-    /// If a limit is reached: the report must be withheld, and is counted as withheld.
+    /// If a limit is reached. The report must be withheld, and is counted as withheld.
     pub fn count(&self, to: &ReportTo) -> Result<u64, LimitReached> {
         self.count_at(self.start.elapsed(), to)
     }
 
-    /// Undoes the count of a report that could not be made and will be tried again.
+    /// Undoes the count of a report that could not be made and will be tried again. `withheld` is
+    /// the number that [`Rates::count`] returned for the report.
     pub fn take_back(&self, to: &ReportTo, withheld: u64) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, (key, limit)) in keys(to).into_iter().enumerate() {
@@ -103,8 +105,8 @@ impl Rates {
             clear.push(clear_at + HOUR / *limit);
             if clear_at + HOUR / *limit > now + HOUR {
                 let why = format!("a report is withheld: there were more than {limit} to {key} within an hour");
-                // The next report to the address gives the number of reports withheld, even if the
-                // limit of its domain was the one reached.
+                // Withheld reports are counted for the address, even if the limit of its domain was
+                // reached, because the next report to the address gives their number.
                 if let Some((address, _)) = keys.first() {
                     entry(&mut counts, address, now).withheld += 1;
                 }
@@ -123,7 +125,8 @@ impl Rates {
     }
 }
 
-/// The keys under which a report is counted, each with its limit; the address comes first.
+/// Returns the keys under which a report is counted, each with its limit. The key of the address
+/// comes first.
 fn keys(to: &ReportTo) -> Vec<(Box<str>, u32)> {
     let lower = |address: &Address| format!("<{}>", address.to_string().to_lowercase()).into();
     match to {
@@ -133,7 +136,7 @@ fn keys(to: &ReportTo) -> Vec<(Box<str>, u32)> {
     }
 }
 
-/// The count of a key.
+/// Returns the count of a key. If the key is new, its count is added.
 fn entry<'a>(counts: &'a mut HashMap<Box<str>, Count>, key: &str, now: Duration) -> &'a mut Count {
     if counts.len() >= MAX_COUNTS && !counts.contains_key(key) {
         make_room(counts, now);
@@ -141,14 +144,15 @@ fn entry<'a>(counts: &'a mut HashMap<Box<str>, Count>, key: &str, now: Duration)
     counts.entry(key.into()).or_default()
 }
 
-/// Drops the counts that are back to zero, and if that is not enough, the lowest tenth.
+/// Drops the counts that are back to zero. If that is not enough, drops the lowest tenth of the
+/// counts.
 fn make_room(counts: &mut HashMap<Box<str>, Count>, now: Duration) {
     counts.retain(|_, count| count.clear > now);
     if counts.len() >= MAX_COUNTS {
         let mut times: Vec<Duration> = counts.values().map(|count| count.clear).collect();
         let (_, &mut least, _) = times.select_nth_unstable(MAX_COUNTS / 10);
         let mut left = MAX_COUNTS / 10;
-        // No more than a tenth is dropped, even if several counts have the same time.
+        // No more than a tenth is dropped, even if several counts reach zero at the same time.
         counts.retain(|_, count| {
             let is_dropped = count.clear <= least && left > 0;
             left -= usize::from(is_dropped);
@@ -173,7 +177,7 @@ mod tests {
             let sent = (0..5000).filter(|_| rates.count_at(now, to).is_ok()).count();
             assert_eq!(sent, limit, "{to:?}");
             let later = now + HOUR / u32::try_from(limit).expect("few");
-            // The next report gives the number of those withheld.
+            // The next report gives the number of withheld reports.
             assert_eq!(rates.count_at(later, to), Ok(5000 - limit as u64), "{to:?}");
             assert!(rates.count_at(later, to).is_err());
             assert_eq!(rates.count_at(later + HOUR, to), Ok(1));

@@ -1,8 +1,8 @@
-//! The reasons for a failure, in words for the sender.
+//! Finds the reason for a failure, and explains the reason in words for the sender.
 //!
-//! A reason follows from the enhanced status of the last attempt, and from replies that reject this
-//! host instead of the message. It includes advice for the sender. An unspecific status gives an
-//! unspecific reason; 5.7.0 is such a status, used by filters as well as by hosts that require
+//! The reason follows from the enhanced status of the last attempt, and from replies that reject
+//! this host instead of the message. Each reason has advice for the sender. An unspecific status
+//! gives an unspecific reason. An example is 5.7.0, which filters use as well as hosts that require
 //! authentication. A message that expired has a reason of its own, whatever the last reply was.
 
 use crate::outcome::{Fate, Outcome};
@@ -51,12 +51,12 @@ impl Reason {
         }
     }
 
-    /// Whether delivery was tried until the message expired.
+    /// Whether delivery was tried again and again until the message expired.
     pub(super) fn is_late(self) -> bool {
         matches!(self, Self::Expired | Self::HostRejected)
     }
 
-    /// The explanation, and advice for the sender.
+    /// Returns the explanation, and the advice for the sender.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::NoMailbox => (

@@ -1,9 +1,9 @@
-//! A cache of expansions that took long.
+//! Caches expansions that took long. An expansion leads from an address to its final recipients.
 //!
-//! An alias with thousands of members needs a look-up for each. A client that names such an alias
-//! repeatedly, with various details, must not cost more than one that names it once. An expansion
-//! is forgotten when the aliases or the virtual table change, and after [`KEPT_FOR`], since users
-//! change too. At most [`MAX_EXPANSIONS`] are kept.
+//! An alias with thousands of members needs a look-up for each member. A client that names such an
+//! alias repeatedly, with various subaddresses, must not cost more than a client that names the
+//! alias once. An expansion is forgotten if the aliases or the virtual table change. It is also
+//! forgotten after [`KEPT_FOR`], because users change, too. At most [`MAX_EXPANSIONS`] are kept.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,24 +19,25 @@ use crate::envelope::Action;
 const SLOW: Duration = Duration::from_millis(5);
 /// How long an expansion is kept.
 const KEPT_FOR: Duration = Duration::from_secs(5);
-/// Maximum number of expansions.
+/// The maximum number of expansions in the cache.
 const MAX_EXPANSIONS: usize = 16;
 
-/// The cache.
+/// The cached expansions, by address.
 #[derive(Debug, Default)]
 pub(super) struct ExpansionCache(Mutex<HashMap<Address, CachedExpansion>>);
 
 #[derive(Debug)]
 struct CachedExpansion {
     expansion: Expansion,
-    /// The tables on which the expansion is based.
+    /// The aliases and the virtual table on which the expansion is based.
     aliases: Arc<Aliases>,
     virtual_table: Arc<VirtualTable>,
     until: Instant,
 }
 
 impl ExpansionCache {
-    /// The expansion of an address with a domain, from the cache or from `expand`.
+    /// Returns the expansion of an address, from the cache or from `expand`. The address must have
+    /// a domain.
     pub(super) fn get(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
         if self.lock().is_empty() {
             return self.fill(router, address, expand);
@@ -63,8 +64,8 @@ impl ExpansionCache {
         self.fill(router, address, expand)
     }
 
-    /// Calls `expand`, and keeps the expansion if that took long. A temporary failure is not kept:
-    /// its cause may be gone at any time.
+    /// Calls `expand`, and caches the expansion if the call took long. A temporary failure is not
+    /// cached, because its cause may be gone at any time.
     fn fill(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
         let (aliases, virtual_table) = (router.aliases.current(), router.virtual_table.current());
         let begun = Instant::now();
@@ -92,7 +93,8 @@ impl ExpansionCache {
     }
 }
 
-/// The address without its detail, if the whole address is in no table and is not that of a user.
+/// Returns the address without its detail (the subaddress). `None` if the address has no detail, or
+/// if the whole address is in a table or is that of a user.
 fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &VirtualTable) -> Option<Address> {
     let (name, domain) = (lower(address.local()), address.domain());
     let base = router.without_detail(&name).filter(|_| router.is_local(domain))?;
@@ -102,8 +104,8 @@ fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &V
     (!is_known).then(|| address.with_local(base))
 }
 
-/// Whether an expansion is the same for every detail of `address`, because none of its recipients
-/// is `address` itself.
+/// Whether an expansion is the same for every detail of `address`. This is so if all its recipients
+/// are plain addresses, and none of them is `address` itself.
 fn is_same_for_all_details(expansion: &Expansion, address: &Address) -> bool {
     match expansion {
         Expansion::Finals(finals) => finals.iter().all(|to| {

@@ -1,10 +1,10 @@
-//! The nodes of a graph that are on a cycle.
+//! Finds the nodes of a graph that are on a cycle, for the expansion of aliases.
 //!
-//! Kosaraju's algorithm: a depth-first search yields the nodes in post-order; the reversed graph is
-//! then searched from the last of these nodes to the first. The search is not recursive, and its
-//! time is proportional to the number of nodes and edges.
+//! The algorithm is Kosaraju's: a depth-first search yields the nodes in post-order, and the
+//! reversed graph is then searched from the last of these nodes to the first. The search is not
+//! recursive, and its time is proportional to the number of nodes and edges.
 
-/// Whether each node is on a cycle. `edges` has the successors of each node.
+/// Returns for each node whether it is on a cycle. `edges` lists the successors of each node.
 pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {
     let order = post_order(edges);
     let mut back: Vec<Vec<usize>> = vec![Vec::new(); edges.len()];
@@ -29,7 +29,7 @@ pub(super) fn on_cycle(edges: &[Vec<usize>]) -> Vec<bool> {
     is_in
 }
 
-/// All nodes in the post-order of a depth-first search.
+/// Returns all nodes, in the post-order of a depth-first search.
 fn post_order(edges: &[Vec<usize>]) -> Vec<usize> {
     let (mut order, mut seen) = (Vec::with_capacity(edges.len()), vec![false; edges.len()]);
     let mut path: Vec<(usize, usize)> = Vec::new();

@@ -1,13 +1,16 @@
-//! The expansion of an address to its final recipients.
+//! Expands an address to its final recipients, through the tables.
 //!
-//! The walk visits one address after the other, so the depth of a chain costs no stack; it visits
-//! each address once, so it ends; and it counts them, so it is bounded. A cycle of aliases is
-//! harmless if a path leads out of it, or if it contains the name of a user: there it is broken, as
-//! sendmail does. Users are looked up only where the result depends on the look-up, not for every
-//! member of a large alias, since a look-up may need another process. An alias with a list or an
-//! owner is a final recipient: at delivery the list is read and the walk continues with its
-//! members, as it does with those of a `.forward`. An error in a table or of the system makes the
-//! expansion `Temporary`.
+//! The expansion is a walk that visits one address after the other, so that a long chain costs no
+//! stack. The walk visits each address once, and so it ends. The number of addresses is limited.
+//!
+//! A cycle of aliases is harmless if a path leads out of it. If a cycle contains the name of a
+//! user, the cycle is broken there, as sendmail does. Users are looked up only where the result
+//! depends on the look-up, not for every member of a large alias, because a look-up may need
+//! another process.
+//!
+//! An alias with a list or an owner is a final recipient. At delivery the list is read, and the
+//! walk continues with the members of the list, as it does with the members of a `.forward`. If a
+//! table or the system has an error, the expansion is `Temporary`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,17 +24,17 @@ use super::routes::{RouteTarget, Routes};
 use super::virtual_table::VirtualTable;
 use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};
 
-/// Maximum number of addresses of one expansion, intermediate ones included.
+/// Maximum number of addresses that one expansion visits, intermediate addresses included.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// See [`Router::expand`]. The address must have a domain.
+/// Expands an address for [`Router::expand`]. The address must have a domain.
 pub(super) fn expand(router: &Router, address: &Address) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, None);
     ended(walk.node(address.clone(), Ask::Tables).and_then(|_| walk.run(0)).and_then(|()| walk.finals()))
 }
 
-/// See [`Router::expand_members`]. The address must have a domain.
+/// Expands members for [`Router::expand_members`]. The address must have a domain.
 pub(super) fn expand_members(router: &Router, address: &Address, members: &[Member], user: Option<&str>) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, user);
@@ -50,24 +53,25 @@ struct Tables<'r> {
     virtual_table: Arc<VirtualTable>,
 }
 
-/// The answer of the tables for one address.
+/// What the tables say about one address.
 enum TableAnswer<'t> {
     Final(Action),
-    /// In no table: a final recipient if it is a user, otherwise unknown.
+    /// The address is in no table. If it is that of a user, it is a final recipient, otherwise it
+    /// is unknown.
     Local(Action),
     Unknown,
     Members(&'t [Member]),
 }
 
-/// A question about an address.
+/// A question of the walk about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
     /// Which entry of the tables applies to the address.
     Tables,
-    /// Whether the address is that of a user; asked if an alias names itself.
+    /// Whether the address is that of a user. This is asked if an alias names itself.
     User,
-    /// Whether the address has a mailbox; asked for `\name`, and for a user in that user's own
-    /// `.forward`.
+    /// Whether the address has a mailbox. This is asked for `\name`, and for a user who is named in
+    /// that user's own `.forward`.
     Mailbox,
 }
 
@@ -84,7 +88,8 @@ impl<'r> Tables<'r> {
         let name = lower(address.local());
         let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
-            // Only system users have a `.forward`, which has to be skipped here.
+            // Only a system user can have a `.forward`, which delivery must skip for this
+            // recipient.
             let is_direct = ask == Ask::Mailbox && router.users.are_of_system();
             let action = if is_direct { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {
@@ -119,8 +124,8 @@ impl<'r> Tables<'r> {
         }
     }
 
-    /// The answer of the virtual table or, if it has none, of the aliases; `None` if neither has
-    /// one.
+    /// Returns the answer of the virtual table or, if it has none, of the aliases; `None` if
+    /// neither has an answer.
     fn named(&self, name: &str, domain: &str) -> Result<Option<TableAnswer<'_>>, String> {
         if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
             return Ok(Some(TableAnswer::Members(members)));
@@ -136,13 +141,14 @@ impl<'r> Tables<'r> {
         Ok(self.router.mailbox(&lower(address.local()), address.domain())?.is_some())
     }
 
-    /// The address of a list; its detail is dropped, unless that is part of the alias's name.
+    /// Returns the address of a list without its detail, unless the detail is part of the alias's
+    /// name.
     fn list(&self, address: &Address) -> Address {
         self.router.alias_of(&self.aliases, address).map_or_else(|| address.clone(), |name| address.with_local(&name))
     }
 
-    /// The answer for a postmaster that no table contains: the recipient in the configuration or,
-    /// if that recipient does not exist, the mailbox of last resort.
+    /// Returns the answer for a postmaster that is in no table: the recipient in the configuration
+    /// (`local.postmaster`) or, if that recipient does not exist, the mailbox of last resort.
     fn postmaster(&self, address: &Address) -> Result<TableAnswer<'_>, String> {
         let router = self.router;
         let members = &router.postmaster;
@@ -154,7 +160,8 @@ impl<'r> Tables<'r> {
         if is_postmaster && named.domain() == address.domain() {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
-        // Another domain's postmaster is expanded later, since it could lead back here.
+        // The postmaster of another domain is not looked up here but expanded later, because its
+        // expansion could lead back to this address.
         let is_nobody = !is_postmaster
             && match self.step(&named, Ask::Tables)? {
                 TableAnswer::Unknown => true,
@@ -170,13 +177,14 @@ impl<'r> Tables<'r> {
 
 struct Walk<'t> {
     tables: &'t Tables<'t>,
-    /// The user whose `.forward` contains the members of the first address; `None` if they come
-    /// from a table.
+    /// The user whose `.forward` contains the members of the first address; `None` if the members
+    /// come from a table.
     user: Option<&'t str>,
     nodes: Vec<Node>,
-    /// The index in `nodes`, by the key of an address and the question about it.
+    /// The index in `nodes` for each address and question. The address is in the form that
+    /// `Walk::key` returns.
     known: HashMap<(Address, Ask), usize>,
-    /// Whether an address was named more than once: otherwise there is no cycle.
+    /// Whether an address was named more than once. Without such an address, there is no cycle.
     has_repeats: bool,
 }
 
@@ -191,10 +199,10 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NodeEnd {
     Final,
-    /// A user or an unknown name; not looked up yet.
+    /// The address is that of a user or unknown; it is not looked up yet.
     Local,
     Unknown,
-    /// Replaced by its members.
+    /// The address is replaced by its members.
     None,
 }
 
@@ -203,7 +211,7 @@ impl<'t> Walk<'t> {
         Self { tables, user, nodes: Vec::new(), known: HashMap::new(), has_repeats: false }
     }
 
-    /// Visits the addresses from index `next` on, and all that they lead to.
+    /// Visits the addresses in `nodes` from index `next` on, and all addresses that they lead to.
     fn run(&mut self, mut next: usize) -> Result<(), String> {
         while let Some(node) = self.nodes.get_mut(next) {
             if node.end != NodeEnd::Final {
@@ -240,7 +248,8 @@ impl<'t> Walk<'t> {
                     let action = Action::Append { file: file.clone(), user: user.map(Into::into) };
                     self.final_node(&parent, self_question, action)?
                 }
-                // Lists are read before the walk: see `TableAnswer::Final(Action::Expand)`.
+                // A list never appears here: at delivery it is read before the walk, and at other
+                // times its alias is a final recipient, `TableAnswer::Final(Action::Expand)`.
                 Member::Include(file) => {
                     return Err(format!("{parent} stands for the list {file}, which was not read"));
                 }
@@ -250,7 +259,7 @@ impl<'t> Walk<'t> {
         Ok(())
     }
 
-    /// The index of an address, which is added if it is new.
+    /// Returns the index of an address in `nodes`. A new address is added.
     fn node(&mut self, address: Address, ask: Ask) -> Result<usize, String> {
         let key = (self.key(&address), ask);
         if let Some(&index) = self.known.get(&key) {
@@ -263,7 +272,7 @@ impl<'t> Walk<'t> {
         Ok(index)
     }
 
-    /// The index of a new node for a command or a file of an address.
+    /// Adds a node for a command or a file that is a member of an address; returns its index.
     fn final_node(&mut self, address: &Address, ask: Ask, action: Action) -> Result<usize, String> {
         self.push(Node { address: address.clone(), ask, end: NodeEnd::Final, action, members: Vec::new() })
     }
@@ -277,7 +286,7 @@ impl<'t> Walk<'t> {
         Ok(index)
     }
 
-    /// The key of an address: local names are compared without case.
+    /// Returns an address in the form for comparisons: a local name in lower case.
     fn key(&self, address: &Address) -> Address {
         if self.tables.router.is_local(address.domain()) {
             address.with_local(&lower(address.local()))
@@ -293,11 +302,12 @@ impl<'t> Walk<'t> {
         for (at, node) in self.nodes.iter().enumerate() {
             let action = match (node.end, &node.action) {
                 (NodeEnd::None, _) if !is_broken.get(at).is_some_and(|is_broken| *is_broken) => continue,
-                // The user's own `.forward` leads back to the user.
+                // The user's own `.forward` leads back to the user, so the message goes to the
+                // mailbox.
                 (NodeEnd::None, _) if at == 0 && self.user.is_some() => &Action::Direct,
                 (_, action) => action,
             };
-            // A mailbox or a list gets one copy, whatever details its addresses have.
+            // A mailbox or a list gets one copy, even if its addresses differ in their details.
             let key = match action {
                 Action::Direct => (self.key(&node.address), &Action::Deliver),
                 Action::Expand => (self.tables.list(&node.address), action),
@@ -311,7 +321,7 @@ impl<'t> Walk<'t> {
                 }
             }
         }
-        // One existing recipient is enough: the others fail later, at delivery.
+        // One existing recipient is enough. The others fail later, at delivery.
         for address in undecided {
             is_known = is_known || self.tables.is_user(address)?;
         }
@@ -327,8 +337,8 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// For each node, whether a cycle is broken there: at an alias that leads back to itself and is
-    /// a user too. Empty if there is no cycle.
+    /// Returns for each node whether a cycle is broken there: at an alias that leads back to itself
+    /// and has the name of a user. The result is empty if there is no cycle.
     fn broken_cycles(&self) -> Result<Vec<bool>, String> {
         if !self.has_repeats {
             return Ok(Vec::new());
@@ -341,7 +351,7 @@ impl<'t> Walk<'t> {
         Ok(is_broken)
     }
 
-    /// The answer if all recipients are rejected.
+    /// Returns the refusal, if no mail may be sent to any of the recipients; `None` otherwise.
     fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
         let router = self.tables.router;
         let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;
@@ -356,7 +366,7 @@ impl<'t> Walk<'t> {
         finals.iter().all(|to| refused(&routes, &to.address).is_some()).then_some(first)
     }
 
-    /// The cycle that the expansion leads into, for the log.
+    /// Describes the cycle that the expansion leads into, for the log.
     fn describe_loop(&self) -> String {
         const SHOWN: usize = 10;
         let (mut path, mut at, mut seen) = (Vec::new(), 0, HashSet::new());

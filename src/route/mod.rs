@@ -1,4 +1,5 @@
-//! Routing: the recipients that an address stands for, and where each of them is delivered.
+//! Routes mail: finds the recipients that an address stands for, and where each of them is
+//! delivered.
 //!
 //! - `cache`: a cache of expansions that took long
 //! - `cycles`: aliases that lead back to themselves
@@ -7,14 +8,14 @@
 //! - `virtual_table`: the virtual table
 //! - `warnings`: mistakes in the tables that are no errors
 //!
-//! [`Router::expand`] returns the final recipients of an address; it is called once, before the
-//! message is accepted. [`Router::route`] returns the route of a final recipient; it is called
+//! [`Router::expand`] returns the final recipients of an address. It is called once, before the
+//! message is accepted. [`Router::route`] returns the route of a final recipient. It is called
 //! before every attempt and expands nothing, so that a changed alias does not affect accepted mail.
-//! Both use the same tables, which follow changes of their files.
+//! Both use the same tables, which are read again when their files change.
 //!
-//! There are no errors: if a look-up in a table or the system fails, the result is `Temporary`. Every
-//! expansion ends, whatever the tables contain. The router makes no DNS look-ups, opens no
-//! mailboxes and does not decide who may relay: the session does, with [`Router::class_of`].
+//! There are no errors: if a look-up in a table or the system fails, the result is `Temporary`.
+//! Every expansion ends, whatever the tables contain. The router makes no DNS look-ups and opens no
+//! mailboxes. The session decides who may relay, with the help of [`Router::class_of`].
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -48,18 +49,18 @@ mod warnings;
 #[derive(Debug)]
 pub struct Router {
     domains: Arc<HashSet<Box<str>>>,
-    /// The local domain of addresses without a domain.
+    /// The local domain that completes addresses without a domain.
     first_domain: Box<str>,
     relay_domains: HashSet<Box<str>>,
     subaddress: Option<char>,
     /// The postmaster of the first local domain.
     own_postmaster: Address,
-    /// The recipient of mail for the postmaster, as a slice of one.
+    /// The recipient of mail for the postmaster, in the form of an alias with one member.
     postmaster: [Member; 1],
     /// The mailbox for the postmaster's mail if it has no other recipient.
     last_resort: PathBuf,
     smarthosts: Vec<HostPort>,
-    /// Whether only mail with a route in the routes table leaves this host.
+    /// Whether mail leaves this host only for domains in the routes table.
     local_only: bool,
     aliases: Watched<Aliases>,
     virtual_table: Watched<VirtualTable>,
@@ -68,7 +69,7 @@ pub struct Router {
     cache: ExpansionCache,
 }
 
-/// The class of a domain.
+/// The class of a domain, by how its mail is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DomainClass {
     /// A local domain.
@@ -79,33 +80,33 @@ pub enum DomainClass {
     Elsewhere,
 }
 
-/// The expansion of an address.
+/// The result of expanding an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expansion {
-    /// The final recipients, at least one, without duplicates. If an alias has a recipient that
-    /// exists, its local members that do not exist are included too: their delivery fails, and the
-    /// sender gets a report.
+    /// The final recipients: at least one, and none twice. If an alias has a recipient that exists,
+    /// its local members that do not exist are included, too: their delivery fails, and the sender
+    /// gets a report.
     Finals(Vec<Recipient>),
-    /// The address does not exist: 550 5.1.1.
+    /// The address does not exist; the reply to RCPT is 550 5.1.1.
     Unknown,
     /// The routes table rejects all recipients, with this status and text.
     Refused(Status, String),
-    /// The expansion is not known now, for this reason: 451.
+    /// The expansion is not known now, for this reason; the reply to RCPT is 451.
     Temporary(String),
 }
 
-/// An alias that is expanded at delivery.
+/// An alias that is expanded at delivery, because it includes a list or has an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
     /// The name of the alias, in lower case.
     pub name: Box<str>,
-    /// The members; included lists are not read yet.
+    /// The members of the alias. Lists among them are not read yet.
     pub members: Vec<Member>,
-    /// The sender of the messages that it forwards, if the alias has an owner.
+    /// The sender of the messages that the alias forwards; `None` if the alias has no owner.
     pub owner: Option<Address>,
 }
 
-/// The route of a final recipient.
+/// The route of a final recipient: where its messages are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// Delivery into a mailbox.
@@ -116,7 +117,7 @@ pub enum Route {
     List,
     /// Delivery to other hosts.
     Remote(HostTarget),
-    /// The recipient does not exist (any more).
+    /// The recipient does not exist, or exists no longer.
     Unknown,
     /// The routes table rejects the recipient, with this status (class 5) and text.
     Refused(Status, String),
@@ -124,11 +125,11 @@ pub enum Route {
     Temporary(Status, String),
 }
 
-/// The status if a look-up in a table or the system fails.
+/// The status if a look-up in a table or by the system fails.
 const TEMPORARY: Status = Status(4, 3, 0);
 
 impl Router {
-    /// The recipient of reports about messages without a sender.
+    /// Returns the recipient of reports about messages without a sender.
     pub fn postmaster(&self) -> &Address {
         &self.own_postmaster
     }
@@ -145,8 +146,8 @@ impl Router {
         }
     }
 
-    /// Reads all tables as far as possible, and returns all errors. Mail for recipients that are
-    /// affected by an error waits. `None` if the configuration itself has an error.
+    /// Reads all tables as far as possible, and returns all errors. Mail for a recipient that an
+    /// error affects waits. The router is `None` if the configuration itself has an error.
     pub fn begin(config: &Config, rights: &Rights) -> (Option<Self>, Vec<ConfigError>) {
         let local = &config.local;
         let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
@@ -192,19 +193,19 @@ impl Router {
         (Some(router), errors)
     }
 
-    /// The directories of mailboxes that the server's own user owns.
+    /// Returns the directories of the mailboxes that the server's own user owns.
     pub fn mailbox_roots(&self) -> Vec<PathBuf> {
         self.users.roots()
     }
 
-    /// The address, completed with the first local domain if it has none.
+    /// Returns the address, completed with the first local domain if it has no domain.
     #[must_use]
     pub fn qualify(&self, address: &Address) -> Address {
         self.qualified(address).into_owned()
     }
 
-    /// The class of a domain. An empty domain is local, and so is an address literal that the
-    /// configuration lists.
+    /// Returns the class of a domain. An empty domain is local, and so is an address literal that
+    /// the configuration lists.
     pub fn class_of(&self, domain: &str) -> DomainClass {
         if domain.is_empty() || self.is_local(domain) {
             DomainClass::Local
@@ -215,22 +216,24 @@ impl Router {
         }
     }
 
-    /// The final recipients of an address, for RCPT, VRFY and reports. The virtual table comes
-    /// first, then aliases, then users; then the same again without the detail; then the entry for
-    /// the whole domain. The postmaster always exists (RFC 5321 4.5.1).
+    /// Returns the final recipients of an address, for RCPT, VRFY and reports.
+    ///
+    /// The whole address is looked up first: in the virtual table, then in the aliases, then among
+    /// the users. Next, the address without its detail is looked up in the same order. The entry
+    /// for the whole domain comes last. The postmaster always exists (RFC 5321 4.5.1).
     pub fn expand(&self, address: &Address) -> Expansion {
         let address = self.qualified(address);
         self.cache.get(self, &address, || expand::expand(self, &address))
     }
 
-    /// The final recipients of the members of a list or of a `.forward`, which belongs to
-    /// `address`. `user` is set for a user's `.forward`: its commands and files need the user's
-    /// rights.
+    /// Returns the final recipients of the members of a list or of a `.forward`, which belongs to
+    /// `address`. For a user's `.forward`, `user` names that user, whose rights the commands and
+    /// files in it need.
     pub fn expand_members(&self, address: &Address, members: &[Member], user: Option<&str>) -> Expansion {
         expand::expand_members(self, &self.qualified(address), members, user)
     }
 
-    /// The alias of a final recipient; `None` if the alias no longer exists.
+    /// Returns the alias of a final recipient; `None` if the alias no longer exists.
     ///
     /// # Errors
     /// The error in the aliases file, if it affects this alias.
@@ -246,24 +249,26 @@ impl Router {
         Ok(None)
     }
 
-    /// The name of the alias of a final recipient.
+    /// Returns the name of the alias of a final recipient; `None` if there is no such alias.
     pub fn list_name(&self, address: &Address) -> Option<Box<str>> {
         self.alias_of(&self.aliases.current(), address)
     }
 
-    /// The name of the alias of an address, with or without the detail.
+    /// Returns the name of the alias for an address, with or without the detail; `None` if there is
+    /// no such alias.
     fn alias_of(&self, aliases: &Aliases, address: &Address) -> Option<Box<str>> {
         let name = lower(address.local());
         let names = [Some(&*name), self.without_detail(&name)].into_iter().flatten();
         names.map(Box::<str>::from).find(|name| aliases.find(name).is_ok_and(|found| found.is_some()))
     }
 
-    /// The user name in a local address, without the detail, for counts by user.
+    /// Returns the user name in a local address: the local part without the detail.
     pub fn base<'a>(&self, address: &'a Address) -> &'a str {
         self.without_detail(address.local()).unwrap_or(address.local())
     }
 
-    /// The route of a final recipient, by its action. Never expands.
+    /// Returns the route of a final recipient, which depends on the recipient's action. Expands no
+    /// alias.
     pub fn route_of(&self, recipient: &Recipient) -> Route {
         match &recipient.action {
             Action::Deliver | Action::Direct => self.route(&recipient.address),
@@ -282,14 +287,15 @@ impl Router {
         }
     }
 
-    /// The owner whose rights a command or a file needs: a user, or the server.
+    /// Returns the owner whose rights a command or a file needs: the user with this name, or the
+    /// server if `user` is `None`.
     ///
     /// # Errors
     /// The route to use instead, if the user cannot be the owner.
     fn owner(&self, user: Option<&str>) -> Result<Owner, Box<Route>> {
         let Some(name) = user else { return Ok(Owner::Server) };
         match self.users.account(name) {
-            // Nothing is done with root's rights; the mail waits.
+            // Root's rights are never used for a command or a file, so the mail waits.
             Ok(Some(account)) if account.uid == 0 => {
                 let why = "it would need root's rights".to_owned();
                 Err(Box::new(Route::Temporary(TEMPORARY, why)))
@@ -300,7 +306,8 @@ impl Router {
         }
     }
 
-    /// The detail in a local address, after the separator.
+    /// Returns the separator and the detail of a local address. `None` if there is no detail, or if
+    /// the whole local part is the name of a user.
     pub fn extension(&self, address: &Address) -> Option<(char, Box<str>)> {
         let (name, domain, separator) = (lower(address.local()), address.domain(), self.subaddress?);
         let (base, extension) = name.split_once(separator)?;
@@ -308,7 +315,7 @@ impl Router {
         (!is_user && !base.is_empty() && !extension.is_empty()).then(|| (separator, extension.into()))
     }
 
-    /// The route of an address. Never expands.
+    /// Returns the route of an address. Expands no alias.
     pub fn route(&self, address: &Address) -> Route {
         let address = self.qualified(address);
         if !self.is_local(address.domain()) {
@@ -316,7 +323,8 @@ impl Router {
         }
         let name = lower(address.local());
         match self.mailbox(&name, address.domain()) {
-            // Nothing is delivered with root's rights.
+            // Nothing is delivered with root's rights, so root's mail goes to the mailbox of last
+            // resort.
             Ok(Some(Mailbox { owner: Owner::User(account), .. })) if account.uid == 0 => self.last_resort(),
             Ok(Some(mailbox)) => Route::Mailbox(mailbox),
             Ok(None) if name == POSTMASTER => self.last_resort(),
@@ -353,7 +361,8 @@ impl Router {
         }
     }
 
-    /// The mailbox of the user with this name, or else with this name without the detail.
+    /// Returns the mailbox of the user with this name or, if there is none, of the user with this
+    /// name without the detail.
     fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
         match (self.users.mailbox(name, domain)?, self.without_detail(name)) {
             (None, Some(base)) => self.users.mailbox(base, domain),
@@ -381,13 +390,15 @@ impl Router {
 }
 
 impl Route {
-    /// The destination of a recipient with this route.
+    /// Returns the destination to which the queue assigns a recipient with this route.
     pub fn destination(&self) -> Destination {
         match self {
-            // Commands may be slow: those of one user delay only each other.
+            // Commands may be slow. With a destination for each user, the commands of one user
+            // delay only each other.
             Self::Command(_, Owner::Server) => Destination::Command(None),
             Self::Command(_, Owner::User(account)) => Destination::Command(Some(account.name.as_str().into())),
-            // A user who keeps agents busy delays only that user's own mail.
+            // A user may keep agents busy, which are processes with that user's rights. This delays
+            // only the user's own mail.
             Self::Mailbox(Mailbox { owner: Owner::User(account), .. }) => {
                 Destination::User(account.name.as_str().into())
             }
@@ -406,7 +417,8 @@ const ROOT: &str = "root";
 const NO_WAY_OUT: &str = "No mail leaves this host";
 const LOCAL_ONLY: Status = Status(5, 4, 4);
 
-/// The route of an address that no table mentions (RFC 5321 5.1).
+/// Returns the route of an address in the absence of any table: to its address literal, or to the
+/// mail exchangers of its domain (RFC 5321 5.1).
 fn direct(address: &Address, port: u16) -> Route {
     match address.literal() {
         Some(ip) if !dns::is_usable(ip) => Route::Refused(Status(5, 1, 2), "That is not the address of a host".into()),

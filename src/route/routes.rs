@@ -1,4 +1,4 @@
-//! The routes table: how domains that are not local are reached.
+//! Reads the routes table, which says how domains that are not local are reached.
 //!
 //! A line is a domain and its target:
 //!
@@ -10,8 +10,8 @@
 //! *                mx::2525                 the domain's own mail exchangers, at another port
 //! ```
 //!
-//! An exact domain precedes the longest `.domain` that contains it, which precedes `*`. Any other
-//! text is an error with line and column.
+//! A line with the exact domain takes precedence over a line with the longest `.domain` that
+//! contains it, and both over `*`. Any other text is an error with line and column.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -28,7 +28,7 @@ use crate::reply::Status;
 pub(super) struct Routes {
     /// Targets by key in lower case: `domain`, `.domain` or `*`.
     rows: HashMap<Box<str>, Row>,
-    /// The target of all domains if the file cannot be read.
+    /// The target of all domains if the file cannot be read; otherwise `None`.
     unreadable: Option<RouteTarget>,
 }
 
@@ -38,10 +38,10 @@ struct Row {
     target: RouteTarget,
 }
 
-/// The target of a domain.
+/// The target of a domain: where its mail goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RouteTarget {
-    /// A host.
+    /// A host, which gets all mail for the domain.
     Host(HostPort),
     /// The mail exchangers of a domain; `None` stands for the recipient's own domain.
     Mx { domain: Option<Box<str>>, port: u16 },
@@ -51,7 +51,7 @@ pub(super) enum RouteTarget {
 
 impl Routes {
     /// Reads the text of a routes table as far as possible, and returns all errors in the order of
-    /// the file. Mail for the domain of an erroneous line waits.
+    /// the file. Mail for the domain on an erroneous line waits.
     pub(super) fn read(file: &Path, text: &str, is_local: impl Fn(&str) -> bool) -> (Self, Vec<ConfigError>) {
         let (mut routes, mut errors) = (Self::default(), Vec::new());
         for line in lines(text) {
@@ -69,12 +69,12 @@ impl Routes {
         (routes, errors)
     }
 
-    /// The table of a file that cannot be read: all mail for other hosts waits.
+    /// Returns the table for a file that cannot be read. All mail for other hosts waits.
     pub(super) fn unreadable(why: &ConfigError) -> Self {
         Self { unreadable: Some(waiting(why)), ..Self::default() }
     }
 
-    /// The target of a domain in lower case; `None` if there is no line for it.
+    /// Returns the target of a domain in lower case; `None` if no line applies to the domain.
     pub(super) fn find(&self, domain: &str) -> Option<&RouteTarget> {
         if self.unreadable.is_some() {
             return self.unreadable.as_ref();
@@ -86,7 +86,7 @@ impl Routes {
         keys.find_map(|key| self.rows.get(key)).map(|row| &row.target)
     }
 
-    /// The hosts in the table.
+    /// Returns the hosts that are targets in the table.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &HostPort> {
         self.rows.values().filter_map(|row| match &row.target {
             RouteTarget::Host(host) => Some(host),
@@ -94,7 +94,8 @@ impl Routes {
         })
     }
 
-    /// Defers mail for the domain of an erroneous line, unless an earlier line has a target for it.
+    /// Defers mail for the domain on an erroneous line, unless an earlier line has a target for
+    /// that domain.
     fn defer(&mut self, line: Line<'_>, key: &str, error: &ConfigError) {
         if let Ok(name) = read_key(key) {
             self.rows.entry(name).or_insert_with(|| Row { line: line.number, target: waiting(error) });
@@ -114,7 +115,7 @@ impl Routes {
     }
 }
 
-/// A target that defers the mail because of this error.
+/// Returns a target that defers mail because of this error.
 fn waiting(error: &ConfigError) -> RouteTarget {
     RouteTarget::Error(Status(4, 3, 5), error.to_string().into())
 }
@@ -152,14 +153,14 @@ fn read_exchanger(text: &str) -> Result<RouteTarget, String> {
     let (domain, port) = text.split_once(':').map_or((text, Ok(SMTP_PORT)), |(domain, port)| (domain, read_port(port)));
     let domain = match domain {
         "" => None,
-        // An address has no mail exchangers.
+        // An address literal has no mail exchangers.
         _ if domain.starts_with('[') => return Err("expected a domain, not an address, after mx:".to_owned()),
         _ => Some(parse_domain(domain).map_err(|_| "expected mx:domain or mx:domain:port")?),
     };
     Ok(RouteTarget::Mx { domain, port: port? })
 }
 
-/// A status, and a text that can be sent to clients.
+/// Reads a target after `error:`, which is a status and a text that can be sent to clients.
 fn read_error(text: &str) -> Result<RouteTarget, String> {
     match Status::read(text.trim_start()) {
         Some((status @ Status(4 | 5, ..), "")) => Ok(RouteTarget::Error(status, "no mail goes to this domain".into())),

@@ -1,8 +1,9 @@
-//! The virtual table: from an address, or all addresses of a domain, to other addresses.
+//! Reads the virtual table, which leads from an address, or all addresses of a domain, to other
+//! addresses.
 //!
-//! An entry is `address  value, value` or `@domain  value, value`; comments, quotes and
-//! continuation lines are those of the aliases file. Only addresses in local domains are looked
-//! up: for other keys a warning is logged.
+//! An entry is `address  value, value` or `@domain  value, value`. Comments, quotes and
+//! continuation lines are those of the aliases file. Only addresses in local domains are looked up;
+//! for other keys a warning is logged.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
@@ -15,9 +16,10 @@ use crate::config::ConfigError;
 /// The entries of a virtual table.
 #[derive(Debug, Default)]
 pub(super) struct VirtualTable {
-    /// Entries by domain and local part, both in lower case; an empty local part stands for all.
+    /// The entries by domain and local part, both in lower case. An empty local part stands for all
+    /// addresses of the domain.
     domains: HashMap<Box<str>, HashMap<Box<str>, Row>>,
-    /// The error, if the file cannot be read.
+    /// The error if the file cannot be read; otherwise `None`.
     unreadable: Option<ConfigError>,
 }
 
@@ -25,7 +27,7 @@ pub(super) struct VirtualTable {
 struct Row {
     line: usize,
     members: Vec<Member>,
-    /// The error, if one makes the entry unusable.
+    /// The error that makes the entry unusable; otherwise `None`.
     broken: Option<Box<ConfigError>>,
 }
 
@@ -67,12 +69,13 @@ impl VirtualTable {
         (table, errors)
     }
 
-    /// The table of a file that cannot be read.
+    /// Returns the table for a file that cannot be read.
     pub(super) fn unreadable(why: &ConfigError) -> Self {
         Self { unreadable: Some(why.clone()), ..Self::default() }
     }
 
-    /// The members of the entry for an address, both parts of which are in lower case.
+    /// Returns the members of the entry for an address; `None` if there is no entry. `local` and
+    /// `domain` are in lower case.
     ///
     /// # Errors
     /// The error in the file, if it affects this address.
@@ -84,11 +87,11 @@ impl VirtualTable {
         row.map(|row| row.broken.as_deref().map_or(Ok(row.members.as_slice()), Err)).transpose()
     }
 
-    /// The members of the entry for a whole domain, which applies to addresses that are otherwise
-    /// unknown.
+    /// Returns the members of the entry for a whole domain; `None` if there is no entry. The entry
+    /// applies to addresses that are otherwise unknown.
     ///
     /// # Errors
-    /// As [`VirtualTable::find`].
+    /// Those of [`VirtualTable::find`].
     pub(super) fn catch_all(&self, domain: &str) -> Result<Option<&[Member]>, &ConfigError> {
         self.find("", domain)
     }

@@ -1,4 +1,5 @@
-//! Warnings about tables: unread mail for root or the postmaster, and aliases without effect.
+//! Warns of tables that leave mail for root or the postmaster unread, and of aliases without
+//! effect.
 
 use crate::aliases::Member;
 use crate::config::ConfigError;
@@ -9,7 +10,8 @@ use crate::users::{Mailbox, Owner};
 use super::{Expansion, POSTMASTER, ROOT, Route, Router};
 
 impl Router {
-    /// Warns of aliases without effect, and of an alias for root that leads to no recipient.
+    /// Warns if the aliases have no effect, and if mail for root is rejected because it has no
+    /// recipient.
     pub(super) fn warn_of_aliases(&self) {
         let aliases = self.aliases.current();
         if self.domains.is_empty() && !aliases.is_empty() {
@@ -34,7 +36,8 @@ impl Router {
         }
     }
 
-    /// Warns of mail for root and the postmaster that is kept in the mailbox of last resort.
+    /// Warns if mail for root or the postmaster goes to the mailbox of last resort, where nobody
+    /// reads it.
     pub(super) fn warn_of_last_resort(&self) {
         let is_kept = |name: &str| match self.expand(&self.own_postmaster.with_local(name)) {
             Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
@@ -88,7 +91,7 @@ impl Router {
         }
     }
 
-    /// An error for each mailbox in the users file that contains a placeholder.
+    /// Returns an error for each mailbox in the users file that contains a placeholder.
     pub fn unfilled_mailboxes(&self) -> Vec<ConfigError> {
         self.users.unfilled()
     }

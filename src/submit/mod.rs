@@ -1,16 +1,18 @@
-//! The header of a message that a user submits (RFC 6409): checked against its sender, and completed.
+//! Checks the header of a message that a user submits (RFC 6409) against its sender, and completes
+//! it.
 //!
 //! A [`HeaderFilter`] stands between the client and the spool while a message arrives. It holds the
-//! header back until the header is complete, completes addresses without a domain, adds From,
-//! Sender, Date and Message-ID where they are missing, and rejects a message whose From names an
-//! address that is not the authenticated user's. [`rewrite`] may replace the addresses in From and
-//! Sender. Nothing else in the header is changed, except that a postmark and a Sender that is not
-//! permitted are removed; no octet of the body is changed. The result does not depend on how the
-//! text is split into pieces.
+//! header back until the header is complete, completes addresses without a domain, and adds From,
+//! Sender, Date and Message-ID where they are missing. If From names an address that is not the
+//! authenticated user's, the message is rejected. [`rewrite`] may replace the addresses in From and
+//! Sender. Nothing else in the header is changed, except that a postmark (an mbox line `From x`)
+//! and a Sender that is not permitted are removed. No octet of the body is changed. The result does
+//! not depend on how the text is split into pieces.
 //!
-//! A header longer than [`MAX_HEADER`] passes unchanged, or is rejected if its From must be
-//! checked. A stray line ends the header and gets an empty line before it, so that no reader finds
-//! a From after it. The filter does no I/O of its own and no look-ups: see [`Submission`].
+//! If a header is longer than [`MAX_HEADER`], it passes unchanged, or is rejected if its From must
+//! be checked. A line that is no header field ends the header and gets an empty line before it, so
+//! that no reader finds a From after it. The filter does no I/O of its own and no look-ups: see
+//! [`Submission`].
 //!
 //! - `rewrite`: the senders that are replaced: the rewrite table and masquerading
 //! - `senders`: the addresses that an authenticated user may send from
@@ -33,26 +35,26 @@ use senders::Identity;
 /// The longest header that is checked and completed, in octets.
 pub const MAX_HEADER: usize = 128 << 10;
 
-/// The facts about a submitted message.
+/// What the filter needs to know about a submitted message.
 #[derive(Debug)]
 pub struct Submission {
-    /// The name of this host, for Message-ID.
+    /// The name of this host, which becomes the domain of Message-ID.
     pub hostname: String,
-    /// The domain for addresses without one.
+    /// The domain that completes addresses without a domain.
     pub domain: String,
     /// The part of Message-ID before the `@`.
     pub id: String,
-    /// The value of Date.
+    /// The value of Date, if the message has no such field.
     pub date: String,
-    /// The reverse-path, which becomes From where that is missing.
+    /// The reverse-path, which becomes From if that field is missing; `None` for the null path.
     pub sender: Option<Address>,
     /// The authenticated user. `None` for a trusted client, whose From is not checked.
     pub identity: Option<Identity>,
-    /// The rules that replace addresses in From and Sender.
+    /// The rules that replace addresses in From and Sender, if there are any.
     pub rewriting: Option<Arc<Rewriting>>,
 }
 
-/// The reason for rejecting a message.
+/// The reason why a submitted message is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// From names an address that the authenticated user may not use.
@@ -66,19 +68,19 @@ pub enum Refusal {
 /// The filter that a submitted message passes on its way into the spool.
 #[derive(Debug)]
 pub struct HeaderFilter {
-    /// `None` after the header.
+    /// What is known about the message. `None` after the header, and if nothing is to be changed.
     submission: Option<Submission>,
     header: Section,
     refusal: Option<Refusal>,
 }
 
 impl HeaderFilter {
-    /// The filter for a message that is submitted.
+    /// Returns the filter for a message that is submitted.
     pub fn new(submission: Submission) -> Self {
         Self { submission: Some(submission), header: Section::new(MAX_HEADER), refusal: None }
     }
 
-    /// A filter that changes nothing, for a message that is relayed or delivered here.
+    /// Returns a filter that changes nothing, for a message that is relayed or delivered here.
     pub fn unchanged() -> Self {
         Self { submission: None, header: Section::new(0), refusal: None }
     }
@@ -98,7 +100,7 @@ impl HeaderFilter {
         if self.refusal.is_some() { Ok(()) } else { out.write_all(rest) }
     }
 
-    /// Marks the end of the text, and writes the part that was held back.
+    /// Ends the text, and writes the part that was held back.
     ///
     /// # Errors
     /// The errors of `out`.
@@ -107,12 +109,12 @@ impl HeaderFilter {
         self.end_header(out)
     }
 
-    /// The reason for rejecting the message, once there is one.
+    /// Returns the reason for rejecting the message, once there is one.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
     }
 
-    /// Writes the header, and the text after it that was held back.
+    /// Writes the completed header and the text after it that was held back, or sets the refusal.
     fn end_header(&mut self, out: &mut dyn Write) -> io::Result<()> {
         let Some(submission) = self.submission.take() else { return Ok(()) };
         let header = std::mem::replace(&mut self.header, Section::new(0));
@@ -138,7 +140,7 @@ impl HeaderFilter {
     }
 }
 
-/// The fields found in a header.
+/// The fields that were found in a header.
 #[derive(Debug, Default)]
 struct Found {
     date: bool,
@@ -150,7 +152,7 @@ struct Found {
 }
 
 impl Submission {
-    /// The header, checked and completed.
+    /// Returns the header, checked and completed.
     fn complete(&self, header: &[u8]) -> Result<Vec<u8>, Refusal> {
         let (mut out, mut found) = (Vec::with_capacity(header.len() + 512), Found::default());
         for field in fields(header) {
@@ -180,7 +182,8 @@ impl Submission {
         Ok(out)
     }
 
-    /// Writes a field, completed and with its addresses replaced; leaves out a Sender that is not permitted.
+    /// Writes a field with completed and replaced addresses. Leaves out a Sender that is not
+    /// permitted.
     fn field(&self, field: Field<'_>, found: &mut Found, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let is = |name: &str| field.is(name);
         found.date |= is("Date");
@@ -191,7 +194,8 @@ impl Submission {
         }
         let value = field.body;
         let list = addresses::mailboxes(value);
-        // All readers must find the same addresses in a field that an authenticated user sends.
+        // If From and Sender are checked, the addresses in a field count only if all readers find
+        // the same ones.
         let clear = list.as_ref().filter(|_| self.restricted().is_none() || addresses::is_clear(value));
         let all_addresses = || clear.and_then(|list| list.iter().map(|m| m.address_at(&self.domain)).collect());
         if is("From") {
@@ -212,12 +216,12 @@ impl Submission {
         Ok(())
     }
 
-    /// The address that replaces another one in From and Sender, if any.
+    /// Returns the address that replaces `address` in From and Sender; `None` if no rule applies.
     fn rewrite(&self, address: &Address) -> Option<Address> {
         self.rewriting.as_ref().and_then(|rewriting| rewriting.apply(address))
     }
 
-    /// Checks the addresses of From, and adds them to `found`.
+    /// Checks whether the user may use the addresses in From, and adds them to `found`.
     fn check_from(&self, all_addresses: impl Fn() -> Option<Vec<Address>>, found: &mut Found) -> Result<(), Refusal> {
         let Some(identity) = self.restricted() else { return Ok(()) };
         let authors = all_addresses().filter(|list| !list.is_empty()).ok_or(Refusal::Unreadable)?;
@@ -228,12 +232,13 @@ impl Submission {
         Ok(())
     }
 
-    /// The authenticated user, if From and Sender must be checked.
+    /// Returns the authenticated user, if that user may not send from every address, so that From
+    /// and Sender must be checked.
     fn restricted(&self) -> Option<&Identity> {
         self.identity.as_ref().filter(|identity| !identity.is_anyone())
     }
 
-    /// The author of a message without From.
+    /// Returns the address for From, if the message has no such field.
     fn author(&self) -> Option<Address> {
         let own_address = || self.identity.as_ref().map(|identity| identity.primary().clone());
         let system = || Address::new("MAILER-DAEMON", &self.hostname).ok();

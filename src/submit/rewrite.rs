@@ -1,11 +1,11 @@
-//! The replacement of senders: the rewrite table, and masquerading.
+//! Replaces senders, by the rewrite table and by masquerading.
 //!
-//! A line of the table is `address address`: the second replaces the first, in the envelope, in
-//! From and in Sender. On the left, `@domain` matches all addresses of a domain; on the right, it
-//! keeps the local part. A whole address takes precedence over its domain, and both over
-//! masquerading, which replaces the domain of every sender in one of this host's own domains. The
-//! result is not rewritten again. Whether the user may send from an address is checked before the
-//! replacement. Recipients are not rewritten: see `aliases`.
+//! A line of the table is `address address`. The second address replaces the first one in the
+//! envelope, in From and in Sender. On the left, `@domain` matches all addresses of a domain. On
+//! the right, `@domain` keeps the local part. A whole address takes precedence over its domain.
+//! Both take precedence over masquerading, which replaces the domain of every sender in one of this
+//! host's own domains. The result is not rewritten again. The right to send from an address is
+//! checked before the replacement. Recipients are not rewritten here: see `aliases`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,7 +24,8 @@ pub struct Rewriting {
     own_domains: Vec<String>,
 }
 
-/// Rows by local part (empty for a whole domain) and domain, both in lower case.
+/// The rows by local part and domain, both in lower case. An empty local part stands for a whole
+/// domain.
 type Table = HashMap<(Box<str>, Box<str>), Row>;
 
 #[derive(Debug)]
@@ -59,7 +60,7 @@ impl Rewriting {
         self.table.current().is_none()
     }
 
-    /// The address that replaces another one, if any.
+    /// Returns the address that replaces `address`; `None` if no rule applies.
     pub fn apply(&self, address: &Address) -> Option<Address> {
         let table = self.table.current();
         let find = |local: &str| table.as_ref().as_ref()?.get(&(local.into(), address.domain().into()));
@@ -79,7 +80,8 @@ fn parse(file: &Path, text: &str, first_domain: &str) -> (Table, Vec<ConfigError
     fill(file, text, |table, line| add(table, line, first_domain))
 }
 
-/// Adds one line. An error comes with the part of the line that it concerns.
+/// Adds the rule on one line to the table. The error is the wrong part of the line, and what is
+/// wrong with it.
 fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), (&'a str, String)> {
     let mut words = line.text.split_whitespace();
     let (Some(from), Some(to), None) = (words.next(), words.next(), words.next()) else {

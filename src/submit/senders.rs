@@ -1,10 +1,11 @@
-//! The addresses that an authenticated user may send from: the user's own, and those of the
+//! Decides which addresses an authenticated user may send from: the user's own, and those of the
 //! senders table.
 //!
-//! A line of the table is `login address ...`. A login without a domain means that name in every
-//! local domain. An address may also be `@domain` for all addresses of a domain, or `*` for any.
-//! An address includes its subaddresses (`info+sales@`), as it does for incoming mail. Case is
-//! ignored. Reading never stops at the first error. Authentication itself is in `sasl`.
+//! A line of the table is `login address ...`. A login without a domain stands for that name in
+//! every local domain. An address may also be `@domain`, which stands for all addresses of a
+//! domain, or `*`, which stands for any address. An address includes its subaddresses, as it does
+//! for incoming mail: `info@` includes `info+sales@`. Case is ignored. Reading never stops at the
+//! first error. Authentication itself is in `sasl`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,7 +17,7 @@ use crate::address::{Address, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
-/// The senders table, and the rules that hold without it.
+/// The senders table, and the settings that decide without it.
 #[derive(Debug)]
 pub struct Senders {
     table: Watched<Option<Table>>,
@@ -27,7 +28,8 @@ pub struct Senders {
     pub rewriting: Arc<Rewriting>,
 }
 
-/// Rows by name and domain of the login, both in lower case; an empty domain means any local one.
+/// The rows by name and domain of the login, both in lower case. An empty domain stands for every
+/// local domain.
 type Table = HashMap<(Box<str>, Box<str>), Row>;
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ struct Row {
     grants: Vec<Grant>,
 }
 
-/// The addresses that one entry of a line permits.
+/// The addresses that one word after the login permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Grant {
     Address(Address),
@@ -48,7 +50,7 @@ enum Grant {
 #[derive(Debug, Clone)]
 pub struct Identity {
     primary: Address,
-    /// All addresses of the user, the primary one first.
+    /// All addresses of the user; the primary address is the first.
     addresses: Vec<Address>,
     grants: Vec<Grant>,
     subaddress: Option<char>,
@@ -58,14 +60,14 @@ impl Senders {
     /// Reads the senders table and the rewrite table.
     ///
     /// # Errors
-    /// All errors in them.
+    /// All errors in both tables.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
         let (senders, errors) = Self::begin(config);
         if errors.is_empty() { Ok(senders) } else { Err(errors) }
     }
 
-    /// Reads the senders table and the rewrite table, and returns the errors in them. A line with an
-    /// error permits nothing.
+    /// Reads the senders table and the rewrite table, and returns the errors in both. A line with
+    /// an error permits nothing.
     pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
         let domains = config.local.domains.clone();
         let first = config.own_domain().to_owned();
@@ -84,7 +86,7 @@ impl Senders {
         self.table.current().is_none() || self.rewriting.is_unreadable()
     }
 
-    /// Warnings about lines whose login does not exist, according to `exists`.
+    /// Returns warnings about lines whose login does not exist. `exists` says whether a login does.
     pub fn unused(&self, exists: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let is_unused = |name: &str, domain: &str| {
             let domains: Vec<&str> =
@@ -101,7 +103,7 @@ impl Senders {
         lines.into_iter().map(|(line, name)| warning(line, name)).collect()
     }
 
-    /// The user with this login; `None` if the login is not an address.
+    /// Returns the user with this login; `None` if the login is not an address.
     pub fn identity(&self, login: &str) -> Option<Identity> {
         let address = Address::parse(login).ok()?;
         let is_everywhere = address.domain().is_empty();
@@ -120,7 +122,7 @@ impl Senders {
 }
 
 impl Identity {
-    /// The user's own address, or the first of several.
+    /// Returns the user's own address, or the first one if the user has several.
     pub fn primary(&self) -> &Address {
         &self.primary
     }
@@ -145,9 +147,10 @@ impl Identity {
         self.grants.contains(&Grant::Anyone)
     }
 
-    /// Whether an address is the granted one, or a subaddress of it.
+    /// Whether `used` is the address `granted`, or a subaddress of it.
     fn includes(&self, granted: &Address, used: &Address) -> bool {
-        // A tag that needs quotes could look like an address to some readers.
+        // Some readers could take a tag that needs quotes for an address, so such a tag is not
+        // accepted.
         let is_plain = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-_=.#".contains(&b));
         let parts = self.subaddress.and_then(|mark| used.local().split_once(mark));
         let base = parts.filter(|(_, tag)| is_plain(tag)).map(|(base, _)| base);
@@ -160,7 +163,8 @@ fn parse(file: &Path, text: &str, first_domain: &str) -> (Table, Vec<ConfigError
     fill(file, text, |table, line| add(table, line, first_domain))
 }
 
-/// Adds one line. An error comes with the part of the line that it concerns.
+/// Adds the permissions on one line to the table. The error is the wrong part of the line, and what
+/// is wrong with it.
 fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), (&'a str, String)> {
     let mut words = line.text.split_whitespace();
     let Some(login) = words.next() else { return Ok(()) };
@@ -178,7 +182,7 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
     }
     match table.entry((user.local().to_ascii_lowercase().into(), user.domain().into())) {
         Entry::Occupied(mut first) => {
-            // Neither of two contradictory lines counts.
+            // If two lines have the same login, neither line counts.
             first.get_mut().grants.clear();
             Err((login, format!("{login} is already on line {}", first.get().line)))
         }
@@ -214,7 +218,7 @@ mod tests {
     use super::*;
     use crate::config::{TableFile, parse as configure};
 
-    /// Senders with this table, at razorback.test and frogbog.test.
+    /// Returns senders with this table, in the local domains razorback.test and frogbog.test.
     fn senders(table: &str) -> Senders {
         let text = "hostname = \"razorback.test\"\nlocal.domains = [\"razorback.test\", \"frogbog.test\"]\n";
         let config = configure(Path::new("penfold.conf"), text).expect("a configuration");

@@ -4,7 +4,8 @@ use super::senders::Senders;
 use super::*;
 use crate::config;
 
-/// A submission by jon, who may also send from info@razorback.test, or by a trusted client (`None`).
+/// Returns a submission by jon, who may also send from info@razorback.test, or by a trusted client
+/// if `login` is `None`.
 fn submission(login: Option<&str>, sender: Option<&str>) -> Submission {
     let address = |text: &str| text.parse().expect("an address");
     Submission {
@@ -29,7 +30,7 @@ fn senders() -> Senders {
     senders
 }
 
-/// The result for a text that arrives in pieces of this size.
+/// Returns what the filter makes of a text that arrives in pieces of `size` octets.
 fn pass(submission: Submission, text: &[u8], size: usize) -> Result<Vec<u8>, Refusal> {
     let (mut filter, mut out) = (HeaderFilter::new(submission), Vec::new());
     for piece in text.chunks(size.max(1)) {
@@ -39,8 +40,8 @@ fn pass(submission: Submission, text: &[u8], size: usize) -> Result<Vec<u8>, Ref
     filter.refusal().cloned().map_or(Ok(out), Err)
 }
 
-/// The result for a text in one piece. The result must be the same if the text arrives octet by
-/// octet, and if it is cut in two at any place.
+/// Returns what the filter makes of a text in one piece. Checks that the result is the same if the
+/// text arrives octet by octet, and if it is cut in two at any place.
 fn pass_every_way(new: impl Fn() -> Submission, text: &[u8]) -> Result<String, Refusal> {
     let expected = pass(new(), text, text.len());
     assert_eq!(pass(new(), text, 1), expected);
@@ -62,7 +63,7 @@ fn missing_fields_are_added_at_the_end_of_the_header() {
         ("From: a@b.c\n\nx\n", "From: a@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nx\n"),
         ("FROM: a@b.c\ndate : d\nmessage-id: <m@x>\n\nx\n", "FROM: a@b.c\ndate : d\nmessage-id: <m@x>\n\nx\n"),
         ("Subject: a\n b\n\n", "Subject: a\n b\nFrom: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\n"),
-        // No body, no header, nothing at all.
+        // Messages without a body, without a header, and without any text.
         ("From: a@b.c\n", "From: a@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n"),
         ("\nx\n", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nx\n"),
         ("", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n"),
@@ -73,9 +74,10 @@ fn missing_fields_are_added_at_the_end_of_the_header() {
         (" hello\n", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\n hello\n"),
         (": hello\n", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\n: hello\n"),
         ("From: a@b.c\nhello\nDate: d\n", "From: a@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nhello\nDate: d\n"),
-        // A line of blanks continues a field.
+        // A line of blanks continues the field before it.
         ("From: a@b.c\n \nDate: d\n\n", "From: a@b.c\n \nDate: d\nMessage-ID: <ID@mx.test>\n\n"),
-        // A postmark is removed; text that begins like one is kept.
+        // A postmark, the first line of a message in an mbox, is removed. Text that only begins
+        // like one is kept.
         ("From x Sat Nov 21 10:00:00 2026\nFrom: a@b.c\n\n", "From: a@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\n"),
         ("From now on\n\nx\n", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nFrom now on\n\nx\n"),
         ("From now on\n let us\n", "From: s@b.c\nDate: DATE\nMessage-ID: <ID@mx.test>\n\nFrom now on\n let us\n"),
@@ -141,7 +143,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         (", jon,, ann,", ", jon@razorback.test,, ann@razorback.test,"),
         ("", ""),
         ("<>", "<>"),
-        // A list that cannot be read is left unchanged.
+        // A list of addresses that cannot be read is left unchanged.
         ("jon doe, ann", "jon doe, ann"),
         ("jon, \"ann", "jon, \"ann"),
         ("jon (ann", "jon (ann"),
@@ -160,7 +162,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         ("a@b@c, ann", "a@b@c, ann"),
         ("jon\\, ann", "jon\\, ann"),
         ("jon [x, ann", "jon [x, ann"),
-        // Local parts that penfold cannot send mail to.
+        // An address stays unchanged if penfold cannot send mail to its local part.
         ("j\u{f6}n, ann", "j\u{f6}n, ann@razorback.test"),
         (". , jon., .jon, ann", ". , jon., .jon, ann@razorback.test"),
         ("j\u{0}n, ann", "j\u{0}n, ann@razorback.test"),
@@ -198,7 +200,7 @@ fn an_authenticated_user_names_only_permitted_addresses() {
         ("From: jon@razorback.test\nFrom: elvis@x.org\n", not_allowed("elvis@x.org")),
         ("From : elvis@x.org\nFrom: jon@razorback.test\n", not_allowed("elvis@x.org")),
         ("X: y\n \nfrom:\n elvis@x.org\n", not_allowed("elvis@x.org")),
-        // Addresses that some readers take for the author, although we do not.
+        // Some readers take another address for the author than this server does.
         ("From: <@razorback.test:elvis@x.org>\n", Err(Refusal::Unreadable)),
         ("From: <@elvis@x.org:jon@razorback.test>\n", Err(Refusal::Unreadable)),
         ("From: elvis@x.org <jon@razorback.test>\n", not_allowed("elvis@x.org")),

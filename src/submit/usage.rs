@@ -1,16 +1,16 @@
-//! The number of messages and recipients that each account has sent within the last hour.
+//! Counts the messages and recipients that each account has sent within the last hour.
 //!
-//! They are counted in intervals of five minutes, the current one and the twelve before it: no
-//! hour, wherever it begins, has more than the limit, and a count expires after at most 65 minutes.
-//! At most [`MAX_ACCOUNTS`] accounts are kept. Beyond that, a new account that this process counts
-//! replaces the one that has sent the least, and a new account in a record of another process is
-//! ignored. Each process reports the first excess over a limit, and no other until the account is
-//! below the limit again.
+//! Counts are kept for intervals of five minutes: the current interval and the twelve before it. So
+//! no hour, wherever it begins, has more than the limit, and a count expires after at most 65
+//! minutes. At most [`MAX_ACCOUNTS`] accounts are kept. Beyond that, a new account that this
+//! process counts replaces the account that has sent the least, and a new account in a record of
+//! another process is ignored. Each process reports the first excess over a limit, and no other
+//! excess until the account is below the limit again.
 //!
-//! The counts are shared by the daemon and the sessions of inetd, and survive a restart, as far as
+//! The daemon and the sessions of inetd share the counts, which survive a restart, as far as
 //! [`state`](crate::state) can keep them. Without such a state each process counts for itself. If
-//! the clock is set forward, counts expire early; if it is set back, the counts that are now in the
-//! future are dropped.
+//! the clock is set forward, counts expire early. If the clock is set back, the counts that are now
+//! in the future are dropped.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,19 +21,20 @@ use crate::sys;
 
 /// The maximum number of accounts in memory.
 pub const MAX_ACCOUNTS: usize = 100_000;
-/// The length of an interval, in seconds.
+/// The length of an interval for which counts are kept, in seconds.
 const INTERVAL: u64 = 300;
-/// The number of intervals that count: the twelve of an hour, and the current one.
+/// The number of intervals whose counts are added up: the twelve of an hour, and the current one.
 const INTERVALS: u64 = 13;
-/// The limits of the journal: about 70,000 messages and recipients in each of its two files.
+/// The limits of the journal, in which the processes share their counts: about 70,000 messages and
+/// recipients in each of its two files.
 const LIMITS: Limits = Limits { max_size: 4 << 20, max_age: Duration::from_secs(INTERVAL * INTERVALS) };
 
-/// The kinds of counts.
+/// What is counted for an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// Messages, at MAIL.
+    /// Messages, which are counted at MAIL.
     Messages,
-    /// Recipients, at RCPT.
+    /// Recipients, which are counted at RCPT.
     Recipients,
 }
 
@@ -51,14 +52,14 @@ pub enum Allowance {
 /// The counts of all accounts, shared by all sessions.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// Held for the time of one count only.
+    /// Locked only while one message or recipient is counted.
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     accounts: HashMap<Box<str>, Account>,
-    /// The counts of all processes; `None` if this process counts for itself.
+    /// The records of all processes; `None` if this process counts for itself.
     journal: Option<Journal>,
 }
 
@@ -68,10 +69,10 @@ struct Account {
     recipients: Counter,
 }
 
-/// A count for one account.
+/// The count of one account's messages or recipients.
 #[derive(Debug, Default)]
 struct Counter {
-    /// The numbers of the intervals with a count above zero, and the counts.
+    /// The numbers of the intervals in which something was counted, each with its count.
     intervals: Vec<(u64, usize)>,
     /// Whether the excess over the limit was reported.
     is_reported: bool,
@@ -91,7 +92,7 @@ impl Counted {
 }
 
 impl Usage {
-    /// Counts shared with the other processes that use the same state.
+    /// Returns counts that are shared with the other processes that use the same state.
     pub fn shared(state: &State) -> Self {
         let journal = Some(state.journal("usage", LIMITS));
         Self { counts: Mutex::new(Counts { journal, ..Counts::default() }) }
@@ -107,7 +108,8 @@ impl Usage {
         let Counts { accounts, journal } = &mut *counts;
         let mut take = |record: &Record| {
             let Some(kind) = Counted::parse(&record.value) else { return };
-            // Making room goes through all accounts, which would take too long for each record.
+            // A new account beyond the maximum is ignored, because making room goes through all
+            // accounts, which would take too long for each record.
             if accounts.len() < MAX_ACCOUNTS || accounts.contains_key(&*record.key) {
                 let counter = counter(accounts, now, &record.key, kind);
                 counter.expire(now / INTERVAL);
@@ -124,7 +126,7 @@ impl Usage {
     }
 }
 
-/// The counter of an account, which is added if it is new.
+/// Returns the counter of an account. A new account is added.
 fn counter<'a>(accounts: &'a mut HashMap<Box<str>, Account>, now: u64, name: &str, kind: Counted) -> &'a mut Counter {
     if !accounts.contains_key(name) && accounts.len() >= MAX_ACCOUNTS {
         make_room(accounts, now / INTERVAL);
@@ -153,19 +155,20 @@ impl Counter {
         }
     }
 
-    /// Drops the intervals that do not count.
+    /// Drops the intervals that are more than an hour old, or in the future.
     fn expire(&mut self, interval: u64) {
         self.intervals.retain(|(counted, _)| counted.saturating_add(INTERVALS) > interval && *counted <= interval);
     }
 
-    /// The sum of the intervals that count; the others are dropped.
+    /// Returns the sum of the intervals that count, and drops the others.
     fn total(&mut self, interval: u64) -> usize {
         self.expire(interval);
         self.intervals.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// Drops the accounts without a count, and if there are none, the one that has sent the least.
+/// Drops the accounts whose counts are zero. If no account has a count of zero, drops the account
+/// that has sent the least.
 fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
     let total = |account: &mut Account| account.messages.total(interval) + account.recipients.total(interval);
     accounts.retain(|_, account| total(account) > 0);
@@ -180,8 +183,8 @@ fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
 mod tests {
     use super::*;
 
-    /// The time at a minute of a test, in seconds since 1970. The tests do not use the system
-    /// clock.
+    /// Returns a time in a test, which does not use the system clock: `minute` as seconds since
+    /// 1970.
     fn minute(minute: u64) -> u64 {
         1_764_450_000 + 60 * minute
     }
@@ -229,7 +232,7 @@ mod tests {
         for number in 0..MAX_ACCOUNTS - 1 {
             usage.count_at(minute(0), &number.to_string(), Counted::Messages, 5);
         }
-        // Only two accounts are added, since each of these calls goes through all accounts.
+        // Only two accounts are added, because each of these calls goes through all accounts.
         usage.count_at(minute(1), "new", Counted::Messages, 5);
         usage.count_at(minute(1), "newer", Counted::Messages, 5);
         assert_eq!(usage.counts.lock().expect("whole").accounts.len(), MAX_ACCOUNTS);
@@ -238,7 +241,7 @@ mod tests {
         assert_eq!(usage.counts.lock().expect("whole").accounts.len(), 1);
     }
 
-    /// Processes that share the state: the daemon before and after a restart, and sessions of
+    /// Several processes share the state: the daemon before and after a restart, and sessions of
     /// inetd.
     #[test]
     fn processes_share_the_counts() {

@@ -1,10 +1,10 @@
-//! Running commands, with limits on time and output.
+//! Runs commands, with limits on time and output.
 //!
 //! A command runs in a process group of its own, with the umask 077 and only the standard streams
-//! open. It has a time limit and a limit on its output. When it ends, or the time limit is reached,
-//! every process that is left in its group is killed, so that none outlives the command.
-//! [`end_all`] makes sure that none outlives this process. A command need not read its input. No
-//! shell is used.
+//! open. It has a time limit and a limit on its output. When the command ends, or reaches its time
+//! limit, every process that is left in its group is killed, so that none outlives the command.
+//! [`end_all`] makes sure that no command outlives this process. A command need not read its input.
+//! No shell is used.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::os::fd::AsFd;
@@ -22,14 +22,15 @@ use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
-/// The minimum and the maximum interval at which a command without input or output is checked.
+/// The shortest and the longest time between two checks of a command that moves neither input nor
+/// output.
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
-/// The number of bytes that are written or read at a time.
+/// The number of bytes that are written or read at once.
 const CHUNK: usize = 16 << 10;
-/// Maximum number of bytes that are read after a command has ended.
+/// The maximum number of bytes that are read after a command has ended.
 const MAX_REST: usize = 1 << 20;
 
-/// The process ids of the running commands. The thread that runs a command reaps it.
+/// The process ids of the running commands. The thread that runs a command also reaps it.
 static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
@@ -44,8 +45,8 @@ pub fn end_all() {
     }
 }
 
-/// Reaps ended processes that were not started here. Such processes are orphans: the first process
-/// of a container becomes their parent.
+/// Reaps ended processes that this module did not start. Such processes are orphans: the first
+/// process of a container becomes their parent.
 pub fn reap_orphans() {
     let deadline = Instant::now() + POLL_INTERVAL.1 * 5;
     while Instant::now() < deadline {
@@ -68,11 +69,11 @@ pub fn reap_orphans() {
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// With this exit code.
+    /// The command exited with this exit code.
     Code(i32),
-    /// By this signal.
+    /// This signal ended the command.
     Signal(i32),
-    /// Killed at its time limit.
+    /// The command was killed, at its time limit or because this process is about to end.
     Late,
 }
 
@@ -84,8 +85,8 @@ pub struct RunOptions<'a> {
     pub time_limit: Duration,
     /// The maximum number of bytes of output that are kept.
     pub max_output: usize,
-    /// Whether further output is dropped instead of causing an error, and standard error is treated
-    /// as output, too.
+    /// Whether output beyond `max_output` is dropped instead of causing an error. Standard error
+    /// then counts as output, too.
     pub is_lenient: bool,
 }
 
@@ -111,7 +112,7 @@ pub fn output(program: &str, arguments: &[String], time_limit: Duration, max_out
 /// If the command cannot be run, its input or output fails, or it prints too much and `is_lenient`
 /// is false.
 pub fn run(mut command: Command, options: RunOptions<'_>) -> io::Result<(Ended, Vec<u8>)> {
-    // This sets the umask of the whole process, which never makes files for other users anyway.
+    // The umask applies to the whole process, which never makes files for other users anyway.
     umask(Mode::from_bits_truncate(0o077));
     let deadline = Instant::now() + options.time_limit;
     let (reader, writer) = io::pipe()?;
@@ -123,7 +124,7 @@ pub fn run(mut command: Command, options: RunOptions<'_>) -> io::Result<(Ended, 
         children.push(child.id());
         child
     };
-    // This closes the parent's copies of the pipes.
+    // Dropping the command closes this process's copies of the child's ends of the pipes.
     drop(command);
     let stdin = child.stdin.take().zip(options.input).map(|(pipe, from)| Feed { pipe, from, piece: Vec::new() });
     let output_pipe =
@@ -131,7 +132,7 @@ pub fn run(mut command: Command, options: RunOptions<'_>) -> io::Result<(Ended, 
     let mut running = Running { child, feed: stdin, output_pipe };
     RUNNING.fetch_add(1, Ordering::SeqCst);
     let is_over = running.serve(deadline);
-    // The group's leader is not reaped yet, so no new group can have the same id.
+    // The leader of the group is not reaped yet, so no other group can have the same id.
     if let Ok(group) = i32::try_from(running.child.id()) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
@@ -219,7 +220,7 @@ impl Running<'_> {
 struct Feed<'a> {
     pipe: ChildStdin,
     from: &'a mut dyn Read,
-    /// Bytes that were read from `from` and not written yet.
+    /// Bytes that were read from `from` but not yet written to the pipe.
     piece: Vec<u8>,
 }
 
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(run("yes", 10_000), Err("it prints more than 10 bytes".into()));
         assert_eq!(run("cat", 10_000), Ok(Vec::new()), "nothing to read");
         let begun = Instant::now();
-        // A child of the command has the pipe too.
+        // A child of the command holds the pipe open, too.
         for late in ["sleep 60 & sleep 60", "exec >&-; sleep 60"] {
             assert_eq!(run(late, 200), Err("it takes too long".into()), "{late}");
         }
@@ -320,7 +321,7 @@ mod tests {
             ("kill -9 $$", "", Ended::Signal(9), ""),
             ("cat >/dev/null; sleep 60 & echo $!", "x", Ended::Code(0), "*"),
             ("exec >&- 2>&-; sleep 60", "x", Ended::Late, ""),
-            // A process that has left the group survives, and is not waited for.
+            // A process that has left the group survives, and nothing waits for it.
             ("setsid sleep 1 & exit 3", "", Ended::Code(3), ""),
             ("umask", "", Ended::Code(0), "0077\n"),
             ("yes | head -c 100000", "", Ended::Code(0), "y\ny\ny\ny\ny\ny\ny\ny\ny\ny\n"),

@@ -1,10 +1,11 @@
-//! Every change on disk that the spool and the mailboxes make.
+//! Makes every change on disk for the spool and the mailboxes.
 //!
 //! Most functions make one system call that changes a file or a name, and return its errors;
 //! writing and moving data may take several calls. The order of the changes, and the state that a
 //! crash leaves between two of them, are described in `spool` and `deliver::local::maildir`. The
 //! functions are collected here so that a test can stop the daemon before or after each change,
-//! make it fail, or skip it: see `fault`, which a release build does not contain.
+//! make the change fail, or skip it. The module `fault`, which a release build does not contain,
+//! carries out what the test wants.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -21,7 +22,7 @@ use nix::unistd::linkat;
 #[cfg(debug_assertions)]
 use super::fault::{Subject, step};
 
-/// A release build has no faults.
+/// In a release build, no call can be made to fail.
 #[cfg(not(debug_assertions))]
 use released::{Subject, step};
 
@@ -51,8 +52,8 @@ pub fn create(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true).mode(0o600))
 }
 
-/// Makes a file without a name in a directory. If it is closed before [`link`] gives it a name, it
-/// disappears.
+/// Makes a file without a name in a directory. If the file is closed before [`link`] gives it a
+/// name, the file disappears.
 ///
 /// # Errors
 /// Those of open(2), for example because the file system does not support such files.
@@ -89,7 +90,7 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     step("write", Subject::Open(file), || file.write_all_at(bytes, offset))
 }
 
-/// Copies the rest of `from`, from its current position on, to `file`; returns the number of bytes.
+/// Copies `from` to `file`, from the current position to the end. Returns the number of bytes.
 ///
 /// # Errors
 /// Those of read(2) and write(2). A part may have been written.
@@ -125,7 +126,7 @@ pub fn shift(file: &File, from: u64, to: u64, length: u64) -> io::Result<()> {
     })
 }
 
-/// The bytes that [`shift`] moves at a time.
+/// The number of bytes that [`shift`] moves at a time.
 const SHIFT_BLOCK: u64 = 256 << 10;
 
 /// Truncates a file, to undo a partial write.
@@ -139,16 +140,16 @@ pub fn cut(file: &File, length: u64) -> io::Result<()> {
 /// Syncs a file, data and metadata, to stable storage.
 ///
 /// # Errors
-/// Those of fsync(2). After an error it must not be called again: the system may have dropped the
-/// data that it could not write, and would report success.
+/// Those of fsync(2). After an error, fsync(2) must not be called again for the file: the system
+/// may have dropped the data that it could not write, and would report success.
 pub fn sync(file: &File) -> io::Result<()> {
     step("fsync", Subject::Open(file), || file.sync_all())
 }
 
-/// Syncs a file's data, and only the metadata that is needed for reading it.
+/// Syncs a file's data, and only the metadata that is needed for reading the data.
 ///
 /// # Errors
-/// As for [`sync`].
+/// Those of [`sync`].
 pub fn sync_data(file: &File) -> io::Result<()> {
     step("fsync", Subject::Open(file), || file.sync_data())
 }
@@ -156,7 +157,7 @@ pub fn sync_data(file: &File) -> io::Result<()> {
 /// Syncs the names in a directory.
 ///
 /// # Errors
-/// As for [`sync`], and those of open(2).
+/// Those of [`sync`] and of open(2).
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     // With O_DIRECTORY, opening does not block if there is a FIFO instead of a directory.
     let open = || OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path);
@@ -212,7 +213,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     step("rename", Subject::Paths(from, to), || {
         match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-            // Some file systems, such as NFS, lack RENAME_NOREPLACE. The names are unique anyway.
+            // Some file systems, such as NFS, lack RENAME_NOREPLACE. All names are unique anyway.
             Err(Errno::EINVAL | Errno::ENOSYS) if !to.try_exists()? => fs::rename(from, to),
             Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
             result => Ok(result?),
@@ -228,9 +229,10 @@ pub fn remove(path: &Path) -> io::Result<()> {
     step("unlink", Subject::Path(path), || fs::remove_file(path))
 }
 
-/// Whether the file system keeps changes to names and files in order after a crash, as ext4 and xfs
-/// do with their journals, or is in memory. On other file systems a renamed file may have neither
-/// name after a crash, for example on btrfs if other files were synced.
+/// Whether the file system keeps changes to names and files in order after a crash. ext4 and xfs do
+/// so with their journals. A file system in memory counts, too, because it does not survive a
+/// crash. On other file systems, such as btrfs, a renamed file may have neither its old nor its new
+/// name after a crash.
 ///
 /// # Errors
 /// Those of fstatfs(2).

@@ -1,4 +1,4 @@
-//! Faults on demand, for tests; only in a debug build.
+//! Causes faults on demand, for tests; only a debug build contains this module.
 //!
 //! The environment variable `PENFOLD_FAULT` contains rules, separated by `;`. Each rule has
 //! four words: `CALL PATH WHEN ACTION`.
@@ -98,7 +98,7 @@ fn errno(name: &str) -> Option<Errno> {
     known.into_iter().chain(other).find(|errno| format!("{errno:?}") == name)
 }
 
-/// Makes a call, or what the first matching rule requires.
+/// Makes a call, or does what the first matching rule requires instead.
 pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     if RULES.is_empty() {
         return run();

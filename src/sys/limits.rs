@@ -1,8 +1,8 @@
-//! The system's limits on the descriptors, threads and mappings of this process.
+//! Reads the system's limits on the descriptors, threads and memory mappings of this process.
 //!
 //! Some limits apply to this process alone. Others apply to its user, its control group or the
-//! whole system, so that other processes use a part of them. Limits that cannot be determined are
-//! left out. Nothing is changed.
+//! whole system, so that other processes use up a part of the limit. Limits that cannot be
+//! determined are left out. Nothing is changed.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit};
 pub struct Limit {
     /// The name of the limit, as in the manual pages.
     pub name: &'static str,
-    /// The limited resource.
+    /// The resource that is limited.
     pub of: Limited,
     /// The maximum number of descriptors, threads or mappings.
     pub max: u64,
@@ -23,15 +23,15 @@ pub struct Limit {
 /// A limited system resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limited {
-    /// Open files; a connection is one.
+    /// Open files; each connection needs one.
     Descriptors,
-    /// Threads.
+    /// Threads; a process has at least one.
     Threads,
     /// Memory mappings: each thread needs some for its stacks and their guard pages.
     Mappings,
 }
 
-/// The limits that can be determined.
+/// Returns the limits that can be determined.
 pub fn limits() -> Vec<Limit> {
     let soft_limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
     let kernel = |key: &str| number(&Path::new("/proc/sys").join(key));
@@ -47,15 +47,16 @@ pub fn limits() -> Vec<Limit> {
     found.into_iter().filter_map(|(name, of, max)| Some(Limit { name, of, max: max? })).collect()
 }
 
-/// The lowest `pids.max` of this process's control group and the groups above it. `cgroups` is the
-/// text of /proc/self/cgroup. In a container only the groups inside the container are visible.
+/// Returns the lowest `pids.max` of this process's control group and the groups above it. `cgroups`
+/// is the text of /proc/self/cgroup. In a container only the groups inside the container are
+/// visible.
 fn pids_max(cgroups: &str, root: &Path) -> Option<u64> {
     let path_of = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/').to_owned());
         match controllers {
             "" => Some((root.to_owned(), path)),
-            // cgroup v1 has a hierarchy for each controller.
+            // cgroup v1 has a separate hierarchy for each controller.
             "pids" => Some((root.join("pids"), path)),
             _ => None,
         }
@@ -66,7 +67,7 @@ fn pids_max(cgroups: &str, root: &Path) -> Option<u64> {
     cgroups.lines().filter_map(path_of).filter_map(of_group).min()
 }
 
-/// The number in a file; `None` for "max", or if the file cannot be read.
+/// Returns the number in a file; `None` if the file contains `max` or cannot be read.
 fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }

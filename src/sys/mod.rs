@@ -1,5 +1,5 @@
-//! System calls that the standard library lacks, or that must be in one place, behind safe
-//! functions.
+//! Wraps system calls in safe functions: those that the standard library lacks, and those that must
+//! be made in one place.
 //!
 //! - `command`: running commands, with limits on time and output
 //! - `disk`: every change on disk that the spool and the mailboxes make

@@ -1,6 +1,4 @@
-//! Signals, limits and descriptors of this process.
-//!
-//! Most functions change one property of the process.
+//! Changes properties of this process: signals, limits and descriptors.
 
 use std::fs;
 use std::io;
@@ -20,7 +18,7 @@ use nix::unistd::{geteuid, getpid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Seconds since 1970.
+/// Returns the current time, in seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
@@ -41,8 +39,8 @@ pub fn end_with_input(last: fn()) -> io::Result<()> {
         let mut hung_up = [PollFd::new(input.as_fd(), PollFlags::empty())];
         while matches!(poll(&mut hung_up, PollTimeout::NONE), Err(Errno::EINTR)) {}
         last();
-        // Unlike exit(3), SIGKILL runs no exit handlers of libraries, which would run as root if
-        // this process still is root.
+        // SIGKILL runs no exit handlers of libraries, unlike exit(3). If this process still is
+        // root, such handlers would run as root.
         let _ = kill(getpid(), Signal::SIGKILL);
     };
     thread::Builder::new().spawn(wait).map(drop)
@@ -53,27 +51,28 @@ pub fn usual_umask() {
     umask(Mode::from_bits_truncate(0o022));
 }
 
-/// Closes all open descriptors except the standard streams and the next `passed` ones.
+/// Closes all open descriptors, except the standard streams and the descriptors from 3 to
+/// `passed + 2`.
 pub fn close_inherited(passed: i32) {
     let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
-    // The descriptor of the directory is among the numbers, but is closed by now.
+    // The numbers include the descriptor of the directory itself, which is closed by now.
     numbers.into_iter().filter(|number| *number > passed.saturating_add(2)).for_each(|number| {
         let _ = nix::unistd::close(number);
     });
 }
 
 /// Raises the soft limit on descriptors to the hard limit. A session needs one descriptor, and a
-/// second one while it receives a message.
+/// second descriptor while it receives a message.
 pub fn raise_descriptor_limit() {
-    // If this fails, accept(2) will fail with fewer connections, and clients get a temporary error.
+    // If the limit cannot be raised, accept(2) fails earlier, and clients get a temporary error.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
-/// Starts to catch the signals that a daemon waits for. The first process of a container also waits
-/// for SIGCHLD, since it becomes the parent of orphans.
+/// Starts to catch the signals that a daemon waits for. The first process of a container also
+/// catches SIGCHLD, because it becomes the parent of orphans.
 ///
 /// # Errors
 /// Those of sigaction(2) and pipe(2).
@@ -82,17 +81,17 @@ pub fn signals() -> io::Result<Signals> {
     Signals::new([SIGTERM, SIGINT, SIGHUP].into_iter().chain(is_first.then_some(SIGCHLD)))
 }
 
-/// Lowers the soft limit on descriptors to 1024. This is for the programs that this process runs,
-/// which inherit it: some loop over all possible descriptors, or use select(2), which cannot handle
-/// more.
+/// Lowers the soft limit on descriptors to 1024, for the programs that this process runs and that
+/// inherit the limit. Some programs loop over all possible descriptors. Others use select(2), which
+/// cannot handle more.
 pub fn usual_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(1024), hard);
     }
 }
 
-/// Makes this process and its children fail to start further processes and threads while their user
-/// has `max` or more. Does not limit root.
+/// Keeps this process and its children from starting further processes and threads while their user
+/// has `max` or more of them. Root is not limited.
 pub fn limit_processes(max: u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC) {
         let max = max.min(hard);

@@ -1,8 +1,8 @@
-//! A certificate and its key, from files that may change.
+//! Reads a certificate and its key from files, and follows changes of the files.
 //!
-//! Like tables, each file is checked for changes when it is needed. While certificate and key do
-//! not match, for example because only one file has been replaced yet, the last matching pair stays
-//! in use, and an error is logged once.
+//! The files are checked for changes when the certificate is needed, as tables are. If certificate
+//! and key do not match, for example because only one file has been replaced yet, the last matching
+//! pair stays in use, and an error is logged once.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,14 +17,14 @@ use crate::config::{ConfigError, KeyPair, TableFile};
 use crate::privsep::Rights;
 use crate::sys;
 
-/// How long before a certificate expires warnings begin, in seconds.
+/// The time between the first warning and the expiry of a certificate, in seconds.
 const EXPIRY_NOTICE: i64 = 14 * DAY;
 const DAY: i64 = 86_400;
 
 type Chain = Vec<CertificateDer<'static>>;
 type Key = Arc<dyn SigningKey>;
 
-/// One certificate with its key.
+/// A certificate with its key, in files that are checked for changes.
 #[derive(Debug)]
 pub struct Identity {
     names: KeyPair,
@@ -35,13 +35,13 @@ pub struct Identity {
 
 #[derive(Debug)]
 struct State {
-    /// The contents of the files as last read, whether they match or not.
+    /// The certificate and the key as they were last read, whether they match or not.
     seen: (Arc<Chain>, Arc<Key>),
-    /// The last pair that matched.
+    /// The last certificate and key that matched.
     pair: Arc<CertifiedKey>,
     /// The expiry of `pair`, in seconds since 1970, if it could be read.
     expires: Option<i64>,
-    /// The time of the next warning, in seconds since 1970.
+    /// The earliest time of the next warning about the expiry, in seconds since 1970.
     next_warning: i64,
 }
 
@@ -62,7 +62,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// The pair in use.
+    /// Checks the files for changes; returns the certificate and key to use.
     pub fn current(&self) -> Arc<CertifiedKey> {
         let found = (self.chain.current(), self.key.current());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +107,7 @@ fn read_chain(file: &Path, text: &str) -> Result<Chain, Vec<ConfigError>> {
     }
 }
 
-/// Reads a private key. No error contains its text.
+/// Reads a private key. No error contains the text of the key.
 fn read_key(file: &Path, text: &str) -> Result<Key, Vec<ConfigError>> {
     let wrong = |what: &str| vec![ConfigError::whole(file, what)];
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
@@ -127,8 +127,8 @@ fn matching((chain, key): &(Arc<Chain>, Arc<Key>), names: &KeyPair) -> Result<Ar
     }
 }
 
-/// The expiry of the first certificate, in seconds since 1970: `notAfter` of RFC 5280
-/// 4.1, which rustls does not expose.
+/// Returns the expiry of the first certificate, in seconds since 1970; `None` if it cannot be read.
+/// The expiry is `notAfter` of RFC 5280 4.1, which rustls does not expose.
 fn expiry(pair: &CertifiedKey) -> Option<i64> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
@@ -137,23 +137,25 @@ fn expiry(pair: &CertifiedKey) -> Option<i64> {
     if rest.first() == Some(&VERSION) {
         rest = element(rest, VERSION)?.1;
     }
-    // serialNumber, signature, issuer
+    // Skips serialNumber, signature and issuer.
     for tag in [0x02, SEQUENCE, SEQUENCE] {
         rest = element(rest, tag)?.1;
     }
     let validity = element(rest, SEQUENCE)?.0;
-    // notBefore
+    // Skips notBefore.
     let (_, _, after) = any(validity)?;
     let (tag, end, _) = any(after)?;
     time(tag, std::str::from_utf8(end).ok()?)
 }
 
-/// The content of the DER element at the front, which must have this tag, and the bytes after it.
+/// Returns the content of the first DER element, and the bytes after the element. `None` if the
+/// element is cut off or has another tag.
 fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     any(der).filter(|(found, ..)| *found == tag).map(|(_, inside, after)| (inside, after))
 }
 
-/// The tag and the content of the DER element at the front, and the bytes after it.
+/// Returns the tag and the content of the first DER element, and the bytes after the element.
+/// `None` if the element is cut off.
 fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, short], rest) = der.split_first_chunk()?;
     let (length, rest) = if short < 0x80 {
@@ -167,8 +169,8 @@ fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, inside, after))
 }
 
-/// Seconds since 1970 from a UTCTime `yymmddhhmmssZ` of 1950 to 2049, or from a
-/// GeneralizedTime, whose year has four digits.
+/// Converts a time in a certificate to seconds since 1970. The tag says whether the text is a
+/// UTCTime `yymmddhhmmssZ` of 1950 to 2049, or a GeneralizedTime, whose year has four digits.
 fn time(tag: u8, text: &str) -> Option<i64> {
     let full = match tag {
         0x17 if text.as_bytes().first()? >= &b'5' => format!("19{text}"),

@@ -1,11 +1,11 @@
-//! TLS: the server's certificates and the certificate authorities it trusts.
+//! Provides TLS to [`crate::net`], as a server with certificates, and as a client that verifies
+//! hosts.
 //!
 //! The implementation is rustls with ring: TLS 1.2 and 1.3, without compression and renegotiation.
 //! There is no resumption either, because a resumed connection would skip the verification of the
-//! peer. [`Server`] chooses a certificate and notices changed files; [`Client`] verifies the
-//! certificates of hosts. Both make connections for [`crate::net`], which runs them. Errors in the
-//! files are errors in the configuration; a failed handshake is an I/O error with the text of
-//! rustls.
+//! peer. [`Server`] chooses a certificate and notices changed files. [`Client`] verifies the
+//! certificates of hosts. Both make connections, which [`crate::net`] runs. Errors in the files are
+//! errors in the configuration. A failed handshake is an I/O error with the text of rustls.
 //!
 //! - `certificate`: a certificate and its key, from files that may change
 //! - `server`: TLS as a server: the certificate for the name that a client requests
@@ -29,7 +29,7 @@ pub use trust::{Client, Verification};
 /// TLS as a server and as a client.
 #[derive(Debug)]
 pub struct Tls {
-    /// TLS as a server; `None` without a certificate.
+    /// TLS as a server; `None` if no certificate is configured.
     pub server: Option<Arc<Server>>,
     /// TLS as a client.
     pub client: Client,
@@ -59,13 +59,13 @@ pub struct TlsInfo {
     pub version: &'static str,
     /// The name of the cipher suite in IANA's list.
     pub cipher: &'static str,
-    /// The channel binding tls-exporter (RFC 9266); `None` before TLS 1.3, where it would be safe
-    /// only with an extension.
+    /// The channel binding tls-exporter (RFC 9266). `None` before TLS 1.3, where the binding would
+    /// be safe only with an extension.
     pub binding: Option<Vec<u8>>,
 }
 
 impl TlsInfo {
-    /// The properties of a connection after its handshake.
+    /// Returns the properties of a connection after its handshake.
     pub fn of(connection: &rustls::Connection) -> Self {
         let is_newest = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
         let suite = connection.negotiated_cipher_suite();

@@ -1,6 +1,6 @@
-//! TLS as a server: the certificate for the name that a client requests (SNI).
+//! Serves TLS, with the certificate for the name that a client requests (SNI).
 //!
-//! If no certificate matches, the first one is used.
+//! If no certificate is valid for the name, the first certificate is used.
 
 use std::sync::Arc;
 
@@ -52,19 +52,19 @@ impl Server {
         Ok(Some(Arc::new(Self { config: Arc::new(config), identities })))
     }
 
-    /// Checks all certificates, so that one about to expire is logged even if no client requests
-    /// it.
+    /// Checks all certificates, so that a certificate about to expire is logged even if no client
+    /// requests it.
     pub fn check_expiry(&self) {
         self.identities.0.iter().for_each(|identity| drop(identity.current()));
     }
 
-    /// Whether a certificate is valid for this name.
+    /// Whether any of the certificates is valid for this name.
     pub fn is_for(&self, name: &str) -> bool {
         ServerName::try_from(name)
             .is_ok_and(|name| self.identities.0.iter().any(|identity| is_for(&identity.current(), &name)))
     }
 
-    /// A connection before its handshake.
+    /// Returns a new connection with a client, before the handshake.
     ///
     /// # Errors
     /// The errors of rustls, such as lack of memory.

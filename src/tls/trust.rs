@@ -1,9 +1,9 @@
-//! TLS as a client: how a host's certificate is verified.
+//! Makes TLS connections to hosts as a client, and verifies the hosts' certificates.
 //!
-//! With [`Verification::None`] every certificate is accepted: the connection is protected
-//! against passive eavesdroppers, and an unverifiable certificate is no worse than plaintext.
-//! With [`Verification::Required`] an authority that this system trusts must have issued
-//! the certificate for the host's name.
+//! With [`Verification::None`] every certificate is accepted: the connection is protected against
+//! passive eavesdroppers, and an unverifiable certificate is no worse than plaintext. With
+//! [`Verification::Required`] an authority that this system trusts must have issued the certificate
+//! for the host's name.
 
 use std::io;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::config::table::read_text;
 /// How a host's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// Not at all.
+    /// The certificate is not verified.
     None,
     /// The certificate must be from a trusted authority, and for the name under which the host was
     /// found.
@@ -56,7 +56,7 @@ impl Client {
         Ok(Self { verified: OnceLock::from(Arc::new(verified)), ..Self::default() })
     }
 
-    /// A connection to the host `name`, a domain or an IP address, before its handshake.
+    /// Returns a connection to the host `name`, a domain or an IP address, before its handshake.
     ///
     /// # Errors
     /// If no certificate can be for such a name, or if none of the authorities can be used.
@@ -73,7 +73,7 @@ impl Client {
 
 fn verify(authorities: Vec<CertificateDer<'static>>) -> io::Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    // Authorities that cannot be parsed, which some systems have, are ignored.
+    // Some systems have authorities that cannot be parsed; these are ignored.
     roots.add_parsable_certificates(authorities);
     if roots.is_empty() {
         return Err(io::Error::other("no certificate authority is known to this system"));
@@ -102,12 +102,12 @@ fn configure(verifier: Arc<dyn ServerCertVerifier>) -> io::Result<ClientConfig> 
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
     let mut config = versions.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    // A resumed connection would not verify the host.
+    // A resumed connection would skip the verification of the host.
     config.resumption = Resumption::disabled();
     Ok(config)
 }
 
-/// Accepts every certificate.
+/// A verifier that accepts every certificate.
 #[derive(Debug)]
 struct AcceptAny {
     schemes: Vec<SignatureScheme>,

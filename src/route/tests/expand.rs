@@ -1,4 +1,4 @@
-//! Addresses in local domains, and their final recipients.
+//! Tests the expansion of addresses in local domains to their final recipients.
 
 use super::*;
 
@@ -67,7 +67,8 @@ fn the_most_specific_table_wins() {
             ("mary+x@second", "mary+x@second"),
             ("bob+x@second", "detail@x.org"),
             ("bob+y@second", "bob+y@second"),
-            // Every table is searched for the whole name first.
+            // Every table is searched for the whole name before any is searched for the name
+            // without its detail.
             ("ann+lists@razorback", "ann+lists@razorback"),
             ("ann+other@razorback", "ann@x.org"),
             ("SALES+EU@razorback", "eu@x.org"),
@@ -75,7 +76,7 @@ fn the_most_specific_table_wins() {
             ("elvis@second", "catch@x.org"),
             ("postmaster@second", "catch@x.org"),
             ("elvis@razorback", "unknown"),
-            // A key in another domain has no effect.
+            // A key in a domain that is not local has no effect.
             ("jon@nowhere.example", "jon@nowhere.example"),
         ],
     );
@@ -151,7 +152,7 @@ fn unknown_members_fail_later_if_another_member_exists() {
     );
 }
 
-/// An expansion with the action for each recipient.
+/// Returns the final recipients of an expansion, each with its action, as text.
 fn actions(expansion: Expansion) -> Vec<String> {
     let Expansion::Finals(finals) = expansion else { return vec![format!("{expansion:?}")] };
     let user = |user: Option<Box<str>>| user.map(|user| format!(" as {user}")).unwrap_or_default();
@@ -241,8 +242,8 @@ fn long_chains_need_no_stack_and_expansions_are_bounded() {
     check(&router, &[("more", "unsure: more@razorback stands for more than 10000 addresses")]);
 }
 
-/// Few users are looked up, since a look-up may need another process, and a client may name a large
-/// alias repeatedly.
+/// Only few users may be looked up, because a look-up may need another process, and a client may
+/// name a large alias repeatedly.
 #[test]
 fn a_large_alias_looks_up_few_users() {
     use crate::users::tests::LOOKED_UP;
@@ -300,7 +301,7 @@ fn the_postmaster_always_exists() {
     .enumerate()
     {
         let site = Site::new(&format!("postmaster-{at}"));
-        // A cycle is an error within one table, but not across domains.
+        // A cycle within one table is an error, but a cycle across domains is not.
         site.write("aliases", &aliases.replace("root: postmaster", "root: postmaster@second"));
         let mut config = site.config();
         config.local.postmaster = named.into();

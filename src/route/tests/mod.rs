@@ -1,4 +1,4 @@
-//! Expansions and routes, with tables in a scratch directory.
+//! Tests expansions and routes, with tables in a scratch directory.
 
 use std::fs;
 
@@ -61,7 +61,7 @@ fn address(text: &str) -> Address {
     Address::parse(text).expect(text)
 }
 
-/// An expansion as text: the final recipients, or a word.
+/// Shows an expansion as text: the final recipients, or a word such as `unknown`.
 fn expand(router: &Router, text: &str) -> String {
     match router.expand(&address(text)) {
         Expansion::Finals(finals) => finals.iter().map(|to| to.address.to_string()).collect::<Vec<_>>().join(" "),

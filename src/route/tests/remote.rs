@@ -1,4 +1,4 @@
-//! Addresses in other domains: their routes, and rejections.
+//! Tests addresses in other domains: their routes and rejections.
 
 use super::*;
 

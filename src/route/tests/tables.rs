@@ -1,4 +1,5 @@
-//! The tables' files: a change takes effect at once, and after a bad edit the old table is kept.
+//! Tests changes of the tables' files: a good change takes effect at once, and after a bad one the
+//! old table is kept.
 
 use super::*;
 
@@ -40,7 +41,8 @@ fn all_errors_of_all_tables_are_reported() {
     assert_eq!(places, expected, "{errors:#?}");
 }
 
-/// A bad line is only logged while the server runs, and so must not stop all mail after a restart.
+/// While the server runs, a bad line is only logged. So after a restart, a bad line must not stop
+/// all mail either.
 #[test]
 fn a_start_uses_the_readable_parts_of_the_tables() {
     let site = Site::new("tolerant");
@@ -87,7 +89,7 @@ fn a_start_uses_the_readable_parts_of_the_tables() {
     check(&router, &[("list", "mary@razorback")]);
 }
 
-/// Mail that an unreadable table would decide about waits.
+/// If a table cannot be read, the mail that needs this table for its routing waits.
 #[test]
 fn mail_waits_for_an_unreadable_table() {
     for table in ["aliases", "users", "virtual", "routes"] {

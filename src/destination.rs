@@ -1,8 +1,8 @@
-//! Destinations: recipients of one message have the same destination if a single attempt can serve
-//! them all.
+//! Defines destinations: recipients of one message have the same destination if a single attempt
+//! can serve them all.
 //!
-//! The queue counts, limits and takes turns by destination; the worker delivers a message to all
-//! recipients of one destination together. [`Destination`] is decided by `route` and never read
+//! The queue counts, limits and schedules jobs by destination. The worker delivers a message to all
+//! recipients of one destination together. `route` decides the [`Destination`], which is never read
 //! from text. Its `Display` is its name in the log and in the listings of penfoldctl(8).
 
 use std::fmt;
@@ -15,14 +15,15 @@ pub const SMTP_PORT: u16 = 25;
 /// The place where recipients of one message are delivered together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// This host, at once and with the server's own rights: its mailboxes, lists, and
-    /// recipients that fail without an attempt.
+    /// This host. The server delivers at once and with its own rights, to mailboxes and lists.
+    /// Recipients that fail without an attempt have this destination, too.
     Local,
-    /// The mailboxes of one system user, where agents deliver with that user's rights.
+    /// The mailboxes of one system user. Agents, processes with that user's rights, deliver there.
     User(Box<str>),
-    /// Commands with the rights of one system user, or with the server's own.
+    /// Commands that run with the rights of one system user or, if it is `None`, with the server's
+    /// own.
     Command(Option<Box<str>>),
-    /// Other hosts.
+    /// Other hosts, which are reached over the network.
     Remote(HostTarget),
 }
 
@@ -51,13 +52,13 @@ impl Destination {
         matches!(self, Self::User(_) | Self::Command(_))
     }
 
-    /// Whether it is [`Destination::mx`] of the domain `wanted`.
+    /// Whether the destination is the mail exchangers of the domain `wanted` at the SMTP port.
     pub fn is_mx_of(&self, wanted: &str) -> bool {
         matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)
     }
 
-    /// If the destination is the mail exchangers of a domain at a port other than the SMTP port,
-    /// that domain.
+    /// Returns the domain if the destination is its mail exchangers at a port other than the SMTP
+    /// port; otherwise `None`.
     pub fn domain_at_port(&self) -> Option<&str> {
         match self {
             Self::Remote(HostTarget::Mx { domain, port }) if *port != SMTP_PORT => Some(domain),
@@ -74,7 +75,7 @@ impl Destination {
         self.is_mx_of(name) || is_among_hosts || self.to_string() == name
     }
 
-    /// The name in the listing of hosts, where mail exchangers are shown as their domain.
+    /// Returns the name in the listing of hosts, where mail exchangers are shown as their domain.
     pub fn listed_name(&self) -> String {
         match self {
             Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) => domain.to_string(),

@@ -1,4 +1,4 @@
-//! Endpoints: the addresses that a socket connects to.
+//! Defines endpoints: the addresses to which a socket connects.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 /// An address and a port, or a socket in the file system.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
-    /// A TCP address.
+    /// An IP address and a TCP port.
     Tcp(SocketAddr),
     /// The path of a Unix stream socket.
     Unix(Arc<Path>),
 }
 
 impl Endpoint {
-    /// Whether connections to this address stay on this host.
+    /// Whether connections to this endpoint stay on this host.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().is_loopback(),
@@ -23,7 +23,7 @@ impl Endpoint {
         }
     }
 
-    /// The IP address without the port, or the path.
+    /// Returns the IP address without the port, or the path.
     pub fn host(&self) -> String {
         match self {
             Self::Tcp(address) => address.ip().to_string(),

@@ -1,4 +1,4 @@
-//! The sender and the recipients of one message, and their options.
+//! Defines the envelope of a message: its sender, its recipients, and their options.
 
 use crate::address::Address;
 
@@ -9,7 +9,7 @@ pub struct Envelope {
     pub sender: Option<Address>,
     /// The final recipients: aliases are already expanded.
     pub recipients: Vec<Recipient>,
-    /// The options given at MAIL.
+    /// The options that the client gave at MAIL.
     pub options: MailOptions,
     /// The source of the message.
     pub origin: Origin,
@@ -29,8 +29,8 @@ pub struct Recipient {
 /// The maximum length of each command, path and user name in an [`Action`], in bytes.
 pub const MAX_ACTION: usize = 1000;
 
-/// How a message is delivered to a final recipient. Only tables and users' own files on this
-/// host produce anything but [`Action::Deliver`]; client input never does.
+/// How a message is delivered to a final recipient. Input from clients always means
+/// [`Action::Deliver`]. Only tables and users' own files on this host give other actions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Ordinary delivery to the address.
@@ -45,49 +45,49 @@ pub enum Action {
     Run {
         /// The command as written in the table.
         command: Box<str>,
-        /// The user that runs it; `None` is the server's own user.
+        /// The user as whom the command runs; `None` is the server's own user.
         user: Option<Box<str>>,
     },
     /// Delivery into a file or, if the name ends in `/`, into a Maildir.
     Append {
-        /// The absolute path.
+        /// The absolute path of the file or Maildir.
         file: Box<str>,
-        /// The user that writes it; `None` is the server's own user.
+        /// The user as whom the file is written; `None` is the server's own user.
         user: Option<Box<str>>,
     },
 }
 
-/// The options of a message that stay with it from MAIL to the next host.
+/// The options that a client gives at MAIL, and that the next host gets, too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MailOptions {
-    /// BODY (RFC 6152).
+    /// The type of the message's body.
     pub body: Body,
 }
 
 /// The BODY parameter of MAIL (RFC 6152).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Body {
-    /// 7BIT, or no parameter.
+    /// `BODY=7BIT`, or no such parameter.
     #[default]
     SevenBit,
-    /// 8BITMIME.
+    /// `BODY=8BITMIME`.
     EightBit,
 }
 
 /// The source of a message, which decides where a report of its failure is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// A client.
+    /// A client sent the message.
     #[default]
     Client,
-    /// A report from this server to a sender.
+    /// The message is a report from this server to a sender.
     Report,
-    /// A report from this server to the postmaster; if it fails, no report is sent.
+    /// The message is a report from this server to the postmaster. If it fails, no report is sent.
     Postmaster,
 }
 
 impl Recipient {
-    /// A recipient whose address is final, with ordinary delivery.
+    /// Makes a recipient with ordinary delivery to a final address.
     pub fn new(address: Address) -> Self {
         Self { address, original: None, action: Action::Deliver }
     }

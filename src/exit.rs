@@ -1,7 +1,7 @@
-//! Exit codes, those of sysexits(3), and the error that ends a program.
+//! Defines the exit codes of sysexits(3), and the error that ends a program.
 //!
-//! An [`Exit`] is made where the error occurs, and printed by main. Errors in files that an
-//! administrator writes are printed in the form that compilers use.
+//! The function in which the error occurs makes an [`Exit`], and `main` prints it. Errors in files
+//! that an administrator writes are printed in the form that compilers use.
 
 use std::io;
 use std::process::ExitCode;
@@ -27,14 +27,14 @@ pub const OSERR: u8 = 71;
 pub const CANTCREAT: u8 = 73;
 /// Reading or writing failed.
 pub const IOERR: u8 = 74;
-/// A temporary failure: another try may succeed later.
+/// A failure is temporary: another try may succeed later.
 pub const TEMPFAIL: u8 = 75;
 /// The user lacks permission.
 pub const NOPERM: u8 = 77;
 /// The configuration has errors.
 pub const CONFIG: u8 = 78;
 
-/// The exit code for a reply that rejects a command.
+/// Returns the exit code for a reply that rejects a command.
 pub fn of_reply(code: u16, status: Option<Status>) -> u8 {
     match (code, status) {
         (..500, _) => TEMPFAIL,
@@ -51,19 +51,19 @@ pub fn of_reply(code: u16, status: Option<Status>) -> u8 {
 pub struct Exit {
     /// The exit code.
     pub code: u8,
-    /// The lines to print.
+    /// The lines to print on standard error.
     pub text: Vec<String>,
 }
 
 impl Exit {
-    /// A system error while `doing` something. The code is replaced by [`NOPERM`] if permission was
-    /// denied.
+    /// Makes an exit for a system error while `doing` something. If permission was denied, the code
+    /// is [`NOPERM`] instead of `code`.
     pub fn new(code: u8, doing: impl Into<String>, error: &io::Error) -> Self {
         let code = if error.kind() == io::ErrorKind::PermissionDenied { NOPERM } else { code };
         Self { code, text: vec![format!("{}: {error}", doing.into())] }
     }
 
-    /// The errors of a configuration.
+    /// Makes an exit for the errors of a configuration.
     pub fn of_config(errors: &[ConfigError]) -> Self {
         Self { code: CONFIG, text: errors.iter().map(ToString::to_string).collect() }
     }

@@ -10,18 +10,18 @@
 //!                               route    report <-- outcomes --'                  --> network
 //! ```
 //!
-//! A message that only needs a rename into a mailbox does not wait for the queue: the thread
-//! that received it delivers it after its 250 (`worker::deliver_now`).
+//! If a rename into a mailbox suffices to deliver a message, the message does not wait for the
+//! queue: the thread that has received it delivers it after the 250 reply (`worker::deliver_now`).
 //!
-//! Started by root, penfold is several processes: the confined server without root's rights,
-//! a monitor that stays root, and helpers of both: see [`privsep`].
+//! If root starts penfold, it runs as several processes: the server, which is confined and has lost
+//! root's rights, a monitor, which stays root, and helpers of both (see [`privsep`]).
 //!
-//! A message from sendmail(8) comes over the socket of `control`, and from there through a
-//! session like any other. The header of a submitted message is completed and checked against
-//! its sender by `submit`.
+//! A message from sendmail(8) comes over the control socket, and then goes through a session like
+//! any other message. `submit` completes the header of a submitted message, and checks it against
+//! the sender.
 //!
-//! Start reading with `worker`, the path of one job, then `session`, `spool` (whose head has
-//! the table of states on disk), and `queue`.
+//! Start reading with `worker`, which shows the path of one job. Go on with `session`, `spool`
+//! (whose module doc has the table of states on disk), and `queue`.
 //!
 //! - `address`: mail addresses: parse, quote, compare
 //! - `aliases`: the aliases file
@@ -39,7 +39,7 @@
 //! - `log`: the log
 //! - `message`: header fields, trace fields, and the addresses in them
 //! - `net`: streams with a deadline
-//! - `outcome`: the result of an attempt for one recipient; errors turned into fates
+//! - `outcome`: the result of an attempt for one recipient, and what an error means for it
 //! - `policy`: which clients, senders, recipients and messages are accepted
 //! - `privsep`: privilege separation
 //! - `queue`: the jobs that wait, are ready, or run
@@ -52,13 +52,13 @@
 //! - `site`: the state that all parts share
 //! - `smtp`: the SMTP protocol without I/O
 //! - `spool`: the messages on disk
-//! - `state`: the state beside the queue
+//! - `state`: auxiliary state on disk, apart from the queue
 //! - `submit`: the header of submitted messages, senders and quotas
 //! - `sys`: system calls
 //! - `timeouts`: shortened timeouts for unproven hosts
 //! - `tls`: certificates and trust
 //! - `users`: users and their mailboxes
-//! - `worker`: one job, from due to settled
+//! - `worker`: one job, from its start to the outcomes of its recipients
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
@@ -76,12 +76,14 @@
 //! | 11 | daemon | everything, in start-up order |
 //! | 12 | cli, and the programs | everything |
 //!
-//! No imports within a rank, except inside one folder; tests/source/ranks.rs sees to it.
+//! No module imports another one of its own rank, except inside one folder. tests/source/ranks.rs
+//! checks all of this.
 //!
-//! Words: an *envelope* is the sender and the recipients of a message; an *entry* is a message in
-//! the spool; a *recipient entry* is its line for one recipient; a *route* says where mail for a
-//! recipient goes; a *destination* is the key that the recipients of one attempt share; a *job* is
-//! one entry and one destination; an *outcome* is the result of one attempt for one recipient.
+//! These words have a fixed meaning. An *envelope* is the sender and the recipients of a message. An
+//! *entry* is a message in the spool. A *recipient entry* is the line of an entry for one recipient.
+//! A *route* says where mail for a recipient goes. A *destination* is the key that the recipients of
+//! one attempt share. A *job* is one entry and one destination. An *outcome* is the result of one
+//! attempt for one recipient.
 
 pub mod address;
 mod aliases;

@@ -1,4 +1,4 @@
-//! penfoldd: arguments and exit codes.
+//! The program penfoldd: its arguments and exit codes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,8 @@ fn run() -> Result<(), Exit> {
     }
 }
 
-/// Runs one of the helper processes of a server that root has started, chosen by its title.
+/// Runs one of the helper processes of a server that root has started. `name` is the name that the
+/// process was started under, and selects the helper.
 fn run_helper(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
     let number = |index: usize| words.get(index).and_then(|word| word.parse().ok());
     match (name, words, number(0).zip(number(1))) {

@@ -1,9 +1,9 @@
-//! Streams with a deadline.
+//! Provides streams with a deadline, over which sessions and deliveries talk to their peers.
 //!
-//! Every read and write fails with `TimedOut` once the deadline has passed, so a peer that sends or
-//! accepts one octet at a time gains nothing. The socket's own timeout is changed only when it is
-//! too long for the deadline: in most sessions once. A stream can become encrypted between two
-//! reads or writes; the deadline applies to the handshake, too.
+//! Once the deadline has passed, every read and write fails with `TimedOut`. So a peer gains
+//! nothing if it sends or accepts one octet at a time. The socket's own timeout is changed only
+//! when it is too long for the deadline, in most sessions once. A stream can become encrypted
+//! between two reads or writes. The deadline applies to the TLS handshake, too.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -25,8 +25,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Stream {
     wire: Wire,
-    /// The state of TLS; `None` in plaintext. Boxed, since most idle connections are in plaintext
-    /// and need no such state.
+    /// The state of TLS; `None` in plaintext. It is boxed to keep a stream small, because most idle
+    /// connections are in plaintext.
     tls: Option<Box<Secure>>,
 }
 
@@ -43,10 +43,11 @@ struct Secure {
 struct Wire {
     link: Link,
     deadline: Instant,
-    /// The time from which the limit of `host_timeout` is measured: the time at which a deadline
-    /// was last set while there was a `host_timeout`, or else at which the stream was made.
+    /// The time from which the limit of `host_timeout` is measured: the last time at which a
+    /// deadline was set while there was a `host_timeout`. If that never happened, it is the time at
+    /// which the stream was made.
     since: Instant,
-    /// If set, may end a read or write before the deadline.
+    /// A second limit, which may end a read or write before the deadline; `None` if there is none.
     host_timeout: Option<HostTimeout>,
     /// Whether `host_timeout` ended the last read or write.
     is_cut_short: bool,
@@ -77,7 +78,7 @@ impl Stream {
     pub fn from_standard_input() -> io::Result<Self> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;
         let socket = TcpStream::from(input.try_clone()?);
-        // Only a socket has a timeout.
+        // Setting a timeout succeeds only for a socket.
         if socket.set_read_timeout(None).is_ok() {
             return Ok(Self::from_socket(socket));
         }
@@ -85,7 +86,7 @@ impl Stream {
         Ok(Self::new(Link::Files(input.into(), output.into())))
     }
 
-    /// Connects within `limit`, or less if `host_timeout` shortens it.
+    /// Connects within `limit`, or within a shorter time that `host_timeout` sets.
     ///
     /// # Errors
     /// `TimedOut` at the limit; otherwise the errors of socket(2) and connect(2). The second value
@@ -102,9 +103,9 @@ impl Stream {
         Ok(Self::from_socket(socket))
     }
 
-    /// Lets `host_timeout` end a read or write before the deadline. The limit of `host_timeout` is
-    /// measured from the latest [`Self::set_deadline`] or [`Self::set_limit`] that is called while
-    /// it is set.
+    /// Lets `host_timeout` end a read or write before the deadline, or nothing if it is `None`. Its
+    /// limit is measured from the latest call of [`Self::set_deadline`] or [`Self::set_limit`]
+    /// after this one.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         (self.wire.host_timeout, self.wire.is_cut_short) = (host_timeout, false);
     }
@@ -128,7 +129,7 @@ impl Stream {
         Self { wire, tls: None }
     }
 
-    /// Runs the TLS handshake; the stream is encrypted from then on. The caller must discard any
+    /// Runs the TLS handshake. From then on, the stream is encrypted. The caller must discard any
     /// input that it has read before the handshake and not used yet.
     ///
     /// # Errors
@@ -160,7 +161,7 @@ impl Stream {
         }
     }
 
-    /// The peer's address, if it has one.
+    /// The peer's address and port; `None` if the peer has none.
     pub fn peer(&self) -> Option<SocketAddr> {
         match &self.wire.link {
             Link::Socket(socket) => socket.peer_addr().ok(),
@@ -168,7 +169,7 @@ impl Stream {
         }
     }
 
-    /// The local address of the connection, if it has one.
+    /// The local address and port of the connection; `None` if it has none.
     pub fn own_address(&self) -> Option<SocketAddr> {
         match &self.wire.link {
             Link::Socket(socket) => socket.local_addr().ok(),
@@ -186,7 +187,8 @@ impl Stream {
         if tls.over {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        // The input may be a TLS record without application data.
+        // The input on the socket may be a TLS record that contains no text, so it is decrypted
+        // first.
         while self.wire.has_input()? {
             tls.receive(&mut self.wire)?;
         }
@@ -213,7 +215,7 @@ impl Stream {
         self.set_limit(CLOSE_TIMEOUT);
         let mut discarded = [0; 4096];
         for _ in 0..64 {
-            // The input is not decrypted, since it is discarded.
+            // The input is discarded, so it need not be decrypted.
             if !matches!(self.wire.read(&mut discarded), Ok(1..)) {
                 return;
             }
@@ -230,7 +232,8 @@ impl Secure {
         Ok(())
     }
 
-    /// Reads TLS records, and sends what they require: if they are invalid, an alert.
+    /// Reads TLS records, and sends the records that TLS requires in answer, such as an alert if a
+    /// record is invalid.
     fn receive(&mut self, wire: &mut Wire) -> io::Result<()> {
         self.connection.read_tls(wire)?;
         let processed = self.connection.process_new_packets();
@@ -249,8 +252,8 @@ impl Read for Stream {
         loop {
             match tls.connection.reader().read(into) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                // Many peers close without close_notify. That is harmless: a message has its own
-                // end mark.
+                // Many peers close without close_notify. That is harmless, because every message in
+                // SMTP has its own end mark.
                 Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 other => return other,
             }
@@ -299,7 +302,8 @@ impl Wire {
             }
             left = left.min(POLL_INTERVAL);
         }
-        // A timeout of zero would mean none, and the system may round a shorter one to zero.
+        // The system takes a timeout of zero as no timeout, and may round a time below a
+        // millisecond to zero.
         if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 }
@@ -321,8 +325,8 @@ impl Read for Wire {
                 }
             };
             match result {
-                // The socket's timeout expired, or a signal arrived. Whether to continue depends on
-                // the deadline alone.
+                // The socket's timeout has expired, or a signal has arrived. Only the deadline
+                // decides whether to continue.
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                     self.read_limit = None
                 }

@@ -1,29 +1,29 @@
-//! The retry interval, and the age at which a message expires.
+//! Computes when a message is tried again, and when it expires.
 //!
-//! Both are pure functions of the message's arrival, its last attempt and its id: no count of
-//! attempts is kept, so the queue needs no database. The interval is the age of the message at the
-//! last attempt, but at least a minimum and at most a maximum. So it about doubles each time. After
-//! the clock was set back, no message waits longer than the maximum.
+//! Both depend only on the message's arrival, its last attempt and its id. No count of attempts is
+//! kept, so the queue needs no database. The interval to the next attempt is the age that the
+//! message had at the last attempt, but at least a minimum and at most a maximum. So the interval
+//! about doubles each time. If the clock is set back, no message waits longer than the maximum.
 
 use std::time::Duration;
 
 /// The retry intervals and the age limit of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
-    /// The first interval.
+    /// The first interval between attempts.
     pub min: Duration,
-    /// The longest interval.
+    /// The longest interval between attempts.
     pub max: Duration,
     /// The age after which a failed attempt is the last one.
     pub expire_after: Duration,
 }
 
 impl Schedule {
-    /// The time of the next attempt for a message that arrived at `arrival` and was last tried at
-    /// `last`, all in seconds since 1970. If `last` is zero, the message was never tried, and is
-    /// due at once. `seed` spreads messages that arrived at the same time: it changes the interval
-    /// by up to an eighth. It makes the minimum interval longer, since greylisting hosts may insist
-    /// on that minimum, and any longer interval shorter.
+    /// Returns the time of the next attempt for a message that arrived at `arrival` and was last
+    /// tried at `last`. All times are in seconds since 1970. If `last` is zero, the message was
+    /// never tried, and is due at once. `seed` spreads messages that arrived at the same time: it
+    /// changes the interval by up to an eighth. The minimum interval becomes longer, because
+    /// greylisting hosts may insist on that minimum. Any longer interval becomes shorter.
     pub fn next_attempt(&self, arrival: u64, last: u64, seed: u64) -> u64 {
         if last == 0 {
             return 0;
@@ -37,18 +37,20 @@ impl Schedule {
         last.saturating_add(if is_first { interval + spread } else { interval - spread })
     }
 
-    /// Whether a deferral at `now` is the last one, if the previous recorded deferral was at
-    /// `last`. The first deferral beyond the age limit is never the last one: this host may have
-    /// been down for days and have no network yet, or its clock may have jumped.
+    /// Whether a deferral at `now` is the last one: the message expires. `last` is the time of the
+    /// previous recorded deferral. The first deferral beyond the age limit is never the last one,
+    /// because this host may have been down for days and have no network yet, or its clock may have
+    /// jumped.
     pub fn is_expired(&self, arrival: u64, last: u64, now: u64) -> bool {
         self.is_over_age(arrival, last)
             && self.is_over_age(arrival, now)
             && now >= last.saturating_add(self.min.as_secs())
     }
 
-    /// Whether a deferral at `now` is recorded, if the previous recorded deferral was at `last`.
-    /// Beyond the age limit a deferral is not recorded until [`Schedule::min`] has passed since the
-    /// previous one: otherwise frequent attempts would keep the message from ever expiring.
+    /// Whether a deferral at `now` is recorded. `last` is the time of the previous recorded
+    /// deferral. Beyond the age limit, a deferral is recorded only if [`Schedule::min`] has passed
+    /// since the previous one. Otherwise, frequent attempts would keep the message from ever
+    /// expiring.
     pub fn is_recorded(&self, arrival: u64, last: u64, now: u64) -> bool {
         !self.is_over_age(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
     }
@@ -57,8 +59,8 @@ impl Schedule {
         time.saturating_sub(arrival) >= self.expire_after.as_secs()
     }
 
-    /// The time from `now` until an attempt at `due`. If `due` is further away than the longest
-    /// interval, the clock was set back, and the attempt is due now.
+    /// Returns the time from `now` until an attempt at `due`. If the attempt is further away than
+    /// the longest interval, the clock was set back, and the attempt is due now.
     pub fn wait(&self, due: u64, now: u64) -> Duration {
         let wait = Duration::from_secs(due.saturating_sub(now));
         if wait > self.max.max(self.min) { Duration::ZERO } else { wait }
@@ -119,7 +121,7 @@ mod tests {
         for (last, now, is_last, is_recorded) in [
             (0, old, false, true),
             (old - 1, old, false, true),
-            // Attempts that a user has requested.
+            // A user has requested these attempts.
             (old, old + 1, false, false),
             (old, old + 299, false, false),
             (old, old + 300, true, true),

@@ -1,9 +1,9 @@
-//! The state that all parts of a running penfold share: the settings in force, the spool, and the
-//! facts about users, hosts and limits.
+//! Holds the state that all parts of a running penfold share: the settings in force, the spool, and
+//! what is known about users, hosts and limits.
 //!
-//! A table that the configuration names is opened in [`Settings::open`] and nowhere else. A
-//! reload replaces the settings as a whole; a session or an attempt keeps those that it
-//! began with. The rest of a [`Site`] outlives every reload.
+//! Only [`Settings::open`] opens the tables that the configuration names. A reload replaces the
+//! settings as a whole. A session or an attempt keeps the settings that it began with. The rest of
+//! a [`Site`] outlives every reload.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
@@ -26,29 +26,29 @@ use crate::submit::usage::Usage;
 use crate::tls::Tls;
 use crate::users::accounts;
 
-/// The configuration, and everything that it names.
+/// The configuration, and the contents of the files that it names.
 pub struct Settings {
     /// The configuration.
     pub config: Arc<Config>,
-    /// The tables that decide where addresses go.
+    /// The tables that decide where mail for an address goes.
     pub router: Arc<Router>,
-    /// The senders that each account may use.
+    /// The sender addresses that each account may use.
     pub senders: Arc<Senders>,
     /// The accounts that may log in.
     pub logins: Arc<Logins>,
-    /// Certificates, and the CAs that are trusted.
+    /// The server's certificates, and the authorities that the server trusts.
     pub tls: Arc<Tls>,
-    /// The logins of this server at other hosts.
+    /// The user names and passwords with which this server logs in at other hosts.
     pub credentials: Arc<Credentials>,
 }
 
 impl Settings {
     /// Opens everything that the configuration names, as this process's user and with these rights.
-    /// Also returns the errors in tables that can still be used. `throttle` is the one of the
-    /// previous settings, if there are any.
+    /// Returns the settings, and the errors in tables that can still be used. `throttle` counts
+    /// failed attempts to log in. A reload passes on the one of the old settings.
     ///
     /// # Errors
-    /// All errors in the configuration and its tables, if one of them rules out a start.
+    /// All errors in the files that the configuration names, if one of them rules out a start.
     pub fn open(
         config: Config,
         rights: &Rights,
@@ -58,7 +58,7 @@ impl Settings {
             (Router::begin(&config, rights), Senders::begin(&config));
         let (logins, login_errors) = accounts::begin(&config, rights, throttle);
         errors.extend(sender_errors);
-        // The router may have read the same users file.
+        // The router may have read the same users file and returned the same errors.
         let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
         errors.extend(login_errors);
         match (router, Tls::open(&config, rights), Credentials::open(&config, rights)) {
@@ -81,31 +81,31 @@ impl Settings {
     }
 }
 
-/// The shared state of a process: one for all its threads.
+/// The state that all threads of a process share.
 pub struct Site {
-    /// Replaced as a whole by a reload; the lock only guards the replacement.
+    /// The settings in force. A reload replaces them as a whole, and the lock guards only that.
     settings: RwLock<Arc<Settings>>,
-    /// Where messages are kept.
+    /// The spool, where messages are kept.
     pub spool: Arc<Spool>,
-    /// The resolver.
+    /// The resolver for DNS look-ups.
     pub dns: Arc<Dns>,
-    /// The numbers of recent messages and recipients of each account.
+    /// The numbers of messages and recipients of each account within the last hour.
     pub usage: Usage,
     /// The rights of this process beyond those of its own user.
     pub rights: Rights,
-    /// The agents that work in mailboxes.
+    /// The agents, processes that work in mailboxes with the rights of their users.
     pub agents: AgentPool,
     /// The state that deliveries to other hosts share.
     pub outbound: Outbound,
-    /// The counts of recent reports.
+    /// The counts of recent reports, for the limits on reports.
     pub report_rates: Rates,
     /// Whether the queue knows all entries that were in the spool at the start.
     pub is_scanned: AtomicBool,
 }
 
 impl Site {
-    /// A site with these settings. `local` are the addresses where this server listens: no mail
-    /// is sent there.
+    /// Makes a site with these settings. `local` are the addresses on which this server listens. No
+    /// mail is sent to these addresses.
     pub fn new(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights, local: Vec<SocketAddr>) -> Arc<Self> {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let outbound = Outbound { dns: Arc::clone(&dns), local, addresses: Arc::default(), timeouts: Arc::default() };
@@ -123,8 +123,8 @@ impl Site {
         })
     }
 
-    /// A site for a process that does not listen itself. Mail to the addresses where the daemon
-    /// would listen is mail to this server all the same.
+    /// Makes a site for a process that does not listen itself. The addresses on which the daemon
+    /// would listen count as this server, too.
     pub fn without_listeners(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights) -> Arc<Self> {
         let local = settings.config.listen.iter().map(|listen| listen.address).collect();
         Self::new(settings, spool, rights, local)

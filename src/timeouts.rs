@@ -1,10 +1,10 @@
-//! Shortened timeouts for unproven and slow hosts.
+//! Shortens the timeouts for hosts that are unproven or slow.
 //!
-//! RFC 5321 4.5.3.2 grants minutes to every step of a dialogue, and so does penfold while
-//! workers are idle. When other mail waits for workers that silent hosts occupy, the queue
-//! shortens the timeouts here, and a worker that waits for such a host notices within
-//! [`POLL_INTERVAL`]. No timeout is shortened once the end of a message has been sent, since the
-//! host may have accepted it. The state is two atomics: nothing here blocks.
+//! RFC 5321 4.5.3.2 grants minutes to every step of a dialogue, and so does penfold while workers
+//! are idle. If silent hosts occupy workers while other mail waits for them, the queue shortens the
+//! timeouts here. A worker that waits for such a host notices that within [`POLL_INTERVAL`]. Once
+//! the end of a message has been sent, no timeout is shortened, because the host may have accepted
+//! the message. The state is two atomics, so nothing here blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,10 +13,10 @@ use std::time::Duration;
 /// The interval at which a waiting worker checks whether its timeout was shortened.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The standing of a destination when the queue starts a job.
+/// What is known about the hosts of a destination when the queue starts a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// A host has answered lately, and not slowly.
+    /// A host of the destination has answered lately, and not slowly.
     Proven,
     /// Nothing is known about the destination.
     Unproven,
@@ -24,8 +24,8 @@ pub enum Trust {
     Slow,
 }
 
-/// The maximum silence in each step of a dialogue, in milliseconds; 0 means that the timeouts of
-/// RFC 5321 apply.
+/// How long unproven and slow hosts may be silent in each step of a dialogue, in milliseconds. 0
+/// means that the timeouts of RFC 5321 apply.
 #[derive(Debug, Default)]
 pub struct HostTimeouts {
     unproven: AtomicU32,
@@ -33,7 +33,7 @@ pub struct HostTimeouts {
 }
 
 impl HostTimeouts {
-    /// Sets the maximum silence of unproven and of slow hosts. If it is `None`, the timeouts of RFC
+    /// Sets how long unproven and slow hosts may be silent. `None` means that the timeouts of RFC
     /// 5321 apply.
     pub fn set(&self, unproven: Option<Duration>, slow: Option<Duration>) {
         let millis = |limit: Option<Duration>| limit.map_or(0, |l| u32::try_from(l.as_millis()).unwrap_or(u32::MAX));
@@ -42,7 +42,7 @@ impl HostTimeouts {
     }
 }
 
-/// The timeout for one host.
+/// The timeout for one host, which the queue may shorten while a worker waits for the host.
 #[derive(Debug, Clone)]
 pub struct HostTimeout {
     timeouts: Arc<HostTimeouts>,
@@ -50,13 +50,14 @@ pub struct HostTimeout {
 }
 
 impl HostTimeout {
-    /// The timeout for a host of a destination with this standing. Returns `None` if the
-    /// destination is proven.
+    /// Returns the timeout for a host of a destination with this standing; `None` if the
+    /// destination is proven, because then the timeouts of RFC 5321 apply.
     pub fn new(timeouts: &Arc<HostTimeouts>, trust: Trust) -> Option<Self> {
         (trust != Trust::Proven).then(|| Self { timeouts: Arc::clone(timeouts), trust })
     }
 
-    /// The maximum silence in the current step, if it is limited now.
+    /// Returns how long the host may be silent in the current step; `None` if the timeouts of RFC
+    /// 5321 apply now.
     pub fn limit(&self) -> Option<Duration> {
         let limit = match self.trust {
             Trust::Proven => return None,

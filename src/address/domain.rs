@@ -1,12 +1,14 @@
-//! Domains and address literals in canonical form: ASCII in lower case, A-labels.
+//! Brings domains and address literals into canonical form: ASCII in lower case, with A-labels
+//! (`xn--...`) in place of labels that are not ASCII (U-labels).
 //!
-//! [`parse_domain`] reads ASCII, [`parse_domain_utf8`] U-labels too, which it maps and checks by
-//! UTS #46 without its transitional rules. UTS #46 accepts all of IDNA2008 and maps case and width
-//! first, as browsers do. An A-label in ASCII is not decoded: a label that merely looks like one is
-//! compared as it is. A U-label never becomes such a label, so each domain has one canonical form.
+//! [`parse_domain`] reads ASCII only. [`parse_domain_utf8`] also reads U-labels: it maps and checks
+//! them by UTS #46 without the transitional rules. UTS #46 accepts all of IDNA2008 and maps case
+//! and width first, as browsers do. A label that begins with `xn--` in an ASCII domain is not
+//! decoded, even if it is no valid A-label: it is compared as text. No U-label is mapped to an
+//! invalid A-label, so each domain has one canonical form.
 //!
-//! The limits are those of RFC 5321 4.5.3.1.2 and RFC 1035, before the mapping and after
-//! it, so that the work is bounded.
+//! A domain has at most 255 octets, both before the mapping, so that the work is bounded, and after
+//! it (RFC 5321 4.5.3.1.2, RFC 1035).
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -20,7 +22,7 @@ const MAX_DOMAIN: usize = 255;
 /// The maximum length of a label, in octets.
 const MAX_LABEL: usize = 63;
 
-/// An ASCII domain or literal in canonical form.
+/// Returns an ASCII domain or address literal in canonical form.
 ///
 /// # Errors
 /// [`AddressError::NotAscii`], [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
@@ -40,7 +42,7 @@ pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
     Ok(text.to_ascii_lowercase().into())
 }
 
-/// A domain that may have U-labels, or a literal, in canonical form.
+/// Returns a domain or address literal in canonical form. The domain may have U-labels.
 ///
 /// # Errors
 /// [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
@@ -54,7 +56,7 @@ pub fn parse_domain_utf8(text: &str) -> Result<Box<str>, AddressError> {
     if text.len() > MAX_DOMAIN {
         return Err(AddressError::BadDomain);
     }
-    // parse_domain() checks the ASCII characters and all lengths.
+    // The mapping need not check ASCII characters or lengths: parse_domain() checks them below.
     let (allow_all, any_length) = (AsciiDenyList::EMPTY, DnsLength::Ignore);
     let mapped = Uts46::new().to_ascii(text.as_bytes(), allow_all, Hyphens::Allow, any_length);
     let mapped: Cow<'_, str> = mapped.map_err(|_| AddressError::BadDomain)?;
@@ -66,7 +68,7 @@ pub fn is_same_domain(one: &str, other: &str) -> bool {
     parse_domain_utf8(one).is_ok_and(|one| parse_domain_utf8(other).is_ok_and(|other| one == other))
 }
 
-/// The IP address of a literal such as `[192.0.2.1]`.
+/// Returns the IP address in an address literal such as `[192.0.2.1]`; `None` for any other text.
 pub fn literal(domain: &str) -> Option<IpAddr> {
     let inside = domain.strip_prefix('[')?.strip_suffix(']')?;
     match inside.get(..5) {

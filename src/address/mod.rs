@@ -1,20 +1,18 @@
-//! A mail address: parse, quote, compare.
+//! Parses, compares and writes mail addresses, for SMTP and for the files that contain addresses.
 //!
-//! An [`Address`] holds the meaning, not the spelling: the local part without
-//! quotes, the domain in canonical form. Writing it adds quotes where the syntax
-//! needs them. The local part is ASCII or, from [`Address::parse_utf8`] only, UTF-8
-//! (RFC 6531). It never contains a control character, a line separator or a
-//! character that reverses text, so an address can be written unchanged into a header, a
-//! log line or a command, provided that only an address that
-//! [`is ASCII`](Address::is_ascii) is written where ASCII is required.
+//! An [`Address`] holds the meaning of an address, not its spelling: the local part without quotes,
+//! and the domain in canonical form. Writing the address adds quotes where the syntax needs them.
+//! The local part is ASCII or, from the UTF-8 parsers only, UTF-8 (RFC 6531). It contains no
+//! control character, no line separator and no character that reverses text. So an address can be
+//! written unchanged into a header, a log line or a command. Where ASCII is required, the caller
+//! checks [`Address::is_ascii`] first.
 //!
 //! The canonical form of a domain is ASCII in lower case, with A-labels in place of U-labels (RFC
-//! 5890); the canonical form of an address literal is defined by [`parse_domain`]. So two domains
-//! are the same if and only if their texts are equal, and every domain in a table or in the
-//! configuration is converted by [`parse_domain`]. An unconverted text is compared with
-//! [`is_same_domain`].
+//! 5890). For address literals, see [`parse_domain`]. Two domains are the same if and only if their
+//! canonical forms are equal. [`parse_domain`] converts every domain in a table or in the
+//! configuration; [`is_same_domain`] compares texts that were not converted.
 //!
-//! Local domains and the meaning of `+` are the business of `route`.
+//! Which domains are local, and what `+` means in a local part, is decided in `route`.
 //!
 //! - `domain`: domains and address literals: canonical form, comparison, limits
 //! - `parse`: addresses and paths, as SMTP and files write them
@@ -38,36 +36,36 @@ use parse::{Charset, scan};
 /// real bounce addresses can be longer.
 pub const MAX_ADDRESS: usize = 320;
 
-/// A mailbox, `local@domain`. The domain is empty where none was given
-/// (`postmaster`, or a name typed by hand), until it is qualified.
+/// A mailbox, `local@domain`. If the text had no domain (`postmaster`, or a name typed by hand),
+/// the domain is empty until a caller adds one.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     local: Box<str>,
     domain: Box<str>,
 }
 
-/// Why a text is not an address. The text of each error is fit for a reply.
+/// The reason why a text is not an address. Its `Display` text may be shown to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressError {
-    /// Nothing where an address was expected.
+    /// The address is missing.
     Empty,
-    /// Longer than [`MAX_ADDRESS`].
+    /// The address is longer than [`MAX_ADDRESS`].
     TooLong,
-    /// A byte outside ASCII where UTF-8 is not accepted.
+    /// The address has a byte outside ASCII, and the parser accepts only ASCII.
     NotAscii,
-    /// Bytes that are not UTF-8 where UTF-8 is accepted.
+    /// The parser accepts UTF-8, but the address is not valid UTF-8.
     NotUtf8,
-    /// The local part has a character that must be quoted or is not allowed, or an open
-    /// quote.
+    /// The local part is empty, has a character that is not allowed or needs quotes, or has no
+    /// closing quote.
     BadLocal,
     /// The domain has an empty or over-long label, a label that IDNA rejects, or a
     /// character that is not allowed in a name.
     BadDomain,
-    /// `[...]` that is neither an IPv4 nor an IPv6 address.
+    /// The domain is `[...]`, but the content is neither an IPv4 nor an IPv6 address.
     BadLiteral,
-    /// `<` without `>`, or a source route without its colon.
+    /// A `<` has no `>`, or a source route has no colon.
     BadPath,
-    /// Text after the end of the address.
+    /// There is text after the end of the address.
     Trailing,
 }
 
@@ -90,8 +88,8 @@ impl fmt::Display for AddressError {
 impl std::error::Error for AddressError {}
 
 impl Address {
-    /// An address from an ASCII local part without quotes and an ASCII domain, which may be
-    /// empty.
+    /// Makes an address of an ASCII local part, given without quotes, and an ASCII domain, which
+    /// may be empty.
     ///
     /// # Errors
     /// [`AddressError::BadLocal`], [`AddressError::TooLong`], and those of [`parse_domain`].
@@ -106,7 +104,7 @@ impl Address {
         Self::of(local.into(), domain)
     }
 
-    /// An address from two parts that were checked.
+    /// Makes an address of two parts that the caller has checked.
     fn of(local: Box<str>, domain: Box<str>) -> Result<Self, AddressError> {
         if local.len() + domain.len() >= MAX_ADDRESS {
             return Err(AddressError::TooLong);
@@ -117,16 +115,15 @@ impl Address {
     /// Reads a whole text as one ASCII address, with or without a domain.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first error in the text.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         Self::whole(text, Charset::Ascii)
     }
 
-    /// Reads a whole text as one address that may be UTF-8 (RFC 6531), with or without a
-    /// domain.
+    /// Reads a whole text as one address that may be UTF-8 (RFC 6531), with or without a domain.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first error in the text.
     pub fn parse_utf8(text: &str) -> Result<Self, AddressError> {
         Self::whole(text, Charset::Utf8)
     }
@@ -147,8 +144,9 @@ impl Address {
         &self.domain
     }
 
-    /// Whether both parts are ASCII. This must be checked where only ASCII is allowed: in SMTP
-    /// commands and replies without SMTPUTF8, in the heads of the spool and in reports.
+    /// Whether the whole address is ASCII. Callers check this before they write an address where
+    /// only ASCII is allowed: into SMTP commands and replies without SMTPUTF8, into the head of a
+    /// spool entry, and into reports.
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii()
     }
@@ -158,13 +156,14 @@ impl Address {
         literal(&self.domain)
     }
 
-    /// This local part at another domain, which must be in canonical form.
+    /// Returns an address with the same local part at `domain`, which must be in canonical form.
     #[must_use]
     pub fn at(&self, domain: &str) -> Self {
         Self { local: self.local.clone(), domain: domain.into() }
     }
 
-    /// This domain with another local part, which must not be empty and must come from an address.
+    /// Returns an address with the same domain and the local part `local`, which must not be empty
+    /// and must come from another address.
     #[must_use]
     pub fn with_local(&self, local: &str) -> Self {
         Self { local: local.into(), domain: self.domain.clone() }

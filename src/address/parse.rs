@@ -1,28 +1,28 @@
-//! Reads addresses and paths, as SMTP and files write them.
+//! Reads addresses and paths as they are written in SMTP and in files.
 //!
-//! Each entry point exists twice: the ASCII one rejects any byte outside ASCII, the UTF-8
-//! one follows RFC 6531. Both read one address in one pass and copy at most
-//! [`MAX_ADDRESS`](super::MAX_ADDRESS) octets beyond their input's length.
+//! Each function for callers has two forms: one rejects any byte outside ASCII, the other accepts
+//! UTF-8 (RFC 6531). Both read an address in one pass.
 
 use super::domain::{parse_domain, parse_domain_utf8};
 use super::quote::is_atom;
 use super::{Address, AddressError};
 
-/// The characters that an address may contain.
+/// Whether an address may contain characters outside ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Charset {
     Ascii,
     Utf8,
 }
 
-/// An ASCII reverse-path or forward-path, and the text that follows it on the line.
+/// Reads a reverse-path or forward-path in ASCII. Returns the path and the text that follows it on
+/// the line.
 ///
-/// `None` is the null reverse-path `<>`. A source route is read and dropped
-/// (RFC 5321 appendix C). Angle brackets may be missing, as in commands typed by hand; the
-/// path then ends at the first blank.
+/// The path is `None` if it is the null reverse-path `<>`. A source route is skipped (RFC 5321
+/// appendix C). Angle brackets may be missing, as in commands typed by hand. In that case, the path
+/// ends at the first blank.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first error in the path.
 pub fn parse_path(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError> {
     path_in(text, Charset::Ascii)
 }
@@ -30,7 +30,7 @@ pub fn parse_path(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError>
 /// Reads a path like [`parse_path`], but accepts UTF-8 (RFC 6531).
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first error in the path.
 pub fn parse_path_utf8(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError> {
     path_in(text, Charset::Utf8)
 }
@@ -53,7 +53,7 @@ fn path_in(text: &[u8], charset: Charset) -> Result<(Option<Address>, &[u8]), Ad
     Ok((Some(address), rest))
 }
 
-/// Reads one address from the front of `text`; returns it and the rest.
+/// Reads one address from the front of `text`. Returns the address and the rest of the text.
 pub(super) fn scan(text: &[u8], charset: Charset) -> Result<(Address, &[u8]), AddressError> {
     let (local, rest) = scan_local(text, charset)?;
     let (domain, rest) = match rest.strip_prefix(b"@") {
@@ -112,9 +112,9 @@ fn scan_local(text: &[u8], charset: Charset) -> Result<(Box<str>, &[u8]), Addres
     }
 }
 
-/// Whether a character outside ASCII is refused in a local part. RFC 6531 allows all of them,
-/// but these could end a line or a word for some programs that read a log or a header, or
-/// display the text in a misleading order.
+/// Whether a character must not be in a local part, although RFC 6531 allows all characters outside
+/// ASCII. A program that reads a log or a header could take such a character for the end of a line
+/// or a word, or display the text in a misleading order.
 fn is_misleading(c: char) -> bool {
     !c.is_ascii()
         && (c.is_control()
@@ -123,13 +123,14 @@ fn is_misleading(c: char) -> bool {
             || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}'))
 }
 
-/// The text after the colon of `@a,@b:user@c`; the whole text if it has no source route.
+/// Skips a source route: returns `user@c` for `@a,@b:user@c`. Text without a source route is
+/// returned whole.
 fn skip_source_route(text: &[u8]) -> Result<&[u8], AddressError> {
     if !text.starts_with(b"@") {
         return Ok(text);
     }
     let colon = text.iter().position(|&b| b == b':').ok_or(AddressError::BadPath)?;
-    // An IPv6 literal in the route has colons of its own.
+    // The first colon may be part of an IPv6 literal in the route.
     let end = match text[..colon].iter().rposition(|&b| b == b'[') {
         Some(open) => {
             let close = text[open..].iter().position(|&b| b == b']').ok_or(AddressError::BadPath)?;

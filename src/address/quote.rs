@@ -22,13 +22,13 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address in angle brackets, `<a@b>`; `<>` for none.
+/// Writes a path: an address in angle brackets, such as `<a@b>`, or `<>` for `None`.
 pub fn path(address: Option<&Address>) -> String {
     address.map_or_else(|| "<>".to_owned(), |a| format!("<{a}>"))
 }
 
-/// Whether an ASCII character needs no quotes in a local part. Characters outside ASCII never
-/// need them (RFC 6531 3.3).
+/// Whether an ASCII character needs no quotes in a local part. Characters outside ASCII never need
+/// quotes (RFC 6531 3.3).
 pub(super) fn is_atom(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
 }

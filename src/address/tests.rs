@@ -72,7 +72,7 @@ fn paths_are_read_as_rfc_5321_and_users_write_them() {
     assert_eq!(parse_path(b"<a@b\x00c>"), Err(AddressError::BadDomain));
 }
 
-/// For an address in ASCII both parsers have the same result.
+/// Both parsers give the same result for an ASCII address.
 #[test]
 fn the_utf8_parser_reads_ascii_as_the_ascii_parser_does() {
     for text in [
@@ -112,7 +112,7 @@ fn a_utf8_address_is_written_with_its_local_part_and_a_labels() {
         ("jon@\u{ff58}\u{ff4e}--bcher-kva.example", "jon@xn--bcher-kva.example", true),
         ("jon@x\u{3002}\u{4f8b}\u{3048}", "jon@x.xn--r8jz45g", true),
         ("jon@_x.b\u{fc}cher.example", "jon@_x.xn--bcher-kva.example", true),
-        // A joiner that the script needs is part of the name.
+        // A local part may contain the zero-width non-joiner, which Persian spelling needs.
         (
             "\u{646}\u{627}\u{645}\u{647}\u{200c}\u{627}\u{6cc}@x.org",
             "\u{646}\u{627}\u{645}\u{647}\u{200c}\u{627}\u{6cc}@x.org",
@@ -134,7 +134,7 @@ fn a_utf8_address_is_written_with_its_local_part_and_a_labels() {
 fn each_malformed_utf8_address_has_its_error() {
     use AddressError::*;
     for (given, why) in [
-        // Line and text controls: C1, line and paragraph separators, blanks, marks of direction.
+        // C1 control characters, line and paragraph separators, blanks, and marks of direction.
         ("j\u{85}n@x", BadLocal),
         ("j\u{2028}n@x", BadLocal),
         ("j\u{2029}n@x", BadLocal),
@@ -145,7 +145,7 @@ fn each_malformed_utf8_address_has_its_error() {
         ("\u{feff}jon@x", BadLocal),
         ("\"j\\\u{f6}n\"@x", BadLocal),
         ("@\u{fc}", BadLocal),
-        // Labels that IDNA rejects, and ASCII that a mapping would bring in.
+        // IDNA rejects these labels, or maps them to ASCII characters that a domain must not have.
         ("a@\u{ad}", BadDomain),
         ("a@x.\u{ad}.y", BadDomain),
         ("a@\u{301}x", BadDomain),
@@ -169,8 +169,8 @@ fn each_malformed_utf8_address_has_its_error() {
     }
 }
 
-/// RFC 5321 4.5.3.1 and RFC 1035: 64 octets for a local part and 255 for a domain are
-/// accepted, and somewhat longer local parts, which exist.
+/// A local part of 64 octets and a domain of 255 octets are accepted (RFC 5321 4.5.3.1, RFC 1035).
+/// Somewhat longer local parts are accepted too, because real addresses have them.
 #[test]
 fn addresses_have_limits_in_octets() {
     use AddressError::*;
@@ -192,7 +192,7 @@ fn addresses_have_limits_in_octets() {
         // Each of these characters is two octets long.
         (format!("{}@x", "\u{f6}".repeat(MAX_ADDRESS / 2 - 1)), None),
         (format!("{}@x", "\u{f6}".repeat(MAX_ADDRESS / 2)), Some(TooLong)),
-        // An A-label has at most 63 octets, whatever the U-label has.
+        // An A-label has at most 63 octets, no matter how long its U-label is.
         (label(50), None),
         (label(80), Some(BadDomain)),
         (format!("a@{}", "\u{fc}.".repeat(84) + "x"), Some(BadDomain)),

@@ -1,10 +1,11 @@
-//! The parser of one member of an alias, a list, a `.forward` file or the virtual table: the text
-//! between two commas.
+//! Parses one member of an alias, a list, a `.forward` file or the virtual table. A member is the
+//! text between two commas.
 //!
-//! Members are parsed as in sendmail and Postfix. The content of a quoted string that stands alone
-//! is read as an address, a command, a path or an include; only if it is none of these, or before
-//! an `@`, is it a quoted local part. An address may have a display name, angle brackets and
-//! comments in parentheses (RFC 5322). Lines, continuations and keys are not handled here.
+//! Members are parsed as in sendmail and Postfix. If quotes enclose a whole member, the content is
+//! read as an address with a domain, a command, a path or an include. If the content is none of
+//! these, or if an `@` follows the quotes, the quoted string is a local part. An address may have a
+//! display name, angle brackets and comments in parentheses (RFC 5322). Lines, continuation lines
+//! and keys are handled in the parent module.
 
 use std::borrow::Cow;
 
@@ -15,13 +16,13 @@ use crate::envelope::MAX_ACTION;
 
 const INCLUDE: &str = ":include:";
 
-/// Characters that separate words.
+/// The characters that separate words.
 pub(super) const BLANKS: [char; 2] = [' ', '\t'];
 
 /// Reads one member.
 ///
 /// # Errors
-/// The error, as text for the administrator.
+/// The reason why the text is not a member, as text for the administrator.
 pub(super) fn read(value: &str) -> Result<Member, String> {
     let mut scan = Scan::of(value);
     scan.by_ref().for_each(drop);
@@ -44,11 +45,10 @@ pub(super) fn read(value: &str) -> Result<Member, String> {
     }
 }
 
-/// Reads an address in the syntax of these files. The keys of a virtual table are read by this
-/// function, too.
+/// Reads an address in the syntax of a member. The keys of the virtual table have this syntax, too.
 ///
 /// # Errors
-/// The first thing that is wrong.
+/// The first error in the address.
 pub fn address(text: &str) -> Result<Address, AddressError> {
     let plain = without_parentheses(text);
     let plain = plain.trim();
@@ -57,7 +57,8 @@ pub fn address(text: &str) -> Result<Address, AddressError> {
     inner.map_or_else(|| one(plain), Ok)
 }
 
-/// A plain address, or an address in angle brackets after a display name.
+/// Reads an address that stands alone, or in angle brackets with or without a display name before
+/// them.
 fn one(text: &str) -> Result<Address, AddressError> {
     let open = if text.ends_with('>') { Scan::of(text).find(|&(_, b)| b == b'<') } else { None };
     match open.and_then(|(at, _)| text.get(at..)) {
@@ -82,7 +83,8 @@ fn has_domain(member: &Member) -> bool {
     matches!(member, Member::Address(address) if !address.domain().is_empty())
 }
 
-/// A command, a file or an include, if the text begins like one.
+/// Returns a command (`|...`), a file (`/...`) or an include (`:include:...`); `None` for any other
+/// text.
 fn action(text: &str) -> Result<Option<Member>, String> {
     let action = if let Some(command) = text.strip_prefix('|') {
         Member::Run(checked(unquoted(command.trim()), "a command")?)
@@ -100,7 +102,8 @@ fn action(text: &str) -> Result<Option<Member>, String> {
     Ok(Some(action))
 }
 
-/// A command or path, if it is valid and not too long for the head of a queued message.
+/// Checks that a command or path is valid, and not too long for an entry of the spool. The error
+/// calls it `what`.
 fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
     if text.is_empty() {
         Err(format!("{what} is missing"))
@@ -109,14 +112,16 @@ fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
     } else if text.contains(|c: char| c.is_control() && c != '\t') {
         Err(format!("{what} has a control character in it"))
     } else if not_utf8(&text).is_some() {
-        // The replacement characters would make it a different command or file.
+        // The text was decoded with replacement characters, so it would name a different command or
+        // file.
         Err(NOT_UTF8.to_owned())
     } else {
         Ok(text.into())
     }
 }
 
-/// The text without the quotation marks that enclose all of it.
+/// Removes the quotation marks that enclose a whole text, and the backslashes before quoted
+/// characters. Any other text is returned unchanged.
 fn unquoted(text: &str) -> Cow<'_, str> {
     let Some(inside) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.into() };
     let mut plain = String::with_capacity(inside.len());
@@ -124,7 +129,7 @@ fn unquoted(text: &str) -> Cow<'_, str> {
     while let Some(c) = chars.next() {
         match c {
             '\\' => plain.extend(chars.next()),
-            // The quotes enclose only a part.
+            // A quotation mark in the middle shows that the outer two enclose only parts.
             '"' => return text.into(),
             c => plain.push(c),
         }
@@ -132,7 +137,7 @@ fn unquoted(text: &str) -> Cow<'_, str> {
     plain.into()
 }
 
-/// The text with a blank in place of each comment in parentheses.
+/// Replaces each comment in parentheses by a blank.
 fn without_parentheses(text: &str) -> Cow<'_, str> {
     if !text.contains('(') {
         return text.into();
@@ -150,7 +155,8 @@ fn without_parentheses(text: &str) -> Cow<'_, str> {
     plain.into()
 }
 
-/// The pieces between commas, without blanks around them.
+/// Splits a text at its commas, except those in quotes and comments. Returns the pieces that are
+/// not empty, without blanks around them.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut start = 0;
     let ends = Scan::of(text).filter(|&(_, b)| b == b',').map(|(at, _)| at).chain([text.len()]);
@@ -162,22 +168,23 @@ pub(super) fn pieces(text: &str) -> impl Iterator<Item = &str> {
     .filter(|piece| !piece.is_empty())
 }
 
-/// The text before a `#` at its front or after a blank.
+/// Removes a comment: a `#` at the front of the text or after a blank, and all text after it.
 pub(super) fn without_comment(text: &str) -> &str {
     let is_start = |at: usize| text[..at].chars().next_back().is_none_or(|before| BLANKS.contains(&before));
     let end = Scan::of(text).find(|&(at, b)| b == b'#' && is_start(at)).map_or(text.len(), |(at, _)| at);
     &text[..end]
 }
 
-/// The bytes of a text outside quotation marks and comments in parentheses, with their
-/// positions. A parenthesis that is not closed, or that is part of a command or a path, is an
+/// An iterator over the bytes of a text and their positions. It skips quoted strings and comments
+/// in parentheses. A parenthesis that is not closed, or that is part of a command or a path, is an
 /// ordinary byte.
 pub(super) struct Scan<'a> {
     text: &'a str,
     at: usize,
-    /// Whether a quotation mark is not closed.
+    /// Whether the text ends inside quotation marks.
     is_open: bool,
-    /// The first byte after a comma or a key.
+    /// The first byte, apart from blanks, after the last comma or key; `None` if none has been
+    /// read.
     first: Option<u8>,
     /// Whether a search has shown that no comment ends in the rest of the text.
     has_no_end: bool,
@@ -186,7 +193,8 @@ pub(super) struct Scan<'a> {
 /// The next part of a text.
 enum Part {
     Byte(usize, u8),
-    /// A comment in parentheses: its start and end.
+    /// A comment in parentheses: the position of its first byte, and the position after its last
+    /// byte.
     Parentheses(usize, usize),
 }
 
@@ -209,7 +217,7 @@ impl<'a> Scan<'a> {
         }
         match b {
             b',' => self.first = None,
-            // This colon ends the key of an alias; a colon at the front belongs to `:include:`.
+            // This colon ends the key of an alias. A colon at the front begins `:include:`.
             b':' if self.first.is_some() => self.first = None,
             b' ' | b'\t' => {}
             _ => self.first = self.first.or(Some(b)),
@@ -218,7 +226,7 @@ impl<'a> Scan<'a> {
         Some(Part::Byte(at, b))
     }
 
-    /// The position after the quoted string that begins here.
+    /// Returns the position after the quoted string that begins at `self.at`.
     fn after_quotes(&mut self) -> usize {
         let mut bytes = self.text.bytes().enumerate().skip(self.at + 1);
         while let Some((at, b)) = bytes.next() {
@@ -232,7 +240,8 @@ impl<'a> Scan<'a> {
         self.text.len()
     }
 
-    /// The position after the comment that begins here.
+    /// Returns the position after the comment that begins at `self.at`; `None` if the parenthesis
+    /// begins no comment.
     fn after_parentheses(&mut self) -> Option<usize> {
         if self.has_no_end || matches!(self.first, Some(b'|' | b'/' | b':')) {
             return None;
@@ -248,7 +257,7 @@ impl<'a> Scan<'a> {
                 _ => {}
             }
         }
-        // The search is made only once.
+        // A later search could not succeed either.
         self.has_no_end = true;
         None
     }
@@ -284,7 +293,7 @@ mod tests {
     #[test]
     fn a_member_is_read_as_sendmail_and_postfix_read_it() {
         for (text, member) in [
-            // Quotes around all of it.
+            // Quotes enclose the whole member.
             ("\"admin@company.example\"", "admin@company.example"),
             ("\"admin@company.example\" (Webmaster)", "admin@company.example"),
             ("\"Jon <jon@x.org>\"", "jon@x.org"),
@@ -296,12 +305,12 @@ mod tests {
             ("\"|cat -n\"", "!|cat -n"),
             ("\"/a (b)\"", "!/a (b)"),
             ("\":include:/x y\"", "!:/x y"),
-            // Quotes around a part.
+            // Quotes enclose a part of the member.
             ("\"john smith\"@example.org", "\"john smith\"@example.org"),
             ("\"admin@x\"@example.org", "\"admin@x\"@example.org"),
             ("\"/x\"@example.org", "/x@example.org"),
             ("\\\"john smith\"", "\\\"john smith\""),
-            // Names, brackets and comments.
+            // Display names, angle brackets and comments.
             ("Jon Doe <jon@x.org>", "jon@x.org"),
             ("\"Doe, Jon\" <jon@x.org>", "jon@x.org"),
             ("\"a<b\" <jon@x.org>", "jon@x.org"),

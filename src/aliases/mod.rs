@@ -1,15 +1,14 @@
-//! The aliases file, in sendmail's format: aliases(5).
+//! Reads the aliases file, in sendmail's format (aliases(5)).
 //!
-//! An entry is `name: value, value`, and continues in the following lines that begin with a blank.
+//! An entry is `name: value, value`. The lines after it that begin with a blank continue the entry.
 //! A `#` at the front of a line or after a blank begins a comment, except in quotes and
-//! parentheses. Names have no domain and are case-insensitive. A name may occur only once, and a
-//! loop of names from which no member leads out is an error of the file.
+//! parentheses. Names have no domain and are case-insensitive. A name that occurs twice is an
+//! error, and so is a loop of names from which no member leads out.
 //!
-//! All errors are reported, with line and column. A name whose line has an error is kept as
-//! broken, so that its mail can wait. Expanding aliases, opening lists and running commands are
-//! the work of `route` and `worker`. The virtual table has
-//! values of the same form and is read with [`entries`] and [`members`] too; a
-//! `.forward` file or a `:include:` list is read by [`list`].
+//! All errors are reported, with line and column. A name whose line has an error is kept as broken,
+//! so that its mail can wait. `route` and `worker` expand aliases, open lists and run commands. The
+//! virtual table has values of the same form, so [`entries`] and [`members`] read it, too. A
+//! `.forward` file or an `:include:` list is read by [`list`].
 //!
 //! - `member`: one member of an alias, a list, a `.forward` or the virtual table
 
@@ -38,24 +37,24 @@ pub struct Aliases {
 #[derive(Debug)]
 struct Alias {
     line: usize,
-    /// Empty only if the alias is broken.
+    /// The members of the alias; empty only if the alias is broken.
     members: Vec<Member>,
-    /// The error, if the alias cannot be followed.
+    /// The first error in the alias, for which its mail waits; `None` if there is no error.
     broken: Option<Box<ConfigError>>,
 }
 
 /// One member of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Member {
-    /// An address, which is looked up in turn.
+    /// An address, which may be an alias itself.
     Address(Address),
     /// `\name`: an address that is not looked up in any table.
     Direct(Address),
-    /// `|command`: the command.
+    /// `|command`: the command, without the `|`.
     Run(Box<str>),
-    /// `/file`, or `/directory/` for a Maildir.
+    /// `/file`: the path of a file or, if it ends in `/`, of a Maildir.
     File(Box<str>),
-    /// `:include:/file`: the members listed in the file.
+    /// `:include:/file`: the path of a file that lists more members.
     Include(Box<str>),
 }
 
@@ -77,7 +76,7 @@ impl Aliases {
         for entry in entries(file, text, Separator::Colon, &mut errors) {
             let (members, broken) = members(file, &entry, &mut errors);
             match alias_name(entry.key).map(|name| names.entry(name)) {
-                // The error in this line has been reported already.
+                // `entries` has reported the error in this line already.
                 Err(_) if entry.refused.is_some() => {}
                 Err(what) => errors.push(entry.line.error(file, entry.key, what)),
                 Ok(Slot::Occupied(first)) => {
@@ -94,15 +93,16 @@ impl Aliases {
         (Self { names, error: None }, errors)
     }
 
-    /// The table of a file that cannot be read.
+    /// The aliases of a file that cannot be read: every look-up returns the error `why`.
     pub fn unreadable(why: &ConfigError) -> Self {
         Self { names: HashMap::new(), error: Some(why.clone()) }
     }
 
-    /// The members of the alias with a name in lower case, at least one.
+    /// Returns the members of the alias `name`, at least one; `None` if there is no such alias. The
+    /// name must be in lower case.
     ///
     /// # Errors
-    /// The error in the file that leaves the members unknown.
+    /// The error in the alias or in reading the file, because of which the members are unknown.
     pub fn find(&self, name: &str) -> Result<Option<&[Member]>, &ConfigError> {
         if let Some(why) = &self.error {
             return Err(why);
@@ -116,8 +116,9 @@ impl Aliases {
         self.names.is_empty()
     }
 
-    /// The end of the chain that begins at a name and follows the first address of each alias: the
-    /// line of the last alias, and the address there. `None` if the name is no alias.
+    /// Follows the first address of each alias, from the alias `name` to the end of the chain.
+    /// Returns the line of the last alias, and its address; `None` if `name` is no alias or has no
+    /// address.
     pub fn end_of(&self, name: &str) -> Option<(usize, &Address)> {
         let address = |member| match member {
             &Member::Address(ref to) | &Member::Direct(ref to) => Some(to),
@@ -132,15 +133,15 @@ impl Aliases {
         end
     }
 
-    /// The name of the alias for a list's owner, `owner-NAME`, if there is one. Reports of failed
-    /// mail to the members go to the owner.
+    /// Returns the name of the alias `owner-NAME`, the owner of the list `name`; `None` if there is
+    /// none. If mail to a member of the list fails, the owner gets the report.
     pub fn owner(&self, name: &str) -> Option<&str> {
         self.names.get_key_value(format!("owner-{name}").as_str()).map(|(owner, _)| &**owner)
     }
 }
 
-/// The members in a `.forward` file or a `:include:` list, any number on each line, and the
-/// errors with their line numbers.
+/// Reads a `.forward` file or an `:include:` list, with any number of members on each line. Returns
+/// the members, and the errors with their line numbers.
 pub fn list(text: &str) -> (Vec<Member>, Vec<(usize, String)>) {
     let (mut members, mut errors) = (Vec::new(), Vec::new());
     for line in lines(text) {
@@ -163,7 +164,7 @@ fn alias_name(key: &str) -> Result<Box<str>, String> {
     }
 }
 
-/// An error for each loop of aliases from which no member leads out.
+/// Returns an error for each loop of aliases from which no member leads out.
 fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
     let mut stuck = stuck(names);
     stuck.sort_by_key(|(_, alias)| alias.line);
@@ -175,8 +176,7 @@ fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
             path.push((name, alias));
             at = alias.members.first().and_then(|member| inner(names, name, member));
         }
-        // If the path leads into a loop that was walked before, that loop has been reported
-        // already.
+        // This path may have led into a loop that was walked before and has been reported already.
         let Some(again) = at.and_then(|(end, _)| path.iter().position(|(name, _)| *name == end)) else { continue };
         let ring: Vec<&str> = path[again..].iter().chain(&path[again..=again]).map(|(name, _)| *name).collect();
         errors.push(ConfigError::new(file, path[again].1.line, 1, format!("alias loop: {}", ring.join(" -> "))));
@@ -184,7 +184,7 @@ fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
     errors
 }
 
-/// The aliases from which only aliases can be reached.
+/// Returns the aliases that lead only to other aliases, never to a recipient.
 fn stuck(names: &HashMap<Box<str>, Alias>) -> Vec<(&str, &Alias)> {
     let mut named_by: HashMap<&str, Vec<&str>> = HashMap::new();
     let mut todo = Vec::new();
@@ -205,8 +205,8 @@ fn stuck(names: &HashMap<Box<str>, Alias>) -> Vec<(&str, &Alias)> {
     names.iter().map(|(name, alias)| (&**name, alias)).filter(|(name, _)| !free.contains(name)).collect()
 }
 
-/// The alias that a member of the alias `own_name` refers to. A member that names its own alias
-/// refers to the user of that name.
+/// Returns the alias that a member of the alias `own_name` names; `None` if it names none. A member
+/// with the name of its own alias means the user of that name.
 fn inner<'a>(names: &'a HashMap<Box<str>, Alias>, own_name: &str, member: &Member) -> Option<(&'a str, &'a Alias)> {
     let Member::Address(address) = member else { return None };
     if !address.domain().is_empty() || address.local().eq_ignore_ascii_case(own_name) {
@@ -225,22 +225,22 @@ pub enum Separator {
     Blank,
 }
 
-/// A key and its values, as written.
+/// An entry of an aliases file or of the virtual table: a key and its values, as they are written.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    /// The first line.
+    /// The first line of the entry.
     pub line: Line<'a>,
-    /// The key, a part of that line, without blanks around it.
+    /// The key: a part of the first line, without blanks around it.
     pub key: &'a str,
     /// The values, each with its line; there may be none, but no value is empty.
     pub values: Vec<(Line<'a>, &'a str)>,
-    /// The error, if the first line has no separator between key and values; in that case `key` is
-    /// a guess.
+    /// The error if no separator follows the key in the first line. In that case, `key` is the text
+    /// before the first blank or comma.
     pub refused: Option<ConfigError>,
 }
 
-/// The entries of an aliases file or a virtual table. Lines without a key and missing commas
-/// between lines are reported in `errors`.
+/// Splits an aliases file or a virtual table into its entries. Adds an error to `errors` for each
+/// line without a key, and for each missing comma before a continuation line.
 pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mut Vec<ConfigError>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = Vec::new();
     let mut comma = true;
@@ -278,7 +278,8 @@ pub fn entries<'a>(file: &Path, text: &'a str, separator: Separator, errors: &mu
     entries
 }
 
-/// The members of an entry, and the first error in them. All errors are added to `errors`.
+/// Reads the values of an entry as members. Returns the members and the first error, and adds the
+/// errors in the values to `errors`.
 pub fn members(file: &Path, entry: &Entry<'_>, errors: &mut Vec<ConfigError>) -> (Vec<Member>, Option<ConfigError>) {
     if entry.refused.is_some() {
         return (Vec::new(), entry.refused.clone());
@@ -302,7 +303,8 @@ fn split_key(text: &str, separator: Separator) -> Option<(&str, &str)> {
     let is_end = |b| if separator == Separator::Colon { b == b':' } else { b == b' ' || b == b'\t' };
     match Scan::of(text).find(|&(_, b)| is_end(b)) {
         Some((at, _)) => Some((text[..at].trim_end(), &text[at + 1..])),
-        // The values of a key that stands alone are on the following lines, if there are any.
+        // If a key stands alone on its line, its values are on the continuation lines, if there are
+        // any.
         None => (separator == Separator::Blank).then_some((text, "")),
     }
 }

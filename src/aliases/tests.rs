@@ -5,7 +5,8 @@ fn parse(text: &str) -> Result<Aliases, Vec<String>> {
     Aliases::parse(Path::new("aliases"), text).map_err(errors)
 }
 
-/// The members of a name, as text: `\name` for direct ones, `!` before all that are not addresses.
+/// Returns the members of an alias as text. A direct address begins with `\`, and a member that is
+/// not an address with `!`.
 fn members_of(table: &Aliases, name: &str) -> Vec<String> {
     let written = |member: &Member| match member {
         Member::Address(address) => address.to_string(),
@@ -99,7 +100,7 @@ fn long_chains_and_loops_need_no_stack() {
     assert!(errors[0].starts_with("aliases:1:1: alias loop: n0 -> n1 -> "));
 }
 
-/// Every error is reported, and affects only mail for the name on its line.
+/// Every error is reported, and delays only the mail for the name on its line.
 #[test]
 fn an_error_affects_one_name() {
     let text = "# J\u{fffd}rg\njon: mary\nbad line\n  continued\nlist: jon, x y\nlist2: a\n  b\nmary: a@b@@\n\

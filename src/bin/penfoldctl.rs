@@ -1,4 +1,4 @@
-//! penfoldctl, and under other names sendmail, mailq and newaliases.
+//! The program penfoldctl, which is also installed as sendmail, mailq and newaliases.
 
 use std::process::ExitCode;
 

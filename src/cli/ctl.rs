@@ -1,4 +1,4 @@
-//! The commands of penfoldctl(8), some of which mailq and sendmail use, too.
+//! Runs the commands of penfoldctl(8). mailq and sendmail use some of these commands, too.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -47,8 +47,8 @@ pub(super) fn run() -> Result<(), Exit> {
     }
 }
 
-/// Lists the queue. The list comes from the daemon or, if none runs, from the spool, which is read
-/// as the server's user, since root must not open files there.
+/// Lists the queue. The list comes from the daemon or, if none runs, from the spool. The spool is
+/// read as the server's user, because root must not open files there.
 ///
 /// # Errors
 /// If the daemon cannot be asked, or the spool cannot be read.
@@ -65,14 +65,14 @@ pub(super) fn queue(program: &str, start: &Start, config: &Config) -> Result<(),
         result => result,
     };
     match listed.and_then(|()| out.flush()) {
-        // The reader, such as head(1), needs no more.
+        // The reader of the list, such as head(1), has closed the pipe because it needs no more.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, action)),
         result => result.map_err(|e| failed(&format!("list the queue in {}", config.spool.display()), &e)),
     }
 }
 
-/// Lists the queue from the spool, and returns a remark on the list.
+/// Lists the queue from the spool. Returns a remark that no daemon runs, for standard error.
 fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> {
     let spool = Spool::open_read_only(&config.spool)?;
     let is_unused = spool.is_unused()?;
@@ -81,7 +81,8 @@ fn from_spool(config: &Config, out: &mut dyn Write) -> io::Result<&'static str> 
     Ok(if is_unused { "no daemon has run yet" } else { "no daemon is running; this list is from the spool" })
 }
 
-/// Has the daemon try deferred messages now: all of them, or those with this id or domain.
+/// Asks the daemon to try deferred messages now: all of them, or only those with the id or domain
+/// `what`.
 ///
 /// # Errors
 /// If the daemon cannot be asked; `UNAVAILABLE` if no message is queued for the id or domain.
@@ -95,7 +96,7 @@ pub(super) fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     }
 }
 
-/// Lists the state of other hosts: of all hosts, or of one domain or destination.
+/// Prints the state of other hosts: of all hosts, or only of the domain or destination `what`.
 fn hosts(config: &Config, what: Option<&str>) -> Result<(), Exit> {
     let answer = ask_daemon(config, "hosts", what, "ask about hosts")?;
     match what {
@@ -120,13 +121,13 @@ fn ask_daemon(config: &Config, command: &str, what: Option<&str>, action: &str) 
     })
 }
 
-/// Prints a line for the users file.
+/// Reads a password, and prints a line of a users file for the user `name`.
 fn passwd(name: &str) -> Result<(), Exit> {
     let made = passwd::line(name).and_then(|line| io::stdout().lock().write_all(line.as_bytes()));
     made.map_err(|e| failed("make a line for a users file", &e))
 }
 
-/// The error for users other than root and the server's user.
+/// The error if a user other than root and the server's user tries to do `action`.
 fn forbidden(config: &Config, action: &str) -> Exit {
     Exit { code: exit::NOPERM, text: vec![format!("only root and {} may {action}", config.user)] }
 }

@@ -1,4 +1,5 @@
-//! The commands: penfoldctl(8), and under other names sendmail(8), mailq(1) and newaliases(1).
+//! Runs the commands of penfold: penfoldctl(8) and, under other names, sendmail(8), mailq(1) and
+//! newaliases(1).
 //!
 //! - `ctl`: the commands of penfoldctl
 //! - `passwd`: a line for a users file

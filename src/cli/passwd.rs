@@ -1,9 +1,10 @@
-//! A line for a users file, from a password on standard input.
+//! Makes a line of a users file from a password on standard input, for `penfoldctl passwd`.
 //!
-//! At a terminal the password is asked for twice and not shown, and the terminal is restored when
-//! the program ends, even by a signal. Otherwise the password is the first line of standard input.
-//! The line has a salt of its own and only a hash of the password, but anyone who reads it can try
-//! passwords against it: it belongs in a file that other users cannot read.
+//! If standard input is a terminal, the password is asked for twice and not shown. The terminal is
+//! restored when the program ends, even if a signal such as SIGINT ends it. If standard input is
+//! not a terminal, its first line is the password. The line of the users file has a salt of its own
+//! and a hash of the password, but not the password. Still, anyone who reads the line can try
+//! passwords against it, so it belongs in a file that other users cannot read.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::thread;
@@ -15,7 +16,8 @@ use signal_hook::iterator::Signals;
 use crate::address::Address;
 use crate::sasl::secret::{MAX_PASSWORD, Scram};
 
-/// The line for the user of this name, with the LF at its end.
+/// Reads a password, and returns the line of a users file for the user `name`, with the LF at its
+/// end.
 ///
 /// # Errors
 /// `InvalidInput` for an invalid name or password; otherwise the errors of standard input.
@@ -51,7 +53,7 @@ fn ask(prompt: &str) -> io::Result<String> {
     answer
 }
 
-/// Reads a line of standard input without its end.
+/// Reads a line from standard input, and returns it without its line end.
 fn read() -> io::Result<String> {
     let mut line = String::new();
     let limit = u64::try_from(MAX_PASSWORD).unwrap_or(u64::MAX) + 2;
@@ -59,7 +61,7 @@ fn read() -> io::Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// A terminal without echo, until this is dropped.
+/// A guard: while it exists, the terminal does not show what is typed.
 struct Quiet {
     before: Termios,
 }

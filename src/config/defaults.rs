@@ -1,7 +1,7 @@
-//! The default of each key, and the bounds of numbers.
+//! Defines the default of each key of the configuration, and the bounds of numbers.
 //!
-//! The defaults are one literal, in the order of penfold.conf(5), and safe on any machine:
-//! the server listens on loopback addresses only, and only the machine itself may relay.
+//! The defaults stand in one literal, in the order of penfold.conf(5). They are safe on any
+//! machine: the server listens on loopback addresses only, and only the machine itself may relay.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::address::parse_domain;
 
-/// The maximum duration; adding it to the time of day cannot overflow.
+/// The maximum value of any duration. The time of day plus this duration cannot overflow.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The bounds of `limits.connections` and `limits.connections_per_host`.
 pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=100_000;
-/// The bounds of `limits.message_size`, in octets: RFC 5321 4.5.3.1.7 requires at least 64 Ki
-/// octets. The maximum is a tebioctet, so that sums of sizes cannot overflow.
+/// The bounds of `limits.message_size`, in octets. RFC 5321 4.5.3.1.7 requires at least 64 KiB. The
+/// maximum is 1 TiB, so that sums of sizes cannot overflow.
 pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 64 << 10..=1 << 40;
 /// The bounds of `limits.recipients`; RFC 5321 4.5.3.1.8 requires at least 100.
 pub(super) const RECIPIENTS: RangeInclusive<usize> = 100..=100_000;
@@ -31,10 +31,10 @@ pub(super) const WORKERS: RangeInclusive<usize> = 1..=1000;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// The mailbox of a user in a users file, who has no home directory.
+/// The default of `local.mailbox` with a users file, whose users have no home directories.
 pub(super) const MAILBOX_WITHOUT_HOME: &str = "/var/mail/{domain}/{user}";
 
-/// The configuration for an empty file, on a host with this name.
+/// Returns the configuration that an empty file gives on a host with the name `hostname`.
 pub(super) fn defaults(hostname: &str) -> Config {
     Config {
         hostname: hostname.to_owned(),
@@ -107,18 +107,19 @@ fn optional(path: &str) -> TableFile {
     TableFile { path: PathBuf::from(path), required: false }
 }
 
-/// This host's full name, found without the DNS: the name from gethostname(2) if that has a dot;
-/// otherwise the first name in hosts(5) that begins with the short name and a dot, if there is one;
-/// otherwise the short name. `localhost` if the result is not a valid domain.
+/// Returns this host's full name, without asking the DNS. If the name from gethostname(2) has a
+/// dot, it is the full name. Otherwise, the full name is the first name in hosts(5) that begins
+/// with the short name and a dot or, if there is none, the short name itself. If the result is not
+/// a valid domain, returns `localhost`.
 pub(super) fn own_name() -> String {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     parse_domain(full_name(&name, &hosts)).map_or_else(|_| "localhost".to_owned(), String::from)
 }
 
-/// The domains that are local by default: the hostname, localhost, and the system's name with and
-/// without its domain. Programs on this host send mail to all of them, and no other host has a name
-/// without a dot.
+/// Returns the domains that are local by default: the hostname, localhost, and the system's name
+/// with and without its domain. Programs on this host send mail to all of these names. A name
+/// without a dot never belongs to another host.
 fn local_names(hostname: &str, system_name: &str) -> Vec<String> {
     let short = system_name.split('.').next().unwrap_or(system_name);
     let short = parse_domain(short).map(String::from).ok();

@@ -1,9 +1,10 @@
-//! A TOML document from which keys are taken one by one.
+//! Takes the keys of a TOML document one by one, for `keys`.
 //!
-//! A [`Section`] is one table of the document. Its reader takes every known key, with a function
-//! that returns the value or a text that says what was expected; a key that was not taken when the
-//! section is finished is unknown. Errors are recorded with their places and reading continues, so
-//! that one run finds all errors. No key is defined here.
+//! A [`Section`] is one table of the document. The function that reads a section takes every key
+//! that it knows, with a parser that returns the value or a text that says what was expected. When
+//! the section is finished, the keys that were not taken are unknown. Errors are recorded with
+//! their places and reading continues, so that one run finds all errors. The keys themselves are
+//! defined in `keys`.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -18,9 +19,10 @@ pub(super) struct Errors<'t> {
     file: &'t Path,
     text: &'t str,
     found: RefCell<Vec<ConfigError>>,
-    /// The unknown keys.
+    /// The unknown keys, until they are reported.
     unknown: RefCell<Vec<UnknownKey>>,
-    /// The headers of optional tables, each with the keys that no other table has.
+    /// The headers of optional tables, each with the keys that no other table has. An unknown key
+    /// of the same name probably lacks the header.
     optional: RefCell<Vec<(&'static str, &'static [&'static str])>>,
 }
 
@@ -30,18 +32,19 @@ struct UnknownKey {
     name: String,
     key: String,
     known: String,
-    /// The header in the file, if the value is a table or an array of tables.
+    /// The header of the key in the file, such as `[name]`, if its value is a table or an array of
+    /// tables.
     header: Option<String>,
 }
 
 impl<'t> Errors<'t> {
-    /// An empty list for `text`, the contents of `file`.
+    /// Makes an empty list of errors for `text`, the contents of `file`.
     pub(super) fn none(file: &'t Path, text: &'t str) -> Self {
         Self { file, text, found: RefCell::default(), unknown: RefCell::default(), optional: RefCell::default() }
     }
 
-    /// The outermost table of the text; `None` after a syntax error, which could move keys into
-    /// the wrong table.
+    /// Parses the text. Returns its outermost table, or `None` after a syntax error, because such
+    /// an error could move keys into the wrong table.
     pub(super) fn document(&self) -> Option<Section<'_, 't>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
@@ -52,15 +55,15 @@ impl<'t> Errors<'t> {
         errors.is_empty().then(|| Section::new(self, "", place, table.into_inner()))
     }
 
-    /// All errors, in the order of their places.
+    /// Returns all errors, in the order of their places.
     pub(super) fn into_sorted(self) -> Vec<ConfigError> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|error| (error.line, error.column));
         found
     }
 
-    /// Adds an error for each unknown key. `outermost` lists the known keys at the top level of
-    /// the file; `gives` tells whether the file has a given top-level key.
+    /// Adds an error for each unknown key. `outermost` lists the known keys at the top level of the
+    /// file. `gives` says whether the file has a key at the top level.
     fn report_unknown(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
         for UnknownKey { place, name, key, known, header } in self.unknown.take() {
             // A quoted key may contain any character, and an error must fit on one line.
@@ -76,7 +79,7 @@ impl<'t> Errors<'t> {
         }
     }
 
-    /// The optional table other than `name` that has the key `key`.
+    /// Returns the header of the optional table other than `name` that has the key `key`.
     fn optional_table(&self, name: &str, key: &str) -> Option<&'static str> {
         let is_it = |(table, keys): &&(&'static str, &[&str])| bare(table) != name && keys.contains(&key);
         self.optional.borrow().iter().find(is_it).map(|(table, _)| *table)
@@ -87,25 +90,26 @@ impl<'t> Errors<'t> {
     }
 }
 
-/// The name in a table's header.
+/// Returns the name in a table's header: `listen` for `[[listen]]`.
 fn bare(header: &str) -> &str {
     header.trim_matches(['[', ']'])
 }
 
-/// The parser's message, on one line.
+/// Returns the parser's message, on one line.
 fn syntax(error: &Error) -> String {
     format!("not TOML: {}", error.message().split('\n').collect::<Vec<_>>().join("; "))
 }
 
-/// The error for a duplicate key or table, with the place above where it occurs first. A table
-/// begins with its header, or with a key that has the table's name and a dot in front.
+/// Returns the text for a duplicate key or table, with the place where the key or table first
+/// occurs; `None` for any other error, or if that place is not found. A table `t` begins with its
+/// header, or with a top-level key `t = ...` or `t.key = ...`.
 fn duplicate(text: &str, place: usize, error: &Error) -> Option<String> {
     error.message().strip_prefix("duplicate key")?;
     let (before, _) = text.split_at_checked(place)?;
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let mut above = text.get(..start)?.lines().enumerate();
     let line = text.get(start..)?.lines().next()?.trim();
-    // The text after a name at the front of a line.
+    // Returns the text after `name` if the line begins with that name.
     let after = |line: &str, name| line.trim_start().strip_prefix(name).map(|rest: &str| rest.trim_start().to_owned());
     let (what, at) = match line.strip_prefix('[') {
         Some(header) => {
@@ -138,7 +142,8 @@ pub(super) struct Section<'e, 't> {
     name: &'static str,
     place: usize,
     left: DeTable<'t>,
-    /// The keys that exist. For each that the file has, the place of its value.
+    /// The keys that were asked for, each with the place of its value as an octet offset; `None` if
+    /// the file does not have the key.
     known: Vec<(&'static str, Option<usize>)>,
 }
 
@@ -147,7 +152,7 @@ impl<'e, 't> Section<'e, 't> {
         Self { errors, name, place, left, known: Vec::new() }
     }
 
-    /// The value of a key; `None` if it is absent or invalid.
+    /// Takes a key and returns its value; `None` if the key is absent or the value is invalid.
     pub(super) fn take<T>(
         &mut self,
         key: &'static str,
@@ -157,7 +162,7 @@ impl<'e, 't> Section<'e, 't> {
         read(value.get_ref()).map_err(|text| self.error(key, &text)).ok()
     }
 
-    /// The value of a key that is an array; `None` if it is absent or an element is invalid.
+    /// Takes a key whose value is an array; `None` if the key is absent or an element is invalid.
     pub(super) fn take_all<T>(
         &mut self,
         key: &'static str,
@@ -168,7 +173,8 @@ impl<'e, 't> Section<'e, 't> {
             self.error(key, "expected an array, in brackets");
             return None;
         };
-        // Collected twice, so that the first error does not hide others.
+        // All elements are read before an invalid one ends the collection, so that every error is
+        // reported.
         let each: Vec<Option<T>> = array.iter().map(|element| self.read_element(key, element, &read)).collect();
         each.into_iter().collect()
     }
@@ -182,7 +188,7 @@ impl<'e, 't> Section<'e, 't> {
         read(element.get_ref()).map_err(|text| self.error_at(element.span().start, key, &text)).ok()
     }
 
-    /// The table `[key]`; empty if it is absent or not a table.
+    /// Takes the table `[key]`. The section is empty if the key is absent or not a table.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'e, 't> {
         let (place, table) = match self.remove(key).map(|value| (value.span().start, value.into_inner())) {
             Some((place, DeValue::Table(table))) => (place, table),
@@ -195,7 +201,7 @@ impl<'e, 't> Section<'e, 't> {
         Section::new(self.errors, key, place, table)
     }
 
-    /// The tables `[[key]]`; `None` if there are none.
+    /// Takes the tables `[[key]]`; `None` if the key is absent or not an array.
     pub(super) fn sections(&mut self, key: &'static str) -> Option<Vec<Section<'e, 't>>> {
         let DeValue::Array(array) = self.remove(key)?.into_inner() else {
             self.error(key, &format!("expected [[{key}]], with two brackets on each side"));
@@ -211,7 +217,7 @@ impl<'e, 't> Section<'e, 't> {
         Some(array.into_iter().filter_map(section).collect())
     }
 
-    /// The tables `[[key]]`, or the single table `[key]`.
+    /// Takes the tables `[[key]]`, or the single table `[key]`.
     pub(super) fn sections_or_one(&mut self, key: &'static str) -> Vec<Section<'e, 't>> {
         let is_one = self.left.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)));
         if is_one { vec![self.section(key)] } else { self.sections(key).unwrap_or_default() }
@@ -222,12 +228,13 @@ impl<'e, 't> Section<'e, 't> {
         self.error_at(self.value_place(key).unwrap_or(self.place), key, text);
     }
 
-    /// Whether the file has `key`, with a valid value or not.
+    /// Whether the file has `key`, even with an invalid value. The key must have been taken before.
     pub(super) fn gives(&self, key: &str) -> bool {
         self.value_place(key).is_some()
     }
 
-    /// Ends the section: every key that was not taken is unknown.
+    /// Ends the section. Every key that was not taken is recorded as unknown. The end of the
+    /// outermost section reports all unknown keys.
     pub(super) fn finish(self) {
         let known: Vec<&str> = self.known.iter().map(|(key, _)| *key).collect();
         for (key, value) in &self.left {
@@ -247,8 +254,8 @@ impl<'e, 't> Section<'e, 't> {
         }
     }
 
-    /// Declares the keys of an optional table that no other table has, to detect a missing
-    /// header.
+    /// Declares the keys that only the optional table `header` has. If such a key is in another
+    /// table, the error says that the header may be missing.
     pub(super) fn may_have(&self, header: &'static str, keys: &'static [&'static str]) {
         self.errors.optional.borrow_mut().push((header, keys));
     }

@@ -1,9 +1,8 @@
-//! The keys of penfold.conf(5).
+//! Reads the keys of penfold.conf(5).
 //!
-//! One function for each table of the file, in the order of the manual page. All
-//! errors are reported, each with its place: unknown keys, wrong types, values out
-//! of bounds, named files that are absent. An error in the TOML itself hides all
-//! others.
+//! Each table of the file has one function, in the order of the manual page. All errors are
+//! reported, each with its place: unknown keys, wrong types, values out of bounds, and named files
+//! that do not exist. An error in the TOML syntax hides all other errors.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,10 +24,10 @@ pub fn load(path: &Path) -> Result<Config, Vec<ConfigError>> {
     parse(path, &text)
 }
 
-/// Reads a configuration file; returns its valid parts and all errors, in the order of lines. An
-/// invalid value is replaced by its default; a table file whose path is invalid is empty. The
-/// result serves only for finding the errors in tables as well. The configuration is `None` if the
-/// file cannot be read, or is not TOML.
+/// Reads a configuration file. Returns its valid parts and all errors, in the order of lines. An
+/// invalid value is replaced by its default, and a table file with an invalid path by an empty
+/// table. The result is for callers that go on despite errors, for example to find the errors in
+/// tables as well. The configuration is `None` if the file cannot be read, or is not TOML.
 pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
     match table::read_text(path) {
         Ok(text) => examine_text(path, &text),
@@ -36,12 +35,12 @@ pub fn examine(path: &Path) -> (Option<Config>, Vec<ConfigError>) {
     }
 }
 
-/// The configuration of an empty file.
+/// Returns the configuration that an empty file gives on this host.
 pub fn default() -> Config {
     defaults(&own_name())
 }
 
-/// Reads the text of a configuration file; `name` is its path in errors.
+/// Reads the text of a configuration file. Errors show `name` as the path of the file.
 ///
 /// # Errors
 /// All errors in the text, in the order of lines.
@@ -56,13 +55,14 @@ fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
     (config, errors.into_sorted())
 }
 
-/// Optional tables, and the keys that no other table has.
+/// The headers of optional tables, each with the keys that no other table has.
 const OPTIONAL: [(&str, &[&str]); 2] =
     [("[[listen]]", &["address", "kind", "proxy", "xclient"]), ("[tls]", &["certificate", "key"])];
 
 fn config(mut top: Section<'_, '_>) -> Config {
     OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
-    // If `tls` is a text here, it is a listener's key whose header [[listen]] is still a comment.
+    // At the top level, `tls` and `auth` are tables. A text in their place is a listener's key
+    // whose header [[listen]] is still a comment.
     top.refuse_text("tls", "here it is the table of certificates; a listener's tls belongs below [[listen]]");
     top.refuse_text("auth", "here it is the table of who may log in; a listener's auth belongs below [[listen]]");
     let hostname = top.take("hostname", values::host_name).unwrap_or_else(own_name);
@@ -169,8 +169,8 @@ fn local(mut section: Section<'_, '_>, default: Local) -> Local {
     local
 }
 
-/// The template of mailboxes; `~` is invalid with a users file, whose users have no home
-/// directories.
+/// Reads the template of mailboxes. `~` is an error with a users file, because its users have no
+/// home directories.
 fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: String) -> String {
     match (section.take("mailbox", values::mailbox), users) {
         (None, Users::System) => default,
@@ -193,7 +193,7 @@ fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
     relay
 }
 
-/// The source of accounts; by default the users file, if there is one.
+/// Reads the source of accounts. The default is the users file, if `local.users` names one.
 fn auth(mut section: Section<'_, '_>, users: &Users) -> Auth {
     let auth = section.take("users", values::auth).unwrap_or_else(|| match users {
         Users::File(path) => Auth::File(path.clone()),
@@ -262,11 +262,11 @@ fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
     queue
 }
 
-/// The first and the maximum interval between attempts.
+/// Reads the first and the maximum interval between attempts.
 fn retry(section: &mut Section<'_, '_>, default: (Duration, Duration)) -> (Duration, Duration) {
     let min = section.take("retry_min", values::seconds);
     let max = section.take("retry_max", values::seconds);
-    // The order is checked only if both values are valid.
+    // The two are compared only if neither is invalid. A missing one has its default.
     let comparable = min.is_some() == section.gives("retry_min") && max.is_some() == section.gives("retry_max");
     let last = if max.is_some() { ("retry_max", "at least retry_min") } else { ("retry_min", "at most retry_max") };
     let (min, max) = (min.unwrap_or(default.0), max.unwrap_or(default.1));
@@ -291,12 +291,12 @@ fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
     to
 }
 
-/// A table file, which must exist if the configuration names it.
+/// Reads the path of a table file. If the configuration names the file, it must exist.
 fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
     match section.take(key, values::existing_file) {
         Some(path) => TableFile { path, required: true },
-        // The path is invalid: an empty path makes an empty table. The default file is not read,
-        // since this configuration does not use it, and its errors must not be reported.
+        // The path is invalid. An empty path stands for an empty table. The default file is not
+        // read, because this configuration does not use it, and its errors must not be reported.
         None if section.gives(key) => TableFile { path: PathBuf::new(), required: false },
         None => default,
     }

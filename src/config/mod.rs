@@ -1,7 +1,8 @@
-//! The configuration, penfold.conf(5), as values.
+//! Reads the configuration, penfold.conf(5), into values for all other modules.
 //!
-//! Every field has a value, and the values of a [`Config`] are valid. Reading never stops at
-//! the first error. Tables are opened elsewhere: see `aliases`, `users` and `route`.
+//! Every field has a value: if the file lacks a key, its default. A [`Config`] from [`load`] has
+//! only valid values. Reading never stops at the first error. Tables are opened elsewhere: see
+//! `aliases`, `users` and `route`.
 //!
 //! - `defaults`: the default of each key, and the bounds of numbers
 //! - `document`: a TOML document from which keys are taken one by one
@@ -30,62 +31,62 @@ pub use keys::{default, examine, load, parse};
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The name in the banner, in Received: lines and in reports, in lower case.
+    /// The name of this host in the banner, in Received: lines and in reports, in lower case.
     pub hostname: String,
-    /// The spool directory.
+    /// The path of the spool directory.
     pub spool: PathBuf,
-    /// The control socket.
+    /// The path of the control socket.
     pub socket: PathBuf,
-    /// The user that the server runs as if started by root.
+    /// The name of the user as whom the server runs if root starts it.
     pub user: String,
-    /// The listeners.
+    /// The addresses to listen on, with the rules for the clients of each.
     pub listen: Vec<Listen>,
     /// The server's certificates; the first one is the default.
     pub tls: Vec<KeyPair>,
     /// The limits on clients.
     pub limits: Limits,
-    /// Local delivery.
+    /// The settings of local delivery.
     pub local: Local,
-    /// Relaying.
+    /// The rules that say who may relay.
     pub relay: Relay,
-    /// The source of accounts.
+    /// The source of the accounts to which clients may authenticate.
     pub auth: Auth,
-    /// Submission of new mail.
+    /// The rules for submission of new mail.
     pub submission: Submission,
-    /// Delivery to other hosts.
+    /// The settings of delivery to other hosts.
     pub remote: Remote,
-    /// Attempts and workers.
+    /// The number of workers, and the schedule of attempts.
     pub queue: Queue,
-    /// DNS look-ups.
+    /// The settings of DNS look-ups.
     pub dns: Dns,
     /// The destination of the log.
     pub log: LogTo,
 }
 
 impl Config {
-    /// The domain for names without one: the first local domain or, if there is none, the domain
-    /// of masquerading or this host's name.
+    /// The domain that is added to a name without one: the first local domain. If no domain is
+    /// local, it is the domain that masquerading puts into addresses, or else this host's name.
     pub fn own_domain(&self) -> &str {
         self.local.domains.first().or(self.submission.masquerade.as_ref()).unwrap_or(&self.hostname)
     }
 }
 
-/// A listener.
+/// An address to listen on, and the rules for its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// Address and port; port 0 lets the system choose.
+    /// The address and port. If the port is 0, the system chooses one.
     pub address: SocketAddr,
     /// The kind of clients.
     pub kind: Kind,
     /// How the connection is encrypted.
     pub tls: ListenTls,
-    /// The condition for offering AUTH.
+    /// The connections on which AUTH is offered.
     pub auth: OfferAuth,
-    /// Clients whose connections begin with a PROXY header.
+    /// The networks of clients whose connections begin with a PROXY header.
     pub proxy: Vec<Network>,
-    /// Clients that may use XCLIENT and XFORWARD.
+    /// The networks of clients that may use XCLIENT and XFORWARD.
     pub xclient: Vec<Network>,
-    /// Whether it is a default listener, whose address this host need not have.
+    /// Whether the listener comes from the defaults. If so, this host may lack the address.
     pub is_default: bool,
 }
 
@@ -114,47 +115,47 @@ pub enum Kind {
     Submission,
 }
 
-/// How a connection is encrypted.
+/// How the connections of a listener are encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenTls {
-    /// Not at all.
+    /// Connections are not encrypted.
     None,
-    /// By STARTTLS, if there is a certificate (RFC 3207).
+    /// STARTTLS is offered if there is a certificate (RFC 3207).
     Offered,
-    /// By STARTTLS, which is required before MAIL.
+    /// STARTTLS is offered, and required before MAIL.
     Required,
-    /// From the first byte (RFC 8314).
+    /// Connections are encrypted from the first byte (RFC 8314).
     Implicit,
 }
 
-/// The condition for offering AUTH.
+/// The connections on which AUTH is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OfferAuth {
-    /// Never.
+    /// AUTH is not offered.
     None,
-    /// On an encrypted connection.
+    /// AUTH is offered on encrypted connections only.
     Tls,
-    /// Always.
+    /// AUTH is offered on all connections.
     Always,
 }
 
-/// A certificate and its key, both in PEM.
+/// The files of a certificate and of its private key, both in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPair {
-    /// The certificate, followed by the chain to a trusted authority.
+    /// The file with the certificate, followed by the chain to a trusted authority.
     pub certificate: PathBuf,
-    /// The private key.
+    /// The file with the private key.
     pub key: PathBuf,
 }
 
-/// The source of accounts.
+/// The source of the accounts to which clients may authenticate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
-    /// None: no client can authenticate.
+    /// There are no accounts: no client can authenticate.
     None,
-    /// A users file.
+    /// The users file with this path.
     File(PathBuf),
-    /// The auth-client socket of Dovecot.
+    /// The auth-client socket of Dovecot with this path.
     Dovecot(PathBuf),
 }
 
@@ -167,9 +168,9 @@ pub struct Submission {
     pub messages_per_hour: usize,
     /// The maximum number of recipients to which an account may send in an hour.
     pub recipients_per_hour: usize,
-    /// Whether Received: omits the client's name and address.
+    /// Whether the Received: lines of submitted mail omit the client's name and address.
     pub hide_client: bool,
-    /// The domain that replaces the domains of this host in sender addresses.
+    /// The domain that replaces the domains of this host in sender addresses; `None` if none does.
     pub masquerade: Option<String>,
     /// The rewrite table: the replacements of sender addresses.
     pub rewrite: TableFile,
@@ -178,123 +179,129 @@ pub struct Submission {
 /// The limits on clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The maximum number of connections.
+    /// The maximum number of connections at a time.
     pub connections: usize,
-    /// The maximum number of connections from one address (one /64 for IPv6).
+    /// The maximum number of connections at a time from one IPv4 address or one IPv6 /64 network.
     pub connections_per_host: usize,
     /// The maximum size of a message on the wire, in octets.
     pub message_size: u64,
     /// The maximum number of recipients of a message.
     pub recipients: usize,
-    /// The time limit of a command.
+    /// The time that a client may take to send a command.
     pub command_timeout: Duration,
-    /// The time limit of a message after DATA, without the time added for its size.
+    /// The time that a client may take to send a message after DATA. The message's size adds to
+    /// this time.
     pub data_timeout: Duration,
 }
 
-/// Local delivery.
+/// The settings of local delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Local {
-    /// The local domains in canonical form; empty if no mail is local. See
-    /// [`Config::own_domain`] for names without a domain.
+    /// The local domains in canonical form; empty if no mail is local. For names without a domain,
+    /// see [`Config::own_domain`].
     pub domains: Vec<String>,
-    /// The source of users.
+    /// The source of local users.
     pub users: Users,
-    /// The template of mailboxes that the users file does not name: a path, with
-    /// `{user}`, `{domain}`, and `~` for the home directory at the front.
+    /// The mailbox of each user for whom the users file names none. It is a path, in which `{user}`
+    /// and `{domain}` are replaced, and `~` at the front is the user's home directory. The prefix
+    /// `mbox:` means an mbox file instead of a Maildir.
     pub mailbox: String,
     /// The aliases file.
     pub aliases: TableFile,
     /// The virtual table.
     pub virtual_table: TableFile,
-    /// The separator in `user+detail`; `None` if there are no subaddresses.
+    /// The character between `user` and `detail` in an address such as `user+detail`; `None` if
+    /// there are no such addresses.
     pub subaddress: Option<char>,
     /// The recipient of mail for the postmaster of every local domain: a local name or an
     /// address.
     pub postmaster: String,
 }
 
-/// The source of users.
+/// The source of local users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Users {
     /// The system users (getpwnam(3)).
     System,
-    /// A users file.
+    /// The users file with this path.
     File(PathBuf),
 }
 
-/// A table file.
+/// The path of a table file, and whether the file must exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableFile {
-    /// The path.
+    /// The path of the file; empty for an empty table.
     pub path: PathBuf,
-    /// Whether it has to exist, because the configuration names it.
+    /// Whether the file must exist, because the configuration names it.
     pub required: bool,
 }
 
-/// Relaying.
+/// The rules that say who may relay to which domains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
     /// The networks of clients that may relay to any domain.
     pub networks: Vec<Network>,
-    /// The domains to which every client may relay, as to a backup mail exchanger.
+    /// The domains to which every client may relay, because this host is a backup mail exchanger
+    /// for them.
     pub domains: Vec<String>,
 }
 
-/// Delivery to other hosts.
+/// The settings of delivery to other hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
-    /// The smart hosts for all remote mail, in order; if there are none, the DNS is used.
+    /// The smart hosts for remote mail, the preferred one first. If there are none, the DNS is
+    /// used.
     pub smarthosts: Vec<HostPort>,
     /// The credentials table: user name and password for each host.
     pub credentials: TableFile,
-    /// The routes table.
+    /// The routes table: how domains that are not local are reached.
     pub routes: TableFile,
-    /// TLS with hosts whose URL does not specify it.
+    /// Whether TLS is used with hosts whose URL does not say so.
     pub tls: RemoteTls,
-    /// The file of trusted authorities; `None` for those of the system.
+    /// The file of trusted authorities in PEM; `None` for those of the system.
     pub authorities: Option<PathBuf>,
-    /// The maximum time limit of each stage of a dialogue.
+    /// The upper bound for the time limits of all stages of a dialogue.
     pub timeout: Duration,
     /// Whether only mail with a route in the routes table leaves this host.
     pub local_only: bool,
 }
 
-/// The use of TLS with a host.
+/// Whether TLS is used with a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemoteTls {
-    /// Plaintext.
+    /// TLS is not used.
     None,
-    /// TLS if the host supports it, without verification.
+    /// TLS is used if the host supports it. The certificate is not verified.
     Opportunistic,
-    /// TLS with a verified certificate.
+    /// TLS is required, with a verified certificate.
     Required,
 }
 
-/// The scheme of a host's URL, which specifies TLS.
+/// The scheme of a host's URL, which says how TLS is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// `smtp://`: [`RemoteTls`] applies.
+    /// `smtp://` or no scheme: [`RemoteTls`] decides whether TLS is used.
     #[default]
     Smtp,
-    /// `smtp+starttls://`: TLS is required, by STARTTLS.
+    /// `smtp+starttls://`: TLS is required, and begins with STARTTLS.
     StartTls,
-    /// `smtps://`: TLS is required, from the first byte (RFC 8314).
+    /// `smtps://`: TLS is required, and begins with the first byte (RFC 8314).
     Smtps,
 }
 
-/// A host by name or address, and a port.
+/// A host as the configuration names it: a name or address, a port, and the scheme of its URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
     /// A name in lower case, or an IP address as text, without brackets.
     pub host: String,
     /// The TCP port.
     pub port: u16,
-    /// The scheme.
+    /// The scheme of the URL.
     pub scheme: Scheme,
 }
 
-/// A unique text: `host:port`, `[address]:port`, `smtps://host:port`.
+/// Writes a text that differs between different hosts, such as `host:port`, `[address]:port` or
+/// `smtps://host:port`.
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port, scheme } = self;
@@ -307,16 +314,16 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Attempts and workers.
+/// The number of workers, and the schedule of attempts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// The maximum number of concurrent deliveries.
     pub workers: usize,
     /// The maximum number of concurrent deliveries to one remote destination.
     pub workers_per_destination: usize,
-    /// The first interval between attempts.
+    /// The first interval between attempts to deliver a message.
     pub retry_min: Duration,
-    /// The maximum interval between attempts.
+    /// The maximum interval between attempts to deliver a message.
     pub retry_max: Duration,
     /// The age at which an undeliverable message is returned to its sender.
     pub expire_after: Duration,
@@ -329,10 +336,10 @@ impl Queue {
     }
 }
 
-/// DNS look-ups.
+/// The settings of DNS look-ups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dns {
-    /// The name servers; if there are none, those of resolv.conf(5).
+    /// The addresses of the name servers. If there are none, those in resolv.conf(5) are used.
     pub nameservers: Vec<SocketAddr>,
     /// The time limit of a look-up.
     pub timeout: Duration,

@@ -1,8 +1,8 @@
-//! The parsers of values.
+//! Parses the values of the configuration's keys.
 //!
-//! A parser takes a TOML value and returns the checked value, or a text that
-//! says what it expected. No parser depends on another key or on the
-//! network; only [`check_exists`] accesses the file system.
+//! A parser takes a TOML value and returns the checked value, or a text that says what it expected.
+//! No parser depends on another key or on the network. Only [`check_exists`] accesses the file
+//! system.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +19,7 @@ use crate::address::{Address, parse_domain};
 /// A value, or the text that says what was expected in its place.
 type Read<T> = Result<T, String>;
 
-/// A duration with its unit.
+/// Reads a duration with a unit, such as `5m`.
 pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
     let duration =
         expect(value.as_str().and_then(parse_duration), "a duration with a unit, such as \"30s\", \"5m\" or \"4d\"")?;
@@ -29,7 +29,7 @@ pub(super) fn duration(value: &DeValue<'_>) -> Read<Duration> {
     Ok(duration)
 }
 
-/// A duration in whole seconds.
+/// Reads a duration of whole seconds.
 pub(super) fn seconds(value: &DeValue<'_>) -> Read<Duration> {
     let duration = duration(value)?;
     if duration.subsec_millis() == 0 { Ok(duration) } else { Err("expected whole seconds".to_owned()) }
@@ -49,7 +49,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.saturating_mul(milliseconds)))
 }
 
-/// The size of a message in octets.
+/// Reads the size of a message, and returns it in octets.
 pub(super) fn message_size(value: &DeValue<'_>) -> Read<u64> {
     let size = match value {
         DeValue::String(text) => parse_size(text),
@@ -74,14 +74,15 @@ fn parse_size(text: &str) -> Option<u64> {
     Some(number.saturating_mul(octets))
 }
 
-/// The number and the unit of a text such as `15m`; a number that overflows becomes the maximum.
+/// Splits a text such as `15m` into its number and its unit. A number that is too large becomes
+/// `u64::MAX`.
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at_checked(digits)?;
     (!number.is_empty()).then(|| (number.parse().unwrap_or(u64::MAX), unit))
 }
 
-/// A whole number within bounds.
+/// Reads a whole number within bounds.
 pub(super) fn count(bounds: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Read<usize> {
     move |value| {
         let number = integer(value).and_then(|number| usize::try_from(number).ok());
@@ -90,7 +91,7 @@ pub(super) fn count(bounds: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> R
     }
 }
 
-/// The maximum number of recipients of a message.
+/// Reads the maximum number of recipients of a message.
 pub(super) fn recipients(value: &DeValue<'_>) -> Read<usize> {
     count(RECIPIENTS)(value).map_err(|wanted| wanted + " (RFC 5321 4.5.3.1.8 asks for 100)")
 }
@@ -99,7 +100,7 @@ fn integer(value: &DeValue<'_>) -> Option<u64> {
     value.as_integer().and_then(|number| u64::from_str_radix(number.as_str(), number.radix()).ok())
 }
 
-/// One of some words.
+/// Reads a word, which must be one of `words`.
 pub(super) fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
     move |value| {
         let word = value.as_str().and_then(|text| words.iter().find(|word| **word == text));
@@ -107,31 +108,31 @@ pub(super) fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> R
     }
 }
 
-/// The name of a host, in lower case.
+/// Reads the name of a host, and returns it in lower case.
 pub(super) fn host_name(value: &DeValue<'_>) -> Read<String> {
     let name = value.as_str().and_then(name);
     expect(name, "the full name of a host, such as \"mx.example.org\"")
 }
 
-/// A domain or an address literal in canonical form.
+/// Reads a domain or an address literal, and returns its canonical form.
 pub(super) fn domain(value: &DeValue<'_>) -> Read<String> {
     let domain = value.as_str().and_then(|text| parse_domain(text).ok());
     expect(domain.map(String::from), "a domain, such as \"example.org\" or \"[192.0.2.1]\"")
 }
 
-/// A domain, or none if the text is empty.
+/// Reads a domain; `None` if the text is empty.
 pub(super) fn domain_or_none(value: &DeValue<'_>) -> Read<Option<String>> {
     if value.as_str() == Some("") { Ok(None) } else { domain(value).map(Some) }
 }
 
-/// The name of a system user. Its existence is checked when it is needed.
+/// Reads the name of a system user. Whether the user exists is checked when the user is needed.
 pub(super) fn user(value: &DeValue<'_>) -> Read<String> {
     let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
     let name = value.as_str().filter(|name| !name.is_empty() && !name.contains(bad));
     expect(name.map(str::to_owned), "the name of a user, such as \"penfold\"")
 }
 
-/// A local name or an address.
+/// Reads a local name or an address.
 pub(super) fn postmaster(value: &DeValue<'_>) -> Read<String> {
     let address = value.as_str().and_then(|text| Address::parse(text).ok());
     expect(
@@ -140,7 +141,7 @@ pub(super) fn postmaster(value: &DeValue<'_>) -> Read<String> {
     )
 }
 
-/// The separator between user and detail, or none if the text is empty.
+/// Reads the separator between user and detail; `None` if the text is empty.
 pub(super) fn separator(value: &DeValue<'_>) -> Read<Option<char>> {
     const SEPARATORS: &str = "+-=_.#";
     let mut chars = expect(value.as_str(), "one character in quotes, such as \"+\"")?.chars();
@@ -151,19 +152,19 @@ pub(super) fn separator(value: &DeValue<'_>) -> Read<Option<char>> {
     }
 }
 
-/// The path of a file or directory.
+/// Reads the absolute path of a file or directory.
 pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
     expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/var/spool/penfold\"")
 }
 
-/// The path of an existing file.
+/// Reads the absolute path of a file that must exist.
 pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/etc/aliases\"")?;
     check_exists(&path).map(|()| path)
 }
 
-/// Checks that a file exists. A path that this process may not access is accepted: at a reload
-/// only root may be able to see it, and opening it reports an error.
+/// Checks that a file exists. A path that this process may not access is accepted, because at a
+/// reload perhaps only root can see it. Opening the file will report an error.
 pub(super) fn check_exists(path: &Path) -> Read<()> {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Err(format!("expected a file; {} is a directory", path.display())),
@@ -173,7 +174,7 @@ pub(super) fn check_exists(path: &Path) -> Read<()> {
     }
 }
 
-/// The source of users. The file is checked by [`check_exists`].
+/// Reads the source of users. The caller checks with [`check_exists`] that the file exists.
 pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     let text = value.as_str();
     if text == Some("system") {
@@ -183,7 +184,7 @@ pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     expect(path.map(Users::File), "\"system\" or \"file:\" and an absolute path, such as \"file:/etc/penfold/users\"")
 }
 
-/// The source of accounts. The file is checked by [`check_exists`].
+/// Reads the source of accounts. The caller checks with [`check_exists`] that the file exists.
 pub(super) fn auth(value: &DeValue<'_>) -> Read<Auth> {
     let text = value.as_str().unwrap_or_default();
     let path = |prefix| text.strip_prefix(prefix).and_then(parse_path);
@@ -194,12 +195,12 @@ pub(super) fn auth(value: &DeValue<'_>) -> Read<Auth> {
     expect(auth, "\"none\", \"file:/etc/penfold/users\" or \"dovecot:/run/dovecot/auth-client\"")
 }
 
-/// A boolean.
+/// Reads a boolean.
 pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
     expect(value.as_bool(), "true or false")
 }
 
-/// The destination of the log.
+/// Reads the destination of the log.
 pub(super) fn log_to(value: &DeValue<'_>) -> Read<LogTo> {
     match value.as_str() {
         Some("syslog") => Ok(LogTo::Syslog),
@@ -212,7 +213,7 @@ fn parse_path(text: &str) -> Option<PathBuf> {
     (text.starts_with('/') && !text.contains(char::is_control)).then(|| PathBuf::from(text))
 }
 
-/// The template of mailbox paths.
+/// Reads the template of mailbox paths.
 pub(super) fn mailbox(value: &DeValue<'_>) -> Read<String> {
     let is_path = |text: &str| text.starts_with('/') || text.starts_with("~/");
     let template = value.as_str().filter(|text| is_path(text.strip_prefix("mbox:").unwrap_or(text)));
@@ -224,7 +225,7 @@ pub(super) fn mailbox(value: &DeValue<'_>) -> Read<String> {
     Ok(template.to_owned())
 }
 
-/// An address and a port of this host.
+/// Reads an address of this host and a port.
 pub(super) fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
     let address = value.as_str().and_then(|text| text.parse().ok());
     expect(
@@ -233,7 +234,7 @@ pub(super) fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
     )
 }
 
-/// The address of a name server, with port 53 by default.
+/// Reads the address of a name server. The default port is 53.
 pub(super) fn nameserver(value: &DeValue<'_>) -> Read<SocketAddr> {
     let server = value.as_str().and_then(|text| {
         let alone = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
@@ -243,7 +244,7 @@ pub(super) fn nameserver(value: &DeValue<'_>) -> Read<SocketAddr> {
     expect(server, "the address of a name server, such as \"192.0.2.53\", \"127.0.0.1:5353\" or \"[::1]:53\"")
 }
 
-/// The trusted authorities.
+/// Reads the source of trusted authorities: the path of a file, or `None` for those of the system.
 pub(super) fn authorities(value: &DeValue<'_>) -> Read<Option<PathBuf>> {
     match value.as_str() {
         Some("system") => Ok(None),
@@ -254,16 +255,16 @@ pub(super) fn authorities(value: &DeValue<'_>) -> Read<Option<PathBuf>> {
     }
 }
 
-/// A smart host.
+/// Reads the URL of a smart host.
 pub(super) fn smarthost(value: &DeValue<'_>) -> Read<HostPort> {
     let host = value.as_str().and_then(HostPort::parse_url);
     expect(host, "\"smtp://host:port\", \"smtp+starttls://host\" or \"smtps://host\", an IPv6 address in brackets")
 }
 
 impl HostPort {
-    /// A URL: `smtp://`, `smtp+starttls://` or `smtps://`, followed by the form of
-    /// [`HostPort::parse`]; `smtp://` is optional. The default port is 25, 587 or 465,
-    /// respectively.
+    /// Reads a URL: `smtp://`, `smtp+starttls://` or `smtps://`, and then the form of
+    /// [`HostPort::parse`]. `smtp://` may be omitted. The default ports of the three schemes are
+    /// 25, 587 and 465.
     pub fn parse_url(text: &str) -> Option<Self> {
         let schemes = [
             ("smtp://", Scheme::Smtp, 25),
@@ -275,8 +276,8 @@ impl HostPort {
         Self::parse(text, port).map(|host| Self { scheme, ..host })
     }
 
-    /// Reads `host`, `host:port`, `[address]` or `[address]:port`. Brackets are required around
-    /// an IPv6 address. `None` for anything else, and for port 0.
+    /// Reads `host`, `host:port`, `[address]` or `[address]:port`. An IPv6 address must be in
+    /// brackets. Any other text and port 0 give `None`.
     pub fn parse(text: &str, default_port: u16) -> Option<Self> {
         let (host, rest) = match text.strip_prefix('[') {
             Some(inside) => {
@@ -297,15 +298,16 @@ impl HostPort {
     }
 }
 
-/// The name of a host in lower case, or its IPv4 address.
+/// Returns the name of a host in lower case, or its IPv4 address; `None` for any other text.
 fn name(text: &str) -> Option<String> {
     let name = parse_domain(text).ok().filter(|name| !name.starts_with('['))?;
-    // The last label of a name is never all digits (RFC 3696 2): such a name is a mistyped address.
+    // The last label of a name is never all digits (RFC 3696 2): a name with such a label is a
+    // mistyped address.
     let numeric = name.rsplit('.').next().is_some_and(|label| label.bytes().all(|b| b.is_ascii_digit()));
     (!numeric || name.parse::<Ipv4Addr>().is_ok()).then(|| name.into())
 }
 
-/// A network, or a single address.
+/// Reads a network, or a single address as a network of its own.
 pub(super) fn network(value: &DeValue<'_>) -> Read<Network> {
     let network = value.as_str().and_then(parse_network);
     expect(network, "a network, such as \"192.0.2.0/24\" or \"2001:db8::/32\", with a prefix of at most 32 or 128")
@@ -320,8 +322,8 @@ fn parse_network(text: &str) -> Option<Network> {
         None => bits,
     };
     match address.to_canonical() {
-        // An IPv4-mapped network such as ::ffff:192.0.2.0/120 is an IPv4 network; a shorter
-        // prefix, which includes other addresses, is an error.
+        // An IPv4-mapped network such as ::ffff:192.0.2.0/120 is an IPv4 network. A prefix of less
+        // than 96 bits would include other addresses, and is an error.
         mapped @ IpAddr::V4(_) if address.is_ipv6() => {
             Some(Network { address: mapped, prefix: prefix.checked_sub(96)? })
         }

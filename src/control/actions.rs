@@ -1,4 +1,4 @@
-//! The actions that answer requests on the control socket.
+//! Carries out the requests that clients send over the control socket.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -15,23 +15,24 @@ use crate::queue::{Event, Selector};
 use crate::site::Site;
 use crate::spool::{EntryName, Place};
 
-/// The age after which no session is about to deliver an entry in `new/`.
+/// If an entry in `new/` has not changed for this time, no session is about to deliver it.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
 
-/// The parts of the daemon that answer requests.
+/// The parts of the daemon that are needed to answer requests.
 pub struct Control {
-    /// The state that all parts share.
+    /// The state that all parts of the daemon share.
     pub site: Arc<Site>,
-    /// The events of the queue.
+    /// The channel for events to the queue.
     pub events: Sender<Event>,
-    /// The server for sessions of local users.
+    /// The server that runs the SMTP sessions of local users.
     pub server: Arc<Server>,
 }
 
 impl Control {
-    /// Tries deferred messages now, and returns the number of deliveries that this starts.
+    /// Makes the queue try the selected jobs now, and returns their number. A job is one message and
+    /// one destination.
     pub(super) fn flush(&self, selector: Selector) -> usize {
-        // Administrators may have moved messages back into the queue.
+        // An administrator may have moved messages back into the queue's directories.
         if self.site.is_scanned.load(Ordering::Acquire) {
             let _ = self.events.send(Event::Appeared(self.settled_names()));
         }
@@ -39,19 +40,21 @@ impl Control {
         self.ask(|answer| Event::Flush(selector, answer)).unwrap_or(0)
     }
 
-    /// Notifies the queue of a message that another process has committed.
+    /// Notifies the queue of a message that another process has stored in the spool.
     pub(super) fn notify(&self, name: EntryName) {
         let _ = self.events.send(Event::Notified(name));
     }
 
-    /// Writes the listing of the queue: all of it, or the messages of one user.
+    /// Writes the listing of the queue: all messages, or only those that the user with the uid
+    /// `submitter` has submitted.
     pub(super) fn list(&self, submitter: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
         let running = self.ask(Event::Running).unwrap_or_default();
         let schedule = self.site.settings().config.queue.schedule();
         list::list(&self.site.spool, &schedule, &running, submitter, out)
     }
 
-    /// Writes the state of other hosts: all of them, or one domain or destination.
+    /// Writes the state of other hosts: of all hosts, or only of the domain, destination or address
+    /// `wanted`.
     pub(super) fn hosts(&self, wanted: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
         let statuses = self.ask(|answer| Event::Hosts(wanted.map(str::to_owned), answer)).unwrap_or_default();
         let is_listed = |address: &Endpoint| wanted.is_none_or(|wanted| wanted == address.host());
@@ -59,12 +62,13 @@ impl Control {
         hosts::hosts(statuses, down, out)
     }
 
-    /// Whether mail for an address can be delivered, and where, in lines.
+    /// Returns whether mail for an address can be delivered, and lines of text that say where.
     pub(super) fn verify(&self, address: &str) -> (bool, String) {
         verify::verify(&self.site.settings().router, address)
     }
 
-    /// Runs an SMTP session with a program on this host, after the answer `ok`, until it ends.
+    /// Runs an SMTP session with a program on this host until the session ends. The program has got
+    /// the answer `ok`.
     pub(super) fn submit(&self, stream: std::os::unix::net::UnixStream, user: LocalUser) {
         self.server.serve_local_user(stream, user);
     }
@@ -75,8 +79,8 @@ impl Control {
         self.events.send(event(sender)).ok().and_then(|()| receiver.recv().ok())
     }
 
-    /// All entries in `cur/`, and those in `new/` that are old enough that no session is about to
-    /// deliver them.
+    /// Returns all entries in `cur/`, and those in `new/` that are so old that no session is about
+    /// to deliver them.
     fn settled_names(&self) -> Vec<EntryName> {
         let spool = &self.site.spool;
         let names = [Place::New, Place::Cur].into_iter().filter_map(|place| spool.entries_in(place).ok()).flatten();

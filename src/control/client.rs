@@ -1,7 +1,8 @@
-//! The client's side of the control socket, for penfoldctl and for sessions under inetd.
+//! Sends requests to the daemon over the control socket, for the commands and for sessions under
+//! inetd.
 //!
-//! Answers may be shown to root at a terminal, so control characters in them are replaced: a
-//! daemon that was taken over by an attacker cannot use them against the terminal.
+//! Answers may be shown to root at a terminal, so control characters in them are replaced.
+//! Otherwise an attacker who has taken over the daemon could use them against the terminal.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,15 +15,15 @@ use super::{is_forbidden, request};
 /// answer must arrive within `timeout`.
 ///
 /// # Errors
-/// `ConnectionRefused` or `NotFound` if no daemon runs; `PermissionDenied` if the user may not make
-/// this request, and `ResourceBusy` for any other refusal, both with the daemon's own text;
-/// otherwise the errors of the connection.
+/// `ConnectionRefused` or `NotFound` if no daemon runs. `PermissionDenied` if the user may not make
+/// this request, and `ResourceBusy` for any other refusal, both with the daemon's own text.
+/// Otherwise the errors of the connection.
 pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
-    // A daemon that is too busy answers and closes the connection without reading. So sending may
-    // fail, and an answer may arrive all the same.
+    // A daemon that is too busy sends its answer and closes the connection without reading. So an
+    // answer may be there even if sending fails.
     let sent = stream.write_all(request::write(words).as_bytes());
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
@@ -37,7 +38,7 @@ pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration
     }
 }
 
-/// Replaces control characters, except line feed and tab, by question marks.
+/// A writer that replaces control characters, except line feed and tab, by question marks.
 struct Plain<'a> {
     out: &'a mut dyn Write,
     /// The last byte that was copied; 0 at the start.
@@ -47,7 +48,7 @@ struct Plain<'a> {
 impl Write for Plain<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let plain = bytes.iter().map(|&byte| {
-            // C1 control characters in UTF-8 are 0xc2 and a second byte.
+            // In UTF-8, a C1 control character is the byte 0xc2 and a byte from 0x80 to 0x9f.
             let is_c1 = std::mem::replace(&mut self.last, byte) == 0xc2 && (0x80..0xa0).contains(&byte);
             let is_control = byte.is_ascii_control() && !matches!(byte, b'\n' | b'\t');
             if is_c1 || is_control { b'?' } else { byte }

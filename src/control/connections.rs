@@ -1,8 +1,8 @@
-//! The number of connections to the control socket, limited for each user and in total.
+//! Limits the number of connections to the control socket, for each user and in total.
 //!
-//! One user, even one who uses all subordinate uids that belong to that user (subuid(5)), cannot
-//! take the connections of all others, and all unprivileged users together cannot take those of
-//! root.
+//! One user cannot take the connections of all others, even with all the subordinate uids
+//! (subuid(5)) that belong to the user. All unprivileged users together cannot take the connections
+//! of root.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const MAX_UNPRIVILEGED: usize = 400;
 /// The maximum number of connections of one unprivileged user.
 const MAX_OF_USER: usize = 40;
-/// The maximum number of connections from a range of [`RANGE`] uids, except the first range.
+/// The maximum number of connections from the uids of one range of [`RANGE`] uids. The first range,
+/// which has the ordinary users, has no such limit.
 const MAX_OF_RANGE: usize = 120;
-/// The number of subordinate uids of one user: they lie in at most two ranges.
+/// The number of uids in a range. One user usually has this many subordinate uids, so they lie in
+/// at most two ranges.
 const RANGE: u32 = 65_536;
 /// The maximum number of connections of one privileged user.
 const MAX_PRIVILEGED: usize = 200;
@@ -32,7 +34,8 @@ impl Connections {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more connection of this user until the result is dropped; `None` beyond a limit.
+    /// Counts one more connection of this user until the returned guard is dropped. `None` if a
+    /// limit is reached.
     pub(super) fn admit(self: &Arc<Self>, uid: u32) -> Option<Admission> {
         let mut users = self.lock();
         let of_user = users.get(&uid).copied().unwrap_or(0);
@@ -53,7 +56,7 @@ impl Connections {
     }
 }
 
-/// A connection that is counted until this is dropped.
+/// A guard for one connection, which is counted until the guard is dropped.
 pub(super) struct Admission {
     pub(super) uid: u32,
     connections: Arc<Connections>,
@@ -73,7 +76,8 @@ impl Drop for Admission {
 mod tests {
     use super::*;
 
-    /// The tests may run as any user, so the server's own uid is not privileged here.
+    /// Only root is privileged in these tests. They may run as any user, so the server's own uid
+    /// cannot be.
     fn is_root(uid: u32) -> bool {
         uid == 0
     }

@@ -1,4 +1,5 @@
-//! The listing of other hosts: a line for each destination, and for each address that is down.
+//! Writes the listing of other hosts: a line for each destination, and for each address that is
+//! down.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -34,14 +35,16 @@ pub fn hosts(mut statuses: Vec<DestinationStatus>, mut down: Vec<DownAddress>, o
     Ok(())
 }
 
-/// When a host went down, and when it is probed next, as text.
+/// Returns a text that says when a host went down, and when it is probed next. `since` is the time
+/// that has passed since it went down, and `probe` the time until the next probe.
 fn times(since: Duration, probe: Duration) -> String {
     let now = sys::now();
     let (since, probe) = (now.saturating_sub(since.as_secs()), now.saturating_add(probe.as_secs()));
     format!("since {}, next probe {}", log::timestamp(since), log::timestamp(probe))
 }
 
-/// Writes the host and the text of the last outcome, and the line end.
+/// Writes the host and the text of the last outcome, and the line end. If the outcome names no
+/// host, writes `address` instead.
 fn last_outcome(outcome: Option<&Outcome>, address: Option<String>, out: &mut dyn Write) -> io::Result<()> {
     let host = outcome.map(|outcome| outcome.host.to_string()).filter(|host| !host.is_empty()).or(address);
     let text = outcome.map(|o| o.reply.as_ref().map_or_else(|| o.why.clone(), ToString::to_string));

@@ -1,4 +1,4 @@
-//! The listing of the queue, made from the spool alone, so that it needs no daemon.
+//! Writes the listing of the queue, which is made from the spool alone, so that it needs no daemon.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::retry::Schedule;
 use crate::spool::{Entry, Note, Place, RecipientEntry, Spool, Unusable};
 use crate::sys;
 
-/// Writes a line for each message, the oldest first, and below it a line for each recipient that is
-/// not settled. `running` are the jobs that run now. With a uid in `submitted_by`, only messages
-/// that this user has submitted with sendmail are listed.
+/// Writes a line for each message, the oldest first, and below it a line for each recipient whose
+/// delivery is still open. `running` are the jobs that run now. If `submitted_by` is a uid, lists
+/// only messages that this user has submitted with sendmail.
 ///
 /// # Errors
 /// The errors of reading the spool's directories and of writing to `out`.
@@ -32,7 +32,7 @@ pub fn list(
         names.extend(spool.entries_in(place)?);
     }
     names.sort_unstable();
-    // A message that was moved from new/ to cur/ meanwhile is listed once.
+    // A message that moved from new/ to cur/ while the names were read is listed once.
     names.dedup_by_key(|name| name.id);
     let now = sys::now();
     let (mut count, mut bytes) = (0, 0);
@@ -43,7 +43,8 @@ pub fn list(
                 show(&entry, (&spool.read_note(name.id), running), schedule, now, out)?;
                 (count, bytes) = (count + 1, bytes + name.size);
             }
-            // The submitter of this message is unknown.
+            // The submitter of a message that cannot be read is unknown, so no unprivileged user
+            // sees the message.
             Err(Unusable::Later(_) | Unusable::Io(_)) if submitted_by.is_some() => {}
             Err(unreadable) => {
                 match unreadable {
@@ -64,7 +65,8 @@ pub fn list(
     }
 }
 
-/// The uid of the local user who submitted a message, from the first trace field.
+/// Returns the uid of the local user who submitted a message, from its first trace field; `None` if
+/// the field names no such user.
 fn submitter(entry: &Entry) -> Option<u32> {
     const MAX_READ: u64 = 2048;
     let mut text = Vec::new();
@@ -99,7 +101,7 @@ fn show(
     Ok(())
 }
 
-/// The line of one recipient.
+/// Returns the line of one recipient. `when` says when the next attempt is, or since when one runs.
 fn recipient(addressee: &RecipientEntry, note: &Note, when: &str) -> String {
     let path = address::path(Some(&addressee.recipient.address));
     if addressee.record.last == 0 {
@@ -112,7 +114,7 @@ fn recipient(addressee: &RecipientEntry, note: &Note, when: &str) -> String {
     format!("{path}  deferred{when}{result}")
 }
 
-/// A time span such as `45s`, `12m`, `7h` or `3d`.
+/// Returns a time span as text, such as `45s`, `12m`, `7h` or `3d`.
 fn age(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -1,12 +1,12 @@
-//! The control socket: requests to a running daemon.
+//! The control socket, over which programs on this host send requests to a running daemon.
 //!
 //! The client sends one line of words (see `request`). The daemon answers in lines, of which the
 //! first is `ok` or an error, and closes the connection. The kernel identifies the client
-//! (SO_PEERCRED): root and the user of the daemon may do everything; other users may submit
-//! mail, list the messages they have submitted, and verify addresses, within a limit on
-//! connections per user. After `submit` and its `ok` the connection is an SMTP session; the
-//! client sends nothing before the answer. The kernel closes descriptors that are passed over
-//! the socket.
+//! (SO_PEERCRED). Root and the user of the daemon may make all requests. Other users may submit
+//! mail, list the messages they have submitted, and verify addresses. The number of connections per
+//! user is limited. After the request `submit` and its answer `ok`, the connection is an SMTP
+//! session. The client sends nothing before that answer. If a client passes descriptors over the
+//! socket, the kernel closes them.
 //!
 //! - `actions`: the actions that answer requests
 //! - `client`: sends a request and copies the answer
@@ -40,7 +40,7 @@ pub const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(6
 /// The answer to a request that the user may not make.
 const FORBIDDEN: &str = "permission denied";
 
-/// The answer to a client beyond a limit on connections.
+/// The answer to a client if a limit on connections is reached.
 pub const BUSY: &str = "too many connections";
 
 /// Whether an answer is [`FORBIDDEN`], or the text that an older daemon sends instead. An older
@@ -54,7 +54,7 @@ pub fn is_busy(answer: &[u8]) -> bool {
     answer == BUSY.as_bytes() || answer == b"too many are asking"
 }
 
-/// The error text if no daemon listens.
+/// The error text if no daemon listens on the socket.
 pub fn not_running(socket: &Path, error: &io::Error) -> String {
     format!("the mail system is not running (connect {}: {error})", socket.display())
 }

@@ -1,16 +1,16 @@
-//! The form of a request on the control socket: words on one line, separated by single blanks.
+//! Writes and reads requests on the control socket: words on one line, separated by single blanks.
 //!
-//! A word may be any text, since quoted addresses and names of programs may contain blanks: `%`
-//! and bytes that are not printable ASCII are written as `%XX`. An empty word is the empty text
-//! between two blanks. A request that is malformed, or longer than [`MAX_REQUEST`] with its line
-//! feed, is rejected, never truncated.
+//! A word may be any text, because quoted addresses and names of programs may contain blanks. So
+//! `%` and all bytes that are not printable ASCII, including blanks, are written as `%XX`. An empty
+//! word is the empty text between two blanks. A malformed request is rejected, never truncated, and
+//! so is a request longer than [`MAX_REQUEST`].
 
 use std::fmt::Write;
 
-/// The longest request line, with its end, in bytes.
+/// The maximum length of a request line with its line feed, in bytes.
 pub const MAX_REQUEST: usize = 1024;
 
-/// The line for these words, with its line feed.
+/// Returns the line for these words, with a line feed at its end.
 pub fn write(words: &[&str]) -> String {
     let mut line = String::new();
     for (n, word) in words.iter().enumerate() {
@@ -30,7 +30,8 @@ pub fn write(words: &[&str]) -> String {
     line
 }
 
-/// The words of a line without its line feed; `None` for a line that [`write`] does not write.
+/// Returns the words of a line, which must not have its line feed any more; `None` if a word is
+/// malformed.
 pub fn read(line: &[u8]) -> Option<Vec<String>> {
     line.split(|&b| b == b' ').map(word).collect()
 }

@@ -1,4 +1,4 @@
-//! The daemon's side of the control socket.
+//! Accepts connections to the control socket and answers their requests, as a part of the daemon.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -22,15 +22,16 @@ use crate::spool::EntryName;
 
 /// The stack of a thread that answers a client, in bytes.
 const STACK: usize = 256 << 10;
-/// Held while the queue is listed for an unprivileged user.
+/// The lock that is held while the queue is listed for an unprivileged user.
 static LISTING: Mutex<()> = Mutex::new(());
-/// The unprivileged users whose queue listing is running or waiting, each once.
+/// The uids of the unprivileged users for whom the queue is being listed, or who wait for that,
+/// each once.
 static LISTED_FOR: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-/// The time limit for a request, and for each write of an answer.
+/// How long a client may take to send its request, and to accept each part of the answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Creates the socket, and replaces one that an earlier daemon left. The caller holds the spool's
-/// lock, so no other daemon listens on it.
+/// lock, so no other daemon listens on the old socket.
 ///
 /// # Errors
 /// The errors of removing the old socket, of bind(2) and of chmod(2).
@@ -40,7 +41,7 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    // Permissions depend on the uid of the client, not on the mode of the socket.
+    // Every user may connect. What a client may do depends on its uid.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
     Ok(listener)
 }
@@ -59,9 +60,9 @@ pub fn serve(listener: &UnixListener, control: Control) {
     }
 }
 
-/// Whether a user may do everything: root and the server's own user. In a user namespace all
-/// users from outside appear as the overflow uid, which is therefore never privileged, even if
-/// it is the server's own.
+/// Whether a user may make all requests: root and the server's own user may. In a user namespace,
+/// all users from outside have the overflow uid. So the overflow uid is never privileged there,
+/// even if the server itself has it.
 fn is_privileged(uid: u32) -> bool {
     static IS_OVERFLOW: LazyLock<bool> = LazyLock::new(|| {
         let is_all = |map: String| map.split_whitespace().eq(["0", "0", "4294967295"]);
@@ -72,7 +73,7 @@ fn is_privileged(uid: u32) -> bool {
     uid == 0 || uid == nix::unistd::geteuid().as_raw() && !*IS_OVERFLOW
 }
 
-/// Starts a thread that answers a client, within the limits on connections.
+/// Starts a thread that answers a client, unless a limit on connections is reached.
 fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Connections>) -> io::Result<()> {
     let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
     let Some(admission) = connections.admit(uid) else {
@@ -83,7 +84,7 @@ fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Conne
     };
     let (control, mut spare) = (Arc::clone(control), stream.try_clone()?);
     let run = move || {
-        // Moved into the thread, so that the connection is counted until the thread ends.
+        // The guard moves into the thread, so that the connection is counted until the thread ends.
         let admission = admission;
         if let Err(e) = answer(stream, &control, admission.uid) {
             ::log::debug!("control: {e}");
@@ -115,8 +116,8 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             stream.write_all(format!("ok\n{}\n{text}", if is_deliverable { "yes" } else { "no" }).as_bytes())
         }
         ["queue"] if is_privileged(uid) => list(stream, control, None),
-        // Finding the messages of one user requires reading all messages, so only one user is
-        // served at a time.
+        // To find the messages of one user, all messages must be read. So only one unprivileged
+        // user is served at a time.
         ["queue"] => match ListPermit::new(uid) {
             Some(permit) => {
                 let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,8 +139,8 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
 struct ListPermit(u32);
 
 impl ListPermit {
-    /// A permit for this user. If the user has one already, returns `None`, so that other users
-    /// come first.
+    /// Returns a permit for this user; `None` if the user has one already, so that other users come
+    /// first.
     fn new(uid: u32) -> Option<Self> {
         let mut users = LISTED_FOR.lock().unwrap_or_else(PoisonError::into_inner);
         let has_one = users.contains(&uid);
@@ -184,13 +185,13 @@ impl Write for Bounded {
     }
 }
 
-/// The user of a client. A user without a name is accepted, too.
+/// Looks up the user of a client. A uid without a user name is accepted, too.
 fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
     let user = rights.user_numbered(uid).ok().flatten();
     LocalUser::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
 }
 
-/// Answers the requests of privileged users.
+/// Answers the requests that only privileged users may make.
 fn command(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Result<()> {
     match words {
         ["flush", rest @ ..] if rest.len() < 2 => {
@@ -217,8 +218,8 @@ fn command(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Res
 /// The answer to a malformed or unknown request.
 const NOT_UNDERSTOOD: &[u8] = b"malformed request\n";
 
-/// Reads a line without its end, with [`CLIENT_TIMEOUT`] for the whole line; `None` if it is too
-/// long.
+/// Reads a line, and returns it without its end; `None` if it is too long. The whole line must
+/// arrive within [`CLIENT_TIMEOUT`].
 fn read_line(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     let deadline = Instant::now() + CLIENT_TIMEOUT;
     let mut line = Vec::new();

@@ -1,9 +1,11 @@
-//! The destinations of an address, for `sendmail -bv`, from the router that RCPT and the queue use.
+//! Finds the destinations of an address for `sendmail -bv`, with the router that RCPT and the queue
+//! use.
 //!
-//! One line for each final recipient, and for each file that an alias includes. A malformed address
-//! is rejected as RCPT would. Nothing is sent, and no other host is asked, so it remains open
-//! whether another host accepts the mail. Home directories, `.forward` files and lists are not read
-//! either: only agents can read them, when mail is delivered.
+//! The answer has one line for each final recipient, and for each file that an alias includes. A
+//! malformed address is rejected as RCPT would reject it. Nothing is sent and no other host is
+//! asked, so another host may still reject the mail. Home directories, `.forward` files and lists
+//! are not read either: only agents, processes with a user's rights, can read them, and only when
+//! mail is delivered.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -16,8 +18,8 @@ use crate::reply::Status;
 use crate::route::{DomainClass, Expansion, List, Route, Router};
 use crate::users::{Mailbox, Owner};
 
-/// Whether mail for an address can be delivered, and its destinations, in lines. If it cannot, the
-/// first line is the exit code for sendmail.
+/// Returns whether mail for an address can be delivered, and its destinations in lines. If mail
+/// cannot be delivered, the first line is the exit code for sendmail.
 pub fn verify(router: &Router, text: &str) -> (bool, String) {
     let mut answer = Answer::default();
     match Address::parse(text) {
@@ -92,7 +94,7 @@ impl Answer {
         }
     }
 
-    /// Adds a line for each file that a list includes, and returns its other members.
+    /// Adds a line for each file that a list includes, and returns the other members of the list.
     fn add_files(&mut self, name: &str, list: List) -> Vec<Member> {
         let mut others = Vec::new();
         for member in list.members {
@@ -105,7 +107,8 @@ impl Answer {
     }
 }
 
-/// The name of a recipient: its address, and before it the address that led to it.
+/// Names a recipient in the answer: `address -> last`, or only the address if nothing has replaced
+/// it.
 fn named(address: &Address, last: &Address) -> String {
     if last == address { last.to_string() } else { format!("{address} -> {last}") }
 }
@@ -120,7 +123,7 @@ fn expanded(expansion: Expansion) -> Result<Vec<Recipient>, (u8, String)> {
     }
 }
 
-/// The destination of a route.
+/// Describes the destination of a route in words.
 fn destination(route: &Route, action: &Action) -> DestinationText {
     match route {
         Route::Mailbox(mailbox) => Ok(format!("mailbox {}{}", mailbox.path.display(), condition(mailbox, action))),
@@ -132,7 +135,8 @@ fn destination(route: &Route, action: &Action) -> DestinationText {
     }
 }
 
-/// The condition that only delivery can check.
+/// Returns the condition for a delivery into the mailbox that only the delivery itself can check,
+/// as text; empty if there is none.
 fn condition(mailbox: &Mailbox, action: &Action) -> &'static str {
     match &mailbox.owner {
         Owner::User(_) if *action == Action::Deliver => ", if the home directory exists and has no .forward",
@@ -141,17 +145,17 @@ fn condition(mailbox: &Mailbox, action: &Action) -> &'static str {
     }
 }
 
-/// The failure for an unknown user.
+/// The exit code and reason for an unknown user.
 fn unknown() -> (u8, String) {
     (NOUSER, "user unknown".to_owned())
 }
 
-/// The failure for an address that the router rejects.
+/// The exit code and reason for an address that the router rejects.
 fn refused(status: Status, why: &str) -> (u8, String) {
     (exit::of_reply(550, Some(status)), format!("{status} {why}"))
 }
 
-/// The failure for an address that cannot be looked up now.
+/// The exit code and reason for an address that cannot be looked up now.
 fn temporary(why: &str) -> (u8, String) {
     (TEMPFAIL, format!("not known now: {why}"))
 }

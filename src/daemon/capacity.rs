@@ -1,13 +1,13 @@
-//! Whether the system's limits allow as many connections as the configuration does.
+//! Checks whether the system's limits allow as many connections as the configuration does.
 //!
-//! Logs a warning for each limit that is too low, since clients beyond it will get a temporary
-//! error. How much of a system-wide limit other processes use is unknown, and not taken into
-//! account.
+//! Logs a warning for each limit that is too low, because clients beyond that limit will get a
+//! temporary error. Other processes use a part of the limits that hold for the whole system. That
+//! part is unknown, and is not taken into account.
 
 use crate::config::Config;
 use crate::sys::{self, Limited};
 
-/// The number of threads other than sessions and workers, with a reserve.
+/// The number of threads other than sessions and workers, including a reserve.
 const OTHER_THREADS: u64 = 32;
 /// The number of descriptors for everything but sessions and workers: standard streams, listening
 /// sockets, log, lock, name servers, and clients of the control socket.
@@ -17,7 +17,7 @@ const OTHER_DESCRIPTORS: u64 = 64;
 const DESCRIPTORS_OF_WORKER: u64 = 4;
 /// The number of memory mappings of a thread: its stack, its signal stack, and a guard for each.
 const MAPPINGS_OF_THREAD: u64 = 4;
-/// The number of memory mappings of program, libraries and heap, with a reserve.
+/// The number of memory mappings of the program, its libraries and the heap, including a reserve.
 const OTHER_MAPPINGS: u64 = 256;
 
 /// Warns of each system limit that has room for fewer sessions than `limits.connections`.
@@ -32,9 +32,9 @@ pub fn warn(config: &Config) {
     }
 }
 
-/// The number of sessions that a system limit has room for. A session needs a thread and a
-/// descriptor. It needs a second descriptor while it receives a message, which is not counted,
-/// since few sessions receive one at the same time.
+/// Returns the number of sessions that a system limit has room for. A session needs a thread and a
+/// descriptor. While it receives a message, a session needs a second descriptor. This one is not
+/// counted, because few sessions receive a message at the same time.
 fn room(of: Limited, max: u64, workers: u64) -> u64 {
     let threads = workers + OTHER_THREADS;
     match of {

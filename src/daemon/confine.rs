@@ -1,9 +1,10 @@
-//! The places in the file system that the server is confined to: mainly the spool, the
+//! Determines the places in the file system to which the server is confined: mainly the spool, the
 //! configuration, and the mailboxes that the server itself writes to.
 //!
-//! Only a server with a monitor is confined, because its agents can do the work in other places.
-//! The places are taken from the configuration at the start, so a directory that a reload adds
-//! stays inaccessible until a restart. Until then an agent delivers to the mailboxes in it
+//! Only a server with a monitor, the process that stays root, is confined. Its agents, processes
+//! that the monitor starts for other users, can do the work in all other places. The places are
+//! taken from the configuration at the start, so a directory that a reload adds stays inaccessible
+//! until a restart. Until then, an agent delivers to the mailboxes in that directory
 //! (`deliver::agent`).
 
 use std::path::{Path, PathBuf};
@@ -24,17 +25,18 @@ const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/sha
 /// Directories in which other programs may change resolv.conf(5) while the server runs.
 const RESOLVERS: [&str; 4] = ["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman"];
 
-/// System files that are often links to other places.
+/// System files that are often links to other places, where the server must read them.
 const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
 
-/// Maximum number of mailbox directories that the server itself may write to. Agents deliver to the
-/// rest.
+/// The maximum number of mailbox directories that the server itself may write to. Agents deliver to
+/// the other directories.
 const MAX_ROOTS: usize = 10_000;
 
 impl Start {
-    /// Confines this process if it has a monitor; must be called before it starts its first thread.
-    /// If the confinement is incomplete, the daemon logs that. A process that serves one client, or
-    /// runs the queue once (`is_brief`), logs it only as a debug message.
+    /// Confines this process if it has a monitor. Must be called before this process starts its
+    /// first thread. If the confinement is incomplete, logs a message. For a process that serves
+    /// one client, or runs the queue once (`is_brief`), the message is logged only at the level for
+    /// debugging.
     pub(super) fn confine(&self, settings: &Settings, rights: &Rights, is_brief: bool) -> Result<(), Exit> {
         if !rights.has_monitor() {
             return Ok(());
@@ -74,7 +76,7 @@ impl Start {
     }
 }
 
-/// At most [`MAX_ROOTS`] of the directories, without those that lie below others.
+/// Returns at most [`MAX_ROOTS`] of the directories, without those that lie below others.
 fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories.sort_unstable();
     directories.dedup_by(|below, above| below.starts_with(above));
@@ -82,8 +84,8 @@ fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories
 }
 
-/// The directory if it exists, or else its nearest existing ancestor, in which it can be made;
-/// `None` if the result would be the root directory.
+/// Returns the directory if it exists, or else its nearest existing ancestor, so that the directory
+/// can be made. `None` if the result would be the root directory, which stands for all files.
 fn nearest(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
 }

@@ -1,15 +1,15 @@
-//! Going to the background, and the pid file.
+//! Starts the daemon in the background, and makes its pid file.
 //!
-//! The program starts itself a second time, and the first process waits until the second one serves
-//! clients. Only then does the first process write the pid file and exit with 0. The two share
-//! standard error: if the second process cannot serve, it writes the reason there and exits, and
-//! the first exits with the same code. The second process leads its own session from the start, and
-//! leaves the working directory and the terminal when it begins to serve. The wait has no time
-//! limit, but the user can interrupt it.
+//! The program starts itself a second time. The first process waits until the second one serves
+//! clients, then writes the pid file and exits with 0. The two processes share standard error. If
+//! the second process cannot serve, it writes the reason there and exits, and the first one exits
+//! with the same code. The second process leads its own session from the start. When it begins to
+//! serve, it leaves the working directory and the terminal. The wait has no time limit, but the
+//! user can interrupt it.
 //!
-//! The pid file is written under another name and then renamed, so that a link or an old pid file
-//! in its place is replaced, and the link is not followed. Root makes no pid file where other users
-//! may write.
+//! The pid file is written under another name and then renamed. So it replaces an old pid file or a
+//! link in its place, and the link is not followed. Root makes no pid file where other users may
+//! write.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -26,18 +26,18 @@ use crate::exit::{self, Exit};
 use crate::privsep::rootpath::is_roots_alone;
 use crate::sys::{self, disk};
 
-/// The environment variable in which the first process passes its process id to the second one. A
-/// process is the second one if its parent has the process id in this variable.
+/// The environment variable with the process id of the first process. A process is the second one
+/// if its parent has that process id.
 const VARIABLE: &str = "PENFOLD_STARTED_BY";
 
 /// The line that the second process writes to standard output when it serves.
 const SERVING_LINE: &[u8] = b"serving\n";
 
-/// Starts the daemon, and returns when it serves.
+/// Starts the daemon in the background, and returns when the daemon serves.
 ///
 /// # Errors
-/// If the daemon has ended: with its exit code, and without a text if the daemon has printed the
-/// reason. If the daemon cannot be started, or the pid file cannot be made.
+/// If the daemon has ended, its exit code; the text is empty if the daemon has printed the reason.
+/// Also if the daemon cannot be started, or the pid file cannot be made.
 pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
     let file = pid_file.map(PidFile::begin).transpose()?;
     let waited = start()
@@ -45,7 +45,8 @@ pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
         .and_then(|(mut child, pipe)| if is_serving(pipe) { Ok(child) } else { Err(fate(&mut child)) });
     match (waited, file) {
         (Ok(child), Some(file)) => file.commit(child.id()).inspect_err(|_| {
-            // Without the pid file the administrator's scripts would not find the daemon.
+            // Without the pid file, the administrator's scripts would not find the daemon, so it is
+            // ended.
             let _ = i32::try_from(child.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
         }),
         (Ok(_), None) => Ok(()),
@@ -65,7 +66,7 @@ fn start() -> io::Result<(Child, io::PipeReader)> {
     command.arg0(arguments.next().unwrap_or_else(|| "penfoldd".into())).args(arguments);
     command.env(VARIABLE, std::process::id().to_string()).stdin(Stdio::null()).stdout(writer);
     if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
-        // The sockets that were passed to this process are meant for the second process.
+        // Without LISTEN_PID, the second process accepts the sockets that were passed to this one.
         command.env_remove("LISTEN_PID");
     }
     Ok((command.spawn()?, pipe))
@@ -85,15 +86,15 @@ fn fate(child: &mut Child) -> Exit {
     }
 }
 
-/// The second process, before it serves.
+/// The second process, until it serves.
 pub struct Detached {
     /// `/dev/null`, opened before the process is confined.
     null: io::Result<File>,
 }
 
 impl Detached {
-    /// If this process is the second one, makes it the leader of a new session; otherwise returns
-    /// `None`.
+    /// Makes this process the leader of a new session if it is the second process; `None` if it is
+    /// the first one.
     pub fn begin() -> Option<Self> {
         let is_second = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
         is_second.then(|| {
@@ -106,7 +107,7 @@ impl Detached {
     /// Tells the first process that this one serves, changes to the root directory, and replaces
     /// the standard streams by `/dev/null`.
     pub fn serving(self) {
-        // The first process may have been interrupted; this one serves anyway.
+        // Writing fails if the first process was interrupted. This process serves anyway.
         let mut out = io::stdout();
         let _ = out.write_all(SERVING_LINE).and_then(|()| out.flush());
         let _ = chdir("/");
@@ -116,10 +117,10 @@ impl Detached {
     }
 }
 
-/// A pid file that is being made.
+/// A pid file that is not complete yet.
 struct PidFile {
     path: PathBuf,
-    /// The path of the file until it gets its final name.
+    /// The path of the file until it is complete and gets its final name.
     draft: PathBuf,
     file: File,
 }
@@ -127,8 +128,8 @@ struct PidFile {
 impl PidFile {
     fn begin(path: &Path) -> Result<Self, Exit> {
         let failed = |e: &io::Error| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), e);
-        // Other users who may write there could make root overwrite or remove other files, or put a
-        // number there that root's scripts trust.
+        // If other users may write to the directory, they could make root overwrite or remove other
+        // files, or put a process id there that root's scripts trust.
         if let Some(directory) = path.parent().filter(|directory| sys::is_root() && !is_roots_alone(directory)) {
             let others = "others than root may write to its directory, or to one above: use /run";
             return Err(failed(&fs::metadata(directory).err().unwrap_or_else(|| io::Error::other(others))));
@@ -152,8 +153,8 @@ impl PidFile {
     }
 }
 
-/// Removes the pid file of a daemon that ends, if the file still contains the process id `daemon`.
-/// A file that cannot be removed is replaced at the next start.
+/// Removes the pid file of the daemon with the process id `daemon`, which ends, if the file still
+/// contains that id. If removing fails, the next start replaces the file.
 pub fn remove_pid_file(path: &Path, daemon: u32) {
     let is_regular = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() < 32);
     if is_regular && fs::read(path).is_ok_and(|text| text.trim_ascii() == daemon.to_string().as_bytes()) {

@@ -1,4 +1,5 @@
-//! The spool directory and the directory of the control socket, made by root for the server's user.
+//! Makes the spool directory and the directory of the control socket, as root for the server's
+//! user.
 //!
 //! Root makes a directory, or changes its owner, only where no other user can interfere.
 
@@ -57,8 +58,8 @@ impl Start {
     }
 }
 
-/// As root, makes a missing directory and gives it to the server's user. Does nothing where other
-/// users may write.
+/// Makes a missing directory as root, and gives it to the server's user. Does nothing if the
+/// directory exists, or if other users may write to the place where it is missing.
 fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     let above = directory.ancestors().find(|path| path.exists());
     if above.is_none_or(|above| above == directory || !is_roots_alone(above)) {

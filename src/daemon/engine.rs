@@ -1,8 +1,8 @@
-//! The queue and its workers, from start to end, and the threads around them.
+//! Starts and ends the queue, its workers, and the threads around them, for the daemon.
 //!
-//! Connects sessions, queue and workers, and starts the scan that reports the spool to the queue.
-//! If a thread cannot be started, the daemon does not start. After the start only a bug in an
-//! essential thread is fatal.
+//! The engine connects sessions, queue and workers, and starts the scan that reports the entries in
+//! the spool to the queue. If the engine cannot start the threads that it needs, the daemon does
+//! not start. After the start, only a bug in an essential thread ends the daemon.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -25,11 +25,11 @@ use crate::spool::{EntryName, Place};
 use crate::sys::command;
 use crate::worker;
 
-/// The stack of a worker's thread.
+/// The size of the stack of a worker's thread, in bytes.
 const WORKER_STACK: usize = 512 << 10;
-/// Minimum number of workers with which the daemon starts.
+/// The minimum number of workers with which the daemon starts.
 const MIN_WORKERS: usize = 4;
-/// Maximum number of events that can wait for the queue's thread.
+/// The maximum number of events that can wait for the queue's thread.
 const MAX_EVENTS: usize = 4096;
 /// How long deliveries may continue when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Engine {
     pub site: Arc<Site>,
     events: Sender<Event>,
-    /// A channel that is disconnected when the queue ends.
+    /// A channel that carries no messages. It is disconnected when the queue ends.
     ended: Receiver<()>,
 }
 
@@ -61,8 +61,8 @@ impl Engine {
                 Ok(thread) => workers.push((hand_out, thread)),
                 Err(e) if workers.len() < MIN_WORKERS => return Err(no_thread(e)),
                 Err(e) => {
-                    // The system allows no more threads. Sessions need some as well, so half of the
-                    // workers end again.
+                    // The system allows no more threads. Half of the workers end again, because
+                    // sessions need threads, too.
                     for (hand_out, thread) in workers.split_off((workers.len() / 2).max(MIN_WORKERS)) {
                         drop(hand_out);
                         let _ = thread.join();
@@ -98,8 +98,8 @@ impl Engine {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
-        // The names are read before any message is accepted, so that the scan finds no message that
-        // a session of this process may be about to move.
+        // The names of these entries are read before any message is accepted. So the scan finds no
+        // message that a session of this process may be about to move.
         let untried = self.untried();
         let mut kept = Vec::new();
         for listener in listeners.into_iter().map(Arc::new) {
@@ -130,7 +130,7 @@ impl Engine {
         scanned.map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
     }
 
-    /// The entries that earlier processes accepted and did not try to deliver.
+    /// Returns the entries that earlier processes accepted and did not try to deliver.
     fn untried(&self) -> io::Result<Vec<EntryName>> {
         if let Err(e) = self.site.spool.remove_old_names() {
             ::log::error!("spool: read tmp/: {e}");
@@ -138,16 +138,17 @@ impl Engine {
         self.site.spool.names(Place::New)
     }
 
-    /// A function that delivers a committed message at once if that takes no more than a rename,
-    /// and otherwise notifies the queue.
+    /// Returns the function that sessions call for each message they have stored. If the delivery
+    /// takes no more than a rename, the function delivers the message at once. Otherwise, it
+    /// notifies the queue.
     pub fn notify(&self) -> Arc<Notify> {
         let (events, site) = (self.events.clone(), Arc::clone(&self.site));
         Arc::new(move |committed: &Committed<'_>| {
-            // A panic here must not keep the message from the queue.
+            // A panic during this delivery must not keep the message from the queue.
             let delivered = catch_unwind(AssertUnwindSafe(|| worker::deliver_now(&site, committed)));
             if !delivered.unwrap_or(false) {
-                // Sending fails only while the daemon stops, if the queue has ended before this
-                // session. The entry stays in the spool.
+                // Sending fails only if the queue has ended before this session, while the daemon
+                // stops. The entry stays in the spool.
                 let _ = events.send(Event::New(committed.name));
             }
         })
@@ -182,8 +183,8 @@ pub fn queue_settings(settings: &Settings) -> QueueSettings {
     }
 }
 
-/// Runs an essential thread. If it panics, the process exits, since mail would otherwise stay in
-/// the spool unnoticed. The service manager starts a new daemon, and no mail is lost.
+/// Runs an essential thread. If the thread panics, the process exits, because mail would otherwise
+/// stay in the spool unnoticed. The service manager starts a new daemon, and no mail is lost.
 fn exit_on_panic(name: &str, run: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(run)).is_err() {
         ::log::error!("a bug ended the thread {name}");
@@ -191,7 +192,7 @@ fn exit_on_panic(name: &str, run: impl FnOnce()) {
     }
 }
 
-/// The operations on the spool that the queue calls.
+/// Returns the operations on the spool that the queue calls.
 fn tasks(site: &Arc<Site>) -> SpoolTasks {
     let (for_load, spool, addresses) =
         (Arc::clone(site), Arc::clone(&site.spool), Arc::clone(&site.outbound.addresses));

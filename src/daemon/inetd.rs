@@ -1,9 +1,9 @@
-//! Under inetd: a process that serves one client and ends.
+//! Serves one client in a process that inetd has started and that ends afterwards.
 //!
 //! The process notifies the running daemon of each message that it has accepted. If a notification
-//! fails, the process tries again after the session for up to [`SEARCH_TIMEOUT`], and runs the
-//! queue itself if no other process holds the spool. If the session cannot begin, the client gets a
-//! 421, and the reason is logged.
+//! fails, the process tries again after the session for up to [`SEARCH_TIMEOUT`]. If no other
+//! process holds the lock of the spool, it runs the queue itself. If the session cannot begin, the
+//! client gets a 421 reply, and the reason is logged.
 
 use std::fs;
 use std::io::{self, Write};
@@ -26,9 +26,10 @@ use crate::session::Committed;
 use crate::site::Site;
 use crate::spool::EntryName;
 
-/// How long the process looks for a daemon that runs the queue.
+/// How long the process tries, after its session, to reach a daemon that runs the queue.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// How long the daemon may take to answer, while the client waits for its reply.
+/// How long the daemon may take to answer a notification. Meanwhile, the client waits for its
+/// reply.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Start {
@@ -60,19 +61,19 @@ impl Start {
     }
 }
 
-/// Sends a 421 to the client of a session that cannot begin, and logs the reason to syslog: the
-/// configured log may not be open, and standard error may be the connection to the client.
+/// Sends a 421 reply to the client of a session that cannot begin, and logs the reason to syslog.
+/// The configured log may not be open, and standard error may be the connection to the client.
 fn turn_away(why: &Exit) {
     let mut text = Vec::new();
     reply::connection::not_available().write_to(&mut text);
-    // This fails if the client has gone.
+    // Writing fails if the client has gone.
     let _ = io::stdout().write_all(&text);
     let _ = log::start(&LogTo::Syslog, false, "penfoldd");
     why.text.iter().for_each(|line| ::log::error!("{line}"));
 }
 
-/// Whether a stream is the same socket as standard input, the connection to the client. For
-/// standard error this is true under inetd, but not under systemd, where it is another socket.
+/// Whether a stream is the same socket as standard input, which is the connection to the client.
+/// Under inetd, standard error is that socket. Under systemd, it is another one.
 fn is_client(stream: impl AsFd) -> bool {
     let is_socket = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
     let file = |fd: BorrowedFd<'_>| fstat(fd).ok().filter(is_socket).map(|stat| (stat.st_dev, stat.st_ino));

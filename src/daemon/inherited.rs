@@ -1,13 +1,12 @@
-//! Listening sockets: those that the service manager passes (sd_listen_fds(3)), and the rest,
-//! which are bound here.
+//! Collects the listening sockets of the daemon: the service manager passes some of them
+//! (sd_listen_fds(3)), and the others are bound here.
 //!
-//! Passed sockets are the descriptors from 3 on, if `LISTEN_PID` is the id of this process.
-//! `LISTEN_FDS` says how many there are, and `LISTEN_FDNAMES` lists their names. A TCP socket
-//! belongs to the `[[listen]]` with the same address, or else to the first one with the same port.
-//! A socket without a `[[listen]]` is closed, and the log says so. An address that a passed socket
-//! covers is not bound again. The control socket is the Unix socket with the configured path, or
-//! with the name `control`. The daemon does not start if a descriptor is not a listening stream
-//! socket.
+//! If `LISTEN_PID` is the id of this process, the passed sockets are the descriptors from 3 on.
+//! `LISTEN_FDS` is their number, and `LISTEN_FDNAMES` lists their names. A TCP socket belongs to
+//! the `[[listen]]` with the same address, or else to the first one with the same port. A socket
+//! without a `[[listen]]` is closed, and the log says so. An address that a passed socket covers is
+//! not bound again. The control socket is the Unix socket with the configured path, or with the
+//! name `control`. If a descriptor is not a listening stream socket, the daemon does not start.
 
 use std::env;
 use std::io;
@@ -38,8 +37,8 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes the passed sockets, and removes the variables that describe them from the environment;
-    /// must be called before the first thread starts. `control` is the path of the control socket.
+    /// Takes the passed sockets, and removes the variables that describe them from the environment.
+    /// Must be called before the first thread starts. `control` is the path of the control socket.
     ///
     /// # Errors
     /// If a passed descriptor is not a listening stream socket.
@@ -85,12 +84,11 @@ impl Inherited {
         Ok(())
     }
 
-    /// The listeners: the passed sockets, and new sockets for the addresses in `listen` that those
-    /// do not cover.
+    /// Returns the listeners: the passed sockets, and new sockets for those addresses in `listen`
+    /// that no passed socket covers.
     ///
     /// # Errors
-    /// If an address cannot be bound. The error has an explanation if another `[[listen]]` uses the
-    /// address.
+    /// If an address cannot be bound. If another `[[listen]]` uses the address, the error says so.
     pub fn listeners(&mut self, listen: &[Listen]) -> Result<Vec<Listener>, Exit> {
         let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
@@ -110,7 +108,7 @@ impl Inherited {
             }
             match listen::bind(listen.address) {
                 Ok(socket) => listeners.push(Listener { socket, listen: listen.clone(), is_shared: false }),
-                // The host may lack a default address, such as that of IPv6 if it is off.
+                // The host may lack the address of a default listener: ::1, if IPv6 is off.
                 Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address, e)),
                 Err(e) => return Err(not_bound(listen.address, &e, &listeners)),
             }
@@ -151,12 +149,12 @@ fn not_bound(address: SocketAddr, error: &io::Error, listeners: &[Listener]) -> 
     exit
 }
 
-/// Whether two addresses cannot both be bound.
+/// Whether two sockets cannot be bound to these addresses at the same time.
 pub fn is_overlapping(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() != 0 && (is_covered(one, other, true) || is_covered(other, one, true))
 }
 
-/// The advice if two [[listen]] have addresses that cannot both be bound.
+/// Advises what to do if two [[listen]] have addresses that cannot both be bound.
 pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
     let how = match one.ip().is_unspecified() {
         _ if one == other => "twice",
@@ -172,7 +170,7 @@ fn is_covered(wanted: SocketAddr, passed: SocketAddr, only_v6: bool) -> bool {
     wanted == passed || (wanted.port() == passed.port() && passed.ip().is_unspecified() && family)
 }
 
-/// Fails for a socket that does not listen: accept(2) would never succeed.
+/// Returns an error if a socket does not listen, because accept(2) would never succeed on it.
 fn must_listen(socket: &impl AsFd) -> io::Result<()> {
     if getsockopt(socket, sockopt::AcceptConn)? { Ok(()) } else { Err(io::Error::other("it does not listen")) }
 }

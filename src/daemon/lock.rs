@@ -1,8 +1,8 @@
-//! The lock of the spool, which only one penfoldd can hold at a time.
+//! Takes the lock of the spool, which only one penfoldd can hold at a time.
 //!
-//! A second penfoldd that is started by mistake fails earlier, when it binds its addresses. The
-//! lock then tells whether the program that uses them is another penfoldd. No function here waits
-//! for the lock.
+//! If a second penfoldd is started by mistake, it already fails when it binds its addresses. The
+//! lock then tells whether the program that uses the addresses is another penfoldd. No function
+//! here waits for the lock.
 
 use std::io;
 use std::path::Path;
@@ -13,10 +13,10 @@ use crate::exit::{self, Exit};
 use crate::spool::{Lock, Spool};
 use crate::sys;
 
-/// Takes the lock.
+/// Takes the lock of the spool.
 ///
 /// # Errors
-/// If another process holds the lock, or an error of the system.
+/// If another process holds the lock, or locking fails.
 pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     match spool.lock() {
         Ok(Some(lock)) => Ok(lock),
@@ -29,7 +29,7 @@ pub fn take(spool: &Spool) -> Result<Lock, Exit> {
 }
 
 /// Adds an explanation to an error of bind(2): which program uses the address, or that only root
-/// may use it. Calls `drop_root` before it opens the spool, because root must not open it.
+/// may use it. Calls `drop_root` before it opens the spool, because root must not open the spool.
 pub fn explain_conflict(mut exit: Exit, spool: &Path, drop_root: impl Fn() -> bool) -> Exit {
     if exit.code == exit::NOPERM && !sys::is_root() {
         exit.text.iter_mut().for_each(|line| line.push_str(" (start it as root)"));

@@ -1,10 +1,10 @@
 //! penfoldd as a process: how it starts, the ways in which it runs, and how it ends.
 //!
 //! Everything that can prevent a start is done before the program leaves the foreground: reading
-//! the configuration, binding sockets, dropping root's rights, opening the spool. A failure has an
-//! exit code from sysexits(3) and a text. Afterwards no error is fatal. As root the process only
-//! binds the sockets, starts the monitor and makes the directories; it drops root's rights before
-//! it opens anything else.
+//! the configuration, binding sockets, dropping root's rights, opening the spool. If one of these
+//! steps fails, the program ends with an exit code from sysexits(3) and a text. As root, the
+//! process only reads the configuration, binds the sockets, starts the monitor (the process that
+//! stays root) and makes the directories. It drops root's rights before it opens anything else.
 //!
 //! - `capacity`: whether the system's limits allow the configured connections
 //! - `confine`: the places in the file system that the server is confined to
@@ -63,18 +63,19 @@ use detach::Detached;
 use engine::Engine;
 use inherited::Inherited;
 
-/// How the daemon was started.
+/// The options with which the program was started.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// The configuration file; `None` for the defaults.
+    /// The path of the configuration file; `None` for the defaults.
     config: Option<PathBuf>,
     foreground: bool,
     verbose: bool,
-    /// The pid file of a daemon in the background.
+    /// The path of the pid file, which only a daemon in the background writes; `None` for no pid
+    /// file.
     pid_file: Option<PathBuf>,
 }
 
-/// The configuration file that is used if none is named.
+/// The path of the configuration file that is used if no option names one.
 pub const DEFAULT_CONFIG: &str = "/etc/penfold/penfold.conf";
 
 /// The status text that the service manager shows while the daemon serves.
@@ -84,9 +85,9 @@ const SERVING: &str = "Serving";
 const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Start {
-    /// A start with the configuration file `named`, or without one with [`DEFAULT_CONFIG`] if that
-    /// file exists. With `foreground` the process stays in the foreground and logs to standard
-    /// error; with `verbose` it logs more.
+    /// Makes the options for a start with the configuration file `named`. If that is `None`, the
+    /// file is [`DEFAULT_CONFIG`], if it exists. With `foreground`, the process stays in the
+    /// foreground and logs to standard error. With `verbose`, it logs more.
     pub fn new(named: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
         Self { config: named.map(absolute).or_else(default), foreground, verbose, pid_file: None }
@@ -177,7 +178,8 @@ impl Start {
         drop(second);
     }
 
-    /// Tries to deliver every message in the spool once. If a daemon runs, asks it to do so.
+    /// Tries to deliver every message in the spool once. If a daemon runs, asks the daemon to do
+    /// that.
     ///
     /// # Errors
     /// If the start fails, the spool cannot be locked or read, or the daemon does not answer.
@@ -198,8 +200,8 @@ impl Start {
         }
     }
 
-    /// Drops root's rights, opens the spool, the log and the tables, and confines the process. All
-    /// of them are opened as the server's user, because that user has to open them again later.
+    /// Drops root's rights, opens the spool, the log and the tables, and confines the process. The
+    /// server's user opens all of these files, because that user has to open them again later.
     /// `is_brief` is set for a process that serves one client or runs the queue once.
     fn enter(&self, config: Config, is_brief: bool) -> Result<(Arc<Spool>, Arc<Settings>, Rights), Exit> {
         let (spool, rights) = self.open_spool(&config)?;
@@ -228,7 +230,7 @@ fn check_certificates(site: Arc<Site>) {
     });
 }
 
-/// The path made absolute, since the daemon changes its working directory.
+/// Makes a path absolute, because the daemon changes its working directory.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }

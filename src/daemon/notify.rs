@@ -1,9 +1,9 @@
-//! Messages to the service manager about the state of the daemon: sd_notify(3).
+//! Sends messages about the state of the daemon to the service manager (sd_notify(3)).
 //!
-//! Each message is a datagram to the socket that the variable `NOTIFY_SOCKET` names: by a path or,
-//! after `@`, by a name in Linux's abstract namespace. Without the variable nothing is sent. A
-//! message that cannot be sent at once is dropped. The watchdog and the descriptor store are not
-//! used.
+//! Each message is a datagram to the socket that the variable `NOTIFY_SOCKET` names. The name is a
+//! path or, after `@`, a name in Linux's abstract namespace. If the variable is not set, nothing is
+//! sent. A message that cannot be sent at once is dropped. The watchdog and the descriptor store
+//! are not used.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,9 +17,9 @@ pub fn ready(status: &str) {
     notify(&format!("READY=1\nSTATUS={status}"));
 }
 
-/// Reports that the daemon reads its configuration again; [`ready`] reports the end of that.
+/// Reports that the daemon reads its configuration again. [`ready`] reports that it has finished.
 pub fn reloading() {
-    // The service manager compares this time with the time of its request to reload.
+    // The service manager compares this time with the time at which it asked for the reload.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
     let stamp = now.map(|t| format!("MONOTONIC_USEC={}\n", t.tv_sec() * 1_000_000 + t.tv_nsec() / 1000));
     notify(&format!("RELOADING=1\n{}STATUS=Reading the configuration again", stamp.unwrap_or_default()));

@@ -1,9 +1,9 @@
-//! Which files the opener may open for the server: certificates, keys, the users file and
-//! credentials that the configuration names now, provided that only root can change the
-//! configuration.
+//! Decides which files the opener, a process that opens one file as root, may open for the server.
 //!
-//! The opener reads the configuration itself, so that it knows files that a reload has added. It
-//! does not report why it refuses a file: the server just logs that permission was denied.
+//! These files are the certificates, keys, users files and credentials that the configuration names
+//! now. They may be opened only if nobody but root can change the configuration. The opener reads
+//! the configuration itself, so that it also knows the files that a reload has added. It does not
+//! say why it refuses a file: the server only logs that permission was denied.
 
 use std::io;
 use std::path::Path;
@@ -23,7 +23,7 @@ impl Start {
     /// sendmsg(2).
     pub fn send_file(&self, path: &Path) -> io::Result<()> {
         let configuration = self.path();
-        // Errors in the configuration are left to the server to report.
+        // The server, not the opener, reports errors in the configuration.
         let config = is_roots_alone(configuration).then(|| config::examine(configuration).0).flatten();
         let is_secret = config.is_some_and(|config| permissions::Names::of(configuration, &config).has_secret(path));
         if is_secret { opener::send(path) } else { Err(Errno::EACCES.into()) }

@@ -1,4 +1,5 @@
-//! The files that the configuration names, and the user who must be able to use them.
+//! Lists the files that the configuration names, and explains errors if permission to open them is
+//! denied.
 //!
 //! The files are written by root, but most are opened by the server's user. A mere "Permission
 //! denied" would puzzle an administrator who is root, so the error names the key and the server's
@@ -20,11 +21,11 @@ pub struct Names {
     files: Vec<(&'static str, PathBuf)>,
 }
 
-/// The key of the file that other users must not be able to read.
+/// The key for the file of credentials, which other users must not be able to read.
 const CREDENTIALS: &str = "remote.credentials";
 
 impl Names {
-    /// The files that the configuration in `file` names.
+    /// Lists the files that the configuration in `file` names.
     pub fn of(file: &Path, config: &Config) -> Self {
         let tables = [
             ("local.aliases", &config.local.aliases),
@@ -48,21 +49,21 @@ impl Names {
         Self { config: file.to_owned(), files }
     }
 
-    /// Whether the opener may open this file. Such a file may be readable by root alone.
+    /// Whether the opener may open this file for the server, because perhaps only root can read it.
     pub fn has_secret(&self, path: &Path) -> bool {
         const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
 
-    /// The directories of all files and of the configuration: a file may be replaced by another one
-    /// in its directory.
+    /// Returns the directories of all these files and of the configuration. The server needs access
+    /// to the directories, because an administrator may replace a file by another one of the same
+    /// name.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
         files.flat_map(around)
     }
 
-    /// Adds an explanation to an error if it says that permission to open one of the files was
-    /// denied.
+    /// Explains an error if it says that permission to open one of these files was denied.
     pub fn explain(&self, error: ConfigError) -> ConfigError {
         let denied = io::Error::from(Errno::EACCES).to_string();
         let named = self.files.iter().find(|(_, path)| *path == error.file);
@@ -91,8 +92,8 @@ pub fn try_log(to: &LogTo) -> io::Result<()> {
     }
 }
 
-/// The directory of a file. If the file is a link, also the directory of its target, or the nearest
-/// existing directory above a missing target.
+/// Returns the directory of a file. If the file is a link, also returns the directory of its
+/// target. If that target is missing, this is the nearest existing directory above it.
 pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
     let real = match file.canonicalize() {
         Ok(real) => real.parent().map(Path::to_owned),
@@ -104,11 +105,11 @@ pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
 fn above_target(link: &Path) -> Option<PathBuf> {
     let target = link.parent()?.join(fs::read_link(link).ok()?);
     let nearest = target.ancestors().skip(1).find_map(|path| path.canonicalize().ok())?;
-    // The root directory would stand for the whole file system.
+    // The root directory is left out, because it would stand for the whole file system.
     nearest.parent().is_some().then_some(nearest)
 }
 
-/// What failed, for an error from opening the log.
+/// Returns what failed, as text for an error from opening the log.
 pub fn doing_log(to: &LogTo) -> String {
     match to {
         LogTo::File(path) => format!("open the log {} as {}", path.display(), privsep::user_name()),

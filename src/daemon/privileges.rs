@@ -1,4 +1,5 @@
-//! The monitor's start and end, and the change from root to the server's user.
+//! Starts the monitor, the process that stays root, and changes the server from root to its own
+//! user.
 
 use std::ffi::OsString;
 use std::io;
@@ -19,13 +20,13 @@ impl Start {
     /// Starts the monitor if this process is root.
     ///
     /// # Errors
-    /// If the user cannot be looked up or the process cannot be started. The caller only logs the
+    /// If the user cannot be looked up or the process cannot be started. Callers only log the
     /// error: the server starts anyway, but mail for system users waits.
     pub(super) fn start_monitor(&self, config: &Config) -> io::Result<Rights> {
         if !sys::is_root() {
             return Ok(Rights::Alone);
         }
-        // If the user does not exist, become_server reports this later.
+        // If the user does not exist, become_user reports that later.
         let Some(user) = User::from_name(&config.user)? else { return Ok(Rights::Alone) };
         let mut arguments = self.same_configuration();
         if let Some(path) = &self.pid_file {
@@ -50,10 +51,10 @@ impl Start {
         Ok(())
     }
 
-    /// Becomes the server's user for good, if this process is root.
+    /// Makes this process run as the server's user for good, if it is root.
     ///
     /// # Errors
-    /// If there is no such user, if it is root, or if root's rights cannot be dropped.
+    /// If there is no such user, if the user is root, or if root's rights cannot be dropped.
     pub fn become_user(&self, config: &Config) -> Result<(), Exit> {
         let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
         drop_root::become_server(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))

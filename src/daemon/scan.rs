@@ -1,14 +1,14 @@
-//! Reports all entries in the spool to the queue, while mail comes and goes.
+//! Reports all entries in the spool to the queue when the daemon starts, while mail comes and goes.
 //!
-//! Untried entries are listed before the daemon accepts anything. All names are read before the
-//! first is reported, in order to find duplicates: two files with the same id, which a crash can
-//! leave. Then entries are opened one by one, untried ones first and older ones before newer ones,
-//! and reported in batches. At most one batch waits for the queue, so that new mail is never
-//! delayed by more than one batch.
+//! The names in `new/`, the untried entries, are read before the daemon accepts anything. All names
+//! are read before the first entry is reported, in order to find duplicates: two files with the
+//! same id, which a crash can leave. Then entries are opened one by one, untried ones first and
+//! older ones before newer ones, and reported in batches. At most one batch waits for the queue, so
+//! new mail never waits for more than one batch.
 //!
 //! The scan changes no entry: an entry may have been accepted since the start and have a running
 //! job, of which only the queue knows. If the spool cannot be read, the scan is tried again. At the
-//! end the spool is swept.
+//! end, the spool is swept: files that crashed processes have left are removed.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -25,7 +25,7 @@ use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
 use crate::worker::{self, Scan};
 
-/// The pause before the next scan if the spool could not be read.
+/// The pause before the next scan, if the spool could not be read.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// The number of entries in a batch, which the queue processes within a millisecond.
 const BATCH: usize = 256;
@@ -46,7 +46,8 @@ pub fn scan_until_done(site: &Site, mut untried: io::Result<Vec<EntryName>>, eve
         thread::sleep(RETRY_INTERVAL);
         if untried.is_err() {
             untried = site.spool.names(Place::New);
-            // The queue already knows the entries accepted since, and their jobs may be running.
+            // The queue already knows the entries that were accepted since the start, and their
+            // jobs may be running.
             untried.iter_mut().for_each(|names| names.retain(|name| name.id.seconds() < started));
         }
     }
@@ -61,7 +62,7 @@ pub fn scan(site: &Site, untried: &[EntryName], events: &Sender<Event>) -> io::R
     names.extend(untried);
     names.sort_unstable();
     let mut scanner = Scanner { site, events, plans: Vec::new(), outstanding: None, awaited: HashSet::new() };
-    // There is no count if the queue has ended, which happens only when the daemon stops.
+    // If the queue has ended, there is no count. That happens only when the daemon stops.
     let count = scanner.run(names).unwrap_or_default();
     if count > 0 {
         ::log::info!("{count} message{} in the spool", if count == 1 { "" } else { "s" });
@@ -79,12 +80,13 @@ struct Scanner<'a> {
     plans: Vec<Plan>,
     /// Receives a message when the queue has taken the latest batch; `None` if no batch is waiting.
     outstanding: Option<Receiver<()>>,
-    /// The ids of derived entries that other entries wait for, and that the sweep must keep.
+    /// The ids of derived entries (reports and forwarded messages) that other entries wait for. The
+    /// sweep must keep them.
     awaited: HashSet<QueueId>,
 }
 
 impl Scanner<'_> {
-    /// Scans the entries with these sorted names; returns the number of messages, or `None` if the
+    /// Scans the entries with these sorted names. Returns the number of messages, or `None` if the
     /// queue has ended.
     fn run(&mut self, mut names: Vec<EntryName>) -> Option<usize> {
         for pair in names.windows(2).filter(|pair| pair[0].id == pair[1].id) {

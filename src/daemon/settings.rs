@@ -1,7 +1,7 @@
-//! Reading the configuration and its tables: at the start, at a reload, and for `-n`.
+//! Reads the configuration and its tables: at a start, at a reload, and for `-n`.
 //!
-//! At a start any error in the configuration is fatal, and errors in tables are only logged. At a
-//! reload any error, also in a table, leaves the old settings in force.
+//! At a start, any error in the configuration is fatal, and most errors in tables are only logged.
+//! At a reload, any error leaves the old settings in force, even an error in a table.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,18 +32,18 @@ impl Start {
         loaded.map_err(|errors| Exit::of_config(&errors))
     }
 
-    /// The configuration as far as it can be read, or else the defaults. This is for programs that
-    /// any user may run: the user may lack permission for files that the configuration names, and
-    /// errors in it must not prevent sending mail.
+    /// Returns the configuration as far as it can be read, or else the defaults. Programs that any
+    /// user may run need this function: the user may lack permission for files that the
+    /// configuration names, and errors in the configuration must not prevent sending mail.
     pub fn load_partially(&self) -> Config {
         config::examine(self.path()).0.unwrap_or_else(config::default)
     }
 
-    /// The aliases file that the configuration names, despite errors in the rest of it.
+    /// Returns the path of the aliases file, even if the rest of the configuration has errors.
     ///
     /// # Errors
-    /// If the configuration cannot be read: all errors in it. If it names no valid aliases file:
-    /// the errors in `local.aliases`.
+    /// If the configuration cannot be read, all errors in it. If `local.aliases` is not valid, the
+    /// errors in that key.
     pub fn aliases(&self) -> Result<TableFile, Exit> {
         let (config, errors) = match &self.config {
             Some(path) => config::examine(path),
@@ -59,11 +59,11 @@ impl Start {
         }
     }
 
-    /// For `-n`: reads the configuration and its tables, and logs the warnings of a start to
-    /// standard error.
+    /// For `-n`: reads the configuration and its tables, and logs to standard error the warnings
+    /// that a start would log.
     ///
     /// # Errors
-    /// All errors in the configuration and the tables, or that the log cannot be opened.
+    /// All errors in the configuration and the tables. Also if the log cannot be opened.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
         let (settings, rights) = self.read_again(None, Arc::default())?;
@@ -77,8 +77,8 @@ impl Start {
     }
 
     /// Reads the configuration and its tables again, and puts them into force if they have no
-    /// errors. `started` is the configuration at the start, some of whose keys stay in force until
-    /// a restart.
+    /// errors. `started` is the configuration at the start. Some of its keys stay in force until a
+    /// restart.
     pub(super) fn reload(&self, engine: &Engine, started: &Config) {
         log::reopen();
         let site = &engine.site;
@@ -99,9 +99,9 @@ impl Start {
         ::log::info!("configuration and tables read again");
     }
 
-    /// Reads the configuration and its tables, and reports the errors in both together. If this
-    /// process is root, it becomes the server's user, and starts a monitor first unless `rights`
-    /// are given.
+    /// Reads the configuration and its tables, and returns the errors of both together. If this
+    /// process is root, it becomes the server's user. Before that, it starts a monitor, unless
+    /// `rights` are given.
     fn read_again(&self, rights: Option<&Rights>, throttle: Arc<Throttle>) -> Result<(Settings, Rights), Exit> {
         let (mut wrong, mut rights) = (Vec::new(), rights.cloned());
         let (config, mut errors) = match &self.config {
@@ -154,7 +154,8 @@ impl Start {
         self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
     }
 
-    /// Logs the warnings that come before all others.
+    /// Logs the warnings that come before all others: about a configuration that a reload could not
+    /// read, and about mail in home directories.
     pub(super) fn warn_early(&self, config: &Config, rights: &Rights) {
         if let Some(path) = &self.config {
             warnings::of_configuration(path);
@@ -163,8 +164,8 @@ impl Start {
     }
 }
 
-/// Logs errors in tables, at most a limited number for each file, and a warning for each file with
-/// errors. The errors do not prevent a start.
+/// Logs the errors in tables, at most a limited number for each file, and one warning for each file
+/// with errors. These errors do not prevent a start.
 pub(super) fn log_faults(faults: &[ConfigError]) {
     for file_errors in faults.chunk_by(|one, other| one.file == other.file) {
         table::limited(file_errors).for_each(|error| ::log::error!("{error}"));
@@ -173,8 +174,8 @@ pub(super) fn log_faults(faults: &[ConfigError]) {
     }
 }
 
-/// Sets the key from the spool from which the salts of unknown accounts are derived, so that these
-/// salts stay the same after a restart. Does nothing if nobody can log in.
+/// Gets from the spool the key from which the salts of unknown accounts are derived. So these salts
+/// stay the same after a restart. Does nothing if nobody can log in.
 pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
     if !settings.logins.backend.mechanisms(false).is_empty() {
         spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: store the key: {e}"));

@@ -1,9 +1,10 @@
-//! The dialogue of sendmail(8) with the daemon: SMTP over the control socket.
+//! Speaks SMTP with the daemon over the control socket, for sendmail(8).
 //!
-//! So the rules for addresses and messages, and the error texts, are those of an SMTP session. If
-//! one recipient is rejected, nothing is sent: a user who sees sendmail fail sends again, and no
-//! recipient should get a message twice. Every answer has a time limit, in case the daemon hangs.
-//! If the daemon has too many clients, connecting is retried for a minute.
+//! The daemon runs an ordinary SMTP session, so its rules for addresses and messages and its error
+//! texts apply. If one recipient is rejected, nothing is sent: a user who sees sendmail fail will
+//! send the message again, and no recipient should get it twice. Every answer has a time limit, in
+//! case the daemon hangs. If the daemon has too many clients, sendmail tries to connect for a
+//! minute.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -24,14 +25,16 @@ use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::dot::DotWriter;
 use crate::smtp::line::{Input, Line};
 
-/// The time limit for any answer: the daemon may have to wait for the DNS and for the disk.
+/// The time limit for an answer. It is long because the daemon may wait for the DNS and for the
+/// disk.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
-/// The time limit for the answer to QUIT, which is needed only for display.
+/// The time limit for the answer to QUIT, which is only displayed.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval between attempts to connect.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Connects to the daemon, up to the point where it starts an SMTP session.
+/// Connects to the daemon and asks it for an SMTP session. Returns the connection when the daemon
+/// has agreed, before its greeting.
 ///
 /// # Errors
 /// A temporary failure if no daemon runs, or if the daemon is too busy or does not answer.
@@ -71,7 +74,8 @@ fn open(socket: &Path, request: &str) -> Result<UnixStream, Refused> {
     }
 }
 
-/// Reads a line, and nothing after it.
+/// Reads the first line byte by byte, so that the bytes after it stay in the socket for the
+/// session.
 fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let (mut line, mut byte) = (Vec::new(), [0]);
     while line.len() < 1024 && stream.read(&mut byte)? == 1 && byte != *b"\n" {
@@ -80,8 +84,8 @@ fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The name of the program that started this one, or of its parent if it is a shell, such as one
-/// that popen(3) starts.
+/// Returns the name of the program that started sendmail. If that program is `sh`, which popen(3)
+/// starts, returns the name of its parent instead.
 fn parent() -> String {
     let id = std::os::unix::process::parent_id().to_string();
     let name = name_of(&id);
@@ -94,7 +98,7 @@ fn name_of(process: &str) -> String {
     String::from_utf8_lossy(name.strip_suffix(b"\n").unwrap_or(&name)).into_owned()
 }
 
-/// A field of /proc/PID/status.
+/// Returns the value of a field in /proc/PID/status; `None` if it cannot be read.
 fn status_field(process: &str, name: &str) -> Option<String> {
     let status = fs::read(format!("/proc/{process}/status")).ok()?;
     String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
@@ -121,10 +125,11 @@ impl Dialogue {
         Ok(dialogue)
     }
 
-    /// Sends a message of about this size, and returns the last reply.
+    /// Sends a message, which MAIL announces with `size` octets, and returns the last reply.
     ///
     /// # Errors
-    /// If the daemon rejects anything, the connection fails, or the text cannot be read.
+    /// If the daemon rejects a command or the message, the connection fails, or the text cannot be
+    /// read.
     pub fn send(
         &mut self,
         sender: Option<&Address>,
@@ -153,7 +158,7 @@ impl Dialogue {
         dots.finish(&mut wire);
         self.out.write_all(&wire).map_err(lost)?;
         let reply = self.expect(2)?;
-        // From here on the daemon is responsible for the message, and errors are ignored.
+        // The daemon is responsible for the message now, so later errors are ignored.
         if self.verbose {
             let _ = self.out.set_read_timeout(Some(QUIT_TIMEOUT));
             let _ = self.ask("QUIT", 2);
@@ -168,8 +173,8 @@ impl Dialogue {
             print(&format!(">>> {command}\n"));
         }
         let sent = self.out.write_all(format!("{command}\r\n").as_bytes());
-        // A daemon that shuts down sends a reply before it closes the connection, so a reply is
-        // worth reading even if sending has failed.
+        // While the daemon shuts down, it may send a reply before it closes the connection. So a
+        // reply is read even if sending has failed.
         self.expect(class).map_err(|failure| if failure.is_lost { sent.err().map_or(failure, lost) } else { failure })
     }
 
@@ -202,20 +207,22 @@ fn lost(error: io::Error) -> Failure {
     Failure { is_lost: true, ..Failure::later(format!("the mail system does not answer: {error}: message not sent")) }
 }
 
-/// Connects standard input and output with a session, for a program that speaks SMTP itself
-/// (`-bs`). The program may end lines in LF alone, unless standard input is a socket.
+/// Copies standard input to an SMTP session with the daemon, and its replies to standard output,
+/// for a program that speaks SMTP itself (`-bs`). If standard input is not a socket, the program
+/// may end lines in LF alone.
 ///
 /// # Errors
 /// If [`connect`] fails, in which case the program gets a 421 reply, or if copying fails.
 pub fn pass_through(socket: &Path) -> Result<(), Failure> {
     let stream = connect(socket).inspect_err(|_| print("421 4.3.0 The mail system is not running\r\n"))?;
     let mut to = stream.try_clone().map_err(lost)?;
-    // No limit here: the daemon has one for a silent client.
+    // Reading has no time limit here, because the daemon ends the session of a silent client.
     stream.set_read_timeout(None).map_err(lost)?;
     thread::Builder::new()
         .spawn(move || {
             let mut stdin = io::stdin().lock();
-            // A local program or a terminal may end lines in LF; a socket may lead to another host.
+            // A program or terminal on this host may end lines in LF. A socket may lead to another
+            // host, so its input is copied unchanged.
             let _ =
                 if is_socket(&stdin) { copy(&mut stdin, &mut to) } else { copy(&mut WithCr::of(&mut stdin), &mut to) };
             let _ = to.shutdown(Shutdown::Write);
@@ -224,7 +231,7 @@ pub fn pass_through(socket: &Path) -> Result<(), Failure> {
     copy(&mut &stream, &mut io::stdout().lock()).map_err(|e| Failure::io(&e))
 }
 
-/// Whether a stream is a socket; also true if its type is unknown.
+/// Whether a stream is a socket. If its type is unknown, it counts as a socket.
 fn is_socket(stream: impl AsFd) -> bool {
     fstat(stream).map_or(true, |stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits())
 }
@@ -233,7 +240,7 @@ fn is_socket(stream: impl AsFd) -> bool {
 struct WithCr<'a> {
     from: &'a mut dyn Read,
     piece: Vec<u8>,
-    /// The text that was read and not yet returned.
+    /// The text that was read and has not been returned yet.
     left: io::Cursor<Vec<u8>>,
     last: u8,
 }
@@ -264,7 +271,7 @@ impl Read for WithCr<'_> {
     }
 }
 
-/// Copies a stream, and flushes after each piece.
+/// Copies a stream to its end, and flushes the output after each piece.
 fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
     let mut piece = vec![0; 32 << 10];
     loop {

@@ -1,9 +1,10 @@
-//! The header of a message on standard input, as sendmail(8) changes it before the daemon completes it.
+//! Changes the header of a message on standard input before sendmail(8) passes it to the daemon.
 //!
-//! Finds the recipients in To, Cc and Bcc (or only in the Resent- fields, where there are any),
-//! removes every Bcc, and adds From with the sender's name where it is missing. Nothing else
-//! changes. The header ends where the daemon ends it, too: see `message::field`. A header
-//! longer than [`MAX_HEADER`] is not searched for recipients.
+//! Finds the recipients in To, Cc and Bcc, or only in Resent-To, Resent-Cc and Resent-Bcc if there
+//! are any. Removes every Bcc and Resent-Bcc. If From is missing, adds it with the sender's name.
+//! No other field changes: the daemon completes the header later. Sendmail and the daemon find the
+//! end of the header by the same rules (`message::field`). A header longer than [`MAX_HEADER`] is
+//! not searched for recipients.
 
 use std::io::{self, Read};
 
@@ -17,11 +18,12 @@ use crate::message::recipients::{Unreadable, recipients};
 /// The longest header that is searched, in octets.
 pub const MAX_HEADER: usize = 1 << 20;
 
-/// The front of a message: its header, and the start of its body as far as it was read.
+/// The front of a message: its header, and the part of its body that was read along with the
+/// header.
 #[derive(Debug)]
 pub struct Head {
     header: Section,
-    /// The start of the body, as far as it was read.
+    /// The part of the body that was read along with the header.
     body: Vec<u8>,
 }
 
@@ -72,8 +74,8 @@ impl Head {
         Ok(all)
     }
 
-    /// The part of the message that was read, in the form for the daemon. A missing From is added
-    /// with `author` as its value.
+    /// Returns the part of the message that was read, in the form for the daemon: without Bcc and,
+    /// if From is missing, with a From of the value `author`.
     pub fn finish(&self, author: Option<&str>) -> Vec<u8> {
         let remainder = self.header.remainder();
         let mut out = Vec::with_capacity(self.header.header().len() + remainder.len() + self.body.len() + 256);
@@ -96,23 +98,23 @@ fn is_one_of(field: &Field<'_>, names: &[&str]) -> bool {
     names.iter().any(|name| field.is(name))
 }
 
-/// The addresses of a list, with or without domains.
+/// Reads a list of addresses with commas between them. An address may have no domain.
 ///
 /// # Errors
-/// The first part that is not an address.
+/// The first part of the list that is not an address.
 pub fn read_list(value: &[u8]) -> Result<Vec<Address>, Failure> {
     let unreadable = |Unreadable(part)| Failure::data(format!("'{}' cannot be read as an address", shown(&part)));
     recipients(value).map_err(unreadable)
 }
 
-/// A part of a list as an error message shows it.
+/// Returns a part of a list as an error message shows it: shortened, without control characters.
 fn shown(value: &[u8]) -> String {
     const MAX_SHOWN: usize = 200;
     let text = String::from_utf8_lossy(value.trim_ascii());
     text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// The value of From for a name and an address.
+/// Returns the value of From for a name, which may be empty, and an address.
 pub fn author(name: &str, address: &Address) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let name = name.trim();
@@ -125,7 +127,7 @@ pub fn author(name: &str, address: &Address) -> String {
     }
 }
 
-/// A text as encoded words (RFC 2047 2) of at most 75 octets each.
+/// Returns a text as encoded words (RFC 2047 2) of at most 75 octets each.
 fn encoded(name: &str) -> String {
     const MAX_IN_WORD: usize = 45;
     let mut words = vec![String::new()];

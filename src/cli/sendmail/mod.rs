@@ -1,10 +1,10 @@
 //! sendmail(8): the command by which programs on this host send mail.
 //!
-//! It is only a client of the control socket: it runs with the rights of its caller, and opens no
-//! file of the spool. It reads a whole message, finds its recipients, and speaks SMTP with the
-//! daemon, which gets the user from the kernel. The exit code is 0 if, and only if, the message is
-//! on stable storage for all of its recipients. Otherwise it is one of sysexits(3), with a line of
-//! text, and nothing was sent.
+//! The command is only a client of the control socket: it runs with the rights of its caller, and
+//! opens no file of the spool. It reads a whole message, finds its recipients, and speaks SMTP with
+//! the daemon. The kernel tells the daemon which user the caller is. The exit code is 0 if, and
+//! only if, the message is on stable storage for all of its recipients. Any other exit code is one
+//! of sysexits(3): nothing was sent, and a line of text says why.
 //!
 //! - `dialogue`: SMTP with the daemon
 //! - `head`: the recipients in the header, Bcc and From
@@ -71,8 +71,8 @@ pub(super) fn run(name: &str) -> Result<(), Exit> {
     }
 }
 
-/// Replaces this process by penfoldd, from the directory of this program or from PATH. Returns only
-/// if that fails.
+/// Replaces this process by penfoldd, found in the directory of this program or else in PATH.
+/// Returns only if penfoldd cannot be started.
 fn become_daemon(config: Option<&str>, foreground: bool) -> Exit {
     let beside =
         std::env::current_exe().ok().map(|program| program.with_file_name("penfoldd")).filter(|path| path.exists());
@@ -95,9 +95,9 @@ fn aliases(start: &Start) -> Result<(), Exit> {
 /// The reason why nothing was sent.
 #[derive(Debug)]
 struct Failure {
-    /// The exit code.
+    /// The exit code, one of sysexits(3).
     code: u8,
-    /// The lines to print.
+    /// The lines to print on standard error.
     text: Vec<String>,
     /// Whether the connection was lost.
     is_lost: bool,
@@ -120,7 +120,7 @@ impl Failure {
         Self::new(IOERR, format!("{error}: message not sent"))
     }
 
-    /// The failure for a reply that rejects a command.
+    /// Makes the failure for a reply that rejects a command.
     fn of(reply: &Reply) -> Self {
         Self::new(exit::of_reply(reply.code(), reply.status()), format!("{reply}: message not sent"))
     }
@@ -132,8 +132,9 @@ impl From<Failure> for Exit {
     }
 }
 
-/// Sends the message on standard input. If that fails and standard input is a file, the position in
-/// the file is reset: the caller shares that position, and may save the message as dead.letter.
+/// Sends the message on standard input. If sending fails and standard input is a file, restores the
+/// position in the file: the caller shares that position, and may read the message again to save it
+/// as dead.letter.
 ///
 /// # Errors
 /// The reason why nothing was sent.
@@ -146,7 +147,8 @@ fn deliver(socket: &Path, options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// The file on standard input and the position in it; `None` if it is not a file.
+/// Returns the file on standard input and the position in it; `None` if standard input is not a
+/// file.
 fn place_in_file() -> Option<(File, u64)> {
     let mut file = File::from(io::stdin().as_fd().try_clone_to_owned().ok()?);
     let place = file.stream_position().ok()?;
@@ -178,7 +180,8 @@ fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The envelope sender, and a name for From.
+/// Returns the envelope sender, and the sender's name for From. The sender is `None` for the null
+/// path, and the name may be empty.
 fn sender(options: &Options) -> Result<(Option<Address>, String), Failure> {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
@@ -198,19 +201,19 @@ fn sender(options: &Options) -> Result<(Option<Address>, String), Failure> {
     Ok((sender, options.full_name.clone().unwrap_or_else(name_of_user)))
 }
 
-/// The full name in the comment field of passwd(5): the text before the first comma, in which `&`
-/// stands for the capitalized login.
+/// Returns the full name in the comment field of passwd(5): the text before the first comma, in
+/// which `&` stands for the capitalized login.
 fn full_name(gecos: &str, login: &str) -> String {
     let mut letters = login.chars();
     let capital = letters.next().map(|c| c.to_uppercase().chain(letters).collect::<String>()).unwrap_or_default();
     gecos.split(',').next().unwrap_or_default().replace('&', &capital)
 }
 
-/// Prints the destinations of addresses, according to the daemon.
+/// Asks the daemon for the destinations of the addresses on the command line, and prints them.
 ///
 /// # Errors
-/// If mail cannot be delivered to an address, with the exit code for the first such address; also
-/// if a list cannot be read, or the daemon cannot be asked.
+/// If mail for an address cannot be delivered, with the exit code for the first such address. Also
+/// if a list of addresses cannot be read, or the daemon does not answer.
 fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
     let mut first_code = None;
     for list in &options.recipients {
@@ -237,11 +240,11 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Checks the aliases file, and returns a line with the number of its aliases. There is nothing to
-/// build for the daemon, which notices itself that the file has changed.
+/// Checks the aliases file, and returns a line with the number of its aliases. Nothing is built
+/// from the file: the daemon notices by itself that the file has changed.
 ///
 /// # Errors
-/// All errors in the file, a line each.
+/// All errors in the file, each on a line.
 fn check_aliases(file: &TableFile) -> Result<String, Failure> {
     let path = &file.path;
     let failure = |errors: Vec<_>| {

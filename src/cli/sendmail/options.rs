@@ -1,15 +1,15 @@
-//! The options of sendmail(8), in all forms that programs use.
+//! Parses the command line of sendmail(8), in all forms that programs use.
 //!
-//! Options may be combined (`-ti`, `-tfjon`). A value is attached to its option or is the next
-//! argument; for some options it can only be attached (`-q30m`, `-d0.1`). Options that only tune
-//! sendmail itself are accepted and ignored: every `-o` and `-O` except those about a single dot,
-//! everything about DSN, names of logs and of protocols. A letter that sendmail does not have is an
-//! error; `--` ends the options.
+//! Options may be combined (`-ti`, `-tfjon`). The value of an option is attached to it or is the
+//! next argument. A few options take only an attached value (`-q30m`, `-d0.1`). Options that only
+//! tune sendmail itself are accepted and ignored. These are every `-o` and `-O` except those about
+//! a single dot, the options about DSN, and those that name a log or a protocol. A letter that
+//! sendmail does not have is an error. `--` ends the options.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// The task of the program.
+/// The task of the program, which its name and the options select.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// To send the message on standard input.
@@ -25,30 +25,31 @@ pub enum Mode {
     Verify,
     /// To check the aliases file.
     Aliases,
-    /// To start the daemon. If the value is true, it runs in the foreground.
+    /// To start the daemon, in the foreground if the value is true.
     Daemon(bool),
 }
 
 /// The command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The task.
+    /// The task of the program.
     pub mode: Mode,
-    /// The message to try, or the domain whose mail is tried; `None` for all messages.
+    /// The id of the message to try, or the domain whose mail to try; `None` for all messages.
     pub flush: Option<String>,
-    /// Whether the recipients are in the header.
+    /// Whether the message also goes to the recipients in its header (`-t`).
     pub from_header: bool,
     /// Whether a line with a single dot does not end the message.
     pub ignore_dots: bool,
-    /// The envelope sender as it was written; empty or `<>` for the null path.
+    /// The envelope sender as it was written: empty or `<>` for the null path, `None` if no option
+    /// gives it.
     pub sender: Option<String>,
-    /// The sender's name, for From.
+    /// The sender's name for From; `None` if no option gives it.
     pub full_name: Option<String>,
-    /// The configuration file.
+    /// The path of the configuration file; `None` if no option gives it.
     pub config: Option<String>,
-    /// Whether to show the dialogue.
+    /// Whether to show the SMTP dialogue with the daemon.
     pub verbose: bool,
-    /// Lists of recipients.
+    /// The recipients on the command line. Each text may be a list of addresses.
     pub recipients: Vec<String>,
 }
 
@@ -61,7 +62,7 @@ impl Options {
     /// Reads the arguments of a program called `name`.
     ///
     /// # Errors
-    /// The text of the first error.
+    /// A text about the first error.
     pub fn parse<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let mut options = Self { mode: mode_of_name(name), ..Self::default() };
         let mut arguments = arguments.into_iter().map(|argument| argument.as_ref().as_bytes().to_vec());
@@ -87,7 +88,7 @@ impl Options {
                 b'I' => self.mode = Mode::Aliases,
                 b'v' => self.verbose = true,
                 _ if WITHOUT_VALUE.contains(&letter) => {}
-                // Options whose value can only be attached.
+                // The values of `-q`, `-d` and `-Q` can only be attached.
                 b'q' => {
                     self.queue(&text(rest));
                     return Ok(());
@@ -128,8 +129,8 @@ impl Options {
         }
     }
 
-    /// Reads the value of `-q`: `-qIid` names a message, `-qRdomain` a domain; any other value
-    /// means all messages.
+    /// Reads the value of `-q`. `-qIid` selects the message `id`, `-qRdomain` the mail for
+    /// `domain`, and any other value all messages.
     fn queue(&mut self, value: &str) {
         let named = value.strip_prefix(['I', 'R']).filter(|what| !what.is_empty());
         self.flush = named.map(str::to_owned);

@@ -1,11 +1,11 @@
-//! The message on standard input, collected before anything is sent.
+//! Collects the message on standard input before sendmail(8) sends anything.
 //!
-//! A program may take hours to write a message (cron does), longer than a server waits. So the
-//! message is collected first, in memory if it is small and otherwise in an unnamed file. Lines
-//! end with LF or CR LF; any other CR becomes a blank, since some readers would take it as a line
-//! end. A NUL, which mail may not contain, becomes `?`. Octets above 127 and lines of any length are
-//! kept. A line with a single dot ends the message, unless an option says otherwise. If reading
-//! or storing fails, nothing is sent.
+//! A program such as cron(8) may take hours to write a message, and a server does not wait that
+//! long. So the message is collected first: in memory if it is small, otherwise in an unnamed file.
+//! A line ends with LF or CR LF. Any other CR becomes a blank, because some readers would take it
+//! for a line end. A NUL, which mail may not contain, becomes `?`. Octets above 127 and lines of
+//! any length are kept. Unless an option says otherwise, a line with a single dot ends the message.
+//! If reading or storing fails, nothing is sent.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use memchr::memchr2;
 use nix::fcntl::OFlag;
 
-/// The largest message that is kept in memory, in bytes.
+/// The maximum size of a message that is kept in memory, in bytes.
 const MAX_IN_MEMORY: usize = 1 << 20;
 
 /// A message that is being collected.
@@ -24,9 +24,10 @@ pub struct Text {
     kept: Vec<u8>,
     file: Option<File>,
     size: u64,
-    /// Whether the last byte was a CR, which may or may not belong to a line end.
+    /// Whether the last byte was a CR. The next byte decides whether the CR belongs to a line end.
     has_cr: bool,
-    /// The current line, as far as it matters for a single dot.
+    /// What the current line contains so far, as far as a line with a single dot must be
+    /// recognized.
     line: Line,
 }
 
@@ -39,7 +40,8 @@ enum Line {
 }
 
 impl Text {
-    /// Reads to the end of the input, or to a line with a single dot unless `ignore_dots` is set.
+    /// Reads the message to the end of the input. Unless `ignore_dots` is set, a line with a single
+    /// dot ends the message earlier.
     ///
     /// # Errors
     /// The errors of the input and of the unnamed file.
@@ -62,7 +64,7 @@ impl Text {
         }
     }
 
-    /// Takes a piece of the input, and returns whether the message ends in it.
+    /// Adds a piece of the input. Returns whether a line with a single dot in it ends the message.
     fn feed(&mut self, mut chunk: &[u8], ignore_dots: bool) -> io::Result<bool> {
         while let Some(&first) = chunk.first() {
             if first == b'\r' {
@@ -88,7 +90,7 @@ impl Text {
         Ok(false)
     }
 
-    /// Takes bytes up to the next line end, and returns the rest.
+    /// Adds the bytes up to the next CR or LF, and returns the rest.
     fn within_line<'c>(&mut self, chunk: &'c [u8]) -> io::Result<&'c [u8]> {
         let end = memchr2(b'\r', b'\n', chunk).unwrap_or(chunk.len());
         let (text, rest) = chunk.split_at(end);
@@ -102,7 +104,8 @@ impl Text {
         Ok(rest)
     }
 
-    /// Adds the dot that was held back, if there is one: it turned out to be text.
+    /// Adds the dot that was held back at the start of a line, if there is one: the dot is part of
+    /// the text.
     fn dot(&mut self) -> io::Result<()> {
         if self.line == Line::Dot { self.put(b".") } else { Ok(()) }
     }
@@ -132,12 +135,12 @@ impl Text {
         Ok(())
     }
 
-    /// The size in octets; each line end counts as one octet.
+    /// The size of the message in octets. Each line end counts as one octet.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// A reader of the whole message.
+    /// Returns a reader of the whole message.
     ///
     /// # Errors
     /// The errors of the unnamed file.
@@ -154,7 +157,7 @@ impl Text {
     }
 }
 
-/// A file without a name: other users cannot open it, and it vanishes with the program.
+/// Makes a file without a name. Other users cannot open it, and it vanishes when the program ends.
 fn unnamed_file() -> io::Result<File> {
     let directories = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from("/dev/shm")];
     let mut options = OpenOptions::new();

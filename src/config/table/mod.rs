@@ -1,17 +1,16 @@
-//! Table files: small text files, read again when they change.
+//! Reads table files: small text files that are read again when they change.
 //!
-//! The file of a [`Watched`] table is checked with stat(2) at every use and read again when
-//! it has changed. A caller gets either the old or the new table, never a mixture, and may keep it.
+//! Every use of a [`Watched`] table checks its file with stat(2), and reads the file again if it
+//! has changed. A caller gets either the old or the new table, never a mixture, and may keep it.
 //!
-//! Errors after the first reading never remove a table: if the file has errors,
-//! is removed or cannot be read, the old table stays in force, and the
-//! errors are logged once for each change. A tolerant table begins with the valid lines
-//! of its file ([`Watched::open_tolerant`]), and the caller decides whether its
-//! errors end the start. A file that the configuration does not name
-//! may be absent; the table is empty until the file appears.
+//! After the first reading, an error never removes a table: if the file has errors, is removed or
+//! cannot be read, the old table stays in force. The errors are logged once for each change. A
+//! tolerant table ([`Watched::open_tolerant`]) begins with the valid lines of its file, and the
+//! caller decides whether the errors end the start. A file that the configuration does not name may
+//! be absent. In that case, the table is empty until the file appears.
 //!
-//! The formats of tables are defined in `aliases`, `users` and `route`; they have in common
-//! that a line whose first character is `#` is a comment.
+//! The modules that use tables define their formats, for example `aliases`, `users` and `route`. In
+//! all tables, a line whose first character is `#` is a comment.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -27,14 +26,14 @@ use crate::privsep::Rights;
 /// The maximum size of a table file, in bytes: its whole text is read into memory.
 const MAX_SIZE: u64 = 64 << 20;
 
-/// The age up to which a file may change again with the same time stamp: the clock
-/// of the file system ticks every few milliseconds.
+/// A file that changed less than this time ago may change again without a new time stamp, because
+/// the clock of the file system ticks only every few milliseconds.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Parses the text of a table, with the path of the file for errors.
+/// A function that parses the text of a table. It gets the path of the file for its errors.
 type Parse<T> = Box<dyn Fn(&Path, &str) -> Found<T> + Send + Sync>;
 
-/// The table of the valid lines of a text, and all errors.
+/// The table of the valid lines of a text, and all errors. `None` if the errors leave no table.
 type Found<T> = (Option<T>, Vec<ConfigError>);
 
 /// The maximum number of errors logged for one file; of the others, only the number is logged.
@@ -43,9 +42,9 @@ const MAX_LOGGED: usize = 20;
 /// A table that is read again when its file changes.
 pub struct Watched<T> {
     file: TableFile,
-    /// Whether a file that group or others may use is rejected.
+    /// Whether the file is rejected if group or others may use it.
     private: bool,
-    /// How the file is opened.
+    /// The rights with which the file is opened.
     rights: Rights,
     parse: Parse<T>,
     /// Guards the table and the identity of its file. It is held while a changed file is read, so
@@ -58,11 +57,12 @@ struct State<T> {
     table: Arc<T>,
     /// Whether the table comes from a file without errors.
     is_faultless: bool,
-    /// The identity of the file at the last reading; `None` if it could not be determined.
+    /// The identity of the file at the last reading; `None` if its identity could not be
+    /// determined.
     seen: Option<Seen>,
-    /// Whether the file is read again even if its identity is the same.
+    /// Whether the next use reads the file again even if its identity is the same.
     unsettled: bool,
-    /// The errors that were logged last; they are not logged again.
+    /// The errors that were logged last. They are not logged again.
     logged: Vec<ConfigError>,
 }
 
@@ -72,7 +72,7 @@ enum Seen {
     Present(Stamp),
 }
 
-/// The identity of a file's contents.
+/// The properties of a file that show whether its contents have changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -83,10 +83,10 @@ struct Stamp {
 }
 
 impl<T> Watched<T> {
-    /// Reads the table for the first time.
+    /// Opens a table, and reads it for the first time.
     ///
     /// # Errors
-    /// All errors in the file; or one error, if it cannot be read, or is required and absent.
+    /// All errors in the file. If the file cannot be read, or is required and absent, one error.
     pub fn open<P>(rights: &Rights, file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
@@ -94,11 +94,10 @@ impl<T> Watched<T> {
         Self::strict(rights, file, parse, false)
     }
 
-    /// Does the same as [`Watched::open`], for a file with secrets, which group and others must not
-    /// be able to use.
+    /// Opens a table like [`Watched::open`], from a file with secrets.
     ///
     /// # Errors
-    /// As [`Watched::open`].
+    /// Those of [`Watched::open`]; also if group or others may use the file.
     pub fn open_private<P>(rights: &Rights, file: &TableFile, parse: P) -> Result<Self, Vec<ConfigError>>
     where
         P: Fn(&Path, &str) -> Result<T, Vec<ConfigError>> + Send + Sync + 'static,
@@ -120,8 +119,9 @@ impl<T> Watched<T> {
         }
     }
 
-    /// Opens a tolerant table; returns it with all errors in its file. `unreadable` makes the table
-    /// for a file that cannot be read at all, or is required and absent.
+    /// Opens a tolerant table, which has the valid lines of its file. Returns the table and all
+    /// errors in the file. If the file cannot be read at all, or is required and absent,
+    /// `unreadable` makes the table.
     pub fn open_tolerant<P>(
         file: &TableFile,
         parse: P,
@@ -133,8 +133,8 @@ impl<T> Watched<T> {
         Self::open_tolerant_secret(&Rights::Alone, file, parse, unreadable)
     }
 
-    /// Opens a tolerant table as [`Watched::open_tolerant`] does, from a file that only root may be
-    /// able to read: the file is opened with `rights`.
+    /// Opens a tolerant table like [`Watched::open_tolerant`], but opens the file with `rights`,
+    /// because perhaps only root can read it.
     pub fn open_tolerant_secret<P>(
         rights: &Rights,
         file: &TableFile,
@@ -174,9 +174,9 @@ impl<T> Watched<T> {
         Self { file: file.clone(), private, rights: rights.clone(), parse, state: Mutex::new(state) }
     }
 
-    /// The table in force, after a check of the file.
+    /// Returns the table in force. If the file has changed, reads it first, and logs its errors.
     pub fn current(&self) -> Arc<T> {
-        // A panic in a parser leaves the old table in force.
+        // If a parser has panicked while it held the lock, the old table is still in force.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let errors = self.refresh(&mut state);
         let what = if state.is_faultless { "the old table stays in force" } else { "its valid lines are in force" };
@@ -189,7 +189,7 @@ impl<T> Watched<T> {
         &self.file.path
     }
 
-    /// Reads the file again if it has changed; returns the errors to log.
+    /// Reads the file again if it has changed. Returns the errors to log.
     fn refresh(&self, state: &mut State<T>) -> Vec<ConfigError> {
         if !state.unsettled && state.seen == identify(&self.file.path) {
             return Vec::new();
@@ -201,7 +201,8 @@ impl<T> Watched<T> {
             Ok(text) => (self.parse)(&self.file.path, &text),
             Err(error) => (None, vec![error]),
         };
-        // A table without errors is not replaced by one with errors; a tolerant one is.
+        // A table from a file without errors stays in force until the file has no errors again. A
+        // table from a file with errors is replaced in any case.
         if let Some(table) = table.filter(|_| errors.is_empty() || !state.is_faultless) {
             (state.table, state.is_faultless) = (Arc::new(table), errors.is_empty());
         }
@@ -222,15 +223,16 @@ impl<T: fmt::Debug> fmt::Debug for Watched<T> {
 /// A line of a table that is neither blank nor a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// Its number in the file, from 1.
+    /// The number of the line in the file, from 1.
     pub number: usize,
-    /// Its text without blanks at the end; blanks at the front are significant in some tables.
+    /// The text of the line without blanks at the end. Blanks at the front have a meaning in some
+    /// tables.
     pub text: &'a str,
 }
 
 impl Line<'_> {
-    /// An error at `part`, a slice of this line's text; any other text stands for the start of the
-    /// line.
+    /// Makes an error at the column of `part`, a slice of this line's text. If `part` is any other
+    /// text, the error is at the start of the line.
     pub fn error(&self, file: &Path, part: &str, what: impl Into<String>) -> ConfigError {
         let octet = (part.as_ptr() as usize).wrapping_sub(self.text.as_ptr() as usize);
         let column = self.text.get(..octet).map_or(0, |before| before.chars().count()) + 1;
@@ -238,7 +240,8 @@ impl Line<'_> {
     }
 }
 
-/// The rest of a text that was decoded with replacement characters, from the first of them on.
+/// Returns the text from its first replacement character on; `None` if it has none. Such a
+/// character stands for bytes that are not UTF-8.
 pub fn not_utf8(text: &str) -> Option<&str> {
     text.find(char::REPLACEMENT_CHARACTER).and_then(|at| text.get(at..))
 }
@@ -246,7 +249,8 @@ pub fn not_utf8(text: &str) -> Option<&str> {
 /// The error for text that is not UTF-8.
 pub const NOT_UTF8: &str = "expected text in UTF-8";
 
-/// The errors of one file that are logged: at most [`MAX_LOGGED`], and the number of the others.
+/// Shortens the errors of one file for the log: at most [`MAX_LOGGED`] of them, and then one with
+/// the number of the others.
 pub fn limited(errors: &[ConfigError]) -> impl Iterator<Item = ConfigError> {
     let (first, others) = errors.split_at(errors.len().min(MAX_LOGGED));
     let last = others.first().map(|error| ConfigError::whole(&error.file, format!("{} more errors", others.len())));
@@ -255,7 +259,7 @@ pub fn limited(errors: &[ConfigError]) -> impl Iterator<Item = ConfigError> {
 
 /// The lines of a table that are neither blank nor a comment.
 pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
-    // Some editors write a byte order mark.
+    // Some editors write a byte order mark at the front of a file.
     text.strip_prefix('\u{feff}')
         .unwrap_or(text)
         .lines()
@@ -264,8 +268,9 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
         .filter(|line| !line.text.is_empty() && !line.text.starts_with('#'))
 }
 
-/// A table to which `add` adds each line, and all errors in the order of the lines. `add`
-/// returns an error with the part of the line that it concerns.
+/// Makes a table: calls `add` for each line to add it to the table. Returns the table and all
+/// errors in the order of the lines. If `add` fails, it returns the wrong part of the line and a
+/// text.
 pub fn fill<'a, T: Default>(
     file: &Path,
     text: &'a str,
@@ -283,13 +288,13 @@ pub fn fill<'a, T: Default>(
 /// The result of reading a file.
 struct Reading {
     seen: Option<Seen>,
-    /// Whether the file must be read again: it may change without a new time stamp, or its identity
-    /// is unknown.
+    /// Whether the file must be read again at the next use, because it may change without a new
+    /// time stamp, or because its identity is unknown.
     unsettled: bool,
     text: Result<String, ConfigError>,
 }
 
-/// The table and the errors of the first reading.
+/// Makes the table and the errors from the first reading of a file.
 fn first<T>(file: &TableFile, parse: &Parse<T>, reading: &Reading) -> Found<T> {
     match &reading.text {
         Ok(text) => parse(&file.path, text),
@@ -307,7 +312,7 @@ fn identify(path: &Path) -> Option<Seen> {
 
 fn read(rights: &Rights, path: &Path, private: bool) -> Reading {
     let open = rights.open(path);
-    // The file is identified before it is read: a change in between is noticed at the next check.
+    // The file is identified before it is read, so that the next check notices a change in between.
     match open.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => Reading {
             seen: Some(Seen::Present(Stamp::of(&metadata))),
@@ -325,7 +330,7 @@ fn read(rights: &Rights, path: &Path, private: bool) -> Reading {
     }
 }
 
-/// The whole text of a file that an administrator writes.
+/// Reads the whole text of a file that an administrator writes.
 ///
 /// # Errors
 /// If the file cannot be read, is not UTF-8, or is too large.
@@ -336,7 +341,7 @@ pub fn read_text(path: &Path) -> Result<String, ConfigError> {
         .and_then(|file| text_of(path, file))
 }
 
-/// The text of a small file with secrets, at most `max` bytes of it.
+/// Reads the text of a small file with secrets, at most `max` bytes of it.
 ///
 /// # Errors
 /// If the file cannot be read or is not UTF-8, or if group or others may use it.
@@ -379,13 +384,14 @@ fn bytes_of(path: &Path, file: File) -> Result<Vec<u8>, ConfigError> {
     Ok(bytes)
 }
 
-/// Whether the file is absent; a part of its path may be missing, or not a directory.
+/// Whether an error means that the file is absent. A part of its path may be missing, or may not be
+/// a directory.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 fn changed_just_now(metadata: &Metadata) -> bool {
-    // A time stamp in the future does not belong to the current tick.
+    // If the time stamp is in the future, `duration_since` fails: the file did not change just now.
     let age = metadata.modified().map(|modified| SystemTime::now().duration_since(modified));
     age.is_ok_and(|age| age.is_ok_and(|age| age < TICK))
 }

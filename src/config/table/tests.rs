@@ -32,7 +32,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A table of numbers, one a line.
+/// Reads a table of numbers, with one number on each line.
 fn numbers(file: &Path, text: &str) -> Result<Vec<u32>, Vec<ConfigError>> {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for line in lines(text) {
@@ -58,7 +58,7 @@ fn a_table_follows_its_file() {
     let watched = scratch.open(true).expect("good");
     let before = watched.current();
     assert_eq!(*before, [1, 3]);
-    // The same size within the same tick of the clock.
+    // The new text has the same size, and the file system's clock has not ticked in between.
     scratch.write("4\n# two\n\n5\n");
     assert_eq!(*watched.current(), [4, 5]);
     assert_eq!(*before, [1, 3], "a caller keeps its table");

@@ -1,10 +1,10 @@
-//! Warnings: settings that are valid and yet probably mistakes.
+//! Logs warnings about settings that are valid and yet probably mistakes.
 //!
-//! They are logged at the start, by `-n` and at a reload, each on one line, with the file and the
-//! line number if the setting has them. Examples are table lines without effect, domains that no
-//! other host can reach, a submission listener where nobody can log in, secrets that others may
-//! read, changes that need a restart, and system limits that are too low. What can be seen in a
-//! table alone is logged when that table is read.
+//! The warnings are logged at a start, by `-n` and at a reload. Each is one line, with the file and
+//! the line number if the setting has them. Examples are table lines without effect, domains that
+//! no other host can reach, a submission listener where nobody can log in, secrets that others may
+//! read, changes that need a restart, and system limits that are too low. A mistake that one table
+//! shows by itself is logged when that table is read.
 //!
 //! - `tables`: local mail that cannot be delivered or read
 
@@ -25,8 +25,8 @@ use crate::site::Settings;
 
 mod tables;
 
-/// Logs all warnings but those of the other public functions in this module. `sockets` are the
-/// listening addresses.
+/// Logs all warnings except those that the other public functions in this module log. `sockets` are
+/// the addresses that the server listens on.
 pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     let config = &settings.config;
     capacity::warn(config);
@@ -114,7 +114,7 @@ fn of_certificates(settings: &Settings) {
     }
 }
 
-/// Warns if the server's user cannot read the configuration, which a reload has to read.
+/// Warns if the server's user cannot read the configuration. A reload reads it as that user.
 pub fn of_configuration(file: &Path) {
     if fs::File::open(file).is_err_and(|e| e.kind() == io::ErrorKind::PermissionDenied) {
         let (file, user) = (file.display(), privsep::user_name());
@@ -141,7 +141,7 @@ pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) {
     }
 }
 
-/// The changed keys that need a restart.
+/// Returns the changed keys that need a restart.
 fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
     let mut keys = Vec::new();
     let mut note = |differs: bool, key| keys.extend(differs.then_some(key));
@@ -163,8 +163,8 @@ pub fn of_homes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of a directory in which system users are to have mailboxes that they cannot create: an
-/// agent has only the rights of its user.
+/// Warns if system users are to have mailboxes in a directory where they may not create files. An
+/// agent, the process that delivers to a user's mailbox, has only the rights of that user.
 fn of_mailboxes(config: &Config, rights: &Rights) {
     let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
     let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights.has_monitor();
@@ -184,7 +184,7 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns of what a start would find missing: syslog, a valid TZ, the spool.
+/// Warns if a start would find no syslog, no valid TZ, or no spool.
 pub fn of_a_start(config: &Config, foreground: bool) {
     if !foreground {
         log::warn_of_missing_syslog(&config.log);
@@ -195,8 +195,8 @@ pub fn of_a_start(config: &Config, foreground: bool) {
     }
 }
 
-/// Warnings for lines of the senders table whose accounts are not in the users file. There are none
-/// if a listener accepts XCLIENT, which can name any account.
+/// Returns warnings for lines of the senders table whose accounts are not in the users file. If a
+/// listener accepts XCLIENT, which can name any account, returns none.
 fn senders(settings: &Settings) -> Vec<ConfigError> {
     match &settings.logins.backend {
         Backend::Own(accounts) if settings.config.listen.iter().all(|listen| listen.xclient.is_empty()) => {
@@ -206,7 +206,8 @@ fn senders(settings: &Settings) -> Vec<ConfigError> {
     }
 }
 
-/// Whether any account can log in. With Dovecot this is unknown, and assumed.
+/// Whether any account can log in. The accounts of Dovecot are unknown, so they are assumed to
+/// exist.
 fn has_accounts(backend: &Backend) -> bool {
     match backend {
         Backend::Nobody => false,
@@ -215,7 +216,7 @@ fn has_accounts(backend: &Backend) -> bool {
     }
 }
 
-/// Why no client can authenticate at a listener that requires it; `None` if a client can.
+/// Returns the reason why no client can use a submission listener; `None` if some client can.
 fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'static str> {
     let is_trusted = |network: &Network| listen.address.ip().is_loopback() || !is_loopback(network);
     if config.relay.networks.iter().any(is_trusted) || !listen.xclient.is_empty() {
@@ -235,7 +236,7 @@ fn is_loopback(network: &Network) -> bool {
     network.address.to_canonical().is_loopback() && network.prefix >= 8
 }
 
-/// Warnings for files with secrets that every system user may read.
+/// Returns warnings for files with secrets that every system user may read.
 fn open_to_all(settings: &Settings) -> Vec<ConfigError> {
     let users = match &settings.config.auth {
         Auth::File(path) if has_accounts(&settings.logins.backend) => Some(path),

@@ -1,5 +1,6 @@
-//! Warnings about local mail that cannot be delivered or read: placeholders that are unknown or
-//! cannot be filled in, mail for this host that is not local, and mail for service users.
+//! Logs warnings about local mail that cannot be delivered or read. The causes are placeholders
+//! that are unknown or cannot be filled in, mail for this host that is not local, and service users
+//! that cannot get mail.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,13 +10,13 @@ use crate::privsep::{Rights, User};
 use crate::site::Settings;
 use crate::users::placeholder;
 
-/// System users that run services and are no people.
+/// The names of system users that run services and are not people.
 const SERVICE_USERS: [&str; 16] = [
     "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
     "cron", "games", "man",
 ];
 
-/// Maximum number of names in one warning.
+/// The maximum number of names in one warning.
 const MAX_NAMES: usize = 3;
 
 /// Logs all warnings of this module.
@@ -32,8 +33,8 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
     of_service_users(settings, rights);
 }
 
-/// Warns if `local.domains` contains neither the hostname nor localhost, so that mail from programs
-/// to users of this host leaves it.
+/// Warns if `local.domains` contains neither the hostname nor localhost. In that case, mail from
+/// programs to users of this host leaves the host.
 fn of_this_host(config: &Config) {
     let (domains, hostname) = (&config.local.domains, &config.hostname);
     if !domains.contains(hostname) && !domains.iter().any(|domain| domain == "localhost") {

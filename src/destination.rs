@@ -15,13 +15,12 @@ pub const SMTP_PORT: u16 = 25;
 /// The place where recipients of one message are delivered together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Destination {
-    /// This host. The server delivers at once and with its own rights, to mailboxes and lists.
-    /// Recipients that fail without an attempt have this destination, too.
+    /// This host: its mailboxes and lists, to which the server delivers at once and with its own
+    /// rights. Recipients that fail without an attempt have this destination, too.
     Local,
     /// The mailboxes of one system user. Agents, processes with that user's rights, deliver there.
     User(Box<str>),
-    /// Commands that run with the rights of one system user or, if it is `None`, with the server's
-    /// own.
+    /// Commands that run with the rights of one system user; `None` means the server's own rights.
     Command(Option<Box<str>>),
     /// Other hosts, which are reached over the network.
     Remote(HostTarget),

@@ -79,11 +79,11 @@
 //! No module imports another one of its own rank, except inside one folder. tests/source/ranks.rs
 //! checks all of this.
 //!
-//! These words have a fixed meaning. An *envelope* is the sender and the recipients of a message. An
-//! *entry* is a message in the spool. A *recipient entry* is the line of an entry for one recipient.
-//! A *route* says where mail for a recipient goes. A *destination* is the key that the recipients of
-//! one attempt share. A *job* is one entry and one destination. An *outcome* is the result of one
-//! attempt for one recipient.
+//! These words have a fixed meaning. An *envelope* is the sender and the recipients of a message.
+//! An *entry* is a message in the spool. A *recipient entry* is the line of an entry for one
+//! recipient. A *route* says where mail for a recipient goes. A *destination* is the key that the
+//! recipients of one attempt share. A *job* is one entry and one destination. An *outcome* is the
+//! result of one attempt for one recipient.
 
 pub mod address;
 mod aliases;

@@ -37,20 +37,20 @@ impl Schedule {
         last.saturating_add(if is_first { interval + spread } else { interval - spread })
     }
 
-    /// Whether a deferral at `now` is the last one: the message expires. `last` is the time of the
-    /// previous recorded deferral. The first deferral beyond the age limit is never the last one,
-    /// because this host may have been down for days and have no network yet, or its clock may have
-    /// jumped.
+    /// Whether a deferral (a temporary failure) at `now` is the last one, after which the message
+    /// expires. `last` is the time of the previous recorded deferral. The first deferral beyond the
+    /// age limit is never the last one: this host may have been down for days and have no network
+    /// yet, or its clock may have jumped.
     pub fn is_expired(&self, arrival: u64, last: u64, now: u64) -> bool {
         self.is_over_age(arrival, last)
             && self.is_over_age(arrival, now)
             && now >= last.saturating_add(self.min.as_secs())
     }
 
-    /// Whether a deferral at `now` is recorded. `last` is the time of the previous recorded
-    /// deferral. Beyond the age limit, a deferral is recorded only if [`Schedule::min`] has passed
-    /// since the previous one. Otherwise, frequent attempts would keep the message from ever
-    /// expiring.
+    /// Whether a deferral (a temporary failure) at `now` is recorded. `last` is the time of the
+    /// previous recorded deferral. Beyond the age limit, a deferral is recorded only if
+    /// [`Schedule::min`] has passed since the previous one. Otherwise, frequent attempts would keep
+    /// the message from ever expiring.
     pub fn is_recorded(&self, arrival: u64, last: u64, now: u64) -> bool {
         !self.is_over_age(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
     }

@@ -1,4 +1,4 @@
-//! Shortens the timeouts for hosts that are unproven or slow.
+//! Shortens the timeouts for hosts that are slow, or unproven: nothing is known about them yet.
 //!
 //! RFC 5321 4.5.3.2 grants minutes to every step of a dialogue, and so does penfold while workers
 //! are idle. If silent hosts occupy workers while other mail waits for them, the queue shortens the

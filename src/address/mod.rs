@@ -145,8 +145,8 @@ impl Address {
     }
 
     /// Whether the whole address is ASCII. Callers check this before they write an address where
-    /// only ASCII is allowed: into SMTP commands and replies without SMTPUTF8, into the head of a
-    /// spool entry, and into reports.
+    /// only ASCII is allowed: into SMTP commands and replies without SMTPUTF8, into the envelope of
+    /// a spool entry, and into reports.
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii()
     }

@@ -266,7 +266,8 @@ fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
 fn retry(section: &mut Section<'_, '_>, default: (Duration, Duration)) -> (Duration, Duration) {
     let min = section.take("retry_min", values::seconds);
     let max = section.take("retry_max", values::seconds);
-    // The two are compared only if neither is invalid. A missing one has its default.
+    // The two intervals are compared only if neither is invalid. If one is missing, its default is
+    // compared.
     let comparable = min.is_some() == section.gives("retry_min") && max.is_some() == section.gives("retry_max");
     let last = if max.is_some() { ("retry_max", "at least retry_min") } else { ("retry_min", "at most retry_max") };
     let (min, max) = (min.unwrap_or(default.0), max.unwrap_or(default.1));

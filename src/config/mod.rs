@@ -1,6 +1,6 @@
 //! Reads the configuration, penfold.conf(5), into values for all other modules.
 //!
-//! Every field has a value: if the file lacks a key, its default. A [`Config`] from [`load`] has
+//! If the file lacks a key, the field for the key has its default. A [`Config`] from [`load`] has
 //! only valid values. Reading never stops at the first error. Tables are opened elsewhere: see
 //! `aliases`, `users` and `route`.
 //!
@@ -256,11 +256,11 @@ pub struct Remote {
     pub credentials: TableFile,
     /// The routes table: how domains that are not local are reached.
     pub routes: TableFile,
-    /// Whether TLS is used with hosts whose URL does not say so.
+    /// Whether TLS is used with hosts whose URL does not decide that.
     pub tls: RemoteTls,
     /// The file of trusted authorities in PEM; `None` for those of the system.
     pub authorities: Option<PathBuf>,
-    /// The upper bound for the time limits of all stages of a dialogue.
+    /// The maximum time for any stage of a dialogue. Many stages have a shorter limit of their own.
     pub timeout: Duration,
     /// Whether only mail with a route in the routes table leaves this host.
     pub local_only: bool,

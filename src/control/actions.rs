@@ -32,7 +32,7 @@ impl Control {
     /// Makes the queue try the selected jobs now, and returns their number. A job is one message and
     /// one destination.
     pub(super) fn flush(&self, selector: Selector) -> usize {
-        // An administrator may have moved messages back into the queue's directories.
+        // An administrator may have moved messages back into `new/` or `cur/`.
         if self.site.is_scanned.load(Ordering::Acquire) {
             let _ = self.events.send(Event::Appeared(self.settled_names()));
         }

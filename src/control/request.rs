@@ -30,8 +30,7 @@ pub fn write(words: &[&str]) -> String {
     line
 }
 
-/// Returns the words of a line, which must not have its line feed any more; `None` if a word is
-/// malformed.
+/// Returns the words of a line that is given without its line feed; `None` if a word is malformed.
 pub fn read(line: &[u8]) -> Option<Vec<String>> {
     line.split(|&b| b == b' ').map(word).collect()
 }

@@ -84,8 +84,8 @@ fn outermost(mut directories: Vec<PathBuf>) -> Vec<PathBuf> {
     directories
 }
 
-/// Returns the directory if it exists, or else its nearest existing ancestor, so that the directory
-/// can be made. `None` if the result would be the root directory, which stands for all files.
+/// Returns the directory if it exists, or else its nearest existing ancestor, below which it can be
+/// made. `None` if the result would be the root directory, which stands for all files.
 fn nearest(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| path.is_dir()).filter(|path| path.parent().is_some()).map(Path::to_owned)
 }

@@ -45,8 +45,8 @@ pub fn run(pid_file: Option<&Path>) -> Result<(), Exit> {
         .and_then(|(mut child, pipe)| if is_serving(pipe) { Ok(child) } else { Err(fate(&mut child)) });
     match (waited, file) {
         (Ok(child), Some(file)) => file.commit(child.id()).inspect_err(|_| {
-            // Without the pid file, the administrator's scripts would not find the daemon, so it is
-            // ended.
+            // Without the pid file, the administrator's scripts would not find the daemon, so the
+            // daemon is ended.
             let _ = i32::try_from(child.id()).map(|id| kill(Pid::from_raw(id), Signal::SIGTERM));
         }),
         (Ok(_), None) => Ok(()),
@@ -153,8 +153,8 @@ impl PidFile {
     }
 }
 
-/// Removes the pid file of the daemon with the process id `daemon`, which ends, if the file still
-/// contains that id. If removing fails, the next start replaces the file.
+/// Removes the pid file of a daemon that ends, if the file still contains `daemon`, its process id.
+/// If the file cannot be removed, the next start replaces it.
 pub fn remove_pid_file(path: &Path, daemon: u32) {
     let is_regular = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() < 32);
     if is_regular && fs::read(path).is_ok_and(|text| text.trim_ascii() == daemon.to_string().as_bytes()) {

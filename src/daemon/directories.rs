@@ -59,7 +59,7 @@ impl Start {
 }
 
 /// Makes a missing directory as root, and gives it to the server's user. Does nothing if the
-/// directory exists, or if other users may write to the place where it is missing.
+/// directory exists, or if other users may write to its nearest existing ancestor.
 fn make_for(directory: &Path, user: &str) -> io::Result<()> {
     let above = directory.ancestors().find(|path| path.exists());
     if above.is_none_or(|above| above == directory || !is_roots_alone(above)) {

@@ -98,8 +98,8 @@ impl Engine {
             let started = thread::Builder::new().name(name.into()).stack_size(WORKER_STACK).spawn(run);
             started.map(drop).map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))
         };
-        // The names of these entries are read before any message is accepted. So the scan finds no
-        // message that a session of this process may be about to move.
+        // The names of untried entries are read before any message is accepted. So the scan finds
+        // no message that a session of this process may be about to move.
         let untried = self.untried();
         let mut kept = Vec::new();
         for listener in listeners.into_iter().map(Arc::new) {

@@ -1,4 +1,4 @@
-//! Authentication to another host: PLAIN, LOGIN, SCRAM-SHA-256, XOAUTH2.
+//! Authenticates this server to another host: PLAIN, LOGIN, SCRAM-SHA-256, XOAUTH2.
 //!
 //! ```text
 //! let mut client = Client::new(mechanism, user, secret)?;
@@ -10,8 +10,8 @@
 //! With SCRAM the server, too, proves that it knows the password. Until it has done so,
 //! [`Client::is_done`] is false, and a 235 must not be accepted. A server is refused if it demands
 //! fewer iterations than RFC 7677 allows, or so many that they would take more than about a second.
-//! The caller limits the length of a challenge. Channel binding is not supported, which the flag
-//! `n` tells the server.
+//! The caller limits the length of a challenge. Channel binding is not supported. The flag `n` in
+//! the first message tells the server that.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ enum State {
         nonce: String,
         bare: String,
     },
-    /// SCRAM: the proof was sent; the server has to answer with this signature.
+    /// SCRAM: the client's proof was sent. The server has to answer with this signature.
     ProofSent {
         signature: Key,
     },
@@ -118,7 +118,8 @@ impl Client {
         self.mechanism != Mechanism::Login
     }
 
-    /// The response to a challenge; for `None` or an empty first challenge, the initial response.
+    /// Returns the response to a challenge. If `challenge` is `None`, or is the empty first
+    /// challenge, returns the initial response.
     ///
     /// # Errors
     /// The reason why the attempt failed.
@@ -186,8 +187,8 @@ fn prove(secret: &str, nonce: &str, bare: &str, challenge: &str) -> Result<(Stri
     Ok((format!("{without},p={proof}"), State::ProofSent { signature }))
 }
 
-/// Checks the server's last message: `v=signature` proves that it knows the password; anything
-/// else, such as `e=error`, is a failure.
+/// Checks the server's last message. `v=signature` proves that the server knows the password. Any
+/// other message, such as `e=error`, is a failure.
 fn check(last: &str, signature: &Key) -> Result<(), ClientError> {
     let signature_received = scram::value(last.split(',').next(), 'v').ok_or(ClientError::Impostor)?;
     let signature_received = BASE64.decode(signature_received.as_bytes()).map_err(|_| ClientError::Malformed)?;

@@ -1,11 +1,11 @@
-//! Authentication of clients by Dovecot: a client of its auth-client socket.
+//! Authenticates clients by asking Dovecot, over Dovecot's auth-client socket.
 //!
-//! This is version 1 of Dovecot's own protocol: lines of fields separated by TABs. A connection
-//! begins with a handshake in which Dovecot lists its mechanisms; each exchange has a connection of
-//! its own. Clients are offered the mechanisms that both Dovecot and penfold support, but none with
-//! channel binding, because Dovecot does not see the TLS connection. The list is requested again
-//! when it is older than 30 seconds. While Dovecot is not available, the last list is offered, and
-//! AUTH gets a temporary failure.
+//! The socket speaks version 1 of Dovecot's own protocol, which consists of lines of fields
+//! separated by TABs. A connection begins with a handshake in which Dovecot lists its mechanisms.
+//! Each exchange has a connection of its own. Clients are offered the mechanisms that both Dovecot
+//! and penfold support, but none with channel binding, because Dovecot does not see the TLS
+//! connection. The list is requested again when it is older than 30 seconds. While Dovecot is not
+//! available, the last list is offered, and AUTH gets a temporary failure.
 //!
 //! Every line and every wait is bounded. A malformed answer ends the exchange with
 //! [`Step::Temporary`], whose reason contains no client input.
@@ -26,7 +26,7 @@ use super::server::Step;
 
 /// The maximum length of a line, in bytes: a challenge in base64, and some fields.
 const MAX_LINE: usize = 16 << 10;
-/// The maximum number of lines that are ignored in an exchange.
+/// The maximum number of lines that are read in the handshake, or while waiting for an answer.
 const MAX_LINES: usize = 1000;
 /// The time limit of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,12 +37,12 @@ const MECHANISMS_LIFETIME: Duration = Duration::from_secs(30);
 /// The id of an exchange. It is always the same, since each exchange has a connection of its own.
 const ID: &str = "1";
 
-/// Dovecot's authentication.
+/// The authentication service of Dovecot.
 #[derive(Debug)]
 pub struct Dovecot {
     path: PathBuf,
-    /// The mechanisms, and the time of the last request for them. The lock is held during a
-    /// request.
+    /// The mechanisms to offer, and the time of the last request for them; `None` before the first
+    /// request. The lock is held during a request.
     known: Mutex<(Vec<Mechanism>, Option<Instant>)>,
 }
 
@@ -55,7 +55,7 @@ pub struct Peer {
     pub is_secure: bool,
 }
 
-/// One exchange.
+/// One exchange with Dovecot.
 #[derive(Debug)]
 pub struct Exchange {
     link: Link,
@@ -72,7 +72,8 @@ pub enum Answer {
     Continue(Vec<u8>),
     /// OK: the authenticated user.
     Accepted(String),
-    /// FAIL: authentication failed; with the claimed user name, if Dovecot reports it.
+    /// FAIL: authentication failed. The value is the user name that the client claimed, if Dovecot
+    /// reports it.
     Rejected(Option<String>),
     /// FAIL for a temporary reason.
     Temporary,
@@ -81,14 +82,15 @@ pub enum Answer {
 }
 
 impl Dovecot {
-    /// The Dovecot that listens on the socket at `path`. No connection is made yet.
+    /// The Dovecot that listens on the socket at `path`. The function makes no connection.
     pub fn at(path: &Path) -> Self {
-        // Most Dovecots offer these two, which are used if the first handshake fails.
+        // Most installations of Dovecot offer these two mechanisms. They are used if the first
+        // handshake fails.
         let known = Mutex::new((vec![Mechanism::Plain, Mechanism::Login], None));
         Self { path: path.to_owned(), known }
     }
 
-    /// The mechanisms that both sides support.
+    /// The mechanisms that both Dovecot and penfold support.
     pub fn mechanisms(&self) -> Vec<Mechanism> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.1.is_none_or(|when| when.elapsed() > MECHANISMS_LIFETIME) {
@@ -104,7 +106,7 @@ impl Dovecot {
     /// Begins an exchange.
     ///
     /// # Errors
-    /// If Dovecot is not available: the reason.
+    /// The reason why Dovecot is not available.
     pub fn begin(&self, mechanism: Mechanism, peer: Peer) -> Result<Exchange, String> {
         match Link::open(&self.path) {
             Ok((link, _)) => Ok(Exchange { link, mechanism, peer, begun: false, name: String::new() }),
@@ -119,7 +121,8 @@ impl Exchange {
         &self.name
     }
 
-    /// Takes a response of the client; `None` for AUTH without an initial response.
+    /// Takes a response of the client, and returns the next step. `None` stands for AUTH without an
+    /// initial response.
     pub fn step(&mut self, response: Option<&[u8]>) -> Step {
         match self.ask(response) {
             Ok(Answer::Continue(challenge)) => Step::Challenge(challenge),
@@ -171,7 +174,7 @@ impl Exchange {
     }
 }
 
-/// Decodes a line from which the LF was removed; `None` if it is malformed.
+/// Parses a line of Dovecot, without its LF; `None` if the line is malformed.
 pub fn answer(line: &[u8]) -> Option<Answer> {
     let line = std::str::from_utf8(line).ok()?;
     let mut fields = line.split('\t');
@@ -208,7 +211,7 @@ fn unescape(field: &str) -> Option<String> {
     (text.len() <= 255 && !text.contains(char::is_control)).then_some(text)
 }
 
-/// The mechanism in a line of the handshake, if it is supported.
+/// The mechanism in a line of the handshake; `None` if there is none, or if it is not supported.
 fn offered(line: &[u8]) -> Option<Mechanism> {
     let mut fields = std::str::from_utf8(line).ok()?.split('\t');
     let mechanism = fields.next().filter(|verb| *verb == "MECH").and_then(|_| Mechanism::parse(fields.next()?))?;
@@ -261,7 +264,7 @@ impl Link {
         self.stream.write_all(line.as_bytes()).map_err(timed_out)
     }
 
-    /// The next line without its LF.
+    /// Reads the next line, and returns it without its LF.
     fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(end) = memchr(b'\n', &self.ahead) {

@@ -1,8 +1,8 @@
-//! Authentication: SASL (RFC 4422), as server and as client.
+//! Authenticates clients to this server, and this server to other hosts, by SASL (RFC 4422).
 //!
-//! An exchange is a value that takes a message from the other side and returns the answer. Whoever
-//! owns the connection handles base64, lines and time limits. Only `dovecot` has a socket of its
-//! own, with a deadline.
+//! An exchange is a value that takes a message from the other side and returns the answer. The
+//! caller, which owns the connection, handles base64, lines and time limits. Only `dovecot` has a
+//! socket of its own, with its own time limits.
 //!
 //! No password, token or key appears in an error, in a log line or in `Debug` output. Nothing here
 //! depends on SMTP. What is sent after the exchange is protected by TLS, not by the mechanism.
@@ -30,7 +30,7 @@ use dovecot::{Dovecot, Peer};
 use server::{Accounts, Server, Step};
 use throttle::Throttle;
 
-/// A mechanism.
+/// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mechanism {
     /// SCRAM-SHA-256 bound to its TLS connection (RFC 7677, RFC 9266).
@@ -72,7 +72,7 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// Authentication of clients.
+/// The authentication of clients: the accounts, and the counts of failed attempts.
 pub struct Logins {
     /// The source of accounts.
     pub backend: Backend,
@@ -84,7 +84,7 @@ pub struct Logins {
 
 /// The source of accounts.
 pub enum Backend {
-    /// No accounts.
+    /// No accounts: nobody can log in.
     Nobody,
     /// A users file.
     Own(Box<dyn Accounts>),
@@ -118,7 +118,7 @@ impl Logins {
     /// Begins an exchange with a mechanism that was offered.
     ///
     /// # Errors
-    /// If the backend is not available: the reason.
+    /// The reason why the backend is not available.
     pub fn begin(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Result<Exchange<'_>, String> {
         match &self.backend {
             Backend::Nobody => Err("nobody may log in".to_owned()),
@@ -142,7 +142,8 @@ pub enum Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Takes a response of the client; `None` for AUTH without an initial response.
+    /// Takes a response of the client, and returns the next step. `None` stands for AUTH without an
+    /// initial response.
     pub fn step(&mut self, response: Option<&[u8]>) -> Step {
         match self {
             Self::Own(server) => server.step(response),
@@ -163,7 +164,7 @@ impl Exchange<'_> {
     }
 }
 
-/// A user name in lower case, with `domain` if it has none.
+/// Returns a user name in lower case, with `domain` added if the name has no domain.
 pub fn complete(name: &str, domain: &str) -> String {
     let name = name.to_lowercase();
     if name.contains('@') { name } else { format!("{name}@{domain}") }

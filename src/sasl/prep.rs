@@ -1,11 +1,10 @@
-//! Names and passwords in canonical form: SASLprep (RFC 4013) without some of its checks.
+//! Brings names and passwords into canonical form: SASLprep (RFC 4013) without some of its checks.
 //!
-//! Space characters become blanks, invisible characters are removed, and the rest is
-//! normalized to form KC, so that a password typed on another keyboard has the same
-//! bytes. Control characters are refused. ASCII is unchanged. The tables are
-//! those of the Unicode version in use, not of version 3.2, and neither unassigned
-//! characters nor the direction of text are checked: every password that an administrator could
-//! store should be accepted.
+//! Space characters become blanks, invisible characters are removed, and the rest is normalized to
+//! form KC, so that a password typed on another keyboard has the same bytes. Control characters are
+//! refused. ASCII is unchanged. The tables are those of the Unicode version in use, not of version
+//! 3.2. Neither unassigned characters nor the direction of text are checked, because every password
+//! that an administrator could store should be accepted.
 
 use std::borrow::Cow;
 

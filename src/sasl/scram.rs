@@ -1,8 +1,9 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677): keys and attributes, for both sides.
+//! Computes the keys of SCRAM-SHA-256 (RFC 5802, RFC 7677) and parses its attributes, for both
+//! sides.
 //!
-//! Only computation on bytes, without input or output. Secrets are compared in constant time.
-//! Messages consist of attributes `x=value`, separated by commas; only their form is checked here.
-//! Parsing returns `None` on failure; the arithmetic cannot fail.
+//! The functions do no input or output. Secrets are compared in constant time. Messages consist of
+//! attributes `x=value`, separated by commas. Only the form of an attribute is checked here.
+//! Parsing returns `None` on failure. The arithmetic cannot fail.
 
 use std::num::NonZeroU32;
 
@@ -17,7 +18,7 @@ pub const MAX_ITERATIONS: u32 = 2_000_000;
 /// The maximum length of a salt, in bytes.
 pub const MAX_SALT: usize = 256;
 
-/// A key, or a proof of one.
+/// A key, or the proof that a client knows a key.
 pub type Key = [u8; KEY];
 
 /// The keys that a server stores in place of a password.
@@ -61,7 +62,8 @@ pub fn sign(key: &[u8], message: &[u8]) -> Key {
 
 /// Whether two secrets are equal, in constant time.
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
-    // ring compares tags in constant time. The tags of two texts are equal if the texts are.
+    // ring compares HMAC tags in constant time. The tags of two texts are equal only if the texts
+    // are equal.
     let key = hmac::Key::new(hmac::HMAC_SHA256, b"same");
     hmac::verify(&key, one, hmac::sign(&key, other).as_ref()).is_ok()
 }
@@ -88,12 +90,13 @@ pub fn nonce() -> Option<String> {
     Some(data_encoding::BASE64.encode(&random))
 }
 
-/// Whether a nonce consists of the characters allowed in one (RFC 5802 7, "printable").
+/// Whether a text is not empty and has only characters that a nonce may have (RFC 5802 7,
+/// "printable").
 pub fn is_nonce(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b',')
 }
 
-/// The value of an attribute `x=value` if its name `x` is `name`.
+/// The value of an attribute `x=value`; `None` if its name `x` is not `name`.
 pub fn value(attribute: Option<&str>, name: char) -> Option<&str> {
     attribute?.strip_prefix(name)?.strip_prefix('=')
 }
@@ -103,7 +106,7 @@ pub fn escape(name: &str) -> String {
     name.replace('=', "=3D").replace(',', "=2C")
 }
 
-/// The user name that a message contains in escaped form.
+/// Restores a user name from its escaped form; `None` if that is malformed.
 pub fn unescape(text: &str) -> Option<String> {
     let mut pieces = text.split('=');
     let mut name = pieces.next()?.to_owned();

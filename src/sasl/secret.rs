@@ -1,4 +1,5 @@
-//! The stored form of a password: the second field of a users file.
+//! Reads, makes and verifies the stored form of a password, which is the second field of a line in
+//! a users file.
 //!
 //! ```text
 //! {SCRAM-SHA-256}iterations,salt,stored key,server key      base64, as in Dovecot
@@ -20,12 +21,12 @@ use sha_crypt::{PasswordHashRef, PasswordVerifier, ShaCrypt};
 use super::prep::prepare;
 use super::scram::{self, Key, Keys};
 
-/// The number of iterations of a secret made here.
+/// The number of iterations in a secret that penfold makes.
 pub const ITERATIONS: u32 = 16_384;
 /// The maximum length of a password, in bytes.
 pub const MAX_PASSWORD: usize = 1024;
 
-/// The length of a salt made here, in bytes.
+/// The length of a salt that penfold makes, in bytes.
 const SALT: usize = 16;
 /// The maximum memory for one verification, in KiB.
 const MAX_MEMORY: u32 = 256 << 10;
@@ -102,8 +103,8 @@ impl Secret {
         }
     }
 
-    /// Whether a password matches. Takes the time, and with Argon2id the memory, that the secret
-    /// specifies.
+    /// Whether a password matches. The check takes the time, and with Argon2id the memory, that the
+    /// secret specifies.
     pub fn verify(&self, password: &[u8]) -> bool {
         // A password with a NUL is unusable, because HMAC would ignore a NUL at the end. An empty
         // password is verified in its place, so that the rejection takes as long as any other.
@@ -140,7 +141,7 @@ impl Scram {
     }
 }
 
-/// The form in a users file; no other function writes a secret.
+/// Prints the secret in the form of a users file. No other function prints a secret.
 impl fmt::Display for Scram {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (salt, stored) = (BASE64.encode(&self.salt), BASE64.encode(&self.keys.stored));
@@ -189,7 +190,8 @@ fn argon2id(text: &str) -> Result<Argon2id, &'static str> {
     if memory > MAX_MEMORY || !(1..=MAX_PASSES).contains(&passes) || !(1..=MAX_LANES).contains(&lanes) {
         return Err("expected an Argon2id of at most m=262144, t=32, p=16");
     }
-    // All passes together may go over at most 2 GiB, which bounds the time.
+    // All passes together may go over at most 2 GiB of memory. This limit bounds the time of a
+    // verification.
     if u64::from(memory) * u64::from(passes) > 2 << 20 {
         return Err("expected an Argon2id of at most 2 GiB in all passes together");
     }
@@ -243,7 +245,7 @@ mod tests {
         for text in GOOD {
             let secret = Secret::parse(text).expect(text);
             assert!(secret.verify(b"pencil"), "{text}");
-            // Without optimization Argon2id takes a second for each.
+            // Without optimization Argon2id takes a second for each password, so only one is tried.
             let few = if text.contains("ARGON") { 1 } else { 4 };
             for wrong in [&b"Pencil"[..], b"", b"pencil\0", &[b'x'; MAX_PASSWORD + 1]].into_iter().take(few) {
                 assert!(!secret.verify(wrong), "{text}");

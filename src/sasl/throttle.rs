@@ -1,11 +1,12 @@
-//! Failed attempts to authenticate, counted for each client and each account.
+//! Counts failed attempts to authenticate, for each client and each account, and limits further
+//! attempts.
 //!
 //! The negative reply to a failure is delayed, by 250 ms at first and twice as long each time, up
 //! to 8 s, whether the account exists or not. After [`MAX_PER_CLIENT`] failures of one client, or
 //! [`MAX_PER_ACCOUNT`] for one account, passwords from that client or for that account are no
 //! longer checked until failures have expired. One failure expires each minute. A client is an IPv4
-//! address or an IPv6 network with a prefix of 64 bits. A client that has authenticated to an
-//! account is not blocked from it by the failures of others.
+//! address or an IPv6 network with a prefix of 64 bits. The failures of others do not block a
+//! client from an account to which it has authenticated before.
 //!
 //! Everything is kept in memory, in three tables of at most [`MAX_ENTRIES`] entries each. A full
 //! table drops the entry with the fewest failures or the oldest success. A restart resets the
@@ -17,9 +18,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The failures of one client after which it is blocked.
+/// The number of failures after which a client is blocked.
 pub const MAX_PER_CLIENT: u32 = 60;
-/// The failures for one account after which it is blocked.
+/// The number of failures after which an account is blocked.
 pub const MAX_PER_ACCOUNT: u32 = 120;
 /// The maximum number of entries in each table.
 pub const MAX_ENTRIES: usize = 10_000;
@@ -58,7 +59,7 @@ impl Throttle {
         self.is_blocked_at(host, account, Instant::now())
     }
 
-    /// Counts a failure; returns the delay before the reply to it.
+    /// Counts a failure. Returns the delay before the reply to the client.
     pub fn failed(&self, host: Option<IpAddr>, account: &str) -> Duration {
         self.failed_at(host, account, Instant::now())
     }
@@ -101,7 +102,8 @@ impl Throttle {
     }
 }
 
-/// Counts a failure for a client or an account; returns its number of failures, at most `max`.
+/// Counts a failure for a client or an account. Returns the number of failures of that client or
+/// account, at most `max`.
 fn count<K: Eq + Hash + Clone>(table: &mut HashMap<K, Tally>, key: K, max: u32, now: Instant) -> u32 {
     if table.len() >= MAX_ENTRIES && !table.contains_key(&key) {
         table.retain(|_, tally| tally.at(now).failures > 0);
@@ -113,7 +115,8 @@ fn count<K: Eq + Hash + Clone>(table: &mut HashMap<K, Tally>, key: K, max: u32, 
     }
     let tally = table.entry(key).or_insert(Tally { failures: 0, since: now });
     *tally = tally.at(now);
-    // Failures beyond the limit are not counted: they could block the key for hours.
+    // Failures beyond the limit are not counted, because they could block the client or the account
+    // for hours.
     tally.failures = (tally.failures + 1).min(max);
     tally.failures
 }
@@ -130,7 +133,8 @@ impl Tally {
     }
 }
 
-/// The network that counts as one client.
+/// The address that stands for a client: an IPv4 address, or the network of an IPv6 address, with a
+/// prefix of 64 bits.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),

@@ -49,7 +49,7 @@ enum End {
 }
 
 impl Session<'_> {
-    /// The mechanisms that are offered now; none if AUTH is not allowed.
+    /// The mechanisms that are offered now; empty if AUTH is not allowed or was successful.
     pub(super) fn mechanisms(&self) -> Vec<Mechanism> {
         if !self.allows_auth() || self.login.is_some() {
             return Vec::new();
@@ -167,7 +167,8 @@ impl Session<'_> {
         Ok(step)
     }
 
-    /// A blocked attempt is not checked, but delayed and counted like a failed one.
+    /// Answers an attempt that is blocked after too many failures. The password is not checked, but
+    /// the reply is delayed and the attempt is counted, as for a failed one.
     fn blocked(&mut self, started: Instant, name: &str, mechanism: Mechanism) -> Step {
         let address = self.client.address;
         log::auth_failed(&self.client.session, name, address, mechanism.name());
@@ -213,7 +214,7 @@ impl Session<'_> {
         Ok(End::Answer(sasl::server::Step::Malformed))
     }
 
-    /// The next response, or the reply that ends the exchange.
+    /// Reads the next response. The inner error is the reply that ends the exchange.
     fn response(&mut self) -> io::Result<Result<Vec<u8>, Reply>> {
         // A session that waits for a response is not busy: a shutdown may end it, and loses
         // nothing.

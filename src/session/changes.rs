@@ -1,8 +1,9 @@
-//! Every change to a message between the client and the commit, in the order in which they are made.
+//! Makes every change to a message between the client and the commit. There are three, in order:
 //!
 //! 1. `submit::HeaderFilter` completes and checks the header of a submitted message.
-//! 2. [`HeaderScan`] removes Return-Path: and the postmark, and separates a body without a header.
-//! 3. Lines are prepended: our Received: field.
+//! 2. [`HeaderScan`] removes Return-Path: and the postmark (the first line of a message in a
+//!    mailbox file, `From ...`), and puts an empty line before a body without a header.
+//! 3. This server's Received: field is prepended.
 //!
 //! No byte of the body is changed.
 
@@ -63,7 +64,8 @@ impl Changes {
         self.filter.refusal()
     }
 
-    /// The hops and deliveries in the trace fields; `recipients` are those of the message.
+    /// Counts the hops and earlier deliveries that the trace fields show. `recipients` are the
+    /// recipients of the message.
     pub fn trace<'r>(&self, recipients: impl Iterator<Item = &'r Address>) -> Trace {
         self.scan.trace(recipients)
     }
@@ -73,7 +75,7 @@ fn is_local(router: &Router) -> impl Fn(&str) -> bool {
     |domain| router.class_of(domain) == DomainClass::Local
 }
 
-/// Passes text through the scan.
+/// A writer that passes text through the scan, and writes the result to `out`.
 struct Scanned<'a> {
     scan: &'a mut HeaderScan,
     router: &'a Router,

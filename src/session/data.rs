@@ -1,4 +1,4 @@
-//! DATA: reads the text of a message up to the dot, for [`Incoming`].
+//! DATA: reads the text of a message, up to the line with a single dot, for [`Incoming`].
 //!
 //! A message that will be rejected is read to its real end as well, so that no part of it is taken
 //! for a command.
@@ -30,7 +30,7 @@ impl Session<'_> {
         }
     }
 
-    /// Reads a message and replies, which ends the transaction.
+    /// Reads a message, ends the transaction and sends the reply.
     pub(super) fn read_message(&mut self) -> io::Result<()> {
         let Phase::InMail(hello, transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
             return Ok(());
@@ -84,7 +84,7 @@ impl Session<'_> {
 /// take `limits.command_timeout`.
 struct Pace {
     started: Instant,
-    /// The time limit for a pause.
+    /// The time limit for a pause between two pieces of the text.
     pause: Duration,
     timeout: Duration,
     limit: u64,
@@ -99,7 +99,7 @@ impl Pace {
         Self { started: Instant::now(), pause, timeout, limit, end: None }
     }
 
-    /// The deadline for the next piece, after `size` octets.
+    /// The deadline for the next piece of the text, after `size` octets have arrived.
     fn deadline(&mut self, size: u64, now: Instant) -> Instant {
         let earned = Duration::from_millis(size.min(self.limit) * 1000 / MIN_RATE);
         let deadline = self.started + self.timeout + earned;

@@ -1,13 +1,15 @@
-//! The header that a client sends, below our own Received: field.
+//! Filters the header that a client sends, so that this server's Received: field can be put before
+//! it.
 //!
-//! Lines that are prepended must not become a part of the client's text. So a first line that
-//! begins with a blank, or is not a field, begins the body and gets an empty line before it, and
-//! the postmark of a mailbox file, `From ...`, is removed from before the first field. Return-Path:
-//! is removed too, since the final delivery adds the only one (RFC 5321 4.4). Nothing else in the
-//! header and no byte of the body is changed.
+//! The client's first line must not be joined to the lines that are prepended. So if the first line
+//! begins with a blank or is not a field, it begins the body, and an empty line is put before it.
+//! The postmark, which is the line `From ...` that begins a message in a mailbox file, is removed
+//! if it stands before the first field. Return-Path: is removed, too, since the final delivery adds
+//! the only one (RFC 5321 4.4). Nothing else in the header and no byte of the body is changed.
 //!
 //! The trace fields, which show hops and earlier deliveries, are counted. The result does not
-//! depend on how the text is split into pieces; at most [`MAX_LINE`] octets of a line are held.
+//! depend on how the text is split into pieces. At most [`MAX_LINE`] octets of a line are held in
+//! memory.
 
 use crate::address::{self, Address};
 use crate::message::field::{Lines, MAX_LINE, Part, Piece};
@@ -24,13 +26,14 @@ enum Section {
     Start,
     /// Among the fields.
     Fields,
-    /// After a stray line: the rest may be a body, so fields are only counted.
+    /// After a line that belongs to no field: the rest may be a body, so fields are counted but not
+    /// removed.
     Doubtful,
     /// In the body.
     Body,
 }
 
-/// The header of a message that arrives in pieces.
+/// Scans the header of a message that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct HeaderScan {
     lines: Lines,
@@ -41,10 +44,11 @@ pub struct HeaderScan {
 #[derive(Debug)]
 struct Filter {
     section: Section,
-    /// The postmark, as long as no field has followed it.
+    /// The postmark (a line `From ...` before the first field), until a field follows; empty if
+    /// there is none.
     postmark: Vec<u8>,
-    /// Whether the last line is kept; if it is not, the rest of that line and its continuation
-    /// lines are removed too.
+    /// Whether the last line is kept. If it is not, the rest of that line and its continuation
+    /// lines are removed, too.
     is_kept: bool,
     hops: usize,
     /// Addresses in local domains that the message was delivered to, at most
@@ -84,7 +88,8 @@ impl HeaderScan {
         self.filter.section == Section::Body
     }
 
-    /// The hops and deliveries in the trace fields; `recipients` are those of the message.
+    /// Returns the hops and earlier deliveries that the trace fields show. `recipients` are the
+    /// recipients of the message.
     pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
         let deliveries = &self.filter.deliveries;
         let is_same = |a: &Address, b: &Address| a.domain() == b.domain() && a.local().eq_ignore_ascii_case(b.local());
@@ -147,7 +152,8 @@ impl Filter {
         true
     }
 
-    /// A postmark that no field follows belongs to the body.
+    /// Begins the body. A postmark that no field has followed belongs to the body, and gets an
+    /// empty line before it.
     fn begin_body(&mut self, out: &mut Vec<u8>) {
         if !self.postmark.is_empty() {
             out.push(b'\n');
@@ -169,8 +175,8 @@ impl Filter {
 mod tests {
     use super::*;
 
-    /// The filtered text, the hops and the deliveries; they must not depend on how the text is
-    /// split.
+    /// Returns the filtered text, the number of hops and the number of deliveries. Checks that they
+    /// do not depend on how the text is split.
     fn pass(text: &[u8]) -> (String, usize, usize) {
         let is_local = |domain: &str| domain == "here";
         let passed = |cuts: &[usize]| {

@@ -1,4 +1,4 @@
-//! HELO, EHLO, HELP and RSET.
+//! Handles the commands HELO, EHLO, HELP and RSET.
 
 use super::{Phase, Session, Step};
 use crate::policy;
@@ -12,7 +12,7 @@ use crate::smtp::xclient::MAX_VALUE;
 pub struct Hello {
     /// The client's argument, made printable. It need not be a domain or an address literal.
     pub name: String,
-    /// Whether it was EHLO.
+    /// Whether the command was EHLO.
     pub extended: bool,
 }
 
@@ -53,7 +53,7 @@ impl Session<'_> {
         Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient }))
     }
 
-    /// The protocol in the Received field and the log (RFC 3848).
+    /// The name of the protocol for the Received field and the log (RFC 3848).
     pub(super) fn protocol(&self, hello: &Hello) -> &'static str {
         if self.client.local_user.is_some() {
             return "local";

@@ -1,8 +1,8 @@
-//! A message that is being received: one value from its first byte to the commit.
+//! Receives a message: one [`Incoming`] takes the message from its first byte to the commit.
 //!
-//! It takes the text in pieces, with lines ending in LF, and records flaws and errors; the reply is
-//! decided at the end. It borrows nothing from the session and depends on no command, so that it
-//! can be kept from one command to the next.
+//! An [`Incoming`] takes the text in pieces, with lines ending in LF, and records flaws and errors.
+//! The reply is decided at the end. The value borrows nothing from the session and depends on no
+//! command, so that it can be kept from one command to the next.
 
 use std::io;
 
@@ -29,7 +29,7 @@ pub struct Incoming {
     size: u64,
     has_bare_newline: bool,
     has_nul: bool,
-    /// The first error from the spool. Nothing is written after it.
+    /// The first error from the spool. After an error nothing more is written.
     error: Option<io::Error>,
 }
 
@@ -41,12 +41,13 @@ pub struct Ending<'a> {
     pub is_held: bool,
     /// The facts about the client.
     pub facts: Facts<'a>,
-    /// Turns a verdict into a reply.
+    /// Turns a verdict into a result. The error is the reply of a refusal.
     pub apply: &'a dyn Fn(Verdict) -> Result<(), Reply>,
 }
 
 impl Incoming {
-    /// A message before its first byte. [`Draft::expect`] must have been called with its envelope.
+    /// A message before its first byte. The caller must have called [`Draft::expect`] with the
+    /// message's envelope.
     pub fn new(draft: Draft, mailbox: Option<Mailbox>, changes: Changes, limit: u64) -> Self {
         Self { draft, mailbox, changes, limit, size: 0, has_bare_newline: false, has_nul: false, error: None }
     }
@@ -67,7 +68,8 @@ impl Incoming {
         }
     }
 
-    /// Records a CR without LF, or an LF without CR, which the text no longer shows.
+    /// Records that the message has a CR without LF, or an LF without CR. The text that
+    /// [`Incoming::take`] gets does not show it.
     pub fn note_bare_newline(&mut self) {
         self.has_bare_newline = true;
     }

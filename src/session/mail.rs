@@ -54,8 +54,8 @@ impl Session<'_> {
         }
     }
 
-    /// Whether the account may use a sender. A login that is not an address may use none, not
-    /// even the null path.
+    /// Whether the client's account may use a sender. If the login name is not an address, the
+    /// account may use no sender, not even the null path.
     fn sender_right(&self, facts: &Facts<'_>, sender: Option<&Address>) -> SenderRight {
         if facts.is_submission() && self.service.senders.are_unreadable() {
             return SenderRight::Unknown;

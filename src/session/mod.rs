@@ -1,12 +1,12 @@
-//! The SMTP dialogue with one client.
+//! Runs the SMTP dialogue with one client, from the banner to the end of the connection.
 //!
-//! The loop here reads commands and writes replies, keeps time limits, counts errors and logs
-//! refusals. Each command has a handler that returns a [`Step`]; only `auth` and `secure` read
-//! and write by themselves, for an exchange and a handshake. Whether a client, sender,
-//! recipient or message is accepted is decided by [`policy`]. Replies to pipelined commands
-//! are sent together (RFC 2920). Any misbehaviour of a client leads to a reply or the end of
-//! the session, never to a panic. A message is accepted if and only if [`receive`] has
-//! committed it.
+//! The loop in this file reads commands and writes replies, keeps time limits, counts errors and
+//! logs refusals. Each command has a handler that returns a [`Step`]. Only `auth`, `data` and
+//! `secure` read from the connection by themselves: an exchange, the text of a message, a
+//! handshake. [`policy`] decides whether a client, sender, recipient or message is accepted.
+//! Replies to pipelined commands are sent together (RFC 2920). Any misbehaviour of a client leads
+//! to a reply or the end of the session, never to a panic. A message is accepted if and only if
+//! [`receive`] has committed it.
 //!
 //! - `auth`: AUTH
 //! - `changes`: every change to a message before the commit
@@ -68,11 +68,12 @@ use tally::Tally;
 use transaction::Transaction;
 use xclient::Forwarded;
 
-/// The site, and the settings that were in force when the session began.
+/// The things that a session needs from its process: the state shared by all sessions, and the
+/// settings that were in force when the session began.
 pub struct Service {
-    /// The settings. Their fields are read as if they were the service's own.
+    /// The settings. A [`Service`] dereferences to them.
     pub settings: Arc<Settings>,
-    /// The shared state.
+    /// The state shared by all sessions.
     pub site: Arc<Site>,
     /// Called for every committed message, after the reply to the client.
     pub notify: Arc<Notify>,
@@ -92,9 +93,10 @@ impl std::ops::Deref for Service {
 /// A message that was just committed.
 #[derive(Debug)]
 pub struct Committed<'a> {
-    /// The entry.
+    /// The name of the message's entry in the spool.
     pub name: EntryName,
-    /// The only recipient and the path of its Maildir, if the entry has a direct head.
+    /// The only recipient and the path of its Maildir, if a rename of the entry's file delivers the
+    /// message; otherwise `None`.
     pub maildir: Option<(&'a Address, &'a Path)>,
 }
 
@@ -108,7 +110,7 @@ pub struct Client {
     /// Whether the client is a local process, connected by a terminal, a pipe or the control
     /// socket. Such a process may relay.
     pub is_local: bool,
-    /// The address of the proxy that the client came through.
+    /// The address of the proxy that the client came through; `None` if there is no proxy.
     pub proxy: Option<IpAddr>,
     /// Whether the proxy did not know the client's address. If so, `address` is that of the proxy,
     /// and gives no rights.
@@ -119,7 +121,7 @@ pub struct Client {
     pub local_user: Option<LocalUser>,
 }
 
-/// The flags that a session shares with the server that may end it.
+/// The flags that a session shares with the daemon, which may end the session.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// Whether the daemon is shutting down.
@@ -140,7 +142,7 @@ enum Step {
 #[derive(Debug)]
 enum Phase {
     Connected,
-    /// With the client that XFORWARD named for the next message.
+    /// After HELO or EHLO, with the client that XFORWARD named for the next message.
     Greeted(Hello, Option<Forwarded>),
     InMail(Hello, Transaction),
 }
@@ -166,22 +168,22 @@ pub struct Session<'a> {
     flushed: Instant,
     phase: Phase,
     tally: Tally,
-    /// The client's verified name; `None` before the look-up, `Some(None)` if there is no such
-    /// name.
+    /// The client's host name, as verified in DNS or given by XCLIENT; `None` before the look-up,
+    /// `Some(None)` if there is no such name.
     name: Option<Option<String>>,
     /// The address of the connected host, if it may use XCLIENT and XFORWARD.
     trusted_proxy: Option<IpAddr>,
-    /// The encryption; `None` in plaintext.
+    /// The properties of the encryption; `None` if the connection is in plaintext.
     tls_info: Option<TlsInfo>,
-    /// The authenticated user.
+    /// The authenticated user; `None` before a successful AUTH.
     login: Option<String>,
-    /// The failed logins.
+    /// The failed logins so far.
     attempts: Attempts,
 }
 
-/// The maximum number of octets waiting in `out`.
+/// The number of octets waiting in `out` beyond which replies are sent.
 const MAX_PENDING: usize = 16 << 10;
-/// The maximum time that a reply waits in `out`.
+/// The time after which waiting replies are sent with the next reply.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The maximum number of octets that are logged of a refused command.
 const MAX_LOGGED: usize = 400;
@@ -287,7 +289,8 @@ impl<'a> Session<'a> {
         Ok(Some(self.count_refusal(shown, step)))
     }
 
-    /// Refuses a line that is too long. It may be AUTH with an initial response (RFC 4954 4).
+    /// Refuses a line that is too long. AUTH gets a reply of its own, since its initial response
+    /// may be long (RFC 4954 4).
     fn too_long(&mut self) -> Step {
         let is_auth = self.input.line_start().eq_ignore_ascii_case(b"AUTH");
         self.count_refusal(
@@ -327,7 +330,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Counts and logs the refusal of a step; returns the step.
+    /// If a step refuses a command, counts and logs the refusal. Returns the step.
     fn count_refusal(&mut self, command: &[u8], step: Step) -> Step {
         if let Step::Reply(reply) | Step::ReplyAndClose(reply) = &step {
             self.note_refusal(command, reply);
@@ -351,7 +354,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The facts known about the client.
+    /// The facts known about the client, for a decision of [`policy`].
     fn facts(&self) -> Facts<'_> {
         let client = &self.client;
         let networks = &self.service.config.relay.networks;
@@ -390,7 +393,7 @@ impl<'a> Session<'a> {
 
     fn send(&mut self, reply: &Reply) -> io::Result<()> {
         reply.write_to(&mut self.out);
-        // Only sending reveals that a client is gone.
+        // Replies must not wait for long, because only sending reveals that a client is gone.
         let is_due = self.out.len() > MAX_PENDING || self.flushed.elapsed() >= MAX_WAIT;
         if is_due { self.flush() } else { Ok(()) }
     }

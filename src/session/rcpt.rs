@@ -1,4 +1,5 @@
-//! RCPT: adds a recipient to the transaction. [`policy::rcpt`] decides whether it is accepted.
+//! RCPT: adds a recipient to the transaction. [`policy::rcpt`] decides whether the recipient is
+//! accepted.
 
 use std::net::IpAddr;
 
@@ -35,7 +36,8 @@ impl Session<'_> {
         }
     }
 
-    /// The recipient, completed with a domain, if the command is valid.
+    /// Returns the recipient, completed with a domain. The error is the reply to an invalid
+    /// command.
     fn check_rcpt(&self, path: Result<Path<'_>, AddressError>) -> Result<Address, Reply> {
         match &self.phase {
             Phase::Connected => return Err(reply::hello::required()),
@@ -48,7 +50,8 @@ impl Session<'_> {
         Ok(self.qualified(&address))
     }
 
-    /// The final recipients of mail to a recipient, if it is accepted.
+    /// Returns the final recipients that the address `recipient` expands to. The error is the reply
+    /// that refuses the recipient.
     fn check_recipient(&self, recipient: &Address) -> Result<Vec<Recipient>, Reply> {
         let Phase::InMail(_, transaction) = &self.phase else { return Ok(Vec::new()) };
         let (facts, accepted) = (self.facts(), transaction.accepted());
@@ -68,7 +71,7 @@ impl Session<'_> {
         Ok(if let Expansion::Finals(finals) = expansion { finals } else { Vec::new() })
     }
 
-    /// The look-up of a recipient. A failure is logged as long as the session may log
+    /// Looks up a recipient. A temporary failure is logged, unless the session has logged too many
     /// refusals.
     fn expand(&self, recipient: &Address, domain: relay::Domain) -> Expansion {
         let router = &self.service.router;
@@ -87,8 +90,8 @@ impl Session<'_> {
         expansion
     }
 
-    /// The address, completed with a domain. An address literal of this host counts as the local
-    /// domain (RFC 1123 5.2.17).
+    /// The address, completed with a domain. If the domain is an IP address of this host, as in
+    /// `jon@[192.0.2.1]`, it is replaced by the local domain (RFC 1123 5.2.17).
     pub(super) fn qualified(&self, address: &Address) -> Address {
         let (router, config) = (&self.service.router, &self.service.config);
         let is_own = |ip: IpAddr| {

@@ -1,4 +1,4 @@
-//! A message from its first byte to the reply, for every command that carries one.
+//! Receives a message, from its first byte to the reply, for every command that carries a message.
 //!
 //! [`Session::begin_message`] makes an [`Incoming`], the command feeds it, and
 //! [`Session::end_message`] commits it. The 250 is sent only after the commit.
@@ -24,12 +24,12 @@ use crate::users::{Mailbox, Owner};
 /// A message that was committed.
 pub(super) struct Accepted {
     name: EntryName,
-    /// The mailbox that the entry can be renamed into.
+    /// The mailbox that the entry's file can be renamed into; `None` if there is none.
     mailbox: Option<Mailbox>,
 }
 
 impl Session<'_> {
-    /// Begins a message.
+    /// Begins a message. The error is the reply if the spool cannot take a message.
     pub(super) fn begin_message(&mut self, hello: &Hello, transaction: &Transaction) -> Result<Incoming, Reply> {
         let mut draft = self.service.site.spool.begin().map_err(|e| storage_error(&e))?;
         let id = draft.id().to_string();
@@ -71,7 +71,8 @@ impl Session<'_> {
 
     /// Sends the 250, and starts the delivery.
     pub(super) fn confirm(&mut self, accepted: &Accepted, transaction: &Transaction) -> io::Result<()> {
-        // The reply was sent first, so the client does not wait for the delivery.
+        // The reply is sent before the delivery begins, so that the client does not wait for the
+        // delivery.
         self.log_unlogged_refusals();
         self.tally.reset();
         let sent = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());

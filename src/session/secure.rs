@@ -1,9 +1,9 @@
-//! STARTTLS, and TLS from the first octet (RFC 3207, RFC 8314).
+//! Encrypts the connection: after STARTTLS (RFC 3207), or from the first octet (RFC 8314).
 //!
-//! The handshake resets the session: the client sends EHLO again. Plaintext input after STARTTLS,
-//! possibly injected by an attacker, would be read as if it had arrived under TLS. Such input ends
-//! the session before the handshake (CVE-2011-0411). A handshake has the time limit of a command. A
-//! failed handshake is logged and ends the session without further plaintext.
+//! STARTTLS resets the session, and the client has to send EHLO again. If plaintext input follows
+//! STARTTLS, the session ends before the handshake: an attacker may have injected the input, and it
+//! would be read as if it had arrived under TLS (CVE-2011-0411). A handshake has the time limit of
+//! a command. A failed handshake is logged and ends the session without further plaintext.
 
 use std::io;
 
@@ -25,7 +25,7 @@ impl Session<'_> {
         is_wanted && !self.is_secure() && self.service.tls.server.is_some()
     }
 
-    /// Whether a command is refused until STARTTLS (RFC 3207 4).
+    /// Whether a command is refused because the client has to use STARTTLS first (RFC 3207 4).
     pub(super) fn must_wait_for_tls(&self, command: &Command<'_>) -> bool {
         let is_free =
             matches!(command, Command::Ehlo(_) | Command::StartTls | Command::Noop | Command::Quit | Command::Foreign);
@@ -53,7 +53,7 @@ impl Session<'_> {
         self.handshake()
     }
 
-    /// The handshake. After an error the connection is unusable.
+    /// Performs the TLS handshake. After an error the connection is unusable.
     pub(super) fn handshake(&mut self) -> io::Result<()> {
         let Some(server) = &self.service.tls.server else { return Err(io::ErrorKind::Unsupported.into()) };
         self.input.source.set_limit(self.service.config.limits.command_timeout);

@@ -1,4 +1,5 @@
-//! Message submission (RFC 6409): rewritten senders, limits per account, completed headers.
+//! Message submission (RFC 6409): rewrites senders, limits the mail of each account, and completes
+//! headers.
 //!
 //! All this applies only on a submission listener. [`crate::policy::mail`] requires authentication
 //! or a trusted network for MAIL there, and decides which senders an account may use.
@@ -33,7 +34,8 @@ impl Session<'_> {
         self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
     }
 
-    /// Counts a recipient of the account. The error is the reply if it is not allowed now.
+    /// Counts a recipient of the account. The error is the reply if the recipient is not allowed
+    /// now.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.recipients_per_hour;
         self.count(Counted::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))
@@ -65,7 +67,7 @@ impl Session<'_> {
         })
     }
 
-    /// The authenticated user, on a submission listener.
+    /// The authenticated user; `None` if the listener is not one for submission.
     fn account(&self) -> Option<&str> {
         self.login.as_deref().filter(|_| self.is_submission())
     }

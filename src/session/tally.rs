@@ -1,9 +1,9 @@
-//! The counts of one session: its errors, its refusals, its commands without mail, and how many
-//! refusals were logged.
+//! Counts the errors of one session, its refusals, its commands that lead to no message, and the
+//! refusals that were logged.
 //!
-//! The first refusals are logged on a line each, the others on one line together, so that no client
-//! can fill the log. An accepted message resets the counts, except those of errors and permanent
-//! refusals. [`abuse`] decides at which counts a session ends.
+//! The first refusals are logged on a line each. Of the others only the number is logged, so that
+//! no client can fill the log. An accepted message resets the counts, except those of errors and
+//! permanent refusals. [`abuse`] decides at which counts a session ends.
 
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ impl Tally {
         Self { counts: Counts::default(), since: Instant::now(), lines: 0, unlogged: 0 }
     }
 
-    /// Counts a reply; returns whether to log it.
+    /// Counts a reply by its code. Returns whether the reply is a refusal that has to be logged.
     pub fn count(&mut self, code: u16) -> bool {
         match code {
             ..400 => return false,

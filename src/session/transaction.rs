@@ -11,8 +11,8 @@ use crate::envelope::{Action, Envelope, MailOptions, Origin, Recipient};
 pub struct Transaction {
     /// The envelope with the final recipients.
     pub envelope: Envelope,
-    /// The final recipients as a set, so that none is added twice, even if several addresses lead
-    /// to it.
+    /// The set of the final recipients. No final recipient is added twice, even if several
+    /// addresses lead to it.
     known: HashSet<(Address, Action)>,
     /// The number of RCPT commands that were accepted.
     accepted: usize,

@@ -1,4 +1,4 @@
-//! VRFY: whether a local address exists, as RCPT would find it.
+//! VRFY: answers whether a local address exists, by the look-up that RCPT uses.
 
 use super::{Session, Step};
 use crate::address;

@@ -1,11 +1,11 @@
 //! XCLIENT and XFORWARD: a trusted proxy names its client.
 //!
-//! Both are offered only to connections from a network in the listener's `xclient`, and refused
-//! with 550 to others. The right belongs to the connection: XCLIENT neither grants nor removes it.
-//! XCLIENT restarts the session as that of the named client, whose address then decides about its
-//! rights; the counts of errors and the encryption do not change. XFORWARD only adds the client to
-//! the log and the Received field of one message, and gives no rights. A line with a malformed
-//! attribute changes nothing.
+//! Both commands are offered only to connections from a network in the listener's setting
+//! `xclient`. Other clients get a 550. The right to use the commands belongs to the connection, and
+//! XCLIENT does not change it. XCLIENT restarts the session as that of the named client, whose
+//! address then decides about its rights; the counts of errors and the encryption do not change.
+//! XFORWARD only adds the client to the log and the Received field of one message, and gives no
+//! rights. A line with a malformed attribute changes nothing.
 
 use std::net::IpAddr;
 
@@ -89,9 +89,10 @@ impl Session<'_> {
         })
     }
 
-    /// Restarts the session with these attributes. A HELO or login that is not among them is reset.
-    /// An address that is not among them stays as it is, and so does a name, unless the address is
-    /// replaced.
+    /// Restarts the session with the attributes of XCLIENT. Without the attribute HELO the session
+    /// waits for a HELO, and without LOGIN it has no authenticated user. Without ADDR the client's
+    /// address does not change. Without NAME the client's name does not change either, unless ADDR
+    /// replaces the address.
     fn restart(&mut self, attributes: Vec<Attribute>) -> Step {
         let (mut name, mut hello, mut login, mut extended) = (None, None, None, false);
         for attribute in attributes {

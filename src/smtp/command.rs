@@ -1,8 +1,9 @@
-//! The commands of a client, parsed from a line.
+//! Parses the commands of a client, for the server.
 //!
-//! Verbs are accepted in any case, and blanks also where the grammar has none, as in
-//! `mail from: jon@host`. Most arguments stay bytes; the parameters of MAIL and RCPT are split at
-//! blanks (RFC 5321 4.1.2). The session decides whether a command is offered and valid in its state.
+//! Verbs are accepted in upper and lower case, and blanks are accepted also where the grammar has
+//! none, as in `mail from: jon@host`. Most arguments stay bytes. The parameters of MAIL and RCPT
+//! are split at blanks (RFC 5321 4.1.2). The session decides whether a command is offered and valid
+//! in its state.
 
 use crate::address::{self, Address, AddressError};
 
@@ -58,7 +59,7 @@ pub struct Path<'a> {
 impl<'a> Path<'a> {
     /// The parameters, `KEYWORD=value`; a missing value is empty.
     pub fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        // No keyword or value that is offered has bytes outside UTF-8.
+        // A word that is not UTF-8 becomes `?`, since no parameter that is offered has such a word.
         let words = self.parameters.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty());
         words.map(|w| std::str::from_utf8(w).unwrap_or("?")).map(|w| w.split_once('=').unwrap_or((w, "")))
     }
@@ -108,7 +109,8 @@ impl<'a> Command<'a> {
 fn path<'a>(argument: &'a [u8], word: &[u8]) -> Option<Result<Path<'a>, AddressError>> {
     let (verb, rest) = argument.split_at_checked(word.len())?;
     let text = rest.trim_ascii_start().strip_prefix(b":")?;
-    // In `RCPT TO: Jon <jon@host>`, the address is not a parameter of the path `Jon`.
+    // `RCPT TO: Jon <jon@host>` is malformed: the path would be `Jon`, but `<jon@host>` is not a
+    // parameter.
     let is_bare = !text.trim_ascii_start().starts_with(b"<");
     if is_bare && text.trim_ascii().split(|&b| b == b' ').skip(1).any(|w| !w.is_empty() && !w.contains(&b'=')) {
         return None;

@@ -1,9 +1,10 @@
-//! The content of a message on the wire: dot-stuffing and the end (RFC 5321 4.5.2).
+//! Reads and writes the content of a message on the wire: dot-stuffing, and the end of the message
+//! (RFC 5321 4.5.2).
 //!
-//! The reader turns CR LF into LF and removes stuffed dots. Only CR LF . CR LF ends a
-//! message. A bare CR or LF makes the message invalid ([`DotReader::is_flawed`]), but it is
-//! still read to its real end, so that no part of it is taken for a command (SMTP smuggling,
-//! CVE-2023-51764 and similar). The writer does the reverse. Neither limits the size.
+//! The reader turns CR LF into LF and removes stuffed dots. Only CR LF . CR LF ends a message. A
+//! bare CR or LF makes the message invalid ([`DotReader::is_flawed`]), but it is still read to its
+//! real end, so that no part of it is taken for a command (SMTP smuggling, CVE-2023-51764 and
+//! similar). The writer does the reverse. Neither the reader nor the writer limits the size.
 
 use memchr::{memchr_iter, memchr2};
 
@@ -30,7 +31,7 @@ enum State {
 }
 
 impl Default for DotReader {
-    /// A reader for the octets that follow the 354: the first one begins a line.
+    /// A reader for the octets that follow the reply 354. The first octet begins a line.
     fn default() -> Self {
         Self { state: State::LineStart, flawed: false }
     }
@@ -135,8 +136,8 @@ impl DotWriter {
 mod tests {
     use super::*;
 
-    /// The text, whether it is flawed, and the number of octets left over; checked for every way to
-    /// split the input.
+    /// Returns the text, whether it is flawed, and the number of octets left over. Checks that
+    /// these are the same for every way to split the input.
     fn read(wire: &[u8]) -> Option<(Vec<u8>, bool, usize)> {
         let at_once = read_split(wire, wire.len());
         for split in 0..wire.len() {

@@ -1,5 +1,5 @@
-//! The ESMTP extensions that this server offers in a state of its session, or that a remote host
-//! lists in its reply to EHLO.
+//! Prints the ESMTP extensions that the server offers to a client, and parses those that a remote
+//! host lists in its reply to EHLO.
 //!
 //! A new extension with a parameter of MAIL touches five files:
 //!
@@ -10,8 +10,8 @@
 //! 4. `smtp/parameters.rs`: the parameter, parsed and printed, and whether a host gets it
 //! 5. `spool/head/mod.rs`: its word in the head of an entry
 //!
-//! A new verb touches `smtp/command.rs`, `Session::dispatch` and `reply/help.rs` instead of
-//! the last three.
+//! An extension with a new verb touches `smtp/command.rs`, `Session::dispatch` and `reply/help.rs`
+//! instead of the last three files.
 
 use std::borrow::Cow;
 
@@ -32,9 +32,10 @@ pub struct Extensions {
     pub enhanced_status: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
-    /// XCLIENT and XFORWARD, for a trusted proxy. Not parsed: penfold as a client never sends them.
+    /// XCLIENT and XFORWARD, for a trusted proxy. The offer of a remote host is not parsed, because
+    /// penfold never sends these commands.
     pub xclient: bool,
-    /// AUTH (RFC 4954): the mechanisms that are known here, the preferred one first.
+    /// AUTH (RFC 4954): the offered mechanisms that penfold knows, the preferred one first.
     pub auth: Option<Vec<Mechanism>>,
     /// HELP.
     pub help: bool,
@@ -72,7 +73,8 @@ impl Extensions {
                 "ENHANCEDSTATUSCODES" => extensions.enhanced_status = true,
                 "STARTTLS" => extensions.starttls = true,
                 "AUTH" => extensions.add_mechanisms(words),
-                // The form from before RFC 2554, which some hosts still send in addition.
+                // `AUTH=` is the form from before RFC 2554. Some hosts still send it in addition to
+                // `AUTH`.
                 _ if keyword.starts_with("AUTH=") => {
                     extensions.add_mechanisms(keyword.split('=').skip(1).chain(words));
                 }
@@ -88,7 +90,7 @@ impl Extensions {
     }
 }
 
-/// The limit of SIZE; no number means no limit.
+/// Parses the limit of SIZE. If there is no number, the result is 0, which means no limit.
 fn limit(number: Option<&str>) -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }

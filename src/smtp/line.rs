@@ -1,9 +1,9 @@
-//! Lines from a byte stream, with a limit.
+//! Reads lines of limited length from a byte stream.
 //!
-//! A line ends with CR LF. A bare LF ends it too, so that no later input becomes part of it, but
-//! only a line without a bare CR or LF and within the limit is [`Line::Complete`]. The buffer does
-//! not grow beyond the limit. A message is read from the same buffer, so no byte after a line is
-//! lost. Verbs and deadlines are left to the caller.
+//! A line ends with CR LF. A bare LF ends a line, too, so that no later input becomes part of the
+//! line. But a line is [`Line::Complete`] only if it has no bare CR or LF, and is within the limit.
+//! The size of the buffer is bounded by the limit. A message is read from the same buffer, so no
+//! byte after a line is lost. Verbs and deadlines are left to the caller.
 
 use std::io::{self, Read};
 
@@ -44,7 +44,7 @@ impl<R: Read> Input<R> {
         Self { source, buffer: Vec::new(), start: 0, skipping: false, line_start: [0; 4] }
     }
 
-    /// The next line, of at most `limit` octets with its line end.
+    /// Reads the next line. A line has at most `limit` octets, including its line end.
     ///
     /// # Errors
     /// Those of the source; input read so far is kept for the next call.
@@ -84,9 +84,10 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// The next line from a host that may break the rules: it ends with LF, alone or after CR.
-    /// Returns at most its first `limit` octets, without the line end, and whether it had a line
-    /// end, which the last line of a stream may lack. `None` at the end of the stream.
+    /// Reads the next line from a remote host that may break the rules. The line ends with LF,
+    /// alone or after CR. Returns at most the first `limit` octets, without the line end, and
+    /// whether there was a line end, since the last line of a stream may have none. Returns `None`
+    /// at the end of the stream.
     ///
     /// # Errors
     /// Those of the source, and `InvalidData` for a line of more than `max` octets.
@@ -129,12 +130,13 @@ impl<R: Read> Input<R> {
         memchr(b'\n', &self.buffer[self.start..]).is_some()
     }
 
-    /// Whether all input read so far is used.
+    /// Whether all input that was read is used.
     pub fn is_empty(&self) -> bool {
         self.start == self.buffer.len()
     }
 
-    /// The unused input; reads if there is none. Empty at the end of the stream.
+    /// Returns the unused input. If there is none, reads first. The result is empty at the end of
+    /// the stream.
     ///
     /// # Errors
     /// Those of the source.

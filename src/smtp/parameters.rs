@@ -1,7 +1,7 @@
-//! The parameters of MAIL and RCPT: parsed by the server, printed by the client.
+//! Parses the parameters of MAIL and RCPT for the server, and prints them for the client.
 //!
-//! Each parameter is checked for its syntax alone: whether a message may have that size, or
-//! which extensions are offered, is decided elsewhere.
+//! Only the syntax of a parameter is checked. Whether a message may have that size, and which
+//! extensions are offered, is decided by the caller.
 
 use std::fmt;
 
@@ -47,8 +47,8 @@ impl MailParameters {
             match keyword {
                 "SIZE" => parsed.size = Some(size(value)?),
                 "BODY" => parsed.options.body = body(value)?,
-                // The value of AUTH is not used: it gives no rights, and some clients send it
-                // although AUTH is not offered.
+                // The parameter AUTH is accepted, because some clients send it although AUTH is not
+                // offered. Its value gives no rights, and is not used.
                 "AUTH" if xtext::is_valid(value) => {}
                 "AUTH" => return Err(ParameterError::Malformed("AUTH")),
                 _ => return Err(ParameterError::Unknown(printable(keyword))),
@@ -58,8 +58,8 @@ impl MailParameters {
         Ok(parsed)
     }
 
-    /// The parameters for a host with these extensions: those of the message that the host
-    /// supports. `size` and `is_ascii` describe the content.
+    /// The parameters for a host with these extensions. Parameters that the host does not support
+    /// are left out. `size` and `is_ascii` describe the content.
     pub fn for_host(extensions: &Extensions, options: MailOptions, size: u64, is_ascii: bool) -> Self {
         let is_eight_bit = extensions.eight_bit && (options.body == Body::EightBit || !is_ascii);
         let body = if is_eight_bit { Body::EightBit } else { Body::SevenBit };
@@ -78,7 +78,7 @@ impl RcptParameters {
     }
 }
 
-/// Each parameter with a blank before it. Defaults are left out.
+/// Prints each parameter with a blank before it. Defaults are left out.
 impl fmt::Display for MailParameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(size) = self.size {
@@ -91,14 +91,14 @@ impl fmt::Display for MailParameters {
     }
 }
 
-/// Each parameter with a blank before it.
+/// Prints each parameter with a blank before it.
 impl fmt::Display for RcptParameters {
     fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(())
     }
 }
 
-/// Calls `take` for each parameter, its keyword in upper case, and rejects repetitions.
+/// Calls `take` for each parameter, with the keyword in upper case, and rejects a repeated keyword.
 fn each<'a>(
     parameters: impl Iterator<Item = (&'a str, &'a str)>,
     mut take: impl FnMut(&str, &str) -> Result<(), ParameterError>,
@@ -118,7 +118,8 @@ fn each<'a>(
     Ok(())
 }
 
-/// Up to twenty digits (RFC 1870 4); a number beyond 64 bits counts as the largest one.
+/// Parses the value of SIZE, a decimal number (RFC 1870 4). A number beyond 64 bits becomes the
+/// largest number.
 fn size(value: &str) -> Result<u64, ParameterError> {
     let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| value.parse().unwrap_or(u64::MAX)).ok_or(ParameterError::Malformed("SIZE"))

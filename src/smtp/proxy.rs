@@ -1,11 +1,11 @@
-//! The header of the PROXY protocol, versions 1 and 2: the client behind a proxy.
+//! Reads the header of the PROXY protocol, versions 1 and 2, which names the client behind a proxy.
 //!
-//! A proxy sends the address of its client in the first octets of a connection. [`parse`] returns
-//! how many more octets certainly belong to the header, so that [`read`] reads exactly the header
-//! and leaves the SMTP or TLS after it to the next reader. A header of version 1 has at most
-//! [`MAX_TEXT`] octets, one of version 2 at most [`MAX_BINARY`] after its fixed part, where
-//! extensions (TLVs) are skipped. Any other input is [`Malformed`], as early as that is certain.
-//! Which clients may send a header is decided elsewhere.
+//! A proxy sends the address of its client in the first octets of a connection. While the header is
+//! incomplete, [`parse`] returns a number of octets that certainly belong to it. So [`read`] reads
+//! exactly the header, and leaves the SMTP or TLS that follows to the next reader. A header of
+//! version 1 has at most [`MAX_TEXT`] octets. A header of version 2 has at most [`MAX_BINARY`]
+//! octets after its fixed part; extensions (TLVs) among them are skipped. Any other input is
+//! [`Malformed`] as soon as that is certain. The caller decides which clients may send a header.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -17,7 +17,7 @@ pub const MAX_TEXT: usize = 107;
 /// The maximum length of a header of version 2 after its fixed part, in octets.
 pub const MAX_BINARY: usize = 4096;
 
-/// The minimum length of a header of version 1, in octets.
+/// The minimum length of a header of version 1, in octets: `PROXY UNKNOWN` and CR LF.
 const MIN_TEXT: usize = 15;
 /// The length of the fixed part of version 2, in octets: signature, version and command,
 /// family, length.
@@ -120,7 +120,7 @@ fn text(octets: &[u8]) -> Result<Parsed, Malformed> {
         return Err(Malformed::TooLong);
     }
     let Some(line) = octets.strip_suffix(b"\r\n") else {
-        // Before the CR LF is complete, there can be no LF, and a CR only as the last octet.
+        // As long as the CR LF is incomplete, there can be no LF, and a CR only as the last octet.
         return match octets {
             _ if octets.len() == MAX_TEXT => Err(Malformed::TooLong),
             [inside @ .., _] if inside.contains(&b'\r') || octets.contains(&b'\n') => Err(Malformed::BadLength),
@@ -170,8 +170,8 @@ fn binary(octets: &[u8]) -> Result<Parsed, Malformed> {
     let (source, needed) = match (command, family) {
         (0x20, _) => (Source::Proxy, 0),
         (0x21, 0x00) => (Source::Unknown, 0),
-        // The lengths of two addresses and ports over IPv4, of the same over IPv6, and of the paths
-        // of two Unix sockets.
+        // The minimum lengths: two addresses and two ports of IPv4 have 12 octets, those of IPv6
+        // have 36, and the paths of two Unix sockets have 216.
         (0x21, 0x11) => (Source::Unknown, 12),
         (0x21, 0x21) => (Source::Unknown, 36),
         (0x21, 0x31) => (Source::Unknown, 216),
@@ -204,7 +204,8 @@ fn client(address: IpAddr, port: u16) -> Source {
     Source::Client((address.to_canonical(), port).into())
 }
 
-/// Whether the octets are the start of `expected`, or begin with it.
+/// Whether `octets` begins with `expected` or, if `octets` is shorter, is the beginning of
+/// `expected`.
 fn matches_start(octets: &[u8], expected: &[u8]) -> bool {
     octets.iter().zip(expected).all(|(a, b)| a == b)
 }

@@ -1,9 +1,10 @@
-//! The attributes of XCLIENT and XFORWARD, by which a trusted proxy describes a client.
+//! Parses the attributes of XCLIENT and XFORWARD, by which a trusted proxy describes a client.
 //!
-//! `NAME=mx.example.org ADDR=192.0.2.7 HELO=[UNAVAILABLE]`: names in any case, values in
-//! xtext, `[UNAVAILABLE]` and `[TEMPUNAVAIL]` for unknown values. A line with one malformed
-//! attribute is rejected as a whole. No value is longer than [`MAX_VALUE`] octets, and only a
-//! login may contain characters that are special in a header or the log.
+//! An example is `NAME=mx.example.org ADDR=192.0.2.7 HELO=[UNAVAILABLE]`. Names may be in upper or
+//! lower case. Values are in xtext, and `[UNAVAILABLE]` or `[TEMPUNAVAIL]` stands for an unknown
+//! value. A line with one malformed attribute is rejected as a whole. No value is longer than
+//! [`MAX_VALUE`] octets, and only a login may contain characters that are special in a header or
+//! the log.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +13,7 @@ use crate::address;
 
 /// The attributes of XCLIENT, as listed in the reply to EHLO.
 pub const XCLIENT: &str = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
-/// The attributes of XFORWARD.
+/// The attributes of XFORWARD, as listed in the reply to EHLO.
 pub const XFORWARD: &str = "NAME ADDR PORT PROTO HELO IDENT SOURCE";
 /// The maximum length of a decoded value, in octets.
 pub const MAX_VALUE: usize = 255;
@@ -73,8 +74,8 @@ fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, AttributeE
     read(name, offered == XCLIENT, value).ok_or(AttributeError::Malformed(name))
 }
 
-/// Parses a value. `is_client` is true for XCLIENT, where the name is a domain and the protocol
-/// determines whether extensions are used.
+/// Parses a value. `is_client` is true for XCLIENT, where the value of NAME must be a domain, and
+/// that of PROTO must be SMTP or ESMTP.
 fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
     let text = decoded(value)?;
     let known = !["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|word| word.eq_ignore_ascii_case(&text));
@@ -100,7 +101,7 @@ fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
     })
 }
 
-/// Decodes a value of the permitted length.
+/// Decodes a value; `None` if it is malformed, empty or too long.
 fn decoded(value: &[u8]) -> Option<String> {
     let text = String::from_utf8(xtext::decode(value)?).ok()?;
     (1..=MAX_VALUE).contains(&text.len()).then_some(text)
@@ -119,12 +120,12 @@ fn is_plain(name: &[u8]) -> bool {
 }
 
 fn domain(text: &str) -> Option<String> {
-    // An IPv4 address has the syntax of a name, but is not one.
+    // An IPv4 address has the syntax of a domain, but is not the name of a host.
     let is_name = !text.starts_with('[') && text.parse::<Ipv4Addr>().is_err();
     address::parse_domain(text).ok().filter(|_| is_name).map(Into::into)
 }
 
-/// `192.0.2.7`, or an IPv6 address after `IPV6:`.
+/// Parses an IPv4 address such as `192.0.2.7`, or an IPv6 address after `IPV6:`.
 fn ip(text: &str) -> Option<IpAddr> {
     match text.split_at_checked(5) {
         Some((tag, rest)) if tag.eq_ignore_ascii_case("IPV6:") => {

@@ -1,13 +1,15 @@
-//! xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
+//! Decodes xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
 
-/// Whether a value is xtext, strictly: hexadecimal digits in upper case, and not empty.
+/// Whether a value is strictly valid xtext: it is not empty, and its hexadecimal digits are in
+/// upper case.
 pub fn is_valid(value: &str) -> bool {
     let is_upper = |digits: &str| digits.len() == 2 && !digits.bytes().any(|b| b.is_ascii_lowercase());
     let has_upper_digits = value.split('+').skip(1).all(|rest| rest.get(..2).is_some_and(is_upper));
     !value.is_empty() && has_upper_digits && decode(value.as_bytes()).is_some()
 }
 
-/// Decodes xtext, hexadecimal digits in either case. `None` if it is malformed.
+/// Decodes xtext, with hexadecimal digits in upper or lower case. Returns `None` if the value is
+/// malformed.
 pub fn decode(value: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(value.len());
     let mut octets = value.iter();

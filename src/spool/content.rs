@@ -1,4 +1,4 @@
-//! The content of an entry: reading it by offset, and measuring it for the wire.
+//! Reads the content of an entry, and computes the size that the content has in SMTP.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,11 +6,12 @@ use std::os::unix::fs::FileExt;
 
 use memchr::memchr_iter;
 
-/// The number of bytes read at a time to measure the content.
+/// The number of bytes read at a time when the content is measured.
 const BLOCK: usize = 64 << 10;
 
-/// Reads the content of an entry from its first byte. A clone continues from the same offset, so
-/// that several threads can read the same file. A file that ends too early is an error.
+/// A reader of the content of an entry. A clone begins at the current offset of the original and
+/// has an offset of its own, so that several threads can read the same file. If the file ends too
+/// early, reading fails.
 #[derive(Debug, Clone)]
 pub struct Content<'a> {
     file: &'a File,
@@ -20,12 +21,12 @@ pub struct Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    /// The content of a file of `size` bytes, starting at `offset`.
+    /// A reader that begins at `offset` in a file of `size` bytes.
     pub fn new(file: &'a File, offset: u64, size: u64) -> Self {
         Self { file, offset, size, measure: None }
     }
 
-    /// Sets the measure of the content, if it is known.
+    /// Sets the measure of the content; `None` if it is not known.
     #[must_use]
     pub fn measured(self, measure: Option<Measure>) -> Self {
         Self { measure, ..self }
@@ -36,9 +37,8 @@ impl<'a> Content<'a> {
         self.size.saturating_sub(self.offset)
     }
 
-    /// The measure of the content. It is in the head of most queued entries. For a direct entry,
-    /// and for a queued entry that was made from a direct one or written by an earlier version, the
-    /// content is read and measured.
+    /// Returns the measure of the content. The head of most queued entries contains the measure.
+    /// For any other entry the content is read and measured.
     ///
     /// # Errors
     /// Those of read(2).
@@ -74,10 +74,12 @@ impl Read for Content<'_> {
     }
 }
 
-/// The properties of the content that MAIL declares: its size on the wire, and whether it is 7-bit.
+/// The properties of the content that the MAIL command declares: the size on the wire, and whether
+/// the content is 7-bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
-    /// The size in octets, with CR LF, without the dots that are put before dots (RFC 1870 5).
+    /// The size in octets. Every line ends in CR LF, and dots added by dot-stuffing are not counted
+    /// (RFC 1870 5).
     pub size: u64,
     /// Whether all octets are ASCII.
     pub is_ascii: bool,
@@ -106,7 +108,8 @@ impl Meter {
         self.ends_in_newline = *last == b'\n';
     }
 
-    /// The measure of `front`, whose last line must be complete, followed by the text taken so far.
+    /// Returns the measure of a text that consists of `front` and all pieces taken so far. The last
+    /// line of `front` must be complete.
     pub fn measure(&self, front: &[u8]) -> Measure {
         let mut before = Self::default();
         before.take(front);

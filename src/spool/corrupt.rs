@@ -1,5 +1,5 @@
-//! Entries that cannot be read: corrupt ones are moved to `bad/`, and those that a later version
-//! has written are left where they are.
+//! Handles entries that cannot be read. Corrupt entries are moved to `bad/`. Entries that a later
+//! version of penfold has written are left where they are.
 
 use std::path::Path;
 use std::sync::PoisonError;
@@ -13,8 +13,8 @@ impl Spool {
         self.set_aside_file(&self.path(name), why);
     }
 
-    /// Logs that an entry of a later version is left where it is. This is logged only once for each
-    /// id, although every flush finds the entry again.
+    /// Logs that an entry of a later version is left where it is. The line is logged only once for
+    /// each id, although every flush of the queue finds the entry again.
     pub fn leave_alone(&self, name: EntryName, why: &str) {
         if self.left_alone.lock().unwrap_or_else(PoisonError::into_inner).insert(name.id) {
             log::error!("spool entry {}: {why}; it is left alone", self.path(name).display());

@@ -1,21 +1,22 @@
-//! The derivation of an entry: the lists and `.forward` files that led to it, and the number of
-//! further recipients that each of its recipients may lead to.
+//! Stores the derivation of an entry: the lists and `.forward` files that led to the entry and, for
+//! each recipient, the number of further recipients that the recipient may lead to.
 //!
-//! It is stored in the head, where no sender can write. It ends loops, and limits the number of
-//! messages that one message can become. Received messages and reports have no derivation. The
-//! worker sets the limits.
+//! The derivation is part of the head of the entry, where no sender can write. With it `deliver`
+//! ends loops, and limits the number of messages that one message can become. Received messages and
+//! reports have no derivation.
 
 use super::fields::{read_text, write_text};
 use super::head::HeadError::{self, Corrupt};
 use crate::envelope::MAX_ACTION;
 
-/// The maximum number of steps in a head. The worker allows far fewer.
+/// The maximum number of steps in a head. A head with more steps is corrupt, since `deliver` makes
+/// at most 10.
 const MAX_STEPS: usize = 32;
-/// The maximum length of a step, in bytes. A step contains the name of a user or alias, and may
-/// contain that of a file.
+/// The maximum length of a step, in bytes. A step contains the name of an alias, or the name of a
+/// user and of the user's `.forward` file.
 pub(super) const MAX_STEP: usize = 2 * MAX_ACTION;
 
-/// A list or file through which one entry led to another.
+/// A list or a `.forward` file through which one entry led to another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step(Box<str>);
 
@@ -31,21 +32,22 @@ impl Step {
     }
 
     fn named(text: &str) -> Self {
-        // A character has at most four bytes.
+        // A character has at most four bytes, so the text has at most `MAX_STEP` bytes.
         Self(text.chars().take(MAX_STEP / 4).collect::<String>().into())
     }
 }
 
-/// The derivation, as the head of an entry stores it.
+/// The derivation of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Derivation {
-    /// The steps from the message that was received to this one.
+    /// The lists and `.forward` files through which the received message led to this entry, in
+    /// order.
     pub steps: Vec<Step>,
-    /// For each recipient, the number of further recipients that it may lead to.
+    /// For each recipient, in order, the number of further recipients that it may lead to.
     pub shares: Vec<u32>,
 }
 
-/// Writes the steps for the first line of a head.
+/// Appends the steps to the first line of a head.
 pub(super) fn write(head: &mut String, steps: &[Step]) {
     for Step(text) in steps {
         head.push_str(" past=");
@@ -53,7 +55,7 @@ pub(super) fn write(head: &mut String, steps: &[Step]) {
     }
 }
 
-/// Reads one more step.
+/// Parses one step and appends it to `steps`.
 ///
 /// # Errors
 /// [`Corrupt`] for too many steps, and the errors of [`read_text`].

@@ -1,11 +1,14 @@
-//! Derived entries: a report about failed recipients of an entry, or the message of an entry,
-//! forwarded to the addresses that one of its recipients expands to.
+//! Makes derived entries. A derived entry is made from another entry, the original. It is a report
+//! of the original's failed recipients, or the original's message forwarded to the addresses that
+//! one recipient expands to.
 //!
-//! They are made like a copy for a mailbox: the derived entry is completed in `tmp/`, this is
-//! recorded in the original entry for the recipients concerned, and then the derived entry is
-//! renamed into `new/`. Its id is a function of the original entry's id, recipient, kind and time,
-//! so that a crash at any point leaves one derived entry or none, and [`Entry::recover`] finds out
-//! which. An error before the rename leaves none. Space is reserved before the first step.
+//! There are three steps. First the derived entry is completed in `tmp/`. Then the original records
+//! the completion, for each recipient concerned. Finally the derived entry is renamed into `new/`.
+//!
+//! The id of the derived entry is computed from the original's id, the number of the recipient, the
+//! kind and the time. So a crash at any point leaves one derived entry or none, and
+//! [`Entry::recover`] finds out which. An error before the rename leaves no derived entry. Space is
+//! reserved before the first step.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,12 +23,12 @@ use crate::envelope::Envelope;
 use crate::sys::disk;
 
 impl Entry {
-    /// Creates the entry of a report about failed recipients, exactly once. `content` returns the
-    /// text of the report for its id.
+    /// Creates the entry of a report about the recipients with the numbers in `failed`. `content`
+    /// returns the text of the report, given the report's queue id.
     ///
     /// # Errors
-    /// Those of the system. After an error there is no report; open this entry again and call
-    /// [`Entry::recover`].
+    /// Those of the system. After an error there is no report: the caller must open this entry
+    /// again and call [`Entry::recover`].
     pub fn create_report(
         &mut self,
         failed: &[usize],
@@ -46,8 +49,8 @@ impl Entry {
         self.derive(id, failed, &head, write, steps, now)
     }
 
-    /// Creates an entry that forwards the message, with the lines `front` before its content, to
-    /// the addresses that one recipient expands to, exactly once.
+    /// Creates the entry that forwards the message to the addresses that the recipient with this
+    /// number expands to. The lines in `front` are put before the content.
     ///
     /// # Errors
     /// As for [`Entry::create_report`].
@@ -95,8 +98,8 @@ impl Entry {
         disk::sync_data(&self.file)?;
         let derived = EntryName { id, size, place: Place::New };
         disk::rename_new(&self.spool.temporary(id), &self.spool.path(derived))?;
-        // The derived entry exists now. If it cannot be made durable or recorded, `recover` finds
-        // it.
+        // The derived entry exists now. If a directory cannot be synced, or a record cannot be
+        // written, `recover` finds the derived entry later.
         let recorded = self.spool.sync_places(&["new", "tmp"]);
         let recorded = recorded.and_then(|()| numbers.iter().try_for_each(|&n| self.settle(n, settled, now)));
         if let Err(e) = recorded {
@@ -105,7 +108,8 @@ impl Entry {
         Ok(derived)
     }
 
-    /// The ids of derived entries that may still be in `tmp/` for recipients of this one.
+    /// The ids of the derived entries that this entry's recipients wait for, and that may still be
+    /// in `tmp/`.
     pub fn awaited(&self) -> impl Iterator<Item = QueueId> {
         self.head.recipients.iter().filter_map(|entry| self.awaited_by(entry))
     }
@@ -119,9 +123,9 @@ impl Entry {
         Some(self.id().derive(kind, lead, entry.record.last))
     }
 
-    /// Settles the recipients for which a derived entry was prepared before a crash. A derived
-    /// entry that is still in `tmp/` was never sent: it is removed, and its recipients are tried
-    /// again.
+    /// Completes the step that a crash interrupted, for those recipients in `numbers` that wait for
+    /// a derived entry. If the derived entry is still in `tmp/`, it was never sent: it is removed,
+    /// and the recipients are tried again. Otherwise it was sent, and the recipients are settled.
     ///
     /// # Errors
     /// Those of the system.

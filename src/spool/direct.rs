@@ -1,5 +1,5 @@
-//! Direct entries. A direct entry becomes a file of the mailbox by one rename. If that is
-//! impossible, it is rewritten as a queued entry.
+//! Delivers direct entries: one rename makes the entry's file a message in its recipient's mailbox.
+//! If the rename is impossible, the entry is rewritten as a queued entry.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use super::{Entry, EntryName, Place, Spool, Unusable, open};
 use crate::envelope::Envelope;
 use crate::sys::disk;
 
-/// The maximum number of mailboxes remembered as not renameable.
+/// The maximum number of mailboxes for which [`Spool::note_not_renameable`] remembers the path.
 const MAX_NOT_RENAMEABLE: usize = 10_000;
 
 impl Spool {
@@ -24,9 +24,9 @@ impl Spool {
             && !self.not_renameable.read().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
-    /// Remembers that nothing can be renamed into a mailbox although it is on the spool's device,
-    /// for example because it is a bind mount or has a project quota. Later messages for it are
-    /// queued and copied.
+    /// Remembers that nothing can be renamed into a mailbox although the mailbox is on the spool's
+    /// device. The mailbox may be a bind mount, for example, or have a project quota. Later
+    /// messages for the mailbox are queued and copied.
     pub fn note_not_renameable(&self, mailbox: &Path) {
         let mut not_renameable = self.not_renameable.write().unwrap_or_else(PoisonError::into_inner);
         if not_renameable.len() >= MAX_NOT_RENAMEABLE {
@@ -46,14 +46,15 @@ impl Spool {
 }
 
 impl Entry {
-    /// Whether one of these paths is another name of this file. On btrfs a power cut can leave
-    /// both names of a rename.
+    /// Whether one of `paths` is another name of the entry's file. On btrfs a power cut can leave a
+    /// renamed file with both its old and its new name.
     pub fn has_name_among(&self, mut paths: impl Iterator<Item = PathBuf>) -> bool {
         let Some(file) = self.has_other_name.then(|| self.file.metadata().ok()).flatten() else { return false };
         paths.any(|path| fs::metadata(path).is_ok_and(|other| (other.dev(), other.ino()) == (file.dev(), file.ino())))
     }
 
-    /// Removes the name in the spool once a direct entry has a name in its mailbox.
+    /// Removes the name that a direct entry has in the spool. The file must already have a name in
+    /// the mailbox.
     ///
     /// # Errors
     /// Those of unlink(2).
@@ -65,7 +66,7 @@ impl Entry {
     /// queued entry stays as it is.
     ///
     /// # Errors
-    /// Those of the system. The entry is then unchanged.
+    /// Those of the system. After an error the entry is unchanged.
     pub fn make_queued(&mut self) -> io::Result<()> {
         if !self.head.direct {
             return Ok(());
@@ -80,7 +81,7 @@ impl Entry {
         let size = self.spool.write_temporary(self.id(), &head, |file| self.copy_to(file))?;
         let queued = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());
-        // Everything that needs resources is done before the first step.
+        // Everything that can fail for lack of memory or descriptors is done before the rename.
         let file = open::to_change(&temporary)?;
         let rewritten = Self::read(&self.spool, queued, file, None).map_err(|e| match e {
             Unusable::Io(e) => e,
@@ -97,7 +98,7 @@ impl Entry {
                 self.spool.remove_duplicate(queued.id)?;
                 return Err(e);
             }
-            // From here on the queued entry counts, even if a later step fails.
+            // From here on the queued entry is the valid one, even if a later step fails.
             _ => self.spool.forget_duplicate(queued.id),
         }
         if let Err(e) = self.spool.sync_places(&[self.name.place.directory()]) {

@@ -1,16 +1,16 @@
-//! A draft: a message that is being received, from its first byte to the commit.
+//! Stores a message as a draft while a session receives it, from the first byte to the commit.
 //!
-//! The content arrives first. The envelope and the lines prepended to the content may be known only
-//! at the end; they become the front of the file at the commit (see [`NewEntry`]).
+//! The content arrives first. The envelope, and the lines prepended to the content, may be known
+//! only at the end. At the commit they become the front of the file (see [`NewEntry`]).
 //!
-//! Content of at most [`BUFFER`] bytes stays in memory until then, and is written in one step with
-//! the front. Longer content is written to a file as it arrives. The file has a gap for the
-//! expected front ([`Draft::expect`]), and the front of a queued entry is padded to fill it. If
-//! that is impossible, the content is shifted within the file, which costs a copy in the page
-//! cache. In each case the commit takes one fsync.
+//! Content of at most [`BUFFER`] bytes stays in memory until the commit, and is written together
+//! with the front. Longer content is written to a file as it arrives, behind a gap for the front
+//! that [`Draft::expect`] announces. At the commit the front of a queued entry is padded to fill
+//! the gap. If the front does not fit, the content is shifted within the file, at the cost of a
+//! copy in the page cache. In each case the commit takes one fsync of the file.
 //!
-//! The file has no name yet (O_TMPFILE), or, where the file system does not support that, it is
-//! `tmp/ID`, locked. A draft that is dropped leaves no file.
+//! The file of a draft has no name (O_TMPFILE). If the file system does not support such files, the
+//! file is `tmp/ID`, and is locked. A draft that is dropped leaves no file.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -28,36 +28,38 @@ use crate::sys::disk;
 /// The maximum size of content that is held in memory, in bytes.
 pub const BUFFER: usize = 64 << 10;
 
-/// The free space is checked again after this many bytes: other messages grow at the same time.
+/// The number of bytes after which the free space is checked again, because other messages are
+/// written at the same time.
 const CHECK_INTERVAL: u64 = 4 << 20;
 
-/// The entry that a draft becomes: its directory, and the front of its file, which is the head and
-/// the lines put before the content.
+/// A description of the entry that a draft becomes. It decides the directory, and the front of the
+/// file: the head, and the lines put before the content.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEntry<'a> {
     /// The sender and the recipients.
     pub envelope: &'a Envelope,
-    /// Whether the file will be renamed into the mailbox of the only recipient. With several
-    /// recipients this has no effect.
+    /// Whether the head is a direct one, so that the file can be renamed into the mailbox of the
+    /// only recipient. With several recipients the value has no effect.
     pub is_direct: bool,
     /// Whether the entry goes to `hold/`, where it is not tried.
     pub is_held: bool,
-    /// Lines before the content, trace fields for example. Each ends in LF.
+    /// The lines put before the content, for example trace fields. Each line ends in LF.
     pub prepend: &'a str,
 }
 
 impl<'a> NewEntry<'a> {
-    /// An entry with a record for each recipient.
+    /// A queued entry, which has a record for each recipient.
     pub fn queued(envelope: &'a Envelope, prepend: &'a str) -> Self {
         Self { envelope, is_direct: false, is_held: false, prepend }
     }
 
-    /// An entry whose file can become the message in the mailbox of its only recipient.
+    /// A direct entry, whose file can become the message in the mailbox of the only recipient.
     pub fn direct(envelope: &'a Envelope, prepend: &'a str) -> Self {
         Self { is_direct: true, ..Self::queued(envelope, prepend) }
     }
 
-    /// The front of the file, at least `gap` bytes long where the head can be padded.
+    /// Returns the front of the file. A queued head is padded so that the front has at least `gap`
+    /// bytes.
     fn front(&self, measure: Measure, gap: usize) -> io::Result<String> {
         let mut front = match self.envelope.recipients.as_slice() {
             [only] if self.is_direct => head::direct(self.envelope.sender.as_ref(), &only.address),
@@ -80,11 +82,11 @@ pub struct Draft {
     buffer: Vec<u8>,
     meter: Meter,
     file: Option<Target>,
-    /// The bytes left free in the file before the content.
+    /// The number of bytes left free in the file for the front, before the content.
     gap: usize,
-    /// The bytes of content in the file.
+    /// The number of bytes of content that are in the file.
     written: u64,
-    /// The size up to which the last check found enough free space.
+    /// If `written` exceeds this number of bytes, the free space is checked again.
     checked_size: u64,
 }
 
@@ -103,7 +105,7 @@ impl Target {
 }
 
 impl Spool {
-    /// Begins a message.
+    /// Begins the draft of a new message.
     ///
     /// # Errors
     /// Those of getrandom(2).
@@ -113,9 +115,9 @@ impl Spool {
         Ok(Draft { spool, id, buffer, meter, file: None, gap: 0, written: 0, checked_size })
     }
 
-    /// Writes a whole entry to `tmp/ID`, syncs the file and its name, and returns its size; a later
-    /// step renames it. A file that an earlier attempt left there is replaced; an error leaves no
-    /// file.
+    /// Writes a whole entry to `tmp/ID`, syncs the file and its name, and returns the size of the
+    /// file. The caller renames the file afterwards. If an earlier attempt has left a file with
+    /// that name, it is replaced. After an error no file is left.
     pub(super) fn write_temporary(
         &self,
         id: QueueId,
@@ -161,8 +163,8 @@ impl Spool {
         }
         let path = self.temporary(id);
         let file = disk::create(&path)?;
-        // The lock protects the file from a sweep by another process, which does not know about
-        // this draft.
+        // The lock keeps `Spool::sweep` in another process, which does not know about this draft,
+        // from removing the file.
         file.lock()?;
         Ok(Target::Named(file, path))
     }
@@ -174,9 +176,9 @@ impl Draft {
         self.id
     }
 
-    /// Leaves room in the file for the front of this entry. A different front can still be
-    /// committed, but long content may then have to be shifted. If a part of the content is already
-    /// in the file, this has no effect.
+    /// Leaves room in the file for the front that `entry` needs. The draft can still be committed
+    /// with another front, but long content may then have to be shifted. If a part of the content
+    /// is already in the file, the call has no effect.
     ///
     /// # Errors
     /// `InvalidInput` if the head would be too long.
@@ -190,8 +192,8 @@ impl Draft {
     /// Puts the message on stable storage, under its name.
     ///
     /// # Errors
-    /// Those of the system, and `InvalidInput` if the head is too long. The message is then not
-    /// in the spool.
+    /// Those of the system, and `InvalidInput` if the head is too long. After an error the message
+    /// is not in the spool.
     pub fn commit(mut self, entry: &NewEntry<'_>) -> io::Result<EntryName> {
         let size = self.write_front(entry)?;
         let place = if entry.is_held { Place::Hold } else { Place::New };

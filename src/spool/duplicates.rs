@@ -1,4 +1,4 @@
-//! Two files with one id, which a crash can leave, and the choice between them.
+//! Resolves duplicates: chooses between two files with the same id, which a crash can leave.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -10,9 +10,10 @@ use crate::sys::disk;
 impl Spool {
     /// Chooses one of two files with the same id, removes or sets aside the other, and returns the
     /// chosen one. A crash in [`make_queued`](super::Entry::make_queued) leaves a direct and a
-    /// queued file; the queued one counts. Neither may be in use, since a running `make_queued` has
-    /// both for a moment. If one is of a later version, that version must choose: both stay, and
-    /// the direct one cannot be opened.
+    /// queued file, of which the queued one is kept. No worker may have the entry open, because a
+    /// running `make_queued` has both files for a moment. If a later version of penfold has written
+    /// one of the files, both stay until that version chooses, and until then the direct one cannot
+    /// be opened.
     pub fn resolve_duplicates(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
         let opened = (self.entry(first), self.entry(second));
         if matches!(opened, (Err(Unusable::Later(_)), _) | (_, Err(Unusable::Later(_)))) {
@@ -25,8 +26,8 @@ impl Spool {
             (_, Err(Unusable::Gone)) => return first,
             (Ok(a), Ok(b)) if a.is_direct() && !b.is_direct() => (second, first),
             (Ok(a), Ok(b)) if !a.is_direct() && b.is_direct() => (first, second),
-            // The entry that cannot be read may be the queued one, which counts. Only a queued
-            // entry can be in `cur/`.
+            // The file that cannot be read may be the queued one, which must be kept. A direct
+            // entry is never in `cur/`, so a file there is chosen.
             (Err(Unusable::Io(_) | Unusable::Later(_)), _) | (_, Err(Unusable::Io(_) | Unusable::Later(_))) => {
                 return if first.place > second.place { first } else { second };
             }
@@ -55,7 +56,7 @@ impl Spool {
 impl Spool {
     /// Remembers a queued entry that a failed [`make_queued`](super::Entry::make_queued) has left
     /// beside the direct one. Until the queued one can be removed, the direct one is not delivered,
-    /// since the next start would deliver the queued one again.
+    /// because after a restart the queued one would be delivered, too.
     pub(super) fn note_duplicate(&self, queued: EntryName) {
         self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).insert(queued.id, queued);
     }

@@ -1,8 +1,8 @@
-//! An open entry: reading it, and the steps that settle its recipients.
+//! Opens and reads an entry, and records the steps that settle its recipients.
 //!
-//! Several workers may have the same entry open, each for other recipients: they overwrite
-//! different records, and any of them may move the file from `new/` to `cur/`. Only the worker that
-//! finishes last removes it.
+//! Several workers may have the same entry open, each for other recipients. They overwrite
+//! different records, and any worker may move the file from `new/` to `cur/`. The worker that
+//! finishes last removes the file.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -21,8 +21,8 @@ use crate::sys::disk;
 
 /// The number of bytes of a file that are read first. Most heads are shorter.
 const FRONT: usize = 2048;
-/// Only the wanted recipients are read if the head has more than this many bytes for each wanted
-/// recipient.
+/// If the head has more than this number of bytes for each wanted recipient, only the wanted
+/// recipients are read.
 const SPARSE: u64 = 1024;
 
 /// An open entry.
@@ -36,7 +36,8 @@ pub struct Entry {
     has_all_recipients: bool,
     /// Whether the file had a second name (a hard link) when it was opened.
     pub(super) has_other_name: bool,
-    /// The user that the file had been handed over to when it was opened.
+    /// The uid of the user to whom the file had been handed over when it was opened; `None` if it
+    /// had not been handed over.
     pub(super) handed_over: Option<u32>,
 }
 
@@ -72,8 +73,8 @@ impl Entry {
     /// Opens an entry. If its head is long, recipients that are not in `wanted` may be left out.
     pub(super) fn open(spool: &Arc<Spool>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Self, Unusable> {
         let places = match name.place {
-            // Another worker may have moved the entry from `new/` to `cur/`: it may be in either,
-            // whatever `name` says.
+            // Another worker may have moved the entry from `new/` to `cur/` since `name` was read,
+            // so both directories are tried.
             Place::New => &[Place::New, Place::Cur][..],
             Place::Cur => &[Place::Cur, Place::New],
             Place::Hold => &[Place::Hold],
@@ -82,7 +83,8 @@ impl Entry {
             let name = EntryName { place, ..name };
             let path = spool.path(name);
             let opened = match if spool.is_read_only { open::to_read(&path) } else { open::to_change(&path) } {
-                // A spool on a read-only file system can still be listed.
+                // On a read-only file system the entry is opened for reading, so that the spool can
+                // be listed.
                 Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => open::to_read(&path),
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => handover::open(spool, name.id, &path, e),
                 opened => opened,
@@ -178,7 +180,7 @@ impl Entry {
         &self.head.recipients
     }
 
-    /// The recipient with this number.
+    /// The recipient with this number; `None` if it was not read.
     pub fn recipient(&self, number: usize) -> Option<&RecipientEntry> {
         self.index_of(number).and_then(|index| self.head.recipients.get(index))
     }
@@ -187,12 +189,13 @@ impl Entry {
         self.head.recipients.binary_search_by_key(&number, |entry| entry.number).ok()
     }
 
-    /// The size of the stored content in bytes.
+    /// The size of the content in bytes, as it is stored.
     pub fn content_size(&self) -> u64 {
         self.name.size.saturating_sub(self.head.content)
     }
 
-    /// The lines before the content in the mailbox of a recipient (RFC 5321 4.4).
+    /// The lines that a delivery puts before the content in the recipient's mailbox: Return-Path
+    /// and Delivered-To.
     pub fn delivery_head(&self, entry: &RecipientEntry) -> String {
         head::direct(self.sender(), &entry.recipient.address)
     }
@@ -208,13 +211,14 @@ impl Entry {
         if copied == self.content_size() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
-    /// The offset of the content in the file.
+    /// The offset of the content in the file, in bytes.
     pub fn content_start(&self) -> u64 {
         self.head.content
     }
 
-    /// A descriptor for reading the file. For another process the file is opened again, read-only,
-    /// so that the other process cannot write to it.
+    /// Returns a descriptor for reading the file. If `is_for_self` is false, the descriptor is for
+    /// another process: the file is opened again, read-only, so that the other process cannot write
+    /// to it.
     ///
     /// # Errors
     /// Those of open(2).
@@ -222,7 +226,7 @@ impl Entry {
         if is_for_self {
             return self.file.try_clone();
         }
-        // Another worker may move the file once meanwhile.
+        // Another worker may move the file from `new/` to `cur/` during the search.
         let places = [self.name.place, Place::Cur, Place::New, Place::Cur];
         let mut opened =
             places.into_iter().map(|place| open::to_read(&self.spool.path(EntryName { place, ..self.name })));
@@ -230,7 +234,7 @@ impl Entry {
         found.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))
     }
 
-    /// Makes the file durable, which is necessary after a restart before anything is done with it.
+    /// Syncs the file. After a restart, a file must be synced before anything else is done with it.
     ///
     /// # Errors
     /// Those of fsync(2).
@@ -238,8 +242,9 @@ impl Entry {
         disk::sync(&self.file)
     }
 
-    /// Records that a copy for a recipient is complete in the `tmp/` of its mailbox. The copy may
-    /// be renamed only after [`Entry::sync_records`].
+    /// Records that a copy for a recipient is complete in the `tmp/` of its mailbox. `born` and
+    /// `inode` identify that `tmp/` (see [`State::Prepared`]). The copy may be renamed only after
+    /// [`Entry::sync_records`].
     ///
     /// # Errors
     /// As for [`Entry::settle`].
@@ -247,7 +252,7 @@ impl Entry {
         self.settle(number, State::Prepared { born, inode }, now)
     }
 
-    /// Makes the records durable.
+    /// Syncs the records.
     ///
     /// # Errors
     /// Those of fdatasync(2). After an error it is unknown which records are on the disk.
@@ -255,7 +260,8 @@ impl Entry {
         disk::sync_data(&self.file)
     }
 
-    /// Records durably that the copy that was prepared for a recipient does not exist.
+    /// Records that the copy that was prepared for a recipient does not exist, and syncs the
+    /// record.
     ///
     /// # Errors
     /// As for [`Entry::settle`] and [`Entry::sync_records`].
@@ -267,7 +273,7 @@ impl Entry {
     /// Records the state of a recipient after an attempt at `now`.
     ///
     /// # Errors
-    /// Those of pwrite(2). The recipient must not be tried again until this succeeds.
+    /// Those of pwrite(2). The recipient must not be tried again until its state is recorded.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
         // A direct entry has no records.
         let index = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
@@ -300,7 +306,7 @@ impl Entry {
         }
         let tried = EntryName { place: Place::Cur, ..self.name };
         match disk::rename(&self.spool.path(self.name), &self.spool.path(tried)) {
-            // Another worker was faster.
+            // Another worker has moved the entry already.
             Err(e) if e.kind() == io::ErrorKind::NotFound && self.spool.path(tried).try_exists()? => {}
             result => result?,
         }
@@ -325,10 +331,11 @@ impl Entry {
     }
 }
 
-/// The number of bytes at the front of the file that contain the head.
+/// Returns the number of bytes at the front of the file that are sure to contain the whole head.
 pub(super) fn head_length(front: &[u8], is_handed_over: bool) -> Result<u64, Unusable> {
-    // The user may have written to the file, and must not decide what is done with it. A file that
-    // looks like an entry of a later version would stay in the spool, so it counts as corrupt.
+    // The user may have written to a file that was handed over, but must not decide what happens to
+    // it. A file that looks like an entry of a later version would stay in the spool, so such a
+    // file counts as corrupt.
     if is_handed_over && !head::is_direct(front) {
         return Err(Unusable::Corrupt("it was handed over to a user, and is not a direct entry"));
     }

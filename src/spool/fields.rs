@@ -1,8 +1,9 @@
-//! The fields of a queued head: `key=value`, separated by blanks.
+//! Reads and writes the fields of a queued head: `key=value`, separated by blanks. The module
+//! `head` decides which fields belong to which line.
 //!
-//! A value is a path in angle brackets or a word without blanks. Commands, file names and user
-//! names are words in which `%`, `<`, blanks and every byte that is not printable ASCII are written
-//! as `%XX`. Which fields belong to which line is up to `head`.
+//! A value is a path in angle brackets or a word without blanks. A command, a file name or a user
+//! name is a word in which `%`, `<`, blanks and every byte that is not printable ASCII are written
+//! as `%XX`: `a b` becomes `a%20b`.
 
 use std::fmt::Write;
 
@@ -23,7 +24,7 @@ pub enum Value<'a> {
     Word(&'a str),
 }
 
-/// Reads fields and calls `take` for each.
+/// Parses a list of fields, and calls `take` with the key and the value of each.
 ///
 /// # Errors
 /// [`Corrupt`] for a text that is not a list of fields, and the errors of `take`.
@@ -54,7 +55,7 @@ pub fn read_fields<'a>(
     }
 }
 
-/// Writes the fields of an action, each after a blank.
+/// Appends the fields of an action to a head, each after a blank. Ordinary delivery has no field.
 pub fn write_action(head: &mut String, action: &Action) {
     let (key, value, user) = match action {
         Action::Deliver => return,
@@ -70,7 +71,7 @@ pub fn write_action(head: &mut String, action: &Action) {
     }
 }
 
-/// Writes a text with any characters as a word.
+/// Appends a text to a head as one word.
 pub fn write_text(head: &mut String, value: &str) {
     for b in value.bytes() {
         let _ = match b {
@@ -84,7 +85,7 @@ pub fn write_text(head: &mut String, value: &str) {
 /// Reads a word that [`write_text`] wrote.
 ///
 /// # Errors
-/// [`Corrupt`] for any other word, and for an empty text or one of more than `max` bytes.
+/// [`Corrupt`] if the word is malformed, or if the text is empty or has more than `max` bytes.
 pub fn read_text(word: &str, max: usize) -> Result<Box<str>, HeadError> {
     const CORRUPT: HeadError = Corrupt("a command, a file or a name is malformed");
     let mut text = Vec::with_capacity(word.len());
@@ -104,7 +105,7 @@ pub fn read_text(word: &str, max: usize) -> Result<Box<str>, HeadError> {
     if (1..=max).contains(&text.len()) { Ok(text.into()) } else { Err(CORRUPT) }
 }
 
-/// The action for a recipient, while its fields are read.
+/// The action for a recipient, as far as its fields have been read.
 #[derive(Default)]
 pub struct ActionFields {
     action: Option<Action>,
@@ -135,7 +136,7 @@ impl ActionFields {
     /// The action that the fields describe.
     ///
     /// # Errors
-    /// [`MALFORMED`] for a user without a command or file.
+    /// [`MALFORMED`] if the fields name a user, but no command or file.
     pub fn finish(self) -> Result<Action, HeadError> {
         match (self.action.unwrap_or_default(), self.user) {
             (Action::Run { command, .. }, user) => Ok(Action::Run { command, user }),

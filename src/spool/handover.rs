@@ -1,14 +1,16 @@
-//! The handover: a direct entry becomes a file that the user owns, and is linked into the mailbox.
+//! The handover of a direct entry to a system user: the entry's file becomes the user's own, and is
+//! linked into the user's mailbox.
 //!
-//! The server marks the file with mode 0640 and the time of the id, root changes its owner to the
-//! user, and an agent that runs as the user links it, sets mode 0600 and the user's group. Before
-//! the link only the server and that agent can reach the file, and the server can still read it by
-//! its group. So a marked file that the server cannot read has a name in the mailbox, and its name
-//! in the spool can be removed.
+//! First the server marks the file: it sets mode 0640, and sets the file's modification time to the
+//! time in the queue id. Then root makes the user the owner. Finally an agent, a process that runs
+//! as the user, links the file into the mailbox, and sets mode 0600 and the user's group. Before
+//! the link, the user's other processes cannot reach the file, and the server can read it by its
+//! group. So if the server cannot read a marked file, the file has a name in the mailbox, and its
+//! name in the spool can be removed.
 //!
 //! Once the file is in the mailbox, the user may have written to it. So a file that was handed over
-//! is never read as a queued entry, and the worker delivers it to that user only. The change of
-//! the owner and the link are made elsewhere: see `deliver::local::handover`.
+//! is never read as a queued entry, and the worker delivers the file to that user only. This module
+//! marks and opens files; `deliver::local::handover` requests the change of the owner and the link.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -23,16 +25,17 @@ use crate::sys::disk;
 /// The mode of a file that is being handed over, and of no other file in the spool.
 pub const HANDOVER_MODE: u32 = 0o640;
 
-/// The user that a file was handed over to, if it was.
+/// The uid of the user to whom a file was handed over; `None` if it was not handed over.
 pub(super) fn new_owner(metadata: &Metadata) -> Option<u32> {
     let (server, owner) = (geteuid(), metadata.uid());
     // A process that runs as root only reads the spool, and hands nothing over.
     (!server.is_root() && owner != 0 && owner != server.as_raw()).then_some(owner)
 }
 
-/// Opens a file that was handed over, which the server may only read. If it is in its mailbox
-/// already, its name in the spool is removed, and the error is `NotFound`. `error` is the one from
-/// opening it for writing.
+/// Opens a file that was handed over, and that the server may only read. `error` is the error of
+/// the attempt to open the file for writing, and is returned if the file was not handed over. If
+/// the file is in its mailbox already, its name in the spool is removed, and the error is
+/// `NotFound`.
 pub(super) fn open(spool: &Spool, id: QueueId, path: &Path, error: io::Error) -> io::Result<File> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_file() || new_owner(&metadata).is_none() || !is_marked(&metadata, id) {
@@ -58,14 +61,15 @@ fn is_accepted(metadata: &Metadata) -> bool {
 }
 
 impl Entry {
-    /// The user that the file had been handed over to when it was opened.
+    /// The uid of the user to whom the file had been handed over when it was opened; `None` if it
+    /// had not been handed over.
     pub fn handed_over_to(&self) -> Option<u32> {
         self.handed_over
     }
 
-    /// Marks a direct entry for the handover. False if a handover is impossible: the file system
-    /// could lose both names in a power cut or does not store the mark, or the server could not
-    /// read the file after the handover.
+    /// Marks a direct entry for the handover. Returns false if a handover is impossible: the file
+    /// system may lose both names of the file in a power cut, or does not store the mark, or the
+    /// server could not read the file after the handover.
     ///
     /// # Errors
     /// Those of fchmod(2), futimens(2) and fstat(2).
@@ -81,7 +85,7 @@ impl Entry {
         Ok(is_readable && metadata.nlink() == 1 && is_marked(&metadata, self.id()))
     }
 
-    /// Whether the agent has accepted the file: its mode shows that it is in the mailbox.
+    /// Whether the agent has set mode 0600, which shows that the file is in the mailbox.
     pub fn is_accepted(&self) -> bool {
         self.file.metadata().is_ok_and(|metadata| is_accepted(&metadata))
     }

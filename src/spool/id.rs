@@ -1,9 +1,9 @@
-//! Queue ids: short, unique, sorted by time.
+//! Makes and parses queue ids, which are short, unique and sorted by time.
 //!
 //! An id has nineteen digits and capital letters (Crockford's base 32, without I, L, O and U):
 //! eleven for the microseconds since 1970, eight for 40 random bits. The id of a derived entry is
-//! computed from that of the original entry, so that repeating the step after a crash makes the
-//! same entry.
+//! computed from the id of the original entry, so that a step that is repeated after a crash makes
+//! the same entry.
 
 use std::fmt;
 use std::io;
@@ -41,8 +41,8 @@ impl QueueId {
         Ok(Self { micros, random: random & RANDOM_MASK })
     }
 
-    /// The id of the entry that is derived from this message for the recipient with this number, at
-    /// `seconds` since 1970.
+    /// The id of an entry that is derived from this message, for the recipient with this number, at
+    /// the time `seconds` since 1970.
     #[must_use]
     pub fn derive(self, kind: Kind, recipient: usize, seconds: u64) -> Self {
         let word = match kind {
@@ -56,7 +56,7 @@ impl QueueId {
         {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
-        // Always later than the id that it is derived from.
+        // A derived id always sorts after the id that it is derived from.
         Self { micros: seconds.saturating_mul(1_000_000).max(self.micros + 1), random: hash & RANDOM_MASK }
     }
 
@@ -91,7 +91,7 @@ impl QueueId {
         now.saturating_sub(Duration::from_micros(self.micros))
     }
 
-    /// A random number that stays the same for one message, for jitter.
+    /// A random number that stays the same for one message, for spreading retries over time.
     pub fn seed(self) -> u64 {
         self.random
     }

@@ -1,4 +1,4 @@
-//! The entries of a directory.
+//! Lists the entries in a directory of the spool.
 
 use std::fs;
 use std::io;
@@ -9,8 +9,8 @@ use super::{EntryName, Place, Spool};
 
 impl Spool {
     /// The entries in one directory, in no particular order. A file whose name is not that of an
-    /// entry is moved to `bad/`. Two entries may have one id: [`Spool::resolve_duplicates`] chooses
-    /// between them.
+    /// entry is moved to `bad/`. Entries of two directories may have the same id:
+    /// [`Spool::resolve_duplicates`] chooses between them.
     ///
     /// # Errors
     /// Those of readdir(3).

@@ -1,8 +1,9 @@
-//! The lock file, which contains the version of the spool; and the key, a secret of the spool.
+//! The lock of the spool and its secret key, each in a file of its own.
 //!
-//! The process that has the lock runs the queue. The key is made when it is first needed, and stays
-//! the same; it is never synced, and a partial key that a crash leaves is replaced. Both files have
-//! mode 0600, and several processes may open them.
+//! The process that holds the lock runs the queue. The lock file contains the version of the spool.
+//! The key is made when it is first needed, and then stays the same. The key file is never synced:
+//! if a crash leaves a partial key, it is replaced. Both files have mode 0600, and several
+//! processes may open them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -14,7 +15,7 @@ use crate::sys::disk;
 
 const VERSION: &[u8] = b"penfold/1\n";
 
-/// The lock, held until this is dropped.
+/// The lock, which is held until this value is dropped.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code, reason = "the lock lasts as long as the file is open")] File);
 
@@ -61,7 +62,8 @@ impl Spool {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(SAFELY);
         let file = disk::open(&self.root.join("key"), &options)?;
-        // Several sessions under inetd may need the key at once.
+        // Several sessions under inetd, each in a process of its own, may need the key at the same
+        // time.
         file.lock()?;
         let mut key = [0; 32];
         if (&file).take(32).read_exact(&mut key).is_err() {

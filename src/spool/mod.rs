@@ -1,4 +1,7 @@
-//! The spool: every message that was accepted and is not settled, on disk.
+//! Stores every accepted message on disk, in the spool, for the sessions that receive messages and
+//! the workers that deliver them. A message leaves the spool once each of its recipients is
+//! settled. A recipient is settled if the message was delivered, or if it failed and the sender was
+//! notified.
 //!
 //! ```text
 //! tmp/    drafts, entries that are being rewritten, derived entries until they are complete
@@ -11,42 +14,54 @@
 //! lock    held by the one process that runs the queue; contains the version
 //! ```
 //!
-//! Each message is one file, named `ID,S=size` after its queue id and its size in bytes: a head,
-//! then the content as it will be delivered, with lines ending in LF.
+//! Each message is one file, an entry. Its name `ID,S=size` consists of the queue id and the size
+//! of the file in bytes. The file begins with a head, which contains the sender and the recipients.
+//! The content follows as it will be delivered, with lines ending in LF.
 //!
-//! - `content`: reading the content of an entry; its size on the wire
-//! - `corrupt`: entries that cannot be read: set aside, or left alone
-//! - `derivation`: how a derived entry came about, and its share of further recipients
-//! - `derived`: reports and forwarded messages, each made once
-//! - `direct`: direct entries: renamed into a mailbox, or rewritten as queued ones
+//! The head of a queued entry has a record for each recipient, which contains the recipient's
+//! state. A direct entry has one recipient and no record: its whole file can become the message in
+//! the recipient's mailbox. A derived entry is made from another entry: it is a report of failed
+//! recipients, or the message forwarded to other addresses.
+//!
+//! - `content`: reads the content of an entry, and computes its size on the wire
+//! - `corrupt`: moves corrupt entries to `bad/`, and leaves those of a later version alone
+//! - `derivation`: what led to a derived entry, and how many further recipients it may lead to
+//! - `derived`: makes derived entries, each exactly once
+//! - `direct`: renames direct entries into mailboxes, or rewrites them as queued entries
 //! - `draft`: a message that is being received, from its first byte to the commit
-//! - `duplicates`: two files with one id
+//! - `duplicates`: chooses between two files with one id, which a crash can leave
 //! - `entry`: an entry that was opened, and the steps that settle its recipients
 //! - `fields`: the `key=value` fields of a queued head
-//! - `handover`: a direct entry that becomes a user's own file
+//! - `handover`: makes a direct entry the file of a system user
 //! - `head`: the format of the two heads
 //! - `id`: queue ids
 //! - `listing`: the entries of a directory
-//! - `lock`: the lock file, which contains the version; the key
+//! - `lock`: the lock file, which contains the spool's version, and the spool's secret key
 //! - `name`: file names of entries
 //! - `note`: the notes for the administrator
-//! - `open`: how files are opened
+//! - `open`: opens files without following a link
 //! - `reserve`: free space that is kept for settling accepted mail
 //! - `sweep`: removes files that crashes have left
 //!
 //! # States
 //!
-//! Each row is one step from the state on the left. A `/` separates the parts of a step, which
-//! happen in that order; a crash between two parts leaves a state of the second table.
+//! Each row is one step, which changes the state in the first column to the state in the second. A
+//! `/` separates the parts of a step, which happen in that order. A crash between two parts leaves
+//! a state of the second table. `N` is the name of a message's file in a mailbox, and `DERIVED` is
+//! the id of a derived entry.
+//!
+//! A capital letter is the state of a recipient in its record: `T` still to be tried, `P` a copy
+//! for the mailbox is prepared, `R` a report is prepared, `C` a forwarded message is prepared, `D`
+//! done, `F` failed.
 //!
 //! | on disk | becomes | by | and guarantees |
 //! | --- | --- | --- | --- |
-//! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n`, or the same in `hold/` | `Draft::commit`: linked or renamed / file synced | nothing before; after it the message is ours. If the sync fails, the name is removed |
+//! | a file without a name, or `tmp/ID` locked by its writer | `new/ID,S=n`, or the same in `hold/` | `Draft::commit`: linked or renamed / file synced | before the step nothing; after it this server is responsible for the message. If the sync fails, the name is removed |
 //! | direct, in `new/` | `new/N` of the mailbox | `Spool::move_into`: one rename | in one of the two, never both, never neither; see below for btrfs |
 //! | direct, in `new/` | the same, owned by the user | `Entry::mark`: mode 0640 / time / root: `chown` | it is in no mailbox yet |
 //! | owned by the user, 0640 | also `new/N` of the user's mailbox | the user's agent: linked / mode 0600 / group | it is in the mailbox; the server could read it until the mode was changed |
-//! | owned by the user, 0600 | nothing here | `Entry::unlink`: unlinked | delivered |
-//! | direct, in `new/` | queued, in `cur/` | `Entry::make_queued`: `tmp/ID` written and synced / renamed / `cur/` synced / the direct one unlinked / `new/` synced | both exist only in between: then the queued one counts, which nothing was done with yet. If this cannot be undone, the direct one is not moved |
+//! | owned by the user, 0600 | not in the spool | `Entry::unlink`: unlinked | delivered |
+//! | direct, in `new/` | queued, in `cur/` | `Entry::make_queued`: `tmp/ID` written and synced / renamed / `cur/` synced / the direct one unlinked / `new/` synced | in between both exist, and only the queued one is used. If the queued one cannot be removed after an error, the direct one is not delivered |
 //! | queued, in `new/` | the same in `cur/` | `Entry::move_to_cur`: one rename | nothing: either place is right |
 //! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: if it is lost, the recipient is due sooner |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten / `Entry::sync_records`: file synced, once for many recipients | `tmp/N` of the mailbox is complete and synced |
@@ -62,12 +77,12 @@
 //!
 //! | a crash leaves | becomes | by |
 //! | --- | --- | --- |
-//! | `new/ID,S=n` before its 250 | as any other: it is complete, or does not exist | |
+//! | `new/ID,S=n` before its 250 | an entry like any other: it is complete, or does not exist | |
 //! | `tmp/ID` of a draft, of `make_queued`, or of a report without a recipient in `R` | nothing | the same step made again, or `Spool::sweep` after 36 hours |
 //! | direct in `new/` and queued in `cur/` | queued in `cur/` | `Spool::resolve_duplicates` at the start: direct unlinked / `new/` synced |
 //! | direct in `new/`, and in `cur/` an entry of a later version | both stay | `Spool::resolve_duplicates`: that version will remove the direct one |
 //! | direct, owned by the user, 0640 | owned by the user, 0600 | linked if it has no name in the mailbox's `new/` or `cur/` / as above; delivered twice if the user has removed it meanwhile |
-//! | direct, owned by the user, 0600 | nothing here | `Entry::open`: unlinked. Its time, which is that of the id, tells it from a file that was restored for another user |
+//! | direct, owned by the user, 0600 | not in the spool | `Entry::open`: unlinked. Its time, which is that of the id, tells it from a file that was restored for another user |
 //! | `T`, with a part of a copy in `tmp/` of the mailbox | `P` | the same step made again, which replaces the part |
 //! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
 //! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | `new/` synced / record overwritten |
@@ -81,8 +96,8 @@
 //!
 //! # Syncs
 //!
-//! What a power cut loses if a sync is omitted. tests/storage/powercut omits each sync and shows
-//! the loss.
+//! The table says what a power cut can lose if a sync is omitted. tests/storage/powercut omits each
+//! sync in turn and shows the loss.
 //!
 //! | sync | without it |
 //! | --- | --- |
@@ -97,29 +112,37 @@
 //!
 //! POSIX does not promise that a new name reaches the disk with its file. But the journals of ext4,
 //! xfs and btrfs commit the name with the inode, and those of ext4 and xfs keep the order in which
-//! names are changed. On ext4 and xfs the following syncs can be left out without a loss, and no
-//! loss has been seen on btrfs; they are there for other file systems, and a direct entry that is
-//! renamed into a mailbox needs none of them: that of the directory in `commit` where there is no
-//! O_TMPFILE; those of `tmp/` in `write_temporary`; `cur/` and `new/` in `make_queued`; and the one
-//! in `resolve_duplicates`, without which a direct entry could reappear after the queued one is
-//! finished. The `tmp/` that a report was renamed from is synced before the recipients are `F`,
-//! because btrfs can restore the old name. The `tmp/` of a mailbox is not synced after a copy was
-//! renamed from it: the old name would only be one more name of a delivered file. A missing sync in
-//! `forget_copy` would show only after two crashes a day apart.
+//! names are changed. So the syncs of directories in the next table could be left out on ext4 and
+//! xfs without a loss, and tests have seen no loss on btrfs either. These syncs exist for other
+//! file systems. A direct entry that is renamed into a mailbox needs none of them.
 //!
-//! A handover needs no sync either: the link is made before the old name is removed, the mode is
-//! set after the link, and the journals of ext4 and xfs keep that order. btrfs does not keep it: in
-//! a test it lost such a message altogether, or lost the change of its owner. So files are handed
-//! over only on file systems that keep the order (`disk::keeps_order`); elsewhere they are copied.
+//! | step | synced directory |
+//! | --- | --- |
+//! | `commit`, without O_TMPFILE | that of the new name |
+//! | `write_temporary` | `tmp/` |
+//! | `make_queued` | `cur/` and `new/` |
+//! | `resolve_duplicates` | that of the direct entry, which could otherwise reappear after the queued one is finished |
 //!
-//! On btrfs a power cut can leave both names of a rename. A direct entry that is in its mailbox as
-//! well was delivered (`Entry::has_name_among`), and so was a copy that the user can see
-//! (`deliver::local::maildir`); the name that an entry has in `tmp/` is removed before the entry is
-//! opened (`Spool::remove_old_names`).
+//! After a report was renamed from `tmp/`, that directory is synced before the recipients are `F`,
+//! because btrfs can restore the old name. After a copy was renamed from the `tmp/` of a mailbox,
+//! that directory is not synced: the old name would only be one more name of a delivered file. A
+//! missing sync in `forget_copy` would show only after two crashes a day apart.
 //!
-//! Nothing is stored outside an entry: the schedule is a function of id, record and clock. Errors
-//! are those of the system; the caller turns them into replies or outcomes. A corrupt entry is
-//! moved to `bad/` and logged, and the others are not affected. This module does not know local
+//! A handover makes a direct entry's file the user's own, and needs no sync either. The link in the
+//! mailbox is made first, then the mode is set, and the old name is removed last. The journals of
+//! ext4 and xfs keep that order. btrfs does not keep the order: in a test it lost a message
+//! altogether, or lost the change of the owner. So files are handed over only on file systems that
+//! keep the order (`disk::keeps_order`). On others the message is copied.
+//!
+//! On btrfs a power cut can leave a renamed file with both its old and its new name. A direct entry
+//! that also has a name in its mailbox counts as delivered (`Entry::has_name_among`), and so does a
+//! copy that the user can see (`deliver::local::maildir`). The name that a renamed entry still has
+//! in `tmp/` is removed before the entry is opened (`Spool::remove_old_names`).
+//!
+//! All state of a message is stored in its entry. The time of the next attempt is not stored, but
+//! computed from the id, the record and the clock. The functions return errors of the system, and
+//! the caller turns these into SMTP replies or outcomes of deliveries. A corrupt entry is logged
+//! and moved to `bad/`, and does not affect other entries. The spool knows nothing about local
 //! addresses, schedules or mailboxes.
 
 use std::collections::{HashMap, HashSet};
@@ -173,23 +196,25 @@ const STATE: &str = "state";
 pub struct Spool {
     root: PathBuf,
     device: u64,
-    /// Whether it was opened read-only.
+    /// Whether the spool was opened read-only.
     is_read_only: bool,
     /// Whether the file system supports O_TMPFILE; set to false by the first attempt that fails.
     has_tmpfile: AtomicBool,
-    /// Whether an entry of a later version was found. Only that version knows which files belong to
-    /// the entry.
+    /// Whether an entry was found that a later version of penfold has written. Only that version
+    /// knows which other files belong to such an entry.
     has_later: AtomicBool,
-    /// The entries that [`Spool::leave_alone`] has logged.
+    /// The ids of the entries for which [`Spool::leave_alone`] has already logged a line.
     left_alone: Mutex<HashSet<QueueId>>,
-    /// The ids of direct entries with a queued duplicate of a later version: see
+    /// The ids of direct entries beside which a later version has written a queued entry: see
     /// [`Spool::resolve_duplicates`].
     beside_later: Mutex<HashSet<QueueId>>,
     /// The space reserved for entries that are being written.
     reserved: Reserved,
-    /// See [`Spool::note_duplicate`].
+    /// By id, the queued entries that could not be removed beside direct ones: see
+    /// [`Spool::note_duplicate`].
     duplicates: Mutex<HashMap<QueueId, EntryName>>,
-    /// The mailboxes that [`Spool::note_not_renameable`] was called for.
+    /// The paths of the mailboxes into which nothing can be renamed: see
+    /// [`Spool::note_not_renameable`].
     not_renameable: RwLock<HashSet<PathBuf>>,
 }
 
@@ -197,7 +222,7 @@ impl Spool {
     /// Opens an existing spool read-only: nothing in it is changed.
     ///
     /// # Errors
-    /// As for [`Spool::open`], and `NotFound`.
+    /// Those of stat(2), such as `NotFound`.
     pub fn open_read_only(root: &Path) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self { is_read_only: true, ..Self::new(root, true)? }))
     }
@@ -254,7 +279,8 @@ impl Spool {
         &self.root
     }
 
-    /// Opens an entry; one that was in `new/` or `cur/` may have moved between the two.
+    /// Opens an entry. If the entry was in `new/` or `cur/`, it is looked for in both, because a
+    /// worker may have moved it.
     ///
     /// # Errors
     /// [`Unusable`] says why it cannot be opened.
@@ -262,7 +288,8 @@ impl Spool {
         self.open_entry(name, None)
     }
 
-    /// Opens an entry for the recipients in `wanted`. If its head is long, only these are read.
+    /// Opens an entry for the recipients in `wanted`. If its head is long, only these recipients
+    /// are read.
     ///
     /// # Errors
     /// As for [`Spool::entry`].

@@ -1,15 +1,15 @@
-//! The names of entries: queue id, size, and directory.
+//! Parses and prints the names of entries, which consist of queue id, size and directory.
 
 use super::QueueId;
 
 /// The directory of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// Not yet tried.
+    /// `new/`: the entry was not tried yet.
     New,
-    /// Tried.
+    /// `cur/`: the entry was tried.
     Cur,
-    /// Held.
+    /// `hold/`: an administrator holds the entry.
     Hold,
 }
 
@@ -30,7 +30,7 @@ pub struct EntryName {
     pub id: QueueId,
     /// The size of the file in bytes.
     pub size: u64,
-    /// The directory in which it was last seen.
+    /// The directory in which the entry was last seen.
     pub place: Place,
 }
 

@@ -1,7 +1,9 @@
-//! The note of a message: the last results for its deferred recipients, for the queue listing.
+//! Keeps a note for each deferred message: the last results for its recipients, which the listing
+//! of the queue shows.
 //!
 //! A line is `TIME <RECIPIENT> HOST TEXT`; [`NoteLine`] writes it and [`Note`] reads it. A note is
-//! a convenience: it is never synced, may vanish at any time, and starts again when it is full.
+//! a convenience: it is never synced, and may vanish at any time. When a note is full, the next
+//! line replaces all others.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -14,7 +16,7 @@ use crate::address::Address;
 use crate::log;
 use crate::sys::disk;
 
-/// The longest note, in bytes.
+/// The maximum length of a note, in bytes.
 pub(super) const MAX_NOTE: u64 = 16 << 10;
 
 /// The result of one attempt for one recipient.
@@ -24,7 +26,7 @@ pub struct NoteLine<'a> {
     pub time: u64,
     /// The recipient.
     pub recipient: &'a Address,
-    /// The host or the mailbox; may be empty.
+    /// The host or the mailbox; empty if there is none.
     pub host: &'a str,
     /// The reply of the host, or another reason.
     pub text: &'a str,
@@ -43,7 +45,7 @@ impl fmt::Display for NoteLine<'_> {
 pub struct Note(String);
 
 impl Note {
-    /// The host and the text of the last result for a recipient.
+    /// The host and the text of the last result for a recipient; `None` if the note has no result.
     pub fn last_result(&self, recipient: &Address) -> Option<String> {
         let path = format!("<{recipient}>");
         let result = self.0.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&path))?;

@@ -1,7 +1,7 @@
-//! How files of the spool are opened: without following a link, and without waiting.
+//! Opens files of the spool without following a symbolic link, and without waiting for a FIFO.
 //!
-//! The spool belongs to the server. An attacker that controls the server could leave a link to
-//! another file there, or a FIFO, for root to open.
+//! The server's user owns the spool. An attacker who controls the server could put a link to
+//! another file there, or a FIFO, and root would open it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-/// The flags for every open(2).
+/// The flags for every open(2) in the spool.
 pub(super) const SAFELY: i32 = O_NOFOLLOW | O_NONBLOCK;
 
 /// Opens a file for reading.

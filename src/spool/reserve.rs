@@ -1,9 +1,11 @@
-//! The reserve: free space that is kept, so that accepted mail can be settled.
+//! Keeps a reserve of free space in the spool, so that accepted mail can always be delivered or
+//! reported as failed.
 //!
-//! Space is checked before an entry is made. Sessions, and workers that forward a message, must
-//! leave the whole reserve free; workers that write a report, half of it. Entries that workers are
-//! writing count as if they were complete, so that several workers do not use the same space or the
-//! same inode. Rewriting or removing an entry needs no check.
+//! Space is checked before an entry is made. A session that receives a message, or a worker that
+//! forwards one, must leave the whole reserve free. A worker that writes a report must leave half
+//! of the reserve free. Entries that workers are writing count as if they were complete, so that
+//! two workers do not count on the same space or the same inode. Rewriting or removing an entry
+//! needs no check.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +14,9 @@ use nix::sys::statvfs::statvfs;
 
 use super::Spool;
 
-/// The bytes that are kept free: new mail is rejected before the disk is full.
+/// The number of bytes that are kept free: new mail is rejected before the disk is full.
 const RESERVE: u64 = 16 << 20;
-/// The inodes that are kept free.
+/// The number of inodes that are kept free.
 const RESERVE_FILES: u64 = 200;
 
 /// The purpose of a new entry.
@@ -33,7 +35,7 @@ pub(super) struct Reserved {
     files: AtomicU64,
 }
 
-/// Space for one entry that is being written, until this is dropped.
+/// Space that is reserved for one entry until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation<'a> {
     total: &'a Reserved,
@@ -48,7 +50,7 @@ impl Drop for Reservation<'_> {
 }
 
 impl Spool {
-    /// Whether there is space for a message of this size.
+    /// Whether there is space for a message of `bytes` bytes.
     ///
     /// # Errors
     /// Those of statvfs(3).
@@ -58,7 +60,7 @@ impl Spool {
         self.is_free(total, files.load(Ordering::Relaxed), Purpose::Message)
     }
 
-    /// Reserves space for an entry.
+    /// Reserves space for an entry of `bytes` bytes.
     ///
     /// # Errors
     /// `StorageFull` if there is not enough space, and the errors of statvfs(3).

@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime};
 use super::{Entry, EntryName, Place, QueueId, Spool, open};
 use crate::sys::disk;
 
-/// The age at which a file in `tmp/` or `note/` that nothing refers to is removed.
+/// The age at which a file in `tmp/` or `note/` is removed, if no entry refers to it.
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
 
 impl Spool {
-    /// Removes names in `tmp/` that entries had before their rename, and that a power cut has
-    /// restored (btrfs): a report with such a name would look unsent. Must be called before any
-    /// entry is opened.
+    /// Removes the names that entries had in `tmp/` before their rename. On btrfs a power cut can
+    /// restore such a name, and a report with such a name would look unsent. The function must be
+    /// called before any entry is opened.
     ///
     /// # Errors
     /// Those of readdir(3) and unlink(2).
@@ -41,7 +41,8 @@ impl Spool {
 
     /// Removes files that crashed writers have left in `tmp/`, and notes without a message.
     /// `awaited` contains the ids of the derived entries that the entries in `new/` and `cur/` wait
-    /// for. The ids that held entries wait for are found here; the notes of held entries stay too.
+    /// for. For held entries the function finds these ids itself. The notes of held entries stay,
+    /// too.
     ///
     /// # Errors
     /// Those of readdir(3) and unlink(2).
@@ -63,7 +64,7 @@ impl Spool {
                 }
             })?;
         }
-        // Checked only now: the held entries that were just opened may include one of a later
+        // The flag is checked only now, because a held entry that was just opened may be of a later
         // version.
         if self.has_later.load(Ordering::Relaxed) {
             // An entry of a later version may wait for a derived entry in `tmp/`.

@@ -3,9 +3,8 @@
 //! A line without a domain applies to every local domain; a line with a domain applies to that
 //! domain only, and takes precedence. A user without a domain is the same account in all domains,
 //! unless another line has the same name in one of them. A login name without a domain belongs to
-//! the first local domain. The file is read again when it changes; if it then has errors, the old
-//! table stays in force, as for mailboxes. Clients cannot find out whether a name exists: see
-//! `sasl::server`.
+//! the first local domain. The file is read again when it changes. If it then has errors, the old
+//! accounts stay in force. Clients cannot find out whether a name exists: see `sasl::server`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -38,8 +37,9 @@ struct Table {
     abilities: Abilities,
 }
 
-/// The authentication backend of the configuration, and all errors in the users file. `throttle` is
-/// the one of the previous configuration, which is kept.
+/// Makes the authentication backend that the configuration names. Returns the backend and all
+/// errors in the users file. `throttle` comes from the previous configuration, so that a reload
+/// keeps the counts of failures.
 pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
     let first = config.own_domain().to_owned();
     let mut errors = Vec::new();
@@ -83,14 +83,15 @@ impl Accounts for FileAccounts {
         let table = self.table.current();
         let find = |domain: &str| table.users.domains.get(domain).and_then(|users| users.get(local.as_str()));
         let user = find(domain).or_else(|| if self.domains.contains(domain) { find("") } else { None })?;
-        // If another line has the same name with a domain, the name alone would be ambiguous.
+        // If another line has the same name with a domain, the name alone would be ambiguous, so
+        // the login includes the domain.
         let is_unique =
             !table.users.domains.iter().any(|(domain, names)| !domain.is_empty() && names.contains_key(local.as_str()));
         let login = if is_unique { local } else { format!("{local}@{domain}") };
         Some(Account { login, secret: user.secret.as_deref()?.clone() })
     }
 
-    /// One name for all spellings of an account, whether the account exists or not.
+    /// Returns one name for all spellings of an account's name, whether the account exists or not.
     fn qualify(&self, name: &str) -> String {
         let name = complete(name, &self.first);
         let Ok(address) = Address::parse(&name) else { return name };

@@ -1,12 +1,12 @@
-//! The lines of a users file: `name:secret:mailbox`.
+//! Parses the lines of a users file: `name:secret:mailbox`.
 //!
-//! The name applies to every local domain, or to one: `jon@razorback`. The secret is a
-//! [`Secret`], or empty for a user that cannot log in, see [`accounts`](super::accounts); it
-//! appears in no message. The mailbox is an absolute path, or empty for the template of the
-//! configuration.
+//! A name such as `jon` applies to every local domain, and `jon@razorback` applies to one domain.
+//! The secret is a [`Secret`], or is empty if the user cannot log in (see
+//! [`accounts`](super::accounts)). A secret appears in no error message. The mailbox is an absolute
+//! path, or is empty if the template of the configuration applies.
 //!
-//! A malformed line only removes rights: the user that it names, as far as the name can be read,
-//! has no secret, and mail for that user waits if the mailbox is unknown.
+//! A malformed line only removes rights. If its name can be read, that user cannot log in, and mail
+//! for that user waits if the line leaves the mailbox unknown.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,7 +21,8 @@ use crate::sasl::secret::Secret;
 /// The users of a file.
 #[derive(Debug, Default)]
 pub(super) struct UserTable {
-    /// Users by domain (empty for all) and name, both in lower case.
+    /// The users by domain and then by name, both in lower case. An empty domain stands for all
+    /// local domains.
     pub(super) domains: HashMap<Box<str>, HashMap<Box<str>, User>>,
     /// The error, if the file could not be read at all.
     error: Option<ConfigError>,
@@ -30,9 +31,9 @@ pub(super) struct UserTable {
 #[derive(Debug)]
 pub(super) struct User {
     pub(super) line: usize,
-    /// `None` if the user cannot log in.
+    /// The secret; `None` if the user cannot log in.
     pub(super) secret: Option<Box<Secret>>,
-    /// `None` if the template applies.
+    /// The mailbox in the line; `None` if the template applies.
     pub(super) mailbox: Option<PathBuf>,
     /// The error in the line, if it leaves the mailbox unknown. Such a user has no secret.
     broken: Option<Box<ConfigError>>,
@@ -133,7 +134,8 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
     }
 }
 
-/// The name and the domain of a malformed line. A domain that cannot be read stands for all.
+/// The name and the domain of a malformed line. If the domain cannot be read, it is empty, and
+/// stands for all local domains.
 fn name_and_domain(text: &str) -> (String, String) {
     let key = text.split(':').next().unwrap_or_default();
     match Address::parse(key) {

@@ -1,13 +1,13 @@
-//! Users and their mailboxes, from the system or from a users file.
+//! Finds users and their mailboxes, in the system's database or in a users file.
 //!
-//! No client input becomes part of a path: a path is made from the user name as spelled in the
-//! file or by the system and from a local domain, and a name that could lead out of a directory
+//! Arbitrary client input never becomes part of a path. A path is made from a local domain and from
+//! a name that the users file or the system knows. A name that could lead out of a directory
 //! belongs to no user. A failed look-up is distinct from an unknown name. Aliases and subaddresses
 //! are handled in `route`.
 //!
 //! - `accounts`: authentication against a users file
-//! - `file`: the lines of a users file
-//! - `system`: system users
+//! - `file`: parses the lines of a users file
+//! - `system`: looks up system users
 
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,8 @@ enum Source {
 }
 
 impl Users {
-    /// Reads the users file; returns the users of its well-formed lines, and all errors.
+    /// Reads the users file, if one is configured. Returns the users of its well-formed lines, and
+    /// all errors.
     pub fn begin(local: &Local, rights: &Rights) -> (Self, Vec<ConfigError>) {
         let (source, errors) = match &local.users {
             config::Users::System => (Source::System, Vec::new()),
@@ -86,8 +87,9 @@ impl Users {
         (Self { rights: rights.clone(), source, template: template.to_owned(), is_mbox }, errors)
     }
 
-    /// The directories of the mailboxes that the server itself writes to: the fixed front of the
-    /// template, and the parent of each mailbox named in the users file.
+    /// The directories of the mailboxes that the server itself writes to. They are the directory in
+    /// the template before its first placeholder, and the parent of each mailbox that the users
+    /// file names.
     pub fn roots(&self) -> Vec<PathBuf> {
         let Source::File(table) = &self.source else { return Vec::new() };
         let begin = self.template.find('{').map_or(self.template.as_str(), |at| &self.template[..at]);
@@ -101,12 +103,13 @@ impl Users {
         roots
     }
 
-    /// Whether the source is the system's users.
+    /// Whether the users are those of the system.
     pub fn are_of_system(&self) -> bool {
         matches!(self.source, Source::System)
     }
 
-    /// An error for each mailbox in the users file that contains a placeholder.
+    /// An error for each mailbox in the users file that contains a placeholder, because
+    /// placeholders are replaced only in the template.
     pub fn unfilled(&self) -> Vec<ConfigError> {
         let Source::File(table) = &self.source else { return Vec::new() };
         let current = table.current();
@@ -125,8 +128,8 @@ impl Users {
         signs.into_iter().map(error).collect()
     }
 
-    /// The mailbox of the user `name` (in lower case) in a local domain; `None`
-    /// if there is no such user.
+    /// The mailbox of the user `name` (in lower case) in a local domain; `None` if there is no such
+    /// user.
     ///
     /// # Errors
     /// The reason why the mailbox is unknown: the look-up failed, the users file has an error, or
@@ -152,7 +155,8 @@ impl Users {
         }
     }
 
-    /// The template with its placeholders replaced, in one pass: a replacement is not replaced again.
+    /// Returns the template with its placeholders replaced. A placeholder inside a replacement is
+    /// left alone.
     fn fill(&self, name: &str, domain: &str, home: &Path) -> PathBuf {
         let (mut filled, mut rest) = (String::new(), self.template.strip_prefix('~').unwrap_or(&self.template));
         while let Some(at) = rest.find('{') {
@@ -170,8 +174,8 @@ impl Users {
     }
 }
 
-/// A placeholder that other programs replace by the user or the domain, but that is not replaced
-/// here.
+/// Finds a placeholder of another program, such as `%u` for the user, that penfold does not
+/// replace. Returns `None` if the path has none.
 pub fn placeholder(path: &str) -> Option<&'static str> {
     ["%u", "%n", "%d", "%{user}", "$USER", "${user}"].into_iter().find(|sign| path.contains(sign))
 }

@@ -1,4 +1,4 @@
-//! System users, as getpwnam(3) finds them.
+//! Looks up system users, as getpwnam(3) does.
 //!
 //! Look-ups go through `privsep::passwd`. A name that begins with `-` or could lead out of a
 //! directory belongs to no user.

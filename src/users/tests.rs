@@ -129,7 +129,7 @@ fn a_malformed_line_affects_one_user() {
         ("ann", "razorback", Err("3:1: expected name:secret:mailbox")),
         ("paul", "razorback", Err("5:1: the user paul is already on line 4")),
         ("x", "razorback", Err("8:4: expected the path of a mailbox that begins with /, or nothing")),
-        // The line may be meant for any domain.
+        // The malformed line may be meant for any domain.
         ("sue", "razorback", Err("10:1: there is text after the address")),
         ("max", "razorback", Err("13:7: expected text in UTF-8")),
     ] {

@@ -1,9 +1,10 @@
-//! Immediate delivery of a message that was just committed and needs only a rename.
+//! Delivers a message that was just committed, if the delivery needs only a rename.
 //!
-//! The thread that committed the message moves it into the mailbox, and the queue is not notified:
-//! that saves two thread switches for the most common kind of message. The steps on disk are the
-//! same as a worker's. Anything that fails is left to the queue as if nothing had been tried; only
-//! the queue defers, reports and tries again.
+//! The session's thread, which committed the message, moves the message's file into the mailbox,
+//! and the queue is not notified. Thus the most common kind of message needs no switch to other
+//! threads. The steps on disk are the same as a worker's. If the delivery fails, the message is
+//! left to the queue as if nothing had been tried, because only the queue defers, reports and tries
+//! again.
 
 use crate::deliver::local::maildir::Maildir;
 use crate::log;
@@ -12,7 +13,7 @@ use crate::session::Committed;
 use crate::site::Site;
 use crate::users::Owner;
 
-/// Delivers a message into its mailbox. Returns false if it must be left to the queue.
+/// Delivers a message into its mailbox. Returns false if the message must be left to the queue.
 pub fn deliver_now(site: &Site, committed: &Committed<'_>) -> bool {
     let Some((recipient, path)) = committed.maildir else { return false };
     let settings = site.settings();

@@ -1,13 +1,15 @@
-//! The workers: one job at a time, from due to settled.
+//! Delivers the messages of the queue, with a pool of workers. A worker has one job at a time. A
+//! job is the delivery of one message to those of its recipients that have the same destination.
 //!
-//! Each worker of the fixed pool is a thread that takes jobs from the queue. It opens the entry,
-//! routes its recipients again, delivers, records the outcomes, and makes a report of the failures.
-//! It decides nothing about addresses, hosts or time limits. If a job panics, the panic is logged,
-//! and the job is tried again later. [`Worker::settle`] shows all steps.
+//! Each worker is a thread, and takes jobs from the queue. The number of workers is fixed. A worker
+//! opens the message's entry in the spool, finds the routes of the recipients again, delivers,
+//! records the outcomes, and makes a report of the failures. Other modules decide about addresses,
+//! hosts and time limits. If a job panics, the panic is logged, and the job is tried again later.
+//! [`Worker::settle`] shows all steps.
 //!
 //! - `immediate`: delivery of a message that was just committed, without the queue
-//! - `plan`: the recipients of an entry by destination
-//! - `report`: the report of failed recipients
+//! - `plan`: groups the recipients of an entry by destination
+//! - `report`: makes the report of failed recipients
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,7 +43,7 @@ pub use plan::{Scan, plan, scan};
 /// How long an idle worker keeps a connection for the next job.
 const KEEP_CONNECTION_FOR: Duration = Duration::from_secs(2);
 
-/// Works until the queue closes the channel of jobs.
+/// Runs a worker until the queue closes the channel of jobs.
 pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<Event>) {
     let mut worker =
         Worker { remote: RemoteDelivery::new(site.outbound.clone()), site, contact: Contact::None, address: None };
@@ -86,11 +88,11 @@ struct Attempt<'a> {
     settings: Arc<Settings>,
     /// When the attempt began, in seconds since 1970.
     now: u64,
-    /// Whether the entry itself has become a file of a mailbox.
+    /// Whether the entry's file was moved into a mailbox, so that the entry is gone from the spool.
     is_moved: bool,
-    /// Outcomes for which the sender gets a report.
+    /// The numbers of the recipients that have failed, and the outcomes that the report describes.
     failures: Vec<(u32, Outcome)>,
-    /// The entries that were derived from this one.
+    /// The reports and forwarded messages that were made from this entry.
     derived: &'a mut Vec<EntryName>,
     site: &'a Site,
 }
@@ -107,7 +109,8 @@ impl Worker {
         jobs.recv().ok()
     }
 
-    /// Works on one job, from the entry to the result.
+    /// Makes one attempt at a job: opens the entry, delivers, records the outcomes and reports
+    /// failures.
     fn settle(&mut self, job: &mut Job, derived: &mut Vec<EntryName>) -> JobResult {
         let entry = match self.open(job) {
             Ok(entry) => entry,
@@ -146,7 +149,7 @@ impl Worker {
             Ok(entry)
         });
         match opened {
-            // The entry could not be read when it was planned.
+            // A job has no recipients if the entry could not be read when the job was planned.
             Ok(_) if job.recipients.is_empty() => Err(JobResult::Stale),
             Ok(entry) => {
                 job.entry = entry.name();
@@ -168,8 +171,8 @@ impl Worker {
         }
     }
 
-    /// Checks that a handed-over entry is for no user but its owner, who may have written anything
-    /// into it since the handover.
+    /// Checks that an entry whose file was given to a system user has only that user as a
+    /// recipient. The user may have written anything into the file since.
     fn check_handed_over(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
         let Some(uid) = entry.handed_over_to() else { return Ok(()) };
         let router = &self.site.settings().router;
@@ -190,7 +193,7 @@ impl Worker {
     }
 
     /// Delivers to the unsettled recipients of the job, and returns an outcome for each. Returns
-    /// `None` if one of them has another destination now.
+    /// `None` if one of these recipients has another destination now.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
         if !attempt.job.unrecorded.is_empty() {
             return Some(attempt.job.unrecorded.clone());
@@ -274,9 +277,9 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Records the outcomes on disk and in the log. If that fails, keeps the outcomes in the job
-    /// and returns false: no recipient for whom delivery has succeeded or failed is tried again
-    /// before that is recorded.
+    /// Records the outcomes on disk and in the log. If an outcome cannot be recorded, the function
+    /// keeps it in the job and returns false. A recipient for whom delivery has succeeded or failed
+    /// is not tried again before that outcome is recorded.
     fn record(&mut self, outcomes: Vec<(u32, Outcome)>) -> bool {
         if self.is_moved {
             outcomes.iter().for_each(|(number, outcome)| self.log(*number, outcome, None));
@@ -301,7 +304,8 @@ impl Attempt<'_> {
             return Ok(());
         };
         let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.id().seconds());
-        // A prepared record has the time of the preparation, not that of the last attempt.
+        // If a copy was prepared for the recipient, the record has the time of the preparation in
+        // place of the time of the last attempt.
         let before = self.now.saturating_sub(schedule.min.as_secs());
         let last = if addressee.record.state == State::Todo { addressee.record.last } else { before };
         let expired = schedule.is_expired(arrival, last, self.now);
@@ -355,8 +359,8 @@ impl Attempt<'_> {
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
-        // The move only informs administrators: the records show as well that the message was
-        // tried.
+        // An error is harmless: `cur/` only shows administrators that the message was tried, and
+        // the records show that, too.
         if let Err(e) = self.entry.move_to_cur() {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }
@@ -365,8 +369,8 @@ impl Attempt<'_> {
     }
 
     fn finish(&self) -> JobResult {
-        // The entry as it was read here often shows that all recipients are settled. If not, it is
-        // read again, as other jobs may have settled some.
+        // The entry as this job has read it often shows that all recipients are settled. If not,
+        // the entry is read again, because other jobs may have settled some recipients.
         if self.is_moved || self.entry.finish().is_ok() {
             log::done(&self.entry.id());
         } else if !finish(&self.site.spool, self.entry.name()) {
@@ -377,7 +381,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Removes an entry whose recipients are all settled. Returns false if it is still there.
+/// Removes an entry whose recipients are all settled. Returns false if the entry is still there.
 pub fn finish(spool: &Arc<Spool>, name: EntryName) -> bool {
     let finished = spool.finish(name);
     match &finished {

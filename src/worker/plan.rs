@@ -1,8 +1,9 @@
-//! The plan of an entry: its recipients by destination.
+//! Makes the plan of an entry for the queue. A plan is a list of jobs, and each job has the
+//! recipients of one destination.
 //!
-//! A plan is made for every entry when it is accepted, when the scan at the start finds it, and
-//! when a recipient turns out to have another destination. An entry that cannot be read now is
-//! planned as one local job, which reads it again; a corrupt entry is set aside.
+//! A plan is made for every entry when it is accepted, when the scan of the spool after the start
+//! finds it, and when a recipient turns out to have another destination. If an entry cannot be read
+//! now, its plan is one local job, which reads the entry again. A corrupt entry is moved to `bad/`.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -19,7 +20,7 @@ use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
 pub enum Scan {
     /// The entry is gone.
     Gone,
-    /// It can be delivered by this plan.
+    /// The entry can be delivered by this plan.
     Deliver(Plan),
     /// The queue has to deal with the entry while none of its jobs is running. The list holds the
     /// reports for which the entry has been waiting since a crash. If the list is empty, the entry
@@ -27,8 +28,8 @@ pub enum Scan {
     Repair(Vec<QueueId>),
 }
 
-/// Scans an entry without changing it: it may have been accepted since the daemon started, and some
-/// of its jobs may be running.
+/// Scans an entry without changing it, because workers may be running some of its jobs: the entry
+/// may have been accepted since the daemon started.
 pub fn scan(site: &Site, name: EntryName) -> Scan {
     match site.spool.entry(name) {
         Ok(entry) => {
@@ -41,9 +42,10 @@ pub fn scan(site: &Site, name: EntryName) -> Scan {
     }
 }
 
-/// The plan of an entry; `None` if it is gone, if it is corrupt and was moved to `bad/`, or if it
-/// is of a later version. None of its jobs may be running. `unsynced` is whether it may have been
-/// written before a crash.
+/// Makes the plan of an entry. Returns `None` if the entry is gone, if it is corrupt and was moved
+/// to `bad/`, or if a later version has written it. No worker may be running a job of the entry.
+/// `unsynced` is true if the entry may have been written before a crash, and must be synced before
+/// an attempt.
 pub fn plan(site: &Site, name: EntryName, unsynced: bool) -> Option<Plan> {
     let mut entry = match site.spool.entry(name) {
         Ok(entry) => entry,
@@ -80,22 +82,24 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
             jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1
         });
-        // A recipient that a crash left half delivered is tried first.
+        // A recipient whose delivery was interrupted by a crash is tried first.
         let last = if addressee.record.state == State::Todo { addressee.record.last } else { 0 };
         jobs[index].add(addressee.reference(), addressee.recipient.address.domain(), last);
     }
     Plan { entry: entry.name(), unsynced, sender: sender_number(entry), jobs }
 }
 
-/// A number for the sender. It is keyed, so that no client can choose senders that share a number.
+/// A number by which the queue tells senders apart. It is a hash with a random key, so that no
+/// client can choose senders that share a number.
 fn sender_number(entry: &Entry) -> u32 {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEYS.hash_one(entry.sender()) as u32
 }
 
-/// The destination of a recipient. If a delivery was prepared but the recipient has no mailbox any
-/// more, the delivery is settled on this host first. If the recipient belongs to another host by
-/// now, the message is sent there: it may arrive twice rather than not at all.
+/// The destination of a recipient. If a delivery was prepared, but the recipient has no mailbox any
+/// more, the destination is this host, which settles the prepared delivery first. If the recipient
+/// belongs to another host by now, the message is sent to that host, although it may then arrive
+/// twice.
 pub fn destination(addressee: &RecipientEntry, route: &Route) -> Destination {
     match route {
         Route::Mailbox(_) | Route::Remote(_) => route.destination(),

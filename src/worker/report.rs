@@ -1,9 +1,9 @@
-//! The entry that reports failed recipients to the sender, or to the postmaster.
+//! Makes the entry that reports failed recipients to the sender, or to the postmaster.
 //!
-//! There is one report for all recipients that failed in one attempt, made exactly once by the
-//! prepared step of `spool`. `report` composes the text. The recipient of the report is decided
-//! here, and `report::rate` limits the number of reports to each recipient: if a report is
-//! withheld, the failed recipients are settled without it.
+//! There is one report for all recipients that failed in one attempt. `Entry::create_report` makes
+//! it exactly once, also after a crash. This module decides who receives the report, and the module
+//! `report` composes the text. `report::rate` limits the number of reports to each address. If a
+//! report is withheld because of the limit, the failed recipients are settled without it.
 
 use std::io::{self, Read};
 
@@ -17,7 +17,7 @@ use crate::report::rate::ReportTo;
 use crate::route::{DomainClass, Expansion};
 use crate::spool::{QueueId, RecipientEntry, State};
 
-/// The part of the original's header that is read for the report, in bytes.
+/// The maximum number of bytes of the original message that are read for its header in the report.
 const MAX_HEADER: u64 = 64 << 10;
 
 impl Attempt<'_> {
@@ -85,7 +85,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The recipient of the report, as it is counted for the limits on reports.
+    /// The recipient of the report in the form in which reports are counted for their limits.
     fn report_to(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
         match router.class_of(to.domain()) {
@@ -95,9 +95,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// The recipient and the envelope of the report. It goes to the sender, or to the postmaster if
-    /// there is no sender. If the entry is itself a report to the postmaster, there is no report
-    /// (`None`).
+    /// The recipient and the envelope of the report. The report goes to the sender or, if the
+    /// message has the null reverse-path, to the postmaster. `None` if the message is itself a
+    /// report to the postmaster, which is not reported.
     fn report_envelope(&self) -> Option<(Address, Envelope)> {
         let router = &self.settings.router;
         let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
@@ -108,7 +108,8 @@ impl Attempt<'_> {
         let finals = match router.class_of(to.domain()) {
             DomainClass::Local => match router.expand(&to) {
                 Expansion::Finals(finals) => finals,
-                // In this case the delivery of the report itself fails or is deferred.
+                // If the address cannot be expanded, the delivery of the report itself fails or is
+                // deferred.
                 _ => vec![Recipient::new(to.clone())],
             },
             _ => vec![Recipient::new(to.clone())],

@@ -1,15 +1,16 @@
-//! Authentication of clients with accounts from a users file.
+//! Authenticates clients with accounts from a users file.
 //!
-//! A [`Server`] is one exchange: responses in, [`Step`]s out. SCRAM-SHA-256 requires a
-//! {SCRAM-SHA-256} secret; PLAIN and LOGIN work with any secret. With SCRAM-SHA-256-PLUS the client
-//! proves that both sides use the same TLS connection (`tls-exporter`, RFC 9266). A client that
-//! says that it was not offered SCRAM-SHA-256-PLUS, although it was, is refused: a third party has
-//! changed the offer. A client that requests to act as another user is refused, too.
+//! A [`Server`] is one exchange. It takes the client's responses and returns [`Step`]s.
+//! SCRAM-SHA-256 requires a {SCRAM-SHA-256} secret; PLAIN and LOGIN work with any secret. With
+//! SCRAM-SHA-256-PLUS the client proves that both sides use the same TLS connection
+//! (`tls-exporter`, RFC 9266). A client that says that it was not offered SCRAM-SHA-256-PLUS,
+//! although it was, is refused: a third party has changed the offer. A client that requests to act
+//! as another user is refused, too.
 //!
-//! For an account that does not exist or cannot log in, an exchange takes the same steps and
-//! the same time, with a secret like those of other accounts, and fails at the end. At most
-//! two passwords are checked at a time, which bounds the memory; an attempt that waits too long for
-//! its turn fails temporarily.
+//! If the account does not exist or cannot log in, the exchange takes the same steps and the same
+//! time, with a secret like those of other accounts, and fails at the end. At most two passwords
+//! are checked at a time, so that the memory in use is bounded. An attempt that waits too long for
+//! its check fails temporarily.
 
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -51,10 +52,10 @@ pub struct Account {
 
 /// The source of accounts.
 pub trait Accounts: Send + Sync {
-    /// The account with a name, if it can log in.
+    /// The account with this name; `None` if there is none, or if the account cannot log in.
     fn find(&self, name: &str) -> Option<Account>;
 
-    /// The name, with a domain added if it has none. The account need not exist.
+    /// The canonical form of a name, with a domain. The account need not exist.
     fn qualify(&self, name: &str) -> String;
 
     /// One secret of each [`Secret::kind`] that the accounts have.
@@ -79,7 +80,7 @@ pub struct Server<'a> {
     mechanism: Mechanism,
     /// The channel binding of the TLS connection, if there is one.
     binding: Option<Vec<u8>>,
-    /// The counts of failures, and the address of the client.
+    /// The counts of failures that may block the exchange, and the address of the client.
     guard: Option<(&'a Throttle, Option<IpAddr>)>,
     name: String,
     state: State,
@@ -100,12 +101,12 @@ enum State {
     Over,
 }
 
-/// A SCRAM exchange before the proof.
+/// The state of a SCRAM exchange that waits for the client's proof.
 struct Challenge {
     /// The name of the account, if it exists and can log in.
     login: Option<String>,
     keys: Keys,
-    /// The value that the client has to send as `c=`, decoded.
+    /// The value that the client has to send in the attribute `c=`, decoded from base64.
     bound: Vec<u8>,
     nonce: String,
     /// The client's first message without its header, and the challenge, joined by a comma.
@@ -122,8 +123,8 @@ impl<'a> Server<'a> {
         Self { accounts, mechanism, binding, guard: None, name: String::new(), state: State::Start }
     }
 
-    /// Makes the exchange end with [`Step::Blocked`] as soon as the name is known, if the client at
-    /// `host` or the account has failed too often.
+    /// Guards the exchange: if the client at `host` or the account has failed too often, the
+    /// exchange ends with [`Step::Blocked`] as soon as the name is known.
     pub fn guarded(mut self, throttle: &'a Throttle, host: Option<IpAddr>) -> Self {
         self.guard = Some((throttle, host));
         self
@@ -134,7 +135,8 @@ impl<'a> Server<'a> {
         &self.name
     }
 
-    /// Takes a response of the client; `None` for AUTH without an initial response.
+    /// Takes a response of the client, and returns the next step. `None` stands for AUTH without an
+    /// initial response.
     pub fn step(&mut self, response: Option<&[u8]>) -> Step {
         let is_scram = matches!(self.mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha256Plus);
         match (std::mem::replace(&mut self.state, State::Over), response) {
@@ -252,8 +254,8 @@ impl<'a> Server<'a> {
         match (flag, self.mechanism, &self.binding) {
             ("p=tls-exporter", Mechanism::ScramSha256Plus, Some(binding)) => Ok(binding),
             ("n", Mechanism::ScramSha256, _) | ("y", Mechanism::ScramSha256, None) => Ok(b""),
-            // The client says that channel binding was not offered, although it was: a third party
-            // has hidden the offer from the client.
+            // The client says that channel binding was not offered, although it was offered. So a
+            // third party has hidden the offer from the client.
             ("y", Mechanism::ScramSha256, Some(_)) => Err(Step::Rejected),
             (flag, Mechanism::ScramSha256Plus, _) if flag.starts_with("p=") => Err(Step::Rejected),
             _ => Err(Step::Malformed),
@@ -272,9 +274,9 @@ impl<'a> Server<'a> {
         (None, decoy(&self.name, like.0, like.1))
     }
 
-    /// A secret of the kind that an account with the claimed name might have. For each name the
-    /// choice among the existing kinds stays the same, also if accounts are added or removed,
-    /// unless that adds a kind or removes the last secret of a kind.
+    /// A secret of the kind that an account with the claimed name might have. The choice among the
+    /// existing kinds depends only on the name and on [`KEY`]. So the choice for a name changes
+    /// only if a kind is added, or if the last secret of a kind is removed.
     fn likely(&self) -> Option<Secret> {
         self.accounts.kinds().into_iter().max_by_key(|secret| hidden(&secret.kind(), &self.name))
     }

@@ -1,4 +1,4 @@
-//! Exchanges with `sasl::client`, and with clients that cheat.
+//! Tests of exchanges with `sasl::client`, and with clients that cheat.
 
 use super::*;
 use crate::sasl::client::Client;
@@ -96,7 +96,8 @@ fn plain_is_parsed_strictly() {
     }
 }
 
-/// The first message of an exchange, with a binding if there is one.
+/// Begins an exchange with the message `text`, and returns the server's step. `binding` is the
+/// channel binding.
 fn first(mechanism: Mechanism, binding: Option<&[u8]>, text: &str) -> Step {
     Server::new(&table(), mechanism, binding.map(<[u8]>::to_vec)).step(Some(text.as_bytes()))
 }
@@ -122,7 +123,8 @@ fn a_client_that_did_not_see_the_offer_of_binding_is_refused() {
     }
 }
 
-/// A SCRAM exchange by hand, with a flag and a value for c=.
+/// Makes a SCRAM exchange without `sasl::client`, with this flag and this value of the attribute
+/// `c=`.
 fn bound_by(mechanism: Mechanism, flag: &str, bound: &[u8]) -> Step {
     let table = table();
     let mut server = Server::new(&table, mechanism, Some(b"binding".to_vec()));

@@ -1,6 +1,7 @@
-//! The format of the two heads of an entry.
+//! Reads and writes the head at the front of an entry's file. There are two kinds: the queued head
+//! and the direct head.
 //!
-//! A queued head consists of lines whose lengths are multiples of 64, and an empty line:
+//! A queued head consists of lines whose lengths are multiples of 64, followed by an empty line:
 //!
 //! ```text
 //! penfold/1 head=0000000193:000000000829:7bit body=8bit origin=client from=<a@x.org>
@@ -8,21 +9,26 @@
 //! T 0000000000 0000000000 0000000000000000 0000000000000000 to=<c@z.org> orig=<list@x.org>
 //! ```
 //!
-//! The first line describes the message. `head=` comes first: the offset of the content, then the
-//! content's size on the wire and whether it is 7-bit; earlier versions ignore the last two. The
-//! other fields are in any order; a derived entry has a `past=` for each step of its derivation.
+//! The first line describes the message. Its first field is `head=`, which has three values: the
+//! offset of the content, the content's size on the wire, and whether the content is 7-bit. Earlier
+//! versions ignore the last two values. The other fields are in any order. A forwarded message has
+//! a field `past=` for each list or `.forward` file that led to it.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. The record is
 //! overwritten in place, and lies within one sector, so that a power cut leaves the old record or
-//! the new one. Fields follow: `orig=` is the address that the client gave; `do=direct`,
-//! `do=expand`, `run=` or `file=` is the action if it is not the delivery to an address, and `as=`
-//! the user who performs it; `may=` is the number of further recipients that this one may lead to.
-//! Only penfold writes heads, and no address can look like one of these fields.
+//! the new one.
 //!
-//! Later versions add fields (`release`, `priority`, `ret`, `envid`; `notify`, `orcpt`). A version
-//! that does not know a field cannot obey it, and leaves the entry alone. An unknown state, or an
-//! unknown value of a known field, is damage: a later version that needs one also adds a field.
+//! The fields of the recipient follow. `to=` is the final address, and `orig=` is the address that
+//! the client gave. `do=direct`, `do=expand`, `run=` or `file=` is the action, if it is not
+//! ordinary delivery to the address. `as=` is the user with whose rights the action is performed.
+//! `may=` is the number of further recipients that this recipient may lead to. Only penfold writes
+//! heads, and no address can look like one of these fields.
+//!
+//! Later versions will add fields: `release`, `priority`, `ret` and `envid` to the first line,
+//! `notify` and `orcpt` to the line of a recipient. A version that does not know a field cannot
+//! obey it, and leaves the entry alone. An unknown state, or an unknown value of a known field,
+//! counts as damage, because a later version that needs such a value also adds a field.
 //!
 //! A direct head consists of two lines, `Return-Path:` and `Delivered-To:`, and the whole file is
 //! the message for the mailbox.
@@ -36,24 +42,27 @@ use crate::address::{self, Address};
 use crate::envelope::{Body, Envelope, MAX_ACTION, MailOptions, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
-/// The lengths of lines of a queued head are multiples of this.
+/// The length of each line of a queued head is a multiple of this number of bytes.
 const ALIGN: usize = 64;
-/// The length of the record at the front of a recipient's line.
+/// The length of the record at the front of a recipient's line, in bytes.
 pub const RECORD: usize = 58;
 const _: () = assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
-/// The longest queued head.
+/// The maximum length of a queued head, in bytes.
 pub const MAX_HEAD: u64 = 64 << 20;
-/// The longest written form of an address: every byte of it may need a backslash.
+/// The maximum length of the written form of an address, in bytes: each byte may need a backslash,
+/// and quotes and angle brackets may be added.
 const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
-/// The longest direct head.
+/// The maximum length of a direct head, in bytes.
 const MAX_DIRECT: usize = DIRECT_FIRST.len() + DIRECT_SECOND.len() + 2 * MAX_WRITTEN + 2;
-/// The longest line of a recipient without an action.
+/// The maximum length of a recipient's line without an action, in bytes.
 const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + " may=4294967295".len() + ALIGN;
-/// The longest first line: it has space for ten of the longest steps.
+/// The maximum length of the first line, in bytes: there is space for ten `past=` fields of maximum
+/// length.
 pub const MAX_FIRST: u64 = 64 << 10;
 const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_PLAIN + MAX_FIRST as usize <= MAX_HEAD as usize);
 const _: () = assert!(10 * 3 * MAX_STEP + MAX_WRITTEN < MAX_FIRST as usize);
-/// The longest line of a recipient: every byte of a command or file and of its user may be `%XX`.
+/// The maximum length of a recipient's line, in bytes: each byte of a command or file name, and of
+/// the user's name, may be written as `%XX`.
 pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
 
 const MAGIC: &[u8] = b"penfold/1 ";
@@ -78,14 +87,14 @@ use HeadError::{Corrupt, Later};
 /// The state of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// To be tried.
+    /// The recipient has still to be tried.
     Todo,
     /// A copy is complete in the `tmp/` of the recipient's mailbox, and may have been renamed into
     /// `new/`.
     Prepared {
         /// The birth time of that `tmp/`, in nanoseconds since 1970; 0 if the file system has none.
         born: u64,
-        /// The inode of that `tmp/`.
+        /// The inode number of that `tmp/`.
         inode: u64,
     },
     /// The delivery failed. The report is complete in the `tmp/` of the spool, and may have been
@@ -97,9 +106,9 @@ pub enum State {
     /// The derived entry for the addresses that this recipient expands to is complete in the `tmp/`
     /// of the spool, and may have been renamed into `new/`.
     Forwarded,
-    /// Delivered or forwarded.
+    /// The message was delivered or forwarded.
     Done,
-    /// Failed, and the sender was notified.
+    /// The delivery failed, and the sender was notified.
     Failed,
 }
 
@@ -110,7 +119,7 @@ impl State {
     }
 }
 
-/// The record of a recipient: the part of its line that changes.
+/// The record of a recipient: the part of the recipient's line that changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryState {
     /// The state.
@@ -173,30 +182,32 @@ impl DeliveryState {
 pub struct RecipientEntry {
     /// The recipient's number, counted from 0.
     pub number: usize,
-    /// The offset of its record in the file; 0 in a direct entry, which has none.
+    /// The offset of the recipient's record in the file, in bytes; 0 in a direct entry, which has
+    /// no records.
     pub offset: u64,
     /// The recipient's address and action.
     pub recipient: Recipient,
-    /// Its record.
+    /// The recipient's record.
     pub record: DeliveryState,
-    /// The number of further recipients that it may lead to.
+    /// The number of further recipients that this recipient may lead to.
     pub share: u32,
 }
 
-/// A reference to a recipient of an entry, with the place of its line. The offset is 0 if the place
-/// is unknown, for example because a direct entry may have become a queued one.
+/// A reference to a recipient of an entry, by number and by the offset of the recipient's line. The
+/// offset is 0 if it is unknown, for example because a direct entry may have become a queued one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecipientRef {
     /// The recipient's number.
     pub number: u32,
-    /// The offset of its record in the file.
+    /// The offset of the recipient's record in the file, in bytes; 0 if it is unknown.
     pub offset: u32,
 }
 
 impl RecipientEntry {
     /// The reference to this recipient.
     pub fn reference(&self) -> RecipientRef {
-        // A head is shorter than 4 GiB, and has fewer recipients than bytes.
+        // Both numbers fit into 32 bits: a head is shorter than 4 GiB, and has fewer recipients
+        // than bytes.
         let shortened = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         RecipientRef { number: shortened(self.number as u64), offset: shortened(self.offset) }
     }
@@ -207,7 +218,7 @@ impl RecipientEntry {
 pub struct Head {
     /// Whether the head is direct.
     pub direct: bool,
-    /// The reverse-path.
+    /// The reverse-path; `None` is the null path.
     pub sender: Option<Address>,
     /// The options given at MAIL.
     pub options: MailOptions,
@@ -240,7 +251,7 @@ pub fn queued(envelope: &Envelope, measure: Option<Measure>, fill: usize) -> Str
     end(head)
 }
 
-/// The queued head of a derived entry.
+/// The queued head of a forwarded message, which has a derivation.
 pub fn derived(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>) -> String {
     end(lines(envelope, derivation, measure))
 }
@@ -280,7 +291,7 @@ fn lines(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>)
     head
 }
 
-/// Adds the empty line, and sets the length of the head.
+/// Adds the empty line, and writes the length of the head into the field `head=`.
 fn end(mut head: String) -> String {
     head.push('\n');
     let length = format!("{:010}", head.len());
@@ -295,8 +306,8 @@ fn end_line(head: &mut String) {
     head.push('\n');
 }
 
-/// The number of bytes at the front of a file that contain its head. `front` has at least the first
-/// 64 bytes.
+/// Returns the number of bytes at the front of a file that are sure to contain the whole head.
+/// `front` must contain at least the first 64 bytes of the file.
 ///
 /// # Errors
 /// [`HeadError`] if the file begins with neither kind of head.
@@ -324,7 +335,7 @@ pub fn is_direct(front: &[u8]) -> bool {
     front.starts_with(DIRECT_FIRST)
 }
 
-/// Reads a head from the front of a file, of at least [`length`] bytes.
+/// Parses a head. `front` must contain at least the first [`length`] bytes of the file.
 ///
 /// # Errors
 /// [`HeadError`] for anything that this version does not write.
@@ -376,7 +387,7 @@ fn read_queued(front: &[u8]) -> Result<Head, HeadError> {
 
 const CUT: HeadError = Corrupt("the head is cut off");
 
-/// Reads the first line of a queued head.
+/// Parses the first line of a queued head; the recipients are left out.
 ///
 /// # Errors
 /// As for [`read`].
@@ -396,7 +407,8 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, HeadError> {
     read_first(first, head)
 }
 
-/// Reads one recipient from the front of a text that begins with its line.
+/// Parses the line of a recipient, with which `text` begins. `offset` is the offset of the line in
+/// the file.
 ///
 /// # Errors
 /// As for [`read`].
@@ -427,7 +439,8 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     Ok(Head { sender: from.ok_or(Corrupt("it has no sender"))?, ..head })
 }
 
-/// Reads the measure of the content, which follows the length of the head.
+/// Parses the measure of the content, which follows the length of the head in the field `head=`.
+/// `None` if there is no measure.
 fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
     let Some((_, measure)) = word.split_once(':') else { return Ok(None) };
     let (size, kind) = measure.split_once(':').ok_or(MALFORMED)?;

@@ -61,7 +61,8 @@ fn a_derived_entry_has_its_derivation() {
     let head = read(text.as_bytes()).expect("a head");
     assert_eq!(head.steps, steps);
     assert_eq!(head.recipients.iter().map(|entry| entry.share).collect::<Vec<_>>(), [7, 0, u32::MAX]);
-    // An entry that was received has none of these fields, and earlier versions can read it.
+    // The head of a received message has no field of a derivation, so that earlier versions can
+    // read it.
     let text = queued(&envelope(3));
     assert!(!text.contains(" past=") && !text.contains(" may="));
     let head = read(text.as_bytes()).expect("a head");

@@ -7,7 +7,7 @@ fn a_committed_message_can_be_read_back() {
     for has_tmpfile in [true, false] {
         let scratch = Scratch::new();
         scratch.spool.has_tmpfile.store(has_tmpfile, Ordering::Relaxed);
-        // Sizes around that of the buffer, each in several pieces.
+        // The sizes are around that of the buffer, and each content is written in several pieces.
         for size in [0, 1, draft::BUFFER - 1, draft::BUFFER, draft::BUFFER + 1, 3 * draft::BUFFER + 7] {
             for direct in [true, false] {
                 let text: Vec<u8> = (0..size).map(|n| b'a' + (n % 26) as u8).collect();
@@ -61,7 +61,7 @@ fn a_commit_that_fails_leaves_nothing() {
     }
 }
 
-/// Content of `size` bytes, all ASCII, in lines.
+/// Content of `size` bytes, which consists of lines of ASCII.
 fn text(size: usize) -> Vec<u8> {
     (0..size).map(|n| if n % 70 == 69 { b'\n' } else { b'a' + (n % 26) as u8 }).collect()
 }

@@ -1,5 +1,5 @@
-//! The steps of the spool: the files on disk before and after each, and the recovery after a crash
-//! between two.
+//! Tests of the steps of the spool: the files on disk before and after each step, and the recovery
+//! after a crash between two steps.
 
 use std::fs::{FileTimes, OpenOptions};
 use std::io::{Read, Write};
@@ -52,7 +52,7 @@ impl Scratch {
         self.spool.entry(name).expect("an entry")
     }
 
-    /// The entries, after the choice between duplicates.
+    /// The entries of the spool, after the choice between duplicates.
     fn entries(&self) -> Vec<EntryName> {
         let mut single: Vec<EntryName> = Vec::new();
         let mut names = [Place::New, Place::Cur].map(|place| self.spool.names(place).expect("names")).concat();

@@ -7,7 +7,7 @@ use crate::spool::reserve::Purpose;
 
 #[test]
 fn space_is_reserved_only_once() {
-    // Other tests use the same file system at the same time.
+    // The margin in bytes for other tests, which use the same file system at the same time.
     const MARGIN: u64 = 64 << 20;
     const RESERVE: u64 = 16 << 20;
     let scratch = Scratch::new();

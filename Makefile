@@ -1,21 +1,23 @@
-# How penfold is built, tried, tested and installed. GNU make, 4.3 or later.
+# Builds, tries, tests and installs penfold. Needs GNU make 4.3 or later.
+# After a semicolon: variables that can be set on the command line, with their defaults.
 #
 #   make            build penfoldd and penfoldctl
 #   make run        run a mail server in a scratch directory
 #   make test       all tests
 #   make interop    mail exchanged with other mail software
-#   make powercut   a thousand power cuts, by root, in a quarter of an hour
-#   make soak       an hour of everything at once; SECONDS=3600 SEED=
+#   make powercut   simulate a thousand power cuts, as root, in a quarter of an hour
+#   make soak       an hour of random load with failures; SECONDS=3600 SEED=
 #   make fuzz       an hour of random input; SECONDS=3600
 #   make bench      measure performance, with tables and plots; ARGS=sessions for one series
 #   make check      format, lints, man pages
 #   make install    install programs, pages, samples and units; prefix=/usr/local DESTDIR=
-#                   and the other variables below; `make uninstall` removes them
-#   make install-sendmail    replace the system's sendmail, mailq and newaliases;
-#                   `make uninstall-sendmail` restores them
+#                   and the directories below (`make uninstall` removes what it has installed)
+#   make install-sendmail    replace the system's sendmail, mailq and newaliases
+#                   (`make uninstall-sendmail` restores them)
 
-# The directory variables of the GNU standards; /etc, /var and /run are the defaults of the
-# programs too. An empty directory for files of systemd means that they are not installed.
+# The directory variables of the GNU coding standards. The programs, too, use /etc, /var and
+# /run by default. If systemdsystemunitdir, sysusersdir or tmpfilesdir is empty, the files for
+# that directory are not installed.
 PREFIX        = /usr/local
 SYSCONFDIR    = /etc
 DESTDIR       =
@@ -38,7 +40,7 @@ INSTALL = install
 MANDOC  = mandoc
 SETUP   = tests/setup
 
-# The same directory that cargo uses.
+# The directory in which cargo builds.
 TARGET   = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
 SOURCES  = Cargo.toml Cargo.lock $(shell find src -type f)
@@ -49,9 +51,9 @@ LINKS   = $(libexecdir)/penfold
 DOC     = $(DESTDIR)$(docdir)
 CONF    = $(DESTDIR)$(sysconfdir)/penfold/penfold.conf
 
-# The samples in etc/ are templates, in which @NAME@ stands for the value of a variable.
-# Command lines name penfold.conf, and penfold.conf the spool and the control socket, only
-# where these are not in the places that the programs use by default.
+# In the samples in etc/, @NAME@ stands for the value of the variable NAME. Because of the
+# three variables below, the samples name a path only if it is not the default of the programs:
+# command lines get an option -f, and penfold.conf gets the spool and the control socket.
 config_option  = $(if $(filter-out /etc,$(sysconfdir)), -f $(sysconfdir)/penfold/penfold.conf)
 comment_spool  = $(if $(filter /var,$(localstatedir)),#)
 comment_socket = $(if $(filter /run,$(runstatedir)),#)
@@ -65,9 +67,9 @@ FILL_IN = sed $(foreach name,$(IN_TEMPLATES),-e 's,@$(name)@,$($(name)),g')
 
 all: $(PROGRAMS)
 
-# Real files with real prerequisites, so that `make install` as root finds them up to date
-# and does not need cargo. cargo does not update the date of a program that a change does
-# not affect, hence the touch.
+# The prerequisites are complete: after `make`, the programs are up to date for `make install`
+# as root, which therefore does not need cargo. If a change of the sources does not affect a
+# program, cargo leaves the old date, and `touch` corrects it.
 $(PROGRAMS) &: $(SOURCES)
 	$(CARGO) build --release --locked
 	touch $(PROGRAMS)
@@ -83,42 +85,43 @@ test:
 	$(SETUP)
 	@tests/all
 
-# With the checks that take too long for `make test`.
+# Includes the checks that take too long for `make test`.
 interop:
 	$(SETUP)
 	@tests/all --test interop -- --include-ignored
 
-# `make test` includes about seventy cuts; these are for changes of the spool.
+# `make test` includes about seventy cuts. Run all of these after a change of the spool.
 powercut:
 	$(SETUP)
 	PENFOLD_CUTS=1000 $(CARGO) test --locked --test storage powercut::acknowledged -- --nocapture
 
-# `make test` includes one minute of it. A failure prints the seed of its random choices.
+# `make test` includes a short soak. A soak that fails prints the seed of its random choices.
 soak: SECONDS = 3600
 soak:
 	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
 		$(CARGO) test --locked --test load soak -- --nocapture
 
-# Three seconds of each are in `make test`. Ten tests take this time, two at once.
+# `make test` runs each of these tests for three seconds. Ten of them run for PENFOLD_FUZZ
+# seconds, two at the same time, so a fifth of SECONDS is the time for each.
 fuzz: SECONDS = 3600
 fuzz:
 	PENFOLD_FUZZ=$$(($(SECONDS) / 5)) $(CARGO) test --locked \
 		--test fuzz -- --nocapture --test-threads=2
 
-# Fails only if it does not work, not if it is slow. See penfold-performance(7).
+# Fails if penfold does not work, but not if it is slow. See penfold-performance(7).
 bench:
 	$(SETUP)
 	$(CARGO) bench --locked --bench bench -- $(ARGS)
 
-# mandoc must print nothing; its exit status does not report messages below the level of -W.
+# Fails if mandoc prints anything, whatever its exit status is.
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@echo '$(MANDOC) -T lint -W warning man/*'
 	@said=$$($(MANDOC) -T lint -W warning man/* 2>&1) && test -z "$$said" || { printf '%s\n' "$$said"; exit 1; }
 
-# The samples are always installed as documentation. An existing configuration is not
-# changed, not even a dangling symbolic link.
+# Installs all samples as documentation. If penfold.conf exists, even as a dangling symbolic
+# link, it is left alone.
 install: $(PROGRAMS)
 	$(INSTALL) -d $(DESTDIR)$(sbindir) $(DESTDIR)$(LINKS) $(DOC)/examples $(dir $(CONF))
 	$(INSTALL) -m 755 $(PROGRAMS) $(DESTDIR)$(sbindir)
@@ -139,12 +142,13 @@ install: $(PROGRAMS)
 	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
 	@DESTDIR=$(DESTDIR) SPOOL=$(localstatedir)/spool/penfold etc/install.sh user $(addsuffix /penfold.conf,$(sysusersdir)) $(addsuffix /penfold.conf,$(tmpfilesdir))
 
-# copies FOLDER,DIRECTORY: installs the samples of a folder where the system looks for them.
+# copies FOLDER,DIRECTORY: installs the samples in etc/FOLDER in the directory in which the
+# system looks for them. If DIRECTORY is empty, it does nothing.
 copies = $(if $(2),for sample in $(filter etc/$(1)/%,$(SAMPLES)); do \
 		$(INSTALL) -D -m 644 $(DOC)/examples/$${sample#etc/} $(DESTDIR)$(2)/$${sample##*/} || exit; \
 	done)
 
-# Configuration, spool, mail and user are kept. Fails while a daemon runs.
+# Keeps the configuration, the spool, all mail and the user. Fails while a daemon runs.
 uninstall:
 	@DESTDIR=$(DESTDIR) etc/install.sh running $(sbindir)/penfoldctl
 	@DESTDIR=$(DESTDIR) etc/install.sh no-sendmail $(LINKS)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# install.sh: the changes that `make install` and `make install-sendmail` make to a system.
+# install.sh: changes the system for `make install`, `make install-sendmail` and uninstalling.
 #
 #	install.sh user [SYSUSERS.D/FILE TMPFILES.D/FILE]
 #	install.sh sendmail LINKS MAILER.CONF
@@ -7,18 +7,20 @@
 #	install.sh running PENFOLDCTL
 #
 # user creates the user that penfoldd runs as, and the spool (SPOOL), with the tools of
-# this system. If it does not run as root, or DESTDIR is set, it prints the commands.
+# this system. If it does not run as root, or DESTDIR is set, it only prints the commands.
 #
-# sendmail makes the system's sendmail, mailq and newaliases links to those in LINKS. It
-# installs MAILER.CONF if mailwrapper(8) reads such a file; otherwise it uses the system's
-# alternatives if they have a group for sendmail; otherwise it creates links and keeps the
-# old files as NAME.orig, diverted where there is dpkg. no-sendmail undoes this, but
-# changes nothing that was replaced since. With DESTDIR, both only change files below it.
-# Both can be repeated, and print what they do.
+# sendmail makes the system's sendmail, mailq and newaliases those in the directory LINKS,
+# in the first of these ways that is possible:
+# - If mailwrapper(8) has a configuration, MAILER.CONF replaces it.
+# - If the system's alternatives have a group for sendmail, LINKS is chosen there.
+# - Otherwise it creates symbolic links, and keeps the old files as NAME.orig. Where there
+#   is dpkg, it diverts them to these names.
+# no-sendmail undoes this, but leaves alone what was replaced since. With DESTDIR, both
+# change only files below it. Both can be repeated, and print what they do.
 #
-# running fails if systemd runs a unit of penfold or has one enabled, or if a daemon
-# answers PENFOLDCTL, and prints how to stop it: uninstalling removes the files that are
-# needed for that.
+# running fails while penfold is in use: if systemd runs or has enabled one of its units,
+# or if a daemon answers PENFOLDCTL. It then prints how to stop penfold, because
+# uninstalling removes the files that are needed for that.
 set -eu
 
 name=penfold home=${SPOOL:-/var/spool/penfold}
@@ -103,7 +105,7 @@ exists() {
 	[ -e "$1" ] || [ -h "$1" ]
 }
 
-# A diversion also applies to files of packages installed later.
+# Whether files can be diverted. A diversion also applies to packages installed later.
 diverts() {
 	[ -z "$DESTDIR" ] && has dpkg-divert
 }
@@ -183,7 +185,7 @@ running() {
 	}
 }
 
-# Whether a daemon answers: it does with 69, because no mail is queued for this domain.
+# Whether a daemon answers. No mail is queued for nothing.invalid, so the status is then 69.
 answers() {
 	[ -x "$1" ] || return 1
 	status=0
@@ -191,7 +193,7 @@ answers() {
 	[ $status = 69 ]
 }
 
-# In a chroot, systemctl reports every unit as active.
+# Whether systemd runs a unit. In a chroot without systemd, systemctl would say so of every unit.
 is_active() {
 	[ -d /run/systemd/system ] && systemctl is-active --quiet "$1" 2> /dev/null
 }

@@ -1,9 +1,11 @@
-//! The benchmark: messages per second, processor time and memory of the real daemon as sessions, size,
-//! recipients and queue grow, beside Postfix and the bare disk.
+//! The benchmark measures messages per second, processor time and memory of the real daemon. It
+//! varies the number of sessions, the size of messages, the number of recipients and the length of
+//! the queue, and compares penfold with Postfix and with the bare disk.
 //!
-//! `make bench` runs it; penfold-performance(7) explains the figures. It writes a table, its samples and
-//! a plot of each figure to `bench/` in cargo's target directory, prints the tables, and removes
-//! its scratch directory. It fails if mail is rejected or lost, never because it is slow.
+//! `make bench` runs it; penfold-performance(7) explains the figures. It writes a table, the
+//! samples and a plot of each figure to `bench/` in cargo's target directory, prints the tables,
+//! and removes its scratch directory. It fails if mail is rejected or lost, never because it is
+//! slow.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -36,7 +38,7 @@ use common::figure::Figure;
 
 type Series = fn(&Bench) -> io::Result<Vec<Figure>>;
 
-/// The series by name.
+/// The name of each series, and the function that measures it.
 const SERIES: &[(&str, Series)] = &[
     ("sessions", series::sessions),
     ("connections", series::connections),
@@ -49,9 +51,10 @@ const SERIES: &[(&str, Series)] = &[
     ("internet", internet::internet),
 ];
 
-/// The most octets that a measurement sends after the first message of each session.
+/// The most octets of mail that one measurement sends, not counting the first message of each
+/// session.
 const MOST_OCTETS: usize = 128 << 20;
-/// The pause between two series, since deleted files cost the disk for a while.
+/// The pause between two series, because the disk is busy for a while after files were deleted.
 const REST: Duration = Duration::from_secs(2);
 
 /// The parameters of the measurements.
@@ -59,24 +62,24 @@ const REST: Duration = Duration::from_secs(2);
 pub struct Bench {
     /// A directory on the measured disk.
     scratch: PathBuf,
-    /// The number of measurements of each point.
+    /// How many times each point of a figure is measured.
     rounds: usize,
-    /// The duration of each.
+    /// The duration of each measurement.
     time: Duration,
-    /// The most messages, whatever their size.
+    /// The most messages of a measurement. Large messages have a lower limit, from `MOST_OCTETS`.
     least: usize,
     /// The number of points of each series.
     points: usize,
-    /// How long noisy measurements of a series are repeated.
+    /// The total time that each series may spend on repeating noisy measurements.
     repeats: Duration,
-    /// Whether a server runs under strace and valgrind.
+    /// Whether system calls and instructions are counted, by a server under strace or valgrind.
     watches: bool,
     /// Whether to include points that take minutes.
     extreme: bool,
-    /// Whether each measurement is printed.
+    /// Whether the result of each measurement is printed at once.
     tells: bool,
     postfix: Option<PathBuf>,
-    /// Set by the signals that end the run.
+    /// Set by SIGINT and SIGTERM, to end the run.
     stopped: Arc<AtomicBool>,
 }
 
@@ -89,8 +92,11 @@ impl Bench {
         self.least.min(MOST_OCTETS / size).max(1)
     }
 
+    /// Fails if the run is to end.
+    ///
     /// # Errors
-    /// `Interrupted` after a signal, so that servers and files are removed in order.
+    /// `Interrupted` after a signal; the caller returns it, so that servers and files are removed
+    /// in order.
     fn go_on(&self) -> io::Result<()> {
         if self.stopped.load(Ordering::Relaxed) { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
     }
@@ -113,7 +119,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
-    // A process of the series `internet`.
+    // The series `internet` starts this program with `--world` for each of its runs.
     let arguments: Vec<_> = env::args().skip(1).collect();
     if let [flag, label, world, scratch] = &arguments[..]
         && flag == "--world"
@@ -181,7 +187,8 @@ fn measure(mut bench: Bench, out: &Path, wanted: &[&str], is_smoke: bool) -> io:
     alone.try_lock().map_err(|_| io::Error::other("another run has not ended"))?;
     let scratch = Scratch::make(&bench.scratch)?;
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        // Without it there are fewer sessions, which is an error.
+        // If the limit cannot be raised, the sessions beyond it fail, and the run ends with their
+        // error.
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
     let facts = facts(&bench)?;
@@ -194,7 +201,7 @@ fn measure(mut bench: Bench, out: &Path, wanted: &[&str], is_smoke: bool) -> io:
             keep(&figure, out, &facts)?;
         }
         if is_smoke {
-            // It starts slowly; one start is enough.
+            // Postfix starts slowly, so a smoke test starts it only for the first series.
             bench.postfix = None;
         }
         scratch.clear()?;
@@ -208,7 +215,7 @@ fn measure(mut bench: Bench, out: &Path, wanted: &[&str], is_smoke: bool) -> io:
 struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Removes the files of a killed run, too.
+    /// Makes an empty directory. The files of a run that was killed are removed first.
     fn make(path: &Path) -> io::Result<Self> {
         let scratch = Self(path.to_owned());
         scratch.clear()?;

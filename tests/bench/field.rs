@@ -1,10 +1,10 @@
-//! Servers in comparison: one measurement, and many in alternation.
+//! Measures servers in comparison: one measurement at a time, the servers in alternation.
 //!
-//! All servers run at once, each at rest while another is measured, so that changes of the machine affect
-//! all of them. Every measurement begins with a message in each session, as a warm-up, and with
-//! a synced disk. One during which other processes had more than a quarter of a processor is
-//! repeated while there is time, and the quieter one counts. It fails if a server rejects a
-//! message, or does not deliver one in time.
+//! All servers run at once, each at rest while another is measured, so that changes of the machine
+//! affect all of them. Every measurement begins with a message in each session, as a warm-up, and
+//! with a synced disk. If other processes used more than a quarter of a processor during a
+//! measurement, the measurement is repeated while there is time, and the quieter of the two counts.
+//! A measurement fails if the server rejects a message, or does not deliver a message in time.
 
 use std::fs::File;
 use std::io;
@@ -21,17 +21,17 @@ use crate::machine::{self, Watch};
 use crate::server::{BOXES, Server, local};
 use crate::sink::Sink;
 
-/// Mailboxes from this one on are for messages to one recipient, others in each measurement; those below
-/// are for messages to many.
+/// The first mailbox for messages to one recipient; each measurement uses the next mailbox. The
+/// mailboxes below this number are for messages to many recipients.
 const SINGLE: usize = 1000;
 /// The processors that other processes may use in a quiet measurement.
 const QUIET: f64 = 0.25;
-/// The longest time without a delivery.
+/// The longest time that a measurement waits without a new delivery.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(4);
 const SETTLE_TIME: Duration = Duration::from_millis(50);
 
-/// The recipients.
+/// The recipients of each message.
 #[derive(Debug, Clone, Copy)]
 pub enum To {
     /// This many mailboxes.
@@ -43,17 +43,18 @@ pub enum To {
 /// The load of a case.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// The number of sessions, or of threads for the floor.
+    /// The number of sessions. For the floor, the disk without a mail server: the number of
+    /// threads.
     pub sessions: usize,
     /// The octets of a message.
     pub size: usize,
-    /// Whether sessions send many messages.
+    /// Whether a session sends many messages; otherwise each message has a new connection.
     pub reuse: bool,
     /// The recipients.
     pub to: To,
 }
 
-/// The result, in messages, whatever the number of their recipients.
+/// The result of a measurement. A message counts once, whatever the number of its recipients.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
     /// Acknowledged messages per second.
@@ -62,7 +63,7 @@ pub struct Measured {
     pub delivered: f64,
     /// Milliseconds of processor time per message.
     pub cpu: f64,
-    /// The processors that other processes used.
+    /// The average number of processors that other processes used.
     pub others: f64,
 }
 
@@ -82,7 +83,7 @@ pub enum Contestant {
 }
 
 impl Contestant {
-    /// The name in tables.
+    /// The name of the contestant in tables.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Server(label, _) => label,
@@ -99,10 +100,10 @@ pub struct Field {
 }
 
 impl Field {
-    /// penfold, Postfix if it is available, and the floor on request.
+    /// Starts penfold, Postfix if it is available, and the floor if `with_floor`.
     ///
     /// # Errors
-    /// If one of them does not start.
+    /// If one of the servers does not start.
     pub fn start(bench: &Bench, with_floor: bool) -> io::Result<Self> {
         let sink = Sink::start()?;
         let penfold = Server::own_penfold(&bench.scratch, sink.address)?;
@@ -117,8 +118,8 @@ impl Field {
         Ok(Self { sink, contestants, turn: 0 })
     }
 
-    /// Measures all cases with all contestants, in every round in another order; `record` gets the label, the
-    /// number of the case, and the result.
+    /// Measures all cases with all contestants, whose order changes with every round. `record` gets
+    /// the label of the contestant, the number of the case, and the result.
     ///
     /// # Errors
     /// Errors of the measurements.
@@ -167,10 +168,11 @@ impl Field {
     }
 }
 
-/// Sends a case's load to a server, and waits until all of it has arrived.
+/// Sends a case's load to a server, and waits until all of it has arrived. `turn` selects the
+/// mailbox for messages to one recipient.
 ///
 /// # Errors
-/// Errors of the load, and `TimedOut`.
+/// Errors of the load; `TimedOut` if nothing has arrived for [`TIMEOUT`].
 pub fn serve(bench: &Bench, server: &Server, case: &Case, sink: &Sink, turn: usize) -> io::Result<Measured> {
     let boxes: Vec<usize> = match case.to {
         To::Local(1) => vec![SINGLE + turn % (BOXES - SINGLE)],
@@ -200,7 +202,7 @@ pub fn serve(bench: &Bench, server: &Server, case: &Case, sink: &Sink, turn: usi
     Ok(Measured { accepted: sent.rate(sent.last), delivered: sent.rate(end), cpu, others: watch.others() })
 }
 
-/// When this many had arrived.
+/// Waits until `wanted` messages have arrived, and returns the time at which they had.
 fn wait_for(arrived: &dyn Fn() -> usize, wanted: usize) -> io::Result<Instant> {
     let (mut last, mut since) = (0, Instant::now());
     loop {
@@ -214,12 +216,12 @@ fn wait_for(arrived: &dyn Fn() -> usize, wanted: usize) -> io::Result<Instant> {
         } else if since.elapsed() > TIMEOUT {
             return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{now} of {wanted} arrived")));
         }
-        // Polling must not use the processor time that is measured.
+        // Polling uses at most a sixth of a processor, since processor time is measured.
         thread::sleep(POLL_INTERVAL.max(5 * look.elapsed()));
     }
 }
 
-/// Earlier writes must not be charged to the next measurement.
+/// Waits until earlier writes are on the disk, so that they do not slow down the next measurement.
 fn settle(bench: &Bench) -> io::Result<()> {
     syncfs(File::open(&bench.scratch)?)?;
     thread::sleep(SETTLE_TIME);

@@ -1,7 +1,8 @@
-//! The floor: the rate that this disk allows, without mail.
+//! Measures the floor: how many messages a second this disk could store without a mail server.
 //!
-//! Each thread repeats the minimum work of a server that stores a message: it creates a file without a name,
-//! writes the octets, gives it a name, and calls fsync once. There is no network, no parser and no rename.
+//! Each thread repeats the least work of a server that stores a message: it creates a file without
+//! a name, writes the octets, gives the file a name, and calls fsync once. There is no network, no
+//! parser and no rename.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -17,8 +18,8 @@ use nix::unistd::linkat;
 
 use crate::load::Sent;
 
-/// This many threads for this long, with at most `max_files` files of `size` octets each, in a directory of their
-/// own below `parent`.
+/// Measures `threads` threads for `time`. Together they write at most `max_files` files of `size`
+/// octets each, in a new directory below `parent`.
 ///
 /// # Errors
 /// Errors of the system; some file systems have no files without names.

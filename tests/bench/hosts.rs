@@ -1,10 +1,11 @@
-//! Distant hosts, some of them faulty: one thread serves port 25 of every loopback address.
+//! Plays distant hosts, some of them faulty: one thread serves port 25 of every loopback address.
 //!
-//! Every reply is sent one round trip after its command has arrived, and the banner two round trips after
-//! the connection; since load and servers are local, this is the distance of the hosts. Replies to
-//! commands that arrived together are sent together. A host is identified by its [`address`], a
-//! message by its number, which is the local part of its recipient: `m17@d3.test`. The thread and
-//! its sockets end with the process. It stores no mail and checks no syntax.
+//! Every reply is sent one round trip after its command has arrived, and the banner two round trips
+//! after the connection; since load and servers are local, these delays simulate the distance of
+//! the hosts. Replies to commands that arrived together are sent together. A host is identified by
+//! its [`address`]. A message is identified by a number, the local part of its recipient: 17 in
+//! `m17@d3.test`. The thread and its sockets end with the process. It stores no mail and checks no
+//! syntax.
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::io::{self, Read, Write};
@@ -20,34 +21,35 @@ use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 
 const SMTP: u16 = 25;
-/// The delay of each reply of a tarpit.
+/// How long a tarpit, a host that answers very slowly, delays each reply.
 const TAR: Duration = Duration::from_secs(20);
-/// How long a greylisting host rejects a new recipient.
+/// How long a greylisting host rejects a recipient that it did not know.
 const GREY: Duration = Duration::from_secs(18);
-/// The retry interval with which the servers are configured.
+/// The retry interval that is set for the measured servers.
 pub const RETRY: Duration = Duration::from_secs(20);
 /// Events within this time are handled together, to save calls of poll(2).
 const BATCH: Duration = Duration::from_micros(500);
 const BACKLOG: i32 = 4096;
-/// Clients that fill the backlog of a dead host; the last of them waits forever.
+/// The number of connections that fill the backlog of a dead host; the last of them never
+/// completes.
 const FILLERS: usize = 2;
 
 /// The behaviour of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Distant, and nothing else.
+    /// The host is distant, and has no fault.
     Healthy,
-    /// 451 to a recipient until it has been known for [`GREY`].
+    /// The host replies 451 to a recipient until it has known the recipient for [`GREY`].
     Grey,
-    /// [`TAR`] before each reply.
+    /// The host waits for [`TAR`] before each reply.
     Tarpit,
-    /// Accepts connections and sends nothing.
+    /// The host accepts connections and sends nothing.
     Mute,
-    /// Its backlog is full: a connection never completes.
+    /// The backlog of the host is full: a connection never completes.
     Dead,
 }
 
-/// The address of a host.
+/// The address of the host with this number.
 pub fn address(host: usize) -> Ipv4Addr {
     let octet = |value: usize| u8::try_from(value % 256).unwrap_or_default();
     Ipv4Addr::new(127, octet(1 + host / 60_000), octet(host / 250 % 240), octet(host % 250 + 1))
@@ -59,28 +61,31 @@ fn host(address: IpAddr) -> Option<usize> {
     Some(high.checked_sub(1)? * 60_000 + middle * 250 + low.checked_sub(1)?)
 }
 
-/// The observations of the hosts.
+/// What the hosts have observed.
 #[derive(Default)]
 pub struct Seen {
-    /// The time at which each message arrived, by its number.
+    /// The time at which each message arrived, by the number of the message; `None` if it has not
+    /// arrived.
     pub arrived: Vec<Option<Instant>>,
-    /// The delay after the due time with which each retry at a greylisting host began.
+    /// How long after the due time each retry at a greylisting host began.
     pub late: Vec<Duration>,
-    /// The most connections at once to any address.
+    /// The most connections that any one address had at once.
     pub most: usize,
-    /// Processor time of the thread.
+    /// Processor time of the thread that plays the hosts.
     pub cpu: Duration,
-    /// The open connections to each host.
+    /// The number of open connections of each host.
     open: Vec<usize>,
-    /// Recipients rejected by a greylisting host: the first and the last time.
+    /// The recipients that a greylisting host has rejected, by number: the times of the first and
+    /// of the last rejection.
     refused: HashMap<usize, (Instant, Instant)>,
 }
 
-/// All hosts, at work.
+/// All hosts, while they serve.
 pub struct Hosts(Arc<Mutex<Seen>>);
 
 impl Hosts {
-    /// Starts the hosts: each has the kind at its number, and all others are healthy.
+    /// Starts the hosts. `kinds` has the behaviour of the hosts from number 0 on; all further hosts
+    /// are healthy. `trip` is the round-trip time.
     ///
     /// # Errors
     /// Errors of the system.
@@ -114,7 +119,8 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The listener for all addresses and those of dead hosts share a port.
+/// Listens on port 25 of an address. The option SO_REUSEPORT lets a dead host listen on an address
+/// of its own while another listener has all addresses.
 fn listen(address: Ipv4Addr, backlog: i32) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     setsockopt(&socket, ReusePort, &true)?;
@@ -123,34 +129,34 @@ fn listen(address: Ipv4Addr, backlog: i32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The sockets that must stay open for a host to be dead.
+/// Makes a host dead. Returns the sockets that must stay open for that.
 fn dead(address: Ipv4Addr) -> io::Result<Vec<Socket>> {
     let mut held = vec![listen(address, 0)?];
     for _ in 0..FILLERS {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        // The connection is in progress, or never completes.
+        // The connection is still in progress when this returns, or it never completes.
         let _ = socket.connect(&SocketAddr::from((address, SMTP)).into());
         held.push(socket);
     }
     Ok(held)
 }
 
-/// One connection.
+/// The connection of one client.
 struct Peer {
     stream: TcpStream,
     host: usize,
     kind: Kind,
-    /// The start of the transaction: the connection, or a later MAIL.
+    /// When the transaction began, with the connection or with a later MAIL.
     begun: Instant,
     is_new: bool,
     /// The beginning of an incomplete line.
     line: Vec<u8>,
-    /// The accepted recipient.
+    /// The number of the accepted recipient.
     to: Option<usize>,
-    /// Whether a message is arriving.
+    /// Whether the client is sending a message, after DATA.
     in_data: bool,
-    /// Replies in the order in which they are due.
+    /// The replies that are not sent yet, with the time at which each is due.
     replies: VecDeque<(Instant, &'static [u8])>,
 }
 
@@ -184,7 +190,8 @@ impl Desk {
         }
     }
 
-    /// The connections with input, or that have ended.
+    /// Waits for input or for the next reply that is due. Returns the connections that have input
+    /// or have ended.
     fn wait(&self) -> io::Result<Vec<u64>> {
         let next = self
             .due
@@ -240,7 +247,7 @@ impl Desk {
         self.trip + if kind == Kind::Tarpit { TAR } else { Duration::ZERO }
     }
 
-    /// Reads once; poll(2) reports further input.
+    /// Reads once from a connection. If there is more input, the next poll(2) reports it.
     fn receive(&mut self, id: u64, buffer: &mut [u8], seen: &mut Seen) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let octets = match peer.stream.read(buffer) {
@@ -283,7 +290,7 @@ impl Desk {
                 ends |= *reply == BYE;
                 peer.replies.pop_front();
             }
-            // Replies are few and short: the socket takes them, or the client has disconnected.
+            // Replies are few and short, so a write fails only if the client has disconnected.
             if peer.stream.write_all(&text).is_err() || ends {
                 self.close(id, seen);
             }
@@ -298,7 +305,7 @@ impl Desk {
 }
 
 impl Peer {
-    /// The reply to the complete line, which will be sent `at`.
+    /// Returns the reply to the line that is complete; the reply will be sent at `at`.
     fn answer(&mut self, now: Instant, at: Instant, seen: &mut Seen) -> Option<&'static [u8]> {
         if self.in_data {
             if self.line != b".\r\n" {
@@ -339,7 +346,7 @@ impl Peer {
     }
 }
 
-/// The number of a message in `RCPT TO:<m17@d3.test>`.
+/// The number of a message: 17 for `RCPT TO:<m17@d3.test>`.
 fn number(line: &[u8]) -> Option<usize> {
     let text = str::from_utf8(line).ok()?;
     let (_, after) = text.split_once('<')?;
@@ -365,7 +372,8 @@ impl Seen {
         }
     }
 
-    /// Whether a greylisting host rejects a recipient now, with a reply `at`.
+    /// Whether a greylisting host rejects a recipient now. `at` is the time at which the reply will
+    /// be sent.
     fn refuses(&mut self, number: usize, begun: Instant, now: Instant, at: Instant) -> bool {
         let Some((first, last)) = self.refused.get_mut(&number) else {
             self.refused.insert(number, (now, at));

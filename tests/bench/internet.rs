@@ -1,7 +1,8 @@
 //! The series of distant and faulty hosts: many worlds, each with every server in turn.
 //!
-//! Each run is a process in namespaces of its own; see [`world`]. All runs are made once, and again in
-//! further rounds while there is time. Needs root and Linux; otherwise it prints that it is skipped.
+//! A world is a set of hosts and the mail for them. Each run is a process in namespaces of its own;
+//! see [`world`]. All runs are made once, and again in further rounds while there is time. The
+//! series needs root and Linux; otherwise it prints that it is skipped.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -19,7 +20,7 @@ use crate::world::{self, STEP, Shown, World};
 use common::figure::{Figure, plain, whole};
 use common::plot::{Axis, Scale};
 
-/// The time after which no run of a further round begins.
+/// After this time no run of a second or later round begins.
 const MOST: Duration = Duration::from_secs(900);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The time that a run may take beyond its limit.
@@ -27,7 +28,8 @@ const SLACK: Duration = Duration::from_secs(90);
 /// The processors that other processes may use in a quiet run.
 const QUIET: f64 = 0.25;
 
-/// The rows of a table: name, value, and the column of it: half, 95 % or all.
+/// The rows of a table: the name of the row, the name of the value, and which of its three numbers
+/// (half, 95 %, all).
 const ROWS: [(&str, &str, usize); 9] = [
     ("half", "healthy", 0),
     ("95 %", "healthy", 1),
@@ -43,14 +45,14 @@ const LEGEND: &str = "half, 95 %, all: until this part of the mail for healthy h
     probe: from the 250 of a message to a healthy domain of its own, one a second, until its arrival\n\
     late: from the time when a retry at a grey host was due, 20 s after the 451, until it began";
 
-/// The figure of a run.
+/// The figure in which a run is shown.
 #[derive(Clone, Copy)]
 enum Part {
-    /// A separate table.
+    /// A table of its own, with this number.
     Case(usize),
-    /// A point of the curves over the percentage of faulty domains.
+    /// A point of the curves over the percentage of faulty domains: this percentage.
     Share(usize),
-    /// A point of the curve over the number of domains of one host.
+    /// A point of the curve over the number of domains that share a host: this number.
     Shared(usize),
     /// A curve over time.
     Drain,
@@ -95,8 +97,8 @@ fn is_possible() -> bool {
     false
 }
 
-/// A program in namespaces of its own, all of which end with this command. The shell stays the first process
-/// of the namespace, which has to reap orphans.
+/// A command that runs a program in new namespaces, whose processes all end with the command. The
+/// first process of the PID namespace has to reap orphans, so a shell stays in that place.
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
     command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
@@ -122,7 +124,8 @@ fn healthy(domains: usize, messages: usize) -> World {
     }
 }
 
-/// Of this many domains and messages, these shares in percent are for dead, mute, tarpit and grey hosts.
+/// A world with this many domains and messages. `percent` has the percentages of them that are for
+/// dead, mute, tarpit and greylisting hosts.
 fn with_ill(domains: usize, messages: usize, percent: [usize; 4]) -> World {
     let [dead, mute, tarpit, grey] = percent.map(|share| domains * share / 100);
     let others = messages * percent.iter().sum::<usize>() / 100;
@@ -130,7 +133,9 @@ fn with_ill(domains: usize, messages: usize, percent: [usize; 4]) -> World {
     World { dead, mute, tarpit, grey, others, ..healthy }
 }
 
-/// The same healthy mail, and faulty domains with mail in proportion, which are this percentage of all.
+/// A world with the same healthy domains and mail each time, and additional faulty domains, which
+/// are this percentage of all domains. Per domain, the faulty ones have as much mail as the healthy
+/// ones.
 fn with_share(percent: usize) -> World {
     let (domains, messages) = (100, 1000);
     let more = |count: usize| count * percent / (100 - percent);
@@ -145,7 +150,7 @@ fn runs(bench: &Bench) -> Vec<(Part, World)> {
     let shared = [1, 50, 10];
     let shared = shared.map(|count| (Part::Shared(count), World { shares: true, limit: 60, ..healthy(count, 500) }));
     let cases: Vec<_> = (0..).map(Part::Case).zip(cases).collect();
-    // In a smoke test one of each kind suffices.
+    // A smoke test takes only one run of each kind.
     let few = |of: &[(Part, World)]| of.iter().copied().take(bench.points.div_ceil(2)).collect::<Vec<_>>();
     let mut runs = [few(&cases), few(&shares), few(&shared)].concat();
     if bench.extreme {
@@ -155,7 +160,7 @@ fn runs(bench: &Bench) -> Vec<(Part, World)> {
     runs.into_iter().map(|(part, world)| (part, at_most(bench.least, world))).collect()
 }
 
-/// A world of a few seconds, for a smoke test.
+/// Reduces a world to this many messages, so that a smoke test takes only seconds.
 fn at_most(messages: usize, world: World) -> World {
     if world.messages <= messages {
         return world;
@@ -172,7 +177,7 @@ struct Inside(Child);
 impl Drop for Inside {
     fn drop(&mut self) {
         let pids = machine::tree(self.0.id());
-        // It fails only if the process has already ended.
+        // The call fails only if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
         let end = Instant::now() + SLACK;
@@ -221,14 +226,15 @@ fn watched(bench: &Bench, label: &str, world: &World, scratch: &Path) -> io::Res
     Ok((world::shown(&text), others > QUIET))
 }
 
-/// The results of the runs.
+/// The results of all runs, sorted into figures.
 struct Figures {
     cases: [Figure; 3],
     share: Figure,
     probe: Figure,
     shared: Figure,
     drain: Figure,
-    /// The worst of all runs of a case: label, case, quantity, number.
+    /// The worst of all runs of a case, for each quantity: the label of the server, the case, the
+    /// quantity, and its number.
     counts: Vec<(String, usize, &'static str, f64)>,
     memory: Vec<String>,
 }

@@ -1,10 +1,10 @@
-//! The load: clients that send messages over SMTP as fast as they are accepted.
+//! Generates load: clients that send messages over SMTP as fast as the server accepts them.
 //!
-//! Each thread is a session. It pipelines MAIL, RCPT and DATA like a mail server (RFC 2920), sends the
-//! message, and waits for its 250 before the next one. Sessions that send many messages connect
-//! before the clock starts; with a connection for each message, connect, EHLO and QUIT are on the
-//! clock. An unexpected reply ends the run with that reply. The clients run on the measured
-//! machine, so the server does not have the processor time that they use.
+//! Each thread is a session. It pipelines MAIL, RCPT and DATA like a mail server (RFC 2920), sends
+//! the message, and waits for the 250 before it begins the next message. Sessions that send many
+//! messages connect before the clock starts; with a connection for each message, connect, EHLO and
+//! QUIT are on the clock. An unexpected reply ends the run with that reply. The clients run on the
+//! measured machine, so the server does not have the processor time that they use.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The timeout of a reply.
+/// The longest wait for a reply.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// The stack of a client.
+/// The size of the stack of a client's thread, in bytes.
 const STACK: usize = 128 << 10;
 
 /// A load.
@@ -27,22 +27,22 @@ pub struct Load {
     pub size: usize,
     /// The recipients of every message.
     pub recipients: Vec<String>,
-    /// Whether a session sends many messages, or each message has a connection.
+    /// Whether a session sends many messages; otherwise each message has a new connection.
     pub reuse: bool,
     /// The time after which no message is begun.
     pub time: Duration,
-    /// The most messages.
+    /// The most messages of all sessions together.
     pub most: usize,
 }
 
 /// The result of a load.
 #[derive(Debug, Clone, Copy)]
 pub struct Sent {
-    /// Acknowledged messages.
+    /// The number of acknowledged messages.
     pub messages: usize,
     /// The start of the clock.
     pub start: Instant,
-    /// The time of the last 250.
+    /// When the last message was acknowledged.
     pub last: Instant,
 }
 
@@ -54,7 +54,7 @@ impl Sent {
 }
 
 impl Load {
-    /// Sends the load; returns when every session has ended.
+    /// Sends the load, and returns when every session has ended.
     ///
     /// # Errors
     /// The first failure of a session.
@@ -83,7 +83,7 @@ struct Run<'a> {
     envelope: Vec<u8>,
     message: Vec<u8>,
     tickets: AtomicUsize,
-    /// Opened when all sessions are connected.
+    /// Holds every session back until all of them are connected.
     gate: Barrier,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
         Self { load, to, envelope, message, tickets: AtomicUsize::new(0), gate: Barrier::new(load.sessions + 1) }
     }
 
-    /// Runs a session; returns the number of messages, and the time of the last 250.
+    /// Runs a session. Returns the number of its messages, and the time of the last 250.
     fn session(&self) -> io::Result<(usize, Instant)> {
         let mut kept = if self.load.reuse { Some(Client::connect(self.to)) } else { None };
         self.gate.wait();
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// One connection, after EHLO.
+/// One connection on which EHLO has been sent.
 pub struct Client {
     stream: BufReader<TcpStream>,
     line: Vec<u8>,
@@ -199,7 +199,8 @@ fn envelope(recipients: &[impl AsRef<str>]) -> Vec<u8> {
     envelope
 }
 
-/// A message of this many octets, or a little more if they are too few for a header, with the final dot.
+/// A message of this many octets, with the final dot. It is a little longer if the header alone
+/// takes more.
 pub fn message(size: usize) -> Vec<u8> {
     let mut text = b"From: bench@client.test\r\nTo: all@razorback.test\r\nSubject: one of many\r\n\
         Date: Sun, 22 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@client.test>\r\n\r\n"

@@ -1,4 +1,4 @@
-//! The machine: its description, the resources of processes, and the load by other processes.
+//! Describes the machine, and measures the resources of processes and the load by other processes.
 //!
 //! Everything is read from /proc. Times are in kernel ticks of 10 ms, which is precise enough for
 //! measurements of a second, but not for a single message. Values that cannot be read are 0.
@@ -10,10 +10,10 @@ use std::process::{self, Command};
 use std::time::Instant;
 
 const TICKS_A_SECOND: f64 = 100.0;
-/// All kernel threads are children of this process.
+/// The process id of kthreadd, the parent of all kernel threads.
 const KTHREADD: u32 = 2;
 
-/// The fields of /proc/PID/stat.
+/// Some fields of /proc/PID/stat.
 struct Process {
     pid: u32,
     parent: u32,
@@ -29,7 +29,7 @@ fn processes() -> Vec<Process> {
 
 fn process(pid: u32) -> Option<Process> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before the bracket may contain any characters.
+    // The name of the program stands in brackets, and may contain any characters.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<f64>().ok()).sum();
     Some(Process { pid, parent: fields.get(1)?.parse().ok()?, ticks })
@@ -48,7 +48,7 @@ pub fn tree(root: u32) -> HashSet<u32> {
     }
 }
 
-/// The parent of a process.
+/// The process id of the parent; `None` if the process does not exist.
 pub fn parent(pid: u32) -> Option<u32> {
     process(pid).map(|process| process.parent)
 }
@@ -58,7 +58,8 @@ pub fn cpu(pids: &HashSet<u32>) -> f64 {
     pids.iter().filter_map(|&pid| process(pid)).map(|p| p.ticks).sum::<f64>() / TICKS_A_SECOND
 }
 
-/// Memory of these processes in KiB, with shared pages divided by the number of users.
+/// Memory of these processes in KiB (PSS). The size of a shared page is divided by the number of
+/// processes that share it.
 pub fn pss(pids: &HashSet<u32>) -> f64 {
     let one = |pid: &u32| -> Option<f64> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -68,7 +69,7 @@ pub fn pss(pids: &HashSet<u32>) -> f64 {
     pids.iter().filter_map(one).sum()
 }
 
-/// The use of the machine by other processes during a measurement.
+/// Measures how much of the machine other processes use.
 pub struct Watch {
     start: Instant,
     others: f64,
@@ -76,25 +77,26 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts now. `root`, its descendants and this process do not count as others.
+    /// Starts the measurement. `root` is the measured server: neither it and its descendants nor
+    /// this process count as others.
     pub fn start(root: Option<u32>) -> Self {
         Self { start: Instant::now(), others: others(root), root }
     }
 
-    /// The average number of processors that others have used since then.
+    /// The average number of processors that other processes have used since [`Watch::start`].
     pub fn others(&self) -> f64 {
         let seconds = self.start.elapsed().as_secs_f64().max(0.01);
         ((others(self.root) - self.others) / seconds).max(0.0)
     }
 }
 
-/// Seconds of processor time that neither our processes nor the kernel's threads have used, and those that a
-/// hypervisor gave to other machines.
+/// Seconds of processor time that other processes have used since the machine started. The kernel's
+/// own threads do not count. Time that a hypervisor gave to other virtual machines does.
 fn others(root: Option<u32>) -> f64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
     let fields: Vec<f64> = line.split_ascii_whitespace().filter_map(|field| field.parse().ok()).collect();
-    // user, nice, system, and steal.
+    // The fields for user, nice, system and steal.
     let busy: f64 = [0, 1, 2, 7].iter().filter_map(|&at| fields.get(at)).sum();
     let mut ours = root.map(tree).unwrap_or_default();
     ours.insert(process::id());

@@ -1,7 +1,8 @@
-//! A name server for the hosts on 127.0.0.1, port 53, with MX and A records only.
+//! A name server for the hosts of a world, on 127.0.0.1, port 53, with MX and A records only.
 //!
-//! The exchanger of `d3.test` is a host such as `mx.h3.test`, with the number in its name. All answers are
-//! short, and sent over UDP. The thread ends with the process.
+//! The mail exchanger of a domain such as `d3.test` is a host such as `mx.h3.test`, with the number
+//! of the host in its name. All answers are short, and sent over UDP. The thread ends with the
+//! process.
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -11,13 +12,14 @@ use crate::hosts;
 
 const A: u16 = 1;
 const MX: u16 = 15;
-/// The length of a message's header.
+/// The length in octets of the header of a DNS message.
 const HEADER: usize = 12;
-/// A reference to the name in the question.
+/// A compressed name: a pointer to the name in the question, at octet 12.
 const QUESTION: [u8; 2] = [0xc0, 12];
 const NXDOMAIN: u8 = 3;
 
-/// Starts it; `exchanger` returns the exchanger of a domain, if the domain exists.
+/// Starts the name server. `exchanger` returns the number of the host that takes the mail of a
+/// domain, or `None` if the domain does not exist.
 ///
 /// # Errors
 /// Errors of the system.
@@ -27,7 +29,7 @@ pub fn start(exchanger: impl Fn(&str) -> Option<usize> + Send + 'static) -> io::
         let mut question = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             if let Some(answer) = answer(&question[..length], &exchanger) {
-                // The client may have ended.
+                // A send fails only if the client has ended.
                 let _ = socket.send_to(&answer, from);
             }
         }
@@ -53,7 +55,7 @@ fn answer(question: &[u8], exchanger: &dyn Fn(&str) -> Option<usize>) -> Option<
     Some(reply(question.get(..at + 5)?, 0, kind, &data))
 }
 
-/// Data of an MX record.
+/// The data of an MX record that names the host with this number.
 fn exchange(host: usize) -> Vec<u8> {
     let label = format!("h{host}");
     let mut data = vec![0, 10, 2];
@@ -64,7 +66,8 @@ fn exchange(host: usize) -> Vec<u8> {
     data
 }
 
-/// The answer to a question, with one record or none, and without the trailing records of the question.
+/// The answer to a question, with one record or, if `data` is empty, none. The additional records
+/// of the question are left out.
 fn reply(question: &[u8], code: u8, kind: u16, data: &[u8]) -> Vec<u8> {
     let mut reply = question.to_vec();
     reply[2..HEADER].copy_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(!data.is_empty()), 0, 0, 0, 0]);

@@ -1,7 +1,8 @@
-//! A spool full of deferred messages, written directly.
+//! Fills a spool with deferred messages for the benchmark, by writing the files directly.
 //!
-//! Each has one recipient, in one of a thousand domains, and was tried a moment ago, so that none is due during
-//! a measurement. The form is that of penfold-spool(5); nothing is synced.
+//! Each message has one recipient, in one of a thousand domains, and was tried a moment ago, so
+//! that none is due during a measurement. The files have the form that penfold-spool(5) describes;
+//! nothing is synced.
 
 use std::fs;
 use std::io;
@@ -40,7 +41,7 @@ fn entry(number: usize, tried: u64) -> String {
     format!("{head}From: bench@client.test\nSubject: one of many\n\n{}\n", "x".repeat(72))
 }
 
-/// Lines of a head have a length that is a multiple of 64.
+/// Pads a line of an entry's head with blanks: the length must be a multiple of 64 octets.
 fn padded(line: &str) -> String {
     format!("{line:<width$}\n", width = (line.len() + 1).next_multiple_of(64) - 1)
 }

@@ -1,4 +1,4 @@
-//! The series: each varies one quantity and keeps all others constant.
+//! The series of the benchmark: each varies one quantity and keeps all others constant.
 //!
 //! A series returns its figures, or the first failure.
 
@@ -20,12 +20,12 @@ use common::figure::{Figure, plain, whole};
 use common::plot::{Axis, Scale};
 
 const KIB: usize = 1024;
-/// The size of small mail.
+/// The size of a small message, in octets.
 const SIZE: usize = 4 * KIB;
-/// A server that uses no processor for this long is idle.
+/// If a server has used no processor time for this long, it counts as idle.
 const STILL: Duration = Duration::from_millis(400);
 
-/// Messages to one mailbox, many in a session.
+/// Measures messages to one mailbox, with many messages in each session.
 ///
 /// # Errors
 /// Errors of [`Field`].
@@ -34,7 +34,7 @@ pub fn sessions(bench: &Bench) -> io::Result<Vec<Figure>> {
     by_sessions(bench, ["sessions", "sessions-accepted", "sessions-cpu"], how, (true, To::Local(1)))
 }
 
-/// Messages to one mailbox, each over a new connection.
+/// Measures messages to one mailbox, each over a new connection.
 ///
 /// # Errors
 /// Errors of [`Field`].
@@ -43,7 +43,7 @@ pub fn connections(bench: &Bench) -> io::Result<Vec<Figure>> {
     by_sessions(bench, ["connections", "connections-accepted", "connections-cpu"], how, (false, To::Local(1)))
 }
 
-/// Messages to the next hop, many in a session.
+/// Measures messages to another host, with many messages in each session.
 ///
 /// # Errors
 /// Errors of [`Field`].
@@ -73,7 +73,7 @@ fn by_sessions(
     Ok(figures)
 }
 
-/// Messages from small to large.
+/// Measures messages of different sizes.
 ///
 /// # Errors
 /// Errors of [`Field`].
@@ -94,7 +94,7 @@ pub fn size(bench: &Bench) -> io::Result<Vec<Figure>> {
     Ok(vec![rates, flow])
 }
 
-/// Messages to many mailboxes, and to many recipients at the next hop.
+/// Measures messages to many mailboxes, and messages to many recipients at another host.
 ///
 /// # Errors
 /// Errors of [`Field`].
@@ -121,7 +121,8 @@ pub fn recipients(bench: &Bench) -> io::Result<Vec<Figure>> {
     Ok(done)
 }
 
-/// The start of a daemon on a spool with deferred messages, and its cost.
+/// Measures how long a daemon takes to start on a spool with deferred messages, and what the spool
+/// costs it then.
 ///
 /// # Errors
 /// Errors of the system and of the load.
@@ -159,7 +160,7 @@ pub fn queue(bench: &Bench) -> io::Result<Vec<Figure>> {
     Ok(vec![times, accepts, memory])
 }
 
-/// One start on a spool.
+/// The measurements of one start on a spool.
 struct Look {
     seconds: [f64; 3],
     pss: f64,
@@ -176,7 +177,8 @@ impl Look {
         let list = Instant::now();
         site.penfoldctl(&["queue"]);
         let seconds = [server.greeted, loaded, list.elapsed()].map(|time| time.as_secs_f64());
-        // The server counts as another process here, and works for a part of the time.
+        // This watch counts the server as another process, so the server's own processor time is
+        // subtracted.
         let noisy = watch.others() - machine::cpu(&server.pids()) / start.elapsed().as_secs_f64() > 0.25;
         let case = Case { sessions: 10, size: SIZE, reuse: true, to: To::Local(1) };
         let accepts = serve(bench, &server, &case, sink, turn)?;
@@ -185,7 +187,7 @@ impl Look {
     }
 }
 
-/// Sessions that are idle after EHLO.
+/// Measures the memory of sessions that are idle after EHLO.
 ///
 /// # Errors
 /// Errors of the system and of the servers.
@@ -196,7 +198,7 @@ pub fn memory(bench: &Bench) -> io::Result<Vec<Figure>> {
     let mebibytes = Axis { label: "MiB (PSS), all processes".to_owned(), scale: Scale::Log, show: plain };
     let mut figure = Figure::new("memory", ["Memory by sessions", "idle after EHLO"], axis, mebibytes);
     let sink = Sink::start()?;
-    // A process for each session takes a gigabyte for a thousand sessions.
+    // A server with a process for each session would need a gigabyte for a thousand sessions.
     let few: Vec<usize> = points.iter().copied().filter(|&count| count <= 100).collect();
     for _ in 0..bench.rounds.min(2) {
         bench.go_on()?;
@@ -225,7 +227,7 @@ fn hold(figure: &mut Figure, label: &str, server: &Server, points: &[usize]) -> 
     Ok(())
 }
 
-/// The cost of each further unit, a line for each point.
+/// The cost of each unit, such as a session, beyond none: a line of text for each point.
 fn per_unit(figure: &Figure, label: &str, points: &[usize], factor: f64, unit: &str) -> Vec<String> {
     let at = |count: usize| figure.summary(label, count as f64).map(|s| s.median);
     let Some(none) = at(0) else { return Vec::new() };
@@ -237,7 +239,8 @@ fn per_unit(figure: &Figure, label: &str, points: &[usize], factor: f64, unit: &
     more.filter_map(each).collect()
 }
 
-/// The system calls of one message: the difference between many messages and few, divided.
+/// Measures the system calls of one message. Two runs differ by [`MORE`] messages; the difference
+/// of their counts is divided by that number, so that start and end of the server do not count.
 ///
 /// # Errors
 /// Errors of the system and of the servers.
@@ -271,11 +274,12 @@ fn way(number: f64) -> String {
     ["local", "3 local", "relay"].get(number as usize).map_or(String::new(), |&name| name.to_owned())
 }
 
-/// The numbers of messages of the first run, and of those that the second run has in addition.
+/// The number of messages in the first run. The second run has [`MORE`] messages in addition.
 const FEW: usize = 20;
 const MORE: usize = 100;
 
-/// The cost of one more message; empty, and the reason printed, where a server cannot be traced.
+/// The counts for one more message, under the program `by`. If the server cannot be traced, the
+/// result is empty, and the reason is printed.
 fn each(bench: &Bench, label: &str, to: To, by: &str) -> io::Result<Vec<f64>> {
     bench.go_on()?;
     let counts =
@@ -289,7 +293,7 @@ fn each(bench: &Bench, label: &str, to: To, by: &str) -> io::Result<Vec<f64>> {
     }
 }
 
-/// The cost of this many messages, with the start and the end of the server.
+/// The counts for a run with this many messages, including the start and the end of the server.
 fn counted(bench: &Bench, label: &str, to: To, by: &str, messages: usize) -> io::Result<Vec<f64>> {
     let sink = Sink::start()?;
     let file = bench.scratch.join("counted");
@@ -312,7 +316,7 @@ fn counted(bench: &Bench, label: &str, to: To, by: &str, messages: usize) -> io:
     Ok(if by == "strace" { of_strace(&text) } else { of_callgrind(&text) })
 }
 
-/// The numbers of syncs and of all calls.
+/// The number of syncs and the number of all system calls in the summary of strace.
 fn of_strace(text: &str) -> Vec<f64> {
     let syncs = HashSet::from(["fsync", "fdatasync", "syncfs", "sync", "sync_file_range", "msync"]);
     let (mut synced, mut all) = (0.0, 0.0);

@@ -1,9 +1,9 @@
-//! A mail server, penfold or Postfix, as a real process in a scratch directory.
+//! Runs a mail server, penfold or Postfix, as a real process in a scratch directory.
 //!
-//! Both accept mail for [`BOXES`] mailboxes of razorback.test, each a Maildir below `mail/`, and send all other
-//! mail to one next hop. Both store acknowledged mail durably, by default; logs are discarded. A server
-//! is ended when dropped, and its directory is removed then, so that nothing is deleted while another
-//! server is measured.
+//! Both servers accept mail for [`BOXES`] mailboxes of razorback.test, each a Maildir below
+//! `mail/`, and send all other mail to one next hop. Both store acknowledged mail durably, by
+//! default; logs are discarded. When a [`Server`] is dropped, its processes are ended and its
+//! directory is removed, so that nothing is deleted while another server is measured.
 
 use std::collections::HashSet;
 use std::fs;
@@ -21,13 +21,13 @@ use crate::hosts::RETRY;
 use crate::machine;
 use common::{Site, free_port};
 
-/// The number of mailboxes; their names are numbers.
+/// The number of mailboxes. A mailbox is named by its number, such as `m7`.
 pub const BOXES: usize = 1200;
-/// The name server for servers that send to exchangers.
+/// The address of the name server, for servers that look up mail exchangers.
 pub const NAMES: &str = "127.0.0.1:53";
-/// The timeout of a start and of an end.
+/// The longest time that a server may take to start or to end.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// The poll interval for conditions that are not announced.
+/// The interval between two looks at a condition that no event announces.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The address of a mailbox.
@@ -38,19 +38,20 @@ pub fn local(number: usize) -> String {
 /// A running server.
 pub struct Server {
     child: Child,
-    /// If `child` only watches the server: the signal that ends the server and lets the watcher report.
-    /// unshare(1), under which Postfix runs, ignores SIGTERM.
+    /// The signal for the server if `child` is only its watcher, such as strace, which reports when
+    /// the server has ended. Postfix gets SIGKILL, because unshare(1), under which it runs, ignores
+    /// SIGTERM.
     farewell: Option<Signal>,
-    /// Its address.
+    /// The address on which the server accepts SMTP.
     pub address: SocketAddr,
-    /// The time from its start to its first greeting.
+    /// The time from the start of the process to its first greeting.
     pub greeted: Duration,
     mail: PathBuf,
-    /// Removed after the process has ended.
+    /// The server's directory, which is removed after the process has ended.
     site: Option<Site>,
 }
 
-/// A site for penfold in a directory, with the next hop for remote mail.
+/// Makes a site for penfold below `scratch`. All remote mail goes to `next`.
 pub fn site(scratch: &Path, next: SocketAddr) -> Site {
     let mut site = Site::below(scratch);
     let users: String = (0..BOXES).map(|number| format!("m{number}::\n")).collect();
@@ -58,24 +59,25 @@ pub fn site(scratch: &Path, next: SocketAddr) -> Site {
     site.set("limits", "connections", "20000");
     site.set("limits", "connections_per_host", "20000");
     site.set("remote", "smarthosts", &format!("[\"smtp://{next}\"]"));
-    // Deferred mail is not due during a measurement.
+    // With this interval no deferred message is due during a measurement.
     site.set("queue", "retry_min", "\"4h\"");
     site
 }
 
 impl Server {
-    /// Starts penfold in a site, which remains.
+    /// Starts penfold in a site. The site remains when the server is dropped.
     ///
     /// # Errors
-    /// If it does not greet; the reason is on standard error.
+    /// If the server does not greet; the reason is on standard error.
     pub fn penfold(site: &Site) -> io::Result<Self> {
         Self::watched_penfold(site, &[])
     }
 
-    /// Starts penfold in a site under another program, such as strace, with its arguments.
+    /// Starts penfold in a site under another program. `by` is that program with its arguments,
+    /// such as strace.
     ///
     /// # Errors
-    /// If it does not greet.
+    /// If the server does not greet.
     pub fn watched_penfold(site: &Site, by: &[&str]) -> io::Result<Self> {
         let port = free_port();
         site.write("port", &port.to_string());
@@ -89,10 +91,10 @@ impl Server {
         Self::spawn(command, farewell, port, site.path("mail"))
     }
 
-    /// Starts penfold in a new site.
+    /// Starts penfold in a new site below `scratch`. All remote mail goes to `next`.
     ///
     /// # Errors
-    /// If it does not greet.
+    /// If the server does not greet.
     pub fn own_penfold(scratch: &Path, next: SocketAddr) -> io::Result<Self> {
         let site = site(scratch, next);
         let mut server = Self::penfold(&site)?;
@@ -100,27 +102,28 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts the Postfix that is unpacked in `tree`.
+    /// Starts the Postfix that is unpacked in `tree`. `by` is the program that watches it, or
+    /// empty.
     ///
     /// # Errors
-    /// If it does not greet.
+    /// If the server does not greet.
     pub fn postfix(tree: &Path, scratch: &Path, next: SocketAddr, by: &[&str]) -> io::Result<Self> {
         Self::spawn_postfix(tree, scratch, &next.port().to_string(), by)
     }
 
-    /// Starts a Postfix that sends to the exchangers in [`NAMES`].
+    /// Starts a Postfix that looks up mail exchangers at the name server [`NAMES`].
     ///
     /// # Errors
-    /// If it does not greet.
+    /// If the server does not greet.
     pub fn sending_postfix(tree: &Path, scratch: &Path) -> io::Result<Self> {
         Self::spawn_postfix(tree, scratch, "MX", &[])
     }
 
-    /// Starts penfold in a new site with default settings, except for the retries, which sends to the
-    /// exchangers in [`NAMES`].
+    /// Starts a penfold that looks up mail exchangers at the name server [`NAMES`]. Only the retry
+    /// intervals differ from the default settings.
     ///
     /// # Errors
-    /// If it does not greet.
+    /// If the server does not greet.
     pub fn sending_penfold(scratch: &Path) -> io::Result<Self> {
         let mut site = Site::below(scratch);
         site.set("dns", "nameservers", &format!("[\"{NAMES}\"]"));
@@ -135,7 +138,7 @@ impl Server {
         let site = Site::below(scratch);
         let boxes: String = (0..BOXES).map(|number| format!("{} m{number}/\n", local(number))).collect();
         site.write("boxes", &boxes);
-        // The server's own user must be able to use its mailboxes.
+        // The script makes `mail` anew, for the user as which Postfix runs.
         fs::remove_dir(site.path("mail"))?;
         let port = free_port();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bench/postfix.sh");
@@ -156,7 +159,8 @@ impl Server {
         let greeted = Duration::ZERO;
         let mut server = Self { child, farewell, address, greeted, mail, site: None };
         if !server.greets(start) {
-            // Again, so that the user sees the error.
+            // The server is started a second time with standard error open, so that the user sees
+            // the reason.
             drop(server);
             let mut child = command.stderr(Stdio::inherit()).spawn()?;
             thread::sleep(Duration::from_secs(1));
@@ -180,17 +184,17 @@ impl Server {
         false
     }
 
-    /// The ancestor of all its processes.
+    /// The process id of the server's first process, the ancestor of all others.
     pub fn root(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its processes.
+    /// The process ids of all the server's processes.
     pub fn pids(&self) -> HashSet<u32> {
         machine::tree(self.root())
     }
 
-    /// The number of messages in these mailboxes.
+    /// The number of messages in the mailboxes with these numbers.
     pub fn arrived(&self, boxes: &[usize]) -> usize {
         let count = |number: &usize| {
             let new = self.mail.join(format!("m{number}")).join("new");
@@ -199,7 +203,7 @@ impl Server {
         boxes.iter().map(count).sum()
     }
 
-    /// Waits until it has used no processor for a while.
+    /// Waits until the server has used no processor time for `still`.
     pub fn idles(&self, still: Duration) -> Instant {
         let (mut cpu, mut last, start) = (0.0, Instant::now(), Instant::now());
         while last.elapsed() < still && start.elapsed() < 20 * TIMEOUT {
@@ -214,11 +218,12 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Its directory is removed after all its processes have ended.
+    /// Ends all processes of the server, and then removes its directory.
     fn drop(&mut self) {
         let pids = self.pids();
         if let Some(farewell) = self.farewell {
-            // strace reports when the watched process ends; valgrind is in the same process.
+            // With strace the server is a child of `child`, and strace reports when the server
+            // ends. With valgrind the server and valgrind are the same process.
             let mut watched: Vec<_> = pids.iter().filter(|&&pid| machine::parent(pid) == Some(self.root())).collect();
             let root = self.root();
             if watched.is_empty() {
@@ -239,12 +244,12 @@ impl Drop for Server {
 }
 
 fn signal(pid: u32, signal: Signal) {
-    // It fails only if the process has already ended.
+    // The call fails only if the process has already ended.
     let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), signal));
 }
 
 fn end(child: &mut Child) {
-    // It fails only if the process has already ended.
+    // The call fails only if the process has already ended.
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -260,7 +265,8 @@ fn wrap(by: &[&str], program: &std::ffi::OsStr) -> Command {
     }
 }
 
-/// The directory in which tests/setup has unpacked Postfix; `None`, and the reason printed, if it cannot run.
+/// The directory in which tests/setup has unpacked Postfix. If Postfix cannot run, prints the
+/// reason and returns `None`.
 pub fn unpacked_postfix() -> Option<PathBuf> {
     let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("postfix.pkg");
     let lack = match () {

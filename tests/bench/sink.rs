@@ -1,7 +1,7 @@
-//! The next hop: accepts every message, stores none, and counts recipients.
+//! The next hop of the benchmark: accepts every message, stores none, and counts recipients.
 //!
-//! Each connection has a thread, which ends with the connection; the accepting thread ends when the sink is
-//! dropped. No command is checked.
+//! Each connection has a thread, which ends with the connection; the accepting thread ends when the
+//! sink is dropped. No command is checked.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use std::thread;
 
 /// A server on 127.0.0.1.
 pub struct Sink {
-    /// Its address.
+    /// The address on which the server listens.
     pub address: SocketAddr,
     taken: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
@@ -33,14 +33,14 @@ impl Sink {
                     return;
                 }
                 let count = Arc::clone(&count);
-                // A connection that fails does not matter here.
+                // The load notices a failed connection by itself.
                 thread::spawn(move || drop(serve(&stream, &count)));
             }
         });
         Ok(Self { address, taken, closed })
     }
 
-    /// The number of recipients of acknowledged messages.
+    /// The number of recipients of all acknowledged messages.
     pub fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -49,7 +49,7 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.closed.store(true, Ordering::Relaxed);
-        // Wakes the thread that accepts.
+        // A connection wakes the accepting thread, which then sees that it is to end.
         drop(TcpStream::connect(self.address));
     }
 }
@@ -60,7 +60,7 @@ fn serve(stream: &TcpStream, taken: &AtomicUsize) -> io::Result<()> {
     let (mut line, mut recipients) = (Vec::new(), 0);
     writer.write_all(b"220 sink.test ESMTP\r\n")?;
     loop {
-        // Replies to commands that arrived together are sent together.
+        // If more commands have arrived already, their replies are sent together with this one.
         if reader.buffer().is_empty() {
             writer.flush()?;
         }

@@ -1,8 +1,9 @@
-//! One run of a server in a separate network: hosts, names, load, and the result.
+//! Makes one run of a server in a separate network, with its hosts, name server and load.
 //!
-//! The process of a run is in network and PID namespaces of its own: ports 25 and 53 are free, no packet leaves,
-//! and no process remains. It gets a [`World`] as a line of numbers, and prints its observations as lines
-//! `NAME NUMBER...`. It fails if the server rejects mail; mail that has not arrived at the limit is counted.
+//! The process of a run is in network and PID namespaces of its own: ports 25 and 53 are free, no
+//! packet leaves, and no process remains. It gets a [`World`] as a line of numbers, and prints its
+//! observations as lines `NAME NUMBER...`. It fails if the server rejects mail. Mail that has not
+//! arrived at the time limit is counted.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -23,45 +24,45 @@ use common::chance::Chance;
 
 const SIZE: usize = 4096;
 const SESSIONS: usize = 10;
-/// The time between two probes.
+/// The time between two probes, single messages that are sent to a domain of their own.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// A server must be idle for this long before the load starts.
+/// How long a server must have been idle before the load starts.
 const REST: Duration = Duration::from_millis(500);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// The seconds that each point of a curve covers.
 pub const STEP: usize = 5;
 
-/// The domains, their hosts, and the mail for them.
+/// The domains, the behaviour of their hosts, and the mail for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct World {
-    /// Domains at healthy hosts, which are only far away.
+    /// The number of domains whose hosts are far away but have no fault.
     pub healthy: usize,
-    /// Domains at grey hosts.
+    /// The number of domains at greylisting hosts, which reject each new recipient for a while.
     pub grey: usize,
-    /// Domains at tarpits.
+    /// The number of domains at tarpits, hosts that delay every reply.
     pub tarpit: usize,
-    /// Domains at mute hosts.
+    /// The number of domains at mute hosts, which accept connections and send nothing.
     pub mute: usize,
-    /// Domains at dead hosts.
+    /// The number of domains at dead hosts, with which a connection never completes.
     pub dead: usize,
-    /// Messages for healthy domains.
+    /// The number of messages for healthy domains.
     pub messages: usize,
-    /// Messages for all others.
+    /// The number of messages for all other domains.
     pub others: usize,
     /// Whether all healthy domains share one host.
     pub shares: bool,
-    /// Whether the run waits for mail for grey hosts.
+    /// Whether the run waits until the mail for greylisting hosts has arrived, too.
     pub patient: bool,
     /// The round-trip time in milliseconds.
     pub trip: usize,
-    /// The run ends after this many seconds.
+    /// The time limit of the run, in seconds.
     pub limit: usize,
     /// The seed of all random choices.
     pub seed: usize,
 }
 
 impl World {
-    /// The text for the command line.
+    /// The world as a line of numbers, for the command line of a run.
     pub fn line(&self) -> String {
         let Self { healthy, grey, tarpit, mute, dead, messages, others, shares, patient, trip, limit, seed } = *self;
         let [shares, patient] = [shares, patient].map(usize::from);
@@ -87,7 +88,7 @@ impl World {
         Duration::from_secs(self.limit as u64)
     }
 
-    /// A kind for each domain: the healthy ones first, the others mixed.
+    /// The behaviour of each domain's host: first all healthy domains, then the others, shuffled.
     fn kinds(&self) -> Vec<Kind> {
         let counts =
             [(Kind::Grey, self.grey), (Kind::Tarpit, self.tarpit), (Kind::Mute, self.mute), (Kind::Dead, self.dead)];
@@ -96,7 +97,8 @@ impl World {
         [vec![Kind::Healthy; self.healthy], ill].concat()
     }
 
-    /// The domain of each message. The mail for healthy domains does not depend on the others.
+    /// The number of the domain of each message. The mail for healthy domains is the same, however
+    /// much mail the other domains have.
     fn mail(&self) -> Vec<usize> {
         let seed = self.seed as u64;
         let ill = self.grey + self.tarpit + self.mute + self.dead;
@@ -110,7 +112,8 @@ impl World {
         turns.into_iter().filter_map(next).collect()
     }
 
-    /// The number of the host of a domain such as `d3.test`, or of a probe's domain such as `p3.test`.
+    /// The number of the host that takes the mail of a domain. `d3.test` is a domain of the load,
+    /// `p3.test` the domain of a probe.
     fn exchanger(&self, domains: usize, name: &str) -> Option<usize> {
         let name = name.strip_suffix(".test")?;
         match (name.strip_prefix('d'), name.strip_prefix('p')) {
@@ -132,7 +135,7 @@ fn shuffle<T>(all: &mut [T], chance: &mut Chance) {
     }
 }
 
-/// Draws this many of `items` numbers; the n-th has the weight 1/n.
+/// Draws `draws` numbers below `items`; the n-th number has the weight 1/n.
 fn zipf(items: usize, draws: usize, chance: &mut Chance) -> Vec<usize> {
     let mut sum = 0;
     let sums: Vec<usize> = (1..=items).map(|place| (sum += 10_000_000 / place, sum).1).collect();
@@ -155,7 +158,8 @@ pub fn shown(text: &str) -> Shown {
     text.lines().filter_map(line).collect()
 }
 
-/// Runs a world in this process, with its files in `scratch`.
+/// Runs a world in this process. `label` names the server, `line` is the world as text, and
+/// `scratch` is the directory for files.
 ///
 /// # Errors
 /// Errors of the system and of the load.
@@ -183,22 +187,22 @@ pub fn run(label: &str, line: &str, scratch: &Path) -> io::Result<()> {
     if let Some((more, waiting)) = more {
         writeln!(out, "memory {}", (more - pss) * 1024.0 / waiting as f64)?;
     }
-    // The parent inspects the machine before the server ends.
+    // At this line the parent inspects the machine; the server runs until the parent is done.
     writeln!(out, "end")?;
     out.flush()
 }
 
-/// The mail to send, and the progress of the senders.
+/// The mail to send, and how much of it the senders have sent.
 struct Load {
     to: SocketAddr,
     message: Vec<u8>,
     mail: Vec<usize>,
     tickets: AtomicUsize,
-    /// The number of messages accepted with 250.
+    /// The number of messages that the server has accepted with 250.
     sent: AtomicUsize,
-    /// When the last of them was accepted.
+    /// When the server accepted the last message.
     all_sent: OnceLock<Instant>,
-    /// When each probe was accepted.
+    /// When the server accepted each probe.
     probes: Mutex<Vec<Instant>>,
     /// Set when no more probes are to be sent.
     is_over: AtomicBool,
@@ -227,13 +231,14 @@ impl Load {
             let Some(domain) = self.mail.get(number) else { return client.quit() };
             client.mail(&format!("m{number}@d{domain}.test"), &self.message)?;
             if self.sent.fetch_add(1, Ordering::Relaxed) + 1 == self.mail.len() {
-                // Only one session sends the last message.
+                // Only the session that sends the last message sets the time.
                 let _ = self.all_sent.set(Instant::now());
             }
         }
     }
 
-    /// A probe has a connection and a domain of its own; its number follows those of the load.
+    /// Sends a probe every second until the limit. Each probe has a connection and a domain of its
+    /// own; the probes' numbers follow those of the load.
     fn probe(&self, limit: usize) -> io::Result<()> {
         let start = Instant::now();
         for number in 0..limit {
@@ -264,7 +269,7 @@ struct Run {
 }
 
 impl Run {
-    /// Starts the senders. Their threads end with the process, if not before.
+    /// Starts the threads that send the mail. They end with the process, if not before.
     fn inject(&self) {
         for number in 0..=SESSIONS {
             let (load, probes) = (Arc::clone(&self.load), self.world.limit);
@@ -278,8 +283,9 @@ impl Run {
         }
     }
 
-    /// Waits until all awaited mail has arrived, or until the limit. Returns the memory of the server
-    /// when all mail was sent, and the number of messages in its queue then.
+    /// Waits until all awaited mail has arrived, or until the limit. Returns the memory of the
+    /// server and the number of messages in its queue, both at the time when all mail had been
+    /// sent.
     fn wait(&self, server: &Server) -> io::Result<Option<(f64, usize)>> {
         let mut memory = None;
         while self.start.elapsed() < self.world.limit() {
@@ -306,7 +312,7 @@ impl Run {
         Ok(memory.filter(|(_, waiting)| *waiting > 0))
     }
 
-    /// The numbers of messages for domains of a kind.
+    /// The numbers of the messages for domains whose hosts behave like `kind`.
     fn numbers(&self, kind: Kind) -> impl Iterator<Item = usize> {
         self.load
             .mail
@@ -322,7 +328,7 @@ impl Run {
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let seen = self.hosts.seen();
-        // A message that has not arrived counts as arriving at the limit.
+        // A message that has not arrived counts with the time of the limit.
         let since = |number: usize, from: Instant| {
             let arrived = seen.arrived[number].unwrap_or(self.start + self.world.limit());
             arrived.saturating_duration_since(from).as_secs_f64()

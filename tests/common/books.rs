@@ -1,8 +1,8 @@
-//! Messages with unique tokens, and counts of them in mailboxes.
+//! Messages with unique tokens, and counts of those messages in mailboxes.
 //!
-//! A [`Letter`] is a message that follows from its token, so that a test can see whether a
-//! copy is complete. [`offer`] sends one to a daemon that may be killed meanwhile. The
-//! [`Books`] of a mailbox count its letters and the reports about letters; an incomplete or
+//! A [`Letter`] is a message whose whole text follows from its token, so that a test can see
+//! whether a copy is complete. [`offer`] sends a letter to a daemon that may be killed meanwhile.
+//! The [`Books`] of a mailbox count its letters and the reports about letters; an incomplete or
 //! changed letter fails the test at once.
 
 use std::collections::HashMap;
@@ -13,33 +13,33 @@ use super::dialog::Wire;
 /// The sender of every letter, which gets the reports.
 pub const SENDER: &str = "ret@razorback.test";
 
-/// The result of an offer.
+/// What the daemon answered to the offer of a letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// 250 at the end: the daemon has accepted the letter.
     Taken,
-    /// The first reply that was not the expected one.
+    /// The daemon has refused the letter with this reply.
     Refused(String),
-    /// The connection was lost: the daemon may have accepted the letter or not.
+    /// The connection was lost, so the daemon may have accepted the letter or not.
     Lost,
 }
 
-/// A message that follows from its token.
+/// A message whose text follows from its token.
 #[derive(Debug, Clone, Copy)]
 pub struct Letter<'a> {
     token: &'a str,
 }
 
 impl<'a> Letter<'a> {
-    /// The letter with this token, a word.
+    /// The letter with this token, which must be one word.
     pub fn new(token: &'a str) -> Self {
         Self { token }
     }
 
-    /// The text, with lines ending in LF. One letter in seven, and each with a token that
-    /// begins with `long`, has about 80,000 octets, more than the daemon keeps in memory
-    /// while it arrives. One with a token that begins with `odd` has dots at the beginning of
-    /// lines, 8-bit text, and a line longer than the standard allows.
+    /// The text, with lines that end in LF. Two kinds of letters are special. One letter in seven,
+    /// and every letter whose token begins with `long`, has about 80,000 octets, more than the
+    /// daemon keeps in memory while a message arrives. A letter whose token begins with `odd` has
+    /// dots at the beginning of lines, 8-bit text, and a line longer than the standard allows.
     pub fn text(&self) -> String {
         let token = self.token;
         let hash = token.bytes().fold(7_u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()));
@@ -51,13 +51,13 @@ impl<'a> Letter<'a> {
         format!("Subject: {token}\n\n{body}end of {token}\n")
     }
 
-    /// The text as it is sent, with the final dot.
+    /// The text as a client sends it after DATA, with dots doubled and with the final dot.
     pub fn stuffed(&self) -> String {
         let dot = |line: &str| if line.starts_with('.') { format!(".{line}\r\n") } else { format!("{line}\r\n") };
         self.text().lines().map(dot).chain([".\r\n".to_owned()]).collect()
     }
 
-    /// Whether a message is this letter, complete, with nothing but trace fields before it.
+    /// Whether a message is this whole letter, with only trace fields such as Received before it.
     fn is_in(&self, message: &[u8]) -> bool {
         let Some(trace) = message.strip_suffix(self.text().as_bytes()) else { return false };
         let trace = String::from_utf8_lossy(trace);
@@ -66,12 +66,13 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// Offers a letter from [`SENDER`] to a daemon.
+/// Offers a letter from [`SENDER`] to a daemon, for the recipients `to`.
 pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
     converse(address, to, &letter.stuffed()).unwrap_or(Answer::Lost)
 }
 
-/// Offers a letter, but stops after this many octets of the message.
+/// Offers a letter, but stops after this many octets of its text. Returns the open connection, or
+/// `None` if the daemon did not ask for the text.
 pub fn offer_part(address: SocketAddr, to: &[&str], letter: Letter<'_>, octets: usize) -> Option<Wire> {
     let mut wire = begin(address, to).ok()?.ok()?;
     let text = letter.stuffed();
@@ -86,12 +87,13 @@ fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, Stri
     };
     wire.send(text.as_bytes()).map_err(|e| e.to_string())?;
     let reply = wire.read_line()?.ok_or("the connection ended")?;
-    // The result is known, however the connection ends.
+    // The reply is the result, even if the connection fails now.
     let _ = wire.send(b"QUIT\r\n");
     Ok(if reply.starts_with("250") { Answer::Taken } else { Answer::Refused(reply) })
 }
 
-/// A session up to the 354, or the first other reply.
+/// Starts a transaction with the commands up to DATA. The inner error is the first reply that
+/// refuses a command.
 fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, String> {
     let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     let mut wire = Wire::new(stream, false);
@@ -111,14 +113,15 @@ fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, Strin
     Ok(Ok(wire))
 }
 
-/// The contents of a mailbox.
+/// The counts of the letters and reports in a mailbox.
 #[derive(Debug, Default)]
 pub struct Books {
     letters: HashMap<String, usize>,
     reports: HashMap<String, usize>,
-    /// The number of reports by letter and failed recipient.
+    /// The number of reports, by the token of the letter and the recipient that failed.
     failed: HashMap<(String, String), usize>,
-    /// Messages that are neither a complete letter nor a complete report, with the reason.
+    /// The text of each message that is neither a complete letter nor a complete report, after the
+    /// reason.
     pub damaged: Vec<String>,
 }
 
@@ -133,18 +136,21 @@ impl Books {
         books
     }
 
-    /// Counts messages like [`Books::of`], but only records incomplete ones.
+    /// Counts messages like [`Books::of`], but records incomplete ones in `damaged` instead of
+    /// failing.
     pub fn count(messages: Vec<Vec<u8>>) -> Self {
         let mut books = Self::default();
         for message in messages {
             let text = String::from_utf8_lossy(&message);
-            // A report ends with the header of its letter.
+            // A report ends with the header of its letter, so the last subject is that of the
+            // letter.
             let token = text.lines().filter_map(|line| line.strip_prefix("Subject: ")).next_back();
             let Some(token) = token else {
                 books.damaged.push(format!("a message without a token:\n{text}"));
                 continue;
             };
-            // A letter may have the null sender too.
+            // The null sender alone does not show that a message is a report: letters may have it,
+            // too.
             let is_letter = Letter::new(token).is_in(&message);
             let is_report = text.starts_with("Return-Path: <>\n") && !is_letter;
             let is_whole = if is_report { text.ends_with("--\n") } else { is_letter };
@@ -167,7 +173,7 @@ impl Books {
         self.letters.get(token).copied().unwrap_or(0)
     }
 
-    /// The number of reports about a letter.
+    /// The number of reports about a letter, whatever the recipient.
     pub fn reports(&self, token: &str) -> usize {
         self.reports.get(token).copied().unwrap_or(0)
     }
@@ -177,17 +183,17 @@ impl Books {
         self.failed.get(&(token.to_owned(), recipient.to_owned())).copied().unwrap_or(0)
     }
 
-    /// The tokens of the letters with reports.
+    /// The tokens of the letters that have a report.
     pub fn reported(&self) -> impl Iterator<Item = &str> {
         self.reports.keys().map(String::as_str)
     }
 
-    /// The tokens of the letters.
+    /// The tokens of the letters that are in the mailbox.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.letters.keys().map(String::as_str)
     }
 
-    /// The number of all messages.
+    /// The number of all messages in the mailbox.
     pub fn total(&self) -> usize {
         self.letters.values().chain(self.reports.values()).sum()
     }

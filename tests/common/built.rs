@@ -3,8 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// A program of the package, such as `penfoldd`. It is in the directory above that of the
-/// running test or benchmark. (`CARGO_BIN_EXE_*` is set only while tests are compiled.)
+/// The path of a program of the package, such as `penfoldd`. The program is in the directory above
+/// that of the running test or benchmark. (`CARGO_BIN_EXE_*` is set only while tests are compiled.)
 pub fn program(name: &str) -> PathBuf {
     above(2).join(name)
 }
@@ -19,7 +19,7 @@ fn above(levels: usize) -> PathBuf {
     running.ancestors().nth(levels).expect("a directory of cargo's").to_owned()
 }
 
-/// A path below the top of the source tree.
+/// The absolute path of a file of the source tree.
 pub fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("tests/common is below it").join(path)
 }

@@ -1,17 +1,17 @@
-//! Repeatable random choices, which follow from a seed and a name.
+//! Makes repeatable random choices, which follow from a seed and a name.
 //!
-//! Each thread has a [`Chance`] of its own, so that its choices do not depend on the speed of
-//! other threads. Their timing is not repeatable.
+//! Each thread has a [`Chance`] of its own, so that its choices do not depend on the speed of other
+//! threads. The time at which a thread makes a choice is not repeatable.
 
 use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
-/// A sequence of choices.
+/// A sequence of random choices.
 pub struct Chance(u64);
 
 impl Chance {
-    /// The choices for a seed and a name.
+    /// The sequence for a seed and a name.
     pub fn new(seed: u64, name: &str) -> Self {
         Self(name.bytes().fold(seed, |state, b| mix(state ^ u64::from(b))))
     }
@@ -21,27 +21,27 @@ impl Chance {
         mix(self.0)
     }
 
-    /// A number in a range.
+    /// A random number in a range.
     pub fn of(&mut self, range: Range<usize>) -> usize {
         range.start + (self.next() % (range.end - range.start) as u64) as usize
     }
 
-    /// Returns true in this percentage of calls.
+    /// Returns true in `times` of a hundred calls, on average.
     pub fn percent(&mut self, times: usize) -> bool {
         self.of(0..100) < times
     }
 
-    /// One of several values.
+    /// One of several values, chosen at random.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.of(0..from.len())]
     }
 
-    /// Sleeps for a number of milliseconds in a range.
+    /// Sleeps for a random number of milliseconds in a range.
     pub fn pause(&mut self, range: Range<usize>) {
         thread::sleep(Duration::from_millis(self.of(range) as u64));
     }
 
-    /// Random octets, whose number is in a range.
+    /// Random octets. The number of octets is random, too, within a range.
     pub fn octets(&mut self, range: Range<usize>) -> Vec<u8> {
         let count = self.of(range);
         (0..count).map(|_| self.next() as u8).collect()
@@ -56,7 +56,7 @@ impl Chance {
     }
 }
 
-/// The finalizer of splitmix64.
+/// The mixing function of the generator splitmix64.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

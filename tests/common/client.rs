@@ -8,10 +8,10 @@ use std::net::TcpStream;
 use super::Daemon;
 use super::dialog::Wire;
 
-/// A message of a few lines, without the dot.
+/// A short message, without the dot that ends it.
 pub const TEXT: &str = "Subject: hello\r\nMessage-ID: <x@razorback.test>\r\n\r\nHow are you?\r\n";
 
-/// A session.
+/// The client's side of an SMTP session.
 pub struct Client {
     wire: Wire,
 }
@@ -30,7 +30,7 @@ impl Client {
         Self { wire: Wire::new(stream, false) }
     }
 
-    /// Sends a line; returns the reply, which must begin with `begins`.
+    /// Sends a line, and returns the reply, which must begin with `begins`.
     pub fn ask(&mut self, line: &str, begins: &str) -> String {
         let reply = self.wire.ask(line).unwrap_or_else(|why| panic!("{line:.60}: {why}"));
         assert!(reply.starts_with(begins), "{line:.60}: {reply}");
@@ -47,17 +47,17 @@ impl Client {
         self.wire.send(octets).expect("the connection is open");
     }
 
-    /// Sends text on a connection that may be closed.
+    /// Sends text on a connection that the server may have closed already.
     pub fn try_send(&mut self, bytes: &str) {
         let _ = self.wire.send(bytes.as_bytes());
     }
 
-    /// The next line, or `None` at the end of the connection.
+    /// The next line from the server, or `None` at the end of the connection.
     pub fn read_line(&mut self) -> Option<String> {
         self.wire.read_line().expect("a line")
     }
 
-    /// The next line, which must begin with `begins`.
+    /// The next line from the server, which must begin with `begins`.
     pub fn expect(&mut self, begins: &str) -> String {
         let reply = self.read_line().unwrap_or_else(|| panic!("the connection ended; expected {begins}"));
         assert!(reply.starts_with(begins), "{reply}");
@@ -83,7 +83,7 @@ impl Client {
         }
     }
 
-    /// A transaction up to the reply to DATA.
+    /// Begins a transaction, up to the reply to DATA.
     pub fn begin(&mut self, sender: &str, recipients: &[&str]) {
         self.ask(&format!("MAIL FROM:<{sender}>"), "250 ");
         for recipient in recipients {
@@ -92,7 +92,7 @@ impl Client {
         self.ask("DATA", "354 ");
     }
 
-    /// A whole transaction; returns the queue id.
+    /// Sends a message in a whole transaction. Returns its queue id.
     pub fn send(&mut self, sender: &str, recipients: &[&str], text: &str) -> String {
         self.begin(sender, recipients);
         let reply = self.ask(&format!("{text}."), "250 2.0.0 ");
@@ -101,12 +101,12 @@ impl Client {
 }
 
 impl Daemon {
-    /// A session after HELO.
+    /// Connects, and sends HELO.
     pub fn client(&self) -> Client {
         Client::new(self.connect())
     }
 
-    /// A session after EHLO.
+    /// Connects, and sends EHLO.
     pub fn greeted(&self) -> Client {
         let mut client = Client::before_banner(self.connect());
         client.expect("220 ");
@@ -114,12 +114,12 @@ impl Daemon {
         client
     }
 
-    /// Sends [`TEXT`] from jon in a session of its own; returns the queue id.
+    /// Sends [`TEXT`] from jon in a session of its own. Returns the queue id.
     pub fn submit(&self, recipients: &[&str]) -> String {
         self.submit_from("jon@razorback.test", recipients)
     }
 
-    /// Sends [`TEXT`] from this sender, like [`Daemon::submit`].
+    /// Sends [`TEXT`] from `sender` in a session of its own. Returns the queue id.
     pub fn submit_from(&self, sender: &str, recipients: &[&str]) -> String {
         let mut client = self.client();
         let id = client.send(sender, recipients, TEXT);

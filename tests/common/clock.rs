@@ -1,4 +1,4 @@
-//! A clock that a test sets: libfaketime, preloaded into a daemon.
+//! A clock that a test sets: the library libfaketime, preloaded into a daemon.
 
 use std::cell::RefCell;
 use std::fs;
@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::{Daemon, Site};
 
-/// The clock of the daemons of a site.
+/// The clock for the daemons of a site.
 pub struct Clock {
     library: PathBuf,
     file: PathBuf,
@@ -19,7 +19,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock with the right time; without libfaketime `None`, which is reported as skipped.
+    /// A clock that shows the right time. Without libfaketime the test is reported as skipped, and
+    /// the result is `None`.
     pub fn new(site: &Site) -> Option<Self> {
         let places = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
@@ -32,14 +33,14 @@ impl Clock {
         Some(clock)
     }
 
-    /// Shifts the clock, as in `-1d` and `+10y`; `+0` is the right time.
+    /// Shifts the clock by a text such as `-1d` or `+10y`; `+0` sets the right time.
     pub fn set(&self, by: &str) {
         let new = self.file.with_extension("new");
         fs::write(&new, by).expect("a file");
         fs::rename(new, &self.file).expect("a rename");
     }
 
-    /// Starts a daemon with this clock; with `is_felt` its monotonic clock is shifted, too.
+    /// Starts a daemon with this clock. If `is_felt`, the daemon's monotonic clock is shifted, too.
     pub fn start(&self, site: &Site, is_felt: bool) -> Daemon {
         let mut command = site.penfoldd(&["-d"]);
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.file);
@@ -47,7 +48,8 @@ impl Clock {
         if !is_felt {
             command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        // Only the user that made the library's files in /dev/shm can remove them.
+        // The library makes files in /dev/shm that only the same user can remove, so the daemon
+        // starts as the user that it would change to.
         let owner = fs::metadata(site.path("spool")).expect("a spool");
         command.uid(owner.uid()).gid(owner.gid());
         let daemon = Daemon::spawn(command);
@@ -57,14 +59,14 @@ impl Clock {
 }
 
 impl Clock {
-    /// Speeds up time by this factor for a short-lived program.
+    /// Makes time pass `times` as fast for a short-lived program.
     pub fn hurry(&self, command: &mut Command, times: u32) {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME", format!("+0 x{times}"));
     }
 }
 
 impl Drop for Clock {
-    /// A killed daemon leaves the files of the library behind.
+    /// Removes the files of the library, which a killed daemon leaves behind.
     fn drop(&mut self) {
         for pid in self.daemons.borrow().iter() {
             for name in ["faketime_shm_", "sem.faketime_sem_"] {

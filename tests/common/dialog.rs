@@ -1,10 +1,9 @@
-//! Dialogues: SMTP sessions in text files, of which either side can be played.
+//! Plays dialogues: SMTP sessions written down in text files, of which either side can be played.
 //!
 //! A [`Dialog`] is read once and played as a client of penfoldd, or as a server that penfoldd
 //! delivers to. The format is described in tests/session/dialog.rs. The first deviation ends a
-//! dialogue with a report: file, line, expected and received text, and the transcript so far.
-//! Every read and write has a timeout. This module does not know SMTP; it sends and compares
-//! lines.
+//! dialogue with a report: file, line, expected and received text, and the transcript so far. Every
+//! read and write has a timeout. This module does not know SMTP; it sends and compares lines.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
@@ -20,11 +19,11 @@ use super::TIMEOUT;
 /// A dialogue, ready to be played.
 #[derive(Debug, Clone)]
 pub struct Dialog {
-    /// The name of its file.
+    /// The name of the file, for reports.
     pub name: String,
     /// Settings of the site, in lines of the form `section.key = value`.
     pub settings: String,
-    /// Lines to be added to tables of the site: the table and the line.
+    /// Lines for tables of the site: the name of the table, and the line.
     pub tables: Vec<(String, String)>,
     steps: Vec<(usize, Step)>,
 }
@@ -45,17 +44,18 @@ enum Step {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Speech {
-    /// A line, or for the receiving side a pattern; repeated this many times.
+    /// A line. The side that receives it may find a pattern instead. The number says how many times
+    /// the line is repeated.
     Line(String, usize),
-    /// Bytes as they are.
+    /// Bytes that are sent as they are.
     Raw(Vec<u8>),
-    /// All lines up to one that matches.
+    /// Any lines, and then a line that matches this pattern.
     Until(String),
-    /// The connection is closed.
+    /// The side closes the connection.
     Close,
-    /// All lines up to the end of the connection.
+    /// Any lines, up to the end of the connection.
     UntilClose,
-    /// The connection is reset.
+    /// The side resets the connection.
     Reset,
 }
 
@@ -72,18 +72,18 @@ pub enum Check {
     Log(String),
 }
 
-/// The surroundings in which a dialogue is played.
+/// How a dialogue reaches the outside: connections and checks.
 pub struct Stage<'a> {
     /// Opens a connection.
     pub connect: &'a mut dyn FnMut() -> io::Result<TcpStream>,
-    /// Makes a check; the error says why it fails.
+    /// Makes a check. The error says why the check fails.
     pub check: &'a mut dyn FnMut(&Check) -> Result<(), String>,
     /// Whether every byte is sent in a write of its own.
     pub in_bytes: bool,
 }
 
 impl Dialog {
-    /// Reads a file.
+    /// Reads a dialogue from a file.
     ///
     /// # Errors
     /// `name:line: text` for the first malformed line.
@@ -93,7 +93,7 @@ impl Dialog {
         Self::parse(&name, &text)
     }
 
-    /// Reads a text.
+    /// Reads a dialogue from a text.
     ///
     /// # Errors
     /// `name:line: text` for the first malformed line.
@@ -121,7 +121,7 @@ impl Dialog {
         Some(())
     }
 
-    /// The number of bytes that a side sends.
+    /// The number of bytes that a side sends in the whole dialogue.
     pub fn size(&self, side: Side) -> usize {
         let size = |(_, step): &(usize, Step)| match step {
             Step::Send(who, Speech::Line(text, times)) if *who == side => (text.len() + 2) * times,
@@ -131,7 +131,7 @@ impl Dialog {
         self.steps.iter().map(size).sum()
     }
 
-    /// Plays one side.
+    /// Plays one side of the dialogue.
     ///
     /// # Errors
     /// The report of the first deviation.
@@ -154,7 +154,7 @@ impl Dialog {
     }
 }
 
-/// Reads `S: text`, `C!*20 text`, `S$`, `===`, `M: user ...`, `W: text`.
+/// Parses a step, such as `S: text`, `C!*20 text`, `S$`, `===`, `M: user ...` or `W: text`.
 fn step(line: &str) -> Option<Step> {
     let (who, rest) = line.split_at_checked(1)?;
     let side = match who {
@@ -188,7 +188,7 @@ fn step(line: &str) -> Option<Step> {
     Some(Step::Send(side, speech))
 }
 
-/// Reads `user 1`, `user contains text`, `user lacks text`.
+/// Parses a check of a mailbox: `user 1`, `user contains text` or `user lacks text`.
 fn check(text: &str) -> Option<Check> {
     let (user, rest) = text.split_once(' ')?;
     let user = user.to_owned();
@@ -200,7 +200,8 @@ fn check(text: &str) -> Option<Check> {
     }
 }
 
-/// Replaces `\r`, `\n`, `\0`, `\\` and `\xNN` by the bytes they stand for.
+/// Replaces `\r`, `\n`, `\0`, `\\` and `\xNN` by the bytes they stand for. `None` for any other
+/// backslash.
 pub fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
@@ -220,11 +221,12 @@ pub fn unescape(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Whether a whole text matches a pattern: `*` is any text, `?` any one character.
+/// Whether a text as a whole matches a pattern, in which `*` is any text and `?` any one character.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
-    // The last star, and the end of the text that it matches.
+    // The positions of the last star in the pattern, and of the end of the text that the star
+    // matches.
     let mut star = None;
     while t < text.len() {
         match pattern.get(p) {
@@ -322,7 +324,7 @@ impl Player {
         Ok(line)
     }
 
-    /// An unexpected reply that has already arrived is a failure.
+    /// Fails if a reply has arrived that the dialogue does not expect.
     fn no_unread_text(&self) -> Result<(), String> {
         match self.wires.iter().find(|wire| !wire.ahead.is_empty()) {
             None => Ok(()),
@@ -336,15 +338,16 @@ impl Player {
 /// One end of a connection, read by lines.
 pub struct Wire {
     stream: TcpStream,
-    /// Set after a handshake as a server.
+    /// The TLS session, if a handshake as a server was made.
     tls: Option<Box<ServerConnection>>,
-    /// Bytes that were received and not yet read.
+    /// Bytes that were received but not returned yet.
     ahead: Vec<u8>,
     in_bytes: bool,
 }
 
 impl Wire {
-    /// Writes are sent at once; with `in_bytes` every byte is a write of its own.
+    /// A connection that sends every write at once. If `in_bytes`, every byte is a write of its
+    /// own.
     pub fn new(stream: TcpStream, in_bytes: bool) -> Self {
         let prepare = || {
             stream.set_nodelay(true)?;
@@ -375,10 +378,10 @@ impl Wire {
         Ok(self.read_line_bytes()?.map(|line| String::from_utf8_lossy(&line).into_owned()))
     }
 
-    /// The next line as bytes.
+    /// The next line as bytes, without its CR LF, or `None` at the end or after a reset.
     ///
     /// # Errors
-    /// As [`Wire::read_line`].
+    /// The errors of [`Wire::read_line`].
     pub fn read_line_bytes(&mut self) -> Result<Option<Vec<u8>>, String> {
         loop {
             if let Some(end) = self.ahead.iter().position(|&b| b == b'\n') {
@@ -403,7 +406,7 @@ impl Wire {
         }
     }
 
-    /// Performs a TLS handshake as a server.
+    /// Performs a TLS handshake, in the role of the server.
     ///
     /// # Errors
     /// If the handshake fails.
@@ -416,7 +419,7 @@ impl Wire {
         Ok(())
     }
 
-    /// The name in the client's SNI.
+    /// The host name that the client sent in its TLS handshake (SNI).
     pub fn sni(&self) -> Option<String> {
         self.tls.as_ref()?.server_name().map(str::to_owned)
     }

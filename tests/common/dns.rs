@@ -1,8 +1,8 @@
 //! A scripted name server on a port of 127.0.0.1, over UDP and TCP.
 //!
-//! A closure decides every answer. An answer may be an error or late, may never come, or may be
-//! truncated over UDP so that the client asks again over TCP. [`Dns::zone`] makes such a
-//! closure from a zone file. The server records its questions; it does not delegate, sign or
+//! A closure decides every answer. An answer may be an error, may be late, or may never come. Over
+//! UDP an answer may be truncated, so that the client asks again over TCP. [`Dns::zone`] makes such
+//! a closure from a zone file. The server records its questions; it does not delegate, sign or
 //! cache.
 
 use std::io::{Read, Write};
@@ -22,19 +22,20 @@ const TTL: u32 = 60;
 pub struct Answer {
     pub rcode: ResponseCode,
     pub records: Vec<Record>,
-    /// No answer is sent.
+    /// Whether the server sends no answer at all.
     pub silent: bool,
-    /// Over UDP only the truncation bit is sent, so that the client asks again over TCP.
+    /// Whether the answer over UDP is only the truncation bit, so that the client asks again over
+    /// TCP.
     pub truncated: bool,
-    /// A referral to other servers.
+    /// Whether the answer only refers the client to other name servers.
     pub referral: bool,
-    /// The delay of the answer; other questions do not wait for it.
+    /// How long the server waits before it answers. Other questions are answered meanwhile.
     pub after: Duration,
 }
 
-/// A question, and how it arrived.
+/// A question, and the way in which it arrived.
 pub struct Asking<'a> {
-    /// In lower case, without the final dot.
+    /// The name in question, in lower case, without the final dot.
     pub name: &'a str,
     pub kind: RecordType,
     pub edns: bool,
@@ -42,7 +43,7 @@ pub struct Asking<'a> {
 }
 
 impl Answer {
-    /// An answer with these records, or NODATA if there are none.
+    /// An answer with these records. If there are none, the answer is NODATA.
     pub fn records(records: Vec<Record>) -> Self {
         Self {
             rcode: ResponseCode::NoError,
@@ -54,12 +55,12 @@ impl Answer {
         }
     }
 
-    /// No such name.
+    /// The answer NXDOMAIN: the name does not exist.
     pub fn nxdomain() -> Self {
         Self { rcode: ResponseCode::NXDomain, ..Self::records(Vec::new()) }
     }
 
-    /// The server cannot answer.
+    /// The answer SERVFAIL: the server failed.
     pub fn servfail() -> Self {
         Self::code(ResponseCode::ServFail)
     }
@@ -69,7 +70,7 @@ impl Answer {
         Self { rcode, ..Self::records(Vec::new()) }
     }
 
-    /// No answer, ever.
+    /// No answer at all.
     pub fn silence() -> Self {
         Self { silent: true, ..Self::records(Vec::new()) }
     }
@@ -102,31 +103,31 @@ fn absolute(name: &str) -> Name {
 /// A question: the name in lower case without its final dot, and the type.
 pub type Question = (String, RecordType);
 
-/// Questions, and whether each came with EDNS.
+/// All questions so far, each with whether it came with EDNS.
 type Asked = Arc<Mutex<Vec<(Question, bool)>>>;
 
-/// The server, which runs until the process ends.
+/// The name server, which runs until the process ends.
 pub struct Dns {
     pub address: SocketAddr,
     asked: Asked,
 }
 
 impl Dns {
-    /// A server whose answers depend on the name, in lower case without its final dot, and type.
+    /// Starts a server. `decide` gets the name, in lower case without its final dot, and the type.
     pub fn start(decide: impl Fn(&str, RecordType) -> Answer + Send + Sync + 'static) -> Self {
         Self::judging(move |asking| decide(asking.name, asking.kind))
     }
 
-    /// A server whose answers also depend on how the question arrived.
+    /// Starts a server whose answers also depend on how the question arrived.
     pub fn judging(decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         Self::listening((Ipv4Addr::LOCALHOST, 0).into(), decide)
     }
 
-    /// A server at this address, like that of [`Dns::judging`]; port 0 means any free port.
+    /// Starts a server at this address. Port 0 means any free port.
     fn listening(address: SocketAddr, decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         let (tcp, udp) = loop {
             let tcp = TcpListener::bind(address).expect("an address of this host");
-            // If this port is taken for UDP, another one is tried.
+            // The port that was free for TCP may be taken for UDP; then another port is tried.
             if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")) {
                 break (tcp, udp);
             }
@@ -145,10 +146,12 @@ impl Dns {
         Self { address, asked }
     }
 
-    /// Serves a zone: lines `name TYPE data`, `#` for comments. If a name has `SERVFAIL` or
-    /// `SILENCE` in the place of a type, that is the answer to all questions about it. If it has
-    /// `TRUNCATED` there, its records are sent over TCP only. The answer is NXDOMAIN for a name
-    /// without lines, and NODATA for a type without lines. Aliases are followed in the answer.
+    /// Serves a zone: lines of the form `name TYPE data`, and `#` for comments.
+    ///
+    /// If a name has `SERVFAIL` or `SILENCE` in the place of a type, all questions about the name
+    /// get that answer. If it has `TRUNCATED` there, its records are sent over TCP only. The answer
+    /// is NXDOMAIN for a name without lines, and NODATA for a type without lines. Aliases are
+    /// followed in the answer.
     pub fn zone(text: &str) -> Self {
         Self::zone_at((Ipv4Addr::LOCALHOST, 0).into(), text)
     }
@@ -175,7 +178,7 @@ impl Dns {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, edns)| *edns).collect()
     }
 
-    /// The value of `dns.nameservers` for this server.
+    /// The value of the setting `dns.nameservers` that makes a daemon use this server.
     pub fn nameservers(&self) -> String {
         format!("[\"{}\"]", self.address)
     }
@@ -193,7 +196,7 @@ fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {
     }
     let mut records = Vec::new();
     let mut name = name.to_owned();
-    // An alias may lead back to itself.
+    // The number of steps is limited, because an alias may lead back to itself.
     for _ in 0..8 {
         let here = of(&name).into_iter().filter(|[_, k, _]| k != "TRUNCATED").collect::<Vec<_>>();
         let alias = here.iter().find(|[_, k, _]| k == "CNAME").map(|[.., data]| data.clone());
@@ -219,7 +222,7 @@ impl Desk {
         let mut question = [0; 4096];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             let Some((answer, after)) = self.answer(&question[..length], true) else { continue };
-            // The client may have ended.
+            // A send fails only if the client has ended.
             if after.is_zero() {
                 let _ = socket.send_to(&answer, from);
                 continue;
@@ -262,7 +265,7 @@ impl Desk {
         reply.metadata.recursion_desired = true;
         reply.metadata.recursion_available = true;
         reply.metadata.response_code = answer.rcode;
-        // A part of this code is sent in the EDNS record.
+        // The upper bits of BADVERS do not fit into the header; the EDNS record carries them.
         reply.edns = (answer.rcode == ResponseCode::BADVERS).then(Edns::new);
         reply.metadata.truncation = answer.truncated && over_udp;
         reply.add_query(query);

@@ -1,29 +1,29 @@
-//! A figure: measurements against one quantity, as a table and as a plot.
+//! A figure of the benchmark: measurements over one quantity, as a table and as a plot.
 //!
-//! Each line is one server or one quantity, each point the samples of all rounds, of which the
-//! median, the minimum and the maximum are shown. Samples taken while other processes kept the
-//! machine busy are omitted if at least half of the samples are quiet; otherwise all count,
-//! and the point is marked `~`.
+//! Each line belongs to one server or one measured quantity. Each point of a line has the samples
+//! of all rounds, and shows their median, minimum and maximum. Samples taken while other processes
+//! kept the machine busy are omitted if at least half of the samples are quiet; otherwise all
+//! count, and the point is marked `~`.
 
 use std::fmt::Write;
 
 use crate::plot::{Axis, Curve, Plot};
 
-/// One figure.
+/// A figure with its samples.
 pub struct Figure {
-    /// The name of its files.
+    /// The name of the files to which the figure is written, without their endings.
     pub name: &'static str,
-    /// The subject.
+    /// The first line of the heading: what the figure shows.
     pub title: String,
-    /// The method of measurement.
+    /// The second line of the heading: how it was measured.
     pub subtitle: String,
-    /// The quantity that was varied.
+    /// The quantity that the series varies.
     pub x: Axis,
-    /// The measured quantity.
+    /// The quantity that is measured.
     pub y: Axis,
-    /// Conclusions, below the table.
+    /// Lines of text below the table, such as conclusions.
     pub notes: Vec<String>,
-    /// Whether the first line is compared with the others.
+    /// Whether the table shows the ratio of the first line to each other line.
     pub compares: bool,
     lines: Vec<Line>,
 }
@@ -44,16 +44,16 @@ struct Sample {
     noisy: bool,
 }
 
-/// The statistics of a point.
+/// The statistics of the samples of a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    /// The minimum.
+    /// The smallest sample.
     pub low: f64,
-    /// The median; of an even number of samples the mean of the middle two.
+    /// The median. For an even number of samples: the mean of the middle two.
     pub median: f64,
-    /// The maximum.
+    /// The greatest sample.
     pub high: f64,
-    /// Whether other processes kept the machine busy.
+    /// Whether other processes kept the machine busy during most samples.
     pub noisy: bool,
 }
 
@@ -64,7 +64,8 @@ impl Figure {
         Self { name, title, subtitle, x, y, notes: Vec::new(), compares: true, lines: Vec::new() }
     }
 
-    /// Adds a sample.
+    /// Adds a sample to the line `label` at the position `x`. `noisy` says whether other processes
+    /// kept the machine busy.
     pub fn add(&mut self, label: &str, x: f64, value: f64, noisy: bool) {
         let at = self.lines.iter().position(|line| line.label == label).unwrap_or_else(|| {
             self.lines.push(Line { label: label.to_owned(), points: Vec::new() });
@@ -78,7 +79,7 @@ impl Figure {
         points[at].samples.push(Sample { value, noisy });
     }
 
-    /// Whether it has no samples.
+    /// Whether the figure has no samples.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
@@ -89,7 +90,8 @@ impl Figure {
         line.points.iter().find(|point| point.x == x).map(|point| summarize(&point.samples))
     }
 
-    /// The median ratio of the first line to another within a round, in which both had the same load.
+    /// The median over all rounds of the ratio of the first line to `other` at a point. In a round
+    /// both have the same load.
     fn ratio(&self, other: &Line, x: f64) -> Option<f64> {
         let samples = |line: &Line| line.points.iter().find(|p| p.x == x).map(|p| p.samples.clone());
         let pairs = samples(self.lines.first()?)?.into_iter().zip(samples(other)?);
@@ -97,7 +99,7 @@ impl Figure {
         Some(summarize(&ratios.collect::<Vec<_>>()).median)
     }
 
-    /// The positions of all points, in order.
+    /// The positions on the x axis of all points, in order.
     fn places(&self) -> Vec<f64> {
         let mut places: Vec<f64> = self.lines.iter().flat_map(|line| line.points.iter().map(|p| p.x)).collect();
         places.sort_by(f64::total_cmp);
@@ -105,7 +107,7 @@ impl Figure {
         places
     }
 
-    /// A table for human readers.
+    /// The figure as a table for human readers.
     pub fn table(&self) -> String {
         let mut head = vec![self.x.label.clone()];
         head.extend(self.lines.iter().map(|line| line.label.clone()));
@@ -135,7 +137,7 @@ impl Figure {
         format!("{noisy}{} ({} - {})", plain(s.median), plain(s.low), plain(s.high))
     }
 
-    /// Tab-separated values for programs, one row for each sample.
+    /// The figure as tab-separated values for programs, one row for each sample.
     pub fn tsv(&self) -> String {
         let mut text = format!("{}\tline\tround\t{}\tnoisy\n", self.x.label, self.y.label);
         for line in &self.lines {
@@ -150,7 +152,7 @@ impl Figure {
         text
     }
 
-    /// The plot; `footer` names the machine.
+    /// The figure as a plot. `footer` describes the machine.
     pub fn svg(&self, footer: &str) -> String {
         let curve = |line: &Line| {
             let mut points: Vec<_> = line.points.iter().map(|p| (p.x, summarize(&p.samples))).collect();
@@ -174,7 +176,7 @@ fn summarize(samples: &[Sample]) -> Summary {
     Summary { low: at(0), median, high: at(last), noisy }
 }
 
-/// A number with its significant digits.
+/// A number as text, with its significant digits only.
 pub fn plain(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -185,7 +187,7 @@ pub fn plain(value: f64) -> String {
     }
 }
 
-/// A whole number, with commas between thousands.
+/// A whole number as text, with commas between thousands.
 pub fn whole(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -198,7 +200,7 @@ pub fn whole(value: f64) -> String {
     text
 }
 
-/// Rows with aligned columns, the first one to the left, the others to the right.
+/// Aligns rows in columns: the first column to the left, the others to the right.
 pub fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();

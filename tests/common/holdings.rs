@@ -1,7 +1,7 @@
-//! The threads, descriptors and memory of a process, and its limits.
+//! Reads the threads, descriptors and memory of a process, and sets its limits.
 //!
-//! Values come from proc(5); one that cannot be read is 0. Limits are set by prlimit(1), as
-//! the user that owns the process.
+//! Values come from proc(5); a value that cannot be read is 0. Limits are set by prlimit(1), as the
+//! user that owns the process.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 
-/// Resources of a process, to be compared at two times.
+/// Resources that a process holds, for a comparison at two times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
     pub threads: usize,
@@ -20,14 +20,14 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// The present holdings.
+    /// The holdings of a process now.
     pub fn of(pid: Pid) -> Self {
         let count = |directory: &str| fs::read_dir(format!("/proc/{pid}/{directory}")).map_or(0, Iterator::count);
         Self { threads: count("task"), descriptors: count("fd") }
     }
 
-    /// The holdings of a process as soon as they have not changed for `rest`, since it may still be
-    /// releasing some of them.
+    /// Waits until the holdings of a process have not changed for `rest`, and returns them. The
+    /// process may still be releasing some of them at first.
     pub fn at_rest(pid: Pid, rest: Duration) -> Self {
         let (mut found, mut since) = (Self::of(pid), Instant::now());
         while since.elapsed() < rest {
@@ -41,23 +41,23 @@ impl Holdings {
     }
 }
 
-/// Its proportional share of memory (PSS), in KiB. Kernel stacks and socket buffers are not
-/// included.
+/// The memory of a process in KiB (PSS): a page that several processes share counts in part. Kernel
+/// stacks and socket buffers are not included.
 pub fn memory(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
 }
 
-/// Its anonymous memory, in KiB, which other processes of the same program do not change.
+/// The anonymous memory of a process, in KiB. Other processes of the same program do not change it.
 pub fn own_memory(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss_Anon:")
 }
 
-/// Its page tables, in KiB.
+/// The size of the page tables of a process, in KiB.
 pub fn page_tables(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/status"), "VmPTE:")
 }
 
-/// The number of its mappings.
+/// The number of memory mappings of a process.
 pub fn mappings(pid: Pid) -> usize {
     fs::read_to_string(format!("/proc/{pid}/maps")).map_or(0, |maps| maps.lines().count())
 }
@@ -68,11 +68,11 @@ fn field(file: &str, name: &str) -> usize {
     value.and_then(|value| value.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
-/// Sets a soft limit of a process, such as `nofile`; false, and reported as skipped, if prlimit
-/// does not work.
+/// Sets a soft limit of a process, such as `nofile`. If prlimit does not work, reports the test as
+/// skipped and returns false.
 pub fn limit(pid: Pid, what: &str, limit: usize) -> bool {
     let Ok(owner) = fs::metadata(format!("/proc/{pid}")) else { return false };
-    // The user that the process runs as may always do that.
+    // The owner of a process may always lower the process's limits.
     let mut command = Command::new("prlimit");
     command.args(["--pid", &pid.to_string(), &format!("--{what}={limit}:")]).uid(owner.uid()).gid(owner.gid());
     let done = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());

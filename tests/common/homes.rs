@@ -1,6 +1,6 @@
-//! System users with home directories in the scratch directory.
+//! Makes system users for a test, with home directories in the scratch directory.
 //!
-//! The users are in a passwd file, which takes the place of the system's in a mount namespace.
+//! The users are in a passwd file, which takes the place of the system's file in a mount namespace.
 //! This needs root; otherwise the test is reported as skipped.
 
 use std::fs;
@@ -11,19 +11,20 @@ use super::mounts::Mounts;
 use super::{Daemon, Site};
 use nix::unistd::geteuid;
 
-/// A site for system users, and the namespace in which they exist.
+/// A site for system users, and the mount namespace in which the users exist.
 pub struct Homes {
     pub site: Site,
     pub mounts: Mounts,
 }
 
-/// The first uid.
+/// The uid of the first user; the others follow.
 pub const FIRST: u32 = 61_001;
-/// The names of the users; the last one is another name for root.
+/// The names of the users. The last, toor, is another name for root.
 pub const USERS: [&str; 4] = ["jon", "mary", "elvis", "toor"];
 
 impl Homes {
-    /// `None`, and reported as skipped, without root.
+    /// Makes a site; `more` has additional settings. Without root, reports the test as skipped and
+    /// returns `None`.
     pub fn new(more: &str) -> Option<Self> {
         if !geteuid().is_root() {
             super::skipped("only root can deliver to others");
@@ -89,7 +90,8 @@ pub fn settle(site: &mut Site, users: &[&str]) -> Option<Mounts> {
     Mounts::new(&passwd(site, (FIRST..).zip(users).map(|(uid, user)| (*user, uid, uid, home(user)))))
 }
 
-/// Makes one of these users the owner of a path and of everything below it.
+/// Makes one of the users the owner of a path and of everything below it. `users` are those given
+/// to [`settle`].
 pub fn give(users: &[&str], user: &str, path: &Path) {
     let uid = (FIRST..).zip(users).find(|(_, name)| **name == user).map(|(uid, _)| uid);
     chown(path, uid, uid).expect("chown");
@@ -106,8 +108,8 @@ pub fn check_own(maildir: &Path, uid: u32) {
     }
 }
 
-/// Writes a passwd and a group file with these users: name, uid, gid and home directory. Returns
-/// the shell script that puts them in the place of the system's files.
+/// Writes a passwd file and a group file with these users: name, uid, gid and home directory.
+/// Returns a shell script that mounts the files over those of the system.
 pub fn passwd<'a>(site: &Site, users: impl IntoIterator<Item = (&'a str, u32, u32, PathBuf)>) -> String {
     let mut passwd = fs::read_to_string("/etc/passwd").expect("a system with users");
     let mut group = fs::read_to_string("/etc/group").expect("groups");

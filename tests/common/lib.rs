@@ -68,18 +68,18 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 /// The timeout of every wait.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The poll interval for conditions that no log line announces.
+/// The interval between two looks at a condition that no log line announces.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A scratch directory, mode 755, with everything a daemon needs: `penfold.conf`, `spool/`,
 /// `mail/USER`, and the tables `users` (jon and root), `aliases`, `virtual`, `routes` and
-/// `senders`. Removed when dropped.
+/// `senders`. The directory is removed when the site is dropped.
 pub struct Site {
     dir: PathBuf,
     settings: Vec<Setting>,
 }
 
-/// A line of penfold.conf: section (empty at the top), key, and the value in TOML.
+/// A line of penfold.conf: the section (empty at the top), the key, and the value in TOML.
 struct Setting {
     section: String,
     key: String,
@@ -104,13 +104,13 @@ log.to = "stderr"
 "#;
 
 impl Site {
-    /// A site where razorback and razorback.test are local, jon and root have mailboxes,
-    /// loopback may relay, and the name server answers SERVFAIL.
+    /// A site where razorback and razorback.test are local and jon and root have mailboxes. Clients
+    /// on loopback addresses may relay, and the name server answers SERVFAIL.
     pub fn new() -> Self {
         Self::below(&env::temp_dir())
     }
 
-    /// A site like that of [`Site::new`], in this directory.
+    /// A site like that of [`Site::new`], in a new directory below `parent`.
     pub fn below(parent: &Path) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("penfold-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -135,7 +135,7 @@ impl Site {
         site
     }
 
-    /// A new site with other settings: lines `section.key = value`, or `key = value` for the top
+    /// A new site with further settings: lines `section.key = value`, or `key = value` for the top
     /// of the file, with values in TOML.
     pub fn with(settings: &str) -> Self {
         let mut site = Self::new();
@@ -143,7 +143,7 @@ impl Site {
         site
     }
 
-    /// Sets a key; `section` is empty for the top of the file, `value` is TOML.
+    /// Sets a key of penfold.conf. `section` is empty for the top of the file, and `value` is TOML.
     pub fn set(&mut self, section: &str, key: &str, value: &str) {
         let (section, key, value) = (section.to_owned(), key.to_owned(), value.to_owned());
         match self.settings.iter_mut().find(|s| s.section == section && s.key == key) {
@@ -173,7 +173,7 @@ impl Site {
             match section {
                 "" => {}
                 "listen" => text.push_str("[[listen]]\n"),
-                // One table of an array, such as `tls#1` and `tls#2`.
+                // A section such as `tls#1` or `tls#2` is one table of an array of tables.
                 _ if section.contains('#') => {
                     let name = section.split('#').next().unwrap_or_default();
                     writeln!(text, "[[{name}]]").expect("memory");
@@ -187,7 +187,7 @@ impl Site {
         text
     }
 
-    /// A path below the scratch directory; the directory itself for "".
+    /// A path below the scratch directory. For "" it is the directory itself.
     pub fn path(&self, name: &str) -> PathBuf {
         if name.is_empty() { self.dir.clone() } else { self.dir.join(name) }
     }
@@ -205,12 +205,12 @@ impl Site {
         self.write(table, &format!("{text}{line}\n"));
     }
 
-    /// Writes penfold.conf. [`Site::start`] does that by itself; call it before a reload.
+    /// Writes penfold.conf. [`Site::start`] does that by itself; a test calls this before a reload.
     pub fn configure(&self) {
         self.configure_with(&self.configuration());
     }
 
-    /// Replaces penfold.conf in one step, so that the daemon never reads half of it.
+    /// Replaces penfold.conf in one step, so that the daemon never reads half of the text.
     pub fn configure_with(&self, text: &str) {
         self.write("penfold.conf.new", text);
         if fs::metadata(&self.dir).is_ok_and(|dir| dir.uid() == 0) {
@@ -219,8 +219,8 @@ impl Site {
         fs::rename(self.path("penfold.conf.new"), self.path("penfold.conf")).expect("a rename");
     }
 
-    /// Makes root the owner of the directory and of penfold.conf, as in /etc and /run, where the
-    /// tests run as root. The daemon's files go to `var/`.
+    /// Makes root the owner of the directory and of penfold.conf, as in /etc and /run. The daemon's
+    /// files go to `var/`. If the tests do not run as root, the owners stay.
     pub fn make_root_owned(&mut self) {
         let var = self.path("var");
         fs::create_dir(&var).expect("a directory");
@@ -239,7 +239,8 @@ impl Site {
         command
     }
 
-    /// A command that runs the daemon in the foreground with rules of `PENFOLD_FAULT`.
+    /// A command that runs the daemon in the foreground and injects faults: `rules` is the value of
+    /// `PENFOLD_FAULT`.
     pub fn with_fault(&self, rules: &str) -> Command {
         let mut command = self.penfoldd(&["-d"]);
         command.env("PENFOLD_FAULT", rules);
@@ -251,15 +252,15 @@ impl Site {
         Daemon::spawn(self.penfoldd(&["-d"]))
     }
 
-    /// Makes the daemon's user the owner of everything in spool and mailboxes.
+    /// Makes the daemon's user the owner of everything in the spool and the mailboxes.
     pub fn hand_over(&self) {
         ["spool", "mail"].iter().for_each(|dir| own_all(&self.path(dir)));
     }
 
-    /// Runs penfoldctl and returns its output.
+    /// Runs penfoldctl, and returns its output.
     ///
     /// # Panics
-    /// If it fails.
+    /// If penfoldctl fails.
     pub fn penfoldctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(built::program("penfoldctl"));
         let output = command.arg("-f").arg(self.path("penfold.conf")).args(arguments).output().expect("it runs");
@@ -272,15 +273,16 @@ impl Site {
         self.path("mail").join(user)
     }
 
-    /// The messages in `new/` and `cur/` of a mailbox, unordered; none without a mailbox.
+    /// The messages in `new/` and `cur/` of a mailbox, unordered. If the mailbox does not exist,
+    /// there are none.
     pub fn mail(&self, user: &str) -> Vec<Vec<u8>> {
         let mailbox = self.mailbox(user);
         let files = ["new", "cur"].into_iter().flat_map(|sub| files(&mailbox.join(sub)));
         files.filter_map(|file| fs::read(file).ok()).collect()
     }
 
-    /// The unfinished entries of the spool. One that moves from `new/` to `cur/` meanwhile is
-    /// counted once.
+    /// The paths of the unfinished entries of the spool. An entry that moves from `new/` to `cur/`
+    /// meanwhile is counted once.
     pub fn spooled(&self) -> Vec<PathBuf> {
         let paths = ["new", "cur", "hold"].into_iter().flat_map(|sub| files(&self.path("spool").join(sub)));
         let named = paths.map(|path| (path.file_name().map(OsStr::to_owned), path));
@@ -301,7 +303,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
 }
 
-/// Makes the daemon's user the owner of a path, where the tests run as root.
+/// Makes the daemon's user the owner of a path. If the tests do not run as root, does nothing.
 pub fn own(path: &Path) {
     static NOBODY: OnceLock<Option<User>> = OnceLock::new();
     if !geteuid().is_root() {
@@ -318,7 +320,7 @@ fn own_all(path: &Path) {
     below.for_each(|file| own_all(&file.path()));
 }
 
-/// A name server for all sites that answers SERVFAIL.
+/// A name server for all sites, which answers SERVFAIL to every question.
 fn no_dns() -> SocketAddr {
     static SERVER: OnceLock<dns::Dns> = OnceLock::new();
     SERVER.get_or_init(|| dns::Dns::start(|_, _| dns::Answer::servfail())).address
@@ -330,11 +332,11 @@ pub fn free_port() -> u16 {
     socket.local_addr().expect("its address").port()
 }
 
-/// A running penfoldd and its log. Killed when dropped.
+/// A running penfoldd and its log. The process is killed when this is dropped.
 pub struct Daemon {
     child: Child,
     log: Arc<Log>,
-    /// Its port on 127.0.0.1.
+    /// The port on 127.0.0.1 on which the daemon accepts SMTP.
     pub port: u16,
 }
 
@@ -351,20 +353,20 @@ struct LogState {
 }
 
 impl Daemon {
-    /// Runs a command that serves in the foreground and logs `listening on 127.0.0.1:PORT` to
+    /// Starts a command that serves in the foreground and logs `listening on 127.0.0.1:PORT` to
     /// standard error.
     ///
     /// # Panics
-    /// If the command ends before that; the message is its log.
+    /// If the command ends before that line; the message of the panic is the log.
     pub fn spawn(command: Command) -> Self {
         Self::spawn_until(command, port).unwrap_or_else(|log| panic!("it does not listen; the log:\n{log}"))
     }
 
-    /// Runs a command that serves in the foreground and logs to standard error, until `ready`
-    /// finds the port in a line of the log.
+    /// Starts a command that serves in the foreground and logs to standard error. Returns as soon
+    /// as `ready` finds the port in a line of the log.
     ///
     /// # Errors
-    /// If the command ends before that or takes too long; the error is its log.
+    /// The log, if the command ends before that or takes too long.
     pub fn spawn_until(mut command: Command, ready: impl Fn(&str) -> Option<u16>) -> Result<Self, String> {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
@@ -384,27 +386,28 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Its address on the loopback interface.
+    /// The address of the daemon on the loopback interface.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// A new connection to it.
+    /// A new connection to the daemon.
     pub fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address()).expect("penfoldd accepts")
     }
 
-    /// A new connection to it from this loopback address.
+    /// A new connection to the daemon from the loopback address `host`.
     pub fn connect_from(&self, host: Ipv4Addr) -> TcpStream {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // Without this option each source port could be used only once, and there are too few.
+        // Without this option every connection would need a source port of its own, and there are
+        // too few.
         socket.set_reuse_address(true).expect("an option");
         socket.bind(&SocketAddr::from((host, 0)).into()).expect("an address of loopback");
         socket.connect(&self.address().into()).expect("penfoldd accepts");
         TcpStream::from(socket)
     }
 
-    /// Its process id.
+    /// The process id of the daemon.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
@@ -417,7 +420,7 @@ impl Daemon {
     /// Waits for a log line, old or new, and returns it.
     ///
     /// # Panics
-    /// With the whole log, after a timeout or if the daemon ends without the line.
+    /// If the daemon ends without the line, or after a timeout. The message is the whole log.
     pub fn wait_log(&self, wanted: impl Fn(&str) -> bool) -> String {
         let mut found = None;
         self.wait_until("a line of the log", || {
@@ -427,17 +430,18 @@ impl Daemon {
         found.expect("just seen")
     }
 
-    /// Waits for a condition, which is tested again after each new log line.
+    /// Waits for a condition. The condition is tested again after each new log line.
     ///
     /// # Panics
-    /// With the whole log, after a timeout or if the daemon ends before.
+    /// If the daemon ends before the condition is true, or after a timeout. The message is the
+    /// whole log.
     pub fn wait_until(&self, what: &str, condition: impl FnMut() -> bool) {
         if !self.becomes_true(condition) {
             panic!("timed out waiting for {what}; the log:\n{}", self.log());
         }
     }
 
-    /// Waits as [`Daemon::wait_until`], but returns whether the condition became true.
+    /// Waits like [`Daemon::wait_until`], but returns whether the condition became true.
     pub fn becomes_true(&self, mut condition: impl FnMut() -> bool) -> bool {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -448,13 +452,15 @@ impl Daemon {
             if ended || Instant::now() > end {
                 return false;
             }
-            // A line that is logged before the wait begins costs one interval.
+            // If a line is logged between the test and this wait, the wait lasts one interval
+            // longer.
             drop(self.log.grown.wait_timeout(self.log.lock(), POLL_INTERVAL));
         }
     }
 
-    /// Waits as [`Daemon::becomes_true`], and flushes the queue before each test, since a flush has
-    /// no effect on an attempt that is just ending.
+    /// Waits like [`Daemon::becomes_true`], but flushes the queue before each test of the
+    /// condition. One flush is not enough, since a flush has no effect on an attempt that is just
+    /// ending.
     pub fn flush_until(&self, site: &Site, mut condition: impl FnMut() -> bool) -> bool {
         self.becomes_true(|| {
             site.penfoldctl(&["flush"]);
@@ -462,7 +468,7 @@ impl Daemon {
         })
     }
 
-    /// Waits until the spool is empty.
+    /// Waits until the spool is empty. Returns false after a timeout.
     pub fn settles(&self, site: &Site) -> bool {
         self.becomes_true(|| site.spooled().is_empty())
     }
@@ -473,13 +479,13 @@ impl Daemon {
         site.mail(user)
     }
 
-    /// Sends SIGTERM and returns the exit status.
+    /// Sends SIGTERM to the daemon, and returns its exit status.
     pub fn terminate(self) -> ExitStatus {
         kill(self.pid(), Signal::SIGTERM).expect("it runs");
         self.wait_end()
     }
 
-    /// Waits until it ends by itself; returns the exit status.
+    /// Waits until the daemon ends by itself, and returns its exit status.
     pub fn wait_end(mut self) -> ExitStatus {
         let state = self.log.wait_end();
         assert!(state.ended, "it did not end; the log:\n{}", state.lines.join("\n"));
@@ -487,24 +493,24 @@ impl Daemon {
         self.child.wait().expect("a child")
     }
 
-    /// Sends SIGKILL and waits for the end.
+    /// Sends SIGKILL to the daemon, and waits for its end.
     pub fn kill9(mut self) {
         self.end();
     }
 
-    /// Sends SIGKILL; returns the log up to the end.
+    /// Sends SIGKILL to the daemon, and returns the whole log.
     pub fn end_log(mut self) -> String {
         self.end();
         self.log.wait_end().lines.join("\n")
     }
 
-    /// Sends SIGHUP.
+    /// Sends SIGHUP to the daemon.
     pub fn hup(&self) {
         kill(self.pid(), Signal::SIGHUP).expect("it runs");
     }
 
     fn end(&mut self) {
-        // It fails only if the process has already ended.
+        // The call fails only if the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,8 @@
-//! Small disks, in a mount namespace of their own.
+//! Mounts small disks for a test, in a mount namespace of their own.
 //!
-//! The mounts need root; otherwise the test is reported as skipped. A daemon that is started in
-//! the namespace sees them; a test reaches them through [`Mounts::path`]. They are removed when
-//! the [`Mounts`] is dropped.
+//! The mounts need root; otherwise the test is reported as skipped. A daemon that is started in the
+//! namespace sees the disks; a test reaches them through [`Mounts::path`]. The disks are removed
+//! when the [`Mounts`] is dropped.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -18,8 +18,8 @@ pub struct Mounts {
 }
 
 impl Mounts {
-    /// A namespace in which `script` has mounted something; `None`, and reported as skipped, where
-    /// that is not possible.
+    /// A namespace in which the shell script `script` has mounted something. Where that is not
+    /// possible, reports the test as skipped and returns `None`.
     pub fn new(script: &str) -> Option<Self> {
         let mut unshare = Command::new("unshare");
         unshare.args(["-m", "sh", "-c", &format!("{script} && echo ready && exec cat")]);
@@ -35,7 +35,8 @@ impl Mounts {
         Some(mounts)
     }
 
-    /// The site with its spool and mailboxes on a small disk at `disk/`.
+    /// Moves the spool and the mailboxes of a site to a small disk, mounted at `disk/` with these
+    /// options.
     pub fn disk(mut site: Site, options: &str) -> Option<(Site, Self)> {
         let disk = site.path("disk");
         fs::create_dir(&disk).expect("a directory");
@@ -46,7 +47,7 @@ impl Mounts {
         Some((site, mounts))
     }
 
-    /// A command in the namespace.
+    /// A command that runs a program in the namespace.
     pub fn enter(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-m", "-t", &self.holder.id().to_string(), "--", program]);
@@ -58,7 +59,7 @@ impl Mounts {
         Daemon::spawn(self.inside(&site.penfoldd(&["-d"])))
     }
 
-    /// The command, with its arguments and variables, in the namespace.
+    /// A command that runs `outside` in the namespace, with the same arguments and variables.
     pub fn inside(&self, outside: &Command) -> Command {
         let mut command = self.enter(&outside.get_program().to_string_lossy());
         let variables = outside.get_envs().filter_map(|(name, value)| Some((name, value?)));
@@ -72,20 +73,20 @@ impl Mounts {
         assert!(status.success(), "{script}");
     }
 
-    /// The path by which a test reaches a path of the namespace.
+    /// The path by which a process outside the namespace reaches a path inside.
     pub fn path(&self, path: &Path) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
         root.join(path.strip_prefix("/").expect("an absolute path"))
     }
 
-    /// The counts of a mailbox.
+    /// The letters and reports in a mailbox on a disk of the namespace.
     pub fn books(&self, mailbox: &Path) -> Books {
         let directories = ["new", "cur"].map(|sub| self.path(mailbox).join(sub));
         let files = directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
         Books::of(files.filter_map(|file| fs::read(file.path()).ok()).collect())
     }
 
-    /// The number of unfinished entries of a spool.
+    /// The number of unfinished entries of a spool on a disk of the namespace.
     pub fn entries(&self, spool: &Path) -> usize {
         ["new", "cur"].map(|place| fs::read_dir(self.path(spool).join(place)).map_or(0, Iterator::count)).iter().sum()
     }
@@ -101,8 +102,8 @@ impl Mounts {
         }
     }
 
-    /// Frees the space of a file that [`Mounts::fill`] has written, at once, even if a process that
-    /// another test is just starting has it open.
+    /// Frees the space of a file that [`Mounts::fill`] has written. The file is emptied first,
+    /// because a process that another test is starting may still have it open.
     pub fn clear(&self, path: &Path) {
         File::create(self.path(path)).expect("a file");
         fs::remove_file(self.path(path)).expect("a file");

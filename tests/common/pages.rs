@@ -1,4 +1,4 @@
-//! The manual pages (sections, examples, options, exit codes) and the samples in etc/.
+//! Reads the manual pages (sections, examples, options, exit codes) and the samples in etc/.
 
 use std::fs;
 
@@ -13,19 +13,19 @@ pub fn names() -> Vec<String> {
     pages
 }
 
-/// The source of a page.
+/// The source text of a page.
 pub fn page(name: &str) -> String {
     fs::read_to_string(built::source("man").join(name)).expect(name)
 }
 
-/// A section of a page, up to the next one; empty if there is none.
+/// The text of a section of a page, up to the next section. Empty if there is no such section.
 pub fn section(name: &str, title: &str) -> String {
     let page = page(name);
     let parts = page.split("\n.Sh ").filter_map(|part| part.strip_prefix(title)?.strip_prefix('\n'));
     parts.map(|part| format!("{part}\n")).collect()
 }
 
-/// The literal displays in a part of a page, as a reader sees them.
+/// The literal displays, such as examples, in a part of a page, as a reader sees them.
 pub fn literals(text: &str) -> Vec<String> {
     let blocks = text.split(".Bd -literal -offset indent\n").skip(1);
     let read = |block: &str| {
@@ -37,7 +37,7 @@ pub fn literals(text: &str) -> Vec<String> {
     blocks.map(read).collect()
 }
 
-/// The listed exit statuses, each with its name in sysexits.h.
+/// The exit statuses that a page lists, each with its name in sysexits.h.
 pub fn exit_codes(name: &str) -> Vec<(u8, String)> {
     let section = section(name, "EXIT STATUS");
     let items = section.split("\n.It ").skip(1);
@@ -49,8 +49,8 @@ pub fn exit_codes(name: &str) -> Vec<(u8, String)> {
     items.filter_map(read).collect()
 }
 
-/// A sample of etc/, filled in with the default directories of `make install`, as
-/// tests/programs/install.rs verifies.
+/// A sample of etc/, filled in with the default directories of `make install`. That `make install`
+/// writes the same text is verified in tests/programs/install.rs.
 pub fn sample(path: &str) -> String {
     let path = built::source("etc").join(path);
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

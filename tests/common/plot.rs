@@ -1,38 +1,37 @@
-//! Plots in SVG: curves with their minimum and maximum over one axis.
+//! Draws plots in SVG: curves with their minimum and maximum over one axis.
 //!
-//! A plot is one small file with its own background, without scripts and without fonts of its
-//! own. Axes are linear from zero or logarithmic; on a logarithmic axis zero is one step before
-//! the smallest other value. Each curve is named at its end. Values that are not numbers are
-//! omitted.
+//! A plot is one small file with its own background, without scripts and without fonts of its own.
+//! Axes are linear from zero or logarithmic; on a logarithmic axis zero is one step before the
+//! smallest other value. Each curve is named at its end. Values that are not numbers are omitted.
 
 use std::fmt::Write;
 
 /// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// From zero up.
+    /// Linear, from zero up.
     Linear,
-    /// By powers of ten.
+    /// Logarithmic, by powers of ten.
     Log,
 }
 
 /// An axis.
 #[derive(Debug, Clone)]
 pub struct Axis {
-    /// The quantity, with its unit.
+    /// The name of the quantity, with its unit.
     pub label: String,
     /// The scale.
     pub scale: Scale,
-    /// Returns the text for a value.
+    /// The function that returns the text for a value.
     pub show: fn(f64) -> String,
 }
 
-/// Points with x, minimum, median and maximum, in the order of x.
+/// A curve with the range of its values.
 #[derive(Debug, Clone)]
 pub struct Curve {
     /// The name of the curve.
     pub label: String,
-    /// The points of the curve.
+    /// The points in the order of x, each with x, minimum, median and maximum.
     pub points: Vec<[f64; 4]>,
 }
 
@@ -44,9 +43,9 @@ pub struct Plot<'a> {
     pub subtitle: &'a str,
     /// The line at the bottom.
     pub footer: &'a str,
-    /// The horizontal axis, marked at the points.
+    /// The horizontal axis, which is marked at the points of the curves.
     pub x: &'a Axis,
-    /// The vertical axis, marked at round values.
+    /// The vertical axis, which is marked at round values.
     pub y: &'a Axis,
     /// The curves, the most important one first.
     pub curves: Vec<Curve>,
@@ -61,11 +60,11 @@ const BOTTOM: f64 = 364.0;
 /// Colours that are readable on the background and distinguishable without colour vision.
 const COLOURS: [&str; 4] = ["#c4161c", "#1f5fa8", "#6b7280", "#2f7d4f"];
 const DASHES: [&str; 4] = ["none", "none", "6 4", "2 3"];
-/// The least distance between the names of curves.
+/// The least vertical distance between the names of two curves, in pixels.
 const NAME_STEP: f64 = 17.0;
 
 impl Plot<'_> {
-    /// The SVG file.
+    /// The plot as the text of an SVG file.
     pub fn svg(&self) -> String {
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" \
@@ -86,7 +85,8 @@ impl Plot<'_> {
         svg
     }
 
-    /// All values at these positions of points.
+    /// The values of all points of all curves. `at` selects from x, minimum, median and maximum, by
+    /// position.
     fn values(&self, at: &[usize]) -> Vec<f64> {
         let points = self.curves.iter().flat_map(|curve| &curve.points);
         points.flat_map(|point| at.iter().map(|&at| point[at])).filter(|value| value.is_finite()).collect()
@@ -116,7 +116,8 @@ impl Plot<'_> {
         text(svg, f64::midpoint(LEFT, RIGHT), BOTTOM + 42.0, "text-anchor=\"middle\"", &self.x.label);
     }
 
-    /// The name of each curve at its end, moved up or down where two would overlap.
+    /// Draws the name of each curve at the curve's end, moved up or down where two names would
+    /// overlap.
     fn names(&self, svg: &mut String, across: &Span, up: &Span) {
         let end = |curve: &Curve| curve.points.iter().rfind(|point| is_drawn(point)).copied();
         let named = |(number, curve)| end(curve).map(|p| (up.place(p[2]), across.place(p[0]), number));
@@ -137,10 +138,10 @@ impl Plot<'_> {
     }
 }
 
-/// The mapping from values to coordinates.
+/// The mapping from the values of an axis to coordinates.
 struct Span {
     scale: Scale,
-    /// The smallest and the greatest value, or their logarithms.
+    /// The smallest and the greatest value of the axis. On a logarithmic axis: their logarithms.
     range: (f64, f64),
     /// The smallest value above zero.
     least: f64,
@@ -161,7 +162,7 @@ impl Span {
         span
     }
 
-    /// Zero is one step below the smallest other value.
+    /// The logarithm of a value. For zero: one less than that of the smallest other value.
     fn logarithm(&self, value: f64) -> f64 {
         if value > 0.0 { value.log10() } else { self.least.log10() - 1.0 }
     }
@@ -172,7 +173,7 @@ impl Span {
         self.paper.0 + part * (self.paper.1 - self.paper.0)
     }
 
-    /// Three to eight round values to mark.
+    /// Three to eight round values to mark on the axis.
     fn round_values(&self) -> Vec<f64> {
         let (first, last) = self.range;
         if self.scale == Scale::Linear {
@@ -200,7 +201,8 @@ fn draw(svg: &mut String, curve: &Curve, style: usize, across: &Span, up: &Span)
         svg,
         "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>"
     );
-    // The ranges of curves that cross are drawn beside each other.
+    // The bars of each curve are shifted a little, so that those of two curves do not cover each
+    // other.
     let beside = style as f64 * 2.0 - 2.0;
     for point in points {
         let (x, low, middle, high) =
@@ -216,7 +218,7 @@ fn is_drawn(point: &[f64; 4]) -> bool {
     point.iter().all(|value| value.is_finite())
 }
 
-/// A round value without floating-point errors.
+/// The text of a round value, without floating-point errors.
 fn round(value: f64) -> String {
     let text = format!("{value:.6}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()

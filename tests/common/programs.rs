@@ -9,7 +9,7 @@ use nix::unistd::{User, geteuid};
 
 use super::{Site, built};
 
-/// penfoldctl under this name, in the site's directory, where every user can run it.
+/// Makes a link to penfoldctl with this name, in the site's directory, where every user can run it.
 pub fn program(site: &Site, name: &str) -> PathBuf {
     let (built, path) = (built::program("penfoldctl"), site.path(name));
     if !path.exists() && fs::hard_link(&built, &path).is_err() {
@@ -18,8 +18,8 @@ pub fn program(site: &Site, name: &str) -> PathBuf {
     path
 }
 
-/// Copies a program by another process. A program that this process has open for writing could
-/// not be run while the child of another test has inherited the descriptor.
+/// Copies a program. Another process does that: if this process had the copy open for writing, the
+/// child of another test might inherit the descriptor, and the copy could not be run.
 pub fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg(from).arg(to).status();
     assert!(copied.is_ok_and(|status| status.success()), "{}: no copy", to.display());
@@ -31,19 +31,20 @@ pub fn command(site: &Site, name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a program with this input until it ends.
+/// Runs a program with this input on standard input until it ends.
 pub fn feed(command: &mut Command, input: &[u8]) -> Output {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("a program");
     let (mut stdin, input) = (child.stdin.take().expect("a pipe"), input.to_vec());
-    // The program may not read all of it.
+    // The write may fail, since the program may end before it has read everything.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().expect("it ends");
     writer.join().expect("written");
     output
 }
 
-/// Runs a Python script below tests/ with this input; `None`, and reported as skipped, without Python.
+/// Runs a Python script below tests/ with this input. Without Python, reports the test as skipped
+/// and returns `None`.
 pub fn python(script: &str, input: &[u8]) -> Option<Output> {
     if Command::new("python3").arg("-V").output().is_err() {
         super::skipped("python3 is not installed");
@@ -57,7 +58,7 @@ pub fn sendmail(site: &Site, arguments: &[&str], input: &[u8]) -> Output {
     feed(&mut command(site, "sendmail", arguments), input)
 }
 
-/// The exit code and the output.
+/// The exit code of a program, and its output.
 pub fn code_and_text(output: &Output) -> (i32, String) {
     let text = [output.stdout.as_slice(), &output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
@@ -68,8 +69,8 @@ pub fn login() -> String {
     User::from_uid(geteuid()).expect("the user database").expect("a user").name
 }
 
-/// The command run as an unprivileged user without a name; `None`, and reported as skipped, if the
-/// tests do not run as root.
+/// A command that runs `command` as an unprivileged user without a name. If the tests do not run as
+/// root, reports the test as skipped and returns `None`.
 pub fn stranger(command: &Command) -> Option<Command> {
     if !geteuid().is_root() {
         super::skipped("only root can run a command as another user");

@@ -1,10 +1,10 @@
-//! Another mail server, for penfoldd to deliver to.
+//! Another mail server, to which penfoldd delivers.
 //!
 //! A [`Remote`] accepts and keeps all mail, except where a [`Rule`] says otherwise; or it plays
 //! dialogues, one for each connection. It records commands with their times. It listens on a
-//! loopback address; several can share one port on different addresses, see [`listeners`]. It
-//! is ended when dropped. It offers TLS with a certificate of [`super::tls`], and checks no
-//! credentials other than those of SCRAM.
+//! loopback address; several servers can share one port on different addresses, see [`listeners`].
+//! A server ends when it is dropped. It offers TLS with a certificate of [`super::tls`], and checks
+//! no credentials other than those of SCRAM.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,12 +19,12 @@ use super::dialog::{Dialog, Side, Stage, Wire};
 use super::scram::Scram;
 use super::tls::Leaf;
 
-/// The behaviour of a remote.
+/// How a remote server behaves.
 pub enum Conduct {
-    /// Accepts all mail, except for its rules.
+    /// The server accepts all mail, except for its rules.
     Sink(Sink),
-    /// Plays the first dialogue on the first connection, the second on the second, and so on, and
-    /// the last one on all further connections.
+    /// The server plays the first dialogue on the first connection, the second on the second, and
+    /// so on. All further connections get the last dialogue.
     Script(Vec<Dialog>),
 }
 
@@ -32,13 +32,13 @@ pub enum Conduct {
 pub struct Sink {
     /// The greeting, with its code.
     pub banner: String,
-    /// The keywords in the reply to EHLO.
+    /// The extensions that the server announces in its reply to EHLO.
     pub keywords: Vec<String>,
-    /// The exceptions; the first one that matches and is not used up applies.
+    /// The exceptions. The first rule that matches and is not used up applies.
     pub rules: Vec<Rule>,
-    /// Its TLS, if it has any.
+    /// The TLS that the server offers, if any.
     pub tls: Option<Offer>,
-    /// Its credentials for AUTH SCRAM-SHA-256.
+    /// The credentials that the server accepts with AUTH SCRAM-SHA-256, if any.
     pub scram: Option<Scram>,
 }
 
@@ -46,9 +46,9 @@ pub struct Sink {
 #[derive(Clone)]
 pub struct Offer {
     pub config: Arc<ServerConfig>,
-    /// TLS from the first octet.
+    /// Whether TLS begins with the first octet, without STARTTLS.
     pub implicit: bool,
-    /// The keywords under TLS, if they differ.
+    /// The extensions that are announced under TLS, if they differ.
     pub keywords: Option<Vec<String>>,
 }
 
@@ -62,38 +62,38 @@ impl Offer {
     }
 }
 
-/// An exception to the usual behaviour.
+/// An exception to the usual behaviour of a server.
 pub struct Rule {
-    /// The beginning of the command, in any case. `CONNECT` stands for the banner, `BODY` for the
-    /// middle of a message, `.` for its end, the empty text for an empty line.
+    /// The beginning of the command, in upper or lower case. `CONNECT` stands for the banner,
+    /// `BODY` for the middle of a message, `.` for its end, and the empty text for an empty line.
     pub at: String,
     pub then: Then,
-    /// How many times it applies.
+    /// How many times the rule applies.
     pub times: usize,
 }
 
-/// The reaction in the place of the usual reply.
+/// What the server does instead of the usual reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Then {
-    /// Sends this; lines are separated by `\n`.
+    /// Sends this reply, whose lines are separated by `\n`.
     Reply(String),
     /// Sends these octets.
     Octets(Vec<u8>),
     /// Sends these octets and closes the connection.
     OctetsAndClose(Vec<u8>),
-    /// Waits this long, like a distant host, and continues as usual.
+    /// Waits this long, like a distant host, and then continues as usual.
     Pause(Duration),
-    /// Sends and reads nothing more, but keeps the connection.
+    /// Sends and reads nothing more, but keeps the connection open.
     Hang,
     /// Closes the connection.
     Close,
-    /// Sends this and closes the connection.
+    /// Sends this reply and closes the connection.
     ReplyAndClose(String),
     /// Resets the connection.
     Reset,
-    /// Sends this, then sends and reads nothing more, but keeps the connection.
+    /// Sends this reply, and then nothing more. Keeps the connection open, but does not read.
     ReplyAndHang(String),
-    /// Sends this, reads a line, sends these octets and closes the connection.
+    /// Sends this reply, reads a line, sends these octets and closes the connection.
     Babble(String, Vec<u8>),
 }
 
@@ -106,13 +106,13 @@ impl Default for Sink {
 }
 
 impl Sink {
-    /// Always sends this reply to this command.
+    /// Adds a rule: the server always sends this reply to this command.
     #[must_use]
     pub fn reply(self, at: &str, reply: &str) -> Self {
         self.when(at, Then::Reply(reply.to_owned()), usize::MAX)
     }
 
-    /// Reacts to this command with `then`, this many times.
+    /// Adds a rule: the server reacts to this command with `then`, this many times.
     #[must_use]
     pub fn when(mut self, at: &str, then: Then, times: usize) -> Self {
         self.rules.push(Rule { at: at.to_owned(), then, times });
@@ -120,47 +120,48 @@ impl Sink {
     }
 }
 
-/// The records of a remote.
+/// What a remote server has recorded.
 #[derive(Default)]
 pub struct Seen {
     pub connections: usize,
     pub commands: Vec<Command>,
     pub messages: Vec<Received>,
-    /// The names in clients' SNI; empty without SNI.
+    /// The host name that each client sent in its TLS handshake (SNI); empty if the client sent
+    /// none.
     pub names: Vec<String>,
     /// The reports of dialogues that did not go as written.
     pub failures: Vec<String>,
     /// The number of connections that have ended.
     pub ended: usize,
-    /// The most connections open at once.
+    /// The most connections that were open at once.
     pub most_open: usize,
 }
 
-/// A command as it was received; those of a dialogue are not recorded.
+/// A command as the server received it. The commands of a dialogue are not recorded.
 #[derive(Debug, Clone)]
 pub struct Command {
-    /// The first connection is 0.
+    /// The number of the connection; the first one is 0.
     pub connection: usize,
     pub at: Instant,
     pub line: String,
-    /// Whether it was encrypted.
+    /// Whether the command was encrypted.
     pub tls: bool,
 }
 
-/// An accepted message.
+/// A message that the server has accepted.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub connection: usize,
-    /// The text after `MAIL FROM:` and `RCPT TO:`.
+    /// The text after `MAIL FROM:`. The recipients have the texts after `RCPT TO:`.
     pub sender: String,
     pub recipients: Vec<String>,
-    /// Without dot-stuffing, lines ending in CR LF.
+    /// The text of the message, without dot-stuffing, with lines that end in CR LF.
     pub data: Vec<u8>,
-    /// Whether it was encrypted.
+    /// Whether the message was encrypted.
     pub tls: bool,
 }
 
-/// The server.
+/// The running server.
 pub struct Remote {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -176,7 +177,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     seen: Seen,
-    /// The open connections, so that another thread can end them.
+    /// A second handle of each open connection, by number, so that another thread can end it.
     open: HashMap<usize, TcpStream>,
     stopped: bool,
 }
@@ -212,7 +213,7 @@ impl Remote {
         Self::start(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback"), script)
     }
 
-    /// A server on a listener.
+    /// A server that accepts connections from a listener.
     pub fn start(listener: TcpListener, conduct: Conduct) -> Self {
         let address = listener.local_addr().expect("bound");
         let (state, changed) = (Mutex::default(), Condvar::new());
@@ -222,20 +223,20 @@ impl Remote {
         Self { address, shared, acceptor }
     }
 
-    /// `host:port`, as a smart host or a route names it.
+    /// The address as `host:port`, for a smart host or a route.
     pub fn host_port(&self) -> String {
         self.address.to_string()
     }
 
-    /// Evaluates the records up to now.
+    /// Calls `at` with the records up to now, and returns its result.
     pub fn look<T>(&self, at: impl FnOnce(&Seen) -> T) -> T {
         at(&self.shared.lock().seen)
     }
 
-    /// Waits until enough was recorded.
+    /// Waits until `enough` is true of the records.
     ///
     /// # Panics
-    /// With all recorded commands, after a timeout.
+    /// After a timeout, with all recorded commands in the message.
     pub fn wait(&self, what: &str, enough: impl Fn(&Seen) -> bool) {
         let end = Instant::now() + TIMEOUT;
         let mut state = self.shared.lock();
@@ -248,7 +249,7 @@ impl Remote {
         }
     }
 
-    /// Waits for this many messages, and returns all.
+    /// Waits until this many messages have arrived, and returns all.
     pub fn messages(&self, count: usize) -> Vec<Received> {
         self.wait(&format!("{count} messages"), |seen| seen.messages.len() >= count);
         self.look(|seen| seen.messages.clone())
@@ -266,7 +267,7 @@ impl Remote {
         *self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
     }
 
-    /// Waits until all connections have ended, and fails if a dialogue did not go as written or
+    /// Waits until all connections have ended. Fails if a dialogue did not go as written, or if
     /// none was played.
     pub fn finish(self) {
         self.wait("the end of all connections", |seen| seen.connections > 0 && seen.ended == seen.connections);
@@ -279,12 +280,12 @@ impl Drop for Remote {
         let mut state = self.shared.lock();
         state.stopped = true;
         for stream in state.open.values() {
-            // It may be closed already.
+            // The call fails if the connection is closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
         drop(state);
         self.shared.changed.notify_all();
-        // Wakes the acceptor, which then ends.
+        // A connection wakes the thread that accepts, which then ends.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -333,7 +334,8 @@ impl Shared {
                 let mut session =
                     Session { shared: self, number, wire, sender: None, recipients: Vec::new(), tls: false };
                 if session.converse() == Some(Then::Reset) {
-                    // Only the last descriptor of a socket resets it.
+                    // A socket is reset only when its last descriptor is closed, so this copy goes
+                    // first.
                     self.lock().open.remove(&number);
                     let _ = session.wire.end(true);
                 }
@@ -341,7 +343,7 @@ impl Shared {
             Conduct::Script(dialogues) => {
                 let dialog = if dialogues.len() > 1 { dialogues.remove(0) } else { dialogues[0].clone() };
                 drop(conduct);
-                // Only the last descriptor of a socket closes it.
+                // A socket is closed only with its last descriptor, so this copy goes first.
                 self.lock().open.remove(&number);
                 self.play(stream, &dialog);
             }
@@ -358,7 +360,7 @@ impl Shared {
         }
     }
 
-    /// The rule for a command, which is thereby used once.
+    /// The reaction that a rule prescribes for a command. The rule is used up by one.
     fn rule(&self, command: &str) -> Option<Then> {
         let mut conduct = self.conduct.lock().unwrap_or_else(PoisonError::into_inner);
         let Conduct::Sink(sink) = &mut *conduct else { return None };
@@ -372,7 +374,7 @@ impl Shared {
     }
 }
 
-/// A connection of a sink.
+/// A connection of a server without dialogues.
 struct Session<'a> {
     shared: &'a Shared,
     number: usize,
@@ -383,7 +385,8 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Runs to the end of the connection; returns the rule that ended it, if any.
+    /// Serves the client to the end of the connection. Returns the reaction that ended it, if a
+    /// rule did.
     fn converse(&mut self) -> Option<Then> {
         if self.offer().is_some_and(|offer| offer.implicit) {
             self.secure()?;
@@ -471,7 +474,8 @@ impl Session<'_> {
         }
         let (reply, is_said) = self.decide(".", "250 2.0.0 taken")?;
         if reply.starts_with('2') {
-            // Recorded before the reply, after which a test may look for it.
+            // The message is recorded before the reply is sent, since a test may look for it as
+            // soon as the client has the reply.
             let (sender, recipients) = (self.sender.clone().unwrap_or_default(), self.recipients.clone());
             let message = Received { connection: self.number, sender, recipients, data, tls: self.tls };
             self.shared.tell(|state| state.seen.messages.push(message));
@@ -502,7 +506,7 @@ impl Session<'_> {
         }
     }
 
-    /// AUTH SCRAM-SHA-256 from its initial response on.
+    /// Plays AUTH SCRAM-SHA-256. `first` is the client's initial response.
     fn play_scram(&mut self, scram: &Scram, first: &str) -> Result<(), Option<Then>> {
         let (asked, challenge) = scram.challenge(first).ok_or(None)?;
         let last = self.wire.ask(&format!("334 {challenge}")).map_err(|_| None)?;
@@ -521,7 +525,8 @@ impl Session<'_> {
         self.recipients.clear();
     }
 
-    /// Replies to a command as a rule says, or as usual; the error ends the connection.
+    /// Replies to a command, with the reply of a rule or else with the usual one. The error ends
+    /// the connection.
     fn react(&mut self, command: &str, usual: &str) -> Result<String, Option<Then>> {
         let (reply, is_said) = self.decide(command, usual)?;
         if !is_said {
@@ -530,7 +535,8 @@ impl Session<'_> {
         Ok(reply)
     }
 
-    /// The reply to a command, and whether it was sent already; the error ends the connection.
+    /// Returns the reply to a command, and whether it has been sent already. The error ends the
+    /// connection.
     fn decide(&mut self, command: &str, usual: &str) -> Result<(String, bool), Option<Then>> {
         match self.shared.rule(command) {
             None => Ok((usual.to_owned(), false)),

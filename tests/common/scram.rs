@@ -1,4 +1,5 @@
-//! SCRAM-SHA-256 as a server (RFC 5802, RFC 7677), independent of penfold's own implementation.
+//! The server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677), independent of penfold's own
+//! implementation.
 
 use std::num::NonZeroU32;
 
@@ -9,19 +10,19 @@ use ring::{digest, hmac, pbkdf2};
 #[derive(Clone)]
 pub struct Scram {
     pub password: String,
-    /// Whether the server does not know the password, and accepts any.
+    /// Whether the server only pretends to know the password: it accepts every client.
     pub lies: bool,
     pub iterations: u32,
 }
 
-/// The state of an exchange.
+/// The state of an exchange after the challenge.
 pub struct Asked {
     bare: String,
     challenge: String,
 }
 
 impl Scram {
-    /// The first challenge, in base64, for the client's first message.
+    /// Answers the client's first message with a challenge, in base64.
     pub fn challenge(&self, first: &str) -> Option<(Asked, String)> {
         let bare = decode(first)?.strip_prefix("n,,")?.to_owned();
         let nonce = bare.split_once(",r=")?.1.to_owned();
@@ -30,7 +31,8 @@ impl Scram {
         Some((Asked { bare, challenge }, encoded))
     }
 
-    /// The server's signature, in base64, if the client's proof is right.
+    /// Answers the client's last message with the server's signature, in base64. `None` if the
+    /// client's proof is wrong.
     pub fn verdict(&self, asked: &Asked, last: &str) -> Option<String> {
         let last = decode(last)?;
         let (without, proof) = last.rsplit_once(",p=")?;

@@ -1,7 +1,7 @@
-//! Skipped tests and parts of tests, with the reason.
+//! Reports skipped tests and parts of tests, with the reason.
 //!
 //! Cargo does not show the output of a test that passes. So the line goes to the file named by
-//! `PENFOLD_SKIPPED`, which tests/all prints at its end; without that variable it goes to
+//! `PENFOLD_SKIPPED`, which tests/all prints at its end. Without that variable the line goes to
 //! standard error, past cargo.
 
 use std::fmt::Display;

@@ -18,18 +18,19 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 
 use super::Site;
 
-/// An authority.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: Certificate,
 }
 
 impl Authority {
-    /// A new authority, which no client trusts by default.
+    /// A new authority, which no program trusts by default.
     pub fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
-        // A certificate with the name of its issuer would count as self-signed.
+        // The names differ because a certificate with the name of its own issuer would count as
+        // self-signed.
         let name = format!("Authority {}", NUMBER.fetch_add(1, Ordering::Relaxed));
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -49,7 +50,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// Such a certificate, ready for use by a server.
+    /// A certificate for a name, valid for this many days, ready for use by a server.
     pub fn leaf(&self, name: &str, days: i64) -> Leaf {
         let (certificate, key) = self.make(name, days);
         Leaf::of(certificate, key)
@@ -66,10 +67,11 @@ impl Authority {
         site
     }
 
-    /// Writes `file.key` and `file.pem` for a name.
+    /// Writes a key to `FILE.key` and a certificate for a name to `FILE.pem`.
     pub fn give(&self, site: &Site, file: &str, name: &str, days: i64) {
         let (certificate, key) = self.make(name, days);
-        // The key first: until both are there, the old pair is used.
+        // The key is written first: until both files match, the daemon continues to use the old
+        // pair.
         site.write(&format!("{file}.key"), &key);
         site.write(&format!("{file}.pem"), &certificate);
     }
@@ -79,7 +81,7 @@ impl Authority {
         self.root.pem()
     }
 
-    /// A client that trusts this authority and no other.
+    /// The configuration of a client that trusts this authority and no other.
     pub fn client(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.der().clone()).expect("a root");
@@ -93,12 +95,12 @@ impl Authority {
 pub struct Leaf {
     certificate: String,
     key: String,
-    /// The configuration of the server.
+    /// The TLS configuration of the server.
     pub config: Arc<ServerConfig>,
 }
 
 impl Leaf {
-    /// A self-signed certificate.
+    /// A self-signed certificate for a name.
     pub fn selfmade(name: &str) -> Self {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");

@@ -1,18 +1,18 @@
-//! Programs of packages that tests/setup unpacks and does not install.
+//! Finds the programs of packages that tests/setup unpacks and does not install.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::built;
 
-/// The files of a package, if it was unpacked.
+/// The directory with the files of a package; `None` if the package was not unpacked.
 pub fn tree(package: &str) -> Option<PathBuf> {
     let tree = built::target().join("peers").join(format!("{package}.pkg"));
     tree.is_dir().then_some(tree)
 }
 
-/// A program of systemd: the system's, or else the unpacked one with its libraries. `None`, and
-/// reported as skipped, if there is neither.
+/// A command that runs a program of systemd: the system's, or else the unpacked one with its
+/// libraries. If there is neither, reports the test as skipped and returns `None`.
 pub fn of_systemd(program: &str) -> Option<Command> {
     if Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success()) {
         return Some(Command::new(program));
@@ -29,7 +29,8 @@ pub fn of_systemd(program: &str) -> Option<Command> {
     Some(command)
 }
 
-/// fail2ban-regex with a configuration directory; `None`, and reported as skipped, without it.
+/// A command that runs fail2ban-regex with a configuration directory. Without the program, reports
+/// the test as skipped and returns `None`.
 pub fn fail2ban_regex(config: &Path) -> Option<Command> {
     let Some(tree) = tree("fail2ban") else {
         super::skipped("fail2ban is not unpacked");
@@ -41,8 +42,9 @@ pub fn fail2ban_regex(config: &Path) -> Option<Command> {
     Some(command)
 }
 
-/// Dovecot in the foreground with this configuration: the unpacked one where the tests run as
-/// root, or else the system's. `None`, and reported as skipped, if there is neither.
+/// A command that runs Dovecot in the foreground with this configuration. If the tests run as root,
+/// it is the unpacked Dovecot, otherwise the system's. If there is neither, reports the test as
+/// skipped and returns `None`.
 pub fn dovecot(conf: &Path) -> Option<Command> {
     if let Some(tree) = tree("dovecot").filter(|_| nix::unistd::geteuid().is_root()) {
         let mut command = Command::new(built::source("tests/interop/dovecot.sh"));

@@ -1,8 +1,8 @@
 //! penfoldd as the first process of a container, which becomes the parent of orphans.
 //!
-//! The real daemon in a PID namespace, as root and as another user: it serves, delivers, ends on
-//! SIGTERM with 0, and reaps the orphans of commands, so that no zombies accumulate. The
-//! namespace takes root; otherwise the tests are reported as skipped.
+//! The real daemon runs in a PID namespace, as root and as another user. It serves, delivers, ends
+//! on SIGTERM with 0, and reaps the orphans of commands, so that no zombies accumulate. The
+//! namespace needs root; otherwise the tests are reported as skipped.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -16,15 +16,16 @@ use common::{Daemon, Site};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-/// A daemon that is the first process.
+/// A daemon that is the first process of a PID namespace.
 struct Container {
-    /// The process that waits for the daemon.
+    /// The process outside the container that waits for the daemon; `None` after the end.
     outside: Option<Daemon>,
     /// The daemon's process id outside the container.
     pid: i32,
 }
 
-/// Stores the message, and leaves a process behind, like the start of a daemon.
+/// A delivery command that stores the message, and leaves a process behind, like a program that
+/// starts a daemon.
 const COMMAND: &str = "cat > DIR/got; setsid sh -c 'sleep 1 & echo $! > DIR/part; mv DIR/part DIR/orphan'";
 
 impl Container {
@@ -39,7 +40,7 @@ impl Container {
         Self { outside: Some(outside), pid: children.trim().parse().expect("one child") }
     }
 
-    /// The output of a shell script in the container.
+    /// Runs a shell script in the container, and returns its output.
     fn ask(&self, script: &str) -> String {
         let mut command = Command::new("nsenter");
         command.args(["-m", "-p", "-t", &self.pid.to_string(), "--", "sh", "-c", script]);
@@ -47,7 +48,7 @@ impl Container {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// An orphan of a command continues to run, and is reaped when it ends.
+    /// Asserts that the orphan of a command continues to run, and is reaped when it ends.
     fn waits_for_the_orphan(&self, orphan: &str) {
         let stat = self.ask(&format!("cat /proc/{orphan}/stat"));
         assert!(stat.contains("(sleep)"), "{stat:?}");
@@ -69,7 +70,8 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // A process that changes its user is not killed with its parent.
+        // A process that changes its user does not end with its parent, so the daemon is killed by
+        // its id.
         if self.outside.is_some() {
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
@@ -116,7 +118,8 @@ fn as_another_user_it_serves_and_reaps_orphans() {
     container.ends_well();
 }
 
-/// A program of the package as a user without rights, outside of any container.
+/// Runs a program of the package as a user without rights, outside of any container. `before` is a
+/// program that runs it, such as unshare, with its arguments.
 fn as_somebody(uid: u32, before: &[&str], program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
     let uid = uid.to_string();
@@ -136,7 +139,7 @@ fn a_program_in_a_container_submits_under_its_uid_outside() {
     let sendmail = site.path("sendmail");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_penfoldctl"), &sendmail).expect("a link");
     let (sendmail, config) = (sendmail.display().to_string(), site.path("penfold.conf").display().to_string());
-    // Both root and nobody in the namespace are 70101 outside.
+    // The user in the namespace is root or nobody; outside, both are the user 70101.
     for within in ["--map-root-user", "--map-user=65534"] {
         let before = ["unshare", "-U", within, "-m", "-p", "-f", "--"];
         let mut child = as_somebody(70_101, &before, &sendmail, &["-C", &config, "jon@razorback"])
@@ -172,7 +175,8 @@ fn users_without_a_mapping_have_no_rights() {
     for path in ["", "spool", "mail"] {
         std::os::unix::fs::chown(site.path(path), Some(daemon_runs), Some(daemon_runs)).expect("root can");
     }
-    // The server is nobody in a user namespace, and so is every outside user.
+    // The server is nobody in a user namespace, in which every user from outside also appears as
+    // nobody.
     let penfoldd = site.penfoldd(&["-d"]);
     let arguments: Vec<&str> = penfoldd.get_args().map(|word| word.to_str().expect("UTF-8")).collect();
     let before = ["unshare", "-U", "--map-user=65534", "--"];
@@ -185,7 +189,7 @@ fn users_without_a_mapping_have_no_rights() {
     command.stdin(Stdio::null());
     let daemon = Daemon::spawn(command);
     let config = site.path("penfold.conf").display().to_string();
-    // Root outside the namespace is also nobody inside.
+    // Root outside the namespace also appears as nobody inside.
     for uid in [70_103, 0] {
         let flush = ["-f", &config, "flush"];
         let output = as_somebody(uid, &[], env!("CARGO_BIN_EXE_penfoldctl"), &flush).output().expect("it runs");
@@ -194,8 +198,8 @@ fn users_without_a_mapping_have_no_rights() {
     assert!(daemon.terminate().success());
 }
 
-/// A new volume is owned by root. An empty one that only root can have created becomes the server's;
-/// otherwise the error says what to do.
+/// Root owns a new volume. If the volume is empty and only root can have created it, it becomes the
+/// server's; otherwise the error says what to do.
 #[test]
 fn an_empty_volume_owned_by_root_becomes_the_spool() {
     if !geteuid().is_root() {
@@ -235,7 +239,7 @@ fn an_empty_volume_owned_by_root_becomes_the_spool() {
         assert!(output.status.code() == Some(77) && printed.contains(&remedy), "{what}: {output:?}");
         assert_eq!(owner(), 0, "{what}");
     }
-    // The error is the same without root.
+    // A daemon that does not run as root gives the same error.
     let mut site = Site::new();
     let volume = site.path("volume");
     fs::create_dir(&volume).expect("a directory");

@@ -1,8 +1,8 @@
-//! Bugs, and hostile requests to the control socket.
+//! A bug, or a hostile request to the control socket, does not end the daemon or lose mail.
 //!
-//! A bug is a panic that `PENFOLD_FAULT` causes in the thread that makes a certain call. It costs one
-//! session or one attempt; only one in the queue itself ends the daemon, with the exit code that
-//! makes a supervisor restart it. No mail is lost.
+//! A bug is a panic that `PENFOLD_FAULT` causes in the thread that makes a certain system call. It
+//! costs one session or one attempt. Only a bug in the queue itself ends the daemon, with the exit
+//! code that makes a supervisor restart it. No mail is lost.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -39,7 +39,8 @@ fn a_bug_in_a_session_ends_that_session() {
 #[test]
 fn a_bug_in_an_attempt_causes_a_retry() {
     let site = site();
-    // In the session, which makes the first attempt, and then in the worker.
+    // The first panic is in the session, which makes the first attempt, and the second in the
+    // worker.
     let daemon = Daemon::spawn(site.with_fault("rename /mail/ 1-2 panic"));
     assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
     daemon.wait_words(&["a bug ended an attempt for local; it will be repeated later"]);
@@ -50,7 +51,8 @@ fn a_bug_in_an_attempt_causes_a_retry() {
 #[test]
 fn a_bug_in_the_queue_ends_the_daemon_with_70() {
     let site = site();
-    // A report that a stop has left half done is repaired by the queue itself.
+    // The daemon stops while it writes a report. The next daemon's queue thread repairs the
+    // half-written report, and the panic is there.
     let daemon = Daemon::spawn(site.with_fault("rename spool/tmp 1 before"));
     assert_eq!(offer(daemon.address(), &["list@razorback"], Letter::new("one")), Answer::Taken);
     assert_eq!(daemon.wait_end().signal(), Some(nix::libc::SIGABRT));
@@ -63,10 +65,10 @@ fn a_bug_in_the_queue_ends_the_daemon_with_70() {
     assert_eq!(Books::of(site.mail("ret")).reports("one"), 1);
 }
 
-/// The answer of the control socket to these bytes, to its end.
+/// Sends these bytes to the control socket, and returns the whole answer.
 fn request(site: &Site, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(site.path("penfold.sock")).expect("a socket");
-    // The daemon may close the connection at a line without end.
+    // If a line has no end, the daemon may close the connection before it has read everything.
     let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -92,7 +94,7 @@ fn no_request_to_the_control_socket_does_harm() {
         &endless[..1000],
         &too_long,
     ];
-    // A name with an escaped blank is one word.
+    // An escaped blank (`%20`) does not end a word.
     assert!(request(&site, b"submit a%20b\nQUIT\r\n").starts_with("ok\n220 "));
     assert_eq!(request(&site, b"verify \"a%20b\"@x.test\n"), "ok\nyes\n\"a b\"@x.test: mx:x.test\n");
     assert_eq!(request(&site, b"flush a%20b\n"), "ok\n0\n");
@@ -105,11 +107,12 @@ fn no_request_to_the_control_socket_does_harm() {
     {
         assert_eq!(request(&site, format!("wake {name}\n").as_bytes()), "malformed queue id\n", "{name}");
     }
-    // There is no such message; and a request without end is not read to its end.
+    // A queue id without a message is no error. A request without an end is not read to its end.
     assert_eq!(request(&site, b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n"), "ok\n");
     let answer = request(&site, &endless);
     assert!(answer.is_empty() || answer == "malformed request\n", "{answer}");
-    // Silent clients take all connections until they time out; mail is still accepted.
+    // Silent clients use up all connections of the socket until they time out; mail is still
+    // accepted.
     let silent: Vec<UnixStream> =
         (0..220).map(|_| UnixStream::connect(site.path("penfold.sock")).expect("a socket")).collect();
     daemon.wait_until("the end of places", || request(&site, b"flush\n") == "too many connections\n");

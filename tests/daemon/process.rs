@@ -1,6 +1,7 @@
 //! penfoldd as a Unix process: options, exit codes, signals, inetd, limits.
 //!
-//! The real program, started in every way. Without root, tests that need it are reported as skipped.
+//! The real program is started in every way. Without root, tests that need it are reported as
+//! skipped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -25,7 +26,8 @@ const UNAVAILABLE: i32 = 69;
 const TEMPFAIL: i32 = 75;
 const CONFIG: i32 = 78;
 
-/// The connection that inetd gives to a program: both ends, over TCP.
+/// A TCP connection like the one that inetd gives to a program: the client's end and the program's
+/// end.
 fn connection() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
@@ -55,7 +57,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// penfoldd without a site's configuration.
+/// Runs penfoldd without the configuration of a site.
 fn plain(arguments: &[&str]) -> Output {
     run(Command::new(env!("CARGO_BIN_EXE_penfoldd")).args(arguments))
 }
@@ -150,7 +152,8 @@ fn a_valid_configuration_is_confirmed_and_a_missing_one_exits_with_78() {
     }
 }
 
-/// Without IPv6 a default address is skipped, but a configured one is an error.
+/// If the system has no IPv6, the daemon skips an IPv6 address that is a default, but an IPv6
+/// address in the configuration is an error.
 #[test]
 fn the_default_addresses_work_without_ipv6() {
     const OFF: &str = "ip link set lo up && echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6";
@@ -190,7 +193,7 @@ fn an_address_or_spool_in_use_prevents_the_start() {
     let says = format!("penfoldd: the spool {} is in use by another penfoldd\n", spool.display());
     assert_eq!((code(&second), text(&second.stderr)), (TEMPFAIL, says));
     site.set("listen", "address", &format!("\"{}\"", daemon.address()));
-    // In the background the error comes before the daemon leaves the terminal.
+    // If the daemon goes to the background, it reports the error before it leaves the terminal.
     for arguments in [&["-d"][..], &[]] {
         let third = run(&mut site.penfoldd(arguments));
         assert_eq!(code(&third), UNAVAILABLE);
@@ -201,7 +204,8 @@ fn an_address_or_spool_in_use_prevents_the_start() {
     let stranger = Site::with(&format!("listen.address = \"{}\"", other.local_addr().expect("bound")));
     let output = run(&mut stranger.penfoldd(&["-d"]));
     assert!(text(&output.stderr).ends_with(" (another program listens there)\n"), "{output:?}");
-    // Two listeners at one address conflict with each other, which -n reports, too.
+    // Two listeners on one address conflict with each other. The option -n, which only checks the
+    // configuration, reports that, too.
     let port = free_port();
     for (one, other, how) in [
         ("0.0.0.0", "127.0.0.1", "which covers it"),
@@ -223,7 +227,7 @@ fn an_address_or_spool_in_use_prevents_the_start() {
         let output = run(&mut examine);
         assert!(code(&output) == 0 && text(&output.stderr).contains(&warns), "{output:?}");
     }
-    // The first daemon continues.
+    // The first daemon is not disturbed by the failed starts.
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
 }
@@ -234,7 +238,8 @@ fn the_daemon_leaves_the_terminal_and_a_log_file_behind() {
     let log = site.path("log");
     site.set("log", "to", &format!("{log:?}"));
     let started = Instant::now();
-    // The pipes end when no process has them open.
+    // This returns only when no process has the pipes of standard output and standard error open
+    // any more.
     let output = run(&mut site.penfoldd(&[]));
     assert_eq!((code(&output), output.stdout.len(), output.stderr.len()), (0, 0, 0), "{output:?}");
     assert!(started.elapsed() < TIMEOUT);
@@ -246,7 +251,7 @@ fn the_daemon_leaves_the_terminal_and_a_log_file_behind() {
     let ended = Guard(pid);
     let port = log_text.split_once("listening on 127.0.0.1:").expect("just seen").1;
     let port: u16 = port.lines().next().and_then(|port| port.parse().ok()).expect("a port");
-    // It has a session of its own and no terminal.
+    // The daemon has a session of its own and no terminal.
     assert_ne!(nix::unistd::getsid(Some(pid)), nix::unistd::getsid(None));
     let mut client = Client::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts"));
     client.send("jon@razorback", &["jon@razorback"], TEXT);
@@ -258,7 +263,7 @@ fn the_daemon_leaves_the_terminal_and_a_log_file_behind() {
     std::mem::forget(ended);
 }
 
-/// Ends a process that is no child of the tests.
+/// Ends a process that is not a child of the test.
 struct Guard(Pid);
 
 impl Drop for Guard {
@@ -267,10 +272,10 @@ impl Drop for Guard {
     }
 }
 
-// inetd
+// `penfoldd -i`, started by inetd
 
-/// `penfoldd -i` with a socket as all three standard files, as inetd starts it. Dropping it waits
-/// for its end.
+/// A running `penfoldd -i` with a socket as all three standard files, as inetd starts it. Dropping
+/// this waits for the end of the process.
 struct Inetd(std::process::Child);
 
 impl Inetd {
@@ -294,7 +299,7 @@ fn beside_a_session_of_inetd_the_daemon_delivers_at_once() {
     let inetd = Inetd::start(site.penfoldd(&["-i"]), server);
     let mut client = Client::new(client);
     client.send("jon@razorback", &["jon@razorback"], TEXT);
-    // The session has not sent QUIT yet.
+    // The mail arrives although the client has not sent QUIT yet.
     let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
     assert!(text(&mail).contains("\nReceived: from client.test (localhost [127.0.0.1])\n"), "{}", text(&mail));
     client.ask("QUIT", "221 ");
@@ -306,7 +311,7 @@ fn beside_a_session_of_inetd_the_daemon_delivers_at_once() {
 fn without_a_daemon_a_session_of_inetd_delivers_itself() {
     let site = Site::new();
     let (client, server) = connection();
-    // As under inetd: its standard error, with all log lines, is the client.
+    // Under inetd the client is also standard error, so a log line there would reach the client.
     let inetd = Inetd::start(site.penfoldd(&["-i", "-v"]), server);
     let mut client = Client::new(client);
     client.send("jon@razorback", &["jon@razorback"], TEXT);
@@ -326,7 +331,7 @@ fn a_client_of_inetd_gets_only_replies() {
     let (client, server) = connection();
     let inetd = Inetd::start(site.penfoldd(&["-i", "-v"]), server);
     let mut client = Client::new(client);
-    // Events that are logged: a rejection, an acceptance, a bounce.
+    // The session causes events that are logged: a rejection, an acceptance, a bounce.
     client.ask("VRFY nobody", "550 5.1.1 ");
     client.ask("MAIL FROM:<jon@razorback>", "250 ");
     client.ask("RCPT TO:<nobody@razorback>", "550 5.1.1 ");
@@ -342,7 +347,7 @@ fn a_client_of_inetd_gets_only_replies() {
 fn a_log_on_another_socket_gets_log_lines() {
     let site = Site::new();
     let (client, server) = connection();
-    // As under systemd: standard error is the journal.
+    // Under systemd standard error is the journal, and not the client.
     let (mut journal, stderr) = UnixStream::pair().expect("a pair");
     let copy = || Stdio::from(OwnedFd::from(server.try_clone().expect("a descriptor")));
     let mut command = site.penfoldd(&["-i"]);
@@ -385,11 +390,11 @@ fn a_client_at_a_pipe_is_served_and_trusted() {
     let codes: Vec<_> = text(&output.stdout).lines().map(|reply| reply[..3].to_owned()).collect();
     assert_eq!((code(&output), codes.join(" ")), (0, "220 250 250 250 354 250 221".to_owned()));
     assert_eq!(site.mail("root").len(), 1);
-    // The log goes to the configured place, here standard error.
+    // The log goes to the configured place, in this test standard error.
     assert!(text(&output.stderr).contains(" accept from=<jon@razorback> "), "{output:?}");
 }
 
-// -q
+// `penfoldd -q`, which runs the queue once
 
 #[test]
 fn the_queue_is_run_once_with_and_without_a_daemon() {
@@ -402,11 +407,11 @@ fn the_queue_is_run_once_with_and_without_a_daemon() {
     assert_eq!(code(&run(&mut site.penfoldd(&["-q"]))), 0);
     daemon.wait_until("a second attempt", || daemon.log().matches("deferred to=<elvis").count() == 2);
     assert!(daemon.terminate().success());
-    // Without a daemon the third attempt succeeds.
+    // The remote server defers only twice, so the third attempt, without a daemon, succeeds.
     let output = run(&mut site.penfoldd(&["-q"]));
     assert_eq!((code(&output), site.spooled().len()), (0, 0), "{output:?}");
     assert_eq!(remote.messages(1).len(), 1);
-    // With an empty queue it ends at once.
+    // If the queue is empty, the program ends at once.
     assert_eq!(code(&run(&mut site.penfoldd(&["-q"]))), 0);
 }
 
@@ -449,7 +454,7 @@ fn a_message_in_transit_may_be_completed_before_the_end() {
     client.expect_end();
     daemon.wait_words(&["stopped"]);
     assert_eq!(site.mail("jon").len() + site.spooled().len(), 1);
-    // Anything not delivered by then is delivered by the next daemon.
+    // If the message was not delivered before the stop, the next daemon delivers it.
     drop(daemon);
     let daemon = site.start();
     daemon.wait_mail(&site, "jon", 1);
@@ -491,7 +496,7 @@ fn sighup_changes_settings_and_drops_no_session() {
         daemon.wait_words(&[&format!("{key} has changed: that needs a restart")]);
     }
     assert_eq!(daemon.log().matches("needs a restart").count(), 2);
-    // The open session keeps its old settings.
+    // The session that was open before keeps its old settings.
     open.send("jon@razorback", &["elvis@razorback"], TEXT);
     daemon.wait_mail(&site, "elvis", 1);
     // A new session has the new settings.
@@ -515,7 +520,7 @@ fn a_malformed_configuration_leaves_the_old_one_in_force() {
     }
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
-    // Once corrected, it takes effect.
+    // As soon as the configuration is correct again, a reload takes effect.
     site.write("penfold.conf", &good);
     daemon.hup();
     daemon.wait_words(&["configuration and tables read again"]);
@@ -526,7 +531,7 @@ fn a_rotated_log_is_reopened() {
     let mut site = Site::new();
     let (log, rotated) = (site.path("log"), site.path("log.0"));
     site.set("log", "to", &format!("{log:?}"));
-    // In the foreground it would log to standard error.
+    // The daemon runs in the background, since in the foreground it would log to standard error.
     assert_eq!(code(&run(&mut site.penfoldd(&[]))), 0);
     let lines = || fs::read_to_string(&log).unwrap_or_default();
     wait_for("the start", || lines().contains(" started"));
@@ -635,7 +640,8 @@ fn tables_are_read_by_the_servers_user_at_the_start_too() {
     let users = site.path("users");
     std::os::unix::fs::chown(&users, Some(0), Some(0)).expect("chown");
     fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).expect("chmod");
-    // It is reported now, and not after the next change, when no operator is watching.
+    // The daemon reports the error at the start, and not only after the next change of the table,
+    // when no operator is watching.
     let error = format!("{}: Permission denied", users.display());
     let output = run(&mut site.penfoldd(&["-n"]));
     assert_eq!(code(&output), CONFIG);
@@ -644,11 +650,11 @@ fn tables_are_read_by_the_servers_user_at_the_start_too() {
     assert!(daemon.log().contains(&error), "{}", daemon.log());
 }
 
-/// An operator's shell may have any umask; other users must be able to reach the files they need, and
-/// nothing else.
+/// An operator's shell may have any umask. Whatever it is, other users must be able to reach the
+/// files they need, and nothing else.
 #[test]
 fn created_files_have_the_same_modes_under_every_umask() {
-    // Only root can create the directories above.
+    // The server creates one directory itself; only root may create the two above that.
     let socket = if geteuid().is_root() { "made/run/deep/sock" } else { "made/sock" };
     let modes = |umask: &str| {
         let mut site = Site::new();
@@ -676,7 +682,7 @@ fn created_files_have_the_same_modes_under_every_umask() {
         while let Some(path) = todo.pop() {
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
             let name = path.strip_prefix(site.path("")).expect("below").display().to_string();
-            // The file names of messages differ.
+            // The names of message files differ between runs, so only their directory is compared.
             let name = name.split_once("/jon/new/").map_or(name.clone(), |(front, _)| format!("{front}/jon/new/"));
             found.push((name, metadata.permissions().mode() & 0o7777));
             if metadata.is_dir() {
@@ -705,7 +711,7 @@ fn created_files_have_the_same_modes_under_every_umask() {
     }
 }
 
-/// A daemon in the background, with the path of its control socket.
+/// A daemon in the background, with the path of its control socket. Dropping this ends the daemon.
 struct Background(PathBuf);
 
 impl Drop for Background {
@@ -777,7 +783,7 @@ fn a_port_in_time_wait_can_be_used_at_once() {
     site.set("listen", "address", &format!("\"127.0.0.1:{}\"", free_port()));
     for _ in 0..3 {
         let daemon = site.start();
-        // The daemon closes this connection first, so that the port stays in TIME_WAIT.
+        // If the daemon closes the connection before the client does, the port stays in TIME_WAIT.
         daemon.client().ask("QUIT", "221 ");
         assert!(daemon.terminate().success());
     }

@@ -1,8 +1,8 @@
 //! penfoldd under a service manager: notifications, and passed sockets.
 //!
-//! The service manager is the test, with a `NOTIFY_SOCKET` that it reads, and systemd's
-//! systemd-socket-activate where that is installed. In addition, without a manager: the background,
-//! the exit code of the waiting process, and the pid file.
+//! The test plays the service manager, with a `NOTIFY_SOCKET` that it reads; systemd's
+//! systemd-socket-activate is used where it is installed. Other tests run the daemon in the
+//! background without a manager: the exit code of the waiting process, and the pid file.
 
 use std::fs;
 use std::io::{IoSliceMut, Read};
@@ -36,7 +36,7 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 
 // sd_notify(3)
 
-/// The next notification, as its lines, and the sending process.
+/// Receives the next notification. Returns its lines, and the process id of the sender.
 fn heard_from(socket: &UnixDatagram) -> (Vec<String>, Pid) {
     let mut datagram = [0; 4096];
     let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials);
@@ -56,7 +56,7 @@ fn heard(socket: &UnixDatagram) -> Vec<String> {
     heard_from(socket).0
 }
 
-/// Sockets for notifications, with their names in the environment.
+/// Makes sockets for notifications, each with the value of `NOTIFY_SOCKET` that names it.
 fn notify_sockets(site: &Site) -> Vec<(String, UnixDatagram)> {
     let path = site.path("notify");
     let file = UnixDatagram::bind(&path).expect("a socket");
@@ -80,10 +80,11 @@ fn the_service_manager_is_notified_of_ready_reloading_and_stopping() {
         command.env("NOTIFY_SOCKET", &name);
         let daemon = Daemon::spawn(command);
         let (ready, sender) = heard_from(&socket);
-        // The unit accepts notifications of the main process only, and not those of a user's command.
+        // The notification comes from the main process: the unit accepts no others, so that a
+        // user's command cannot send any.
         assert_eq!(sender, daemon.pid());
         assert!(ready.contains(&"READY=1".to_owned()) && ready.iter().any(|l| l.starts_with("STATUS=")), "{ready:?}");
-        // When it is ready, a client is served at once.
+        // After the notification READY=1 the daemon serves a client at once.
         daemon.submit(&["jon@razorback"]);
         let before = monotonic();
         daemon.hup();
@@ -93,7 +94,7 @@ fn the_service_manager_is_notified_of_ready_reloading_and_stopping() {
         assert!(reloading.contains(&"RELOADING=1".to_owned()), "{reloading:?}");
         assert!((before..=monotonic()).contains(&stamp), "{before} {stamp}");
         assert!(heard(&socket).contains(&"READY=1".to_owned()));
-        // A malformed configuration ends the reload, too.
+        // If the configuration is malformed, the reload ends with a notification, too.
         site.write("penfold.conf", "nonsense");
         daemon.hup();
         assert!(heard(&socket).contains(&"RELOADING=1".to_owned()));
@@ -135,8 +136,8 @@ fn a_daemon_that_cannot_start_is_never_ready() {
 
 // Passed sockets
 
-/// penfoldd as systemd-socket-activate starts it for the first client; `None`, and reported as
-/// skipped, where that is not installed.
+/// A command in which systemd-socket-activate starts penfoldd for the first client. Where
+/// systemd-socket-activate is not installed, reports the test as skipped and returns `None`.
 fn activated(site: &Site, sockets: &[&str], names: &str) -> Option<Command> {
     let mut command = unpacked::of_systemd("systemd-socket-activate")?;
     let daemon = site.penfoldd(&["-d"]);
@@ -171,7 +172,7 @@ fn the_first_client_starts_the_daemon_and_is_served() {
     daemon.wait_mail(&site, "jon", 1);
     daemon.wait_log(|line| line.contains(&format!("{stray} was passed in, and no [[listen]] has its port: closed")));
     fs::set_permissions(&control, fs::Permissions::from_mode(0o666)).expect("mode 666");
-    // The control socket is the passed one, and works.
+    // The daemon uses the control socket that was passed, and does not make another in its place.
     let before = fs::metadata(&control).expect("the socket").ino();
     site.penfoldctl(&["flush"]);
     assert_eq!(fs::metadata(&control).expect("the socket").ino(), before);
@@ -206,7 +207,7 @@ fn a_socket_for_all_addresses_covers_those_of_the_configuration() {
     daemon.wait_mail(&site, "jon", 1);
 }
 
-/// A command of sh that starts the daemon with a socket of this test as descriptor 3.
+/// A command of sh that starts the daemon with `descriptor`, a socket of the test, as descriptor 3.
 fn with_descriptor(site: &Site, descriptor: OwnedFd, variables: &str) -> Command {
     let daemon = site.penfoldd(&["-d"]);
     let mut command = Command::new("sh");
@@ -227,7 +228,7 @@ fn no_client_is_refused_between_two_daemons() {
     let daemon = start();
     daemon.submit(&["jon@razorback"]);
     assert!(daemon.terminate().success());
-    // The client waits in the socket, which has outlived the daemon.
+    // The socket has outlived the daemon, and keeps the client waiting for the next daemon.
     let client = TcpStream::connect(address).expect("the server listens");
     let daemon = start();
     Client::new(client).send("jon@razorback", &["jon@razorback"], TEXT);
@@ -293,7 +294,7 @@ fn a_process_for_each_client_under_the_inetd_unit() {
 
 // The background
 
-/// Ends the daemon of a pid file, unless the test has done so.
+/// The daemon that a pid file names. Dropping this ends the daemon, unless the test has done so.
 struct Background<'a>(&'a Path);
 
 impl Background<'_> {
@@ -308,8 +309,8 @@ impl Drop for Background<'_> {
     }
 }
 
-/// A site, and the path of its pid file in a directory where only the user that starts the daemon
-/// may write.
+/// Makes a site, and returns it with the path of a pid file, in a directory where only the user
+/// that starts the daemon may write.
 fn background() -> (Site, std::path::PathBuf) {
     let mut site = Site::new();
     site.set("listen", "address", &format!("\"127.0.0.1:{}\"", free_port()));
@@ -321,7 +322,8 @@ fn background() -> (Site, std::path::PathBuf) {
     (site, pid_file)
 }
 
-/// Runs it until the first process ends; returns the output, for which all pipes must be closed.
+/// Runs a command until its first process ends. Returns the output, which ends only when every
+/// process has closed the pipes.
 fn run(mut command: Command) -> Output {
     let mut child: Child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
@@ -335,7 +337,8 @@ fn it_serves_when_the_first_process_exits_and_the_pid_file_is_there() {
     let (mut site, path) = background();
     let port = free_port();
     site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
-    // A pid file of a crash, and a link, are replaced and not followed.
+    // A pid file may be left from a crash, or be a link. The daemon replaces it, and does not
+    // follow the link.
     let victim = site.path("victim");
     fs::write(&victim, "precious").expect("a file");
     symlink(&victim, &path).expect("a link");
@@ -358,14 +361,15 @@ fn it_serves_when_the_first_process_exits_and_the_pid_file_is_there() {
     assert_eq!(daemon.pid(), Some(pid));
     kill(pid, Signal::SIGTERM).expect("it runs");
     wait_for("the end", || kill(pid, None).is_err());
-    // Where only root may write, the monitor removes the pid file.
+    // Only root may write in the directory of the pid file, so the monitor, the process that is
+    // still root, removes the file.
     wait_for("the end of the pid file", || fs::symlink_metadata(&path).is_err());
     assert_eq!(fs::read_dir(site.path("run")).expect("a directory").count(), 0);
 }
 
 #[test]
 fn late_failures_are_reported_too() {
-    // The spool is opened after all checks at the terminal.
+    // The daemon opens the spool after all checks at the terminal, so this failure is a late one.
     let (mut site, path) = background();
     fs::write(site.path("file"), "").expect("a file");
     let spool = site.path("file");

@@ -1,6 +1,7 @@
 //! Logging to syslog. (For a log file and standard error see tests/daemon/process.rs.)
 //!
-//! Needs root and unshare(1), for a /dev of its own with a /dev/log that the test reads.
+//! The test needs root and unshare(1): the daemon has a /dev of its own, with a /dev/log that the
+//! test reads.
 
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
@@ -13,8 +14,8 @@ use std::os::unix::fs::PermissionsExt;
 const MESSAGE: &[u8] =
     b"EHLO here\r\nMAIL FROM:<jon@razorback>\r\nRCPT TO:<jon@razorback>\r\nDATA\r\n\r\nhello\r\n.\r\nQUIT\r\n";
 
-/// Creates a null device, binds the directory to /dev, and runs penfoldd. The mounts end with
-/// the last process.
+/// A shell script that creates a null device, binds its first argument to /dev, and runs penfoldd.
+/// The mounts end with the last process.
 const SCRIPT: &str = "mknod -m 666 \"$1/null\" c 1 3 && mount --bind \"$1\" /dev && exec \"$2\" -i -f \"$3\"";
 
 #[test]
@@ -26,7 +27,7 @@ fn every_event_is_a_datagram_to_syslog_and_none_goes_to_the_client() {
         [" accept from=", " sent to=", " done"].iter().map(|word| next_with(&syslog, word)).collect();
     assert!(output.status.success(), "{output:?}");
     for line in &heard {
-        // Facility mail, severity info (RFC 3164).
+        // The number 22 means the facility mail and the severity info (RFC 3164).
         let rest = line.strip_prefix("<22>").unwrap_or_else(|| panic!("no priority: {line}"));
         assert!(rest.contains(" penfoldd["), "{line}");
         assert!(!line.ends_with('\n'), "{line:?}");
@@ -78,7 +79,8 @@ fn is_possible() -> bool {
     is_possible
 }
 
-/// A session over pipes, and its syslog; `None`, and reported as skipped, where that is not possible.
+/// Runs a session over pipes. Returns the socket of its syslog, and its output. Where that is not
+/// possible, reports the test as skipped and returns `None`.
 fn session(site: &Site) -> Option<(UnixDatagram, Output)> {
     if !is_possible() {
         return None;
@@ -97,12 +99,12 @@ fn session(site: &Site) -> Option<(UnixDatagram, Output)> {
         .stderr(Stdio::piped())
         .spawn()
         .expect("unshare runs");
-    // A session that cannot begin may end before it reads.
+    // A session that cannot begin may end before it reads, so the write may fail.
     let _ = session.stdin.take().expect("its standard input").write_all(MESSAGE);
     Some((syslog, session.wait_with_output().expect("it ends")))
 }
 
-/// The next datagram that contains `word`.
+/// Waits for the next datagram that contains `word`.
 fn next_with(syslog: &UnixDatagram, word: &str) -> String {
     let mut datagram = [0; 4096];
     loop {

@@ -1,8 +1,8 @@
 //! Warnings about a configuration that is valid but hardly intended, and about files that the
 //! server's user cannot use: by `penfoldd -n`, at the start, at a reload, and by penfoldctl.
 //!
-//! Each row is a mistake of an operator, and the words that explain it. Errors in the text of a file
-//! are in tests/manual/config.rs and beside its reader.
+//! Each row is a mistake of an operator, and the words that explain it. Errors in the text of a
+//! file are tested in tests/manual/config.rs and beside the reader of the file.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -16,7 +16,7 @@ use nix::unistd::{User, geteuid};
 
 const SECRET: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
-/// A site with an account for jon and a users file that others cannot read.
+/// A site with an account for jon. Other users cannot read its users file.
 fn site(settings: &str) -> Site {
     let site = Authority::new().site(settings);
     site.write("users", &format!("jon:{SECRET}:\nroot::\n"));
@@ -30,7 +30,7 @@ fn chmod(site: &Site, file: &str, mode: u32) {
     fs::set_permissions(site.path(file), Permissions::from_mode(mode)).expect("a scratch file");
 }
 
-/// Writes these lines into the credentials table.
+/// Writes lines into the credentials table, and names the table in the configuration.
 fn know(site: &mut Site, lines: &str) {
     site.write("credentials", lines);
     chmod(site, "credentials", 0o600);
@@ -38,19 +38,19 @@ fn know(site: &mut Site, lines: &str) {
     site.set("remote", "credentials", &path);
 }
 
-/// Users of the system that run programs.
+/// Users as which services run, and whose mail no person reads.
 const NO_PERSONS: [&str; 16] = [
     "daemon", "bin", "mail", "news", "uucp", "proxy", "www-data", "www", "nginx", "apache", "backup", "list", "nobody",
     "cron", "games", "man",
 ];
 
-/// The exit code and the output of -n.
+/// Runs `penfoldd -n`. Returns its exit code and output.
 fn examine(site: &Site) -> (Option<i32>, String) {
     let output = site.penfoldd(&["-n"]).output().expect("it runs");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Asserts that -n and a start log exactly these warnings.
+/// Asserts that `penfoldd -n` and a start log exactly these warnings.
 fn assert_warned(site: &Site, warnings: &[&str]) {
     let (code, printed) = examine(site);
     assert_eq!(code, Some(0), "{printed}");
@@ -63,7 +63,8 @@ fn assert_warned(site: &Site, warnings: &[&str]) {
     }
 }
 
-/// Whether a line of -n is about the configuration, and not about this machine.
+/// Whether a line of the output of `penfoldd -n` is about the configuration, and not about this
+/// machine.
 fn is_of_the_file(line: &&str) -> bool {
     let of_this_machine =
         ["is \"system\"", "mail for root", "has no dot", "has room for", "no syslog at", "does not exist: the start"];
@@ -121,7 +122,7 @@ fn a_line_of_a_table_that_has_no_effect() {
             "senders:3:1: this has no effect: no user logs in as mary",
         ],
     );
-    // All lines but one are corrected, and the table is read again.
+    // After a reload only the line that is still wrong causes a warning.
     let daemon = site.start();
     know(&mut site, "mail.example.net:jon:hush\nmail.third.net:jon:hush\n");
     site.configure();
@@ -156,7 +157,8 @@ fn a_listener_that_no_client_can_use() {
         let warnings: Vec<&str> = if why.is_empty() { Vec::new() } else { vec![&warning] };
         assert_warned(&site, &warnings);
     }
-    // A trusted loopback is of no use to remote clients. Not started, since it would listen everywhere.
+    // This host may relay, but remote clients are not helped by that. The daemon is not started,
+    // since it would listen on all addresses.
     let site = Site::with("listen.kind = \"submission\"\nlisten.address = \"0.0.0.0:0\"");
     let (_, printed) = examine(&site);
     let warning = "listen 0.0.0.0:0: no client can log in there: the users file has no secret; and relay.networks contains only this host";
@@ -172,9 +174,10 @@ fn a_certificate_for_another_name() {
         ("", &["mail.test"], true),
         ("", &["*.mx.razorback.test"], true),
         ("", &["other.test", "mail.test"], true),
-        // A certificate that SNI selects may be in any place.
+        // The client's SNI selects the certificate, so its position in the configuration does not
+        // matter.
         ("", &["mail.test", "mx.razorback.test"], false),
-        // A certificate that no client can get causes no warning.
+        // Without TLS no client gets the certificate, so there is no warning.
         ("listen.tls = \"none\"", &["other.test"], false),
     ] {
         let (authority, mut site) = (Authority::new(), Site::with(settings));
@@ -195,7 +198,8 @@ fn a_certificate_for_another_name() {
         let found = (output.status.code(), printed.contains(warning));
         assert_eq!(found, (Some(0), is_warned), "{settings} {names:?}: {printed}");
     }
-    // No authority issues a certificate for a name without a dot.
+    // No authority issues a certificate for a name without a dot, so the name gets a warning
+    // instead.
     let mut site = site("");
     site.set("", "hostname", "\"razorback\"");
     let (_, printed) = examine(&site);
@@ -208,7 +212,7 @@ fn secrets_that_others_may_read() {
     chmod(&site, "users", 0o644);
     chmod(&site, "cert.key", 0o664);
     assert_warned(&site, &["users: others may read it (mode 644)", "cert.key: others may read it (mode 664)"]);
-    // A file without secrets.
+    // If the users file has no secrets, others may read it.
     site.write("users", "jon::\nroot::\n");
     chmod(&site, "cert.key", 0o640);
     assert_warned(&site, &[]);
@@ -247,7 +251,7 @@ fn mail_that_no_user_reads() {
             [warning.as_str(), "penfoldd: configuration OK"].into_iter().filter(|l| !l.is_empty()).collect();
         assert_eq!((code, rest), (Some(0), wanted), "{settings} {aliases}");
     }
-    // At a reload, too.
+    // A reload warns, too.
     let mut site = site("");
     let daemon = site.start();
     site.set("local", "postmaster", "\"jonn\"");
@@ -278,7 +282,7 @@ fn an_alias_of_root_without_a_recipient() {
         let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
         assert_warned(&site, &warnings);
     }
-    // A users file without root.
+    // The users file does not have root, so mail for root is rejected.
     let site = Site::with("local.postmaster = \"jon\"");
     site.write("users", "jon::\n");
     let aliases = site.path("aliases");
@@ -345,7 +349,7 @@ fn a_directory_where_users_cannot_create_mailboxes() {
         });
         assert_warned(&site, &warning.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    // With a users file the mailboxes are the server's.
+    // With a users file, unlike with system users, the mailboxes belong to the server.
     let site = Site::with("");
     chmod(&site, "mail", 0o755);
     assert_warned(&site, &[]);
@@ -360,7 +364,7 @@ fn files_that_the_start_would_create_or_miss() {
     let wanted = format!("spool: {} does not exist: the start will create it\n{ok}", spool.display());
     assert_eq!(examine(&site), (Some(0), wanted));
     assert!(!site.path("nosuch").exists(), "nothing is made");
-    // A start in the background would fail.
+    // If there is no syslog, a daemon in the background would not log anything.
     let site = Site::with("log.to = \"syslog\"");
     let none = "no syslog at /dev/log: nothing is logged in the background; see log.to\n";
     let wanted = if Path::new("/dev/log").exists() { ok.to_owned() } else { format!("{none}{ok}") };
@@ -429,7 +433,7 @@ fn names_that_other_hosts_cannot_resolve() {
             assert_warned(&site, warnings);
         }
     }
-    // Not started, since it would listen everywhere.
+    // The daemon is not started, since it would listen on all addresses.
     let site = Site::with("local.domains = [\"example.org\", \"localhost\"]\nlisten.address = \"0.0.0.0:0\"");
     assert_eq!(examine(&site), (Some(0), "penfoldd: configuration OK\n".to_owned()));
 }
@@ -518,7 +522,8 @@ fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
         assert_eq!(code, Some(78), "{printed}");
         assert!(printed.ends_with(&wanted) && printed.lines().count() == 1, "{wanted}{printed}");
         if ["users", "senders"].contains(&file) {
-            // Requests that need such a table get a temporary failure.
+            // With an unreadable users or senders file the daemon starts, and requests that need
+            // the table get a temporary failure.
             let daemon = site.start();
             assert!(daemon.log().contains(wanted.trim_end()), "{}", daemon.log());
             let mut client = daemon.client();
@@ -548,7 +553,7 @@ fn a_log_that_cannot_be_opened() {
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), printed), (Some(77), wanted.clone()), "{arguments:?}");
     }
-    // The check does not create the file.
+    // `penfoldd -n` does not create the log file.
     chmod(&site, "log", 0o777);
     assert!(examine(&site).0 == Some(0) && !path.exists());
 }
@@ -585,8 +590,8 @@ fn penfoldctl_passwd_without_a_name_or_a_password() {
     }
 }
 
-/// An error that is tolerated while the daemon runs must not prevent its start, or a reboot would stop
-/// all mail. `-n` reports it.
+/// A running daemon tolerates errors in a table, so they must not prevent its start either, or a
+/// reboot would stop all mail. `penfoldd -n` reports them.
 #[test]
 fn a_table_with_errors_does_not_stop_a_start() {
     let mut site = site("listen.kind = \"submission\"\nlocal.domains = [\"razorback\"]");
@@ -634,7 +639,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
     ] {
         client.ask(&format!("RCPT TO:<{name}@razorback>"), reply);
     }
-    // After a reload the old table stays in force.
+    // The reload fails, and the old table stays in force.
     daemon.hup();
     daemon.wait_log(|line| line.contains("the configuration has errors: the old one stays in force"));
     site.write("aliases", "good: jon\nbad: jon\n");
@@ -653,7 +658,7 @@ fn placeholders_without_a_meaning() {
     assert_warned(&site, &all);
 }
 
-/// Mail of cron(8) and of a web server to the users that they run as.
+/// cron(8) and web servers send mail to the users that they run as, and that mail waits.
 #[test]
 fn mail_for_users_of_services() {
     let Some(homes) = common::homes::Homes::new("") else { return };

@@ -1,7 +1,7 @@
 //! Alias members other than addresses: commands, files and lists, and the owner of a list.
 //!
-//! The real daemon with a users file, as any user. Features that only users of the system have are in
-//! tests/delivery/forward.rs. Each row is a promise of penfold-aliases(5).
+//! The real daemon runs with a users file, as any user. tests/delivery/forward.rs has the features
+//! that only users of the system have. Each row is a promise of penfold-aliases(5).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,8 @@ use common::{Daemon, Site, own, pages};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_WRLCK, SEEK_SET, flock};
 
-/// A site with these lines of aliases; `{}` is a directory that the daemon may write to.
+/// A site with these lines of aliases, in which `{}` stands for a directory that the daemon may
+/// write to.
 fn site(aliases: &str) -> Site {
     let site = Site::new();
     site.write("aliases", &filled(&site, aliases));
@@ -25,7 +26,7 @@ fn filled(site: &Site, text: &str) -> String {
     text.replace("{}", site.path("mail").to_str().expect("UTF-8"))
 }
 
-/// The content of a file in that directory, once it exists.
+/// Waits until a file exists, and returns its content.
 fn wait_file(daemon: &Daemon, path: &Path) -> String {
     daemon.wait_until(&path.display().to_string(), || path.exists());
     fs::read_to_string(path).expect("text")
@@ -47,7 +48,7 @@ fn a_command_gets_the_message_and_the_addresses_in_its_environment() {
     assert!(out.contains("\n\nHow are you?\n0123456789abcdef\n") && out.len() > 20_000 * 17 && !out.contains('\r'));
     let environment = fs::read_to_string(site.path("mail/env")).expect("text");
     let mut known: BTreeMap<&str, &str> = environment.split('\0').filter_map(|line| line.split_once('=')).collect();
-    // Variables that a shell sets by itself.
+    // The shell sets these variables by itself.
     known.retain(|name, _| !["PWD", "OLDPWD", "SHLVL", "_"].contains(name));
     let sender = known.remove("SENDER").expect("a sender");
     assert!(sender.starts_with("_-x___touch_") && !sender.contains(['$', ';', '`', '|', ' ', '/']), "{sender}");
@@ -66,9 +67,10 @@ fn a_command_gets_the_message_and_the_addresses_in_its_environment() {
     assert_eq!(known.keys().copied().collect::<Vec<_>>(), ["LOGNAME", "USER"]);
     daemon.wait_words(&["sent to=<cmd@razorback>", "orig=<list@razorback>", "via=command", "dsn=2.0.0"]);
     assert!(daemon.settles(&site) && !site.path("mail/pwned").exists());
-    // No descriptor of the server is open, only the first three and the directory's.
+    // The command has no descriptor of the server: only the three standard files, and the directory
+    // that ls reads.
     assert_eq!(fs::read_to_string(site.path("mail/fd")).expect("text").lines().count(), 4);
-    // With an address extension.
+    // The variables of a command differ if the address has an extension.
     fs::remove_file(site.path("mail/out")).expect("it is there");
     daemon.submit(&["cmd+a.b@razorback"]);
     wait_file(&daemon, &site.path("mail/out"));
@@ -111,7 +113,8 @@ fn the_exit_code_of_a_command_decides() {
         ("missing", "deferred", "code 127: there is no such command"),
         ("true", "sent", ""),
         ("false", "failed", "code 1"),
-        // Unlike a missing program, this code may be the shell's.
+        // The program exists, and the code may come from the shell, so the reason is not that the
+        // program is missing.
         ("later", "deferred", "code 75: not now"),
         ("nothing", "sent", ""),
         ("none", "deferred", "code 127: there is no such command"),
@@ -120,7 +123,7 @@ fn the_exit_code_of_a_command_decides() {
         let line = daemon.wait_words(&[&format!("to=<{name}@razorback>"), "via=command"]);
         assert!(line.contains(&format!(" {fate} ")) && line.contains(words), "{name}: {line}");
     }
-    // The sender's report has its output.
+    // The report to the sender contains the output of the command.
     daemon.wait_until("a report", || text_of(site.mail("jon")).contains("it is all wrong really"));
 }
 
@@ -148,7 +151,8 @@ fn messages_are_appended_to_files() {
     assert_eq!(fs::metadata(site.path("mail/box")).expect("there").mode() & 0o777, 0o600);
     daemon.submit(&["maildir"]);
     daemon.wait_until("mail", || messages(&site.path("mail/dir")).len() == 1);
-    // A path where the server's user has no access.
+    // The path leads out of the directories that the server itself can reach, so an agent, a
+    // separate process, delivers.
     daemon.submit(&["away"]);
     daemon.wait_until("mail", || messages(&site.path("away")).len() == 1);
     daemon.submit(&["null"]);
@@ -186,7 +190,8 @@ fn delivery_waits_for_a_locked_file() {
     assert!(!site.path("mail/box").exists());
     fs::remove_file(site.path("mail/box.lock")).expect("the lock");
     daemon.wait_words(&["sent to=<mbox@razorback>"]);
-    // The other kind of lock: by then the daemon has created its lock file.
+    // The file is locked with fcntl, the second kind of lock. The daemon creates its lock file
+    // before it waits for that lock.
     let file = fs::OpenOptions::new().write(true).open(site.path("mail/box")).expect("the file");
     let (size, all) = (file.metadata().expect("there").len(), FcntlArg::F_OFD_SETLK(&WHOLE));
     fcntl(&file, all).expect("a lock");
@@ -228,40 +233,43 @@ fn lists_are_read_from_files_and_reports_go_to_their_owner() {
     daemon.submit_from("a@x.org", &["ring"]);
     let mail = text_of(daemon.wait_mail(&site, "jon", 2));
     assert!(mail.contains("Return-Path: <a@x.org>"), "{mail}");
-    // Lists that lead to each other are a loop.
+    // The lists one and two lead to each other, which is a loop.
     daemon.submit_from("", &["one"]);
     daemon.wait_words(&["failed to=<one@razorback>", "dsn=5.4.6", "mail forwarding loop for one@razorback"]);
     daemon.wait_until("a report to the postmaster", || text_of(site.mail("root")).contains("Status: 5.4.6"));
-    // A missing list is retried.
+    // The file of the list late does not exist, so the mail is retried.
     daemon.submit(&["late"]);
     daemon.wait_words(&["deferred to=<late@razorback>", "dsn=4.3.5", "there is no such file"]);
     site.write("mail/late", "jon\n");
     assert!(daemon.flush_until(&site, || site.mail("jon").len() == 3));
-    // Malformed lines are ignored, and no list runs a command.
+    // In the list bad, malformed lines are ignored, and a command is not run.
     daemon.submit(&["bad"]);
     daemon.wait_mail(&site, "jon", 4);
     daemon.wait_words(&["/bad:2: skipped: the address is not in ASCII"]);
     daemon.wait_words(&["/bad: skipped: commands and files in a list"]);
-    // A list that names itself leads to the user of that name, which does not exist.
+    // The list own names itself. That line means a user of the name own, who does not exist.
     daemon.submit_from("root@razorback", &["own"]);
     daemon.wait_mail(&site, "jon", 5);
     daemon.wait_words(&["failed to=<own@razorback>", "User unknown"]);
     assert!(daemon.settles(&site));
-    // The report about a dead member goes to the owner, not to the sender.
+    // The list dead has a member that does not exist. The report about that goes to the owner of
+    // the list, not to the sender.
     let before = site.mail("root").len();
     daemon.submit_from("jon@razorback", &["dead"]);
     daemon.wait_mail(&site, "jon", 6);
     daemon.wait_until("a report", || site.mail("root").len() > before);
     assert!(daemon.settles(&site));
     assert_eq!(site.mail("jon").len(), 6, "{}", text_of(site.mail("jon")));
-    // A failed report, which has no sender, follows the rules for reports.
+    // A message with the null sender is a report itself. Its copies keep the null sender, so that
+    // no report about them is sent.
     daemon.submit_from("", &["staff"]);
     assert!(text_of(daemon.wait_mail(&site, "jon", 7)).contains("Return-Path: <>\n"));
 }
 
 #[test]
 fn mail_to_an_unusable_list_is_deferred() {
-    // Each list, its peculiarity, the outcome, and words of the log. `{}` is its path.
+    // Each row has the name of a list, its text, a script that changes its file, the outcome, and
+    // words of the log. `{}` is the path of the file.
     let jon = "jon\n";
     let comment = |octets: usize| format!("{jon}#{}\n", "x".repeat(octets - jon.len() - 2));
     let (fits, long) = (comment(512 << 10), comment((512 << 10) + 1));
@@ -279,7 +287,7 @@ fn mail_to_an_unusable_list_is_deferred() {
         ),
         ("long", &long, "", "deferred", "it is longer than 524288 octets"),
         ("fits", &fits, "", "sent", "to 1"),
-        // The list itself is one of them.
+        // At most a hundred lists may include each other, and the first list counts as one of them.
         ("hundred", &lists(99), "for n in $(seq 99); do cp /dev/null {}$n; done", "sent", "to 1"),
         ("more", &lists(100), "for n in $(seq 100); do cp /dev/null {}$n; done", "deferred", "more than 100 lists"),
         ("others", jon, "chmod 666 {}", "sent", "to 1"),
@@ -322,13 +330,13 @@ fn lists_that_name_extensions_of_each_other_do_not_multiply_mail() {
     let daemon = site.start();
     daemon.submit(&["one"]);
     assert!(daemon.settles(&site));
-    // One address of each list suffices.
+    // However many extensions of a list's name occur, the list is delivered to once.
     daemon.wait_words(&["sent to=<one@razorback>", "to 3\""]);
     assert_eq!((site.mail("jon").len(), site.mail("root").len()), (1, 1));
     daemon.wait_until("three loops", || daemon.log().matches("mail forwarding loop for").count() == 3);
     daemon.submit(&["long"]);
     daemon.wait_words(&["sent to=<long@razorback>", "to 1500\""]);
-    // Nor does a client that names several extensions.
+    // A client that names several extensions of an alias does not multiply mail either.
     daemon.submit(&["twice+1", "twice+2", "twice", "\"twice+ 3\""]);
     daemon.wait_until("the list", || daemon.log().matches("the list has it by another detail").count() == 3);
     daemon.wait_mail(&site, "root", 2);
@@ -359,7 +367,8 @@ fn a_list_is_read_at_delivery_and_an_alias_at_acceptance() {
     daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<alias@razorback>", "dsn=4.2.1 reason=later"]);
     daemon.submit(&["list"]);
     daemon.wait_words(&[" deferred to=<x@far.test>", "orig=<list@razorback>"]);
-    // The change takes effect for the list at once, and for the alias with the next message.
+    // A changed list applies to the next delivery. A changed alias applies only to messages that
+    // are accepted afterwards.
     site.write("aliases", &filled(&site, "list: :include:{}/list\nalias: root\n"));
     site.write("mail/list", "root\n");
     daemon.submit(&["list"]);
@@ -396,7 +405,8 @@ fn no_octet_of_an_address_becomes_part_of_a_command_or_a_path() {
         client.ask(&format!("RCPT TO:<{address}>"), reply);
         client.ask("RSET", "250 ");
     }
-    // In the sender and in an address extension they reach only the environment.
+    // In the sender and in an address extension these texts are accepted, but they reach only the
+    // environment of the command.
     for evil in [touch.as_str(), "|sh", "/etc/passwd", "../x", "-oQ/tmp", "$(id)", "`id`", "a;b&c<d>e*f?g#h~i"] {
         client.ask(&format!("MAIL FROM:<\"{evil}\"@x.org>"), "250 ");
         client.ask(&format!("RCPT TO:<\"cmd+{evil}\"@razorback>"), "250 ");

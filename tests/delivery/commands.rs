@@ -1,8 +1,8 @@
 //! Commands that take mail: exit codes, the time limit, the recorded output, and the form in which
 //! a command is in the spool. Each row is a promise of penfold-aliases(5).
 //!
-//! The list of codes is read from the page. Tests of time limits need libfaketime. The
-//! input of a command is in tests/delivery/aliases.rs.
+//! The list of exit codes is read from the manual page. Tests of time limits need libfaketime. The
+//! input of a command is tested in tests/delivery/aliases.rs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,8 @@ use common::{Daemon, Site, pages};
 use penfold::outcome::{Fate, Outcome};
 use penfold::sys::command::Ended;
 
-/// The statuses that the page assigns to each exit code, and the text about all other codes.
+/// The status codes that the manual page assigns to each exit code, and the status for all other
+/// exit codes.
 fn code_and_text() -> (BTreeMap<i32, Vec<String>>, String) {
     let section = pages::section("penfold-aliases.5", "COMMANDS");
     let (_, list) = section.split_once("The exit status of the command decides what happens").expect("the list");
@@ -35,7 +36,8 @@ fn code_and_text() -> (BTreeMap<i32, Vec<String>>, String) {
             let (first, last) = part.split_once(" to ").unwrap_or((part, part));
             of_label.extend(first.parse::<i32>().expect(label)..=last.parse().expect(label));
         }
-        // Equal numbers of codes and statuses belong together in order. Otherwise each code may have any of the statuses.
+        // If an item of the page has as many statuses as exit codes, they correspond in order.
+        // Otherwise each code may have any of the statuses.
         let each = statuses.len() > 2 && statuses.len() == of_label.len();
         for (at, code) in of_label.into_iter().enumerate() {
             let own = if each { vec![statuses[at].clone()] } else { statuses.clone() };
@@ -87,7 +89,8 @@ fn a_command_times_out_after_a_thousand_seconds() {
     let pid = fs::read_to_string(&pid_file).expect("a number");
     let runs = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "));
     clock.set("+900");
-    // The daemon looks at the clock ten times a second.
+    // Half a second is enough for the daemon to notice the new time: it looks at the clock ten
+    // times a second.
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(runs() && !daemon.log().contains("deferred"), "{}", daemon.log());
     clock.set("+1100");

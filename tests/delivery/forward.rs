@@ -1,7 +1,7 @@
 //! `.forward` files, and the states of home directories.
 //!
-//! The real daemon and agents that run as users of the system, which needs root: see
-//! `common::homes`. Each row is a promise of penfold-aliases(5).
+//! The real daemon runs with agents, processes with the rights of the recipients. That needs root
+//! and users of the system: see `common::homes`. Each row is a promise of penfold-aliases(5).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +9,8 @@ use std::os::unix::fs::symlink;
 
 use common::homes::{Homes, messages};
 
-/// A `.forward` of jon, its mode, the mailboxes that a message to jon reaches, and words of the
-/// log. `{home}` is jon's home directory.
+/// Each row has a `.forward` of jon, its mode, the mailboxes that a message to jon reaches, and
+/// words of the log. `{home}` is jon's home directory.
 const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
     ("another user", "mary\n", 0o644, &["mary"], "via=forward"),
     ("a list", "mary, elvis@razorback # two\n", 0o644, &["mary", "elvis"], "to 2"),
@@ -81,7 +81,7 @@ fn forward_files_take_effect() {
         for mail in homes.mail("mary") {
             assert!(mail.contains(trace), "{what}: {mail}");
         }
-        // Only mail that was forwarded has such a line.
+        // Mail that was forwarded to jon has a second line Delivered-To.
         let is_passed = daemon.log().lines().skip(before).any(|line| line.contains("via=forward"));
         for mail in homes.mail("jon") {
             let (head, _) = mail.split_once("\nReceived:").expect("a trace");
@@ -177,12 +177,12 @@ fn a_user_with_many_extensions_does_not_multiply_mail() {
     let cased = "JON+1, Jon+2, \"jon+1\"@RazorBack.test";
     let daemon = homes.start();
     for (what, files, count) in [
-        // Each address leads to all of them again.
+        // Each of these addresses leads to the same file, and so to all of them again.
         ("many", &[(".forward", &*many)][..], 30),
         ("few", &[(".forward", "jon+1, jon+2\n")], 2),
         ("details that need quotes", &[(".forward", &quoted)], 8),
         ("several spellings", &[(".forward", cased)], 3),
-        // The first file names an extension that has its own file.
+        // The first file names the extension lists, for which there is a file of its own.
         ("a file for each", &[(".forward", "\\jon, jon+lists\n"), (".forward+lists", "\\jon, mary\n")], 2),
     ] {
         files.iter().for_each(|(file, text)| homes.write("jon", file, text, 0o600));
@@ -206,7 +206,7 @@ fn users_who_forward_to_each_other_do_not_multiply_mail() {
     for (what, jon, mary, fails, words) in [
         ("in a ring", many("mary", 8), many("jon", 8), 8 * 8, "mail forwarding loop for"),
         ("more than there may be", many("mary", 40), many("elvis", 40), 40, "leads to 40 recipients, and at most 24"),
-        // A client that names the extensions has the same limit.
+        // If a client names the extensions, the limit is the same.
         ("many details", many("elvis", 40), String::new(), 60, "leads to 40 recipients, and at most 16"),
     ] {
         homes.write("jon", ".forward", &jon, 0o600);
@@ -217,10 +217,10 @@ fn users_who_forward_to_each_other_do_not_multiply_mail() {
         daemon.submit_from("report@razorback", if fails == 60 { &to } else { &["jon"] });
         assert!(daemon.settles(&homes.site), "{what}");
         let failed = |line: &&str| line.contains(" failed ") && line.contains("dsn=5.4.6");
-        // The test sees the log a little later than it is written.
+        // The test sees a line of the log a little later than the daemon writes it.
         daemon.wait_until(what, || daemon.log().lines().skip(before).filter(failed).count() == fails);
         daemon.wait_words(&[words]);
-        // Simultaneous failures are one report.
+        // Failures at the same time are reported together, so there are few reports.
         let reports = homes.mail("elvis");
         let is_report = |mail: &String| mail.contains("Subject: Undelivered mail") && mail.contains("Status: 5.4.6");
         assert!(reports.len() <= 8 && reports.iter().all(is_report), "{what}: {reports:?}");
@@ -236,7 +236,8 @@ fn no_header_of_a_sender_disables_a_forward_file() {
     homes.site.add("aliases", "staff: jon, mary");
     homes.site.add("aliases", "owner-staff: elvis");
     let daemon = homes.start();
-    // Fields that name another recipient, or the same one on the way through a list.
+    // The message has Delivered-To fields that a sender has invented: for other recipients, and for
+    // the same recipient on the way through a list.
     for (to, fields, count) in
         [("jon", &["jon+a", "\"jon+ c\"", "mary"][..], 1), ("staff", &["jon", "jon+a", "jon", "mary"], 2)]
     {
@@ -326,9 +327,10 @@ fn forwarded_mail_leaves_the_reserve_of_the_spool_alone() {
         daemon.wait_until("an attempt for each", || (0..30).all(is_tried));
         let stat = nix::sys::statvfs::statvfs(&homes.mounts.path(&disk)).expect("a file system");
         let free = (stat.blocks_available() * stat.fragment_size(), stat.files_available());
-        // A file or two may be created by deliveries that are just ending.
+        // The spool keeps 16 MiB and 200 files free, but deliveries that are just ending may create
+        // a few more files.
         assert!(free.0 >= 16 << 20 && free.1 >= 195, "{options}: {free:?}");
-        // All mail is deferred, and arrives once when there is space.
+        // All mail is deferred. When there is space again, each message arrives once.
         homes.mounts.shell(&format!("mount -o remount,size=64m {}", full.display()));
         let spool = disk.join("spool");
         assert!(daemon.flush_until(&homes.site, || homes.mounts.entries(&spool) == 0), "{}", daemon.log());
@@ -354,7 +356,7 @@ fn home_directories_in_every_state() {
         assert!(!homes.mail("jon").is_empty(), "{what}");
         empty(&homes);
     };
-    // The owner is another user: its files are ignored, and nothing can be written.
+    // The home belongs to another user: jon's files in it are ignored, and no mail can be stored.
     homes.write("jon", ".forward", "elvis\n", 0o644);
     homes.give("mary", &home);
     deferred("somebody else's", "dsn=4.2.0");
@@ -362,7 +364,7 @@ fn home_directories_in_every_state() {
     homes.give("jon", &home);
     fs::remove_file(home.join(".forward")).expect("it is there");
     arrives("his again");
-    // Others may write to it, and so may have put the file there: it is ignored.
+    // Others may write to the home, so the `.forward` may be theirs: it is ignored.
     homes.write("jon", ".forward", "elvis\n", 0o644);
     fs::set_permissions(&home, fs::Permissions::from_mode(0o777)).expect("a mode");
     daemon.submit(&["jon"]);
@@ -370,19 +372,19 @@ fn home_directories_in_every_state() {
     arrives("everybody's");
     fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).expect("a mode");
     fs::remove_file(home.join(".forward")).expect("it is there");
-    // It is missing, like a file system that is not mounted.
+    // The home is missing, as when its file system is not mounted.
     fs::rename(&home, &away).expect("a rename");
     deferred("missing", "dsn=4.2.0");
     fs::rename(&away, &home).expect("a rename");
     arrives("there again");
-    // It is a link to another place.
+    // The home is a link to another directory.
     fs::rename(&home, &away).expect("a rename");
     symlink(&away, &home).expect("a link");
     daemon.submit(&["jon"]);
     arrives("a link");
     fs::remove_file(&home).expect("a link");
     fs::rename(&away, &home).expect("a rename");
-    // It is on another file system, which is full or read-only.
+    // The home is a file system of its own, which gets full, and then read-only.
     let path = home.display();
     homes
         .mounts
@@ -410,7 +412,8 @@ fn users_of_the_system_may_have_mbox_files() {
         fs::write(spool.join(user), "").expect("a file");
         homes.give(user, &spool.join(user));
     }
-    // Mailboxes as on Debian, and a Maildir of the server.
+    // The mailboxes have the owners and modes that Debian gives them, and there is a Maildir of the
+    // server.
     homes
         .mounts
         .shell(&format!("cd {0} && chgrp mail . jon mary && chmod 2775 . && chmod 660 jon mary", spool.display()));
@@ -419,7 +422,8 @@ fn users_of_the_system_may_have_mbox_files() {
     let line = |name: &str| format!("{name}: {}/\n", spool.join(name).display());
     homes.site.write("aliases", &["archive", "missing"].map(line).concat());
     let daemon = homes.start();
-    // Root owns the directory: neither a lock file nor a missing mailbox can be created in it.
+    // Only root may create files in the directory: mail for existing mailboxes arrives without a
+    // lock file, and mail for missing mailboxes waits.
     daemon.submit(&["jon", "mary", "elvis", "archive", "missing"]);
     for user in ["jon", "mary"] {
         let line = daemon.wait_words(&["sent", &format!("to=<{user}@razorback>"), "via=mbox"]);
@@ -457,7 +461,8 @@ fn a_hostile_forward_file_harms_only_its_owner() {
         homes.mounts.shell(&format!("rm -rf {path}"));
         empty(&homes);
     }
-    // Users who kill their agent, or name files of others, affect only their own mail.
+    // Users who kill their own agent, the process that delivers to them, or name files of others,
+    // affect only their own mail.
     let command = |text: &str, words: &str| {
         homes.write("jon", ".forward", &format!("\"|{text}\"\n"), 0o600);
         let before = daemon.log().lines().count();

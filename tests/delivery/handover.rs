@@ -1,9 +1,9 @@
 //! The handover of a spool file to its recipient: the file becomes the user's own, without a copy,
 //! once, and accessible to no other user.
 //!
-//! Spool and home directories are on one file system, and root has started the daemon. It is
-//! stopped at each step, and started on every state that a crash can leave, also after the user
-//! has changed the file. All of these tests need root.
+//! Spool and home directories are on one file system, and root has started the daemon. The daemon
+//! is stopped at each step of a handover. It is also started on every state that a crash can leave,
+//! and on such states that the user has changed. All of these tests need root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -13,7 +13,7 @@ use common::Daemon;
 use common::books::{Answer, Books, Letter, offer};
 use common::homes::{FIRST, Homes};
 
-/// The daemon with a fault.
+/// Starts the daemon; `fault` is the value of `PENFOLD_FAULT`.
 fn start(homes: &Homes, fault: &str) -> Daemon {
     let mut command = homes.site.penfoldd(&["-d"]);
     command.env("PENFOLD_FAULT", fault);
@@ -24,7 +24,7 @@ fn send(daemon: &Daemon, to: &str, token: &str) -> Answer {
     offer(daemon.address(), &[to], Letter::new(token))
 }
 
-/// The files in a user's Maildir, wherever the user has moved them.
+/// The files in `new/` and `cur/` of a user's Maildir.
 fn files(homes: &Homes, user: &str) -> Vec<PathBuf> {
     let directories = ["new", "cur"].map(|sub| homes.home(user).join("Maildir").join(sub));
     let entries = directories.iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten().flatten());
@@ -45,7 +45,8 @@ fn check_own(path: &PathBuf) {
 #[test]
 fn the_spool_file_becomes_the_users() {
     let Some(homes) = Homes::new("") else { return };
-    // No entry can become a queued one, so that none can be copied.
+    // The fault prevents a delivery by copying, because an entry moves to `cur/` before it is
+    // copied. So a message that arrives was handed over.
     let daemon = start(&homes, "rename spool/cur * EIO");
     for count in 1..4 {
         assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
@@ -59,7 +60,8 @@ fn the_spool_file_becomes_the_users() {
     assert!(!log.contains("fault:"), "{log}");
 }
 
-/// Sends jon two messages, one after the other. Both arrive at once, without the fault EIO.
+/// Sends jon two messages, one after the other. Asserts that both arrive at once, and that no call
+/// has failed with EIO.
 fn two_messages_arrive(homes: &Homes, daemon: Daemon) {
     for count in 1..3 {
         assert_eq!(send(&daemon, "jon", &format!("letter-{count}")), Answer::Taken);
@@ -77,11 +79,13 @@ fn a_message_is_copied_where_no_handover_is_possible() {
     for fault in ["", "chown * 1- EPERM; ", "chown * 1- EOPNOTSUPP; "] {
         let Some(homes) = Homes::new("") else { return };
         if fault.is_empty() {
-            // Both are on one device, but a link between them fails.
+            // With a bind mount the home is on the device of the spool, but links between the two
+            // fail.
             let home = homes.home("jon");
             homes.mounts.shell(&format!("mount --bind {0} {0}", home.display()));
         }
-        // The server remembers the mailbox: the second message is copied at once.
+        // After the first failure the server knows that no handover to this mailbox is possible,
+        // and copies the second message without another attempt, which would fail with EIO.
         let daemon = start(&homes, &format!("{fault}chmod * 2 EIO"));
         two_messages_arrive(&homes, daemon);
     }
@@ -90,7 +94,8 @@ fn a_message_is_copied_where_no_handover_is_possible() {
 #[test]
 fn a_message_is_copied_if_the_agent_of_its_user_has_just_ended() {
     let Some(homes) = Homes::new("") else { return };
-    // The second message is handed over again: no entry becomes a queued one, to be copied.
+    // The first message is copied, and the second one is handed over again: no other entry moves to
+    // `cur/` to be copied, where it would fail with EIO.
     let daemon = start(&homes, "chown * 1 ESRCH; rename spool/cur 2- EIO");
     two_messages_arrive(&homes, daemon);
 }
@@ -147,31 +152,35 @@ fn an_error_at_any_step_loses_and_duplicates_nothing() {
     }
 }
 
-/// A change between a crash and the next start, and the expected result.
+/// A change to the files between a crash and the next start, and the result that the start must
+/// have.
 struct After {
     what: &'static str,
     change: fn(&Left),
-    /// The copies that jon has, and the entries that were set aside.
+    /// The number of messages that jon has then. `bad` is the number of spool entries that were set
+    /// aside.
     jon: usize,
     bad: usize,
 }
 
-/// The state that a crash leaves between the link and the end.
+/// The files that a crash leaves in the middle of a handover: one file with a name in the mailbox
+/// and another in the spool.
 struct Left {
     in_mailbox: PathBuf,
     in_spool: PathBuf,
-    /// The server's group.
+    /// The group id of the server.
     group: u32,
 }
 
 impl Left {
-    /// The mode of a file that the agent has not yet marked as linked.
+    /// Gives the file the group and mode that it has before the agent marks it as linked.
     fn make_readable(&self) {
         chown(&self.in_spool, None, Some(self.group)).expect("chown");
         fs::set_permissions(&self.in_spool, fs::Permissions::from_mode(0o640)).expect("chmod");
     }
 
-    /// A change by the user of the same length, with the old time of the file.
+    /// Replaces the content of the file as its owner could: with text of the same length, beginning
+    /// with `head`, and with the old time of the file.
     fn write(&self, head: &str) {
         let time = fs::metadata(&self.in_spool).expect("there").modified().expect("a time");
         let length = fs::metadata(&self.in_spool).expect("there").len() as usize;
@@ -261,7 +270,8 @@ fn the_state_after_a_crash_is_recognized_whatever_the_owner_has_changed() {
             let why = if what.contains("command") { "is not a direct entry" } else { "is for another user" };
             daemon.wait_words(&[why]);
         } else {
-            // Its mode says that only the group has to be set, so the content is not checked again.
+            // In this state the mode says that only the group has to be set. The daemon does not
+            // check the content again, and the test sets the group.
             files(&homes, "jon").iter().filter(|_| *what == "no group yet").for_each(|path| {
                 chown(path, None, Some(FIRST)).expect("chown");
             });

@@ -1,5 +1,5 @@
-//! mbox files: locks, and paths that are not mbox files. Each row is a promise of
-//! penfold-aliases(5); the format is in tests/delivery/aliases.rs.
+//! Delivery to mbox files: locks, and paths that are not mbox files. Each row is a promise of
+//! penfold-aliases(5); the format is tested in tests/delivery/aliases.rs.
 
 use std::fs::{self, File, OpenOptions};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 
 const WHOLE: flock = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
 
-/// A site with a file for each of these aliases.
+/// A site where each of these names is an alias for a file of that name.
 fn site(names: &[&str]) -> Site {
     let site = Site::new();
     let line = |name: &&str| format!("{name}: {}\n", site.path("mail").join(name).display());
@@ -36,7 +36,7 @@ fn a_message_is_deferred_after_waiting_20_seconds_for_a_lock() {
     let daemon = site.start();
     let started = Instant::now();
     ["beside", "inside", "recent", "stale"].iter().for_each(|name| drop(daemon.submit(&[name])));
-    // A lock file that is ten minutes old was left by a crash, and is ignored.
+    // A lock file that is more than ten minutes old counts as left by a crash, and is ignored.
     daemon.wait_words(&[" sent to=<stale@razorback>"]);
     assert!(started.elapsed() < Duration::from_secs(15) && !site.path("mail/stale.lock").exists());
     let words = ["beside", "inside", "recent"].map(|name| format!(" deferred to=<{name}@razorback> via=mbox"));
@@ -45,7 +45,7 @@ fn a_message_is_deferred_after_waiting_20_seconds_for_a_lock() {
     assert!(started.elapsed() >= Duration::from_secs(20), "{:?}", started.elapsed());
     assert_eq!(daemon.log().matches("dsn=4.3.0 reason=\"lock ").count(), 3, "{}", daemon.log());
     assert_eq!(daemon.log().matches("another program has locked it").count(), 3);
-    // The other locks are unchanged, and nothing is written.
+    // The locks of other programs are still there, and nothing was written to the files.
     assert!(site.path("mail/beside.lock").exists() && site.path("mail/recent.lock").exists());
     assert!(!site.path("mail/inside.lock").exists() && !site.path("mail/beside").exists());
     assert_eq!(fs::metadata(site.path("mail/inside")).expect("there").len(), 0);
@@ -87,15 +87,16 @@ fn only_a_plain_file_with_one_name_is_written_to() {
     assert!(names.iter().all(|name| fs::metadata(path(name)).is_ok_and(|file| file.len() > 100)));
 }
 
-/// The separator line of an mbox file is not a header field. At the beginning of a client's message
-/// it must not end the header for a reader of the file.
+/// A separator line (`From ` and a date) is not a header field. If a client's message begins with
+/// such a line, it must not end the header for a reader of the mbox file.
 #[test]
 fn a_message_that_begins_with_a_separator_line_keeps_its_header() {
     let site = site(&["box"]);
     let daemon = site.start();
     let date = "Sat Nov 21 10:00:00 2026";
     for (text, is_kept) in [
-        // Such a line is not part of a message, and is removed when the message arrives.
+        // A separator line with a date is not part of a message, and is removed when the message
+        // arrives.
         (format!("From x@y.test {date}\r\nSubject: one\r\n\r\nFrom here\r\n"), false),
         (format!(">From x@y.test {date}\r\nSubject: two\r\n\r\n>From here\r\n"), false),
         (format!("Subject: three\r\nFrom x@y.test {date}\r\n\r\n\r\nFrom\r\n"), true),
@@ -112,7 +113,8 @@ fn a_message_that_begins_with_a_separator_line_keeps_its_header() {
         let subjects =
             header.lines().skip(1).take_while(|line| line.starts_with([' ', '\t']) || !line.starts_with('>'));
         assert_eq!(subjects.filter(|line| line.starts_with("Subject: ")).count(), text.matches("Subject").count());
-        // The quoting in the body can be reversed.
+        // Lines of the body that begin with `From ` are quoted with `>`, which a reader can
+        // reverse.
         assert_eq!(message.contains("\n>From here\n"), text.contains("\r\nFrom here"), "{message}");
         assert_eq!(message.contains("\n>>From here\n"), text.contains("\r\n>From here"), "{message}");
     }

@@ -1,10 +1,11 @@
 //! The disk quota of a user of the system: mail beyond it is deferred, and delivered later.
 //!
-//! A home directory is a subvolume of a small btrfs with a limit of its own, since every kernel
-//! with btrfs has that kind of quota. It is therefore not on the file system of the spool, and mail is
-//! copied. A handover fails by a fault rule, as on file systems with quotas by user: the monitor
-//! has no right to exceed them (tests/privsep/agents.rs). Needs root, loop devices and
-//! btrfs-progs; otherwise the test is reported as skipped.
+//! The home directory is a subvolume of a small btrfs with a limit of its own, since every kernel
+//! with btrfs has that kind of quota. The home is therefore not on the file system of the spool,
+//! and mail is copied to it. A fault rule makes a handover fail in the way in which it fails on
+//! file systems with quotas by user: the monitor has no right to exceed them
+//! (tests/privsep/agents.rs). The test needs root, loop devices and btrfs-progs; otherwise it is
+//! reported as skipped.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,8 @@ use common::Daemon;
 use common::books::{Answer, Books, Letter, offer};
 use common::homes::{FIRST, Homes, check_own};
 
-/// Gives jon a home directory with this much space.
+/// Gives jon a home directory with a limit of `room`. Where that is not possible, reports the test
+/// as skipped and returns false.
 fn limited(homes: &Homes, room: &str) -> bool {
     let is_able = Command::new("mkfs.btrfs").arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_able || !Path::new("/dev/loop-control").exists() {
@@ -41,7 +43,7 @@ fn send(daemon: &Daemon, to: &str, token: &str) {
     assert_eq!(offer(daemon.address(), &[to], Letter::new(token)), Answer::Taken);
 }
 
-/// The messages in one of the directories of jon's Maildir.
+/// The messages in a directory of jon's Maildir, such as `new`.
 fn files(homes: &Homes, directory: &str) -> Vec<Vec<u8>> {
     let path = homes.mounts.path(&homes.home("jon").join("Maildir").join(directory));
     let files = fs::read_dir(path).into_iter().flatten().flatten();
@@ -50,7 +52,7 @@ fn files(homes: &Homes, directory: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn mail_beyond_a_quota_is_deferred_and_delivered_later() {
-    // Less than the letter needs, and less than creating a file may need.
+    // The first limit is too small for the letter, the second one even for a new file.
     for room in ["100K", "32K"] {
         let Some(homes) = Homes::new("queue.retry_min = \"1h\"") else { return };
         if !limited(&homes, room) {

@@ -1,11 +1,11 @@
-//! AUTH with the real daemon: commands and responses that no client would send, and a Dovecot
-//! that answers anything.
+//! AUTH with the real daemon: commands and responses that no client would send, and a Dovecot that
+//! answers anything.
 //!
-//! Every line that a client ends gets a reply of RFC 4954, or the session ends; an unfinished
-//! line costs no more than its timeout. An answer of Dovecot counts only if it is well-formed,
-//! and is awaited no longer than penfold promises. No client is authenticated, nothing panics,
-//! and nothing is logged that may have been a password. Exchanges without connections are in
-//! tests/fuzz/sasl.rs.
+//! If a client ends a line, the line gets a reply of RFC 4954, or the session ends. If it does not
+//! end the line, it occupies the daemon only until the timeout. An answer of Dovecot counts only if
+//! it is well-formed, and is awaited no longer than penfold promises. No client is authenticated,
+//! nothing panics, and nothing is logged that may have been a password. Exchanges without
+//! connections are in tests/fuzz/sasl.rs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
@@ -27,17 +27,17 @@ use penfold::smtp::{MAX_AUTH_LINE, MAX_COMMAND_LINE, MAX_ERRORS};
 
 use super::{mutate, repeat_in_threads, seconds};
 
-/// The password is "pencil".
+/// A secret for a users file. The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-/// A wrong password, which no other text here contains.
+/// A wrong password. No other text of this file contains it, so the log must not contain it either.
 const WRONG: &str = "QQQQQQQQQQQQ";
 
 // The client
 
-/// The timeout of a command.
+/// The value of limits.command_timeout.
 const COMMAND_TIMEOUT: &str = "2s";
-/// The longest wait for a reply: that to a wrong password after many failures takes eight
-/// seconds, the rest is for a busy machine.
+/// The longest wait for a reply. The reply to a wrong password after many failures takes eight
+/// seconds; the rest is for a busy machine.
 const MAX_REPLY: Duration = Duration::from_secs(16);
 
 #[test]
@@ -49,7 +49,7 @@ fn every_line_of_an_exchange_is_answered_or_ends_the_session() {
     site.add("users", &format!("elvis:{SCRAM}:"));
     let daemon = site.start();
     repeat_in_threads(12, |number, chance| {
-        // Another host each time, so that no limit of failures is reached.
+        // Each session comes from another address, so that no limit of failures is reached.
         let host = Ipv4Addr::new(127, number + 1, chance.of(0..256) as u8, chance.of(1..255) as u8);
         session(&daemon, host, chance);
     });
@@ -69,13 +69,13 @@ fn session(daemon: &Daemon, host: Ipv4Addr, chance: &mut Chance) {
     let (mut is_open, mut mistakes) = (false, 0);
     for _ in 0..chance.of(1..15) {
         let mut line = if is_open && chance.percent(95) { response(chance) } else { command(chance) };
-        // One line gets one reply.
+        // Line ends are removed, so that this is one line and gets one reply.
         line.retain(|&octet| octet != b'\n');
         let verb = line.trim_ascii().split(|octet| !octet.is_ascii_alphabetic()).next().unwrap_or_default();
         let is_auth = verb.eq_ignore_ascii_case(b"AUTH");
         let start = Instant::now();
         if chance.percent(3) {
-            // The line does not end.
+            // The line is sent without its end.
             wire.send(&line).expect("it listens");
             let mut last = None;
             while let Some(line) = wire.read_line().expect("an end") {
@@ -121,7 +121,7 @@ fn shown(line: &[u8]) -> String {
     format!("{:.200}", line.escape_ascii().to_string())
 }
 
-/// A command AUTH that no client would send.
+/// A random AUTH command that no client would send.
 fn command(chance: &mut Chance) -> Vec<u8> {
     let mut line = b"AUTH ".to_vec();
     line.extend_from_slice(chance.pick::<&[u8]>(&[
@@ -137,7 +137,7 @@ fn command(chance: &mut Chance) -> Vec<u8> {
         line.push(b' ');
         line.extend(response(chance));
     }
-    // The verb stays, since penfold decides by it what must not be logged.
+    // The verb AUTH is not mutated, since penfold decides by the verb what must not be logged.
     if chance.percent(20) {
         let rest = line.split_off(4);
         line.extend(mutate(chance, &rest));
@@ -145,7 +145,7 @@ fn command(chance: &mut Chance) -> Vec<u8> {
     line
 }
 
-/// A wrong response, sometimes not even in base64.
+/// A random wrong response, sometimes not even in base64.
 fn response(chance: &mut Chance) -> Vec<u8> {
     let name = format!("user{}", chance.of(0..1_000_000));
     let words: [Vec<u8>; 7] = [
@@ -178,7 +178,7 @@ fn response(chance: &mut Chance) -> Vec<u8> {
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// The tolerance for a busy machine.
+/// The time that a timeout may be exceeded on a busy machine.
 const SLACK: Duration = Duration::from_secs(5);
 
 const HANDSHAKES: [&[u8]; 5] = [
@@ -198,15 +198,16 @@ const ANSWERS: [&[u8]; 6] = [
     b"OK\t1\n",
 ];
 
-/// The other side of one connection.
+/// What Dovecot sends on one connection.
 struct Script {
     handshake: Vec<u8>,
     answer: Vec<u8>,
-    /// Keeps the connection open after the handshake, and never answers.
+    /// Whether Dovecot keeps the connection open after the handshake, and never answers.
     holds: bool,
 }
 
-/// A Dovecot that serves one connection after the other, each by its script.
+/// A false Dovecot. It serves one connection after the other; each takes the next script from the
+/// returned channel.
 fn scripted(path: &Path) -> mpsc::Sender<Script> {
     let socket = UnixListener::bind(path).expect("a socket");
     let (sender, scripts) = mpsc::channel::<Script>();
@@ -224,7 +225,8 @@ fn play(mut peer: UnixStream, script: &Script) -> std::io::Result<()> {
     if script.holds {
         return peer.read_to_end(&mut Vec::new()).map(drop);
     }
-    // A client that rejects the handshake closes the connection, or sends nothing.
+    // A client that rejects the handshake closes the connection or stays silent, so the wait is
+    // short.
     peer.set_read_timeout(Some(Duration::from_millis(300)))?;
     let (mut asked, mut line) = (BufReader::new(peer.try_clone()?), String::new());
     while !line.starts_with("AUTH\t") {
@@ -265,7 +267,7 @@ fn an_exchange_with_dovecot_ends_whatever_dovecot_says() {
             corpus.swap(0, chance.of(0..ANSWERS.len()));
             answer.extend(changed(chance, &corpus));
         }
-        // Silence is rare, since each takes the whole timeout.
+        // Silence is rare, since each silent connection takes the whole timeout.
         let (holds, said) = (chance.percent(1), [&handshake[..], &answer].concat());
         scripts[usize::from(number)].send(Script { handshake, answer, holds }).expect("it runs");
         let start = Instant::now();
@@ -294,7 +296,8 @@ fn an_exchange_with_dovecot_ends_whatever_dovecot_says() {
     assert!(good.into_inner() > 0, "no good answer was accepted");
 }
 
-/// A server that sends `first` at once, and then one octet at a time of an endless line.
+/// A server on a socket at `path` that sends `first` at once, and then an endless line, one octet
+/// at a time.
 fn drip(path: &Path, first: &'static [u8]) {
     let socket = UnixListener::bind(path).expect("a socket");
     thread::spawn(move || {
@@ -317,7 +320,8 @@ fn dovecot_has_five_seconds_for_the_handshake() {
     let (dovecot, start) = (Dovecot::at(&site.path("slow")), Instant::now());
     assert!(dovecot.begin(Mechanism::Plain, PEER).is_err_and(|why| why.contains("timed out")));
     assert!(start.elapsed() < HANDSHAKE_TIMEOUT + SLACK, "{:?}", start.elapsed());
-    // A query for the mechanisms waits as long, but a repeated one does not wait.
+    // The first query for the mechanisms waits for the same time. Its result is remembered, so the
+    // repeated queries do not wait.
     let start = Instant::now();
     (0..10).for_each(|_| assert_eq!(dovecot.mechanisms(), [Mechanism::Plain, Mechanism::Login]));
     assert!(start.elapsed() < HANDSHAKE_TIMEOUT + SLACK, "{:?}", start.elapsed());

@@ -1,11 +1,11 @@
 //! The control socket with the real daemon, and hostile local users.
 //!
-//! The users are separate processes (control.py), whose uids the daemon gets from the
-//! kernel. Whatever they send, pass, omit or interrupt, the daemon continues, with no more threads
-//! and descriptors than before, and serves others meanwhile; acknowledged mail is in its
-//! mailboxes once, under the uid of its sender, and nothing else is left in the spool. Then all
-//! connections are taken, by one user and by many. Without root the only user is that of the
-//! tests, which has all rights, and no connections are taken.
+//! The users are separate processes (control.py), whose uids the daemon gets from the kernel. They
+//! send requests, pass descriptors, omit parts and interrupt at random. Whatever they do, the
+//! daemon serves others meanwhile, and has no more threads and descriptors afterwards than before.
+//! Acknowledged mail is in its mailboxes once, under the uid of its sender, and nothing else is
+//! left in the spool. Then all connections are taken, by one user and by many. Without root the
+//! only user is that of the tests, which has all rights, and no connections are taken.
 
 use std::collections::HashMap;
 use std::fs;
@@ -27,13 +27,14 @@ const HOSTILE: u32 = 54_321;
 const HOSTILE_USERS: u32 = 3;
 /// The uid of a user that sends mail meanwhile.
 const FRIENDLY: u32 = 54_400;
-/// A daemon in which nothing changes for this long is at rest.
+/// If nothing changes in a daemon for this long, it is at rest.
 const REST: Duration = Duration::from_millis(300);
 
 /// The system's Python, which every user may run.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// The script with these arguments, as a user; `None`, and reported as skipped, without Python.
+/// Starts the script with these arguments as a user. Without Python, reports the test as skipped
+/// and returns `None`.
 fn script(site: &Site, uid: u32, arguments: &[&str]) -> Option<Child> {
     if !Path::new(PYTHON).exists() {
         common::skipped(format_args!("{PYTHON} is not installed"));
@@ -48,7 +49,8 @@ fn script(site: &Site, uid: u32, arguments: &[&str]) -> Option<Child> {
     Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts"))
 }
 
-/// A program as a user with this uid and no other rights, where the tests run as root.
+/// A command that runs a program as a user with this uid and no other rights. If the tests do not
+/// run as root, it is their own user.
 fn as_user(uid: u32, program: &str) -> Command {
     if !geteuid().is_root() || uid == 0 {
         return Command::new(program);
@@ -59,7 +61,7 @@ fn as_user(uid: u32, program: &str) -> Command {
     command
 }
 
-/// Sends a message as this user, in a bounded time.
+/// Sends a message with sendmail as this user, and asserts that it takes a bounded time.
 fn send(site: &Site, uid: u32) {
     sendmail(site, uid, &["-f", "kept", "jon"], b"Subject: kept\n\nhello\n");
 }
@@ -74,7 +76,7 @@ fn sendmail(site: &Site, uid: u32, arguments: &[&str], input: &[u8]) {
     command.args(arguments).env("PENFOLD_CONFIG", site.path("penfold.conf"));
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().expect("it starts");
-    // mailq does not read its input.
+    // The write may fail, since mailq does not read its input.
     let _ = child.stdin.take().expect("a pipe").write_all(input);
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{uid}: {output:?}");
@@ -87,16 +89,17 @@ fn value<'a>(line: &'a str, key: &str) -> &'a str {
     found.unwrap_or_else(|| panic!("no {key} in {line}"))
 }
 
-/// The most processes that look up users for the server, with a socket each.
+/// The most lookup processes of the server, which look up users; the server has a socket to each.
 const MAX_LOOKUPS: usize = 8;
 
-/// Whether the clients have left no threads or descriptors.
+/// Whether the daemon has the threads and descriptors that it had when it was quiet. Sockets to
+/// lookup processes may be additional.
 fn is_quiet(daemon: &Daemon, quiet: Holdings) -> bool {
     let now = Holdings::of(daemon.pid());
     now.threads == quiet.threads && now.descriptors <= quiet.descriptors + MAX_LOOKUPS
 }
 
-/// All files of a spool.
+/// The names of all files of a spool.
 fn files(site: &Site) -> Vec<String> {
     let below = |dir: &str| fs::read_dir(site.path("spool").join(dir)).into_iter().flatten().flatten();
     let named =
@@ -137,9 +140,9 @@ fn malformed_requests_harm_no_other_user() {
         println!("{uid}: {}", printed.lines().next_back().unwrap_or_default());
         owners.extend(printed.lines().filter_map(|line| Some((line.strip_prefix("accepted ")?.to_owned(), uid))));
     }
-    // Each has sent at least the three complete dialogues.
+    // Each hostile user has sent at least the three complete dialogues of the script.
     assert!(owners.len() >= 3 * HOSTILE_USERS as usize, "too few messages were accepted: {owners:?}");
-    // Exactly the accepted messages arrive.
+    // The accepted messages arrive, and no others.
     daemon.wait_until("an empty spool", || files(&site).is_empty());
     check_books(&daemon, &site, &owners, sent);
     daemon.wait_until("the end of all sessions", || is_quiet(&daemon, quiet));
@@ -149,8 +152,8 @@ fn malformed_requests_harm_no_other_user() {
     assert!(daemon.terminate().success());
 }
 
-/// Every acknowledged message has arrived in its mailboxes once, and no other message has arrived
-/// without its line in the log.
+/// Asserts that every acknowledged message has arrived in its mailboxes once, and that the log has
+/// a line for each message that has arrived.
 fn check_books(daemon: &Daemon, site: &Site, owners: &HashMap<String, u32>, sent: usize) {
     let log = daemon.log();
     let accepted = log.lines().filter_map(|line| {
@@ -171,7 +174,8 @@ fn check_books(daemon: &Daemon, site: &Site, owners: &HashMap<String, u32>, sent
     assert_eq!(kept, sent);
 }
 
-/// Takes all connections that these users get, keeps them, and returns their numbers.
+/// Makes a process that takes as many connections as each of these users gets, and keeps them.
+/// Returns the process, and the number of connections of each user.
 fn hold(site: &Site, users: &[&str]) -> Option<(Child, Vec<usize>)> {
     let mut child = script(site, 0, &[&["hold"], users].concat())?;
     let mut line = String::new();
@@ -197,7 +201,7 @@ fn one_user_cannot_take_all_connections() {
     daemon.wait_mail(&site, "jon", 2);
     let quiet = Holdings::at_rest(daemon.pid(), REST);
     let hostile = HOSTILE.to_string();
-    // Includes the user's subordinate uids, in at most two ranges.
+    // A user's subordinate uids, in at most two ranges, may have connections of their own.
     let users = [hostile.as_str(), "100000+10", "131072+10"];
     let Some((holder, counts)) = hold(&site, &users) else { return };
     assert_eq!(counts, [40, 120, 120]);
@@ -205,7 +209,8 @@ fn one_user_cannot_take_all_connections() {
     send(&site, FRIENDLY);
     daemon.submit(&["jon"]);
     assert!(site.penfoldctl(&["queue"]).contains("-- "));
-    // All other users together; root and mail from the network have connections of their own.
+    // All other users together have one more limit. Root and mail from the network have connections
+    // of their own.
     let Some((others, counts)) = hold(&site, &["54500+10"]) else { return };
     assert_eq!(counts, [120]);
     send(&site, 0);

@@ -29,7 +29,7 @@ fn seconds() -> u64 {
     number("PENFOLD_FUZZ").unwrap_or(3)
 }
 
-/// The seed of this run; it is printed, which cargo shows if the test fails.
+/// The seed of this run. It is printed, and cargo shows the output if the test fails.
 fn seed() -> u64 {
     let clock = || SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_nanos() as u64);
     let seed = number("PENFOLD_FUZZ_SEED").unwrap_or_else(clock);
@@ -37,7 +37,7 @@ fn seed() -> u64 {
     seed
 }
 
-/// Repeats a step until the time is up.
+/// Repeats a random step until the time is up.
 fn repeat(mut step: impl FnMut(&mut Chance)) {
     let (mut chance, end) = (Chance::new(seed(), ""), Instant::now() + Duration::from_secs(seconds()));
     while Instant::now() < end {
@@ -45,7 +45,8 @@ fn repeat(mut step: impl FnMut(&mut Chance)) {
     }
 }
 
-/// Repeats a step in several threads until the time is up; it gets the number of its thread.
+/// Repeats a random step in several threads until the time is up. The step gets the number of its
+/// thread.
 fn repeat_in_threads(threads: u8, step: impl Fn(u8, &mut Chance) + Sync) {
     let (seed, end) = (seed(), Instant::now() + Duration::from_secs(seconds()));
     thread::scope(|scope| {
@@ -61,8 +62,8 @@ fn repeat_in_threads(threads: u8, step: impl Fn(u8, &mut Chance) + Sync) {
     });
 }
 
-/// The text with one to four octets changed, removed or inserted, or a part of it removed or
-/// repeated.
+/// A random mutation of a text: one to four octets are changed, removed or inserted, or a part is
+/// removed or repeated.
 fn mutate(chance: &mut Chance, text: &[u8]) -> Vec<u8> {
     const SPICE: &[u8] = b"\0\t\n\r ,=*%{}$\x01\xff\x80pnyracvise0189AZ";
     let mut text = text.to_vec();

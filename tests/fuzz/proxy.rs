@@ -1,7 +1,7 @@
 //! PROXY headers and XCLIENT attributes, random and mutated: the parsers alone, and the daemon.
 //!
-//! Accepted headers are written again by the rules of the protocol, and must be read as
-//! the same value.
+//! If a parser accepts a header, the test writes its value again by the rules of the protocol, and
+//! the parser must read the same value.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -17,8 +17,8 @@ use super::{repeat, seed};
 
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x07\xc0\0\x02\x01\x10\xe1\0\x19";
 
-/// The daemon sends a banner only after a valid header, and closes the connection as soon as no
-/// valid one can follow.
+/// The daemon sends a banner only after a valid header. It closes the connection as soon as what
+/// has arrived cannot become a valid header.
 #[test]
 fn only_a_valid_header_gets_a_banner() {
     let site = Site::with("listen.proxy = [\"127.0.0.0/8\"]");
@@ -29,7 +29,8 @@ fn only_a_valid_header_gets_a_banner() {
         let is_valid = proxy::read(&mut &octets[..]).is_ok();
         let mut stream = daemon.connect();
         stream.set_read_timeout(Some(common::TIMEOUT)).expect("a timeout");
-        // It may be closed before all is written.
+        // The write may fail, since the daemon may close the connection before everything is
+        // written.
         let _ = stream.write_all(&octets).and_then(|()| stream.shutdown(Shutdown::Write));
         let mut received = Vec::new();
         let _ = stream.read_to_end(&mut received);
@@ -53,7 +54,8 @@ fn an_accepted_header_keeps_its_meaning_when_written_again() {
         let found = proxy::read(&mut stream);
         let used = octets.len() - stream.len();
         assert!(used <= 16 + MAX_BINARY, "{shown}");
-        // The parser never asks for an octet beyond the header.
+        // Until the header is complete, the parser asks for more octets, but never for an octet
+        // beyond the header.
         let mut came = 0;
         while came < used {
             match proxy::parse(&octets[..came]) {
@@ -72,7 +74,7 @@ fn an_accepted_header_keeps_its_meaning_when_written_again() {
     assert!(valid > 100, "only {valid} valid headers");
 }
 
-/// A valid header, one with a few octets changed, or random octets.
+/// A random header: a valid one, a valid one with a few octets changed, or random octets.
 fn header(chance: &mut Chance) -> Vec<u8> {
     let four = |chance: &mut Chance| Ipv4Addr::from_bits(chance.of(0..usize::MAX) as u32);
     let six = |chance: &mut Chance| {
@@ -110,8 +112,8 @@ fn header(chance: &mut Chance) -> Vec<u8> {
     octets
 }
 
-/// A header of version 1, or of version 2 for a connection of the proxy itself, which version 1
-/// cannot express.
+/// A header of version 1. A connection of the proxy itself, which version 1 cannot express, gets
+/// version 2.
 fn text(source: Source) -> Vec<u8> {
     match source {
         Source::Client(SocketAddr::V4(a)) => {
@@ -155,7 +157,7 @@ fn accepted_attributes_keep_their_meaning_when_written_again() {
     assert!(valid > 100, "only {valid} valid lines");
 }
 
-/// Every line gets one reply, whatever it contains, and the session continues.
+/// Every line gets one reply, whatever the line contains, and the session continues.
 #[test]
 fn random_attributes_get_a_reply() {
     let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
@@ -185,7 +187,7 @@ fn random_attributes_get_a_reply() {
     assert!(!daemon.log().contains("bug"), "{}", daemon.log());
 }
 
-/// A line of attributes, most of them valid.
+/// A random line of XCLIENT attributes, most of them valid.
 fn line(chance: &mut Chance, offered: &str) -> Vec<u8> {
     const VALUES: &[&str] = &[
         "[UNAVAILABLE]",
@@ -233,7 +235,7 @@ fn line(chance: &mut Chance, offered: &str) -> Vec<u8> {
     line
 }
 
-/// An attribute as a proxy writes it.
+/// The text of an attribute, as a proxy writes it.
 fn written(attribute: &Attribute) -> String {
     let number = |port: &Option<u16>| port.map(|port| port.to_string());
     let ip = |address: &Option<IpAddr>| address.map(|a| if a.is_ipv6() { format!("IPV6:{a}") } else { a.to_string() });
@@ -259,5 +261,5 @@ fn written(attribute: &Attribute) -> String {
     line
 }
 
-// The limits of the protocol.
+// The limits of the parser are those of the protocol.
 const _: () = assert!(MAX_TEXT == 107 && MAX_BINARY == 4096);

@@ -48,8 +48,8 @@ fn mutated_responses_without_the_password_are_not_accepted() {
         let mechanism = MECHANISMS[chance.of(0..4)];
         let binding = (chance.percent(50)).then(|| b"binding".to_vec());
         let mut server = Server::new(&one, mechanism, binding);
-        // The client has everything but the password. The password that it uses is so different that
-        // no mutation of it is right.
+        // The client has everything but the password. Its own password is so different from the
+        // right one that no mutation of a response is right.
         let mut client = Client::new(
             if mechanism == Mechanism::ScramSha256Plus { Mechanism::ScramSha256 } else { mechanism },
             "jon",
@@ -67,7 +67,8 @@ fn mutated_responses_without_the_password_are_not_accepted() {
                 Step::Rejected | Step::Blocked | Step::Malformed | Step::Temporary(_) => break,
             }
         }
-        // The exchange is over.
+        // The exchange is over, so the server accepts no further response, not even the right
+        // password.
         if !matches!(server.step(Some(b"\0jon\0pencil")), Step::Challenge(_)) {
             assert_eq!(server.step(Some(b"")), Step::Malformed);
         }
@@ -166,7 +167,7 @@ fn any_answer_of_dovecot_and_any_secret_is_survived() {
             assert!(!user.is_empty() && !user.contains(char::is_control), "{user:?}");
         }
         let text = String::from_utf8_lossy(&text);
-        // The cost of an accepted secret is bounded, and checking it never panics.
+        // If a secret is accepted, the cost of checking it is bounded, and the check never panics.
         if let Ok(secret) = Secret::parse(&text)
             && chance.of(0..2000) == 0
         {

@@ -1,4 +1,4 @@
-//! TLS as a server, with random octets in place of a handshake or of the data after it.
+//! TLS as a server, with random octets in place of a handshake or of the data after the handshake.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,11 +12,11 @@ use rustls::pki_types::ServerName;
 
 use super::repeat_in_threads;
 
-/// The longest session: a handshake, a command, a reply and the close of the connection, a
+/// The longest session. A handshake, a command, a reply and the close of the connection may take a
 /// second each; the rest is for a busy machine.
 const MAX_SESSION: Duration = Duration::from_secs(8);
 
-/// The session ends in time, also if the client keeps its end open, and the daemon continues.
+/// The session ends in time even if the client keeps its end open, and the daemon continues.
 #[test]
 fn random_octets_end_one_session_and_nothing_else() {
     let authority = Authority::new();
@@ -36,7 +36,8 @@ fn random_octets_end_one_session_and_nothing_else() {
     assert!(banner == *b"220 " && !log.contains("bug: ") && log.contains("tls-failed"), "{log}");
 }
 
-/// A session with a part of a handshake, of which octets may be wrong, and then random octets.
+/// Plays a client that performs a part of a handshake, perhaps with wrong octets, and then sends
+/// random octets.
 fn disturbed(authority: &Authority, stream: TcpStream, chance: &mut Chance) {
     let (start, name) = (Instant::now(), ServerName::try_from("razorback.test").expect("a name"));
     let mut client = ClientConnection::new(authority.client(), name).expect("a client");
@@ -57,14 +58,14 @@ fn disturbed(authority: &Authority, stream: TcpStream, chance: &mut Chance) {
             break;
         }
     }
-    // Encrypted, after a complete handshake.
+    // If the handshake is complete, the random octets may be sent encrypted.
     if !client.is_handshaking() && chance.percent(50) {
         let _ = client.writer().write_all(&chance.octets(0..600));
         let _ = client.write_tls(&mut &stream);
     }
     if chance.percent(70) {
         let mut garbage = chance.octets(0..600);
-        // The header of a record whose content never follows.
+        // A TLS record's header announces more content than ever follows.
         if chance.percent(30) {
             garbage.splice(0..0, [*chance.pick(&[20, 21, 22, 23]), 3, 3, 0x40, 0]);
         }

@@ -1,9 +1,9 @@
-//! Users' mail programs authenticate and submit: swaks, msmtp, Python's smtplib, curl, s-nail, mutt and
-//! `openssl s_client`, over STARTTLS and implicit TLS.
+//! Users' mail programs authenticate and submit: swaks, msmtp, Python's smtplib, curl, s-nail, mutt
+//! and `openssl s_client`, over STARTTLS and implicit TLS.
 //!
-//! Each sends one message with a password, which arrives with ESMTPSA in Received: and the login in the
-//! log, and each reports a wrong password. The secret in the users file is made by `penfoldctl
-//! passwd`. A test without its program is reported as skipped.
+//! Each program sends one message with the right password: it arrives with ESMTPSA in Received:,
+//! and the log has the login. Each program also reports a wrong password. `penfoldctl passwd` makes
+//! the secret in the users file. A test without its program is reported as skipped.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -14,7 +14,7 @@ use common::{Daemon, Site};
 
 const PASSWORD: &str = "pencil and paper";
 
-/// The kind of TLS.
+/// How a client starts TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     StartTls,
@@ -35,7 +35,8 @@ impl Scene {
         let tls = if way == Way::Implicit { "implicit" } else { "offered" };
         let settings = format!("listen.kind = \"submission\"\nlisten.tls = \"{tls}\"\nrelay.networks = []");
         let site = authority.site(&settings);
-        // The server is named by its address, for programs that verify names.
+        // The certificate is for the server's address, because some programs verify the name to
+        // which they connect.
         authority.give(&site, "cert", "127.0.0.1", 30);
         site.write("root.pem", &authority.root_pem());
         let line = feed(Command::new(env!("CARGO_BIN_EXE_penfoldctl")).args(["passwd", "jon"]), PASSWORD.as_bytes());
@@ -54,7 +55,8 @@ impl Scene {
         self.daemon.address().port().to_string()
     }
 
-    /// Runs a program that sends one message to mary, with the right password and with a wrong one.
+    /// Runs a program twice, with the right password and with a wrong one. The program sends one
+    /// message to mary.
     fn try_with(&self, program: &str, send: &dyn Fn(&Self, &str) -> Output) {
         let wrong = send(self, "wrong");
         assert!(!wrong.status.success(), "{program}: {wrong:?}");
@@ -156,7 +158,7 @@ fn curl() {
 fn s_nail() {
     everywhere("s-nail", |scene, password| {
         let scheme = if scene.way == Way::StartTls { "smtp" } else { "smtps" };
-        // The program's server URLs have escapes.
+        // s-nail takes the password from a URL, where a blank is written as `%20`.
         let password = password.replace(' ', "%20");
         let starttls = if scene.way == Way::StartTls { "smtp-use-starttls" } else { "nosmtp-use-starttls" };
         let command = &mut Command::new("s-nail");
@@ -196,7 +198,7 @@ fn mutt() {
     }
 }
 
-/// A client without AUTH that is not in a trusted network.
+/// The client does not use AUTH, and its network is not trusted.
 #[test]
 fn an_unauthenticated_client_cannot_submit() {
     let scene = Scene::new(Way::StartTls);

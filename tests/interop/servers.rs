@@ -1,5 +1,6 @@
-//! Mail exchanged with other mail servers: Postfix and Exim in both directions, also under TLS with AUTH,
-//! where Postfix uses Dovecot; swaks and Python's smtplib as clients, haproxy and Postfix as proxies.
+//! Mail exchanged with other mail servers: Postfix and Exim in both directions, also under TLS with
+//! AUTH, where Postfix uses Dovecot. swaks and Python's smtplib are clients; haproxy and Postfix
+//! are proxies.
 //!
 //! The servers run on loopback from packages that tests/setup has unpacked, by the scripts in
 //! tests/interop/. A test without its program is reported as skipped. Messages must arrive
@@ -134,8 +135,8 @@ fn mail_goes_to_postfix_under_tls_with_every_mechanism_of_dovecot() {
     }
 }
 
-/// A site with a certificate for 127.0.0.1 in peer.pem and peer.key, which trusts its authority, and with
-/// credentials.
+/// A site with credentials, and with a certificate for 127.0.0.1 in peer.pem and peer.key. The site
+/// trusts the authority of that certificate.
 fn secure_site(authority: &Authority, credentials: &str) -> Site {
     let mut site = Site::new();
     authority.give(&site, "peer", "127.0.0.1", 300);
@@ -149,7 +150,7 @@ fn secure_site(authority: &Authority, credentials: &str) -> Site {
     site
 }
 
-/// Sends a message to a peer; its trace fields must have these words.
+/// Sends a message to a peer, and asserts that its trace fields there have these words.
 fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
     if !fs::read_to_string(site.path("routes")).is_ok_and(|routes| routes.contains("peer.test")) {
         site.add("routes", &format!("peer.test smtp+starttls://127.0.0.1:{}", peer.port()));
@@ -162,7 +163,8 @@ fn goes_securely(site: &Site, peer: &Peer, traces: &[&str]) {
     traces.iter().for_each(|trace| assert_from(&mail, trace));
 }
 
-/// Dovecot's auth service for jon with one mechanism, at dovecot/auth in a site.
+/// Starts Dovecot's authentication service for jon with one mechanism. Its socket is `dovecot/auth`
+/// in the site's directory.
 fn dovecot(site: &Site, mechanism: &str) -> Option<Daemon> {
     let dir = site.path("dovecot");
     let mut command = unpacked::dovecot(&dir.join("dovecot.conf"))?;
@@ -258,12 +260,12 @@ fn swaks_uses_xclient() {
     assert!(printed.contains("NAME=mx.frogbog.test") && printed.matches("<-  220 ").count() == 2, "{printed}");
     assert_from(&daemon.wait_mail(&site, "jon", 1)[0], "(mx.frogbog.test [192.0.2.7])");
     daemon.wait_words(&[" accept ", " peer=mx.frogbog.test[192.0.2.7] via=[127.0.0.1] "]);
-    // Attributes of another client: an IPv6 address, and an unknown name.
+    // The attributes of another client have an IPv6 address, and no name that is known.
     let attributes = ["--xclient", "ADDR=IPV6:2001:db8::7 NAME=[UNAVAILABLE] HELO=frogbog.test PROTO=ESMTP"];
     let (output, printed) = swaks(daemon.port, &attributes);
     assert!(output.status.success(), "{printed}");
     daemon.wait_words(&[" accept ", " peer=unknown[2001:db8::7] via=[127.0.0.1] "]);
-    // swaks finds that XCLIENT is not offered to other clients.
+    // On a site that trusts no proxy, swaks does not find XCLIENT in the reply to EHLO.
     let site = Site::new();
     let daemon = site.start();
     let (output, printed) = swaks(daemon.port, &["--xclient-addr", "192.0.2.7"]);
@@ -275,7 +277,7 @@ fn postfix_uses_xforward() {
     let site = Site::with("listen.xclient = [\"127.0.0.1\"]");
     let daemon = site.start();
     let Some(peer) = Peer::start(&site, &POSTFIX, daemon.port) else { return };
-    // Postfix trusts swaks's XCLIENT, and passes the client on.
+    // Postfix believes the XCLIENT of swaks, and names that client to penfold with XFORWARD.
     if !present("swaks") {
         return;
     }
@@ -296,13 +298,14 @@ fn haproxy_sends_proxy_headers() {
     let daemon = site.start();
     for (number, version) in [(1, "send-proxy"), (2, "send-proxy-v2")] {
         let Some((haproxy, port)) = haproxy(&site, &daemon, version) else { return };
-        // Only this client has this loopback address.
+        // Only this client has the address 127.0.0.9, so a line with it shows that the address was
+        // passed on.
         let (output, printed) = swaks(port, &["--local-interface", "127.0.0.9"]);
         assert!(output.status.success(), "{printed}");
         let mail = daemon.wait_mail(&site, "jon", number);
         mail.iter().for_each(|mail| assert_from(mail, "[127.0.0.9])\n\tby razorback.test"));
         daemon.wait_words(&[" accept ", "[127.0.0.9] via=[127.0.0.1] "]);
-        // Only that address may relay here, not that of the proxy.
+        // Only 127.0.0.9 may relay on this site, not the address of the proxy.
         let (output, printed) =
             swaks(port, &["--local-interface", "127.0.0.9", "--to", "you@elsewhere.test", "--quit-after", "RCPT"]);
         assert!(output.status.success(), "{printed}");
@@ -312,7 +315,8 @@ fn haproxy_sends_proxy_headers() {
     }
 }
 
-/// haproxy in front of a daemon, as in the manual, with this version of its header.
+/// Starts haproxy in front of a daemon, with the configuration of the manual page. `version` is the
+/// option for the version of the PROXY header.
 fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)> {
     let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("haproxy.pkg");
     let program = if tree.is_dir() { tree.join("usr/sbin/haproxy") } else { "haproxy".into() };
@@ -351,7 +355,7 @@ fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)>
     panic!("haproxy does not start:\n{logs}");
 }
 
-/// Sends a message to jon, unless the arguments say otherwise; returns the output of swaks.
+/// Runs swaks, which sends a message to jon unless the arguments say otherwise. Returns its output.
 fn swaks(port: u16, arguments: &[&str]) -> (Output, String) {
     let mut swaks = Command::new("swaks");
     swaks.args(["--server", "127.0.0.1", "--port", &port.to_string(), "--helo", "frogbog.test"]);
@@ -368,26 +372,27 @@ fn assert_from(mail: &[u8], trace: &str) {
 
 /// A mail server of another project.
 struct Software {
-    /// The name of its script, and of the directory in which it is unpacked.
+    /// The name of the script that starts the server, and of the directory in which the server is
+    /// unpacked.
     name: &'static str,
-    /// The log text when it listens.
+    /// The text in its log that shows that the server listens.
     ready: &'static str,
 }
 
-/// A running server. Ended when dropped; declare it after its site.
+/// A running server, which ends when this is dropped. Declare it after its site.
 struct Peer {
     daemon: Daemon,
     dir: PathBuf,
 }
 
 impl Peer {
-    /// Starts a server that sends all mail but that for peer.test to a port of this host; `None`, and
-    /// reported as skipped, where that is not possible.
+    /// Starts a server that sends all mail but that for peer.test to the port `back` of this host.
+    /// Where that is not possible, reports the test as skipped and returns `None`.
     fn start(site: &Site, software: &Software, back: u16) -> Option<Self> {
         Self::start_with(site, software, back, &[])
     }
 
-    /// Starts a server with settings, which its script describes.
+    /// Starts a server with settings, which the script of the server describes.
     fn start_with(site: &Site, software: &Software, back: u16, settings: &[(&str, PathBuf)]) -> Option<Self> {
         let name = software.name;
         let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));
@@ -400,7 +405,8 @@ impl Peer {
         if !present("python3") {
             return None;
         }
-        // The port was free when it was chosen; if it is taken meanwhile, another one is tried.
+        // The port was free when it was chosen. If another process takes it meanwhile, another port
+        // is tried.
         let mut logs = String::new();
         for attempt in 0..3 {
             let dir = site.path(&format!("{name}{attempt}"));
@@ -420,7 +426,7 @@ impl Peer {
         self.daemon.port
     }
 
-    /// Waits for the first message in its Maildir.
+    /// Waits for the first message in the server's Maildir, and returns it.
     fn wait_mail(&self) -> Vec<u8> {
         let first = || fs::read_dir(self.dir.join("mail/new")).ok()?.next()?.ok();
         self.daemon.wait_until("a message at the peer", || first().is_some());
@@ -429,7 +435,8 @@ impl Peer {
 }
 
 impl Drop for Peer {
-    // All of its processes have ended when none has the log open; then the site can be removed.
+    // The log ends when the last process of the server has ended. Only then can the site be
+    // removed.
     fn drop(&mut self) {
         let _ = kill(self.daemon.pid(), Signal::SIGKILL);
         self.daemon.becomes_true(|| false);
@@ -454,7 +461,7 @@ fn may_mount() -> bool {
     unshare.output().is_ok_and(|output| output.status.success())
 }
 
-/// Whether a program is installed; otherwise reported as skipped.
+/// Whether a program is installed. If it is not, reports the test as skipped.
 fn present(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
@@ -481,8 +488,9 @@ fn smtplib(port: u16, sender: &str, recipients: &[&str]) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-/// Text that is often damaged: dots at the beginning of a line, octets above 127, the longest line of RFC
-/// 5321 4.5.3.1.6, blanks and empty lines at the end, and lines that an mbox would change.
+/// Text that mail servers often damage: dots at the beginning of a line, octets above 127, the
+/// longest line of RFC 5321 4.5.3.1.6, blanks and empty lines at the end, and lines that an mbox
+/// would change.
 fn body() -> Vec<u8> {
     let longest = "x".repeat(998);
     let lines = [".", "..", ".dot", "From here", "gr\u{fc}n \u{20ac}", "blanks \t ", &longest, "", "."];
@@ -498,7 +506,7 @@ fn message() -> Vec<u8> {
     [header.as_bytes(), &body()].concat()
 }
 
-/// Asserts that a file in a Maildir is [`message`], below the fields that were added.
+/// Asserts that a file in a Maildir is [`message`], after the trace fields that servers have added.
 fn assert_intact(file: &[u8]) {
     let wanted: Vec<u8> = message().into_iter().filter(|&octet| octet != b'\r').collect();
     let text = String::from_utf8_lossy(file);

@@ -1,11 +1,12 @@
 //! Ten thousand sessions at once, and a system without free threads.
 //!
-//! All clients get the greeting and a reply to EHLO, some deliver mail while all others are connected,
-//! and all get a reply to QUIT; then the daemon has no more threads and descriptors than before. It
-//! never has more than the unit for systemd allows. The memory is printed, also for a smaller
-//! number of sessions under TLS. Where this process may not have that many descriptors, there are
-//! fewer sessions, which is reported as skipped. The shortage of threads is caused by the real
-//! limit, RLIMIT_NPROC, for a user without other processes, which needs root.
+//! All clients get the greeting and a reply to EHLO, some deliver mail while all others are
+//! connected, and all get a reply to QUIT. Afterwards the daemon has no more threads and
+//! descriptors than before; it never has more than the unit for systemd allows. The memory is
+//! printed, also for a smaller number of sessions under TLS. Where this process may not have that
+//! many descriptors, there are fewer sessions, and the rest is reported as skipped. The real limit
+//! RLIMIT_NPROC causes the shortage of threads, for a user without other processes; that needs
+//! root.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -28,13 +29,14 @@ use common::{Daemon, Site, TIMEOUT};
 // Many sessions
 
 const SESSIONS: usize = 10_000;
-/// The connections from each address, fewer than the default of limits.connections_per_host.
+/// The number of connections from each address. It is smaller than the default of
+/// limits.connections_per_host.
 const PER_ADDRESS: usize = 40;
 /// The number of sessions that take each step at the same time.
 const WAVE: usize = 500;
-/// A daemon in which nothing changes for this long is at rest.
+/// If nothing changes in a daemon for this long, it is at rest.
 const REST: Duration = Duration::from_millis(300);
-/// The most memory of one session, in KiB.
+/// The most memory that one session may take, in KiB.
 const MAX_KIB: usize = 32;
 
 #[test]
@@ -66,7 +68,7 @@ fn ten_thousand_sessions_are_held_and_served() {
         held.descriptors - quiet.descriptors,
     );
     assert!(big - small < MAX_KIB * size, "{} KiB for {size} sessions", big - small);
-    // Old and new sessions are served while all others are connected.
+    // Some of the old sessions, and new ones, are served while all others are connected.
     let some: Vec<usize> = (0..size).step_by(size / 100).collect();
     for &number in &some {
         deliver(&mut crowd[number]);
@@ -82,8 +84,8 @@ fn ten_thousand_sessions_are_held_and_served() {
     assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());
 }
 
-/// The number of sessions under TLS, and the most memory of one, in KiB. A handshake uses a stack of 30 KiB
-/// with optimization and of 70 KiB without.
+/// The number of sessions under TLS. The next constant is the most memory that one of them may
+/// take, in KiB: a handshake uses a stack of 30 KiB with optimization and of 70 KiB without.
 const TLS_SESSIONS: usize = 200;
 const MAX_KIB_UNDER_TLS: usize = if cfg!(debug_assertions) { 128 } else { 64 };
 
@@ -107,7 +109,7 @@ fn idle_sessions_under_tls_need_little_memory() {
         tls
     };
     let text = format!("{TEXT}{}", "How are you, all of you there?\r\n".repeat(512));
-    // After the first session the daemon has all memory that it needs only once.
+    // After the first session the daemon has all the memory that it allocates only once.
     deliver_text(&mut secure(0), &text);
     daemon.wait_mail(&site, "jon", 1);
     let (quiet, small) = (Holdings::at_rest(daemon.pid(), REST), memory(daemon.pid()));
@@ -126,7 +128,7 @@ fn idle_sessions_under_tls_need_little_memory() {
     each("after a message of 16 KiB");
 }
 
-/// The number of sessions for which this process and the daemon may have descriptors.
+/// The number of sessions for which both this process and the daemon may have descriptors.
 fn size_of_crowd() -> usize {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("it may be raised");
@@ -139,7 +141,7 @@ fn size_of_crowd() -> usize {
     possible.min(SESSIONS)
 }
 
-/// A connection from one of many addresses.
+/// Connects from the loopback address that belongs to the number of the session.
 fn connect_from_one(daemon: &Daemon, number: usize) -> TcpStream {
     let host = u32::try_from(number / PER_ADDRESS).expect("a small number");
     let stream = daemon.connect_from(Ipv4Addr::from_bits(Ipv4Addr::new(127, 0, 1, 0).to_bits() + host));
@@ -156,7 +158,7 @@ fn hear_all(crowd: &mut [impl Read], begins: &str) {
     crowd.iter_mut().for_each(|stream| expect(stream, begins));
 }
 
-/// Reads a whole reply, whose last line begins as given. Nothing may follow it.
+/// Reads a whole reply, whose last line must begin with `begins`. Nothing may follow the reply.
 fn expect(stream: &mut impl Read, begins: &str) {
     let (mut reply, mut piece) = (Vec::new(), [0; 512]);
     loop {
@@ -191,10 +193,12 @@ fn deliver_text(stream: &mut (impl Read + Write), text: &str) {
 
 // No more threads
 
-/// A user without other processes, so that RLIMIT_NPROC counts only the daemon.
+/// The uid of a user without other processes, so that RLIMIT_NPROC counts only the threads of the
+/// daemon.
 const LONE_USER: u32 = 61_157;
 
-/// A site of that user; `None`, and reported as skipped, without root.
+/// A site that belongs to [`LONE_USER`]. Without root, reports the test as skipped and returns
+/// `None`.
 fn site_of_lone_user() -> Option<Site> {
     if !nix::unistd::geteuid().is_root() {
         common::skipped("only root can be another user");
@@ -208,7 +212,7 @@ fn site_of_lone_user() -> Option<Site> {
     Some(site)
 }
 
-/// penfoldd as that user, with at most this many threads.
+/// A command that runs penfoldd as [`LONE_USER`], with at most `threads` threads.
 fn penfoldd(site: &Site, threads: usize) -> Command {
     let penfoldd = site.penfoldd(&["-d"]);
     let mut command = Command::new("prlimit");
@@ -233,7 +237,8 @@ fn without_threads_clients_get_a_temporary_failure_and_deliveries_go_on() {
         client.expect_end();
     }
     daemon.wait_words(&["start a session: ", "temporarily unavailable"]);
-    // The session that is open is served, and its mail is delivered; a control request fails at once.
+    // The session that was open before is served, and its mail is delivered. A request to the
+    // control socket fails at once.
     guest.send("jon@razorback", &["jon@razorback", "far@far.test"], TEXT);
     daemon.wait_mail(&site, "jon", 1);
     assert_eq!(remote.messages(1).len(), 1);
@@ -253,7 +258,7 @@ fn without_threads_clients_get_a_temporary_failure_and_deliveries_go_on() {
 fn without_threads_the_daemon_does_not_start_and_says_why() {
     let _turn = crate::turn();
     let Some(site) = site_of_lone_user() else { return };
-    // Too few threads for the workers, or for what starts after them.
+    // The limits are too small for the workers, or for the threads that start after the workers.
     for threads in [1, 3, 5, 6, 7] {
         let output = penfoldd(&site, threads).output().expect("prlimit runs");
         let text = String::from_utf8_lossy(&output.stderr);
@@ -268,7 +273,7 @@ fn without_threads_the_daemon_does_not_start_and_says_why() {
 
 // Limits that are known at the start
 
-/// A number in the unit for systemd.
+/// The number that the unit for systemd has for a key.
 fn of_unit(key: &str) -> u64 {
     let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/etc/systemd/penfold.service")).expect("a unit");
     let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -284,7 +289,7 @@ fn of_page(limit: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no {limit}"))
 }
 
-/// The daemon in the foreground with this limit of a resource.
+/// A command that runs the daemon in the foreground with this limit of a resource.
 fn within(site: &Site, what: &str, maximum: u64) -> Command {
     let penfoldd = site.penfoldd(&["-d"]);
     let mut command = Command::new("prlimit");
@@ -298,7 +303,8 @@ fn within(site: &Site, what: &str, maximum: u64) -> Command {
 fn unit_page_and_daemon_agree_on_the_limits_for_ten_thousand_connections() {
     let _turn = crate::turn();
     let site = Site::with("limits.connections = 10000\nqueue.workers = 20");
-    // The smallest limit without a warning.
+    // Each row has a limit in the spelling of prlimit(1), its name, the smallest value without a
+    // warning, and the value in the unit.
     for (what, name, least, of_unit) in [
         ("nofile", "RLIMIT_NOFILE", 10_144, of_unit("LimitNOFILE")),
         ("nproc", "RLIMIT_NPROC", 10_052, of_unit("TasksMax")),

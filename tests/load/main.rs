@@ -1,4 +1,5 @@
-//! Many connections, long queues, and everything at once. They measure, so they run one at a time.
+//! Many connections, long queues, and everything at once. The tests measure, so they run one at a
+//! time.
 //!
 //! - `connections`: ten thousand sessions at once
 //! - `scale`: long queues, many recipients, large messages
@@ -10,8 +11,8 @@ mod soak;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Held by each test while it runs: the memory of a daemon is measured, and a process that
-/// shares its program changes that.
+/// Every test holds this lock while it runs, so that one test runs at a time. The tests measure the
+/// memory of a daemon, and a second process of the same program would change it.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,8 +1,8 @@
-//! penfold.conf(5): valid and invalid configurations, the positions of errors, and that the manual page,
-//! the sample and the reader have the same keys.
+//! penfold.conf(5): valid and invalid configurations, and the positions of errors. Also shows that
+//! the manual page, the sample and the reader have the same keys.
 //!
-//! Files in tests/manual/config/good are valid configurations, those in tests/manual/config/bad have the
-//! beginnings of their errors at the end, as `#! line:column: text`. Both name files in
+//! Files in tests/manual/config/good are valid configurations. Files in tests/manual/config/bad end
+//! with lines `#! line:column: text`, each with the beginning of an error. Both name files in
 //! /etc/penfold, for which tests/manual/config/etc is used.
 
 use std::collections::BTreeSet;
@@ -185,7 +185,7 @@ fn a_file_that_cannot_be_read_is_an_error_without_a_line() {
     assert!(errors[0].to_string().starts_with("/nonexistent/penfold.conf: "), "{errors:?}");
 }
 
-/// The sample with every default uncommented.
+/// The text of the sample, with every default uncommented.
 fn sample() -> String {
     let active = |line: &str| match line.strip_prefix('#') {
         Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => rest.to_owned() + "\n",
@@ -208,14 +208,15 @@ fn the_sample_states_the_defaults() {
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
     ] {
-        // A table that the configuration names must exist, one with a default path need not.
+        // If the configuration names a table, the table must exist; a table with a default path
+        // need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
         assert!(pages::sample("penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
         table.clone_from(default);
     }
-    // The same holds for addresses.
+    // Addresses, too, are marked as defaults only if the configuration does not name them.
     sample.listen.iter_mut().for_each(|listen| listen.is_default = true);
-    // The name of this system is local by default, too.
+    // By default the name of this system is local in addition to the domains of the sample.
     assert!(default.local.domains.starts_with(&sample.local.domains), "{:?}", default.local.domains);
     sample.local.domains.clone_from(&default.local.domains);
     assert_eq!(sample, default);
@@ -286,7 +287,7 @@ fn the_examples_of_the_page_are_files_that_are_tested() {
     }
 }
 
-/// Without a configuration, mail for root at any name of this host is local.
+/// Without a configuration file, mail for root at any name of this host is local.
 #[test]
 fn the_names_of_this_system_are_local_by_default() {
     let name = nix::unistd::gethostname().expect("a name").into_string().expect("UTF-8").to_ascii_lowercase();

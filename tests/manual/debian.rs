@@ -1,11 +1,11 @@
-//! The configurations of penfold.conf(5), word for word, on a fresh Debian.
+//! Runs the configurations of penfold.conf(5), word for word, on a fresh Debian.
 //!
 //! Each example gets a machine of its own: mount, network, host name and PID namespaces, in which
-//! /etc and /usr/local are written to an overlay, and the other directories of a mail server are
-//! as Debian's packages leave them. There the example is /etc/penfold/penfold.conf, with the files
-//! that the page shows with it, and root runs it with the ports, users and paths that it
-//! names. The other host is a second penfoldd at 192.0.2.10 with certificates of an
-//! authority that the system trusts; a name server runs on port 53. All of this needs root on Linux.
+//! /etc and /usr/local are overlays, and the other directories of a mail server are as Debian's
+//! packages leave them. On that machine the example is /etc/penfold/penfold.conf, with the files
+//! that the page shows with it. Root runs it with the ports, users and paths that it names. The
+//! other host is a second penfoldd at 192.0.2.10 with certificates of an authority that the system
+//! trusts; a name server runs on port 53. All of this needs root on Linux.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -18,10 +18,11 @@ use common::dns::Dns;
 use common::tls::Authority;
 use common::{Daemon, pages};
 
-/// Set in the process that runs inside the namespaces.
+/// The environment variable that is set for the process inside the namespaces.
 const INSIDE: &str = "PENFOLD_TEST_FRESH";
 
-/// Runs the test of this name again, inside; returns whether this is that run.
+/// Returns true inside the namespaces. Outside, runs the test of this name again, inside, and
+/// returns false.
 fn is_inside(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
@@ -40,7 +41,8 @@ fn is_inside(test: &str) -> bool {
     false
 }
 
-/// Makes this namespace a fresh Debian: files of packages, a user anna, and no mail server.
+/// A shell script that turns these namespaces into a fresh Debian: the files of packages, a user
+/// anna, and no mail server.
 const DEBIAN: &str = r#"
 set -e
 mount --make-rprivate /
@@ -60,7 +62,7 @@ useradd --create-home --shell /bin/sh anna
 mkdir -p /etc/penfold /usr/local/sbin
 "#;
 
-/// The machine, its name server, and the authority that it trusts.
+/// The machine in the namespaces, with its name server, and the authority that it trusts.
 struct Debian {
     authority: Authority,
     _dns: Dns,
@@ -80,7 +82,8 @@ fn write(path: &str, mode: u32, text: &str) {
 }
 
 impl Debian {
-    /// A machine of this name, with penfold installed and one of the page's configurations.
+    /// Makes a machine with this host name and an installed penfold. `begins` is the beginning of
+    /// the example that it gets.
     fn new(hostname: &str, begins: &str) -> Self {
         shell(DEBIAN);
         shell(&format!("echo {hostname} > /etc/hostname; hostname {hostname}"));
@@ -98,7 +101,7 @@ impl Debian {
             smtp.provider.example A 192.0.2.10\n";
         let dns = Dns::zone_at((Ipv4Addr::LOCALHOST, 53).into(), zone);
         let authority = Authority::new();
-        // Like update-ca-certificates(8), but faster.
+        // The authority is added as update-ca-certificates(8) does it, but faster.
         write("/mnt/root.pem", 0o644, &authority.root_pem());
         shell("mkdir -p /etc/ssl/certs; cat /mnt/root.pem >> /etc/ssl/certs/ca-certificates.crt");
         Self { authority, _dns: dns }
@@ -110,7 +113,7 @@ impl Debian {
         started(&[])
     }
 
-    /// The other host, with certificates for all names that the examples give it.
+    /// Starts the other host, with certificates for all names that the examples give it.
     fn hub(&self) -> Daemon {
         shell("install -d -o penfold -m 700 /srv/mail /var/spool/hub; mkdir /etc/hub");
         let mut text = HUB.to_owned();
@@ -134,7 +137,8 @@ impl Debian {
     }
 }
 
-/// A mail store and submission server, which trusts this machine's other address.
+/// The configuration of the other host: a mail store and submission server, which trusts the
+/// address of this machine.
 const HUB: &str = r#"
 hostname = "mail.example.org"
 spool = "/var/spool/hub"
@@ -152,7 +156,7 @@ address = "192.0.2.10:587"
 kind = "submission"
 "#;
 
-/// Runs penfoldd like the unit, until it has started.
+/// Starts penfoldd in the foreground, as the unit does, and waits until it has started.
 fn started(arguments: &[&str]) -> Daemon {
     let mut command = Command::new("/usr/local/sbin/penfoldd");
     command.arg("-d").args(arguments).stdin(Stdio::null());
@@ -161,19 +165,19 @@ fn started(arguments: &[&str]) -> Daemon {
 
 const WORDS: &str = "correct horse battery";
 
-/// Lines of a users file for these names, with [`WORDS`].
+/// Lines of a users file for these names, all with the password [`WORDS`].
 fn secrets(names: &[&str]) -> String {
     names.iter().map(|name| shell(&format!("echo {WORDS} | penfoldctl passwd {name}"))).collect()
 }
 
-/// The only example of penfold.conf(5) that begins like this.
+/// The example of penfold.conf(5) with this beginning.
 fn example(begins: &str) -> String {
     let all = pages::literals(&pages::section("penfold.conf.5", "EXAMPLES"));
     let mut found = all.into_iter().filter(|text| text.starts_with(begins));
     found.next().unwrap_or_else(|| panic!("no example begins with {begins:?}"))
 }
 
-/// A line of the page outside the examples, by its beginning.
+/// A line that the page shows outside the examples, found by its beginning.
 fn aside(begins: &str) -> String {
     let section = pages::section("penfold.conf.5", "EXAMPLES");
     let found = section.lines().find_map(|line| {

@@ -1,9 +1,9 @@
-//! The EXAMPLES of the manual pages, run as they are printed.
+//! Runs the EXAMPLES of the manual pages as they are printed.
 //!
 //! A test reads its example from the page, substitutes the scratch site for the system (paths,
-//! ports, host names), runs it, and compares the result with the page. An example without a test
-//! fails `every_example_is_run`. Examples with system users need root. Without root, or without
-//! another program that it needs, a test is reported as skipped.
+//! ports, host names), runs the example, and compares the result with the page. If an example has
+//! no test, `every_example_is_run` fails. Examples with system users need root. Without root, or
+//! without another program that it needs, a test is reported as skipped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -24,7 +24,8 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-/// Makes a test for each example, from the page and the beginning of the text.
+/// Makes a test for each example. Each line names the test, the page, and the beginning of the
+/// example.
 macro_rules! examples {
     ($($run:ident: $page:literal, $begins:literal;)*) => {
         const EXAMPLES: &[(&str, &str)] = &[$(($page, $begins)),*];
@@ -70,7 +71,7 @@ fn all(page: &str) -> Vec<String> {
     pages::literals(&pages::section(page, "EXAMPLES"))
 }
 
-/// The only example of a page that begins like this.
+/// The example of a page with this beginning; there must be exactly one.
 fn example(page: &str, begins: &str) -> String {
     let mut found = all(page).into_iter().filter(|text| text.starts_with(begins));
     let example = found.next().unwrap_or_else(|| panic!("{page} has no example that begins with {begins:?}"));
@@ -95,7 +96,7 @@ fn every_example_is_run() {
     assert_eq!(count, EXAMPLES.len());
 }
 
-/// A site with the programs under their names, for a shell.
+/// A site with the programs under their usual names, as a shell finds them.
 struct Machine {
     site: Site,
 }
@@ -110,14 +111,14 @@ impl Machine {
         }
         let machine = Self { site };
         let (daemon, path) = (env!("CARGO_BIN_EXE_penfoldd"), |name| machine.site.path(name).display().to_string());
-        // A daemon in the background is ended by its process id.
+        // The script adds a pid file, so that a test can end a daemon in the background.
         let script = "test $# -gt 0 || set -- -p {pid}\nexec {daemon} -f {conf} \"$@\"";
         let script = script.replace("{pid}", &path("pid")).replace("{conf}", &path("penfold.conf"));
         machine.program("penfoldd", &script.replace("{daemon}", daemon));
         machine
     }
 
-    /// Adds a script to the programs.
+    /// Adds a shell script to the programs of the machine.
     fn program(&self, name: &str, script: &str) -> PathBuf {
         let path = self.site.path("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
@@ -125,7 +126,7 @@ impl Machine {
         path
     }
 
-    /// The text with the system's files replaced by those of the site.
+    /// A text in which the paths of the site replace those of the system.
     fn here(&self, text: &str) -> String {
         let dir = self.site.path("").display().to_string();
         let dir = dir.trim_end_matches('/');
@@ -143,8 +144,8 @@ impl Machine {
         shell
     }
 
-    /// Runs the lines of an example that begin with a prompt; returns the result, the actual and the
-    /// printed output.
+    /// Runs the lines of an example that begin with a prompt. Returns the result, the output, and
+    /// the output that the example shows.
     fn run(&self, example: &str) -> (Output, String, String) {
         let example = self.here(example);
         let (commands, expected): (Vec<&str>, Vec<&str>) = example.lines().partition(|line| is_command(line));
@@ -156,7 +157,8 @@ impl Machine {
         (output, String::from_utf8(printed).expect("UTF-8"), expected)
     }
 
-    /// Runs an example whose output must be exact and whose exit code must be 0.
+    /// Runs an example. Asserts that its output is exactly that of the page, and that its exit code
+    /// is 0.
     fn says(&self, example: &str) {
         let (output, printed, expected) = self.run(example);
         assert!(output.status.success() && printed == expected, "{printed}{example}");
@@ -167,7 +169,7 @@ fn is_command(line: &str) -> bool {
     line.starts_with("$ ") || line.starts_with("# ")
 }
 
-/// The text without numbers, ids and ages, with folded lines joined.
+/// A text without numbers, ids and ages, and with folded lines joined, for comparisons.
 fn shape(text: &str) -> String {
     let text = text.replace("\n        ", " ");
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -220,7 +222,7 @@ fn aliases_are_checked(example: String) {
 
 // penfoldctl
 
-/// A machine with a message from jon to greg that greg's host defers.
+/// A machine whose queue has a message from jon to greg, which greg's host has deferred.
 fn waiting() -> (Machine, Daemon, Remote, Dns) {
     let remote =
         Remote::with(Sink::default().when("RCPT", Then::Reply("451 4.7.1 greylisted, come back later".to_owned()), 1));
@@ -238,7 +240,8 @@ fn waiting() -> (Machine, Daemon, Remote, Dns) {
 fn lists_what_waits(example: &str) {
     let (machine, daemon, _remote, _dns) = waiting();
     let (mut printed, mut expected) = (String::new(), String::new());
-    // The reply is recorded just after it is logged.
+    // The daemon records the reply just after it has logged the reply, so the listing may lack it
+    // at first.
     daemon.wait_until("a reason", || {
         (_, printed, expected) = machine.run(example);
         printed.contains("come back later")
@@ -289,7 +292,7 @@ fn a_user_may_log_in(example: String) {
 
 // penfoldd
 
-/// The process id of a daemon in the background.
+/// The process id of a daemon in the background. Dropping this ends the daemon.
 struct Background(i32);
 
 impl Background {
@@ -333,7 +336,7 @@ fn the_daemon_starts(example: String) {
     let background = Background::of(&machine.site);
     Client::new(std::net::TcpStream::connect(("127.0.0.1", port(&machine.site))).expect("it listens"));
     drop(background);
-    // The daemon does not start with a malformed configuration.
+    // With a malformed configuration the daemon does not start.
     fs::remove_file(machine.site.path("var/log")).expect("a log");
     machine.site.configure_with("nonsense");
     let (output, printed, _) = machine.run(&example);
@@ -357,7 +360,7 @@ fn a_message_is_looked_up(example: String) {
     let known = grep.split(' ').nth(2).expect("an id");
     let (_, printed, _) = machine.run(&grep.replace(known, &id));
     assert!(printed.contains(" accept from=<a@x.org>") && printed.contains(" sent to=<jon@razorback>"), "{printed}");
-    // There is no journal here, but the unit and the options exist.
+    // The test has no journal, so it only checks that the unit and the options exist.
     let words: Vec<&str> = journalctl.split(' ').collect();
     assert_eq!(words, ["#", "journalctl", "-u", "penfold", "-g", known]);
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/systemd/penfold.service").exists());
@@ -397,7 +400,8 @@ fn fail2ban_is_set_up(example: String) {
     let config = machine.site.path("fail2ban");
     let copied = Command::new("cp").arg("-r").arg(tree.join("etc/fail2ban")).arg(&config).status();
     assert!(copied.is_ok_and(|status| status.success()));
-    // `make install` installs etc/ there. The server's configuration is read, and the server not started.
+    // `make install` would copy etc/ to that directory, so etc/ is used instead. The configuration
+    // of the server is read, but the server is not started.
     let example = example.replace("/usr/local/share/doc/penfold/examples", concat!(env!("CARGO_MANIFEST_DIR"), "/etc"));
     let example = example.replace("/etc/fail2ban/", &format!("{}/", config.display()));
     let (python, client) = (tree.join("usr/lib/python3/dist-packages"), tree.join("usr/bin/fail2ban-client"));
@@ -456,7 +460,7 @@ fn aliases_of_all_kinds(example: String) {
     }
 }
 
-/// A machine where jon has this `.forward`, with a program that stores its input in his home
+/// A machine where jon has this `.forward`. The program that it names stores its input in his home
 /// directory.
 fn forwarding(text: &str, program: &str) -> Option<(Homes, Daemon, Remote)> {
     let (homes, remote) = (Homes::new("")?, Remote::sink());
@@ -491,7 +495,7 @@ fn a_forward_sorts(example: String) {
     let Some((homes, daemon, _remote)) = forwarding(&example, "/usr/bin/procmail") else { return };
     assert!(daemon.settles(&homes.site));
     assert!(homes.home("jon").join("out").exists() && homes.mail("jon").is_empty());
-    // Mail waits while the program is missing.
+    // If the program is missing, mail waits.
     fs::remove_file(homes.site.path("program")).expect("a script");
     daemon.submit(&["jon"]);
     daemon.wait_words(&[" deferred to=<jon@razorback>", "dsn=4.3.5", "there is no such command"]);
@@ -499,7 +503,8 @@ fn a_forward_sorts(example: String) {
 
 // Configurations
 
-/// A machine with a whole configuration, with these replacements and the paths of the site.
+/// A machine with an example that is a whole configuration. `changes` are replacements of parts of
+/// the text; the paths are those of the site.
 fn configured(example: &str, changes: &[(&str, &str)]) -> Machine {
     let machine = Machine::new(Site::new());
     let mut text = machine.here(example);
@@ -528,7 +533,7 @@ fn configured(example: &str, changes: &[(&str, &str)]) -> Machine {
     machine
 }
 
-/// A configuration with one more key.
+/// Adds a key to a table of a configuration.
 fn with(text: String, table: &str, key: &str, value: &str) -> String {
     let (header, dotted) = (format!("[{table}]\n"), format!("{table}.{key} = "));
     let own = if table.is_empty() { text.split("\n[").next() } else { text.split_once(&header).map(|(_, own)| own) };
@@ -545,7 +550,7 @@ fn with(text: String, table: &str, key: &str, value: &str) -> String {
 }
 
 impl Machine {
-    /// Runs the daemon with penfold.conf as it is now.
+    /// Starts the daemon with the present penfold.conf.
     fn serve(&self) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldd"));
         command.arg("-d").arg("-f").arg(self.site.path("penfold.conf")).stdin(Stdio::null());
@@ -555,7 +560,7 @@ impl Machine {
         daemon
     }
 
-    /// Runs sendmail; returns its exit code and output.
+    /// Runs sendmail, and returns its exit code and output.
     fn sendmail(&self, arguments: &str, input: &str) -> (Option<i32>, String) {
         self.site.write("letter", input);
         let letter = self.site.path("letter");
@@ -579,7 +584,8 @@ fn a_workstation(example: String) {
     daemon.wait_mail(&machine.site, "root", 1);
     daemon.client().send("jon@example.org", &["mary@example.com"], common::client::TEXT);
     let messages = hub.messages(2);
-    // This is not a name of this host, so no reply could reach it.
+    // The name of this host would be no use in the sender, since no reply could reach it; the
+    // domain of the example is used.
     let own = |message: &&common::remote::Received| message.recipients == ["<greg@example.com>"];
     let sender = &messages.iter().find(own).expect("that of sendmail").sender;
     assert!(sender.split(' ').next().is_some_and(|path| path.ends_with("@example.org>")), "{sender}");
@@ -596,7 +602,7 @@ fn a_server(example: String) {
     let machine = configured(&example, &[("0.0.0.0:25", "127.0.0.1:0"), ("[::]:25", "127.0.0.1:0")]);
     machine.site.write("users", PEOPLE);
     let section = pages::section("penfold.conf.5", "EXAMPLES");
-    // The site's directory for mailboxes is created like that.
+    // The page says how to create the directory for mailboxes.
     assert!(section.contains(".Dl install -d -o penfold -m 700 /var/mail/example.org\n"));
     assert!(section.contains(".Ql root: jon :\n"));
     machine.site.write("aliases", "root: jon\n");
@@ -611,8 +617,8 @@ fn a_server(example: String) {
     client.ask("RCPT TO:<nosuch@example.org>", "550 5.1.1 ");
 }
 
-/// The example of a server for people, its authority, and its ports for STARTTLS and TLS. jon and desk
-/// log in with these passwords.
+/// A machine with the example of a server for people, its authority, and its ports for STARTTLS and
+/// TLS. jon and desk log in with the password [`WORDS`].
 fn server_for_people(example: &str) -> (Machine, Authority, [u16; 2]) {
     let ports = [free_port(), free_port()];
     let at = ports.map(|port| format!("127.0.0.1:{port}"));
@@ -633,7 +639,7 @@ fn server_for_people(example: &str) -> (Machine, Authority, [u16; 2]) {
 
 const WORDS: &str = "correct horse battery";
 
-/// The lines between the examples of the page.
+/// The three single lines that the page shows between the examples.
 fn asides() -> [String; 3] {
     let section = pages::section("penfold.conf.5", "EXAMPLES");
     let lines =
@@ -755,7 +761,8 @@ fn a_null_client(example: String) {
 
 fn a_host_at_a_provider(example: String) {
     let hub = Remote::sink();
-    // The example is about routing; its login is that of another example.
+    // Another example tests the login, so the credentials are commented out and the host is the
+    // test's own.
     let (url, credentials) = ("smtp+starttls://smtp.provider.example:587", "credentials = ");
     let machine = configured(&example, &[(url, &format!("smtp://{}", hub.host_port())), (credentials, "#")]);
     let section = pages::section("penfold.conf.5", "EXAMPLES");

@@ -1,8 +1,8 @@
 //! Lists of the manual pages, compared with the programs: options of sendmail(8), mailq(1) and
 //! newaliases(1), log keys, diagnostics, exit statuses, and references.
 //!
-//! Options of penfoldd(8) and penfoldctl(8) are in tests/manual/samples.rs, keys of penfold.conf(5) in
-//! tests/manual/config.rs.
+//! The options of penfoldd(8) and penfoldctl(8) are tested in tests/manual/samples.rs, and the keys
+//! of penfold.conf(5) in tests/manual/config.rs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ use penfold::cli::sendmail::Options;
 
 // Options
 
-/// Options without the dash, and whether each takes a value.
+/// Options without their dash, and whether each takes a value.
 type OptionTable = BTreeMap<String, Value>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +23,8 @@ enum Value {
     Never,
 }
 
-/// The options of a line: `f , r Ar sender`, `q Ns Op Ar time`, `i , oi , O Cm IgnoreDots`, `bd | bD`.
-/// The value after the last option belongs to all.
+/// Parses the options of a line, such as `f , r Ar sender`, `q Ns Op Ar time`, `i , oi , O Cm
+/// IgnoreDots` or `bd | bD`. The value after the last option belongs to all options of the line.
 fn options_of(line: &str) -> OptionTable {
     let value = match line {
         _ if line.contains(" Ns Op ") => Value::AtOnce,
@@ -37,7 +37,7 @@ fn options_of(line: &str) -> OptionTable {
     options.map(|option| (option.to_owned(), value)).collect()
 }
 
-/// The items of a page's option lists, each with all its spellings.
+/// The items of a page's option lists. Each item has all spellings of an option.
 fn items(page: &str) -> Vec<OptionTable> {
     pages::section(page, "DESCRIPTION")
         .lines()
@@ -46,7 +46,7 @@ fn items(page: &str) -> Vec<OptionTable> {
         .collect()
 }
 
-/// The options of the synopsis, where flags may be combined.
+/// The options of a page's synopsis, in which flags may be combined.
 fn synopsis(page: &str) -> OptionTable {
     let mut options = OptionTable::new();
     for line in pages::section(page, "SYNOPSIS").lines() {
@@ -84,7 +84,7 @@ fn parse(words: &[&str]) -> Result<Options, String> {
     Options::parse("sendmail", words)
 }
 
-/// The options of the program: letters, and modes after `-b`.
+/// The options that the program knows: single letters, and the modes after `-b`.
 fn known() -> OptionTable {
     let mut known = OptionTable::new();
     for letter in (b'!'..=b'~').map(char::from).filter(|letter| *letter != '-' && *letter != 'b') {
@@ -92,7 +92,8 @@ fn known() -> OptionTable {
         let value = match parse(&[&option]) {
             Err(why) if why == format!("option {option} needs a value") => Value::Always,
             Err(_) => continue,
-            // The rest of the word is a value, or more options.
+            // The letter is accepted. If a colon after it is accepted, too, the rest of the word is
+            // a value; otherwise the rest is more options.
             Ok(_) => match parse(&[&format!("{option}:")]) {
                 Ok(_) => Value::AtOnce,
                 Err(_) => Value::Never,
@@ -110,11 +111,12 @@ fn sendmail_has_exactly_the_documented_options() {
     let (items, silent) = (items("sendmail.8"), without_effect());
     let mut options: OptionTable = items.iter().flatten().map(|(option, value)| (option.clone(), *value)).collect();
     assert_eq!(options.remove("oi"), Some(Value::Never));
-    // Both take a value, which may have no effect.
+    // The list of options without an effect has the values of `-o` and `-O` in full, so `-oi` and
+    // `-O` are removed from this one.
     options.remove("O");
     options.extend(silent.clone());
     assert_eq!(options, known());
-    // Each is in the synopsis in one spelling, except for the default mode.
+    // Each option is in the synopsis in one of its spellings, except for the default mode.
     let synopsis = synopsis("sendmail.8");
     for item in items.iter().filter(|item| !item.is_empty() && !item.contains_key("bm")) {
         assert!(item.keys().any(|option| synopsis.contains_key(option)), "{item:?}: {synopsis:?}");
@@ -138,7 +140,8 @@ fn an_option_has_an_effect_or_is_documented_to_have_none() {
     for (option, value) in without_effect() {
         assert!(!changes(&option, value), "-{option}");
     }
-    // Only one letter after -o and -O has an effect, and the page lists it.
+    // After -o, only the letter i has an effect. After -O, only the names that the page lists have
+    // one.
     for letter in (b'!'..=b'~').map(char::from) {
         assert_eq!(changes(&format!("o{letter}"), Value::Never), letter == 'i', "-o{letter}");
     }
@@ -169,7 +172,7 @@ fn no_word_of_a_heading_or_an_item_is_a_macro() {
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("man")).expect("pages").flatten() {
         let page = fs::read_to_string(entry.path()).expect("a page");
         for line in page.lines().filter(|line| line.starts_with('.') && !line.starts_with(".\\\"")) {
-            // Quoted words are text.
+            // In quotes a word is text, even if it is the name of a macro.
             let outside: String = line.split('"').step_by(2).collect();
             let word =
                 outside.split(' ').skip(1).find(|word| ["Ad", "An", "At", "Do", "Es", "In", "So"].contains(word));
@@ -199,14 +202,15 @@ fn source_files_named_by_a_page_exist() {
 fn the_log_has_exactly_the_documented_keys() {
     let source = source(&["src/log/events.rs"]);
     let is_key = |key: &str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    // ` key={value}` and ` key=none` in a format, `push(&mut line, "key", value)` and `("key", value)`.
+    // The source writes keys as ` key={value}` or ` key=none` in a format, or as `push(&mut line,
+    // "key", value)` or `("key", value)` in a call.
     let in_formats =
         source.split('=').zip(source.split('=').skip(1)).filter(|(_, value)| value.starts_with(['{', 'n']));
     let in_formats = in_formats.filter_map(|(before, _)| before.rsplit(' ').next());
     let in_calls = source.split("\", ").filter_map(|before| before.rsplit_once('"'));
     let in_calls = in_calls.filter_map(|(call, key)| call.ends_with(['(', ' ']).then_some(key));
     let mut used: BTreeSet<&str> = in_formats.chain(in_calls).filter(|key| is_key(key)).collect();
-    // The session names the limit that was reached.
+    // These two keys come from the session, which names the limit that was reached.
     used.extend(["messages", "recipients"]);
     let page = pages::section("penfold-log.5", "KEYS");
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
@@ -216,7 +220,7 @@ fn the_log_has_exactly_the_documented_keys() {
 
 // Texts of warnings and errors
 
-/// Parts of a diagnostic that are filled in when it is printed.
+/// Words of a diagnostic in the manual that stand for a value, such as a path.
 const VARIABLES: [&str; 27] = [
     "path",
     "text",
@@ -247,12 +251,13 @@ const VARIABLES: [&str; 27] = [
     "may",
 ];
 
-// Diagnostics of the system, or composed of several strings.
+// These diagnostics are texts of the system, or are composed of several strings.
 const NOT_IN_SOURCE: [&str; 2] = ["accept: Too many open files", "write path: No space left on device"];
 
 #[test]
 fn the_diagnostics_of_the_pages_are_in_the_source() {
-    // A backslash at the end of a line continues a string, without the indentation of the next line.
+    // A backslash at the end of a source line continues a string, without the indentation of the
+    // next line. The lines are joined.
     let source = source(&["src"]);
     let mut pieces = source.split("\\\n");
     let first = pieces.next().unwrap_or_default().to_owned();
@@ -262,7 +267,7 @@ fn the_diagnostics_of_the_pages_are_in_the_source() {
     let items: Vec<&str> = items.filter(|item| !NOT_IN_SOURCE.contains(item)).collect();
     assert!(items.len() > 120, "{items:?}");
     let missing = items.into_iter().filter_map(|item| {
-        // The longest part without variables and punctuation must be in the source.
+        // The longest part of a diagnostic without variables and punctuation must be in the source.
         let mut parts = vec![String::new()];
         for word in item.split(' ') {
             let bare = word.trim_end_matches([':', ';', ',', '.']);
@@ -284,7 +289,7 @@ fn the_diagnostics_of_the_pages_are_in_the_source() {
     assert!(missing.is_empty(), "the source does not contain\n{}", missing.join("\n"));
 }
 
-/// A text with a single blank in place of every character that is not a letter.
+/// The words of a text, which consist of letters and apostrophes, with a blank between them.
 fn letters(text: &str) -> String {
     let words = text.split(|c: char| !c.is_alphabetic() && c != '\'').filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
@@ -295,7 +300,7 @@ fn the_warnings_and_errors_of_the_source_are_documented() {
     let page = letters(&pages::page("penfold-log.5").replace("\\(dq", " "));
     let (source, mut missing, mut count) = (source(&["src"]), Vec::new(), 0);
     for call in ["log::warn!(", "log::error!("].into_iter().flat_map(|call| source.split(call).skip(1)) {
-        // Other texts are logged as a whole.
+        // A call without a literal logs a text that was made elsewhere, and is not tested.
         let Some(literal) = call.trim_start().strip_prefix('"') else { continue };
         let (literal, _) = literal
             .replace("\\\"", "\u{1}")
@@ -313,7 +318,7 @@ fn the_warnings_and_errors_of_the_source_are_documented() {
 
 // Exit statuses
 
-/// The source of several files, without unit tests.
+/// The source of several files or folders, without unit tests.
 fn source(paths: &[&str]) -> String {
     let mut files: Vec<PathBuf> = paths.iter().map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).collect();
     let mut text = String::new();
@@ -328,7 +333,7 @@ fn source(paths: &[&str]) -> String {
     text
 }
 
-/// The exit codes that a source defines.
+/// The exit codes that a source defines, by the name of the constant.
 fn defined(source: &str) -> BTreeMap<String, u8> {
     let lines = source
         .lines()
@@ -340,7 +345,7 @@ fn defined(source: &str) -> BTreeMap<String, u8> {
     lines.filter_map(read).collect()
 }
 
-/// The exit codes that a source uses.
+/// The exit codes that a source uses. `codes` has the value of each name.
 fn used(source: &str, codes: &BTreeMap<String, u8>) -> BTreeSet<u8> {
     let lines: Vec<&str> = source.lines().filter(|line| !line.contains(": u8 = ")).collect();
     let words: BTreeSet<&str> =
@@ -396,7 +401,8 @@ fn references_lead_to_existing_pages_and_sections() {
             }
             let Some(title) = line.strip_prefix(".Sx ") else { continue };
             let title = title.trim_end_matches([' ', '.', ',', ';', ')']).replace('"', "");
-            // `.Sx TITLE`, `in`, `.Xr page 5`: a section of another page.
+            // `.Sx TITLE` may be followed by `in` and `.Xr page 5`. Then the section is in that
+            // page.
             let other = lines.next_if_eq(&"in").and_then(|_| lines.peek()?.strip_prefix(".Xr "));
             let target = other.map(|reference| reference.split(' ').take(2).collect::<Vec<_>>().join("."));
             let target = target.unwrap_or_else(|| name.clone());

@@ -1,5 +1,5 @@
-//! The samples in etc/ and the options of penfoldd(8) and penfoldctl(8), compared with the programs; and
-//! the filter of fail2ban, with lines of a real log.
+//! The samples in etc/ and the options of penfoldd(8) and penfoldctl(8), compared with the
+//! programs. Also the filter of fail2ban, run on a real log.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,10 +31,10 @@ fn below(folder: &str) -> Vec<PathBuf> {
 
 // Options
 
-/// The letters of all options, and of those with an argument.
+/// The letters of all options, and the letters of those with an argument.
 type Letters = (BTreeSet<char>, BTreeSet<char>);
 
-/// The options in the output of `-h`, one a line.
+/// The options in the output of `-h`, which has one in each line.
 fn of_the_program(program: &str) -> Letters {
     let help = Command::new(program).arg("-h").stdin(Stdio::null()).output().expect("it runs");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
@@ -50,7 +50,7 @@ fn of_the_program(program: &str) -> Letters {
     (letters, arguments)
 }
 
-/// The usage line, `[-abc] [-f file]`.
+/// Parses the options of a usage line, such as `[-abc] [-f file]`.
 fn of_the_usage(usage: &str) -> Letters {
     let (mut letters, mut arguments) = Letters::default();
     for group in usage.split('[').filter_map(|group| group.strip_prefix('-')) {
@@ -64,7 +64,7 @@ fn of_the_usage(usage: &str) -> Letters {
     (letters, arguments)
 }
 
-/// The synopsis of a page: `.Op Fl abc`, `.Op Fl f Ar file` and `.Fl h | V`.
+/// Parses the options of a page's synopsis: `.Op Fl abc`, `.Op Fl f Ar file` and `.Fl h | V`.
 fn of_the_synopsis(page: &str) -> Letters {
     let (_, synopsis) = page.split_once(".Sh SYNOPSIS\n").expect("a synopsis");
     let (synopsis, _) = synopsis.split_once(".Sh ").expect("an end");
@@ -83,7 +83,7 @@ fn of_the_synopsis(page: &str) -> Letters {
     (letters, arguments)
 }
 
-/// The list of options in the text: `.It Fl f Ar file`, one letter each.
+/// Parses the list of options in a page's text, one letter in each item: `.It Fl f Ar file`.
 fn of_the_text(page: &str) -> Letters {
     let (mut letters, mut arguments) = Letters::default();
     for item in page.lines().filter_map(|line| line.strip_prefix(".It Fl ")) {
@@ -136,7 +136,7 @@ fn samples_use_existing_options() {
             {
                 continue;
             }
-            // Options of the shell do not count.
+            // `command -v` is the shell's own command, whose option does not count.
             for option in words.filter(|word| !line.contains("command -v") && word.starts_with('-') && word.len() > 1) {
                 let letters = option.trim_start_matches('-').chars().take_while(char::is_ascii_alphanumeric);
                 for letter in letters {
@@ -176,7 +176,7 @@ fn systemd_accepts_the_units() {
     assert_eq!(below("etc/systemd").len(), names.len());
     for name in names {
         let file = units.join(name.replace("@x", "@"));
-        // Of a template, an instance is verified.
+        // The name with @ is a template, of which only an instance can be verified.
         if name.contains('@') {
             fs::copy(&file, units.join(name)).expect("a copy");
         }
@@ -242,14 +242,14 @@ fn the_init_script_starts_reloads_and_stops_it() {
     assert_eq!(fs::read_to_string(site.path("pid")).expect("a pid file"), pid);
     assert_eq!(code("restart"), Some(0));
     assert_ne!(fs::read_to_string(site.path("pid")).expect("a pid file"), pid);
-    // A malformed configuration does not stop the daemon.
+    // With a malformed configuration a restart fails, and the running daemon is not stopped.
     site.write("penfold.conf", "nonsense");
     assert_eq!((code("restart"), code("status")), (Some(78), Some(0)));
     assert_eq!((code("stop"), code("status")), (Some(0), Some(1)));
     drop(stopped);
 }
 
-/// Ends the daemon that the script has started, if the test has not.
+/// The site of a daemon that a script has started. Dropping this ends the daemon if it still runs.
 struct Stopped<'a>(&'a Site);
 
 impl Drop for Stopped<'_> {
@@ -263,7 +263,8 @@ impl Drop for Stopped<'_> {
 
 // fail2ban
 
-/// The addresses that a mode of the filter finds in a log.
+/// The addresses that a mode of the fail2ban filter finds in the log of a site. `None` without
+/// fail2ban.
 fn found(site: &Site, mode: &str) -> Option<BTreeSet<String>> {
     let config = site.path("fail2ban");
     if !config.exists() {
@@ -279,7 +280,7 @@ fn found(site: &Site, mode: &str) -> Option<BTreeSet<String>> {
     Some(String::from_utf8_lossy(&output.stdout).lines().map(|line| line.trim().to_owned()).collect())
 }
 
-/// A client behind a proxy with this address, after the banner.
+/// Connects like a proxy whose client has this address, and reads the banner.
 fn from(port: u16, address: &str) -> Client {
     let family = if address.contains(':') { "TCP6" } else { "TCP4" };
     let mut client = Client::before_banner(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts"));
@@ -293,7 +294,7 @@ fn base64(text: &str) -> String {
     data_encoding::BASE64.encode(text.as_bytes())
 }
 
-/// Waits for a log line with these words.
+/// Waits until the log has a line with these words.
 fn wait_for_line(log: &Path, words: &str) {
     let end = Instant::now() + TIMEOUT;
     while !fs::read_to_string(log).is_ok_and(|text| text.contains(words)) {
@@ -302,7 +303,7 @@ fn wait_for_line(log: &Path, words: &str) {
     }
 }
 
-/// The password is "pencil".
+/// A secret for a users file. The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
 /// An address that the filter must never find.
@@ -324,7 +325,8 @@ fn fail2ban_finds_clients_and_no_addresses_that_they_name() {
     let started = daemon.output().expect("it runs");
     assert!(started.status.success(), "{started:?}");
     let _ended = Stopped(&site);
-    // Wrong passwords, for names that imitate other parts of a line.
+    // Each client gives a wrong password. Some names imitate other parts of a log line, with the
+    // victim's address.
     let names = [
         "jon".to_owned(),
         format!("jon peer=[{VICTIM}] mechanism=PLAIN"),
@@ -343,7 +345,8 @@ fn fail2ban_finds_clients_and_no_addresses_that_they_name() {
         guessing.insert(address);
     }
     guests.iter_mut().for_each(|client| drop(client.expect("5")));
-    // All other commands with 5xx replies; and commands without.
+    // Each client sends a line that gets a 5xx reply for another reason than a password. Some lines
+    // are not SMTP at all.
     let lines = [
         "RCPT TO:<elvis@razorback>".to_owned(),
         "RCPT TO:<jon@elsewhere.test>".to_owned(),
@@ -360,7 +363,7 @@ fn fail2ban_finds_clients_and_no_addresses_that_they_name() {
         client.ask(line, "5");
         refused.insert(address);
     }
-    // A failed handshake.
+    // One client fails in its TLS handshake.
     let mut broken = from(port, "198.51.100.99");
     broken.ask("STARTTLS", "220 ");
     broken.send_text("peer=[192.0.2.99]\r\n\r\n");

@@ -1,5 +1,5 @@
-//! Tables, log lines and repair instructions of the manual pages, each read from its page. The EXAMPLES
-//! are in tests/manual/examples.rs.
+//! Runs the tables, log lines and repair instructions of the manual pages, each read from its page.
+//! The EXAMPLES are in tests/manual/examples.rs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,14 +15,14 @@ use common::{Daemon, Site, free_port, own, pages};
 
 // Tables
 
-/// The only example of a section of penfold.conf(5).
+/// The example in a section of penfold.conf(5); there must be exactly one.
 fn table(section: &str) -> String {
     let mut found = pages::literals(&pages::section("penfold.conf.5", section));
     assert_eq!(found.len(), 1, "{section}");
     found.remove(0)
 }
 
-/// A line of a users file, with the password pencil.
+/// A line of a users file for a name, with the password pencil.
 fn secret(site: &Site, name: &str) -> String {
     let (code, line) = code_and_text(&feed(&mut command(site, "penfoldctl", &["passwd", name]), b"pencil\n"));
     assert_eq!(code, 0, "{line}");
@@ -85,7 +85,7 @@ fn the_tables_of_the_page_have_the_described_effects() {
         daemon.wait_words(&[&format!(" accept from=<{path}>")]);
     }
     daemon.greeted().ask(&login("mary"), "235 ");
-    // Further senders, which need an account.
+    // The next senders of the page need accounts.
     site.write("users", &["jon", "news"].map(|name| secret(&site, name)).concat());
     fs::set_permissions(site.path("users"), fs::Permissions::from_mode(0o600)).expect("a mode");
     site.set("listen", "kind", "\"submission\"");
@@ -135,13 +135,15 @@ fn a_spool_can_be_repaired_by_the_instructions() {
         assert!(output.status.success(), "{script}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    // Reading: the first line of the file, and one more.
+    // The instruction for reading a message skips the head of the file. The head's first line has
+    // its size, and tail counts from 1.
     let head = fs::read_to_string(&file).expect("text");
     let size: usize = head.strip_prefix("penfold/1 head=").expect("a full head")[..10].parse().expect("a number");
     assert!(section.contains("head=0000000641") && read.starts_with("$ tail -c +642 "));
     let content = shell(&read[2..].replace("642", &(size + 1).to_string()).replace(shown, &name));
     assert!(content.starts_with("Received: from ") && content.ends_with("\n\nHow are you?\n"), "{content}");
-    // Holding: no attempt is made, and the list shows it.
+    // The instruction for holding a message: no attempt is made, and the list of the queue shows
+    // it.
     shell(&hold.strip_prefix("# ").expect("a command").replace(shown, &name));
     let asked = || remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with("RCPT TO:<greg")).count());
     let before = asked();
@@ -150,7 +152,7 @@ fn a_spool_can_be_repaired_by_the_instructions() {
     drop(daemon);
     assert_eq!(asked(), before);
     shell(&format!("mv hold/{name} cur/"));
-    // Changing: the recipient that failed is tried again.
+    // The instruction for changing a record: the recipient that failed is tried again.
     remote.behave(Conduct::Sink(Sink::default()));
     let lines: Vec<&str> = repair.lines().collect();
     let [cd, grep, found, print, write] = lines.as_slice() else { panic!("{repair}") };
@@ -173,7 +175,8 @@ fn a_spool_can_be_repaired_by_the_instructions() {
 
 // The log
 
-/// The kind of a line: the event and the keys.
+/// The event and the keys of a log line, without the values. `None` if the line does not begin with
+/// an id.
 fn kind(line: &str) -> Option<String> {
     let (id, rest) = line.split_once(' ')?;
     let is_id = id.len() > 8 && id.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -183,7 +186,7 @@ fn kind(line: &str) -> Option<String> {
             '"' => quoted = !quoted,
             ' ' if !quoted => {
                 let (key, value) = word.split_once('=').unwrap_or((&word, ""));
-                // The value of `lost: Connection reset` follows after the colon.
+                // In `lost: Connection reset` the text after the colon is a value without a key.
                 kind.push(if value.is_empty() && kind.len() > 1 { String::new() } else { key.to_owned() });
                 word.clear();
             }
@@ -193,7 +196,7 @@ fn kind(line: &str) -> Option<String> {
     is_id.then(|| kind.join(" "))
 }
 
-/// The log lines of penfold-log(5).
+/// The log lines that penfold-log(5) shows.
 fn shown() -> Vec<String> {
     let part = pages::section("penfold-log.5", "LINES");
     let blocks = part.split(".Bd -literal").skip(1).map(|block| block.split("\n.Ed\n").next().unwrap_or_default());
@@ -201,7 +204,7 @@ fn shown() -> Vec<String> {
     unfolded.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// Every fate of a message, in the log of one daemon.
+/// Lets every event of a message's life happen, in the log of one daemon.
 fn eventful(site: &Site, authority: &Authority) -> Daemon {
     let leaf = authority.leaf("127.0.0.1", 30);
     let encrypted = Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() };
@@ -226,7 +229,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     for to in ["staff", "x@good.test", "x@bad.test", "x@grey.test", "x@closed.test", "gone@good.test"] {
         daemon.submit_from("jon@razorback", &[to]);
     }
-    // A report that cannot be delivered.
+    // Here a report cannot be delivered.
     daemon.submit_from("", &["gone@good.test"]);
     let mut client = daemon.greeted();
     client.ask(&login("jon"), "235 ");
@@ -243,7 +246,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     let reset = daemon.connect();
     socket2::SockRef::from(&reset).set_linger(Some(Duration::ZERO)).expect("an option");
     drop(reset);
-    // A client that times out.
+    // Here a client times out.
     let mut idle = Client::before_banner(daemon.connect());
     idle.expect("220 ");
     idle.expect("421 4.4.2 ");

@@ -1,6 +1,6 @@
 //! Mail to other hosts, end to end: attempts, retries, log lines, and reports to the sender.
 //!
-//! The real daemon, a scripted DNS and scripted servers. Every single failure is in
+//! The real daemon uses a scripted DNS and scripted servers. Every single failure is tested in
 //! tests/outbound/client.
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,8 +12,8 @@ use common::{Daemon, Site};
 
 const TEXT: &str = "Subject: hello\r\nMessage-ID: <x@razorback.test>\r\n\r\nHow are you?\r\n";
 
-/// A site with short timeouts that uses `zone`. Mail for anywhere.test goes to its mail
-/// exchangers at `port`.
+/// A site with short timeouts that uses the name server `zone`. Mail for anywhere.test goes to its
+/// mail exchangers at `port`.
 fn site(zone: &Dns, port: u16) -> Site {
     let mut site =
         Site::with("remote.timeout = \"1s\"\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"\ndns.timeout = \"1s\"");
@@ -24,7 +24,7 @@ fn site(zone: &Dns, port: u16) -> Site {
     site
 }
 
-/// A zone in which example.test has one mail exchanger, on this host.
+/// A zone in which example.test has one mail exchanger, with the address of this host.
 fn one_exchanger() -> Dns {
     Dns::zone("example.test MX 10 mx.example.test\nmx.example.test A 127.0.0.1")
 }
@@ -101,7 +101,7 @@ fn the_second_exchanger_gets_what_the_first_defers() {
 #[test]
 fn smart_hosts_take_everything_in_order() {
     let (remote, zone) = (Remote::sink(), Dns::zone(""));
-    // A port on which no server listens any more.
+    // The listener is dropped at once, so no server listens on this port any more.
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("loopback");
     let mut site = site(&zone, 25);
     site.set("remote", "smarthosts", &format!("[\"smtp://{closed}\", \"smtp://{}\"]", remote.address));
@@ -115,7 +115,7 @@ fn smart_hosts_take_everything_in_order() {
 fn the_log_names_the_stage_at_which_a_session_ended() {
     for (at, then, words) in [
         ("CONNECT", Then::Hang, "timed out while waiting for the greeting"),
-        // A host that closes the connection at EHLO is tried again with HELO.
+        // The host hangs at EHLO; if it closed the connection, the client would try HELO.
         ("EHLO", Then::Hang, "timed out while waiting for the reply to EHLO"),
         ("DATA", Then::Hang, "timed out while waiting for the reply to DATA"),
         (

@@ -1,8 +1,9 @@
-//! Many hosts at once: the limits of slow and dead hosts, the share of healthy ones, and
-//! `penfoldctl hosts`.
+//! Many hosts at once: the limits of slow and dead hosts, the share of workers that healthy hosts
+//! keep, and `penfoldctl hosts`.
 //!
-//! The real daemon, a scripted DNS and scripted servers. The tables of a destination's health are
-//! tested beside the code, in src/queue; the series `internet` of `make bench` measures the effects.
+//! The real daemon uses a scripted DNS and scripted servers. How the queue judges a destination's
+//! health is tested beside the code, in src/queue; the series `internet` of `make bench` measures
+//! the effects.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +20,8 @@ use common::{Daemon, Site};
 
 const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
 
-/// A site that uses `zone`, with the domains' exchangers at `port`.
+/// A site that uses the name server `zone`, and sends mail for these domains to their exchangers at
+/// `port`.
 fn site(settings: &str, zone: &Dns, port: u16, domains: impl Iterator<Item = String>) -> Site {
     let mut site = Site::with(settings);
     site.set("dns", "nameservers", &zone.nameservers());
@@ -55,10 +57,12 @@ fn domains_that_share_an_exchanger_share_its_connections() {
         client.send("jon@razorback", &[&format!("elvis@d{}.test", n % DOMAINS)], TEXT);
     }
     assert_eq!(remote.messages(2 * DOMAINS).len(), 2 * DOMAINS);
-    // The server sees the end of a connection a little later than the client.
+    // At most 7 connections may be open instead of 5, since the server sees the end of one a little
+    // later than the client.
     let (most, connections) = remote.look(|seen| (seen.most_open, seen.connections));
     assert!((2..=7).contains(&most), "{most} connections at once");
-    // Connections are kept for the next domain.
+    // All domains have the same host, so the daemon keeps a connection for the mail of the next
+    // domain.
     assert!(connections < DOMAINS, "{connections} connections");
     assert!(daemon.settles(&site));
     assert_eq!(deferred(&daemon), 0);
@@ -105,10 +109,11 @@ fn silent_hosts_do_not_delay_a_responsive_one() {
     }
     let connections = || remotes.iter().map(|remote| remote.look(|seen| seen.connections)).sum::<usize>();
     daemon.wait_until("busy workers", || connections() >= 4);
-    // This destination is new, too, and waits until an attempt is abandoned.
+    // The healthy destination is as new as the silent ones. Its mail waits until an attempt is
+    // abandoned.
     send(&daemon, "elvis@healthy.test");
     healthy.messages(1);
-    // An abandoned attempt is not a failure, and is repeated with more time.
+    // An abandoned attempt does not count as a failure. It is repeated with more time.
     assert_eq!(deferred(&daemon), 0);
 }
 
@@ -123,7 +128,7 @@ fn a_dead_address_is_remembered_for_other_domains_until_a_flush() {
     daemon.wait_words(&["deferred to=<a@one.test>", "the connection was closed while waiting for the greeting"]);
     send(&daemon, "b@two.test");
     daemon.wait_words(&["deferred to=<b@two.test>", "not tried again yet: the connection was closed"]);
-    // By now this destination is down, too.
+    // By now the domain one.test counts as down, and not only the address of its host.
     send(&daemon, "c@one.test");
     daemon.wait_words(&["deferred to=<c@one.test>", "not tried: the destination has been down for 0 min"]);
     assert_eq!(remote.look(|seen| seen.connections), 1);
@@ -159,7 +164,7 @@ fn mail_for_a_host_that_was_down_is_sent_after_the_first_successful_probe() {
         daemon.wait_words(&[&format!("deferred to=<a{n}@one.test>")]);
     }
     remote.behave(Conduct::Sink(Sink::default()));
-    // The first new message after the quiet seconds is the probe.
+    // The daemon waits a few seconds. The first new message after them is tried as a probe.
     let mut client = daemon.client();
     daemon.wait_until("a message", || {
         client.send("jon@razorback", &["new@one.test"], TEXT);
@@ -184,12 +189,14 @@ fn a_batch_of_one_sender_does_not_delay_another_senders_message() {
     let before = remote.look(|seen| seen.messages.len());
     remote.messages(61);
     let place = remote.look(|seen| seen.messages.iter().position(|m| m.recipients == ["<elvis@one.test>"]));
-    // The message that is being sent, and the next one of the batch.
+    // Two messages of the other sender may go first: the one that is being sent, and the next one
+    // of its batch.
     let place = place.expect("it arrived");
     assert!(place <= before + 3, "message {place}, with {before} gone when it came");
 }
 
-/// Accepts messages over two connections at once, and sends 421 to more; counts both.
+/// Serves two connections at once, and sends 421 to further ones. Returns the address, and the
+/// counts of both.
 fn two_at_once() -> (SocketAddr, Arc<[AtomicUsize; 3]>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let address = listener.local_addr().expect("bound");
@@ -280,7 +287,7 @@ fn mail_that_is_held_and_released_needs_no_restart() {
     assert!(listed.contains("  held") && listed.contains("<elvis@example.test>  deferred, "), "{listed}");
     assert!(!listed.contains("next "), "{listed}");
 
-    // Held mail is not tried, not even by a flush.
+    // A held message is not tried, not even by a flush.
     remote.behave(Conduct::Sink(Sink::default()));
     let forgotten = || {
         let mut ctl = std::process::Command::new(env!("CARGO_BIN_EXE_penfoldctl"));

@@ -1,7 +1,7 @@
-//! TLS and AUTH as a client, with the real daemon: log lines and queue listings, errors in the
-//! credentials table, and that no secret appears anywhere.
+//! TLS and AUTH as a client, with the real daemon: log lines, queue listings, and errors in the
+//! credentials table. Also shows that no secret appears anywhere.
 //!
-//! Every single failure is in tests/outbound/client (`secure` and `login`).
+//! Every single failure is tested in tests/outbound/client (`secure` and `login`).
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,8 @@ use common::remote::{Offer, Remote, Sink, Then};
 use common::tls::Authority;
 use common::{Daemon, Site};
 
-/// A site that sends all mail to one host, such as `smtp://127.0.0.1:port`.
+/// A site that sends all mail to the host `remote`. With `scheme` the URL is complete, such as
+/// `smtp://127.0.0.1:port`.
 fn site(scheme: &str, remote: &Remote, settings: &str) -> Site {
     let limits = "remote.timeout = \"1s\"\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"";
     let mut site = Site::with(&format!("{limits}\n{settings}"));
@@ -139,7 +140,7 @@ fn mail_waits_until_a_wrong_password_is_corrected() {
     daemon.wait_words(&[&id, " deferred ", "dsn=4.7.8", "said_to=AUTH", "535 5.7.8 who are you?"]);
     let host = format!("log in to [127.0.0.1]:{} as jon: the host said to AUTH: 535", remote.address.port());
     daemon.wait_words(&[&host]);
-    // Others may read the new file, so the old one stays in use.
+    // Others may read the new table, so the daemon keeps the old one.
     give(&site, "127.0.0.1:jon:hush\n", 0o644);
     site.penfoldctl(&["flush"]);
     daemon.wait_words(&["credentials: has mode 644; expected 600", "the old table stays in force"]);

@@ -1,5 +1,6 @@
-//! Delivery to users of the system by a server that root has started: agents that run as them, the
-//! monitor, and lookup processes.
+//! Delivery to users of the system by a server that root has started. The monitor, which remains
+//! root, starts agents, processes with the rights of one recipient, and processes that look up
+//! users.
 //!
 //! The users are in a passwd file that a mount namespace has in the place of the system's, with
 //! home directories in the scratch directory. All of this needs root.
@@ -46,7 +47,7 @@ fn mail_in_a_home_directory_has_the_recipient_as_owner() {
     daemon.wait_until("the end", || homes.site.spooled().is_empty());
 }
 
-/// The child processes of a process, with their names.
+/// The child processes of a process, each with its name.
 fn children(pid: u32) -> Vec<(u32, String)> {
     let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let numbers = tasks.split_whitespace().filter_map(|number| number.parse().ok());
@@ -60,14 +61,14 @@ fn status(pid: u32, field: &str) -> String {
     line.expect("a field").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The monitor and the agents of a daemon.
+/// The process ids of a daemon's monitor and of its agents.
 fn family(daemon: &Daemon) -> (u32, Vec<u32>) {
     let server = daemon.pid().as_raw().unsigned_abs();
     let monitors = children(server);
     assert_eq!(monitors.len(), 1, "{monitors:?}");
     assert_eq!(monitors[0].1, "penfoldd: monitor");
     let agents = children(monitors[0].0);
-    // A new process still has the monitor's name.
+    // A process that has just started does not count, because it still has the name of the monitor.
     let agents = agents.into_iter().filter(|agent| agent.1 == "penfoldd: agent");
     (monitors[0].0, agents.map(|agent| agent.0).collect())
 }
@@ -75,7 +76,7 @@ fn family(daemon: &Daemon) -> (u32, Vec<u32>) {
 #[test]
 fn no_process_has_more_rights_than_it_needs() {
     let Some(homes) = Homes::new("") else { return };
-    // A descriptor that the parent has left open.
+    // The daemon starts with descriptors that its parent has left open: a pipe and a file.
     let mut command = homes.mounts.inside(&homes.site.penfoldd(&["-d"]));
     let (reader, writer) = std::io::pipe().expect("a pipe");
     command.stdin(std::process::Stdio::from(reader));
@@ -94,7 +95,7 @@ fn no_process_has_more_rights_than_it_needs() {
     assert_ne!(status(server, "Uid"), "0 0 0 0");
     assert_eq!(status(monitor, "Uid"), "0 0 0 0");
     assert_eq!(status(monitor, "Threads"), "1");
-    // CAP_CHOWN and CAP_KILL.
+    // The bits 0x21 are CAP_CHOWN and CAP_KILL.
     for (set, rights) in [("CapEff", "21"), ("CapPrm", "21"), ("CapInh", "00"), ("CapAmb", "00")] {
         assert_eq!(status(monitor, set), format!("00000000000000{rights}"), "{set} of the monitor");
     }
@@ -125,7 +126,7 @@ fn no_process_has_more_rights_than_it_needs() {
     let sockets = of_agent.iter().filter(|(_, what)| what.starts_with("socket:")).count();
     let same = of_agent.iter().filter(|(_, what)| *what == of_agent[0].1).count();
     assert_eq!((of_agent.len() - sockets, sockets), (2, same), "one socket: {of_agent:?}");
-    // The recipient may kill the agent, but not inspect it.
+    // The agent runs as the recipient, who may kill it but not inspect it.
     let mut look = std::process::Command::new("ls");
     look.arg(format!("/proc/{agent}/fd")).uid(FIRST).gid(FIRST);
     let looked = look.output().expect("it runs");
@@ -136,7 +137,7 @@ fn no_process_has_more_rights_than_it_needs() {
         let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
         assert_eq!((fields[3], fields[4]), (&*monitor.to_string(), "0"), "session and terminal: {stat}");
     }
-    // No process outlives the server, however it ends.
+    // No process of the daemon outlives the server, however the server ends.
     daemon.end_log();
     let is_there = |pid: u32| Path::new(&format!("/proc/{pid}")).exists();
     for _ in 0..500 {
@@ -190,7 +191,7 @@ fn a_user_who_replaces_directories_by_links_gets_each_message_once() {
     const COUNT: usize = 60;
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
     let (jon, mary) = (homes.home("jon").join("Maildir"), homes.home("mary").join("Maildir"));
-    // Half of the mail is handed over to the user, half is copied.
+    // Half of the mail is handed over: the spool file becomes the user's. The other half is copied.
     homes.site.add("aliases", "copies: jon, elvis");
     homes.write("elvis", ".forward", "/dev/null\n", 0o600);
     let daemon = homes.start();
@@ -230,7 +231,7 @@ fn a_user_who_replaces_directories_by_links_gets_each_message_once() {
         is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
-    // The messages that the user can see, wherever they were moved.
+    // The user sees these messages, to whichever directory he has moved them.
     let places = ["new", "cur", "own-new", "own-cur"];
     let files = places.iter().flat_map(|place| fs::read_dir(jon.join(place)).into_iter().flatten().flatten());
     let all: Vec<String> = files.map(|file| fs::read_to_string(file.path()).expect("text")).collect();
@@ -257,7 +258,8 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
     let daemon = mounts.start(&site);
     let offered = daemon.client().ehlo();
     assert!(offered.iter().any(|line| line == "STARTTLS"), "{offered:?}");
-    // No file is read in a directory where others could create a link to any file that root owns.
+    // In a directory where others may write they could create a link to any file of root, so the
+    // monitor opens no file there.
     mounts.shell("ln -s /mnt/c.key /mnt/open/link");
     for key in ["/mnt/open/c.key", "/mnt/open/link"] {
         site.set("tls", "key", &format!("{key:?}"));
@@ -265,7 +267,8 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
         let printed = String::from_utf8_lossy(&refused.stderr);
         assert!(printed.contains(&format!("tls.key: {key}: Permission denied")), "{printed}");
     }
-    // Nor is a key read that another user has put into the configuration, even under another key.
+    // If another user may have written the configuration, the monitor opens no key that it names,
+    // even under another key of the configuration.
     site.set("tls", "key", "\"/mnt/c.key\"");
     let examine = || {
         let run = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
@@ -284,7 +287,8 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
     let refused = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("remote.routes: /mnt/routes: Permission denied"));
     site.set("remote", "routes", &format!("{routes:?}"));
-    // Processes that end meanwhile, such as a user's commands, do not disturb the monitor.
+    // Signals about processes that have ended, such as a user's commands, do not disturb the
+    // monitor while it opens files.
     site.set("tls", "key", "\"/mnt/c.key\"");
     site.configure();
     let (monitor, _) = family(&daemon);
@@ -306,7 +310,7 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
         stopped.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(!daemon.log().contains("stays in force"), "{}", daemon.log());
-    // A link that root owns is followed.
+    // The monitor follows a link that root owns.
     mounts.shell("ln -s c.key /mnt/link");
     site.set("tls", "key", "\"/mnt/link\"");
     let taken = mounts.inside(&site.penfoldd(&["-n"])).output().expect("it runs");
@@ -318,7 +322,7 @@ fn files_as_certbot_keeps_them_are_read_at_the_start_and_at_a_reload() {
     let Some(homes) = Homes::new("listen.tls = \"offered\"") else { return };
     let Homes { mut site, mounts } = homes;
     let authority = common::tls::Authority::new();
-    // Links that root owns lead from one directory of root to another.
+    // As with certbot, links that root owns lead from one directory of root to another.
     let renew = |site: &Site, number: u32, days| {
         authority.give(site, "c", "razorback.test", days);
         mounts.shell(&format!(
@@ -366,7 +370,7 @@ fn an_agent_delivers_to_a_directory_that_is_configured_later() {
     assert!(!daemon.log().contains("deferred"), "{}", daemon.log());
 }
 
-/// The rights that the unit for systemd leaves to root, for setpriv(1).
+/// The rights that the unit for systemd leaves to root, in the form of setpriv(1).
 fn rights_of_the_unit() -> String {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/systemd/penfold.service");
     let unit = fs::read_to_string(unit).expect("the unit");
@@ -377,7 +381,7 @@ fn rights_of_the_unit() -> String {
 #[test]
 fn the_rights_that_the_unit_leaves_to_root_are_enough() {
     let Some(mut homes) = Homes::new("") else { return };
-    // Root creates the spool, and home directories are closed to others.
+    // Root has to create the spool, and to enter home directories that are closed to others.
     homes.site.make_root_owned();
     let spool = homes.site.path("lib/spool");
     homes.site.set("", "spool", &format!("{spool:?}"));
@@ -411,7 +415,7 @@ fn root_creates_nothing_where_a_user_may_write() {
         assert_eq!(fs::read_dir(homes.home("jon")).expect("there").count(), 0);
         homes.site.set("", section, &format!("{old:?}"));
     }
-    // The server creates a mailbox where its own user may.
+    // A spool in a directory of the server's own user is created, and belongs to that user.
     let nobodys = homes.site.path("mail/a/spool");
     homes.site.set("", "spool", &format!("{nobodys:?}"));
     let daemon = homes.start();
@@ -435,7 +439,7 @@ fn stopped_agents_of_one_user_delay_no_other_user() {
     let daemon = homes.start();
     send(&daemon, "jon");
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
-    // Each agent of the user is stopped as soon as it exists.
+    // The test stops every agent of jon as soon as it exists.
     for _ in 0..6 {
         family(&daemon).1.into_iter().for_each(|agent| send_signal(agent, Signal::SIGSTOP));
         send(&daemon, "jon");
@@ -471,7 +475,7 @@ fn send_signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a process")), signal).expect("it runs");
 }
 
-/// Whether a process with these arguments exists.
+/// Whether a process runs with these words in its command line.
 fn runs(arguments: &str) -> bool {
     let processes = fs::read_dir("/proc").expect("processes").flatten();
     let printed = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
@@ -580,7 +584,7 @@ fn a_server_without_root_delivers_to_its_own_user() {
     daemon.wait_words(&["deferred to=<mary@", "Permission denied"]);
 }
 
-/// The children of a daemon's monitor with this name.
+/// The process ids of those children of a daemon's monitor that have this name.
 fn called(daemon: &Daemon, name: &str) -> Vec<u32> {
     let (monitor, _) = family(daemon);
     children(monitor).into_iter().filter(|child| child.1 == name).map(|child| child.0).collect()
@@ -592,7 +596,7 @@ fn a_slow_name_service_delays_only_its_own_lookups() {
     let done = homes.site.path("mail/done");
     homes.site.write("aliases", &format!("robot: \"|touch {}\"\n", done.display()));
     let daemon = homes.start();
-    // From now on a process that opens the table of users waits for a writer.
+    // A pipe takes the place of the passwd file, so that every process that opens it waits.
     let pipe = homes.site.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
     homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
@@ -613,12 +617,12 @@ fn a_slow_name_service_delays_only_its_own_lookups() {
     }
     send(&daemon, "robot");
     daemon.wait_until("a command", || done.exists());
-    // A temporary failure is not final, and has no later effect.
+    // The failure of a lookup is temporary, and has no later effect.
     homes.mounts.shell("umount -l /etc/passwd");
     names.into_iter().for_each(|pid| send_signal(pid, Signal::SIGKILL));
     let replies = waiting.each_mut().map(|client| client.read_line().expect("a reply"));
     let count = |code: &str| replies.iter().filter(|reply| reply.starts_with(code)).count();
-    // At least two lookups had to be repeated by another process.
+    // At least two clients got a temporary failure, because their lookup processes were killed.
     assert!(count("451 4.3.0 ") >= 2 && count("451 ") + count("250 ") == 3, "{replies:?}");
     send(&daemon, "jon");
     daemon.wait_until("mail", || files(&homes.home("jon").join("Maildir")).len() == 1);
@@ -633,7 +637,8 @@ fn no_lookup_process_outlives_the_server() {
     let pipe = homes.site.path("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).expect("a pipe");
     homes.mounts.shell(&format!("mount --bind {} /etc/passwd", pipe.display()));
-    // One is a lookup process, the other an agent that will become mary and is still root.
+    // One client waits for a lookup process, the other for an agent, which is still root until it
+    // becomes mary.
     let mut client = Client::new(daemon.connect());
     client.ask("HELO client.test", "250 ");
     client.ask("MAIL FROM:<>", "250 ");
@@ -651,14 +656,16 @@ fn no_lookup_process_outlives_the_server() {
 #[test]
 fn a_lookup_fails_temporarily_if_the_servers_own_user_is_unknown() {
     let Some(mut homes) = Homes::new("") else { return };
-    // A user that no other name service supplies, as some do nobody.
+    // The server's own user must be one that only the passwd file has; other name services also
+    // know nobody.
     homes.site.set("", "user", "\"elvis\"");
     for path in ["", "spool", "mail"] {
         chown(homes.site.path(path), Some(FIRST + 2), None).expect("root can");
     }
     let daemon = homes.start();
     let passwd = fs::read_to_string(homes.site.path("passwd")).expect("a table");
-    // As if the name service of the users failed and the next one did not know them.
+    // In the first row even the server's own user is missing, as if the name service of the users
+    // failed and the next one did not know them. In the second row it is there.
     for (users, reply) in [
         (passwd.lines().filter(|line| !line.starts_with("elvis:")).collect::<Vec<_>>(), "451 4.3.0 "),
         (passwd.lines().collect(), "550 5.1.1 "),
@@ -684,7 +691,8 @@ fn mail_for_a_user_who_has_just_been_removed_is_deferred() {
     ] {
         let others = passwd.split_inclusive('\n').filter(|line| !line.starts_with(&format!("{name}:")));
         let others = others.collect::<String>() + instead;
-        // Between the lookup of the recipient, which is cached for two seconds, and the agent's lookup.
+        // The user is removed between the two lookups: that of the recipient, whose result is kept
+        // for two seconds, and that of the agent.
         let is_said = (0..9).any(|_| {
             let mut client = Client::new(daemon.connect());
             client.begin("", &[&format!("{name}@razorback")]);
@@ -698,8 +706,8 @@ fn mail_for_a_user_who_has_just_been_removed_is_deferred() {
     }
 }
 
-/// In a directory where every user may create files, as /var/mail is on some systems, a user may have
-/// created another user's mailbox, and could read or empty it.
+/// On some systems every user may create files in /var/mail. A user may have created another user's
+/// mailbox there, and could read or empty it.
 #[test]
 fn a_mailbox_created_by_another_user_is_not_used() {
     for (what, template, made) in [
@@ -726,15 +734,15 @@ fn a_mailbox_created_by_another_user_is_not_used() {
             let size = fs::metadata(&path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
             assert_eq!((name == "jon" || count == 0, size), (true, 0), "{what}: {name}");
         }
-        // When it is removed, the user gets a new mailbox.
+        // When the foreign mailbox is removed, the user gets a new one.
         homes.mounts.shell(&filled("rm -rf {}/jon {}/x"));
         assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{what}: {}", daemon.log());
         assert_eq!(fs::metadata(place.join("jon")).expect("a mailbox").uid(), FIRST, "{what}");
     }
 }
 
-/// The directories of a Maildir belong to their owner. Replacing them during a delivery harms only
-/// the owner.
+/// The directories of a Maildir belong to the recipient. A recipient who replaces them during a
+/// delivery harms only himself.
 #[test]
 fn replacing_ones_own_directories_delays_no_other_user() {
     let Some(homes) = Homes::new("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"") else { return };
@@ -758,8 +766,8 @@ fn replacing_ones_own_directories_delays_no_other_user() {
     daemon.wait_until("mail of another", || homes.mail("mary").len() >= 61);
     fs::write(homes.home("jon").join("stop"), "").expect("written");
     attacker.wait().expect("it ends");
-    // No message is lost: it is where the user has moved it, or waits for the directory in which it
-    // was prepared. The user owns every file that was written.
+    // No message is lost: it is where the user has moved it, or it waits in the spool until its
+    // directory is back. The user owns every file that was written.
     let his = || {
         let (mut todo, mut count) = (vec![homes.home("jon")], 0);
         while let Some(path) = todo.pop() {

@@ -2,8 +2,8 @@
 //! open descriptors of its processes and their commands.
 //!
 //! The threads of the real daemon are made to call the kernel (confinement.py); a filter of system
-//! calls simulates an older kernel. The server is confined only if root has started it,
-//! so most tests need root; otherwise they are reported as skipped.
+//! calls simulates an older kernel. The server is confined only if root has started it, so most
+//! tests need root; otherwise they are reported as skipped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,8 @@ use nix::unistd::geteuid;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/privsep/confinement.py");
 
-/// Whether these tests are possible; otherwise reported as skipped, with the reason.
+/// Whether root runs the tests and Python is installed. If not, reports the test as skipped, with
+/// the reason.
 fn is_root_with_python() -> bool {
     if !geteuid().is_root() {
         common::skipped("only a server that root has started is confined");
@@ -32,7 +33,8 @@ fn is_root_with_python() -> bool {
     has_python
 }
 
-/// The command on a simulated kernel with the Landlock that `what` describes.
+/// A command that runs `command` on a simulated kernel. `what` describes the version of Landlock
+/// that the kernel has.
 fn with_landlock(what: &str, command: &Command) -> Command {
     let mut older = Command::new("python3");
     older.args([SCRIPT, "landlock", what]).arg(command.get_program()).args(command.get_args());
@@ -54,7 +56,8 @@ fn a_missing_kernel_feature_is_logged_once_and_mail_is_delivered() {
     if !is_root_with_python() {
         return;
     }
-    // Not compiled in, not enabled; from version 2 on files may be renamed into another directory.
+    // Landlock is not compiled in, not enabled, or too old to be used. From version 2 on, a
+    // confined process may rename files into another directory.
     for (what, says) in [
         ("ENOSYS", NO_LANDLOCK),
         ("EOPNOTSUPP", NO_LANDLOCK),
@@ -68,7 +71,8 @@ fn a_missing_kernel_feature_is_logged_once_and_mail_is_delivered() {
         daemon.wait_words(&[" started"]);
         daemon.submit(&["jon@razorback", "postmaster@razorback", "x@elsewhere.test"]);
         daemon.wait_until("mail for a user", || homes.mail("jon").len() == 1);
-        // From new/ of the spool into cur/, and from there into a mailbox of the server's own.
+        // The message moves from new/ of the spool to cur/, and from there to a mailbox of the
+        // server's own.
         daemon.wait_words(&["sent to=<root@razorback> orig=<postmaster@"]);
         daemon.wait_words(&["deferred to=<x@elsewhere.test>"]);
         daemon.hup();
@@ -116,7 +120,7 @@ fn a_session_under_inetd_does_not_log_missing_kernel_features() {
 
 // System calls of the server
 
-/// A process whose threads make system calls for the test.
+/// A process of the daemon whose threads make system calls for the test.
 struct Inside {
     child: Child,
     asks: ChildStdin,
@@ -132,7 +136,8 @@ impl Inside {
         Self { child, asks, hears: BufReader::new(hears) }
     }
 
-    /// The result of a call, which must be the same in all threads: `ok` or the name of an error.
+    /// Makes all threads perform a call. Returns the result, `ok` or the name of an error, which
+    /// must be the same in all threads.
     fn ask(&mut self, call: &str) -> String {
         writeln!(self.asks, "{call}").expect("it reads");
         let mut line = String::new();
@@ -148,7 +153,7 @@ impl Drop for Inside {
     }
 }
 
-/// A field of `/proc/PID/status`.
+/// The value of a field of `/proc/PID/status`.
 fn status(pid: impl std::fmt::Display, field: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
@@ -163,7 +168,8 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
     if cfg!(not(target_arch = "x86_64")) {
         return common::skipped("confinement.py knows the registers of x86_64 alone");
     }
-    // Other files have the same owner, so that file permissions allow access to them.
+    // The files of another site have the same owner, so file permissions would allow access to
+    // them.
     let (mut site, elsewhere) = (Site::new(), Site::new());
     site.set("", "socket", &format!("{:?}", site.path("run/sock")));
     let daemon = site.start();
@@ -191,7 +197,7 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
     }
     assert_eq!(status(daemon.pid(), "NoNewPrivs"), "1");
     let calls = [
-        // Files that it needs.
+        // The server can reach the files that it needs.
         ("open r /etc/passwd".to_owned(), "ok"),
         (format!("open r {conf}"), "ok"),
         (format!("open c {spool}/tmp/c"), "ok"),
@@ -200,13 +206,14 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         (format!("rename {spool}/tmp/a {mail}/new/a"), "ok"),
         (format!("link {spool}/tmp/b {spool}/new/b"), "ok"),
         (format!("unlink {spool}/new/b"), "ok"),
-        // It can run no program, not even itself.
+        // The server can run no program, not even its own.
         ("exec /bin/true".into(), "EACCES"),
         ("exec /usr/bin/env".into(), "EACCES"),
         ("exec /proc/self/exe".into(), "EACCES"),
         (format!("exec {conf}"), "EACCES"),
         ("memory".into(), "EACCES"),
-        // Files of root and others, and files that are open to all.
+        // The server can reach no other files: those of root, those that are open to all, and those
+        // of another site.
         ("open r /etc/shadow".into(), "EACCES"),
         ("open r /usr/bin/env".into(), "EACCES"),
         (format!("open r {other}/home"), "EACCES"),
@@ -220,12 +227,13 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         (format!("rename {spool}/tmp/b {other}/spool/b"), "EACCES"),
         (format!("rename {other}/spool/a {spool}/tmp/e"), "EACCES"),
         (format!("link {other}/spool/a {spool}/tmp/e"), "EXDEV"),
-        // Its configuration can be read only, although it owns the file here.
+        // The server can only read its configuration, although the file belongs to its user in this
+        // test.
         (format!("open w {conf}"), "EACCES"),
         (format!("truncate {conf}"), "EACCES"),
         (format!("unlink {conf}"), "EACCES"),
         (format!("rename {spool}/tmp/b {conf}"), "EACCES"),
-        // Other ways to escape.
+        // The server cannot escape in other ways either.
         (format!("device {spool}/tmp/f"), "EACCES"),
         (format!("mount {spool}/tmp"), "EPERM"),
         ("setuid 0".into(), "EPERM"),
@@ -241,15 +249,16 @@ fn every_thread_of_the_server_reaches_its_own_files_and_runs_nothing() {
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     drop(inside);
-    // The daemon works as before.
+    // The daemon still works as before.
     fs::remove_file(format!("{mail}/new/a")).expect("it is there");
     daemon.submit(&["jon"]);
     daemon.wait_mail(&site, "jon", 2);
     assert!(!daemon.log().contains("error"), "{}", daemon.log());
 }
 
-/// A server may have more mailboxes than open files, and gets new ones while it runs. The server
-/// itself cannot reach the new ones, so an agent delivers to them.
+/// A server may have more mailboxes than it may have open files, and gets new mailboxes while it
+/// runs. The confined server cannot reach the new ones, so an agent, a separate process, delivers
+/// to them.
 #[test]
 fn mailboxes_are_reached_whatever_their_number_and_place() {
     let (site, elsewhere) = (Site::new(), Site::new());
@@ -275,7 +284,7 @@ fn mailboxes_are_reached_whatever_their_number_and_place() {
     };
     arrives("u0", "d0/box");
     arrives("u299", "d299/box");
-    // A directory without mailboxes when the server started.
+    // This directory had no mailboxes when the server started.
     let elsewhere = elsewhere.path("mail");
     for (name, below) in [("added", "a/box"), ("other", "b")] {
         site.add("users", &format!("{name}::{}", elsewhere.join(below).display()));
@@ -284,7 +293,7 @@ fn mailboxes_are_reached_whatever_their_number_and_place() {
     assert!(daemon.settles(&site) && !daemon.log().contains("deferred"), "{}", daemon.log());
 }
 
-/// The child processes of a process.
+/// The process ids of the children of a process.
 fn children(pid: i32) -> Vec<i32> {
     let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     tasks.split_whitespace().filter_map(|number| number.parse().ok()).collect()
@@ -292,7 +301,8 @@ fn children(pid: i32) -> Vec<i32> {
 
 // Open descriptors
 
-/// The open descriptors of a process, in order: a name for each kind, or the path of a file.
+/// The open descriptors of a process, in order. Each has the kind of the file, such as `socket`, or
+/// its path.
 fn open_files(pid: i32) -> Vec<(i32, String)> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").flatten();
     let mut open: Vec<(i32, String)> = links
@@ -306,8 +316,7 @@ fn open_files(pid: i32) -> Vec<(i32, String)> {
     open
 }
 
-/// The command with a file as its standard error, and with other files that the parent has left
-/// open.
+/// A command that runs `command` with some files open that the parent has forgotten to close.
 fn with_forgotten_files(command: Command) -> Command {
     let mut wrapped = Command::new("sh");
     wrapped.args(["-c", "exec 6</etc 7</etc/services 9</etc/hostname; exec \"$0\" \"$@\""]);
@@ -316,11 +325,11 @@ fn with_forgotten_files(command: Command) -> Command {
     wrapped
 }
 
-/// A command that lists its open descriptors. Its standard output is a file for the list, and the
-/// listing itself opens the directory.
+/// A `.forward` with a command that lists its open descriptors. Two of them are its own: the file
+/// for the list, and the directory that ls reads.
 const LISTS: &str = "|/bin/sh -c 'exec ls -l /proc/self/fd > $HOME/open'\n";
 
-/// The list without the output file and the directory.
+/// Reads the list of [`LISTS`], without the output file and the directory.
 fn of_command(home: &Path) -> Vec<(i32, String)> {
     let text = fs::read_to_string(home.join("open")).expect("it has run");
     let links = text.lines().filter_map(|line| line.split_once(" -> "));
@@ -334,7 +343,7 @@ fn names(open: &[(i32, &str)]) -> Vec<(i32, String)> {
     open.iter().map(|(number, what)| (*number, (*what).to_owned())).collect()
 }
 
-/// Asserts that a server has only the descriptors that it needs, and its standard output.
+/// Asserts that a server has only the descriptors that it needs, apart from standard output.
 fn check_server(daemon: &Daemon, site: &Site) {
     let lock: PathBuf = site.path("spool");
     for (number, what) in open_files(daemon.pid().as_raw()).into_iter().filter(|(number, _)| *number != 1) {
@@ -355,11 +364,11 @@ fn monitor_agents_and_commands_have_only_the_descriptors_they_need() {
     daemon.wait_until("the end", || homes.site.spooled().is_empty());
     check_server(&daemon, &homes.site);
     let monitor = children(daemon.pid().as_raw())[0];
-    // One to the server; and one that reports the end of a child.
+    // The monitor has a socket to the server, and a pipe or socket that reports the end of a child.
     let of_monitor = open_files(monitor);
     assert_eq!(of_monitor[..3], names(&[(0, "socket"), (1, "/dev/null"), (2, "/dev/null")]));
     assert!(of_monitor[3..].iter().all(|(_, what)| what == "socket" || what == "pipe"), "{of_monitor:?}");
-    // One for each agent, and one for each lookup process.
+    // In addition it has a socket for each agent and for each lookup process.
     let is_called = |pid: i32, name: &str| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split('\0').next() == Some(name))
     };
@@ -380,7 +389,8 @@ fn the_processes_of_a_user_are_limited() {
     let list = |to: &Path| format!("\"|grep processes /proc/self/limits > {}\"", to.display());
     let (his, own) = (homes.home("jon").join("limits"), homes.site.path("spool/limits"));
     homes.write("jon", ".forward", &list(&his), 0o644);
-    // Root has configured the command of an alias, and it counts with all sessions.
+    // Root has configured the command of this alias. It runs as the server's user, whose limit also
+    // counts the threads of all sessions.
     homes.site.write("aliases", &format!("tool: {}\n", list(&own)));
     let daemon = homes.start();
     daemon.submit(&["jon", "tool"]);

@@ -1,4 +1,4 @@
-//! Privilege separation.
+//! Privilege separation: which process of the daemon has which rights.
 //!
 //! - `agents`: agents that deliver as the recipient, and the privileged parent
 //! - `confinement`: which files and system calls the server can reach

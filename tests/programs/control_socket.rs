@@ -1,6 +1,6 @@
-//! The programs that use the control socket: the exit codes and messages of sendmail, mailq, newaliases
-//! and penfoldctl when the daemon is busy, absent or misbehaves, and when their input cannot be read.
-//! Each row is a sentence of their manual pages.
+//! The programs that use the control socket: the exit codes and messages of sendmail, mailq,
+//! newaliases and penfoldctl. The daemon is busy, absent or misbehaves, or the input of a program
+//! cannot be read. Each row is a sentence of the programs' manual pages.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -16,8 +16,9 @@ use common::programs::{code_and_text, command, feed, program, sendmail, stranger
 use common::{Site, TIMEOUT};
 use nix::unistd::geteuid;
 
-/// A stand-in for the daemon: the answer to each client in turn, the last one to all that follow. It
-/// runs until the process of the tests ends.
+/// A stand-in for the daemon. The first client gets the first answer, the second client the second,
+/// and so on; all further clients get the last answer. The stand-in runs until the process of the
+/// tests ends.
 fn stand_in(site: &Site, says: &'static [&'static str]) {
     site.configure();
     let listener = UnixListener::bind(site.path("penfold.sock")).expect("a socket");
@@ -28,7 +29,8 @@ fn stand_in(site: &Site, says: &'static [&'static str]) {
             let _ = BufReader::new(&stream).read_line(&mut request);
             let _ = stream.write_all(says[number.min(says.len() - 1)].as_bytes());
             let _ = stream.shutdown(std::net::Shutdown::Write);
-            // The rest of the request is read.
+            // The rest of the request is read, so that the program is not interrupted while it
+            // writes.
             let _ = stream.set_read_timeout(Some(TIMEOUT)).and_then(|()| stream.read_to_end(&mut Vec::new()));
         }
     });
@@ -111,8 +113,8 @@ fn sendmail_retries_for_a_minute_without_a_connection() {
     assert!((60_000..200_000).contains(&took), "{took}");
 }
 
-/// Takes this many connections of each of several users, prints that, and keeps them until its input
-/// ends.
+/// A Python script that takes this many connections of each of several users, prints how many it
+/// got, and keeps them until its input ends.
 const HOLD: &str = "
 import os, socket, sys
 path, count, users = sys.argv[1], int(sys.argv[2]), [int(uid) for uid in sys.argv[3:]]
@@ -190,7 +192,7 @@ fn a_rejection_exits_with_a_code_of_sysexits() {
             "{printed}"
         );
     }
-    // More than 40000 recipients are too many, and no recipient gets the message.
+    // The alias has more than 40000 recipients, the limit, so no recipient gets the message.
     site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
     let all =
         |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));
@@ -219,7 +221,7 @@ fn a_message_that_cannot_be_read_or_stored_is_not_sent() {
         (74, "sendmail: No space left on device (os error 28): message not sent\n".to_owned())
     );
     assert!(site.mail("jon").is_empty() && !daemon.log().contains(" accept "), "{}", daemon.log());
-    // A message that fits leaves no file behind.
+    // A message that fits on the disk leaves no file behind.
     assert_eq!(code_and_text(&feed(&mut full, "hello\n".repeat(200_000).as_bytes())), (0, String::new()));
     daemon.wait_mail(&site, "jon", 1);
     assert_eq!(fs::read_dir(mounts.path("/mnt".as_ref())).expect("a directory").count(), 0);
@@ -241,7 +243,8 @@ fn the_configuration_is_the_one_that_is_named() {
         let (code, printed) = code_and_text(&feed(program.env("PENFOLD_CONFIG", "/nonexistent/penfold.conf"), b""));
         assert!(code == 0 && printed.starts_with(says), "{name}: {code} {printed}");
     }
-    // A file that is named must exist; the default need not.
+    // If the configuration names an aliases file, the file must exist; a file at the default path
+    // need not.
     fs::remove_file(site.path("aliases")).expect("a table");
     let (code, printed) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
     assert!(
@@ -251,7 +254,7 @@ fn the_configuration_is_the_one_that_is_named() {
     assert_eq!(printed.lines().count(), 1, "{printed}");
     let mut nowhere = command(&site, "newaliases", &["-C", "/nonexistent/x"]);
     assert_eq!(code_and_text(&feed(&mut nowhere, b"")).0, 78);
-    // Errors in other files do not matter.
+    // newaliases is not concerned with errors in other files.
     site.write("aliases", "one: jon\n");
     site.add("penfold.conf", "nonsense = 1");
     let (code, printed) = code_and_text(&feed(&mut command(&site, "newaliases", &[]), b""));
@@ -269,7 +272,7 @@ fn waiting_mail_is_tried_by_id_or_domain() {
     for (number, option) in
         [format!("-qI{id}"), "-qRfar.test".to_owned(), "-q".to_owned(), "-q5m".to_owned()].iter().enumerate()
     {
-        // A flush has no effect on an attempt that is just ending.
+        // The command is repeated, because a flush has no effect on an attempt that is just ending.
         daemon.wait_until(option, || {
             assert_eq!(code_and_text(&sendmail(&site, &[option], b"")), (0, String::new()), "{option}");
             attempts() > number + 1
@@ -301,7 +304,7 @@ fn a_user_sends_as_anyone_and_sees_what_he_sent_unless_clients_are_hidden() {
 fn sendmail_cannot_start_a_missing_penfoldd() {
     let site = Site::new();
     site.configure();
-    // penfoldd is neither in the program's directory nor in the path.
+    // penfoldd is missing both in the program's directory and in the path.
     let mut start = command(&site, "sendmail", &["-bd"]);
     let (code, printed) = code_and_text(&feed(start.env("PATH", "/nonexistent"), b""));
     assert!(code == 69 && printed.starts_with("sendmail: start penfoldd: "), "{code} {printed}");
@@ -331,7 +334,8 @@ fn before_the_first_start_the_queue_is_empty() {
     }
 }
 
-/// The rest of a file that a process that shares its descriptor with sendmail can still read.
+/// Runs sendmail with a file as standard input. Returns the exit code, and the rest of the file
+/// that another process with the same open file can still read.
 fn left(site: &Site, arguments: &[&str], text: &str, from: u64) -> (i32, String) {
     site.write("message", text);
     let mut file = File::open(site.path("message")).expect("a file");
@@ -358,7 +362,7 @@ fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
     for from in [0, begin] {
         assert_eq!(left(&site, &["jon"], &text, from as u64), (75, text[from..].to_owned()));
     }
-    // So that a mail reader can save a message that it could not send.
+    // The input stays readable so that a mail program can save a message that it could not send.
     let mailx = Path::new("/usr/bin/bsd-mailx");
     if !mailx.exists() {
         return common::skipped("bsd-mailx is not installed");
@@ -419,7 +423,7 @@ fn verifying_an_address_exits_with_the_code_of_sending() {
         assert_eq!(code_and_text(&sendmail(&site, &[address], b"hello\n")).0, code, "{address}");
     }
     drop(daemon);
-    // With home directories the answer makes no promise.
+    // With home directories the answer is no promise that the mail can be delivered.
     let mut site = Site::with("local.mailbox = \"~/Maildir\"\nauth.users = \"none\"");
     site.set("local", "users", "\"system\"");
     site.write("aliases", "me: \\jon\n");

@@ -1,9 +1,9 @@
 //! `make install`, `make install-sendmail`, and their reversal.
 //!
-//! They install into scratch trees, for several values of the directory variables; and as root,
-//! where overlays are possible, into a view of the system in a private mount namespace, which
-//! ends with the test. The programs are stand-ins that are newer than the source, so
-//! that nothing is built.
+//! The tests install into scratch trees, for several values of the directory variables. Where
+//! overlays are possible, root also installs into a view of the system in a private mount
+//! namespace, which ends with the test. The programs are stand-ins that are newer than the source,
+//! so that nothing is built.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use common::{Site, pages};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A tree to install into, and programs to install.
+/// A directory tree into which a test installs, and the programs to be installed.
 struct Tree {
     site: Site,
 }
@@ -32,7 +32,7 @@ impl Tree {
         Self { site }
     }
 
-    /// The value of `DESTDIR`.
+    /// The top of the tree, the value of `DESTDIR`.
     fn root(&self) -> PathBuf {
         self.site.path("root")
     }
@@ -57,7 +57,7 @@ impl Tree {
         make
     }
 
-    /// Runs `make TARGET` with this tree as DESTDIR; returns the output.
+    /// Runs `make TARGET` with this tree as DESTDIR, and returns the output.
     fn make(&self, target: &str, variables: &[&str]) -> String {
         let destination = format!("DESTDIR={}", self.root().display());
         let output = self.command().arg(destination).arg(target).args(variables).output().expect("make runs");
@@ -66,7 +66,7 @@ impl Tree {
         text(&output.stdout)
     }
 
-    /// All files and links.
+    /// The paths of all files and links of the tree.
     fn files(&self) -> BTreeSet<String> {
         let (mut found, mut directories) = (BTreeSet::new(), vec![self.root()]);
         while let Some(directory) = directories.pop() {
@@ -102,7 +102,7 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
             "etc",
         ),
         (&["prefix=/usr"], "usr/sbin", "usr/libexec", "usr/share/man", "usr/share/doc/penfold", "usr/lib/", "etc"),
-        // Names of earlier versions.
+        // Variables may have the names of earlier versions, too.
         (
             &["PREFIX=/opt/p", "SYSCONFDIR=/opt/etc"],
             "opt/p/sbin",
@@ -150,7 +150,7 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
         let kept = format!("{configuration}/penfold/penfold.conf");
         expected.insert(kept.clone());
         assert_eq!(tree.files(), expected, "{variables:?}");
-        // With DESTDIR the steps that need root on the target machine are printed.
+        // With DESTDIR, make prints the steps that root has to do on the target machine.
         assert!(printed.contains("To be done by root"), "{printed}");
         let mode = |name: &str| fs::metadata(tree.path(name)).expect(name).permissions().mode() & 0o7777;
         assert_eq!((mode(&format!("{programs}/penfoldctl")), mode(&kept)), (0o755, 0o644));
@@ -173,7 +173,7 @@ fn an_edited_configuration_and_foreign_files_survive() {
     tree.make("uninstall", &[]);
     let left = ["etc/penfold/penfold.conf", "usr/local/share/doc/penfold/examples/theirs"].map(str::to_owned);
     assert_eq!(tree.files(), BTreeSet::from(left));
-    // A dangling link is the administrator's choice.
+    // A dangling link in the place of the configuration is the administrator's choice, and stays.
     fs::remove_file(tree.path("etc/penfold/penfold.conf")).expect("there");
     symlink("/elsewhere/penfold.conf", tree.path("etc/penfold/penfold.conf")).expect("a link");
     tree.make("install", &[]);
@@ -203,7 +203,8 @@ fn installed_files_name_the_installed_paths() {
         let text = tree.read(file);
         lines.iter().for_each(|line| assert!(text.contains(line), "{file}: {line}\n{text}"));
     }
-    // The other tests fill in templates with the default directories in the same way.
+    // Other tests fill in the templates with the default directories by `pages::sample`, which must
+    // do the same as `make install`.
     let plain = Tree::new();
     plain.make("install", &[]);
     let samples = "usr/local/share/doc/penfold/examples/";
@@ -240,7 +241,7 @@ fn a_directory_below_the_prefix_is_substituted_once() {
         let text = tree.read(&format!("opt/penfold/{file}"));
         assert!(text.contains(line), "{file}: {line}\n{text}");
     }
-    // Directories whose names contain the default ones of other variables.
+    // The names of some directories contain the default value of another variable.
     let other = Tree::new();
     other.make(
         "install",
@@ -269,7 +270,7 @@ fn a_directory_below_the_prefix_is_substituted_once() {
     assert!(text.contains("ExecStart=/usr/local/share/doc/penfold/penfoldd -d\n"), "{text}");
 }
 
-/// The four paths of sendmail, and their contents.
+/// The four paths under which programs look for sendmail, each with its content or target.
 fn places(tree: &Tree) -> Vec<String> {
     let place = |name: &str| match fs::read_link(tree.path(name)) {
         Ok(to) => format!("-> {}", to.display()),
@@ -289,7 +290,7 @@ fn sendmail_is_replaced_and_restored() {
     symlink("/nowhere", tree.path("usr/bin/mailq")).expect("a link");
     let before = places(&tree);
     let ours = ["sendmail", "sendmail", "mailq", "newaliases"].map(|name| format!("-> /usr/libexec/penfold/{name}"));
-    // It can be repeated.
+    // A repetition of each target changes nothing.
     for _ in 0..2 {
         tree.make("install-sendmail", &["prefix=/usr"]);
         assert_eq!(places(&tree), ours);
@@ -300,7 +301,7 @@ fn sendmail_is_replaced_and_restored() {
         assert_eq!(places(&tree), before);
     }
     assert_eq!(tree.files().len(), 3, "{:?}", tree.files());
-    // A file that was installed later is not removed.
+    // If another sendmail was installed meanwhile, it is not removed.
     tree.make("install-sendmail", &["prefix=/usr"]);
     fs::remove_file(tree.path("usr/sbin/sendmail")).expect("there");
     tree.write("usr/sbin/sendmail", "new sendmail");
@@ -349,7 +350,7 @@ fn the_user_is_created_with_the_systems_own_tools() {
             fs::write(bin.join(name), format!("#!/bin/sh\n{script}\n")).expect("a program");
             fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).expect("mode 755");
         };
-        // The user does not exist yet, and root runs make.
+        // In these stubs the user does not exist yet, and root runs make.
         stub("id", "[ \"$1\" = -u ] && echo 0");
         stub("install", ":");
         has.iter().for_each(|name| stub(name, ":"));
@@ -372,13 +373,14 @@ fn the_user_is_created_with_the_systems_own_tools() {
         let printed = run("");
         let same = printed.len() == commands.len() && printed.iter().zip(commands).all(|(s, c)| s.starts_with(c));
         assert!(same, "{has:?}: {printed:#?}");
-        // An existing user is not created again.
+        // If the user exists, it is not created again.
         stub("id", "echo 0");
         assert_eq!(run("").len(), 1, "{has:?}");
     }
 }
 
-/// The system in a private mount namespace, with overlays that end with it.
+/// A script that makes a private view of the system, with overlays in which a test can change
+/// everything.
 const OVERLAYS: &str = r#"
 set -e
 mount -t tmpfs none "$1"
@@ -391,8 +393,8 @@ rm -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases /e
 sed -i '/^penfold:/d' /etc/passwd /etc/group /etc/shadow
 "#;
 
-/// Runs a script as root in such a view of the system, with make as `$make`; reported as skipped where
-/// that is not possible.
+/// Runs a script as root in the view of [`OVERLAYS`], with make as `$make`. Where that is not
+/// possible, reports the test as skipped.
 fn on_the_system(script: &str) {
     let tree = Tree::new();
     let scratch = tree.site.path("overlay");
@@ -470,7 +472,7 @@ fn uninstall_ends_a_daemon_without_a_unit() {
     ));
 }
 
-/// Mailboxes outside home directories, with the commands and keys of penfold-admin(7).
+/// The commands and keys of penfold-admin(7) set up mailboxes outside home directories.
 #[test]
 fn mail_for_every_local_domain_reaches_the_users_of_a_file() {
     let section = pages::section("penfold-admin.7", "INSTALLING");

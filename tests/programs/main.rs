@@ -1,4 +1,4 @@
-//! The other programs, and the targets of the Makefile.
+//! The other programs of the package, and the targets of the Makefile.
 //!
 //! - `control_socket`: programs when the daemon is busy, absent or misbehaves
 //! - `install`: `make install` and `make uninstall`

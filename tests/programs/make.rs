@@ -24,7 +24,8 @@ fn the_printed_command_works_without_curl() {
     tries(&site);
 }
 
-/// The directory of the site is used for scratch, and for programs that come before the system's.
+/// Runs tests/try. The directory of the site is the place for temporary files, and the first
+/// directory of the path, so its programs come before the system's.
 fn tries(site: &Site) {
     let path = format!("{}:{}", site.path("").display(), std::env::var("PATH").unwrap_or_default());
     let printed = File::create(site.path("printed")).expect("a file");
@@ -54,8 +55,8 @@ fn tries(site: &Site) {
     assert!(!Path::new(maildir).exists(), "left behind");
 }
 
-/// A cargo that finds the tools of /usr/sbin, runs two test programs, skips two tests and
-/// fails.
+/// A stand-in for cargo. It needs the tools of /usr/sbin, reports two test programs and two skipped
+/// tests, and fails.
 const CARGO: &str = "#!/bin/sh
 case $PATH in *:/usr/sbin:*) ;; *) exit 1 ;; esac
 echo 'b::x: skipped: no btrfs' >> \"$PENFOLD_SKIPPED\"
@@ -68,7 +69,8 @@ echo 'test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered
 exit $1
 ";
 
-/// Runs `make test` with a cargo that is this script and exits with this code.
+/// Runs `make test` with [`CARGO`] as cargo. `code` is the exit code of that cargo, and `ci` the
+/// value of the variable CI.
 fn make_test(site: &Site, code: u8, ci: &str) -> Output {
     site.write("cargo", &CARGO.replace("$1", &code.to_string()));
     fs::set_permissions(site.path("cargo"), fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -105,7 +107,8 @@ fn a_skipped_test_is_an_error_in_ci_only() {
     assert!(String::from_utf8_lossy(&output.stdout).ends_with(SUMMARY) && !output.status.success(), "{output:?}");
 }
 
-/// Cargo does not show the output of a test that passes.
+/// A line about a skipped test reaches `make test`, although cargo does not show the output of a
+/// test that passes.
 #[test]
 fn no_test_prints_that_it_is_skipped() {
     let mut todo = ["src", "tests"].map(|top| Path::new(env!("CARGO_MANIFEST_DIR")).join(top)).to_vec();

@@ -1,9 +1,9 @@
 //! sendmail(8), mailq(1) and newaliases(1): their promises to the programs that call them.
 //!
-//! The real program under its real names, and the real daemon behind its socket: tables of command
-//! lines and messages; users and their rights (hostile users are in tests/fuzz/control.rs);
-//! and the programs of Debian that send mail. Tests that need root or an absent program are
-//! reported as skipped.
+//! The real program runs under its real names, with the real daemon behind its socket. There are
+//! tables of command lines and messages, and tests of users and their rights (hostile users are in
+//! tests/fuzz/control.rs). The programs of Debian that send mail are tried, too. Tests that need
+//! root or an absent program are reported as skipped.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +17,8 @@ use common::programs::{code_and_text, command, copy, feed, login, program, sendm
 use common::{Daemon, Site, TIMEOUT};
 use nix::unistd::geteuid;
 
-/// The only message of a mailbox: its header, unfolded, and its body.
+/// Waits for the only message of a mailbox. Returns the lines of its header, unfolded, and its
+/// body.
 fn only(daemon: &Daemon, site: &Site, user: &str) -> (Vec<String>, Vec<u8>) {
     let mut mail = daemon.wait_mail(site, user, 1);
     assert_eq!(mail.len(), 1);
@@ -57,7 +58,7 @@ fn any_message_arrives_unchanged_or_as_documented() {
     let long = "x".repeat(3_000_000);
     let long_body = format!("{long}\n");
     let cases: &[(&[&str], String, &str, &str)] = &[
-        // Dots, line ends, and octets that are not text.
+        // These rows have dots, line ends, and octets that are not text.
         (&[], "a\n.\nb\n".into(), "a\n", ""),
         (&["-i"], "a\n.\nb\n".into(), "a\n.\nb\n", ""),
         (&["-oi", "-oem", "-odb"], "a\n.\nb\n".into(), "a\n.\nb\n", ""),
@@ -71,9 +72,9 @@ fn any_message_arrives_unchanged_or_as_documented() {
         (&[], String::new(), "", ""),
         (&[], "\n".into(), "", ""),
         (&[], " indented\n".into(), " indented\n", ""),
-        // A separator line of mbox is no header field.
+        // The separator line of an mbox file is not a header field.
         (&[], "From jon Mon Jan  1\nSubject: x\n\na\n".into(), "a\n", "Subject: x"),
-        // The sender.
+        // These rows name the sender.
         (&["-F", "J \"X\" P", "-f", "p@a.test"], "\na\n".into(), "a\n", r#"From: "J \"X\" P" <p@a.test>"#),
         (&["-FJ\u{f6}n", "-fp@a.test"], "\na\n".into(), "a\n", "From: =?UTF-8?B?SsO2bg==?= <p@a.test>"),
         (&["-F", "X", "-r", "p@a.test"], "From: q@a.test\n\na\n".into(), "a\n", "From: q@a.test"),
@@ -81,7 +82,7 @@ fn any_message_arrives_unchanged_or_as_documented() {
         (&["-f", "<>"], "\na\n".into(), "a\n", "Return-Path: <>"),
         (&["-f", ""], "\na\n".into(), "a\n", "Return-Path: <>"),
         (&["-f", "www"], "\na\n".into(), "a\n", "From: www@razorback"),
-        // Names without a domain.
+        // These rows have names without a domain.
         (&[], "From: root\nTo: jon, Cron <cron>\n\na\n".into(), "a\n", "To: jon@razorback, Cron <cron@razorback>"),
     ];
     for (number, (options, input, body, field)) in cases.iter().enumerate() {
@@ -115,7 +116,7 @@ fn recipients_are_those_documented_and_bcc_is_removed() {
         (&["-t", "-oi", "-f", "x@y.test"], text("To: a\nResent-To: b\nResent-Bcc: c"), "b c"),
         (&["-bm", "a"], text("Bcc: d"), "a"),
         (&["-t", "--", "a"], text("To: a"), "a"),
-        // The intended addresses: see submit/recipients.rs.
+        // Addresses of the header are read as their author meant them: see submit/recipients.rs.
         (&["-t"], text("To: b@razorback <a@razorback>"), "a"),
         (&["b@razorback <a@razorback>"], text("To: d"), "a"),
         (&["-t"], text("To: undisclosed-recipients:;\nBcc: a; b;"), "a b"),
@@ -210,13 +211,14 @@ fn a_session_over_standard_input_knows_its_user() {
     let (header, body) = only(&daemon, &site, "jon");
     assert_eq!(body, b".\n");
     assert!(header.contains(&"From: root@razorback".to_owned()) && header[2].contains(", from uid "), "{header:?}");
-    // Lines that end in LF, as a user or a shell script writes them.
+    // A user or a shell script writes lines that end in LF.
     let as_typed: Vec<u8> = dialogue.iter().copied().filter(|octet| *octet != b'\r').collect();
     let (code, text) = code_and_text(&sendmail(&site, &["-bs"], &as_typed));
     assert!(code == 0 && text.contains("\r\n250 2.0.0 ") && text.contains("\r\n221 "), "{text}");
     let mail = daemon.wait_mail(&site, "jon", 2);
     assert!(mail.iter().all(|mail| mail.ends_with(b"\n\n.\n")), "{mail:?}");
-    // A socket may have another program at its end, which must follow the protocol.
+    // If standard input is a socket, another program may be at its end, which must end lines with
+    // CR LF.
     let (mut own, theirs) = UnixStream::pair().expect("a pair");
     own.write_all(b"NOOP\nQUIT\r\n").expect("written");
     let output = command(&site, "sendmail", &["-bs"]).stdin(std::os::fd::OwnedFd::from(theirs)).output();
@@ -275,7 +277,7 @@ fn the_other_modes_do_what_programs_expect() {
     let (_, end) = text.split_once("\n>>> QUIT\n").expect("all of the dialogue");
     assert!(code == 0 && end.starts_with("221 ") && text.contains(">>> RCPT TO:<jon>\n250 "), "{text}");
     drop(daemon);
-    // -bd runs penfoldd, which is beside the program.
+    // With -bd sendmail runs the penfoldd that is in the same directory.
     site.write("aliases", "me: jon\n");
     copy(Path::new(env!("CARGO_BIN_EXE_penfoldd")), &site.path("penfoldd"));
     let conf = site.path("penfold.conf").display().to_string();
@@ -406,7 +408,7 @@ fn find(names: &[&str]) -> Option<PathBuf> {
     found
 }
 
-/// Runs a program that must send `How are you?` to jon.
+/// Runs a program, and asserts that it sends `How are you?` to jon.
 fn sends(program: &Site, daemon: &Daemon, command: &mut Command, input: &str) {
     let home = program.path("");
     let command = command.env("HOME", &home).env("PENFOLD_CONFIG", program.path("penfold.conf")).current_dir(&home);
@@ -468,7 +470,7 @@ fn programs_in_debian_send_mail() {
     }
 }
 
-/// A package that tests/setup has unpacked.
+/// The directory of a package that tests/setup has unpacked.
 fn package(name: &str) -> Option<PathBuf> {
     let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));
     if !tree.is_dir() {
@@ -477,7 +479,8 @@ fn package(name: &str) -> Option<PathBuf> {
     tree.is_dir().then_some(tree)
 }
 
-/// A namespace where /usr/sbin/sendmail is penfold's, with further overlays.
+/// A mount namespace where /usr/sbin/sendmail is penfold's. `overlays` are further files, each with
+/// the path where it is mounted.
 fn in_place_of_sendmail(site: &Site, overlays: &[(PathBuf, &str)]) -> Option<Mounts> {
     let ours = program(site, "sendmail").display().to_string();
     let script = format!("#!/bin/sh\nexec {ours} -C {} \"$@\"\n", site.path("penfold.conf").display());

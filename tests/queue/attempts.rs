@@ -19,12 +19,12 @@ fn not_now() -> Remote {
     Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now, elvis"))
 }
 
-/// Routes the mail of a domain to a remote.
+/// Routes the mail for a domain to a remote host.
 fn route(site: &Site, domain: &str, remote: &Remote) {
     site.add("routes", &format!("{domain} {}", remote.host_port()));
 }
 
-/// The number of attempts to deliver to an address of a remote.
+/// The number of times that a remote host has got RCPT for an address.
 fn attempts(remote: &Remote, address: &str) -> usize {
     let command = format!("RCPT TO:<{address}>");
     remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with(&command)).count())
@@ -36,7 +36,8 @@ fn penfoldctl(site: &Site, arguments: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// The lines of `penfoldctl queue`; without a daemon it adds a note to standard error.
+/// The lines that `penfoldctl queue` prints. Without a daemon there is also a note on standard
+/// error.
 fn listing(site: &Site) -> Vec<String> {
     let has_daemon = UnixStream::connect(site.path("penfold.sock")).is_ok();
     let output = penfoldctl(site, &["queue"]);
@@ -50,7 +51,7 @@ fn flush(site: &Site, arguments: &[&str]) {
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// The time in a log line, `next=2026-11-22T10:15:00Z`, in seconds since 1970.
+/// The time of the next attempt in a log line, `next=2026-11-22T10:15:00Z`, in seconds since 1970.
 fn next(line: &str) -> u64 {
     let time = line.split_once(" next=").expect(line).1.split(' ').next().expect(line);
     let time: jiff::Timestamp = time.parse().expect(line);
@@ -77,7 +78,8 @@ fn deferred_mail_is_retried_at_the_logged_time() {
     let tries: Vec<Instant> =
         remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with("RCPT")).map(|c| c.at).collect());
     for pair in tries.windows(2) {
-        // The clock has whole seconds, and the jitter is up to an eighth.
+        // The configured distance is longer, but the queue's clock has whole seconds, and the
+        // jitter is up to an eighth.
         assert!(pair[1] - pair[0] >= Duration::from_millis(700), "{:?}", pair[1] - pair[0]);
     }
     assert!(daemon.settles(&site));
@@ -109,11 +111,11 @@ fn nothing_bounces_before_an_attempt() {
     daemon.submit(&["elvis@example.test"]);
     daemon.wait_words(&[" deferred to=<elvis@"]);
     assert!(daemon.terminate().success());
-    // It expires while no daemon runs; then the host is healthy again.
+    // The message expires while no daemon runs, and then the host is healthy again.
     remote.behave(Conduct::Sink(Sink::default()));
     site.set("queue", "expire_after", "\"1s\"");
     let daemon = site.start();
-    // A flush before the queue is loaded has no effect.
+    // The test waits until the queue is loaded, because a flush before that has no effect.
     daemon.wait_words(&["1 message in the spool"]);
     flush(&site, &[]);
     assert_eq!(remote.messages(1).len(), 1);
@@ -132,7 +134,7 @@ fn a_restart_after_a_kill_keeps_the_times() {
     daemon.kill9();
     let daemon = site.start();
     daemon.wait_words(&["1 message in the spool"]);
-    // Mail without a retry time is delivered before the deferred mail is due.
+    // New mail is delivered before the deferred mail is due.
     daemon.submit(&["jon@razorback"]);
     daemon.wait_mail(&site, "jon", 1);
     assert_eq!(attempts(&remote, "elvis@example.test"), 1);
@@ -174,7 +176,7 @@ fn flush_tries_the_named_mail_and_nothing_else() {
     becomes((5, 3, 3));
 }
 
-/// A flush has its effect even while an attempt is running.
+/// A flush takes effect even if an attempt is running.
 #[test]
 fn flush_during_an_attempt_causes_another_attempt() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
@@ -248,7 +250,7 @@ fn the_list_is_the_same_with_and_without_a_daemon() {
             .collect()
     };
     assert_eq!(without_age(&listing(&site)), without_age(&shown));
-    // A message on hold is listed, too.
+    // The list also shows a message on hold.
     fs::rename(site.path("spool/cur"), site.path("spool/hold.new")).expect("a rename");
     fs::rename(site.path("spool/hold"), site.path("spool/cur")).expect("a rename");
     fs::rename(site.path("spool/hold.new"), site.path("spool/hold")).expect("a rename");
@@ -296,7 +298,7 @@ fn listing_the_queue_changes_nothing() {
     assert_eq!(output.status.code(), Some(69));
     let says = format!("penfoldctl: list the queue in {}: ", site.path("spool").display());
     assert!(String::from_utf8_lossy(&output.stderr).starts_with(&says), "{output:?}");
-    // Run by root, it does not create a spool that the daemon could not use.
+    // The listing does not create a spool. If root ran it, the daemon could not use that spool.
     assert!(!site.path("spool").exists());
     fs::rename(site.path("elsewhere"), site.path("spool")).expect("a rename");
     let daemon = site.start();
@@ -308,7 +310,7 @@ fn listing_the_queue_changes_nothing() {
     assert!(site.path("spool/new/nonsense").exists());
 }
 
-// Shares
+// Shares of the workers
 
 #[test]
 fn a_destination_has_a_limited_number_of_workers() {
@@ -365,15 +367,17 @@ fn an_entry_that_is_removed_by_hand_is_forgotten() {
     daemon.wait_words(&[" deferred to=<b@example.test>"]);
     hanging.wait("a connection", |seen| !seen.commands.is_empty());
     while let Some(entry) = site.spooled().pop() {
-        // The entry may just be moving to cur/.
+        // The removal fails if the entry is just moving to cur/; then it is found again.
         let _ = fs::remove_file(entry);
     }
-    // The second attempt for b finds no entry, while that for a is still running; the connection
-    // of the first attempt is closed when that worker is idle again.
+    // The second attempt for b finds no entry, while the attempt for a is still running. The test
+    // sees that by the connection of the first attempt for b, which is closed when its worker is
+    // idle.
     daemon.wait_until("the loss to be seen", || refusing.look(|seen| seen.ended > 0));
     let mut client = daemon.client();
     client.send("jon@razorback", &["c@slow.test", "jon@razorback"], TEXT);
-    // When the attempt for a ends too, the queue's counts are still right.
+    // When the attempt for a ends, too, the queue's counts are still right: mail for both
+    // destinations is tried.
     daemon.wait_words(&[&id, " deferred to=<a@slow.test>"]);
     client.send("jon@razorback", &["d@slow.test", "jon@razorback"], TEXT);
     daemon.wait_mail(&site, "jon", 2);

@@ -1,10 +1,10 @@
-//! A system clock that jumps a day back or ten years ahead, and returns; and the time zone.
+//! A system clock that jumps a day back or ten years ahead, and returns. Also the time zone.
 //!
 //! libfaketime sets the daemon's clock from a file that the test writes; without it the tests are
-//! reported as skipped. No message waits for a distant time, and none bounces because the
-//! clock was wrong for a while: the first attempt at which a message is too old is not the last,
-//! nor is any within the first retry interval after it. The time zone is that of TZ, as in every
-//! other program, or else that of the system.
+//! reported as skipped. No message waits for a distant time, and none bounces because the clock was
+//! wrong for a while. When an attempt finds a message too old for the first time, the message does
+//! not bounce yet; nor does it at any attempt within the first retry interval after that. The time
+//! zone is that of TZ, as in every other program, or else that of the system.
 
 use std::fs;
 use std::path::Path;
@@ -25,7 +25,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Remote hosts defer all mail.
+    /// A site whose mail goes to a host that defers everything. Without libfaketime `None`.
     fn new() -> Option<Self> {
         let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
         let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
@@ -42,14 +42,13 @@ impl Scene {
         self.clock.start(&self.site, false)
     }
 
-    /// Sets the clock and makes an attempt that fails; returns its log line, or that of an attempt
-    /// that was due.
+    /// Sets the clock, and waits for an attempt that fails. Returns the log line of that attempt.
     fn try_in_vain(&self, daemon: &Daemon, by: &str) -> String {
         let is_meant = |line: &&str| line.contains(" deferred to=<a@");
         let lines = || daemon.log().lines().filter(is_meant).map(str::to_owned).collect::<Vec<_>>();
         let before = lines().len();
         self.set(by);
-        // A flush has no effect on an attempt that is just ending.
+        // The flush is repeated, because it has no effect on an attempt that is just ending.
         let (mut flushed, pause) = (Instant::now(), Duration::from_secs(2));
         self.site.penfoldctl(&["flush"]);
         daemon.wait_until("an attempt", || {
@@ -106,13 +105,14 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
     scene.set("-20y");
     let daemon = scene.start();
     submit(&daemon);
-    // Repeated flushes of the queue change nothing.
+    // With the right time the message seems 20 years old. However often the queue is flushed, no
+    // attempt is the last one yet.
     for _ in 0..3 {
         let line = scene.try_in_vain(&daemon, "+0");
         assert!(line.contains(" next="), "{line}");
     }
     assert!(scene.site.mail("jon").is_empty());
-    // There is no sign that the message is younger than it seems.
+    // Two hours later nothing shows that the message is younger than it seems, and it bounces.
     let line = scene.try_in_vain(&daemon, "+2h");
     assert!(!line.contains(" next="), "{line}");
     assert!(daemon.settles(&scene.site), "{}", daemon.log());
@@ -122,11 +122,11 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
 
 // Time zones
 
-/// The offsets from UTC, in hours and minutes, of the dates that a message gets and of the
-/// beginning of log lines.
+/// Sends messages. Returns the offsets from UTC, in hours and minutes, of the dates in a message,
+/// and of the time at the beginning of the log. `run` makes the command that runs penfoldd.
 fn offsets(site: &mut Site, run: &dyn Fn(&Site, &str) -> Command) -> Vec<String> {
     let daemon = Daemon::spawn(run(site, "-d"));
-    // Also a confined session knows its time zone.
+    // A session that is confined, and cannot read the system's files, knows its time zone, too.
     assert_eq!(code_and_text(&sendmail(site, &["jon"], b"hello\n")), (0, String::new()));
     let mail = String::from_utf8(daemon.wait_mail(site, "jon", 1).remove(0)).expect("text");
     let (header, _) = mail.split_once("\n\n").expect("a header");

@@ -1,4 +1,4 @@
-//! The text of a report, checked as a person, a program, and Python's email package read it
+//! The text of a report to a sender, as a person, a program, and Python's email package read it
 //! (`report_reads.py`, where python3 is installed).
 
 use common::programs::python;
@@ -28,7 +28,7 @@ fn failure(recipient: &str, outcome: Outcome) -> (Recipient, Outcome) {
     (Recipient::new(address(recipient)), outcome)
 }
 
-/// The report of these failures to jon.
+/// A report to jon about these failures, of a message with this header.
 fn report(failures: &[(Recipient, Outcome)], header: &[u8]) -> String {
     let jon = address("jon@frogbog.example");
     compose_for(&jon, Some(&jon), failures, header)
@@ -60,7 +60,7 @@ fn compose_of(
     String::from_utf8(compose(&report)).expect("ASCII")
 }
 
-/// A report as Python parses it, in JSON; `None` without Python.
+/// A report as Python parses it, in JSON. `None` without Python.
 fn read_by_python(report: &str) -> Option<String> {
     let output = python("queue/report_reads.py", report.as_bytes())?;
     assert!(output.status.success(), "{}\n{report}", String::from_utf8_lossy(&output.stderr));
@@ -73,7 +73,7 @@ fn has(text: &str, wanted: &[&str]) {
     }
 }
 
-/// A part of a report without line breaks, so that folding does not matter.
+/// The text for the reader in a report, without line breaks, so that folding does not matter.
 fn words(report: &str) -> String {
     report.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -316,7 +316,7 @@ fn a_report_repeats_a_bounded_part_of_a_long_header_and_says_so() {
         let (head, part) = part.split_once("\n\n").expect("a head");
         let (shown, _) = part.rsplit_once("\n--=_").expect("an end");
         assert!(shown.starts_with(first) && shown.len() <= 8 << 10, "{what}: {shown}");
-        // Only whole fields.
+        // The report shows only whole fields of the header.
         assert!(shown.is_empty() || shown.ends_with("that\n") || shown == first, "{what}: {shown}");
         assert_eq!(head.contains("in part"), !is_whole, "{what}: {head}");
         assert_eq!(

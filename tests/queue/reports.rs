@@ -1,7 +1,7 @@
-//! Reports to senders, end to end: which failures are reported, to which address, how often, and what
-//! arrives, parsed by Python's email package where python3 is installed.
+//! Reports to senders, end to end: which failures are reported, to which address, and how often.
+//! Python's email package, where python3 is installed, parses what arrives.
 //!
-//! The texts of reports are in tests/queue/report_texts.rs.
+//! The texts of reports are tested in tests/queue/report_texts.rs.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use common::client::Client;
 use common::remote::{Remote, Sink, Then};
 use common::{Daemon, Site};
 
-/// A report in a mailbox as Python parses it, in JSON with sorted keys; `None` without Python.
+/// A report in a mailbox as Python parses it, in JSON with sorted keys. `None` without Python.
 fn read_by_python(mail: &[u8]) -> Option<String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/queue/report_reads.py");
     let (input, output) = (Stdio::piped(), Stdio::piped());
@@ -24,7 +24,7 @@ fn read_by_python(mail: &[u8]) -> Option<String> {
     Some(String::from_utf8(output.stdout).expect("JSON is UTF-8"))
 }
 
-/// The only report in a user's mailbox, when the queue is empty.
+/// Waits until the queue is empty, and returns the only report in a user's mailbox.
 fn report(daemon: &Daemon, site: &Site, user: &str) -> String {
     assert!(daemon.settles(site), "{:?}", site.spooled());
     let mut mail = site.mail(user);
@@ -49,13 +49,13 @@ fn refusing() -> Remote {
 const TEXT: &str = "Subject: Lunch\r\nMessage-ID: <3@frogbog.test>\r\nReferences: <1@frogbog.test> <2@razorback>\r\n\
     From: jon@razorback\r\n\r\nOn Friday?\r\n";
 
-/// Sends a message from a separate thread and session.
+/// Sends a message in a session of its own.
 fn send(daemon: &Daemon, sender: &str, recipients: &[&str]) {
     daemon.client().send(sender, recipients, TEXT);
 }
 
-/// The numbers of these words in the log, after this many entries are `done`, which is the last
-/// log line of each.
+/// Waits until the log has said `done` for this many messages, each message's last line. A report
+/// is a message, too. Returns how often the log has each of `words`.
 fn counts<const N: usize>(daemon: &Daemon, done: usize, words: [&str; N]) -> [usize; N] {
     let count = |words: &str| daemon.log().matches(words).count();
     daemon.wait_until(&format!("{done} entries to be done"), || count(" done") >= done);
@@ -123,7 +123,8 @@ fn a_dead_member_of_a_list_is_reported_and_the_others_get_the_mail() {
     assert_eq!(site.mail("jon").len(), 1);
     let to_root: Vec<String> = site.mail("root").into_iter().map(|m| String::from_utf8(m).expect("ASCII")).collect();
     let reports: Vec<&String> = to_root.iter().filter(|m| m.contains("multipart/report")).collect();
-    // One report for each of the two hosts; mail of the list; reports to the postmaster.
+    // root gets four messages: a report about each of the two members that failed, one copy from
+    // the list, and the message to the postmaster.
     assert_eq!((reports.len(), to_root.len()), (2, 4));
     for member in ["gone@razorback", "away@example.test"] {
         let report = reports.iter().find(|r| r.contains(&format!("crew@razorback (forwarded to {member})")));
@@ -154,7 +155,7 @@ fn a_report_that_fails_goes_to_the_postmaster_once() {
     let remote = refusing();
     let site = site_with(&remote);
     let daemon = site.start();
-    // Senders that no report reaches, remote and local.
+    // No report reaches these senders, one remote and one local.
     for sender in ["stranger@example.test", "nobody@razorback"] {
         send(&daemon, sender, &["elvis@example.test"]);
     }
@@ -191,7 +192,8 @@ fn a_report_that_the_postmaster_cannot_get_is_dropped_and_the_log_says_so() {
     send(&daemon, "stranger@example.test", &["elvis@example.test"]);
     daemon.wait_words(&[" dropped reason="]);
     assert!(daemon.settles(&site));
-    // Exactly the message, the report, and the report to the postmaster.
+    // Three messages end: the message itself, the report about it, and the report to the
+    // postmaster, which is dropped.
     assert_eq!(counts(&daemon, 3, [" bounced ", " dropped "]), [2, 1]);
     assert!(site.mail("jon").is_empty() && site.mail("root").is_empty());
 }
@@ -210,13 +212,13 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
         (0..count).for_each(|_| _ = client.send(sender, &["elvis@example.test"], TEXT));
         assert!(daemon.settles(&site));
         let logged = |words: &str| daemon.log().lines().skip(before).filter(|line| line.contains(words)).count();
-        // The test sees the log a little later than it is written.
+        // The test sees a line of the log a little later than the daemon writes it.
         daemon.wait_until("the log", || logged(" bounced ") + logged(" dropped ") >= count);
         let counts = (logged(" bounced "), logged(" dropped reason="), logged(why), logged(" failed to=<elvis@"));
         assert_eq!(counts, (limit, count - limit, count - limit, count), "{sender}");
     }
     assert_eq!(site.mail("root").len(), 10);
-    // A sender with many dead members on a list gets a report of each.
+    // There is no limit for a local sender: a report comes for each dead member of a list.
     let mut client = daemon.client();
     (0..300).for_each(|_| _ = client.send("jon@razorback", &["elvis@example.test"], TEXT));
     assert!(daemon.settles(&site));
@@ -227,14 +229,14 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
 fn failing_mail_from_the_postmaster_makes_no_loop() {
     let remote = refusing();
     let site = site_with(&remote);
-    // The mail of each goes to the next, that of the last to the first.
+    // The mail for these names goes in a circle, through a host that rejects it.
     site.add("aliases", "postmaster: ring@example.test");
     site.add("aliases", "mailer-daemon: postmaster");
     let daemon = site.start();
     for sender in ["postmaster@razorback", "mailer-daemon@razorback", "MAILER-DAEMON@razorback.test", ""] {
         send(&daemon, sender, &["elvis@example.test"]);
     }
-    // Three messages were from the postmaster, which gets at most two reports.
+    // Three messages were from the postmaster, who gets at most two reports.
     assert_eq!(counts(&daemon, 11, [" bounced ", " dropped "]), [7, 4]);
     assert!(daemon.settles(&site));
 }

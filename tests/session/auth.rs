@@ -1,9 +1,8 @@
 //! AUTH with other software: gsasl, Python's smtplib and swaks as clients, Dovecot's auth as the
 //! password database.
 //!
-//! Also delays, a users file that changes, a Dovecot that is absent, and
-//! `penfoldctl passwd` with and without a terminal. A test without its program is reported as
-//! skipped.
+//! Also tests delays, a users file that changes, a Dovecot that is absent, and `penfoldctl passwd`
+//! with and without a terminal. A test without its program is reported as skipped.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,15 +17,15 @@ use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::geteuid;
 
-/// The password is "pencil".
+/// A secret for a users file. The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-/// The same password, hashed by openssl passwd -6.
+/// The password "pencil", hashed by `openssl passwd -6`.
 const CRYPT: &str =
     "{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0";
-/// The same password, hashed by doveadm pw.
+/// The password "pencil", hashed by `doveadm pw`.
 const ARGON: &str =
     "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$pejGJjXX8NmZ+2mokctjSA$xmRrjNEalgQ+EgvYsaUKFZMxR3ae8JSuhsFFxCTLuoA";
-/// AUTH without TLS; the password is no secret here.
+/// Settings that allow AUTH without TLS, since the test's password is no secret.
 const OPEN: &str = "listen.auth = \"always\"\nrelay.networks = []";
 
 fn base64(text: &str) -> String {
@@ -170,7 +169,7 @@ fn a_delayed_client_does_not_delay_the_shutdown() {
     );
 }
 
-/// The salt and iterations that a client gets for a name.
+/// The salt and the iteration count that the server sends to a client with this name.
 fn salt_of(daemon: &Daemon, name: &str) -> String {
     let mut client = daemon.greeted();
     client.send_text(&format!("AUTH SCRAM-SHA-256 {}\r\n", base64(&format!("n,,n={name},r=abc"))));
@@ -188,7 +187,7 @@ fn an_unknown_account_always_has_the_same_salt() {
     let first = salts(&site.start());
     let daemon = site.start();
     assert_eq!(salts(&daemon), first, "after a restart");
-    // The iteration count of other accounts, but another salt.
+    // The new accounts have the iteration count of the others, but another salt.
     site.add("users", &format!("mary:{SCRAM}:\njon@razorback:{}:", SCRAM.replace("W22Z", "X22Z")));
     daemon.hup();
     daemon.wait_log(|l| l.ends_with("configuration and tables read again"));
@@ -256,7 +255,7 @@ fn passwd(site: &Site, name: &str, password: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
     command.args(["passwd", name]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("it runs");
-    // penfoldctl may have rejected the name and ended already.
+    // The write fails if penfoldctl has already rejected the name and ended.
     let _ = child.stdin.take().expect("a pipe").write_all(password.as_bytes());
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code() == Some(0), !output.stdout.is_empty(), "{output:?}");
@@ -288,7 +287,7 @@ fn penfoldctl_passwd_asks_twice_at_a_terminal_without_echo() {
     }
 }
 
-/// The output of a terminal up to this text.
+/// Reads from a terminal until `wanted` has come, and returns all output up to there.
 fn until(terminal: &mut fs::File, wanted: &str) -> String {
     let (mut shown, mut octet) = (String::new(), [0]);
     while !shown.ends_with(wanted) {
@@ -357,7 +356,7 @@ fn dovecot() -> (Site, Option<Dovecot>) {
 }
 
 impl Drop for Dovecot {
-    /// All of its processes have ended when none has the log open.
+    /// Ends Dovecot, and waits for the end of its log: then none of its processes runs any more.
     fn drop(&mut self) {
         let _ = kill(self.daemon.pid(), Signal::SIGTERM);
         self.daemon.becomes_true(|| false);
@@ -383,7 +382,7 @@ fn no_client_is_authenticated_by_a_misbehaving_dovecot() {
         own(&site.path("auth-client"));
         site.set("auth", "users", &format!("\"dovecot:{}\"", site.path("auth-client").display()));
         let script = printed.clone();
-        // It runs until the process of the tests ends.
+        // The stand-in for Dovecot runs until the process of the tests ends.
         thread::spawn(move || {
             for mut peer in socket.incoming().map_while(Result::ok) {
                 let _ = peer.write_all(script.as_bytes());
@@ -400,7 +399,7 @@ fn no_client_is_authenticated_by_a_misbehaving_dovecot() {
     }
 }
 
-/// Whether a program is installed; otherwise reported as skipped.
+/// Whether a program is installed. If it is not, reports the test as skipped.
 fn present(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {

@@ -1,7 +1,7 @@
-//! The client's name in Received:, which is recorded only if it resolves back to the address, and
-//! the name servers of the network in which the host currently is.
+//! The client's name in Received:, which is recorded only if it resolves back to the address. Also
+//! the use of the name servers of the network in which the host currently is.
 //!
-//! Needs root, for a network namespace with addresses that are not loopback.
+//! The tests need root, for a network namespace with addresses that are not loopback.
 
 use std::process::{Command, Output, Stdio};
 
@@ -11,12 +11,14 @@ const NETWORK: &str = "ip link set lo up && ip addr add 192.0.2.1/24 dev lo && i
     && ip addr add 192.0.2.3/24 dev lo && ip addr add 192.0.2.9/24 dev lo \
     && ip -6 addr add 2001:db8::1/64 dev lo nodad && ip -6 addr add 2001:db8::9/64 dev lo nodad";
 
-/// A resolv.conf that is a dangling link, as with systemd-resolved, in an /etc of our own.
+/// A shell script for an /etc of the test's own. resolv.conf is a dangling link there, as with
+/// systemd-resolved before it starts.
 const MOUNTS: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd /run/etc && cp -a /etc/. /run/etc \
     && rm -f /run/etc/resolv.conf && ln -s ../run/systemd/resolve/resolv.conf /run/etc/resolv.conf \
     && echo 127.0.0.1 localhost > /run/etc/hosts && mount --bind /run/etc /etc && umask 022";
 
-/// Runs client_names.py in namespaces; `None`, and reported as skipped, without them.
+/// Runs client_names.py in namespaces that `script` sets up. Without namespaces or Python, reports
+/// the test as skipped and returns `None`.
 fn names(what: &str, namespaces: &[&str], script: &str, site: &Site) -> Option<Output> {
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");

@@ -42,7 +42,7 @@ use std::{env, fs, thread};
 use common::dialog::{Check, Dialog, Side, Stage};
 use common::{Daemon, Site};
 
-/// Dialogues with at most this much client text are also played byte by byte.
+/// If a dialogue has at most this many bytes of client text, it is also played byte by byte.
 const LITTLE: usize = 8 * 1024;
 
 #[test]

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use common::client::Client;
 use common::{Daemon, Site};
 
-/// Each list is below the router's limit, but together they exceed that of an entry.
+/// Each alias has fewer recipients than an alias may have, but all five together have more than one
+/// message may have in the spool.
 #[test]
 fn aliases_cannot_exceed_the_recipients_of_an_entry() {
     let site = Site::new();
@@ -37,7 +38,7 @@ fn aliases_cannot_exceed_the_recipients_of_an_entry() {
     client.ask("RCPT TO:<jon@razorback>", "250 ");
 }
 
-/// A client at a socket pair, which a wrapper has passed, is untrusted.
+/// If a wrapper passes a socket pair instead of a TCP connection, the client is not trusted.
 #[test]
 fn a_socket_without_an_address_may_not_relay() {
     let site = Site::with("relay.networks = [\"0.0.0.0/0\", \"::/0\"]");
@@ -51,7 +52,7 @@ fn a_socket_without_an_address_may_not_relay() {
         .stderr(Stdio::null())
         .spawn()
         .expect("penfoldd starts");
-    // `Client` takes a TcpStream, whatever the socket is.
+    // `Client` takes a TcpStream, but works with a Unix socket, too.
     let mut client = Client::before_banner(TcpStream::from(OwnedFd::from(ours)));
     client.expect("220 ");
     for (line, reply) in [
@@ -67,7 +68,8 @@ fn a_socket_without_an_address_may_not_relay() {
     assert!(session.wait().expect("it ends").success());
 }
 
-/// A file without a name gets one through /proc, which a bare container lacks.
+/// The spool creates a file without a name, and gives it a name through /proc. A bare container
+/// lacks /proc.
 #[test]
 fn mail_is_accepted_without_proc() {
     let is_possible = nix::unistd::geteuid().is_root()
@@ -89,7 +91,8 @@ fn mail_is_accepted_without_proc() {
     assert_eq!(fs::read_dir(site.path("spool/tmp")).expect("a spool").count(), 0);
 }
 
-/// The recipient waits for a report that may be in tmp/, which is unreadable.
+/// The record says that a report about the recipient may be in tmp/. While tmp/ is unreadable, the
+/// daemon cannot know, and the recipient waits.
 #[test]
 fn an_entry_that_cannot_be_repaired_is_retried_later() {
     let site = Site::new();
@@ -115,7 +118,8 @@ fn an_entry_that_cannot_be_repaired_is_retried_later() {
     assert!((1..=2).contains(&looks), "{looks} looks\n{}", daemon.log());
 }
 
-/// A queue run by cron must not keep the lock of a spool that it cannot read.
+/// If cron runs the queue of a spool that cannot be read, the run must not keep the lock of the
+/// spool.
 #[test]
 fn a_queue_run_ends_where_the_spool_cannot_be_read() {
     let site = Site::new();
@@ -155,7 +159,7 @@ fn a_slow_message_arrives_if_it_is_steady() {
     }
     assert_eq!(answer.as_deref(), Some("421 4.4.2"), "after {:?}", started.elapsed());
 
-    // Silence has a separate timeout.
+    // A client that sends nothing at all has a separate timeout.
     let site = Site::with("limits.data_timeout = \"60s\"\nlimits.command_timeout = \"300ms\"");
     let daemon = site.start();
     let mut client = daemon.client();
@@ -164,7 +168,7 @@ fn a_slow_message_arrives_if_it_is_steady() {
     client.expect("421 4.4.2 ");
 }
 
-/// The rest of a rejected message has a shorter timeout than one that will be accepted.
+/// If a message is already rejected, the client has less time to send the rest of it.
 #[test]
 fn an_endless_message_times_out() {
     let site = Site::with("limits.data_timeout = \"500ms\"\nlimits.message_size = \"64K\"");
@@ -178,7 +182,7 @@ fn an_endless_message_times_out() {
     }
 }
 
-/// Rejections are logged in a few lines for each session, and one more for the rest.
+/// A few rejections of each session are logged; one more line counts the rest.
 #[test]
 fn rejections_do_not_fill_the_log() {
     let mut site = Site::with("relay.networks = []");
@@ -207,17 +211,18 @@ fn rejections_do_not_fill_the_log() {
             let sent = format!("{line}\r\n").repeat(times);
             client.try_send(&sent);
             client.try_send("QUIT\r\n");
-            // The replies do not matter.
+            // The test only waits for the last reply, whatever the others say.
             while client.read_line().is_some_and(|reply| !reply.starts_with("421 ") && !reply.starts_with("221 ")) {}
-            // The summary is logged before the last reply.
+            // The line that counts the rest is logged before the last reply, so it is in the log
+            // now.
             let logged = daemon.log().len() - before;
             assert!(logged < 20_000, "{line}: {logged} octets of the log for {}", sent.len());
         }
     }
 }
 
-/// Requests of a client that has disconnected are dropped soon, and recently expanded aliases
-/// are cached.
+/// If a client has disconnected, the server soon drops the client's other requests. The server also
+/// keeps recently expanded aliases.
 #[test]
 fn large_aliases_are_cheap_and_a_disconnected_client_costs_nothing() {
     let site = Site::new();
@@ -233,10 +238,10 @@ fn large_aliases_are_cheap_and_a_disconnected_client_costs_nothing() {
     (0..50).for_each(|_| drop(client.ask("VRFY big0", "250 ")));
     let many = started.elapsed() - once;
     assert!(many < once * 20, "{once:?} for the first, {many:?} for fifty");
-    // An edit of the tables takes effect.
+    // An edit of the aliases table takes effect at once.
     site.write("aliases", &aliases.replacen("big0: ", "nobody: ", 1));
     client.ask("VRFY big0", "550 ");
-    // An address extension does not expand the alias again.
+    // For an address extension the alias is not expanded again.
     client.ask("VRFY big1", "250 ");
     let started = Instant::now();
     (0..50).for_each(|number| drop(client.ask(&format!("VRFY big1+{number}"), "250 ")));

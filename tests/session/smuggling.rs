@@ -1,10 +1,10 @@
 //! Only CR LF . CR LF ends a message (RFC 5321 4.1.1.4), and no lookalike does.
 //!
-//! SMTP smuggling (CVE-2023-51764, -51765, -51766): where two servers disagree on the end of a
-//! message, a second message with a forged sender hides in the first. Every lookalike is sent
-//! whole, cut in two at every byte near it, byte by byte, and across likely buffer boundaries.
-//! It gets one reply, which is a rejection if it has a bare CR or LF, and the hidden message is
-//! never executed. A clean message arrives byte for byte.
+//! SMTP smuggling (CVE-2023-51764, -51765, -51766): if two servers disagree on the end of a
+//! message, a second message with a forged sender can hide in the first. Every lookalike is sent
+//! whole, cut in two at every byte near it, byte by byte, and across likely buffer boundaries. A
+//! message with a lookalike gets one reply, which is a rejection if there is a bare CR or LF. The
+//! hidden message is never executed. A clean message arrives byte for byte.
 
 use std::sync::Mutex;
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::dialog::Wire;
 use common::{Daemon, Site};
 
-/// Replacements of CR LF . CR LF with a bare CR or LF.
+/// Lookalikes of CR LF . CR LF with a bare CR or LF. A message with one is rejected.
 const FLAWED: &[&str] = &[
     "\n.\n",
     "\n.\r\n",
@@ -41,7 +41,7 @@ const FLAWED: &[&str] = &[
     "\r\n.\rQUIT\r\n",
 ];
 
-/// Replacements without such a flaw, which are text.
+/// Lookalikes without a bare CR or LF. They are part of the text.
 const CLEAN: &[&str] = &[
     "\r\n.\0\r\n",
     "\r\n\0.\r\n",
@@ -71,7 +71,7 @@ enum Writes {
     Bytes,
 }
 
-/// A message, how it is sent, and its recipient.
+/// A message, the way in which it is sent, and its recipient.
 #[derive(Debug, Clone)]
 struct Case {
     text: Vec<u8>,
@@ -88,7 +88,7 @@ fn a_lookalike_with_a_bare_cr_or_lf_is_refused_in_every_split() {
         let (text, at) = smuggler(0, lookalike);
         cases.extend(every_way(&text, at, lookalike.len()));
     }
-    // For a server that reads in blocks, the lookalike lies across a boundary.
+    // If a server reads in blocks of one of these sizes, the lookalike lies across a boundary.
     for lookalike in ["\n.\n", "\n.\r\n", "\r\n.\n", "\r\n.\r\r\n"] {
         for block in [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536] {
             for before in 0..=lookalike.len() {
@@ -111,7 +111,7 @@ fn a_lookalike_without_one_is_text() {
         let (text, at) = smuggler(0, lookalike);
         cases.extend(every_way(&text, at, lookalike.len()));
     }
-    // A NUL may also be rejected.
+    // If the lookalike has a NUL, the message may also be rejected.
     play(&daemon, &cases, |reply| reply.starts_with("250 2.0.0 ") || reply.starts_with('5'));
     assert!(daemon.settles(&site), "left in the spool: {:?}", site.spooled());
     assert_eq!(site.mail("root").len(), 0);
@@ -138,8 +138,8 @@ fn a_clean_message_arrives_byte_for_byte_in_every_split() {
     }
 }
 
-/// A message with another one hidden behind a lookalike, which begins after `padding` octets, or
-/// soon: the text, and the position of the lookalike.
+/// A message in which another one hides behind a lookalike. Returns the text, and the position of
+/// the lookalike: `padding`, or a little more if the header needs it.
 fn smuggler(padding: usize, lookalike: &str) -> (Vec<u8>, usize) {
     let mut text = HEADER.to_owned();
     while text.len() + 100 < padding {
@@ -151,8 +151,8 @@ fn smuggler(padding: usize, lookalike: &str) -> (Vec<u8>, usize) {
     (format!("{text}{lookalike}{HIDDEN}").into_bytes(), at)
 }
 
-/// The text in one write, byte by byte, and cut at every position around the lookalike and
-/// around the real end.
+/// The ways of sending a text: in one write, byte by byte, and cut in two at every position around
+/// the lookalike and around the real end.
 fn every_way(text: &[u8], at: usize, length: usize) -> Vec<Case> {
     let near = at - 1..=at + length + 5;
     let end = text.len() - 6..text.len();
@@ -160,8 +160,8 @@ fn every_way(text: &[u8], at: usize, length: usize) -> Vec<Case> {
     splits.map(|writes| Case { text: text.to_vec(), writes, to: "jon" }).collect()
 }
 
-/// Plays each case in a session of its own, four at a time: each message gets exactly one reply
-/// as expected, followed by the reply to QUIT.
+/// Plays each case in a session of its own, four at a time. Asserts that each message gets exactly
+/// one reply, which is `wanted`, and then the reply to QUIT.
 fn play(daemon: &Daemon, cases: &[Case], wanted: impl Fn(&str) -> bool + Sync) {
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -187,7 +187,7 @@ fn play(daemon: &Daemon, cases: &[Case], wanted: impl Fn(&str) -> bool + Sync) {
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
-/// The replies after 354, to the end of the connection.
+/// Plays a case. Returns all replies after the 354, up to the end of the connection.
 fn session(daemon: &Daemon, case: &Case) -> Result<Vec<String>, String> {
     let mut wire = Wire::new(daemon.connect(), false);
     wire.read_line()?;
@@ -207,7 +207,7 @@ fn session(daemon: &Daemon, case: &Case) -> Result<Vec<String>, String> {
     };
     for (number, part) in parts.iter().enumerate() {
         if number == 1 {
-            // Usually the server has read the first part by then.
+            // After this pause the server has usually read the first part.
             thread::sleep(Duration::from_millis(1));
         }
         wire.send(part).map_err(|error| error.to_string())?;

@@ -1,11 +1,11 @@
-//! The header fields that a submitted message gets, with generated headers.
+//! The header fields that a submitted message gets, tested with generated headers.
 //!
 //! A generator combines words of headers and random octets. Nothing panics, no octet of a body
-//! changes, and the pieces in which a text arrives make no difference. Python's email package
-//! (`submit_reads.py`, where python3 is installed) parses every message that it could parse before, and
-//! finds the added fields. For an authenticated user it finds no From or Sender with another
-//! user's address, in any spelling (`submit_bound.py`). In well-formed lists of recipients
-//! it finds the same addresses (`recipients_read.py`).
+//! changes, and the pieces in which a text arrives make no difference. If Python's email package
+//! (`submit_reads.py`, where python3 is installed) could parse a message before, it can parse it
+//! afterwards, and finds the added fields. For an authenticated user it finds no From or Sender
+//! with another user's address, in any spelling (`submit_bound.py`). In well-formed lists of
+//! recipients it finds the addresses that penfold finds (`recipients_read.py`).
 
 use common::Site;
 use common::programs::python;
@@ -13,10 +13,10 @@ use penfold::message::recipients::recipients;
 use penfold::submit::senders::{Identity, Senders};
 use penfold::submit::{HeaderFilter, Submission};
 
-/// The number of messages.
+/// The number of generated messages.
 const COUNT: usize = 3000;
 
-/// Parts of headers.
+/// Parts of headers, for the generator.
 const WORDS: &[&str] = &[
     "From",
     "Sender",
@@ -91,7 +91,7 @@ const LINES: &[&str] = &[
     "X-Long: a\n b\n c\n",
 ];
 
-/// Lines of a user who is authenticated as jon, may send as info, and tries to send as elvis.
+/// Lines of a user who has logged in as jon, may send as info, and tries to send as elvis.
 const HOSTILE: &[&str] = &[
     "jon@razorback.test",
     "jon@razorback.test",
@@ -165,7 +165,7 @@ const PHRASES: &[&str] = &[
 const ADDRESSES: &[&str] =
     &["jon@x.org", "jon.b+c@x.y.org", "o'hara@x.org", "\"j p\"@x.org", "jon@[192.0.2.1]", "{x}=y!z%w@x.org"];
 
-/// Field names that a reader could take for From or Sender, or for the end of the header.
+/// Names of fields that a reader could take for From or Sender, or for the end of the header.
 const NAMES: &[&str] = &[
     "From: ",
     "From: ",
@@ -189,7 +189,7 @@ const NAMES: &[&str] = &[
     "\n",
 ];
 
-/// A generator of the same numbers in every run (xorshift).
+/// A generator (xorshift) that gives the same numbers in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -204,7 +204,7 @@ impl Dice {
         of[self.below(of.len())]
     }
 
-    /// A message: some lines, some words, some octets, and a body.
+    /// A random message: some lines, some words, some octets, and a body.
     fn message(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         let (lines, words) = (self.below(8), if self.below(3) == 0 { self.below(30) } else { 0 });
@@ -212,7 +212,8 @@ impl Dice {
         (0..words).for_each(|_| text.extend_from_slice(self.one(WORDS).as_bytes()));
         if self.below(10) == 0 {
             let octets = self.below(40);
-            // The session rejects a bare CR before the filter sees it.
+            // There is no bare CR: the session rejects it before the filter for submissions sees
+            // it.
             text.extend((0..octets).map(|_| self.below(256) as u8).filter(|&b| b != b'\r'));
         }
         if !text.is_empty() && !text.ends_with(b"\n") {
@@ -224,7 +225,7 @@ impl Dice {
         text
     }
 
-    /// A well-formed list of recipients.
+    /// A random list of recipients that is well-formed.
     fn list(&mut self) -> String {
         let mut text = String::new();
         for _ in 0..self.below(6) {
@@ -241,12 +242,13 @@ impl Dice {
         text.trim_end_matches([',', ' ', '\n', '\t']).to_owned()
     }
 
-    /// A header with which jon tries to appear as another sender.
+    /// A random header with which jon tries to appear as another sender.
     fn hostile(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         for _ in 0..=self.below(3) {
             text.extend_from_slice(self.one(NAMES).as_bytes());
-            // Most begin well-formed, or no header would be accepted.
+            // Most fields begin with a well-formed address, because otherwise no header would be
+            // accepted.
             let honest = self.below(4) > 0;
             text.extend_from_slice(if honest { self.one(&HOSTILE[..8]).as_bytes() } else { b"" });
             (0..self.below(if honest { 4 } else { 7 }))
@@ -270,7 +272,8 @@ fn terms() -> Submission {
     }
 }
 
-/// The output for a text in random pieces, unless it is rejected.
+/// Passes a text through the filter in random pieces. Returns the output, or `None` if the text is
+/// rejected.
 fn pass(submission: Submission, text: &[u8], dice: &mut Dice) -> Option<Vec<u8>> {
     let (mut filter, mut out, mut rest) = (HeaderFilter::new(submission), Vec::new(), text);
     while !rest.is_empty() {
@@ -282,7 +285,7 @@ fn pass(submission: Submission, text: &[u8], dice: &mut Dice) -> Option<Vec<u8>>
     filter.refusal().is_none().then_some(out)
 }
 
-/// A message in the form that the scripts read, after its length.
+/// A message in the form that the Python scripts read: its length, and then the message.
 fn packed(message: &[u8]) -> Vec<u8> {
     [&u32::try_from(message.len()).expect("short").to_be_bytes(), message].concat()
 }
@@ -305,7 +308,7 @@ fn any_header_is_survived_and_no_body_changes() {
     assert!(good > COUNT / 10, "only {good} messages could be read before");
 }
 
-/// jon, who may also send as info.
+/// The identity of jon, who may also send as info.
 fn jon(site: &Site) -> Identity {
     site.write("senders", "jon@razorback.test info@razorback.test\n");
     site.configure();

@@ -1,9 +1,9 @@
-//! Password guessing against the real daemon, by many clients at once: the limits, the replies,
-//! and that response times do not reveal which accounts exist.
+//! Password guessing against the real daemon, by many clients at once: the limits and the replies.
+//! Also shows that response times do not reveal which accounts exist.
 //!
-//! Clients use any number of loopback addresses. The accounts are penfold's own, or
-//! behind a socket that speaks Dovecot's auth protocol. In addition, a reload does not reset the
-//! message quota of an account.
+//! Clients use any number of loopback addresses. The accounts are penfold's own, or behind a socket
+//! that speaks Dovecot's auth protocol. In addition, a reload does not reset the message quota of
+//! an account.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::Ipv4Addr;
@@ -16,15 +16,16 @@ use common::programs::sendmail;
 use common::{Daemon, Site, own};
 use data_encoding::{BASE64, BASE64_NOPAD};
 
-/// The password is "pencil".
+/// A secret for a users file. The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
-/// AUTH without TLS; the password is no secret here.
+/// Settings that allow AUTH without TLS, since the test's password is no secret.
 const OPEN: &str = "listen.auth = \"always\"\nrelay.networks = []\nlimits.connections_per_host = 100";
 
-/// The failures that are allowed to one client and to one account.
+/// The number of failures that one client may have. The next constant is the number for one
+/// account.
 const MAX_PER_CLIENT: u8 = 60;
 const MAX_PER_ACCOUNT: u8 = 120;
-/// The number of further attempts, since the last failures may be logged and not counted yet.
+/// The number of attempts beyond the limit: the last failures may be logged but not counted yet.
 const MORE: u8 = 6;
 
 /// A site with accounts for elvis and mary.
@@ -34,7 +35,7 @@ fn site() -> Site {
     site
 }
 
-/// A client at an address, after EHLO.
+/// Connects from a loopback address, and sends EHLO.
 fn at(daemon: &Daemon, host: [u8; 4]) -> Client {
     let mut client = Client::new(daemon.connect_from(Ipv4Addr::from(host)));
     client.ehlo();
@@ -49,8 +50,8 @@ fn plain(name: &str, password: &str) -> String {
     format!("AUTH PLAIN {}", base64(&format!("\0{name}\0{password}")))
 }
 
-/// Sends wrong passwords at once, each by a client of its own, and waits until all are logged.
-/// The clients wait for their replies meanwhile.
+/// Sends wrong passwords at the same time, each by a client of its own, and waits until all
+/// failures are logged. Returns the clients, which still wait for their replies.
 fn besiege(daemon: &Daemon, attempts: impl Iterator<Item = ([u8; 4], String)>) -> Vec<Client> {
     let waiting: Vec<Client> = attempts
         .map(|(host, name)| {
@@ -63,8 +64,8 @@ fn besiege(daemon: &Daemon, attempts: impl Iterator<Item = ([u8; 4], String)>) -
     waiting
 }
 
-/// Clients that send these lines at the same time and all get a temporary failure, with the
-/// delay of a wrong password.
+/// Makes a client send each of these dialogues at the same time. Asserts that all get a temporary
+/// failure.
 fn all_refused(daemon: &Daemon, host: [u8; 4], lines: &[&[String]]) {
     let mut clients: Vec<Client> = lines.iter().map(|_| at(daemon, host)).collect();
     for (client, lines) in clients.iter_mut().zip(lines) {
@@ -85,7 +86,7 @@ fn after_sixty_failures_a_client_gets_no_more_answers() {
     let daemon = site.start();
     let (thief, other) = ([127, 0, 2, 1], [127, 0, 2, 2]);
     let waiting = besiege(&daemon, (0..MAX_PER_CLIENT + MORE).map(|number| (thief, format!("user{number}"))));
-    // The server does not even ask for the name.
+    // To AUTH LOGIN the server replies with the failure, without asking for the name.
     let right = [[plain("elvis", "pencil")], [plain("mary", "pencil")], ["AUTH LOGIN".to_owned()]];
     all_refused(&daemon, thief, &right.each_ref().map(|lines| &lines[..]));
     drop(waiting);
@@ -96,7 +97,7 @@ fn after_sixty_failures_a_client_gets_no_more_answers() {
 fn an_account_under_attack_is_locked_and_others_are_not() {
     let site = site();
     let daemon = site.start();
-    // The server does not ask for the password.
+    // After the name the server replies with the failure, without asking for the password.
     the_world_tries_mary(&daemon, &["AUTH LOGIN".to_owned(), base64("mary")]);
 }
 
@@ -107,7 +108,7 @@ fn an_account_of_dovecot_is_locked_too() {
     let socket = UnixListener::bind(&path).expect("a socket");
     own(&path);
     site.set("auth", "users", &format!("\"dovecot:{}\"", path.display()));
-    // It runs until the process of the tests ends.
+    // The stand-in for Dovecot runs until the process of the tests ends.
     thread::spawn(move || {
         for peer in socket.incoming().map_while(Result::ok) {
             thread::spawn(move || answer(BufReader::new(peer)));
@@ -117,7 +118,7 @@ fn an_account_of_dovecot_is_locked_too() {
     the_world_tries_mary(&daemon, &[plain("Mary", "pencil")]);
 }
 
-/// Speaks Dovecot's protocol over one connection: every password is "pencil".
+/// Speaks Dovecot's protocol on one connection. Every user's password is "pencil".
 fn answer(mut peer: BufReader<std::os::unix::net::UnixStream>) -> Option<()> {
     peer.get_mut().write_all(b"VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nMECH\tLOGIN\tplaintext\nDONE\n").ok()?;
     let mut line = String::new();
@@ -132,7 +133,9 @@ fn answer(mut peer: BufReader<std::os::unix::net::UnixStream>) -> Option<()> {
     peer.get_mut().write_all(format!("{verdict}\t1\tuser={}\n", fields[1]).as_bytes()).ok()
 }
 
-/// After that, no client without an earlier login can log in as mary, but one can as elvis.
+/// Many hosts send wrong passwords for mary. Asserts that no client without an earlier login can
+/// log in as mary afterwards, but that a client can log in as elvis. `also` is a further dialogue
+/// that must fail.
 fn the_world_tries_mary(daemon: &Daemon, also: &[String]) {
     let waiting = besiege(daemon, (1..=MAX_PER_ACCOUNT + MORE).map(|number| ([127, 0, 3, number], "mary".to_owned())));
     let right = [[plain("mary", "pencil")], [plain("MARY@razorback", "pencil")]];
@@ -141,10 +144,10 @@ fn the_world_tries_mary(daemon: &Daemon, also: &[String]) {
     drop(waiting);
 }
 
-// Time
+// Response times
 
-/// An Argon2id secret that costs as much as the server accepts: its verification takes clearly
-/// longer than the first delay of 250 ms on any machine.
+/// An Argon2id secret that costs as much as the server accepts. On any machine its verification
+/// takes clearly longer than 250 ms, the first delay after a failure.
 fn costly() -> String {
     let (memory, passes) = (65_536, 32);
     let params = argon2::Params::new(memory, passes, 1, Some(32)).expect("parameters");
@@ -155,7 +158,7 @@ fn costly() -> String {
     format!("{{ARGON2ID}}$argon2id$v=19$m={memory},t={passes},p=1${salt}${out}")
 }
 
-/// The least time that a verification takes.
+/// The least time that the verification of a [`costly`] secret takes.
 const COSTLY: Duration = Duration::from_millis(500);
 
 #[test]
@@ -165,8 +168,8 @@ fn response_times_do_not_reveal_accounts() {
     site.add("users", &format!("mary:{secret}:\npaul:{secret}:"));
     let daemon = site.start();
     let mut host = 0;
-    // The faster of two attempts, since a busy machine is slow now and then. The delay after the
-    // second failure of a name is still shorter than the verification.
+    // The test takes the faster of two attempts, since a busy machine is slow now and then. Even
+    // the delay after the second failure of a name is shorter than the verification.
     let mut quickest = |name: &str, steps: &dyn Fn(&mut Client)| {
         let tries = (0..2).map(|_| {
             host += 1;
@@ -209,7 +212,7 @@ fn a_reload_does_not_forget_what_an_account_has_sent() {
     };
     let mut old = mary();
     old.send("mary@razorback", &["jon@razorback"], TEXT);
-    // Another file, so that the reload changes something.
+    // This changes the configuration, so that the reload changes something.
     site.set("limits", "recipients", "700");
     site.configure();
     daemon.hup();
@@ -240,7 +243,7 @@ fn the_count_of_an_account_survives_a_restart_and_damage_to_its_file() {
         let text = std::fs::read_to_string(&usage).expect("the state");
         assert_eq!(text.lines().count(), 2, "after the {name} daemon: {text}");
     }
-    // A damaged file is ignored, and blocks no user.
+    // If the file with the counts is damaged, it is ignored, and no user is blocked.
     std::fs::write(&usage, [0; 5000]).expect("written");
     let daemon = site.start();
     let mut client = at(&daemon, [127, 0, 0, 1]);
@@ -248,7 +251,7 @@ fn the_count_of_an_account_survives_a_restart_and_damage_to_its_file() {
     client.ask("MAIL FROM:<mary@razorback>", "250 ");
 }
 
-/// A full disk, and a process that has stopped while it held the lock.
+/// First the disk is full; then another process holds the lock of the file, as if it had stopped.
 #[test]
 fn counts_that_cannot_be_kept_are_logged_once_and_count_nevertheless() {
     let mut site = site();

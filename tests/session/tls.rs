@@ -1,8 +1,8 @@
 //! TLS as a server, with the real daemon: STARTTLS, implicit TLS, certificates.
 //!
 //! The client is rustls, which trusts an authority of the test, or `openssl s_client`. The
-//! assertions are about replies, Received: and the log, and that nothing sent in plaintext
-//! counts afterwards. Random octets are in tests/fuzz/tls.rs.
+//! assertions are about replies, Received: and the log. Nothing that was sent in plaintext may
+//! count after the handshake. Random octets are in tests/fuzz/tls.rs.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,7 +14,8 @@ use common::{Daemon, Site};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-/// Performs a handshake on a connection.
+/// Performs a handshake as a client on a connection. `name` is the name that the server's
+/// certificate must have.
 fn secure(authority: &Authority, stream: impl Both + 'static, name: &str) -> std::io::Result<Talk> {
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut tls = StreamOwned::new(ClientConnection::new(authority.client(), name).expect("a client"), stream);
@@ -25,7 +26,7 @@ fn secure(authority: &Authority, stream: impl Both + 'static, name: &str) -> std
 trait Both: Read + Write {}
 impl<T: Read + Write> Both for T {}
 
-/// A client, encrypted or not.
+/// A client's session, encrypted or not.
 struct Talk(BufReader<Box<dyn Both>>);
 
 impl Talk {
@@ -33,7 +34,7 @@ impl Talk {
         Self(BufReader::new(Box::new(stream.try_clone().expect("a descriptor"))))
     }
 
-    /// Sends text and reads a whole reply, which must begin as given.
+    /// Sends text, and reads a whole reply, which must begin with `begins`.
     fn ask(&mut self, says: &str, begins: &str) -> String {
         self.0.get_mut().write_all(says.as_bytes()).expect("written");
         self.0.get_mut().flush().expect("written");
@@ -66,7 +67,7 @@ fn connect(daemon: &Daemon) -> TcpStream {
     stream
 }
 
-/// EHLO, STARTTLS, handshake.
+/// Connects, and sends EHLO and STARTTLS. Performs the handshake, with `name` as the expected name.
 fn start_tls(authority: &Authority, daemon: &Daemon, name: &str) -> Talk {
     let stream = connect(daemon);
     let mut clear = Talk::clear(&stream);
@@ -85,7 +86,7 @@ fn starttls_resets_the_session_and_is_recorded() {
     let site = authority.site("");
     let daemon = site.start();
     let mut talk = start_tls(&authority, &daemon, "razorback.test");
-    // Commands sent in plaintext are forgotten.
+    // The server has forgotten the commands before the handshake.
     talk.ask("MAIL FROM:<jon@razorback.test>\r\n", "503 5.5.1 ");
     let offers = talk.ask("EHLO client.test\r\n", "250-");
     assert!(!offers.contains("STARTTLS") && offers.contains("PIPELINING"), "{offers}");
@@ -118,7 +119,7 @@ fn implicit_tls_comes_before_the_banner() {
     assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
     talk.ask("QUIT\r\n", "221 ");
     talk.expect_end();
-    // A plaintext client gets no plaintext reply.
+    // A client that speaks plaintext gets no reply in plaintext.
     let stream = connect(&daemon);
     let mut received = Vec::new();
     (&stream).write_all(b"EHLO client.test\r\n").expect("written");
@@ -127,7 +128,7 @@ fn implicit_tls_comes_before_the_banner() {
     daemon.wait_words(&["tls-failed peer="]);
 }
 
-/// A connection with octets in front of the first write.
+/// A connection that sends some octets, such as a PROXY header, before its first write.
 struct Behind(Option<&'static [u8]>, TcpStream);
 
 impl Read for Behind {
@@ -174,7 +175,7 @@ fn a_proxy_header_comes_before_the_handshake() {
         " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS tls=TLS1.3 cipher=TLS_AES_256_GCM_SHA384 user=- ",
     ]);
     daemon.wait_mail(&site, "jon", 2);
-    // Under TLS it is too late for a header.
+    // Without a header the handshake fails: under TLS it would be too late for the header.
     assert!(secure(&authority, connect(&daemon), "razorback.test").is_err());
     daemon.wait_words(&["closed peer=[127.0.0.1]", "no PROXY header"]);
 }
@@ -198,9 +199,9 @@ fn xclient_in_plaintext_is_forgotten_by_starttls() {
     talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
     talk.ask("DATA\r\n", "354 ");
     talk.ask(LETTER, "250 ");
-    // The address of the client is unchanged.
+    // The address of the client is still the one from XCLIENT.
     daemon.wait_words(&[" accept ", " peer=unknown[192.0.2.7] via=[127.0.0.1] proto=ESMTPS "]);
-    // The session remains encrypted when XCLIENT names another client.
+    // If XCLIENT names another client, the session remains encrypted.
     talk.ask("XCLIENT ADDR=192.0.2.8\r\n", "220 ");
     assert!(!talk.ask("EHLO client.test\r\n", "250-").contains("STARTTLS"));
 }
@@ -220,7 +221,7 @@ fn plaintext_after_starttls_ends_the_session() {
         clear.ask(injected, "554 5.5.1 ");
         clear.expect_end();
     }
-    // Text that arrives a moment later is part of a malformed handshake.
+    // Text that arrives a moment after STARTTLS counts as a malformed handshake.
     let stream = connect(&daemon);
     let mut clear = Talk::clear(&stream);
     clear.expect("220 ");
@@ -248,7 +249,7 @@ fn required_tls_comes_before_all_other_commands() {
     {
         clear.ask(&format!("{refused}\r\n"), "530 5.7.0 Must issue a STARTTLS command first");
     }
-    // A client that does not wait for replies sends its password next.
+    // A client that does not wait for the reply would send its password next.
     clear.ask("AUTH LOGIN\r\n", "530 5.7.0");
     clear.ask("cGVuY2lsLXNlY3JldA==\r\n", "530 5.7.0");
     clear.ask("NOOP\r\n", "250 ");
@@ -274,12 +275,12 @@ fn a_certificate_is_chosen_by_name_and_read_again_when_it_changes() {
     let daemon = site.start();
     start_tls(&authority, &daemon, "mail.other.test");
     let mut old = start_tls(&authority, &daemon, "razorback.test");
-    // Another certificate without a restart; the open session continues.
+    // A new certificate needs no restart, and the open session continues.
     authority.give(&site, "c1", "renamed.test", 300);
     start_tls(&authority, &daemon, "renamed.test");
     daemon.wait_words(&["c1.pem: read again"]);
     old.ask("EHLO client.test\r\n", "250-");
-    // With a key that does not match, the old pair stays in use.
+    // If the new key does not match the certificate, the daemon keeps the old pair.
     let (_, key) = authority.make("renamed.test", 300);
     site.write("c1.key", &key);
     start_tls(&authority, &daemon, "renamed.test");
@@ -301,12 +302,12 @@ fn a_reload_may_name_another_certificate() {
         site.set("tls", key, &path);
     }
     site.configure();
-    // Nothing changes without a reload.
+    // Before a reload nothing changes.
     start_tls(&authority, &daemon, "razorback.test");
     daemon.hup();
     daemon.wait_words(&["configuration and tables read again"]);
     start_tls(&authority, &daemon, "renamed.test").ask("EHLO client.test\r\n", "250-");
-    // The open session continues.
+    // The session that was open before the reload continues.
     old.ask("EHLO client.test\r\n", "250-");
     old.ask("MAIL FROM:<jon@razorback.test>\r\n", "250 ");
     old.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
@@ -411,7 +412,7 @@ fn openssl_works_with_current_protocols_only() {
             .stderr(Stdio::null())
             .spawn()
             .expect("openssl runs");
-        // openssl may have ended already.
+        // The write fails if openssl has already ended.
         let _ = child.stdin.take().expect("a pipe").write_all(b"EHLO openssl.test\nquit\n");
         String::from_utf8_lossy(&child.wait_with_output().expect("openssl ends").stdout).into_owned()
     };
@@ -430,7 +431,7 @@ fn no_plaintext_reply_is_sent_under_implicit_tls() {
     let site = Authority::new().site("listen.tls = \"implicit\"\nlimits.connections = 1");
     let daemon = site.start();
     let first = connect(&daemon);
-    // Either of the two may be accepted first.
+    // One connection is allowed. Which of the two connections is accepted does not matter.
     let mut second = connect(&daemon);
     daemon.wait_log(|line| line.contains("too many connections"));
     let mut printed = Vec::new();

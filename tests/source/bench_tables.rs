@@ -1,5 +1,5 @@
-//! The tables and plots of `make bench`, made from fixed samples. The measurements are tested only by
-//! `make bench ARGS=smoke`.
+//! The tables and plots of `make bench`, made from fixed samples. Only `make bench ARGS=smoke`
+//! tests the measurements themselves.
 
 use common::figure::{Figure, columns, plain, whole};
 use common::plot::{Axis, Scale};
@@ -32,7 +32,7 @@ fn a_point_has_median_minimum_and_maximum_of_the_quiet_samples() {
 
 #[test]
 fn a_ratio_is_the_median_of_the_ratios_within_rounds() {
-    // The medians are equal; yet in two rounds of three the first was twice as fast.
+    // The two lines have the same median; yet the first was twice as fast in two rounds of three.
     let rounds = [(2.0, 1.0), (4.0, 2.0), (1.0, 4.0)];
     let samples = rounds.iter().flat_map(|&(a, b)| [("a", 1.0, a, false), ("b", 1.0, b, false)]);
     let table = figure([Scale::Linear; 2], &samples.collect::<Vec<_>>()).table();
@@ -68,7 +68,7 @@ fn numbers_are_formatted_for_people() {
     assert_eq!(columns(&rows), "x     aa\nyyy    b\n");
 }
 
-/// All values of an attribute in a plot.
+/// The values of an attribute, such as `x`, in all elements of a plot.
 fn attributes(svg: &str, name: &str) -> Vec<f64> {
     let start = format!(" {name}=\"");
     let parts = svg.split(&start).skip(1).filter_map(|part| part.split('"').next());
@@ -105,6 +105,6 @@ fn zero_comes_before_the_minimum_on_a_logarithmic_axis() {
     let samples = [("a", 0.0, 1.0, false), ("a", 10.0, 1.0, false), ("a", 1000.0, 1.0, false)];
     let places = attributes(&figure([Scale::Log, Scale::Linear], &samples).svg(""), "cx");
     assert!(places[0] < places[1] && places[1] < places[2], "{places:?}");
-    // Zero is one step of ten below.
+    // On a logarithmic axis zero is one step of ten below the smallest other value.
     assert!((places[1] - places[0] - (places[2] - places[1]) / 2.0).abs() < 0.2, "{places:?}");
 }

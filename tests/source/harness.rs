@@ -1,7 +1,8 @@
-//! The common code of the tests.
+//! Tests the common code of the tests.
 //!
-//! Dialogues are played against each other, against a sink, and against servers that deviate from them;
-//! a name server is queried; a shell script stands in for the daemon. penfold is not tested here.
+//! Dialogues are played against each other, against a sink, and against servers that deviate from
+//! them; a name server is queried; a shell script stands in for the daemon. penfold is not tested
+//! here.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -53,7 +54,7 @@ S: 221 bye
 S$
 ";
 
-/// The server's side, which receives the client's raw bytes as lines.
+/// The server's side of [`BOTH_SIDES`]. Where the client sends raw bytes, it expects lines.
 fn server_part() -> String {
     BOTH_SIDES.replace("C! RAW\\x21\\r\\nMORE\\r\\n", "C: RAW!\nC: MORE")
 }
@@ -160,7 +161,8 @@ fn a_name_server_answers_from_its_zone() {
     assert_eq!(dns.asked().first(), Some(&("x.test".to_owned(), RecordType::MX)));
 }
 
-/// The code, truncation and number of records of an answer, if there is one.
+/// Asks a name server. Returns the code, the truncation and the number of records of the answer, as
+/// text. `None` if there is no answer in time.
 fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String> {
     let mut question = Message::new(7, MessageType::Query, OpCode::Query);
     question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
@@ -175,7 +177,8 @@ fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String
         stream.read_exact(&mut answer).expect("all of it");
     } else {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        // Long enough for an answer of this machine, short enough for silence.
+        // The timeout is long enough for an answer from this machine, and a silent server costs
+        // only half a second.
         socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a time");
         socket.send_to(&question, dns.address).expect("sent");
         let length = socket.recv(&mut answer).ok()?;

@@ -1,14 +1,14 @@
-//! The lists of files in the heads of folders, compared with the tree, in both directions.
+//! Compares the lists of files in the heads of folders with the tree, in both directions.
 //!
-//! The first file of a folder (lib.rs, mod.rs, or main.rs of a test program) lists the files
-//! and folders beside it, one line each: "//! - `name`: contents". Unit tests, named
-//! `tests`, are not listed. The folders of tests/ are in tests/README as well.
+//! The first file of a folder (lib.rs, mod.rs, or main.rs of a test program) lists the files and
+//! folders beside it, one line each: "//! - `name`: contents". Unit tests, named `tests`, are not
+//! listed. The folders of tests/ are also listed in tests/README.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The head of a file, line by line, without its `//!`.
+/// The lines of the comment at the head of a file, without their `//!`.
 fn head(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).expect("UTF-8");
     let lines = text.lines().map_while(|line| line.strip_prefix("//!"));
@@ -43,7 +43,7 @@ fn lists() -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         let entries = fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path());
         folders.extend(entries.filter(|path| path.is_dir() && !(path.ends_with("tests"))));
-        // src/main.rs is a program; its folder is that of the library.
+        // In src, lib.rs lists the folder; main.rs there is a program.
         let firsts = ["lib.rs", "mod.rs", "main.rs"].map(|name| folder.join(name));
         lists.extend(firsts.into_iter().find(|file| file.exists()));
     }
@@ -70,7 +70,7 @@ fn the_head_of_a_folder_lists_its_files() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// `name.rs` and `name/` would be two places for one module.
+/// A module has one place: if there is a folder `name/`, there is no file `name.rs`.
 #[test]
 fn a_module_with_files_of_its_own_is_a_folder_with_a_mod_rs() {
     for file in lists() {
@@ -98,7 +98,7 @@ fn the_table_of_contents_of_the_tests_names_every_folder_and_file() {
     assert_eq!(named, present);
 }
 
-/// All files of the source below these paths that have text.
+/// The path and the text of each text file below these paths of the source.
 fn texts(tops: &[&str]) -> Vec<(PathBuf, String)> {
     let mut todo: Vec<PathBuf> = tops.iter().map(|top| Path::new(env!("CARGO_MANIFEST_DIR")).join(top)).collect();
     let mut texts = Vec::new();
@@ -112,7 +112,7 @@ fn texts(tops: &[&str]) -> Vec<(PathBuf, String)> {
     texts
 }
 
-/// The paths below src/ and tests/ that a text names.
+/// The paths below src/ and tests/ that a text mentions.
 fn named_paths(text: &str) -> Vec<&str> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "_./-".contains(c);
     let words = text.split(|c: char| !is_part(c)).map(|word| word.trim_end_matches(['.', '/', '-']));
@@ -132,7 +132,8 @@ fn paths_that_a_text_names_exist() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// A word with three hyphens or more is the name of a dialogue.
+/// If a text mentions a word with three hyphens or more, that is the name of a dialogue, which must
+/// exist.
 #[test]
 fn dialogues_that_the_ledger_names_exist() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

@@ -1,9 +1,9 @@
-//! The rules of the source that the compiler does not check: which module may import which, what
-//! only some files may name, and how long a file or a function may be.
+//! Checks the rules of the source that the compiler does not check: which module may import which,
+//! what only some files may name, and how long a file or a function may be.
 //!
-//! The ranks are read from the table in src/lib.rs, so that there is one. Only text is read, as
-//! rustfmt lays it out: a path that a macro builds, or that leads through a re-export, is not
-//! seen. Unit tests may import anything.
+//! The ranks of modules are read from the table in src/lib.rs, so that there is only one table. The
+//! test reads the text as rustfmt lays it out: it does not see a path that a macro builds, or that
+//! leads through a re-export. Unit tests may import anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,38 +12,39 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 500;
 const MAX_LINES_OF_A_FUNCTION: usize = 60;
 
-/// Functions that may be longer since they are one table; each needs a reason.
+/// Functions that may be longer because they are one table. Each needs a reason.
 const TABLES: &[&str] = &[];
 
-/// Texts that may occur in some files only.
+/// Texts that may occur only in the files beside them.
 const FENCES: &[(&str, &[&str])] = &[
     ("tokio::", &["dns/"]),
     ("trust_dns_resolver", &["dns/"]),
-    // Changes of a spool or a mailbox, so that every step can be made to fail.
+    // Only these files change a spool or a mailbox, so that tests can make every step fail.
     ("fs::rename(", &["sys/disk.rs"]),
     (".sync_all(", &["sys/disk.rs"]),
     (".sync_data(", &["sys/disk.rs"]),
     ("remove_file(", &["sys/disk.rs", "control/server.rs"]),
 ];
 
-/// Imports that are forbidden although the ranks allow them.
+/// Imports that are forbidden although the ranks allow them: the module, and what it must not
+/// import.
 const FORBIDDEN: &[(&str, &[&str])] = &[("session", &["queue", "deliver", "report"])];
 
 struct Source {
-    /// Below src/.
+    /// The path of the file below src/.
     path: PathBuf,
-    /// Without its unit tests.
+    /// The lines of the file, without its unit tests.
     lines: Vec<String>,
 }
 
 impl Source {
-    /// The top-level module that it is a part of.
+    /// The top-level module to which the file belongs.
     fn module(&self) -> String {
         let first = self.path.iter().next().expect("a path").to_string_lossy().into_owned();
         first.trim_end_matches(".rs").to_owned()
     }
 
-    /// Lines with their numbers, without comments.
+    /// The lines without comments, each with its number.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let numbered = self.lines.iter().enumerate();
         numbered.map(|(at, line)| (at + 1, line.as_str())).filter(|(_, line)| !line.trim_start().starts_with("//"))
@@ -57,7 +58,7 @@ fn sources() -> Vec<Source> {
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(&directory).expect("src") {
             let path = entry.expect("an entry").path();
-            // These rules do not apply to unit tests.
+            // Unit tests are left out, since the rules do not apply to them.
             if path.ends_with("tests") {
                 continue;
             } else if path.is_dir() {
@@ -74,7 +75,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The table of src/lib.rs: lines `//! | rank | names | may use |`.
+/// The rank of each module, from the table of src/lib.rs: lines `//! | rank | names | may use |`.
 fn ranks() -> BTreeMap<String, usize> {
     let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("src/lib.rs");
     let mut ranks = BTreeMap::new();
@@ -82,7 +83,7 @@ fn ranks() -> BTreeMap<String, usize> {
         let mut cells = row.split('|').map(str::trim);
         let (rank, names) = (cells.next().expect("a cell"), cells.next().expect("a cell"));
         let Ok(rank) = rank.parse() else { continue };
-        // "and the programs" is prose.
+        // "and the programs" in the table is prose, and not a module.
         for name in names.split(',').map(str::trim).filter(|name| !name.contains(' ')) {
             assert!(ranks.insert(name.to_owned(), rank).is_none(), "{name} has two ranks");
         }
@@ -90,8 +91,8 @@ fn ranks() -> BTreeMap<String, usize> {
     ranks
 }
 
-/// The top-level modules that a line names, as `crate::name` or in
-/// `use crate::{one, two::Three}`.
+/// The top-level modules that a line imports, as `crate::name` or in `use crate::{one,
+/// two::Three}`.
 fn imports(line: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (at, _) in line.match_indices("crate::") {
@@ -105,8 +106,8 @@ fn imports(line: &str) -> Vec<String> {
     names
 }
 
-/// Whether `super::` in a line leads out of the module's own folder, where its rank cannot be
-/// seen.
+/// Whether `super::` in a line leads out of the top-level module's folder. Such a path does not
+/// show the rank of its target.
 fn leads_out(path: &Path, line: &str) -> bool {
     let depth = path.iter().count() - usize::from(path.ends_with("mod.rs"));
     line.contains(&"super::".repeat(depth))
@@ -130,7 +131,7 @@ fn no_module_imports_from_its_own_rank_or_a_higher_one() {
     let mut complaints = Vec::new();
     for source in sources() {
         let module = source.module();
-        // lib.rs, and the programs, which import by the name of the crate.
+        // lib.rs and the programs have no rank; they import by the name of the crate.
         let Some(&rank) = ranks.get(&module) else { continue };
         for (number, line) in source.code() {
             let place = format!("src/{}:{number}", source.path.display());
@@ -207,8 +208,8 @@ fn no_function_is_too_long() {
     report(&complaints);
 }
 
-/// Every function with its line and its length. It ends at the brace below its first letter,
-/// where rustfmt puts it.
+/// The name, the line and the length of every function. A function ends at the brace in the column
+/// where it begins, as rustfmt formats it.
 fn functions(source: &Source) -> Vec<(String, usize, usize)> {
     let mut found = Vec::new();
     for (number, line) in source.code() {

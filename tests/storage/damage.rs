@@ -1,8 +1,9 @@
-//! Spool entries that are truncated, emptied or overwritten, at rest and in use.
+//! Spool entries that are truncated, emptied or overwritten, at rest and while the daemon uses
+//! them.
 //!
-//! Such an entry is moved to `bad/` and logged; no part of it is delivered as if it were complete,
-//! and the other entries are delivered. The same holds for files that are planted in the place of
-//! an entry; they do not mislead root when it lists the spool either.
+//! A damaged entry is moved to `bad/` and logged. No part of it is delivered as if it were
+//! complete, and the other entries are delivered. The same holds for files that are planted in the
+//! place of an entry; such files do not mislead root either when it lists the spool.
 
 use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, TcpListener};
@@ -20,10 +21,10 @@ use nix::unistd::{geteuid, mkfifo};
 
 const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
 
-/// A change to a file.
+/// A function that damages the file at a path.
 type Damage = fn(&Path);
 
-/// Each change, with the reason that the log gives.
+/// Each kind of damage, with the reason that the log gives.
 const DAMAGES: [(Damage, &str); 7] = [
     (|path| cut(path, 1), "its size differs from the one in its name"),
     (|path| cut(path, u64::MAX), "its size differs from the one in its name"),
@@ -48,7 +49,7 @@ fn entry(site: &Site, id: &str) -> PathBuf {
     found.expect("an entry")
 }
 
-/// Moves an entry to another place, and leaves a link to it.
+/// Moves an entry out of the spool, and leaves a link to it.
 fn link(path: &Path) {
     let (spool, name) = (path.parent().and_then(Path::parent).expect("a spool"), path.file_name().expect("a name"));
     let away = spool.with_file_name(name);
@@ -98,7 +99,8 @@ fn an_entry_truncated_while_it_is_sent_is_not_completed() {
     site.set("queue", "workers", "1");
     site.add("routes", &format!("far.test {}", listener.local_addr().expect("an address")));
     let daemon = site.start();
-    // More than the buffers of a connection hold.
+    // The message is longer than the buffers of a connection, so the daemon is still reading it
+    // when it is cut.
     let large = format!("Subject: x\r\n\r\n{}", "0123456789abcde\r\n".repeat(1 << 20));
     for (text, lines, by) in [(TEXT, 0, 1), (TEXT, 0, u64::MAX), (&*large, 100, 1)] {
         let id = daemon.client().send("jon@razorback.test", &["a@far.test"], text);
@@ -110,8 +112,8 @@ fn an_entry_truncated_while_it_is_sent_is_not_completed() {
     }
 }
 
-/// A remote host that calls `then` after this many lines of a message; returns the lines after
-/// that.
+/// Plays a remote host that calls `then` after this many lines of a message. Returns the lines that
+/// follow.
 fn host(listener: &TcpListener, lines: usize, then: impl Fn()) -> Vec<String> {
     let (stream, _) = listener.accept().expect("a client");
     let mut wire = Wire::new(stream, false);
@@ -154,8 +156,8 @@ fn listing_a_spool_without_a_daemon_follows_no_links() {
     [noted, held].into_iter().try_for_each(|id| fs::remove_file(note(id))).expect("notes");
     symlink(&secret, note(noted)).expect("a link");
     fifo(&note(held));
-    // This copy belongs to root: `penfoldctl`, run by root, must not list what the server's user
-    // cannot read.
+    // This copy belongs to root, and the server's user cannot read it. `penfoldctl`, run by root,
+    // must not list it either.
     let path = entry(&site, locked);
     fs::copy(&path, site.path("spool/own")).expect("a copy");
     fs::set_permissions(site.path("spool/own"), fs::Permissions::from_mode(0o600)).expect("a mode");

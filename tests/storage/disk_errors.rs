@@ -1,8 +1,8 @@
-//! Disk errors by name: the reply to the client, the log line, and that everything arrives once
-//! when the disk works again.
+//! Disk errors by name: the reply to the client and the log line. When the disk works again,
+//! everything arrives once.
 //!
 //! `PENFOLD_FAULT` makes calls fail in the real daemon. tests/storage/crash/errors.rs tries every
-//! call; the texts here are those of penfold-admin(7).
+//! call; the texts in this file are those of penfold-admin(7).
 
 use std::fs;
 
@@ -11,7 +11,8 @@ use common::remote::{Remote, Sink};
 use common::{Daemon, Site};
 
 fn site() -> Site {
-    // Without authentication the spool has no key file, whose writes would be counted.
+    // With authentication the spool would have a key file, and its writes would be counted by the
+    // fault rules.
     let site = Site::with("auth.users = \"none\"");
     ["ret", "ada"].iter().for_each(|user| site.add("users", &format!("{user}::")));
     site.add("aliases", "list: ada");
@@ -41,7 +42,8 @@ fn a_client_gets_a_temporary_failure_and_nothing_is_kept() {
                 "{call} {errno}: {answer:?}"
             );
             daemon.wait_words(&["spool: store a message: ", text]);
-            // A failed fsync is not repeated, since the data may be gone.
+            // After a failed fsync the data may be lost, so fsync is not repeated, and the message
+            // is removed.
             assert_eq!(fs::read_dir(site.path("spool/new")).expect("a spool").count(), 0, "{call} {errno}");
             let token = format!("{call}-{errno}");
             assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new(&token)), Answer::Taken);
@@ -52,15 +54,16 @@ fn a_client_gets_a_temporary_failure_and_nothing_is_kept() {
     }
 }
 
-/// A recipient, a fault, words that a log line must contain, and the number of such lines.
+/// Each row has a recipient, a fault rule, words that a log line must contain, and the number of
+/// such lines.
 const ROWS: &[(&str, &str, &[&str], usize)] = &[
-    // Delivery by rename.
+    // In these rows a spool file is to be renamed into the mailbox.
     ("ada@razorback", "rename /mail/ 1-3 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 2),
     ("ada@razorback", "rename /mail/ 1-2 ENOSPC", &["deferred", "dsn=4.3.1", "rename into", "No space left"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "rename into", "quota exceeded"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EROFS", &["deferred", "dsn=4.2.0", "rename into", "Read-only"], 1),
     ("ada@razorback", "mkdir /mail/ 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "mkdir /", "quota exceeded"], 1),
-    // A copy, since the rename fails, but for another reason than a disk error.
+    // The rename fails, but not because the disk has an error: the message is copied instead.
     ("ada@razorback", "rename /mail/ 1-2 EXDEV", &["sent", "via=maildir"], 1),
     ("ada@razorback", "rename /mail/ 1-2 EACCES", &["sent", "via=maildir"], 1),
     (
@@ -69,20 +72,21 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
         &["deferred", "dsn=4.3.0", "rewrite the message in the spool: Input/output error"],
         1,
     ),
-    // Delivery by copy.
+    // In these rows the message is to be copied to the mailbox.
     ("list@razorback", "open /mail/ada/tmp 1 EROFS", &["deferred", "dsn=4.2.0", "write ", "Read-only"], 1),
     ("list@razorback", "write /mail/ada/tmp 2 ENOSPC", &["deferred", "dsn=4.3.1", "write ", "No space left"], 1),
     ("list@razorback", "write /mail/ada/tmp 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "write ", "quota exceeded"], 2),
     ("list@razorback", "fsync /mail/ada/tmp 1 EIO", &["deferred", "dsn=4.3.0", "write ", "Input/output error"], 1),
-    // A failed fsync is followed by another write or sync, and not ignored.
+    // A failed fsync is not ignored: another write or sync follows.
     ("list@razorback", "fsync spool/ 2-3 EIO", &["deferred", "record a prepared delivery in the spool"], 2),
     ("list@razorback", "rename /mail/ 1 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 1),
     ("list@razorback", "fsync /mail/ada/new 1-2 EIO", &["deferred", "dsn=4.3.0", "sync ", "Input/output error"], 2),
     ("list@razorback", "write spool/ 4 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),
     ("list@razorback", "unlink spool/new 1-2 EIO", &["spool: remove ", "Input/output error"], 1),
-    // Another host has accepted the message, and does not get it again.
+    // The other host has accepted the message. It does not get the message again, although the
+    // outcome could not be recorded.
     ("far@far.test", "write spool/ 3 EIO", &["spool: record the outcomes of", "Input/output error"], 1),
-    // A report.
+    // In these rows a report is to be stored.
     ("void@far.test", "open spool/tmp 1 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),
     ("void@far.test", "fsync spool/tmp 1 EIO", &["spool: record the outcomes of", "Input/output error"], 1),
     ("void@far.test", "rename spool/tmp 1 EROFS", &["spool: record the outcomes of", "Read-only"], 1),
@@ -113,7 +117,8 @@ fn accepted_mail_waits_and_arrives_once() {
 #[test]
 fn a_mailbox_that_no_rename_reaches_gets_copies_from_then_on() {
     let site = site();
-    // The first entry is rewritten for the copy; the second one would meet the fault.
+    // The first entry is rewritten in spool/tmp so that it can be copied. If another entry were
+    // rewritten, that would meet the second fault.
     let daemon = start(&site, "rename spool/new/ * EXDEV;open spool/tmp/ 2- EIO");
     for token in ["one", "two", "three"] {
         assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new(token)), Answer::Taken);
@@ -136,7 +141,7 @@ fn a_spool_that_cannot_be_opened_prevents_the_start() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{rules}: {text}");
         assert!(text.contains(words), "{rules}: {text}");
-        // It starts when the disk works again.
+        // When the disk works again, the daemon starts.
         let daemon = site.start();
         assert_eq!(offer(daemon.address(), &["ada@razorback"], Letter::new("one")), Answer::Taken);
         assert!(daemon.settles(&site));

@@ -37,7 +37,7 @@ fn refused(daemon: &Daemon, to: &[&str], token: &str, code: &str) {
     assert!(matches!(&answer, Answer::Refused(reply) if reply.starts_with(code)), "{token}: {answer:?}");
 }
 
-/// Asserts that a mailbox has exactly these letters, each once.
+/// Asserts that a mailbox has exactly the letters with these tokens, each once.
 fn holds(books: &Books, tokens: &[&str]) {
     let found: Vec<usize> = tokens.iter().map(|token| books.letters(token)).collect();
     assert_eq!((found, books.total()), (vec![1; tokens.len()], tokens.len()), "{tokens:?}");
@@ -52,7 +52,7 @@ fn has(line: &str, words: &[&str]) -> bool {
 }
 
 const MEGABYTE: usize = 1 << 20;
-/// More than the size of the disk.
+/// A size that is larger than any of the test's disks.
 const ALL: usize = 64 * MEGABYTE;
 
 #[test]
@@ -65,7 +65,7 @@ fn new_mail_is_deferred_while_the_disk_is_full() {
     refused(&daemon, &["jon@razorback"], "no-room", "452 4.3.1");
     mounts.clear(&filler);
     taken(&daemon, &["list@razorback"], "room");
-    // A lack of inodes has the effect of a lack of blocks.
+    // Many files use up the inodes of the disk, with the same effect as a lack of space.
     let many = site.path("disk/many");
     fs::create_dir(mounts.path(&many)).expect("a directory");
     for number in 0..300 {
@@ -92,7 +92,7 @@ fn a_message_that_fills_the_disk_is_deferred() {
         let reply = wire.read_line().expect("a reply").expect("a reply");
         assert!(reply.starts_with("452 4.3.1"), "{token}: {reply}");
         mounts.clear(&filler);
-        // The same session continues.
+        // After the failure the same session goes on.
         for line in ["MAIL FROM:<ret@razorback.test>", "RCPT TO:<jon@razorback>", "DATA"] {
             let reply = wire.ask(line).expect("a reply");
             assert!(reply.starts_with(['2', '3']), "{line}: {reply}");
@@ -113,7 +113,7 @@ fn accepted_mail_waits_for_space() {
     site.add("routes", &format!("far.test {}", remote.host_port()));
     site.set("queue", "retry_min", "\"1h\"");
     let daemon = mounts.start(&site);
-    // No delivery is possible yet.
+    // Nothing can be delivered yet, because the directory of mailboxes is closed.
     mounts.shell(&format!("mkdir {0} && chmod 0 {0}", mail.display()));
     taken(&daemon, &["jon@razorback"], "one");
     taken(&daemon, &["list@razorback", "void@far.test"], "many");
@@ -128,7 +128,8 @@ fn accepted_mail_waits_for_space() {
         is_logged(&["record the outcomes of", "the spool has no room for it"])
             && is_logged(&["deferred", "jon@", "No space left"])
     }));
-    // The outcome is known, and the host is not contacted again while it cannot be recorded.
+    // The host has replied, and the daemon knows the outcome. While it cannot record the outcome,
+    // it does not contact the host again.
     let asked = remote.look(|seen| seen.connections);
     let in_vain = || daemon.log().matches("record the outcomes of").count();
     let before = in_vain();
@@ -159,7 +160,7 @@ fn a_message_that_needs_no_space_does_not_wait_for_it() {
     mounts.shell(&format!("chmod 0 {}/new", jon.display()));
     let mut wire = offer_part(daemon.address(), &["jon@razorback"], Letter::new("long"), usize::MAX).expect("a 354");
     mounts.fill(&filler, ALL);
-    // Space for the message, but not for a copy of it.
+    // The disk has space for the message, but not for a copy of it.
     let filled = OpenOptions::new().write(true).open(mounts.path(&filler)).expect("a file");
     filled.set_len(filled.metadata().expect("a file").len() - 40_000).expect("a cut");
     wire.send(b"\n").expect("it reads");
@@ -204,7 +205,8 @@ fn new_mail_is_deferred_while_the_spool_has_no_permissions() {
 fn a_mailbox_on_another_disk_gets_everything_once() {
     let Some((site, mounts)) = Mounts::disk(site(), "size=64m") else { return };
     let (mail, other) = (site.path("disk/mail").display().to_string(), site.path("disk/other").display().to_string());
-    // Another file system; then a bind mount of the same one, into which nothing can be renamed.
+    // The mailboxes are on another file system in the first round. In the second round they are
+    // behind a bind mount of the same file system, into which nothing can be renamed.
     for (round, script) in [
         format!("mkdir -p {mail} && mount -t tmpfs -o size=16m tmpfs {mail} && chown nobody {mail}"),
         format!("umount {mail} && mkdir {other} && chown nobody {other} && mount --bind {other} {mail}"),
@@ -238,7 +240,8 @@ fn an_unwritable_mailbox_is_retried() {
         fs::set_permissions(site.path(closed), Permissions::from_mode(0o0)).expect("a mode");
         taken(&daemon, &["jon@razorback"], "one");
         taken(&daemon, &["jon@razorback", "list@razorback"], "many");
-        // A rename into new/ does not need tmp/.
+        // Without tmp/ the first message is delivered nevertheless, because a rename into new/ does
+        // not need tmp/.
         let waiting = if closed == "mail/jon/tmp" { 1 } else { 2 };
         daemon.wait_until("deferrals", || {
             let is_meant = |line: &&str| has(line, &["deferred", "jon@", "dsn=4.2.0", "next="]);
@@ -266,7 +269,8 @@ fn an_incomplete_maildir_is_completed() {
         }
         site.hand_over();
         tokens.push(format!("t{number}"));
-        // One is renamed into it, the other one copied.
+        // The first message is renamed into the Maildir of jon, the second one copied to that of
+        // bob.
         taken(&daemon, &["jon@razorback"], &tokens[number]);
         taken(&daemon, &["list@razorback"], &tokens[number]);
         assert!(daemon.settles(&site), "{made:?}: {}", daemon.log());
@@ -276,9 +280,10 @@ fn an_incomplete_maildir_is_completed() {
     }
 }
 
-/// Sets the soft limit of open files of a daemon; false, and reported as skipped, without prlimit.
+/// Sets the soft limit of open files of a daemon. Without prlimit, reports the test as skipped and
+/// returns false.
 fn limit_files(site: &Site, daemon: &Daemon, limit: usize) -> bool {
-    // The user that the process runs as may always do that.
+    // The owner of a process may always lower the process's limits.
     let owner = fs::metadata(site.path("spool")).expect("a spool");
     let (pid, limit) = (daemon.pid().to_string(), format!("--nofile={limit}:"));
     let mut command = Command::new("prlimit");
@@ -290,7 +295,7 @@ fn limit_files(site: &Site, daemon: &Daemon, limit: usize) -> bool {
     done
 }
 
-/// The limit that allows a daemon to open this many more files.
+/// The limit of open files with which a daemon can open `more` files.
 fn room_for(daemon: &Daemon, more: usize) -> usize {
     let files = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("a process").flatten();
     let open: Vec<usize> = files.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
@@ -358,7 +363,7 @@ fn without_any_descriptor_the_daemon_waits() {
     holds(&Books::of(site.mail("jon")), &["after"]);
 }
 
-/// The exit code and the output of a penfoldd that does not start.
+/// Runs a penfoldd that does not start. Returns its exit code and output.
 fn ends(mut command: Command) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = command.output().expect("penfoldd starts");
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
@@ -371,7 +376,7 @@ fn a_second_daemon_does_not_start() {
     let (code, text) = ends(site.penfoldd(&["-d"]));
     assert_eq!(code, Some(75), "{text}");
     assert!(text.contains("is in use by another penfoldd"), "{text}");
-    // The first daemon keeps its sockets.
+    // The first daemon keeps its sockets, and still accepts mail.
     taken(&daemon, &["jon@razorback"], "after");
     assert!(daemon.settles(&site));
     assert_eq!(site.penfoldctl(&["queue"]), "-- queue is empty\n");
@@ -416,7 +421,7 @@ fn a_damaged_entry_is_set_aside_and_the_others_arrive() {
         let file = OpenOptions::new().write(true).open(path).expect("an entry");
         file.set_len(file.metadata().expect("a file").len() - 1).expect("a cut");
     };
-    // One entry is damaged while no daemon runs, one while the daemon runs.
+    // One entry is damaged while no daemon runs, another while the daemon runs.
     daemon.kill9();
     cut(&entries[0]);
     daemon = site.start();

@@ -1,10 +1,10 @@
-//! A spool of another version: entries of an earlier version are delivered, and a spool of a
-//! later version is not changed.
+//! Spools of other versions: entries of an earlier version are delivered, and a spool of a later
+//! version is not changed.
 //!
-//! `earlier/` is a spool of the last version whose heads lacked the size of the content, after
-//! that version was killed: `new/`, `cur/` and `note/`, and in `mail/` a copy that was prepared
-//! for a mailbox. It has no entry that was handed over to a user, since a source tree cannot keep
-//! owners and modes; `crash` makes such entries.
+//! `earlier/` is a spool of the last version whose heads lacked the size of the content, after that
+//! version was killed: `new/`, `cur/` and `note/`, and in `mail/` a copy that was prepared for a
+//! mailbox. It has no entry that was handed over to a user, since a source tree cannot keep owners
+//! and modes; `crash` makes such entries.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -19,7 +19,7 @@ fn earlier(directory: &str) -> Vec<PathBuf> {
     fs::read_dir(path).expect("a directory").map(|file| file.expect("a file").path()).collect()
 }
 
-/// Makes a directory below the site, for its owner alone.
+/// Makes a directory below the site that only its owner can enter.
 fn directory(site: &Site, name: &str) -> PathBuf {
     let path = site.path(name);
     fs::create_dir_all(&path).expect("a directory");
@@ -36,7 +36,8 @@ fn copy(from: &Path, into: &Path) -> PathBuf {
     path
 }
 
-/// Changes the record of a prepared recipient so that it names the `tmp/` of this site's mailbox.
+/// Changes an entry whose copy is prepared, so that its record names `tmp`, the directory of this
+/// site's mailbox.
 fn set_identity(entry: &Path, tmp: &Path) {
     let metadata = fs::metadata(tmp).expect("a directory");
     let born =
@@ -67,7 +68,7 @@ fn the_queue_of_an_earlier_version_is_delivered() {
 
     let daemon = site.start();
     assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
-    // A message that a local user already has is not delivered again.
+    // Every message is there once: a message that a local user already has is not delivered again.
     let subjects = |user: &str| {
         let subject = |mail: Vec<u8>| {
             let text = String::from_utf8_lossy(&mail).into_owned();
@@ -100,7 +101,8 @@ fn an_entry_of_a_later_version_is_left_alone() {
     let into = directory(&site, "spool/cur");
     let mut left = Vec::new();
     for (file, (from, to)) in earlier("cur").iter().zip([
-        // An unknown word about the message or a recipient.
+        // Each pair adds a word that this version does not know, about the message or about a
+        // recipient.
         ("client from=", "client ret=hdrs from="),
         ("> orig=", "> notify=never orig="),
         ("report from=", "report priority=3 from="),

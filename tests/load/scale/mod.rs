@@ -1,10 +1,10 @@
-//! Costs that may grow with a million waiting messages, ten thousand recipients or fifty megabytes,
-//! and costs that must not.
+//! Measures costs that may grow with a million waiting messages, ten thousand recipients or fifty
+//! megabytes, and costs that must not.
 //!
-//! The numbers are those that a debug build manages in a few seconds, and the assertions are
-//! about the order of events, a size or a proportion, never about speed. With
-//! PENFOLD_SCALE=1000000 the tests of the queue run with that many messages, and
-//! `cargo test --release --test load figures -- --ignored --nocapture` prints how fast they were.
+//! The numbers are those that a debug build manages in a few seconds. The assertions are about the
+//! order of events, a size or a proportion, never about speed. With PENFOLD_SCALE=1000000 the tests
+//! of the queue run with that many messages, and `cargo test --release --test load figures --
+//! --ignored --nocapture` prints how fast they were.
 //!
 //! - `process`: the resources of a daemon
 //! - `spool`: a spool with any number of messages
@@ -22,14 +22,14 @@ use common::remote::{Conduct, Remote, Sink};
 use common::{Daemon, Site};
 use process::{memory, peak, work};
 
-/// The most memory of a waiting message, in octets.
+/// The most memory that a waiting message may take, in octets.
 const EACH: u64 = 300;
 
 fn count() -> usize {
     std::env::var("PENFOLD_SCALE").map_or(50_000, |count| count.parse().expect("PENFOLD_SCALE is a number"))
 }
 
-/// A site with this many messages that wait for hours; message `n` is for `recipient(n)`.
+/// A site with `count` messages that wait for hours; message `n` is for `recipient(n)`.
 fn waiting(count: usize, recipient: impl Fn(usize) -> String) -> Site {
     let site = Site::with("queue.retry_min = \"4h\"\nqueue.retry_max = \"4h\"");
     spool::fill(&site.path("spool"), count, recipient);
@@ -37,7 +37,7 @@ fn waiting(count: usize, recipient: impl Fn(usize) -> String) -> Site {
     site
 }
 
-/// The memory of an idle daemon.
+/// The memory of an idle daemon with an empty queue, in octets.
 fn bare() -> u64 {
     let site = Site::new();
     let daemon = site.start();
@@ -73,7 +73,8 @@ fn the_daemon_listens_and_delivers_before_the_queue_is_loaded() {
 fn a_waiting_message_needs_little_memory() {
     let _turn = crate::turn();
     let (count, bare) = (count(), bare());
-    // With a destination for each message, the names count, too.
+    // In the first round each message has a domain of its own, so that the memory for the names
+    // counts, too.
     for domains in [count, 10] {
         let site = waiting(count, |n| format!("elvis@d{}.example.test", n % domains));
         let daemon = site.start();
@@ -106,7 +107,8 @@ fn one_destination_is_flushed_and_the_others_wait() {
 #[test]
 fn the_cost_of_many_recipients_is_proportional() {
     let _turn = crate::turn();
-    // First one destination for each recipient, then one for all of them.
+    // In the first round each recipient has a domain of its own, in the second all are in one
+    // domain.
     for each in [true, false] {
         let few = work_for(1_000, each);
         let many = work_for(10_000, each);
@@ -116,7 +118,8 @@ fn the_cost_of_many_recipients_is_proportional() {
     }
 }
 
-/// The processor time for a message that is delivered to this many recipients.
+/// The processor time for a message to `count` recipients. If `each`, every recipient has a domain
+/// of its own.
 fn work_for(count: usize, each: bool) -> Duration {
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -155,7 +158,7 @@ fn a_large_message_needs_no_more_memory_than_a_small_one() {
         site.set("limits", "message_size", "\"60M\"");
         site.add("routes", &format!("far.test {}", remote.host_port()));
         let daemon = site.start();
-        // Delivery by a rename, by copies, to another host, and a bounce.
+        // The message is delivered by a rename, then by copies, and then to another host.
         for to in [&["jon@razorback"][..], &["jon@razorback", "root@razorback"], &["elvis@far.test"]] {
             daemon.client().send("jon@razorback.test", to, &text);
             assert!(daemon.settles(&site), "{}", daemon.log());
@@ -171,7 +174,7 @@ fn a_large_message_needs_no_more_memory_than_a_small_one() {
     assert!(peaks[1] < peaks[0] + (1 << 20), "{peaks:?}");
 }
 
-/// The length of the Received: field that the remote got.
+/// The length of the Received: field in the message that the remote host got.
 fn received(remote: &Remote) -> usize {
     remote.look(|seen| {
         let data = &seen.messages[0].data;
@@ -179,7 +182,7 @@ fn received(remote: &Remote) -> usize {
     })
 }
 
-/// The speed of the daemon with a long queue.
+/// Prints the speed of the daemon with a long queue.
 #[test]
 #[ignore = "it takes minutes and a release build"]
 fn figures() {
@@ -220,7 +223,8 @@ fn figures() {
     eprintln!("flush of one in {flush:?}; {lines} lines listed in {listing:?}");
 }
 
-/// The number of messages per second that ten clients send until `is_enough` says so.
+/// Ten clients send messages until `is_enough` returns true. Returns the number of messages per
+/// second.
 ///
 /// Delivered files are not removed: on some disks a new file costs more after many were deleted.
 fn rate(daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {

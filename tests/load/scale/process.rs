@@ -1,22 +1,22 @@
-//! The resources of a daemon, from /proc.
+//! Reads the resources of a daemon from /proc.
 
 use std::fs;
 use std::time::Duration;
 
 use common::Daemon;
 
-/// The private memory in octets, without the program's text: how much of the text counts for this
-/// process depends on the number of processes.
+/// The private memory of a daemon, in octets. The text of the program is left out, since it is
+/// shared: its part would depend on the number of processes.
 pub fn memory(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "RssAnon:")
 }
 
-/// The peak of memory, in octets.
+/// The largest memory that a daemon has had, in octets.
 pub fn peak(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "VmHWM:")
 }
 
-/// The processor time used so far.
+/// The processor time that a daemon has used.
 pub fn work(daemon: &Daemon) -> Duration {
     let path = format!("/proc/{}/schedstat", daemon.pid());
     let tasks = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap_or_else(|e| panic!("{path}: {e}"));

@@ -1,4 +1,4 @@
-//! A spool with any number of deferred messages, written directly to disk.
+//! Makes a spool with any number of deferred messages, by writing it directly to disk.
 //!
 //! The entries look as if penfold had tried each once, a minute ago: queued heads in `cur/`, see
 //! `src/spool/head/mod.rs`, with one recipient and a line of content each. Nothing is synced.
@@ -33,7 +33,7 @@ fn padded(line: &str) -> String {
     format!("{line:width$}\n", width = length - 1)
 }
 
-/// The digits of a queue id.
+/// A number as `count` digits of a queue id.
 fn digits(mut number: u64, count: usize) -> String {
     let mut digits = vec![b'0'; count];
     for digit in digits.iter_mut().rev() {

@@ -1,8 +1,9 @@
-//! Clients: honest ones, dishonest ones, sessions under inetd, and users of the control socket.
+//! The clients of a soak: honest ones, dishonest ones, sessions under inetd, and users of the
+//! control socket.
 //!
-//! Each client is a thread with a [`Chance`] of its own, and repeats random actions until the end. Offered
-//! letters are recorded with the reply. A daemon that is absent or ends is not an error. The ledger
-//! decides whether the replies were right.
+//! Each client is a thread with a [`Chance`] of its own, and repeats random actions until the end.
+//! It records every letter that it offers, with the reply. If the daemon is absent or ends, that is
+//! no error. The ledger decides whether the replies were right.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,23 +20,23 @@ use common::chance::Chance;
 use common::dialog::Wire;
 use common::mounts::Mounts;
 
-/// What all clients share.
+/// What all clients of a soak share.
 pub struct World {
-    /// The namespace with the system users, if some mailboxes are theirs.
+    /// The namespace with the system users; `None` if all mailboxes are the server's.
     pub homes: Option<Arc<Mounts>>,
-    /// The address of the daemon, when it runs.
+    /// The address on which the daemon listens while it runs.
     pub address: SocketAddr,
-    /// The path of a configuration that does not change.
+    /// The path of a configuration file that no test changes.
     pub steady: PathBuf,
-    /// The daemon's control socket.
+    /// The path of the daemon's control socket.
     pub socket: PathBuf,
     /// All letters that were offered.
     pub offered: Mutex<Vec<Offered>>,
-    /// The end of the stretch.
+    /// When the stretch, one round of the soak, ends.
     pub end: Instant,
 }
 
-/// A kind of misbehaviour; the text is the token of its letter.
+/// A kind of misbehaviour. The text is the token of the letter that it offers.
 type Mischief = fn(&World, &mut Chance, &str) -> std::io::Result<()>;
 
 const MISCHIEF: [Mischief; 9] = [
@@ -65,7 +66,7 @@ impl World {
     }
 }
 
-/// The recipients of the next letter, and its token.
+/// Chooses the token and the recipients of the next letter.
 fn letter(chance: &mut Chance, name: &str, number: usize) -> (String, Vec<&'static str>) {
     let kind = ["", "", "odd-", "long-"][chance.of(0..40).min(3)];
     let count = if chance.percent(60) { 1 } else { chance.of(1..6) };
@@ -75,14 +76,14 @@ fn letter(chance: &mut Chance, name: &str, number: usize) -> (String, Vec<&'stat
     (format!("{kind}{name}-{number}{}", if chance.percent(10) { NULL } else { "" }), to)
 }
 
-/// A well-behaved client: letter after letter, in one session or several, command by command, or
-/// pipelined in arbitrary pieces.
+/// Plays a well-behaved client: letter after letter, in one session or several, command by command,
+/// or pipelined in arbitrary pieces.
 pub fn honest(world: &World, mut chance: Chance, name: &str) {
     let mut number = 0;
     while !world.is_over() {
         let letters: Vec<_> = (0..chance.of(1..5)).map(|n| letter(&mut chance, name, number + n)).collect();
         number += letters.len();
-        // Without a connection no letter was offered.
+        // If there is no connection, no letter was offered, and nothing is recorded.
         if let Ok(stream) = world.connect() {
             converse(world, &mut chance, stream, &letters);
         }
@@ -90,7 +91,7 @@ pub fn honest(world: &World, mut chance: Chance, name: &str) {
     }
 }
 
-/// A session with several letters, each of which is recorded after its final dot.
+/// Sends several letters in a session. Each is recorded after its final dot.
 fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(String, Vec<&'static str>)]) {
     let mut wire = Wire::new(stream, false);
     if !hears(&mut wire, "220") || !says(&mut wire, b"EHLO client.test\r\n") || !hears(&mut wire, "250") {
@@ -107,7 +108,8 @@ fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(S
         if !is_said {
             return;
         }
-        // From here on the fate is unknown.
+        // With the last octet the daemon may accept the letter, so a lost connection leaves the
+        // fate open.
         let fate = if says(&mut wire, &text.as_bytes()[last..]) { verdict(&mut wire) } else { Fate::Unheard };
         let goes_on = matches!(fate, Fate::Taken(_));
         world.note(token, to, fate);
@@ -120,7 +122,8 @@ fn converse(world: &World, chance: &mut Chance, stream: TcpStream, letters: &[(S
     }
 }
 
-/// A transaction up to the 354. A client without the right to a recipient ends the session.
+/// Begins a transaction, up to the 354. Returns false if a reply is another one; then the session
+/// is over.
 fn begin(wire: &mut Wire, chance: &mut Chance, sender: &str, to: &[&str]) -> bool {
     let mut commands = vec![format!("MAIL FROM:<{sender}> BODY=8BITMIME\r\n")];
     commands.extend(to.iter().map(|address| format!("RCPT TO:<{address}>\r\n")));
@@ -138,7 +141,7 @@ fn says(wire: &mut Wire, bytes: &[u8]) -> bool {
     wire.send(bytes).is_ok()
 }
 
-/// Whether the next reply is the expected one.
+/// Whether the next reply begins with this code.
 fn hears(wire: &mut Wire, code: &str) -> bool {
     loop {
         match wire.read_line() {
@@ -157,14 +160,14 @@ fn verdict(wire: &mut Wire) -> Fate {
     }
 }
 
-/// A client that misbehaves in one way after another.
+/// Plays a client that misbehaves in one way after another.
 pub fn dishonest(world: &World, mut chance: Chance, name: &str) {
     for number in 0.. {
         if world.is_over() {
             return;
         }
         let mischief = chance.pick(&MISCHIEF);
-        // The daemon may have disconnected it, or be absent.
+        // Errors do not count: the daemon may have disconnected the client, or be absent.
         let _ = mischief(world, &mut chance, &format!("{name}-{number}"));
         chance.pause(5..150);
     }
@@ -178,7 +181,7 @@ fn garbage(world: &World, chance: &mut Chance, _: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Bare newlines in commands, and in a message, which is rejected.
+/// Sends bare newlines in commands, and then in a message, which the daemon must reject.
 fn bare_newlines(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = ["jon@razorback"];
     world.note(token, &to, Fate::Refused);
@@ -199,7 +202,7 @@ fn endless_line(world: &World, chance: &mut Chance, _: &str) -> std::io::Result<
     (0..chance.of(1..30)).try_for_each(|_| stream.write_all(&[b'x'; 5000]))
 }
 
-/// Gives more recipients than allowed, all of them the same address, which gets one copy.
+/// Gives more recipients than allowed. All have the same address, so one copy must arrive.
 fn too_many_recipients(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let mut wire = Wire::new(world.connect()?, false);
@@ -231,14 +234,15 @@ fn too_big(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<(
     Ok(())
 }
 
-/// Disconnects at any stage before the end of the letter, which is delivered nowhere.
+/// Disconnects at any stage before the end of the letter, which must then be delivered nowhere.
 fn vanish(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     world.note(token, &to, Fate::Refused);
     let mut wire = Wire::new(world.connect()?, false);
     let text = Letter::new(token).stuffed();
     let all = format!("HELO client.test\r\nMAIL FROM:<{SENDER}>\r\nRCPT TO:<{}>\r\nDATA\r\n{text}", to[0]);
-    // In one of three cases just before the last octet, otherwise anywhere before it.
+    // The client stops just before the last octet in one of three cases, and anywhere before it
+    // otherwise.
     let cut = if chance.percent(33) { all.len() - 1 } else { chance.of(0..all.len()) };
     for piece in chance.pieces(&all.as_bytes()[..cut], 4) {
         wire.send(piece)?;
@@ -262,7 +266,7 @@ fn leave_without_listening(world: &World, chance: &mut Chance, token: &str) -> s
     Ok(())
 }
 
-/// Sends everything in one write, closes the sending direction, and then reads.
+/// Sends a whole session in one write, closes the sending direction, and then reads the replies.
 fn close_half(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = [chance.pick(&ADDRESSES).0];
     let stream = world.connect()?;
@@ -278,7 +282,7 @@ fn close_half(world: &World, chance: &mut Chance, token: &str) -> std::io::Resul
     Ok(())
 }
 
-/// Stalls in the middle of a command, or of a letter, until the session times out.
+/// Stops sending in the middle of a command, or of a letter, until the session times out.
 fn stall(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()> {
     let to = ["jon@razorback"];
     world.note(token, &to, Fate::Refused);
@@ -294,8 +298,8 @@ fn stall(world: &World, chance: &mut Chance, token: &str) -> std::io::Result<()>
     Ok(())
 }
 
-/// Sessions of `penfoldd -i` one after the other, beside a daemon or without one; some are killed. The
-/// error is an exit code that penfoldd must not have here.
+/// Runs sessions of `penfoldd -i` one after the other, beside a daemon or without one, and kills
+/// some. The error names an exit code that is neither 0 nor 75.
 pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), String> {
     for number in 0.. {
         if world.is_over() {
@@ -310,7 +314,8 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
         command = world.homes.as_ref().map(|homes| homes.inside(&command)).unwrap_or(command);
         command.stdin(theirs).stdout(output).stderr(Stdio::null());
         let mut program = command.spawn().map_err(|e| e.to_string())?;
-        // A copy of the other end here would keep it open.
+        // `command` has a copy of the other end of the connection, which would keep the connection
+        // open.
         drop(command);
         let is_killed = chance.percent(20);
         let letters: Vec<_> = (0..chance.of(1..3)).map(|n| letter(&mut chance, name, 10 * number + n)).collect();
@@ -320,7 +325,7 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
             let _ = program.kill();
         }
         let code = program.wait().map_err(|e| e.to_string())?.code();
-        // These are the only codes that it may have; without a code it was killed here.
+        // penfoldd may end with 0 or 75. There is no code if it was killed.
         if !matches!(code, None | Some(0) | Some(75)) {
             return Err(format!("penfoldd -i ended with {code:?}"));
         }
@@ -329,8 +334,8 @@ pub fn of_inetd(world: &World, mut chance: Chance, name: &str) -> Result<(), Str
     Ok(())
 }
 
-/// Requests to the control socket: the queue, a flush, a malformed one, or none. The error is an exit
-/// code that penfoldctl must never have.
+/// Sends requests to the control socket: the queue, a flush, a malformed one, or none. The error
+/// names an exit code that penfoldctl must never have.
 pub fn of_control(world: &World, mut chance: Chance) -> Result<(), String> {
     let mut silent = Vec::new();
     while !world.is_over() {

@@ -1,10 +1,11 @@
-//! The ledger: every offered letter, its fate, and whether the two agree.
+//! The ledger of a soak: every offered letter, its fate, and whether the mail that has arrived
+//! agrees with the fate.
 //!
-//! An accepted letter is once in each of its mailboxes; at each of its hosts it arrives at least once, or its
-//! failure is reported once; a failure for a recipient that always fails is reported once: to the sender,
-//! or to the postmaster for the null sender. A letter whose fate the client does not know arrives as
-//! if it were accepted, or nowhere; a rejected letter arrives nowhere. No other mail arrives. Errors are
-//! returned as lines of text.
+//! An accepted letter is once in each of its mailboxes. At each of its other hosts it arrives at
+//! least once, or its failure is reported once. If a recipient always fails, that is reported once:
+//! to the sender, or to the postmaster for the null sender. A letter whose fate the client does not
+//! know arrives as if it were accepted, or nowhere; a rejected letter arrives nowhere. No other
+//! mail arrives. Errors are returned as lines of text.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,7 +13,7 @@ use common::Site;
 use common::books::{Books, Letter};
 use common::remote::Received;
 
-/// The addresses that clients use, and the destinations of each.
+/// The addresses to which clients send, and the destinations of each address.
 pub const ADDRESSES: [(&str, &[End]); 11] = [
     ("jon@razorback", &[End::Mailbox("jon")]),
     ("ada@razorback", &[End::Mailbox("ada")]),
@@ -31,7 +32,7 @@ pub const ADDRESSES: [(&str, &[End]); 11] = [
 pub const ALIASES: [&str; 4] =
     ["list: ada, bob, cyd", "both: eve, else@two.test", "forward: away@one.test", "dead: void@two.test"];
 
-/// The end of the token of a letter with the null sender.
+/// How the token of a letter ends if the letter has the null sender.
 pub const NULL: &str = "-null";
 
 /// The local users with mailboxes.
@@ -40,26 +41,26 @@ pub const USERS: [&str; 6] = ["jon", "ada", "bob", "cyd", "eve", "gus"];
 /// A destination of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
-    /// A local mailbox.
+    /// The local mailbox of this user.
     Mailbox(&'static str),
-    /// A recipient at another host, which may reject it.
+    /// A recipient at another host, which usually accepts the recipient.
     Host(&'static str),
-    /// A recipient that its host always rejects.
+    /// A recipient at another host, which always rejects the recipient.
     Nobody(&'static str),
 }
 
 /// The fate of a letter, as far as its client knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// It got a 250, with this text.
+    /// The client got a 250, with this text.
     Taken(String),
-    /// It got another reply, or did not complete the letter.
+    /// The client got another reply, or did not complete the letter.
     Refused,
-    /// It completed the letter, and got no reply.
+    /// The client completed the letter, and got no reply.
     Unheard,
 }
 
-/// An offered letter.
+/// A letter that a client has offered, and what came of it.
 #[derive(Debug, Clone)]
 pub struct Offered {
     pub token: String,
@@ -78,16 +79,16 @@ impl Offered {
 pub struct Arrived {
     mailboxes: HashMap<&'static str, Books>,
     reports: Books,
-    /// The postmaster's reports about letters with the null sender.
+    /// The reports in the postmaster's mailbox, about letters with the null sender.
     postmaster: Books,
-    /// The numbers of copies at other hosts, by token and recipient.
+    /// The number of copies at other hosts, by the token of the letter and the recipient.
     elsewhere: HashMap<(String, String), usize>,
-    /// Messages that differ from the letter.
+    /// Messages at other hosts that differ from their letter.
     pub damaged: Vec<String>,
 }
 
 impl Arrived {
-    /// Collects all mail.
+    /// Collects the mail of a site, and `received`, the mail that other hosts have accepted.
     ///
     /// # Panics
     /// If a message in a mailbox is incomplete.
@@ -130,7 +131,7 @@ impl Arrived {
     }
 }
 
-/// The numbers of letters, for the last line of a soak.
+/// The numbers of letters, for the last line that a soak prints.
 #[derive(Debug, Default)]
 pub struct Sum {
     pub offered: usize,
@@ -143,8 +144,8 @@ pub struct Sum {
     pub failed: usize,
 }
 
-/// The errors, a line each, and the queue ids that they are about. `withheld` are the ids of letters
-/// about which a report was withheld.
+/// The errors, each a line of text with the queue id that it is about, if known. `withheld` has the
+/// ids of the letters about which a report was withheld.
 pub fn balance(
     offered: &[Offered],
     arrived: &Arrived,
@@ -165,7 +166,7 @@ pub fn balance(
             Fate::Unheard => found.values().any(|(_, counts)| *counts != (0, 0)),
         };
         let id = if let Fate::Taken(reply) = &letter.fate { reply.split(' ').nth(2) } else { None };
-        // Reports to the postmaster are limited, and the log names those that were withheld.
+        // Reports to the postmaster are limited. The log names those that were withheld.
         let may_be_silent = letter.token.ends_with(NULL) && id.is_none_or(|id| withheld.contains(id));
         if !found.values().all(|(end, counts)| is_right(*end, *counts, is_there, may_be_silent)) {
             let counts: Vec<_> = found.values().collect();
@@ -188,7 +189,7 @@ fn is_right(end: End, (there, reported): (usize, usize), is_there: bool, may_be_
     }
 }
 
-/// The mail that arrived at a place to which it was not sent.
+/// The mail that arrived at a destination to which no client has sent it, as lines of text.
 fn strangers(offered: &[Offered], arrived: &Arrived) -> Vec<String> {
     let ends: HashMap<&str, HashSet<End>> = offered.iter().map(|o| (o.token.as_str(), o.ends())).collect();
     let is_meant =

@@ -1,16 +1,17 @@
 //! A soak: everything at once and at random, and in the end no letter is lost.
 //!
-//! There are honest and dishonest clients, sessions under inetd, hosts that misbehave at every stage,
-//! a name server that fails now and then, requests to the control socket, SIGHUP with valid and
-//! malformed configurations, and, in every other stretch, kill -9. With root, some of the mailboxes
-//! are those of system users. At the end of a stretch the hosts heal and the queue is
-//! flushed: every accepted letter is then delivered or bounced, as `ledger` requires, and nothing
-//! is left anywhere. In the stretches without a kill the daemon then has as many threads and
-//! descriptors as in the middle of its work, and about as much memory.
+//! A soak consists of stretches of at most five minutes. There are honest and dishonest clients,
+//! sessions under inetd, hosts that misbehave at every stage, a name server that fails now and
+//! then, requests to the control socket, SIGHUP with valid and malformed configurations, and, in
+//! every other stretch, kill -9. With root, some of the mailboxes are those of system users. At the
+//! end of a stretch the hosts heal and the queue is flushed: every accepted letter is then
+//! delivered or bounced, as `ledger` requires, and nothing is left anywhere. In the stretches
+//! without a kill the daemon then has as many threads and descriptors as in the middle of its work,
+//! and about as much memory.
 //!
-//! PENFOLD_SOAK_SECONDS is the duration (24), waiting not included. PENFOLD_SOAK_SEED repeats the choices
-//! of an earlier run, whose seed a failure prints, but not its timing. Pauses limit the mail to
-//! some hundred letters a second. Power cuts are in tests/storage/powercut.
+//! PENFOLD_SOAK_SECONDS is the duration in seconds (24), waiting not included. PENFOLD_SOAK_SEED
+//! repeats the choices of an earlier run, whose seed a failure prints, but not its timing. Pauses
+//! limit the mail to some hundred letters a second. Power cuts are in tests/storage/powercut.
 //!
 //! - `clients`: honest and dishonest clients
 //! - `ledger`: every letter and its fate
@@ -36,22 +37,23 @@ use ledger::{Arrived, Sum, USERS, balance};
 use nix::unistd::geteuid;
 use peers::Peers;
 
-/// The longest stretch, whose letters are in memory at the end.
+/// The longest stretch. All its letters are in memory when they are compared at the end.
 const STRETCH: Duration = Duration::from_secs(300);
-/// The time to deliver everything when all hosts are healthy, or to start while a session of inetd has
-/// the spool.
+/// The longest time to deliver everything when all hosts are healthy. Also the longest time for a
+/// start, which may have to wait for a session of inetd to release the spool.
 const SETTLING: Duration = Duration::from_secs(60);
-/// A daemon in which nothing changes for this long is at rest: it keeps connections for 2 seconds, and a
-/// stalled session for 4.
+/// If nothing changes in a daemon for this long, it is at rest. A daemon keeps unused connections
+/// for 2 seconds, and a stalled session for 4.
 const REST: Duration = Duration::from_secs(5);
-/// How much memory may have grown since the middle of the work, in KiB.
+/// How much the memory may grow after the middle of the work, in KiB.
 const GROWTH: usize = 3 << 10;
-/// The number of agents to which a daemon keeps connections until it needs another one.
+/// The most agents, processes with the rights of a recipient, to which a daemon keeps unused
+/// connections.
 const AGENTS: usize = 32;
 /// The number of log lines that are printed with a failure.
 const TAIL: usize = 80;
 
-/// The recipients that are system users where that is possible.
+/// The recipients that are system users if the tests run as root.
 const SYSTEM: [&str; 6] = ["jon", "ada", "bob", "ret", "fay", "gus"];
 
 const SETTINGS: &str = r#"
@@ -89,20 +91,20 @@ fn everything_at_once_and_no_letter_is_lost() {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The daemon is killed and started again.
+    /// In this stretch the daemon is killed and started again.
     Killing,
-    /// The daemon keeps running.
+    /// In this stretch the daemon keeps running.
     Steady,
 }
 
-/// A soak. Its daemon is dropped first, before the files that it uses.
+/// The state of a soak. The daemon is dropped first, before the files that it uses.
 struct Soak {
     daemon: Option<Daemon>,
     /// The logs of earlier daemons.
     logs: Vec<String>,
     peers: Peers,
     site: Site,
-    /// The namespace with the system users, if there are any.
+    /// The namespace with the system users; `None` if all mailboxes are the server's.
     homes: Option<Arc<Mounts>>,
     address: SocketAddr,
 }
@@ -120,7 +122,7 @@ impl Soak {
         Self { daemon: None, logs: Vec::new(), peers, site, homes, address }
     }
 
-    /// Everything at once for a while, and then the ledger.
+    /// Runs a stretch: everything at once for `length`, and then the comparison with the ledger.
     fn stretch(&mut self, seed: u64, kind: Kind, length: Duration) -> Result<(), String> {
         self.logs.clear();
         self.retire();
@@ -214,7 +216,7 @@ impl Soak {
 
     fn compare(&self, (before, small): (Holdings, usize)) -> Result<(), String> {
         let daemon = self.daemon();
-        // Stalled sessions and kept connections time out.
+        // The wait gives stalled sessions and unused connections the time to end.
         let is_well = |now: Holdings| {
             let agents = if self.homes.is_some() { AGENTS } else { 0 };
             now.threads == before.threads && now.descriptors.abs_diff(before.descriptors) <= agents
@@ -248,7 +250,8 @@ impl Soak {
         if !wrong.is_empty() || !left.is_empty() || !bugs.is_empty() {
             return Err(format!("{} letters are wrong:{text}\nleft: {left:?}\nbugs: {bugs:?}", wrong.len()));
         }
-        // The next stretch begins with empty mailboxes, and long after the crash.
+        // The next stretch begins with empty mailboxes. Files from a crash get an old date, so that
+        // the daemon removes them.
         for user in USERS.iter().chain(&["ret", "root"]) {
             let _ = fs::remove_dir_all(self.site.mailbox(user));
         }
@@ -265,8 +268,8 @@ impl Soak {
     }
 }
 
-/// Creates all recipients: system users and mailboxes of the server, or only the latter. fay
-/// forwards to gus. Returns the namespace with the system users.
+/// Creates all recipients. With root some are system users; fay forwards to gus. Returns the
+/// namespace with the system users.
 fn people(site: &mut Site) -> Option<Arc<Mounts>> {
     let homes = if geteuid().is_root() { homes::settle(site, &SYSTEM) } else { None };
     if homes.is_some() {
@@ -285,7 +288,7 @@ fn people(site: &mut Site) -> Option<Arc<Mounts>> {
     homes.map(Arc::new)
 }
 
-/// Creates the mailboxes that their owners could not create.
+/// Creates the mailboxes of the system users, who may not create them in that directory.
 fn make_mailboxes(site: &Site, homes: bool) {
     for user in if homes { &SYSTEM[..] } else { &[] } {
         fs::create_dir_all(site.mailbox(user)).expect("a mailbox");
@@ -293,10 +296,10 @@ fn make_mailboxes(site: &Site, homes: bool) {
     }
 }
 
-/// Directories in which a crash may leave files that are removed after 36 hours.
+/// Directories in which a crash may leave files. The daemon removes those files after 36 hours.
 const CRASHED: [&str; 2] = ["spool/tmp", "spool/note"];
 
-/// Files that must not be left.
+/// The files that are left although they should be gone.
 fn leftovers(site: &Site, kind: Kind) -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = USERS.iter().chain(&["ret"]).map(|user| site.mailbox(user).join("tmp")).collect();
     places.extend(["spool/bad", "spool/hold"].map(|place| site.path(place)));
@@ -310,7 +313,7 @@ fn names(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).collect()
 }
 
-/// Sends SIGHUP at random, and SIGKILL in some stretches.
+/// Sends SIGHUP at random times, and SIGKILL in some stretches.
 fn disturb(
     site: &mut Site,
     homes: Option<&Mounts>,
@@ -350,7 +353,7 @@ fn disturb(
     Ok(())
 }
 
-/// Starts the daemon, which may have to wait for a session of inetd.
+/// Starts the daemon. A session of inetd may have the spool for a while, so the start is repeated.
 fn start(site: &Site, homes: Option<&Mounts>) -> Result<Daemon, String> {
     let port = |line: &str| line.split_once("listening on 127.0.0.1:")?.1.parse().ok();
     let end = Instant::now() + SETTLING;
@@ -365,8 +368,8 @@ fn start(site: &Site, homes: Option<&Mounts>) -> Result<Daemon, String> {
     }
 }
 
-/// A port that stays free while the daemon is not running, since the system does not choose it for
-/// others.
+/// A port that stays free while the daemon is not running, because the system never chooses it for
+/// another socket.
 fn lasting_port() -> u16 {
     let mut ports = (15_000..30_000).skip(std::process::id() as usize % 10_000);
     ports.find(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()).expect("a port")

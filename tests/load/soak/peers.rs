@@ -1,9 +1,10 @@
-//! Three remote hosts that misbehave at every stage, and a name server that sometimes fails for the
-//! third one.
+//! The remote hosts of a soak, which misbehave at every stage, and a name server that sometimes
+//! fails for the third host.
 //!
-//! one.test and two.test have routes to their hosts; three.test has two exchangers, of which the preferred
-//! one always refuses the connection. A host has a message complete if it has accepted it, whatever
-//! it replied later. Healthy hosts accept all mail but that for the user void.
+//! one.test and two.test have routes to their hosts; three.test has two mail exchangers, of which
+//! the preferred one always refuses the connection. If a host has accepted a message, the message
+//! must be complete, whatever the host replied later. Healthy hosts accept all mail but that for
+//! the user void.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Healthy hosts, and a site that routes to them.
+    /// Starts healthy hosts, and makes the site route to them.
     pub fn new(site: &mut Site) -> Self {
         let mut both = listeners(2);
         let third = both.pop().expect("two");
@@ -68,13 +69,13 @@ impl Peers {
         peers
     }
 
-    /// Heals all hosts.
+    /// Makes all hosts healthy.
     pub fn heal(&self) {
         self.is_dns_well.store(true, Ordering::SeqCst);
         self.hosts.iter().for_each(|host| host.behave(Conduct::Sink(well())));
     }
 
-    /// Makes one host after the other misbehave and heal, until the end.
+    /// Makes one host after the other misbehave for a while, until the end.
     pub fn misbehave(&self, mut chance: Chance, end: Instant) {
         while Instant::now() < end {
             let host = chance.pick(&self.hosts);
@@ -85,7 +86,7 @@ impl Peers {
         }
     }
 
-    /// Returns all accepted messages, and forgets them.
+    /// Returns all messages that the hosts have accepted, and forgets them.
     pub fn take(&self) -> Vec<Received> {
         self.hosts.iter().flat_map(Remote::take).collect()
     }
@@ -95,7 +96,7 @@ fn well() -> Sink {
     Sink::default().reply("RCPT TO:<void", "550 5.1.1 nobody")
 }
 
-/// A few kinds of misbehaviour, each a few times, and then none.
+/// The rules of a host that misbehaves in a few ways, each a few times, and is healthy then.
 fn ill(chance: &mut Chance) -> Sink {
     let mut sink = Sink::default();
     for _ in 0..chance.of(1..4) {
@@ -106,7 +107,7 @@ fn ill(chance: &mut Chance) -> Sink {
             8 => Then::Reset,
             _ => Then::Hang,
         };
-        // A stalled session lasts until its timeout, so there must not be many.
+        // A hanging session lasts until its timeout, so there is only one.
         let (at, times) = (*chance.pick(&STAGES), if then == Then::Hang { 1 } else { chance.of(1..8) });
         sink = sink.when(at, then, times);
     }

@@ -1,4 +1,4 @@
-//! DNS lookups.
+//! The DNS lookups of the SMTP client.
 
 use super::*;
 use common::dns::{Answer, Asking, record};
@@ -7,15 +7,15 @@ use trust_dns_resolver::proto::op::ResponseCode::{self, BADVERS, FormErr, NotImp
 use trust_dns_resolver::proto::rr::rdata::MX;
 use trust_dns_resolver::proto::rr::{Name, RData, Record};
 
-/// The failures of a name server.
+/// The ways in which a name server fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ill {
     Says(ResponseCode),
     Silent,
     Closed,
-    /// Truncated answers, and nothing over TCP.
+    /// The server sends truncated answers, and nothing over TCP.
     Cut,
-    /// A referral instead of an answer.
+    /// The server refers to another server instead of answering.
     Lame,
 }
 
@@ -30,7 +30,7 @@ const ILLS: [Ill; 8] = [
     Ill::Lame,
 ];
 
-/// The answer of a healthy server for `x.test`, with any first label.
+/// The answer of a healthy server for `x.test`, where x is any label.
 fn well(asking: &Asking) -> Answer {
     Answer::records(match asking.kind.to_string().as_str() {
         "MX" => vec![record(asking.name, "MX", "10 mx.test")],
@@ -71,7 +71,8 @@ fn the_next_server_is_asked_if_one_fails() {
         assert_eq!(dns.mx("a.test"), mx_test(), "{how:?}");
         assert_eq!(dns.addresses("a.test"), Ok(vec![Ipv4Addr::new(192, 0, 2, 1).into()]), "{how:?}");
         assert!(started.elapsed() < PATIENT / 2, "{how:?}: {:?}", started.elapsed());
-        // A server that did not answer comes last for a while.
+        // The client now asks the server that did not answer last, so that the second lookup is
+        // fast.
         let started = Instant::now();
         assert_eq!(dns.mx("b.test"), mx_test(), "{how:?}");
         assert!(started.elapsed() < PATIENT / 8 || how == Ill::Cut, "{how:?}: {:?}", started.elapsed());
@@ -111,11 +112,12 @@ fn a_server_without_edns_is_asked_without_it_from_then_on() {
             assert_eq!(dns.mx(name), mx_test(), "{says:?} {name}");
         }
         let edns = server.edns();
-        // SERVFAIL may concern only this name.
+        // The server does not understand EDNS, so the client asks without it. After SERVFAIL, which
+        // may concern only this name, it does not remember that.
         if says != Some(ServFail) {
             assert_eq!(edns[edns.len() - 2..], [false, false], "{says:?}: {edns:?}");
         }
-        // A silent server may be asked twice at first.
+        // The client may ask a silent server twice before it learns to do without EDNS.
         assert!(edns.len() <= 6, "{says:?}: {edns:?}");
     }
 }
@@ -165,7 +167,7 @@ fn two_hundred_simultaneous_lookups_take_as_long_as_one() {
         let dns = Arc::clone(&dns);
         thread::spawn(move || (dns.mx(&name), started.elapsed()))
     };
-    // Unanswered and slow lookups delay only themselves.
+    // Twenty unanswered lookups delay only themselves.
     let mute: Vec<_> = (0..20).map(|n| ask(format!("mute.d{n}.test"))).collect();
     let healthy: Vec<_> = (0..200).map(|n| ask(format!("d{n}.test"))).collect();
     let mut slowest = Duration::ZERO;
@@ -238,7 +240,7 @@ fn one_family_of_addresses_is_enough() {
     assert_eq!(dns.addresses("y.test"), Err(NoAnswer::ServFail));
 }
 
-/// The owner of a domain writes its zone, and may be hostile.
+/// The owner of a domain writes the domain's zone, and may be hostile.
 #[test]
 fn a_hostile_zone_has_bounded_effects() {
     let server = NameServer::start(|name, kind| {
@@ -254,7 +256,7 @@ fn a_hostile_zone_has_bounded_effects() {
             ("nobodys.test", "A") => {
                 all(300, &|n| if n < 299 { format!("224.0.0.{}", n % 250) } else { "192.0.2.1".into() })
             }
-            // Impossible host names, and addresses in place of names.
+            // The exchangers are impossible host names, or addresses in place of names.
             ("odd.test", "MX") => {
                 let odd = [&b"a b"[..], b"a.b", b"\0", b"a\r\nb", b"-a", b"[192", b"\xff", b"a\\b"];
                 let odd = odd.map(|label| Name::from_labels([label, b"test"]).expect("a name"));
@@ -266,10 +268,11 @@ fn a_hostile_zone_has_bounded_effects() {
                 };
                 Answer::records(odd.iter().chain(&plain).map(exchanger).collect())
             }
-            // An answer to another question.
+            // This is the answer to another question.
             ("other.test", "A") => Answer::records(vec![record("bank.test", "A", "192.0.2.66")]),
             ("other.test", "MX") => Answer::records(vec![record(name, "A", "192.0.2.66")]),
-            // CNAMEs to themselves, in a loop within one answer and across several, and endless ones.
+            // CNAMEs lead to themselves, in a loop within one answer or across several, or never
+            // end.
             ("self.test", _) => Answer::records(vec![record(name, "CNAME", name)]),
             ("one.test" | "two.test", _) => {
                 Answer::records(vec![record("one.test", "CNAME", "two.test"), record("two.test", "CNAME", "one.test")])

@@ -1,4 +1,4 @@
-//! The choice of hosts, and their order.
+//! The choice of hosts by the SMTP client, and their order.
 
 use super::*;
 
@@ -64,7 +64,7 @@ fn equal_preferences_share_the_load() {
     let remotes = [one, two].map(|listener| Remote::start(listener, Conduct::Sink(Sink::default())));
     let zone = NameServer::zone("x.test MX 10 a.test\nx.test MX 10 b.test\na.test A 127.0.0.2\nb.test A 127.0.0.3");
     let mut sender = Sender::asking(&zone, Vec::new());
-    // 64 equal results in a row do not happen.
+    // If the choice is random, it is practically impossible that 64 results in a row are equal.
     for _ in 0..64 {
         assert_eq!(sender.send_one(&mx("x.test", port)).fate, Delivered);
         sender.remote.close();

@@ -1,4 +1,4 @@
-//! AUTH as a client: mechanisms, and the outcome of failures.
+//! AUTH as a client: the mechanisms, and what becomes of a message when AUTH fails.
 
 use super::*;
 use common::remote::Offer;
@@ -15,7 +15,7 @@ fn scram(password: &str, lies: bool) -> Sink {
     Sink { scram: Some(scram), ..sink("AUTH PLAIN SCRAM-SHA-256 LOGIN") }
 }
 
-/// A sender with the user jon at 127.0.0.1 and this secret.
+/// A sender that knows this secret for the user jon at 127.0.0.1.
 fn sender(secret: &str) -> Sender {
     let mut sender = Sender::new();
     sender.know(&format!("127.0.0.1:jon:{secret}\n"));
@@ -135,7 +135,7 @@ fn a_token_too_long_for_a_command_line_is_sent_after_it() {
     let outcome = sender.send_one(&host(remote.address));
     assert_eq!(outcome.fate, Delivered, "{outcome:?}");
     assert_eq!(commands(&remote)[1], "AUTH XOAUTH2");
-    // A token file that others may read is not used.
+    // If others may read a token file, the client does not use it.
     sender.remote.close();
     fs::set_permissions(&kept, fs::Permissions::from_mode(0o640)).expect("a file of ours");
     let outcome = sender.send_one(&host(remote.address));

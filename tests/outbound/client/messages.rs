@@ -1,11 +1,13 @@
-//! Whole messages: many recipients, size, content, and several over one connection.
+//! Whole messages of the SMTP client: many recipients, size, content, and several messages over one
+//! connection.
 
 use super::*;
 
 #[test]
 fn excess_recipients_go_into_the_next_transaction() {
     for (code, pipelining) in [("452 4.5.3", true), ("452", false), ("552", true)] {
-        // The test counts recipients by transaction, since a rule is used up.
+        // This server counts the recipients of each transaction. A rule of a `Remote` cannot do
+        // that, because it is used up once.
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         let address = listener.local_addr().expect("bound");
         let server = thread::spawn(move || serve_at_most(listener, 2, code, pipelining));
@@ -19,7 +21,8 @@ fn excess_recipients_go_into_the_next_transaction() {
     }
 }
 
-/// Serves one connection, accepting at most this many recipients in each transaction; returns them.
+/// Serves one connection, and accepts at most `limit` recipients in each transaction. Returns the
+/// recipients of each transaction.
 fn serve_at_most(listener: TcpListener, limit: usize, code: &str, pipelining: bool) -> Vec<Vec<String>> {
     use std::io::{BufRead, BufReader};
     let (stream, _) = listener.accept().expect("a client");
@@ -128,7 +131,7 @@ fn hostile_replies_are_bounded() {
         ("DATA", "550 \x1b[2J\x07\u{9b}no".into(), "the host said to DATA: 550 ?[2J??no"),
         ("DATA", "550".into(), "the host said to DATA: 550"),
     ] {
-        // The first line of the endless banner has the code of a banner.
+        // An endless reply to the connection must begin with the code of a banner.
         let said = if at == "CONNECT" { said.replacen("250-", "220-", 1) } else { said };
         let remote = Remote::with(Sink::default().reply(at, &said));
         let outcome = Sender::new().send_one(&host(remote.address));
@@ -155,13 +158,13 @@ fn a_dripping_reply_times_out() {
     server.join().expect("a server");
 }
 
-/// Each reply arrives in time, but together they take too long.
+/// Each reply arrives in time, but all replies together take too long.
 #[test]
 fn a_host_that_is_slow_at_every_stage_times_out() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
     let address = listener.local_addr().expect("bound");
     let server = thread::spawn(move || {
-        // The second connection is the one without TLS.
+        // The server takes two connections, because the client tries again without TLS.
         for stream in listener.incoming().take(2).flatten() {
             let mut wire = common::dialog::Wire::new(stream, false);
             let mut slowly = |line: &str| {
@@ -185,13 +188,16 @@ fn a_host_that_is_slow_at_every_stage_times_out() {
     server.join().expect("a server");
 }
 
-/// An extra reply could be mistaken for the reply to the next message.
+/// An extra reply could be mistaken for the reply to the next message, so the connection must not
+/// be used again.
 #[test]
 fn a_host_that_sends_extra_replies_is_disconnected() {
     for (sink, text, first) in [
-        // Two replies at the end, which the next message finds.
+        // The host sends two replies at the end of a message; the second is found before the next
+        // message.
         (Sink::default().when(".", Then::Reply("250 taken\n250 and more".into()), 1), 10, Delivered),
-        // A reply in the middle of a message that is long enough for the reply to be read: the final dot is not sent.
+        // The host replies in the middle of a message. The message is so long that the client reads
+        // the reply before the end, and does not send the final dot.
         (Sink::default().when("BODY", Then::Reply("450 4.2.1 not now".into()), 3), 8 << 20, Deferred),
         (Sink::default().when("DATA", Then::Reply("354 go on\n354 and on".into()), 1), 10, Deferred),
         (Sink::default().when("RCPT", Then::Reply("250 fine\n250 and fine".into()), 1), 10, Deferred),
@@ -226,7 +232,7 @@ fn a_connection_is_used_again() {
     remote.look(|seen| {
         assert_eq!(seen.connections, 1);
         let count = |verb: &str| seen.commands.iter().filter(|c| c.line.starts_with(verb)).count();
-        // Only an abandoned transaction needs RSET.
+        // There is one RSET, because only an abandoned transaction needs it.
         assert_eq!((count("EHLO"), count("RSET"), count("QUIT")), (1, 1, 1));
     });
 }

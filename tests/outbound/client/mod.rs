@@ -1,7 +1,7 @@
 //! Mail to other hosts, without the daemon: the SMTP client, scripted servers and a scripted DNS.
 //!
-//! Every failure of another host or of the DNS has a row in a table here, with the fate of the
-//! message and the words in the report and the log. The daemon's part is in
+//! Every failure of another host or of the DNS has a row in a table of these files, with the fate
+//! of the message and the words in the report and the log. The daemon's part is in
 //! tests/outbound/end_to_end.rs.
 //!
 //! - `dns`: lookups
@@ -46,17 +46,17 @@ use penfold::tls::Client;
 
 use Fate::{Deferred, Delivered, Failed};
 
-/// The timeout of a stage and of the DNS.
+/// The timeout of every stage of a session, and of DNS lookups.
 const LIMIT: Duration = Duration::from_millis(400);
 
-/// A client with its settings.
+/// An SMTP client with its settings.
 struct Sender {
     config: Config,
     remote: RemoteDelivery,
     tls: Client,
     credentials: Credentials,
     dns: Arc<Dns>,
-    /// The message.
+    /// The text of the message that it sends.
     text: Vec<u8>,
     body: Body,
 }
@@ -101,13 +101,13 @@ impl Sender {
         self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what).outcomes
     }
 
-    /// Trusts this authority only.
+    /// Makes the client trust this authority, and no other.
     fn believe(&mut self, authority: &Authority) {
         let file = Letter::new(authority.root_pem().as_bytes());
         self.tls = Client::with_authorities(&file.0).expect("an authority");
     }
 
-    /// Uses these credentials.
+    /// Gives the client a credentials table with these lines.
     fn know(&mut self, lines: &str) {
         let file = Letter::new(lines.as_bytes());
         fs::set_permissions(&file.0, fs::Permissions::from_mode(0o600)).expect("a file of ours");
@@ -115,13 +115,13 @@ impl Sender {
         self.credentials = Credentials::open(&self.config, &Rights::Alone).expect("good lines");
     }
 
-    /// Sends to one recipient.
+    /// Sends the message to one recipient at a host.
     fn send_one(&mut self, to: &HostTarget) -> Outcome {
         self.send_to(to, &["elvis@example.test"]).remove(0)
     }
 }
 
-/// A message in a file.
+/// A message in a file, which is removed when this is dropped.
 struct Letter(PathBuf);
 
 impl Letter {

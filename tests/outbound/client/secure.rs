@@ -1,4 +1,5 @@
-//! TLS as a client: when it is used, how a host is verified, and the outcome of failures.
+//! TLS as a client: when it is used, how a host is verified, and what becomes of a message when TLS
+//! fails.
 
 use super::*;
 use common::remote::Offer;
@@ -124,12 +125,12 @@ fn without_an_offer_mail_goes_in_plaintext_or_waits() {
     }
 }
 
-/// A host that offers TLS but fails at it.
+/// The host offers TLS, but the handshake fails.
 #[test]
 fn after_a_failed_handshake_mail_goes_in_plaintext_or_waits() {
     let authority = Authority::new();
     let leaf = authority.leaf(NAME, 300);
-    // The alert of a host that supports only obsolete versions.
+    // This is the alert of a host that supports only obsolete versions of TLS.
     let ancient = [0x15, 3, 1, 0, 2, 2, 70].to_vec();
     let go = || "220 2.0.0 go ahead".to_owned();
     for (then, words) in [
@@ -144,7 +145,7 @@ fn after_a_failed_handshake_mail_goes_in_plaintext_or_waits() {
         (Then::ReplyAndHang(go()), "timed out while starting TLS"),
         (Then::Babble(go(), b"once upon a time\r\n".to_vec()), "starting TLS: "),
         (Then::Babble(go(), ancient), "ProtocolVersion"),
-        // A line after the 220 must not count as a reply, neither now nor under TLS.
+        // A line after the 220 must not count as a reply, neither at once nor under TLS.
         (reply("220 go ahead\n250 sink.test"), "the host spoke out of turn"),
         (reply("220 go ahead\n250-sink.test\n250 SIZE 1"), "the host spoke out of turn"),
     ] {
@@ -174,7 +175,8 @@ fn after_a_failed_handshake_mail_goes_in_plaintext_or_waits() {
 fn a_host_that_fails_after_the_handshake_gets_mail_in_plaintext() {
     let authority = Authority::new();
     let leaf = authority.leaf(NAME, 300);
-    // The first EHLO succeeds, and the second under TLS, but not the third, over another connection.
+    // The EHLO in plaintext and the one under TLS succeed. After that the host closes the
+    // connection, and the client connects again without TLS.
     let sink = with_tls(Offer::starttls(&leaf)).when("EHLO", reply("250-sink.test\n250 STARTTLS"), 1);
     let remote = Remote::with(sink.when("EHLO", Then::Close, 1));
     let outcome = sender(&authority, RemoteTls::Opportunistic).0.send_one(&to(&remote, Scheme::Smtp));
@@ -193,7 +195,8 @@ fn replies_before_the_handshake_are_forgotten() {
         let offer = Offer { keywords: Some(keywords(after)), ..Offer::starttls(&leaf) };
         let mut sink = with_tls(offer);
         sink.keywords = keywords(before);
-        // If the plaintext banner counted, the host would be this host itself, and the mail would bounce.
+        // The plaintext banner has the name of this host. If it counted under TLS, the mail would
+        // bounce as a loop.
         sink.banner = "220 razorback.test ESMTP".into();
         let remote = Remote::with(sink);
         let outcome = sender(&authority, RemoteTls::Required).0.send_one(&mx("example.test", remote.address.port()));
@@ -223,7 +226,7 @@ fn a_kept_connection_is_closed_when_the_policy_changes() {
     let remote = Remote::with(with_tls(Offer::starttls(&stranger.leaf(NAME, 300))));
     let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
     let to = to(&remote, Scheme::Smtp);
-    // Two megabytes take longer than the usual limit on a busy machine.
+    // The limit is longer than usual, since two megabytes may take a while on a busy machine.
     sender.config.remote.timeout = Duration::from_secs(20);
     sender.text = b"0123456789012345678901234567890\n".repeat(1 << 16);
     for _ in 0..3 {
@@ -247,11 +250,12 @@ fn an_ip_address_can_be_verified() {
     assert_eq!(remote.look(|seen| seen.names.clone()), [""], "SNI has no addresses");
 }
 
-/// Hostile octets in a handshake.
+/// The host sends hostile octets in its handshake.
 #[test]
 fn a_hostile_handshake_ends_in_time() {
     let authority = Authority::new();
-    // A record with the beginning of a handshake message of this type and length.
+    // A TLS record with the beginning of a handshake message, of this type and this announced
+    // length.
     let begins = |kind: u8, length: [u8; 3]| [&[0x16, 3, 3, 0, 4, kind][..], &length].concat();
     let hostile: [(&str, Vec<u8>, usize); 8] = [
         ("a message of 16 MB", begins(2, [0xff; 3]), 1),
@@ -277,7 +281,8 @@ fn a_hostile_handshake_ends_in_time() {
             wire.ask("220 evil.test").and_then(|_| wire.ask("250-evil.test\r\n250 STARTTLS")).expect("EHLO, STARTTLS");
             wire.send(b"220 go ahead\r\n").expect("it listens");
             std::io::Read::read(&mut raw, &mut [0; 4096]).expect("the beginning of a handshake");
-            // Exactly the octets that the client reads, then nothing, with the connection open.
+            // The host sends exactly the octets that the client reads, and then nothing, but keeps
+            // the connection open.
             let block = octets.repeat((1 << 14) / octets.len() + 1);
             let sent = (0..times.div_ceil(block.len() / octets.len()))
                 .all(|_| raw.write_all(if times == 1 { &octets } else { &block }).is_ok());

@@ -1,4 +1,4 @@
-//! Replies and failures at each stage, and the outcome.
+//! Replies and failures at each stage of an SMTP session, and what becomes of the message.
 
 use super::*;
 
@@ -81,7 +81,7 @@ fn every_stage_has_its_own_failure() {
     }
 }
 
-/// Odd replies are interpreted where they are unambiguous, and always quoted.
+/// The client interprets an odd reply if its meaning is unambiguous, and always quotes it.
 #[test]
 fn odd_replies_are_interpreted() {
     let long = "x".repeat(60_000);
@@ -118,14 +118,15 @@ fn odd_replies_are_interpreted() {
         assert_eq!(shown(&outcomes[0]), (fate, status.to_owned()), "{about}");
         assert!(outcomes[0].why.ends_with(words), "{about}");
         assert!(outcomes[0].why.len() < 1000 && !outcomes[0].why.contains(char::is_control), "{about}");
-        // The other recipient gets the mail, unless the replies cannot be assigned.
+        // The other recipient gets the mail, unless it is unclear which reply belongs to which
+        // command.
         let is_clear = !words.contains("50-ok 55") && !words.contains("451-") && !words.contains("354-");
         let want = if is_clear && !words.contains("waiting") { Delivered } else { Deferred };
         assert_eq!(outcomes[1].fate, want, "{about}: {:?}", outcomes[1]);
     }
 }
 
-/// A contradictory or impossible reply, at every other stage.
+/// At every other stage, too, a contradictory or impossible reply defers the mail.
 #[test]
 fn an_unintelligible_reply_defers_and_is_quoted() {
     for at in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
@@ -159,7 +160,7 @@ fn a_truncated_rejection_is_a_rejection() {
             assert_eq!(outcome.fate, fate, "{at} {server_text:?}: {outcome:?}");
             assert!(outcome.why.ends_with(words), "{at} {server_text:?}: {outcome:?}");
         }
-        // A positive reply must be complete.
+        // Unlike a rejection, a positive reply counts only if it is complete.
         for server_text in ["250-2.0.0 fine\r\n", "250 2.0.0 fine", "354 go"] {
             let octets = Then::OctetsAndClose(server_text.into());
             let remote = Remote::with(Sink::default().when(at, octets, usize::MAX));
@@ -194,7 +195,8 @@ fn a_connection_lost_in_the_middle_of_a_message_is_no_delivery() {
     for then in [Then::Hang, Then::Close, Then::Reset] {
         let remote = Remote::with(Sink::default().when("BODY", then.clone(), usize::MAX));
         let mut sender = Sender::new();
-        // More than the buffers of both sides hold.
+        // The text is longer than the buffers of both sides, so the client cannot send it to the
+        // end.
         sender.text = b"0123456789012345678901234567890\n".repeat(1 << 19);
         let outcome = sender.send_one(&host(remote.address));
         assert_eq!(shown(&outcome), (Deferred, "4.4.2".into()), "{then:?}");
@@ -209,7 +211,8 @@ fn a_reply_in_the_middle_of_a_message_is_read_before_the_connection_is_lost() {
     let mut sender = Sender::new();
     sender.text = b"0123456789012345678901234567890\n".repeat(1 << 19);
     let outcome = sender.send_one(&host(remote.address));
-    // The reset that follows may discard the reply; then the connection is only lost.
+    // The connection is reset after the reply, and the reset may discard the reply. Then the client
+    // only sees that the connection was lost.
     assert!(outcome.why.contains("enough of that") || outcome.why.contains("lost"), "{}", outcome.why);
 }
 
@@ -259,13 +262,14 @@ fn a_host_that_closes_the_connection_at_ehlo_is_tried_with_helo() {
         let remote = Remote::with(Sink::default().when("EHLO", then.clone(), usize::MAX));
         let mut sender = Sender::new();
         assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
-        // After HELO there are no extensions.
+        // After HELO the client uses no extensions.
         let commands = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line.clone()).collect::<Vec<_>>();
         let want = ["EHLO razorback.test", "HELO razorback.test", "MAIL FROM:<jon@razorback.test>"];
         assert_eq!(remote.look(commands)[..3], want);
         assert_eq!(remote.look(|seen| seen.connections), 2);
     }
-    // HELO is not tried where TLS is required or after a reply with a reason, and only once.
+    // The client tries HELO only once, and not if TLS is required or if the host has given a
+    // reason.
     let ends = "the connection was closed while waiting for the reply to EHLO";
     for (ehlo, helo, connections, words) in [
         (Then::Close, Then::Close, 2, ends),
@@ -316,8 +320,8 @@ fn odd_ehlo_keywords_are_understood() {
     }
 }
 
-/// 421 and the end of the connection, at every stage: the reply decides the outcome, and the
-/// next message uses a new connection.
+/// At every stage the host sends 421 and closes the connection. The reply decides the outcome, and
+/// the next message uses a new connection.
 #[test]
 fn a_421_is_understood_at_any_stage() {
     for at in ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "."] {
@@ -333,7 +337,7 @@ fn a_421_is_understood_at_any_stage() {
             assert_eq!(remote.look(|seen| seen.connections), 2, "{at}");
         }
     }
-    // A host may close the connection, without a reply to QUIT.
+    // Whatever a host does after the end of the message, even at QUIT, the message is delivered.
     for (at, then) in [
         (".", Then::ReplyAndClose("250 2.0.0 taken".into())),
         ("QUIT", Then::Close),
@@ -381,7 +385,7 @@ S: 221 bye
 C$
 "]);
     let mut sender = Sender::new();
-    // The text lacks a final line end, which the size includes.
+    // The text has no line end at its end. The client adds it, and SIZE includes it.
     sender.text = ".dot\n\u{fc}\nend".into();
     let outcomes = sender.send_to(&host(remote.address), &["a@example.test", "b@example.test"]);
     assert_eq!([shown(&outcomes[0]), shown(&outcomes[1])], [(Failed, "5.1.1".into()), (Delivered, "2.0.0".into())]);
@@ -394,7 +398,7 @@ fn a_host_that_accepts_data_without_recipients_gets_an_empty_message() {
     let remote = Remote::with(Sink::default().reply("RCPT", "550 5.1.1 no").reply("DATA", "354 go"));
     let mut sender = Sender::new();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Failed);
-    // The connection is still usable.
+    // The connection can still be used for another message.
     remote.behave(Conduct::Sink(Sink::default()));
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
     remote.look(|seen| {
@@ -412,7 +416,7 @@ fn without_pipelining_no_command_follows_a_rejection() {
     let mut sender = Sender::new();
     sender.send_to(&host(remote.address), &["a@x.test", "b@x.test"]);
     sender.remote.close();
-    // QUIT is sent without waiting for the reply.
+    // The client sends QUIT, but does not wait for the reply.
     remote.wait("QUIT", |seen| seen.ended == 1);
     let verbs = |seen: &common::remote::Seen| seen.commands.iter().map(|c| c.line[..4].to_owned()).collect::<Vec<_>>();
     assert_eq!(remote.look(verbs), ["EHLO", "MAIL", "RCPT", "RCPT", "QUIT"]);

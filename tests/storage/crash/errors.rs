@@ -1,13 +1,13 @@
 //! Every call that changes a spool or a mailbox fails, once, for a while, or permanently.
 //!
-//! Acknowledged mail is there once when the disk works again, whether the daemon survived the
-//! failure or not; rejected mail is not there. Another host gets a message twice only if the
-//! daemon was killed before it could record the delivery.
+//! When the disk works again, acknowledged mail is there once, whether the daemon survived the
+//! failure or not; rejected mail is not there. Another host gets a message twice only if the daemon
+//! was killed before it could record the delivery.
 
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
 
-/// The cases, which together contain every step.
+/// The cases to be played. Together they contain every step.
 const CASES_FOR_ERRORS: &[&str] = &[
     "mixed",
     "copies-first",
@@ -25,14 +25,14 @@ const CASES_FOR_ERRORS: &[&str] = &[
     "home-of-another",
 ];
 
-/// How many steps fail, from some step on.
+/// How many steps fail, beginning with the tested one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trouble {
-    /// One step fails, with EIO.
+    /// One step fails, with the error EIO.
     Once,
-    /// Eight steps fail, as when a quota is used up.
+    /// Eight steps fail, as if a quota were used up for a while.
     AWhile,
-    /// All steps fail until the daemon is killed, as when the system has made the disk read-only.
+    /// All steps fail until the daemon is killed, as if the system had made the disk read-only.
     ForGood,
 }
 
@@ -46,7 +46,7 @@ impl Trouble {
         }
     }
 
-    /// The error of the failing steps, which no case causes by itself.
+    /// The error of the failing steps. No case causes this error without the fault.
     fn errno(self) -> &'static str {
         match self {
             Self::Once => "EIO",
@@ -55,13 +55,14 @@ impl Trouble {
         }
     }
 
-    /// The reply to the client.
+    /// The beginning of the reply that the client gets if its message is rejected.
     fn reply(self) -> &'static str {
         if self == Self::Once { "451 4.3.0 " } else { "452 4.3.1 " }
     }
 }
 
-/// Plays a case with a failure from a step on; returns whether the step exists.
+/// Plays a case in which steps fail, beginning with number `step`. Returns whether that step
+/// exists.
 fn trouble_at(ground: &Ground, case: &Case, step: usize, trouble: Trouble) -> bool {
     let mut scene = Scene::new(ground, case);
     let errors = |log: &str| log.lines().filter(|line| line.contains("spool: ") || line.contains(" deferred ")).count();
@@ -69,14 +70,14 @@ fn trouble_at(ground: &Ground, case: &Case, step: usize, trouble: Trouble) -> bo
     if let Answer::Refused(reply) = &offered.answer {
         assert!(reply.starts_with(trouble.reply()), "{reply}");
     }
-    // The next start removes the message.
+    // If a delivered message could not be removed from the spool, the next start removes it.
     let is_left = offered.log.contains("remove a delivered message");
     if is_left || (trouble != Trouble::Once && !offered.log.ends_with(" done")) {
         scene.finish_with_runs();
     }
     let ended = trouble == Trouble::ForGood;
     let there = scene.audit(&offered.answer, if ended { 2 } else { 1 });
-    // A disk that allows no changes does not allow removing the refused message either.
+    // If the disk allows no changes at all, the daemon cannot remove the refused message either.
     let is_refused = matches!(offered.answer, Answer::Refused(_));
     assert!(there == 0 || !is_refused || trouble != Trouble::Once, "refused and delivered");
     scene.check_left(1);

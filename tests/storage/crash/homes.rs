@@ -1,6 +1,6 @@
-//! The recipients of these tests as system users with home directories.
+//! Makes the recipients of the crash tests system users with home directories.
 //!
-//! The users are in a passwd file of a mount namespace, of which each site has its own. fay
+//! The users are in a passwd file of a mount namespace; each site has a namespace of its own. fay
 //! forwards her mail to jon. All of this needs root, which the callers check.
 
 use std::fs;
@@ -13,7 +13,7 @@ use common::mounts::Mounts;
 /// The names of the users.
 const USERS: [&str; 7] = ["jon", "ada", "bob", "cyd", "eve", "ret", "fay"];
 
-/// A user's home directory.
+/// The path of a user's home directory.
 pub fn home(site: &Site, user: &str) -> PathBuf {
     site.path("home").join(user)
 }
@@ -23,7 +23,7 @@ pub fn give(user: &str, path: &Path) {
     homes::give(&USERS, user, path);
 }
 
-/// Creates the home directories, and returns the namespace with the users.
+/// Creates the home directories. Returns the namespace in which the users exist.
 pub fn settle(site: &mut Site) -> Mounts {
     let mounts = homes::settle(site, &USERS).expect("a mount namespace, as before");
     fs::write(home(site, "fay").join(".forward"), "jon\n").expect("a file");
@@ -31,7 +31,8 @@ pub fn settle(site: &mut Site) -> Mounts {
     mounts
 }
 
-/// The same, but with the mailboxes at the paths that the server's own mailboxes would have.
+/// Makes the same users, but with mailboxes at the paths that the server's own mailboxes would
+/// have.
 pub fn settle_beside(site: &mut Site) -> Mounts {
     let mounts = settle(site);
     site.set("local", "mailbox", &format!("\"{}/{{user}}\"", site.path("mail").display()));
@@ -42,12 +43,12 @@ pub fn settle_beside(site: &mut Site) -> Mounts {
     mounts
 }
 
-/// Makes the users the owners of everything in these mailboxes.
+/// Makes each user the owner of everything in the user's mailbox.
 pub fn hand_over(site: &Site) {
     USERS.iter().for_each(|user| give(user, &site.mailbox(user)));
 }
 
-/// Asserts that all mail in the mailboxes has the owner and mode of its user's own files.
+/// Asserts that all mail in the mailboxes of a site has the owner and mode of its user's own files.
 pub fn check(site: &Site) {
     for (uid, user) in (FIRST..).zip(USERS) {
         [home(site, user).join("Maildir"), site.mailbox(user)]

@@ -1,8 +1,9 @@
-//! Crashes by kill -9: acknowledged mail arrives, and once.
+//! Crashes by kill -9: acknowledged mail arrives, and arrives once.
 //!
-//! The real daemon is killed before the commit, at random moments under load, and at every step on
-//! disk. At the end of each test accepted mail is delivered, bounced or in the queue. Power cuts
-//! are in tests/storage/powercut. The mailboxes are the server's own, or those of system users.
+//! The real daemon is killed before the commit of a message, at random moments under load, and at
+//! every step on disk. At the end of each test accepted mail is delivered, bounced or in the queue.
+//! Power cuts are in tests/storage/powercut. The mailboxes are the server's own, or those of system
+//! users.
 //!
 //! - `errors`: every step fails
 //! - `homes`: the recipients as system users
@@ -27,7 +28,7 @@ use common::mounts::Mounts;
 use common::remote::{Remote, Sink};
 use nix::unistd::geteuid;
 
-/// Random times that differ from run to run.
+/// A source of random times, which differ from run to run.
 struct Chance(u64);
 
 impl Chance {
@@ -47,7 +48,7 @@ fn site() -> Site {
     people(Site::new())
 }
 
-/// The site with all users of these tests.
+/// Adds all users of these tests to a site.
 fn people(site: Site) -> Site {
     for user in ["ret", "ada", "bob", "cyd", "eve"] {
         site.add("users", &format!("{user}::"));
@@ -63,7 +64,8 @@ fn books(site: &Site, user: &str) -> Books {
 #[test]
 fn nothing_is_kept_before_the_final_dot() {
     let site = site();
-    // Nothing, a little, more than stays in memory, and all but the last octet.
+    // The client sends nothing, a little, more than the daemon keeps in memory, or all but the last
+    // octet.
     for (octets, to) in
         [(0, "jon@razorback"), (60, "list@razorback"), (70_000, "jon@razorback"), (usize::MAX, "jon@razorback")]
     {
@@ -83,7 +85,8 @@ fn nothing_is_kept_before_the_final_dot() {
     }
 }
 
-/// The load: a direct entry; copies; mail for another host; a bounce; and all of it in one.
+/// The recipients of the load: a mailbox into which the spool file is renamed, mailboxes that get
+/// copies, another host, a recipient that bounces, and all of these together.
 const LOAD: [&[&str]; 5] = [
     &["jon@razorback"],
     &["list@razorback"],
@@ -92,14 +95,14 @@ const LOAD: [&[&str]; 5] = [
     &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
 ];
 
-/// An offered letter.
+/// A letter that a client has offered.
 struct Offered {
     token: String,
     to: &'static [&'static str],
     is_taken: bool,
 }
 
-/// A client that offers letters until the daemon has ended.
+/// Plays a client that offers letters until the daemon has ended. Returns the letters.
 fn client(address: std::net::SocketAddr, name: &str, offset: usize) -> Vec<Offered> {
     let mut offered = Vec::new();
     for number in 0.. {
@@ -172,8 +175,8 @@ fn arrives_and_once(mut site: Site, homes: Option<Mounts>) {
     }
 }
 
-/// Asserts that accepted mail is delivered or bounced, and that mail without a 250 is there
-/// complete or not at all.
+/// Asserts that accepted mail is delivered or bounced. Mail without a 250 must be complete for all
+/// its recipients, or for none.
 fn audit(site: &Site, remote: &Remote, offered: &[Offered]) {
     let local: Vec<Books> = ["jon", "ada", "bob", "cyd"].iter().map(|user| books(site, user)).collect();
     let reports = books(site, "ret");
@@ -200,7 +203,7 @@ fn audit(site: &Site, remote: &Remote, offered: &[Offered]) {
             bounced += reports.reports(token);
         }
         if is_for("far@") {
-            // SMTP allows a duplicate here.
+            // SMTP allows another host to get a message twice if the connection is lost.
             seen.push(("far", far.get(token).copied().unwrap_or(0).min(1)));
         }
         let expected = if *is_taken { 1 } else { seen[0].1.min(1) };

@@ -1,10 +1,10 @@
-//! The daemon is stopped before and after every call that changes a spool or a mailbox.
+//! Stops the daemon before and after every call that changes a spool or a mailbox.
 //!
 //! `PENFOLD_FAULT` ends the daemon at the first call, at the second, and so on, until a daemon
 //! finishes without making so many calls. If the daemon stopped before the call, another daemon
-//! finishes the work; if it stopped after the call, single queue runs do. The longest recoveries
-//! are themselves stopped at each step. Agents are not stopped at their steps in home directories.
-//! Power cuts are not tested here.
+//! finishes the work; if it stopped after the call, single queue runs do. In the cases with the
+//! longest recoveries, the recovery is stopped at each step, too. Agents, the processes that write
+//! in home directories, are not stopped at their own steps. Power cuts are not tested here.
 
 use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
@@ -12,7 +12,8 @@ use common::books::Answer;
 /// The cases in which the recovery is stopped, too.
 const RECOVERY_CASES: &[&str] = &["bounce-550", "passed-on", "copy-refused", "renamed-no-tmpfile", "home", "homes"];
 
-/// Plays a case with a stop at a step; returns whether the step exists.
+/// Plays a case, and stops the daemon at a step; `when` is `before` or `after`. Returns whether the
+/// step exists.
 fn stop_at(ground: &Ground, case: &Case, number: usize, when: &str) -> bool {
     let mut scene = Scene::new(ground, case);
     let offered = scene.offer(&format!("* * {number} {when}"), |_| false);
@@ -63,8 +64,8 @@ fn a_stop_at_the_start_changes_nothing() {
     });
 }
 
-/// Plays a case with a stop after a step, and another one after a step of the recovery; returns
-/// whether each step exists.
+/// Plays a case, stops the daemon after the step `first`, and the recovery after its step `second`.
+/// Returns whether each of the two steps exists.
 fn stop_twice(ground: &Ground, case: &Case, first: usize, second: usize) -> [bool; 2] {
     let mut scene = Scene::new(ground, case);
     let offered = scene.offer(&format!("* * {first} after"), |_| false);
@@ -75,8 +76,8 @@ fn stop_twice(ground: &Ground, case: &Case, first: usize, second: usize) -> [boo
     [was_stopped(&offered.log), was_stopped(&log)]
 }
 
-/// Stops after this step, and then after every second step of the recovery in turn, the odd or the
-/// even ones; returns their number, if the first step exists.
+/// Stops the daemon after the step `first`, and then the recovery after every second of its steps,
+/// one in each run. Returns the number of runs, or `None` if the step `first` does not exist.
 fn stop_recovery(ground: &Ground, case: &Case, first: usize, begin: usize) -> Option<usize> {
     for (count, second) in (begin + first % 2..).step_by(2).enumerate() {
         match stop_twice(ground, case, first, second) {
@@ -94,7 +95,8 @@ fn a_stop_of_the_recovery_changes_nothing() {
     let cases: Vec<Case> = CASES.iter().filter(|case| RECOVERY_CASES.contains(&case.name)).copied().collect();
     assert_eq!(cases.len(), RECOVERY_CASES.len());
     let total = each(&cases, |ground, case| {
-        // The lock file already contains the version, so the recovery has one step fewer.
+        // The lock file already contains the version, so the recovery has one step fewer than a
+        // start on a new spool.
         steps(begin + 1, |first| stop_recovery(ground, case, first, begin))
     });
     assert!(total > 150, "only {total} pairs");

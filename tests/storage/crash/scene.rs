@@ -1,10 +1,10 @@
-//! One message from the client's first command to its final state, with a fault on its way.
+//! Plays one message from the client's first command to its final state, with a fault on its way.
 //!
-//! A [`Case`] has the recipients and the obstacles; a [`Scene`] is a site on which it is played
-//! once: offered to a daemon with a fault, finished by one without (or with another one), and
-//! audited. An acknowledged message must be there once, any other one once and complete or not
-//! at all, and nothing else may be left. There is one worker and one client, so that the
-//! steps on disk come in the same order each time.
+//! A [`Case`] has the recipients and the obstacles. A [`Scene`] is a site on which a case is played
+//! once: the message is offered to a daemon with a fault, a daemon without it (or with another one)
+//! finishes the work, and the result is audited. An acknowledged message must be there once. A
+//! message without a 250 must be there once and complete, or not at all. Nothing else may be left.
+//! There is one worker and one client, so that the steps on disk come in the same order each time.
 
 use std::env;
 use std::fs::{self, File};
@@ -23,22 +23,24 @@ use common::mounts::Mounts;
 use common::remote::{Remote, Sink, Then};
 use common::{Daemon, Site, own, port};
 
-/// The place of the mailboxes.
+/// Where the mailboxes of a scene are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mailboxes {
-    /// On the file system of the spool; their directories exist.
+    /// On the file system of the spool. Their directories exist.
     There,
-    /// On the file system of the spool; their directories do not exist yet.
+    /// On the file system of the spool. Their directories do not exist yet.
     Missing,
-    /// On another file system.
+    /// On another file system than the spool.
     Elsewhere,
-    /// On the same file system, but nothing can be renamed into them.
+    /// On the file system of the spool, but behind a bind mount, so that nothing can be renamed
+    /// into them.
     Bound,
     /// In home directories of system users, on the file system of the spool.
     Homes,
-    /// In home directories, but the Maildirs do not exist yet.
+    /// In home directories of system users. The Maildirs do not exist yet.
     NewHomes,
-    /// In home directories into which nothing can be linked.
+    /// In home directories of system users, behind a bind mount, so that nothing can be linked into
+    /// them.
     BoundHomes,
 }
 
@@ -49,29 +51,31 @@ impl Mailboxes {
     }
 }
 
-/// A message and its obstacles.
+/// A message, and the obstacles on its way.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
     pub to: &'static [&'static str],
-    /// The local recipients, among jon, ada, bob and cyd.
+    /// The local recipients, some of jon, ada, bob and cyd.
     pub local: &'static [&'static str],
     /// Whether far@far.test is a recipient.
     pub far: bool,
-    /// Whether a recipient is deferred first.
+    /// Whether the first attempt for a recipient is deferred.
     pub deferred: bool,
     /// The number of reports that the sender gets.
     pub reports: usize,
-    /// The number of entries that are derived for members of an alias.
+    /// The number of further spool entries that are made for the members of an alias or a
+    /// `.forward`.
     pub passed: usize,
-    /// Longer than the part of a message that the spool keeps in memory.
+    /// Whether the message is longer than the part that the spool keeps in memory.
     pub long: bool,
     pub mailboxes: Mailboxes,
-    /// The faults of every process, in addition to the tested one.
+    /// The fault rules that every process of the scene has, in addition to the tested one.
     pub always: &'static str,
-    /// The faults of the first process only.
+    /// The fault rules that only the first process has.
     pub first: &'static str,
-    /// The test fails if the case has fewer steps than this, since it would then show nothing.
+    /// The least number of steps. If the case has fewer, the test fails, since it would show
+    /// nothing.
     pub least: usize,
 }
 
@@ -94,7 +98,7 @@ const LIST: &[&str] = &["ada", "bob", "cyd"];
 const NO_TMPFILE: &str = "open spool/new * EOPNOTSUPP";
 const NO_RENAME: &str = "rename /mail/ 1-2 EXDEV";
 
-/// Every path of a message, the longest ones first.
+/// The cases: every path that a message can take, the longest paths first.
 pub const CASES: &[Case] = &[
     Case {
         name: "mixed",
@@ -179,7 +183,7 @@ pub const CASES: &[Case] = &[
     Case { name: "home-long", local: &["jon"], long: true, mailboxes: Mailboxes::Homes, least: 5, ..PLAIN },
 ];
 
-/// Plays the cases in parallel; returns the sum of the tests' numbers of attempts.
+/// Plays the cases in parallel. `test` returns the number of its attempts; returns their sum.
 pub fn each(cases: &[Case], test: impl Fn(&Ground, &Case) -> usize + Sync) -> usize {
     const AT_ONCE: usize = 3;
     let (ground, next, total) = (Ground::new(), AtomicUsize::new(0), AtomicUsize::new(0));
@@ -199,14 +203,14 @@ pub fn each(cases: &[Case], test: impl Fn(&Ground, &Case) -> usize + Sync) -> us
     total
 }
 
-/// A file system in memory is stable enough for kills, and fast.
+/// The directory for scratch files. A file system in memory is fast, and survives kills.
 fn memory() -> &'static Path {
     let memory = Path::new("/dev/shm");
     let is_usable = access(memory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
     if is_usable { memory } else { Box::leak(env::temp_dir().into_boxed_path()) }
 }
 
-/// The mailboxes of those scenes whose mailboxes are not beside the spool.
+/// The file systems for mailboxes that are not beside the spool.
 pub struct Ground {
     scratch: Site,
     mounts: Option<Mounts>,
@@ -228,7 +232,8 @@ impl Ground {
         self.mounts.is_some() || matches!(mailboxes, Mailboxes::There | Mailboxes::Missing)
     }
 
-    /// A directory for mailboxes in one of the mounts, as the daemon sees it.
+    /// Makes a directory for mailboxes in one of the mounts. Returns its path as the daemon sees
+    /// it.
     fn directory(&self, mount: &str) -> PathBuf {
         let path = self.scratch.path(mount).join(self.count.fetch_add(1, Ordering::SeqCst).to_string()).join("mail");
         let seen = self.mounts.as_ref().expect("looked at before").path(&path);
@@ -238,7 +243,7 @@ impl Ground {
     }
 }
 
-/// The answer to an offer, and the fate of the daemon.
+/// The answer to an offered message, and the log of the daemon.
 pub struct Offer {
     pub answer: Answer,
     pub log: String,
@@ -250,10 +255,11 @@ pub struct Scene<'a> {
     pub site: Site,
     pub remote: Remote,
     mounts: Option<&'a Mounts>,
-    /// The namespace with the system users, if the mailboxes are theirs.
+    /// The namespace with the system users; `None` if the mailboxes are the server's.
     homes: Option<Mounts>,
     mail: PathBuf,
-    /// What is printed if the test fails: the command and the faults of each process, and the logs.
+    /// What is printed if the test fails: the command and the fault rules of each process, and the
+    /// logs.
     said: Vec<String>,
 }
 
@@ -300,12 +306,12 @@ impl<'a> Scene<'a> {
         if self.homes.is_some() { homes::give(user, path) } else { own(path) }
     }
 
-    /// The path by which the test reaches a path of the daemon.
+    /// The path by which the test reaches a path of the daemon's namespace.
     fn seen(&self, path: &Path) -> PathBuf {
         self.mounts.map_or_else(|| path.to_owned(), |mounts| mounts.path(path))
     }
 
-    /// `tmp`, `new` and `cur` of a mailbox.
+    /// The paths of `tmp`, `new` and `cur` of a user's mailbox.
     fn directories(&self, user: &str) -> [PathBuf; 3] {
         ["tmp", "new", "cur"].map(|sub| self.maildir(user).join(sub))
     }
@@ -315,7 +321,7 @@ impl<'a> Scene<'a> {
         Books::of(files.flatten().filter_map(|file| fs::read(file.path()).ok()).collect())
     }
 
-    /// A command for penfoldd with these rules and those of the case.
+    /// A command that runs penfoldd with these fault rules and those of the case.
     fn penfoldd(&mut self, arguments: &[&str], rules: &str) -> Command {
         let mut outside = self.site.penfoldd(arguments);
         outside.env("PENFOLD_FAULT", format!("{rules};{}", self.case.always));
@@ -324,7 +330,8 @@ impl<'a> Scene<'a> {
         mounts.map(|mounts| mounts.inside(&outside)).unwrap_or(outside)
     }
 
-    /// Starts a daemon; the error is its log if the rules end it before it listens.
+    /// Starts a daemon with these fault rules. The error is its log, if the rules end the daemon
+    /// before it listens.
     pub fn daemon(&mut self, rules: &str) -> Result<Daemon, String> {
         Daemon::spawn_until(self.penfoldd(&["-d"], rules), port)
     }
@@ -333,8 +340,8 @@ impl<'a> Scene<'a> {
         format!("{}{}", if self.case.long { "long-" } else { "" }, self.case.name)
     }
 
-    /// Offers the message to a daemon with these rules, and lets it work until it has finished or
-    /// ended, or until its log is `enough`.
+    /// Offers the message to a daemon with these fault rules. Lets the daemon work until it has
+    /// finished or ended, or until `enough` is true of its log.
     pub fn offer(&mut self, rules: &str, enough: impl Fn(&str) -> bool) -> Offer {
         let rules = format!("{rules};{}", self.case.first);
         let daemon = match self.daemon(&rules) {
@@ -355,21 +362,22 @@ impl<'a> Scene<'a> {
         Offer { answer, log }
     }
 
-    /// Makes deferred mail due.
+    /// Flushes the queue, so that deferred mail is tried at once.
     fn flush(&self, log: &str) {
         if self.case.deferred || log.contains("spool: ") || log.contains(" deferred ") {
             let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
             command.arg("-f").arg(self.site.path("penfold.conf")).arg("flush");
-            // The daemon may be gone.
+            // The command fails if the daemon has ended.
             let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
         }
     }
 
-    /// Finishes with a daemon without faults.
+    /// Finishes the work with a daemon without faults.
     pub fn finish_with_daemon(&mut self) {
         let daemon = self.daemon("").unwrap_or_else(|log| panic!("it does not start: {log}"));
         let is_settled = || self.site.spooled().is_empty();
-        // A report may be created in one directory while its message leaves the other.
+        // The spool is looked at twice: a report may be created in one directory while its message
+        // leaves the other, and the first look may miss both.
         let settled = daemon.becomes_true(|| {
             self.flush(&daemon.log());
             is_settled() && is_settled()
@@ -378,13 +386,13 @@ impl<'a> Scene<'a> {
         daemon.kill9();
     }
 
-    /// Runs the queue with these rules; returns the log.
+    /// Runs the queue once, with these fault rules. Returns the log.
     pub fn run_queue(&mut self, rules: &str) -> String {
         let output = self.penfoldd(&["-q"], rules).output().expect("penfoldd starts");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    /// Finishes with single queue runs.
+    /// Finishes the work with single queue runs, at most four.
     pub fn finish_with_runs(&mut self) {
         let mut log = String::new();
         for _ in 0..4 {
@@ -396,8 +404,8 @@ impl<'a> Scene<'a> {
         panic!("left in the spool: {:?}\n{log}", self.site.spooled());
     }
 
-    /// Asserts that the message is everywhere once, or nowhere if it was not acknowledged; another
-    /// host may have it `max_copies` times. Returns 1 or 0.
+    /// Asserts that the message is everywhere once, or nowhere if it was not acknowledged. Another
+    /// host may have it `max_copies` times. Returns how often the message is there, 1 or 0.
     pub fn audit(&self, answer: &Answer, max_copies: usize) -> usize {
         let (case, token) = (self.case, self.token());
         let mut found = Vec::new();
@@ -424,9 +432,10 @@ impl<'a> Scene<'a> {
         expected
     }
 
-    /// The number of copies that another host has.
+    /// The number of copies that the other host has.
     fn far(&self, token: &str) -> usize {
-        // The host replies before it records the message.
+        // The host may reply before it records the message, so the test waits for the end of its
+        // connections.
         self.remote.wait("the end of all connections", |seen| seen.ended == seen.connections);
         let messages = self.remote.look(|seen| seen.messages.clone());
         for message in &messages {
@@ -436,8 +445,9 @@ impl<'a> Scene<'a> {
         messages.len()
     }
 
-    /// Asserts that nothing is left except, for each stop while a file in `tmp/` of the spool was being
-    /// written or a note removed, that file. The sweep removes it when it is old.
+    /// Asserts that nothing is left in the spool and the mailboxes. For each of `stops` there may
+    /// be one file: one in `tmp/` that was just being written, or a note that was just being
+    /// removed. The sweep of a later run must remove it when it is old.
     pub fn check_left(&mut self, stops: usize) {
         let count = |directory: &Path| fs::read_dir(directory).map_or(0, Iterator::count);
         for place in ["new", "cur", "hold", "bad"] {
@@ -471,8 +481,8 @@ impl Drop for Scene<'_> {
     }
 }
 
-/// Tries each step from `begin` until one does not exist, some in parallel; returns the sum of the
-/// results.
+/// Tries each step from number `begin` until one does not exist, some in parallel. Returns the sum
+/// of the results.
 pub fn steps(begin: usize, test: impl Fn(usize) -> Option<usize> + Sync) -> usize {
     const AT_ONCE: usize = 3;
     let lane = |first: usize| (first..).step_by(AT_ONCE).map_while(&test).sum::<usize>();

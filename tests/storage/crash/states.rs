@@ -1,8 +1,8 @@
-//! Spools in every state that a crash can leave, and the end of each.
+//! Starts the daemon on spools in every state that a crash can leave, and checks the end of each.
 //!
-//! The states are the rows of the table in src/spool/mod.rs, created through the spool's own
-//! interface, in mailboxes of the server and in those of system users. A daemon, a
-//! single queue run, and daemons that are killed during recovery must all reach the same end.
+//! The states are the rows of the table in src/spool/mod.rs. They are created through the spool's
+//! own interface, in mailboxes of the server and in those of system users. A daemon, a single queue
+//! run, and daemons that are killed during recovery must all reach the same end.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -24,32 +24,33 @@ use common::remote::{Remote, Sink};
 use common::{Daemon, Site, TIMEOUT, own};
 use nix::unistd::geteuid;
 
-/// A site with a spool after a crash.
+/// A site with the spool that a crash has left.
 struct Scene {
     site: Site,
-    /// The namespace with the system users, if the mailboxes are theirs.
+    /// The namespace with the system users; `None` if the mailboxes are the server's.
     homes: Option<Mounts>,
     spool: Arc<Spool>,
 }
 
-/// One letter in the state after a crash.
+/// One letter, to be put into the state that a crash leaves.
 struct Left<'a> {
     scene: &'a Scene,
     token: &'a str,
 }
 
-/// The copies of the letter or of a report about it: for ada, for bob, reports, and in the spool.
+/// The end of a letter: its number of copies for ada and for bob, the number of reports about it,
+/// and the number of its entries in the spool.
 type End = [usize; 4];
 
-/// A change that turns the state after a kill into another one.
+/// A function that puts a letter into a state.
 type Change = fn(&Left<'_>);
 
-/// Every state of the table in src/spool/mod.rs, and the end that it must have.
+/// The states of the table in src/spool/mod.rs, each with the end that it must have.
 const STATES: &[(&str, Change, End)] = &[
     ("bare", |left| drop(left.bare()), [1, 0, 0, 0]),
     ("bare-made-full-in-part", |left| left.bare_with_temporary(), [1, 0, 0, 0]),
     ("bare-and-full", |left| left.twins(), [1, 0, 0, 0]),
-    // A power cut on btrfs can leave both names of a rename.
+    // A power cut on btrfs can leave both the old and the new name of a rename.
     ("bare-and-delivered", |left| left.bare_in("new"), [1, 0, 0, 0]),
     ("bare-and-delivered-and-seen", |left| left.bare_in("cur"), [1, 0, 0, 0]),
     ("todo", |left| drop(left.full(&["ada", "bob"])), [1, 1, 0, 0]),
@@ -60,16 +61,18 @@ const STATES: &[(&str, Change, End)] = &[
     ("prepared-in-cur", |left| left.prepared_moved(0, Some("cur")), [1, 0, 0, 0]),
     ("prepared-in-tmp-and-new", |left| left.prepared_linked("new"), [1, 0, 0, 0]),
     ("prepared-in-tmp-and-cur", |left| left.prepared_linked("cur"), [1, 0, 0, 0]),
-    // A hidden name does not count, such as that of a backup.
+    // A name outside the mailbox, such as that of a backup, does not show that the copy was
+    // delivered.
     ("prepared-in-tmp-and-saved", |left| left.prepared_linked("tmp"), [1, 0, 0, 0]),
-    // The owner has read and deleted it.
+    // The owner has read the delivered message, and deleted it.
     ("prepared-gone", |left| left.prepared_moved(0, None), [0, 0, 0, 0]),
     ("prepared-elsewhere", |left| left.prepared_elsewhere(), [0, 0, 0, 1]),
     ("prepared-nowhere", |left| left.prepared_nowhere(), [0, 0, 0, 1]),
     ("old-in-tmp", |left| drop(left.prepared(2 * DAY)), [1, 0, 0, 0]),
     ("old-in-new", |left| left.prepared_moved(2 * DAY, Some("new")), [1, 0, 0, 0]),
     ("old-in-cur", |left| left.prepared_moved(2 * DAY, Some("cur")), [1, 0, 0, 0]),
-    // In case of doubt the message is duplicated, not lost.
+    // After two days it is not certain that the owner has deleted the message. In doubt the message
+    // is delivered twice rather than not at all.
     ("old-gone", |left| left.prepared_moved(2 * DAY, None), [1, 0, 0, 0]),
     ("mixed", |left| left.mixed(), [1, 0, 0, 0]),
     ("done", |left| left.settled(State::Done), [0, 0, 0, 0]),
@@ -82,7 +85,7 @@ const STATES: &[(&str, Change, End)] = &[
     ("report-gone", |left| left.reported(&["ghost"], None), [0, 0, 0, 0]),
     ("report-of-two", |left| left.reported(&["ghost", "spook"], Some("tmp")), [0, 0, 1, 0]),
     ("report-of-two-in-new", |left| left.reported(&["ghost", "spook"], Some("new")), [0, 0, 1, 0]),
-    // One recipient now has another route.
+    // After the crash the two recipients have different routes, so there are two reports.
     ("report-of-two-routes", |left| left.reported(&["ghost", "spook@far.test"], Some("tmp")), [0, 0, 2, 0]),
     ("passed-in-tmp", |left| left.passed(Some("tmp")), [1, 0, 0, 0]),
     ("passed-in-new", |left| left.passed(Some("new")), [0, 1, 0, 0]),
@@ -90,18 +93,18 @@ const STATES: &[(&str, Change, End)] = &[
     ("held", |left| left.held(), [0, 0, 0, 1]),
 ];
 
-/// The states of a handover to a system user.
+/// The states in the middle of a handover, in which the spool file becomes a system user's own.
 const GIVEN: &[(&str, Change, End)] = &[
     ("marked", |left| left.given("nobody", 0o640, None), [1, 0, 0, 0]),
     ("given", |left| left.given("ada", 0o640, None), [1, 0, 0, 0]),
     ("given-and-in-new", |left| left.given("ada", 0o640, Some("new")), [1, 0, 0, 0]),
     ("given-and-in-cur", |left| left.given("ada", 0o640, Some("cur")), [1, 0, 0, 0]),
     ("his-own", |left| left.given("ada", 0o600, Some("new")), [1, 0, 0, 0]),
-    // The owner has removed it meanwhile.
+    // The owner has removed the delivered message meanwhile.
     ("his-own-and-gone", |left| left.given("ada", 0o600, None), [0, 0, 0, 0]),
 ];
 
-/// The states that only a rename leaves.
+/// The states that only a rename leaves, so not a handover.
 const RENAMED: &[&str] = &["bare-and-delivered", "bare-and-delivered-and-seen"];
 
 const DAY: u64 = 86_400;
@@ -116,8 +119,8 @@ fn address(user: &str) -> Address {
 }
 
 impl Scene {
-    /// All states at once, in mailboxes of the server, and then, with root, in those of system
-    /// users.
+    /// Makes two scenes with all states at once: in mailboxes of the server, and, with root, in
+    /// mailboxes of system users.
     fn both(remote: &Remote) -> impl Iterator<Item = Self> {
         let is_possible = || geteuid().is_root() && Mounts::new("true").is_some();
         [false, true]
@@ -162,7 +165,7 @@ impl Scene {
         self.homes.as_ref().map_or_else(|| self.site.start(), |homes| homes.start(&self.site))
     }
 
-    /// A single run of the queue.
+    /// The command for a single run of the queue.
     fn queue_run(&self) -> Command {
         let outside = self.site.penfoldd(&["-q"]);
         self.homes.as_ref().map(|homes| homes.inside(&outside)).unwrap_or(outside)
@@ -185,11 +188,11 @@ impl Scene {
         self.states().map(|(token, _, end)| (*token, *end)).collect()
     }
 
-    /// Asserts that each state has its end, and that no mailbox has anything else.
+    /// Asserts that each state has its end, and that the mailboxes have no other mail.
     fn check(&self) {
         assert_eq!(self.ends(), self.expected());
         let count = |dir: &str| fs::read_dir(self.site.path(dir)).map_or(0, Iterator::count);
-        // Files in spool/tmp are left for the sweep.
+        // spool/tmp is not looked at: its files stay until the sweep.
         assert_eq!(["spool/bad", "mail/ada/tmp", "mail/bob/tmp", "mail/ret/tmp"].map(count), [0; 4]);
         let sum = |column: usize| self.expected().iter().map(|(_, end)| end[column]).sum::<usize>();
         let total = |user| books(&self.site, user).total();
@@ -235,7 +238,8 @@ impl Left<'_> {
         self.scene.site.path("spool").join(place).join(name.file_name())
     }
 
-    /// Gives a direct entry a second name in the mailbox, as a cut during the rename can.
+    /// Gives a spool file that is to be renamed a second name in ada's mailbox, as a power cut
+    /// during the rename can. `place` is `new` or `cur`.
     fn bare_in(&self, place: &str) {
         let entry = self.bare();
         let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), entry.name().size);
@@ -243,7 +247,8 @@ impl Left<'_> {
         fs::hard_link(self.path(entry.name()), seen).expect("a link");
     }
 
-    /// A marked file that belongs to this user, and may be in the user's mailbox.
+    /// Makes the spool file of a handover, with this owner and mode. If `place` is given, the file
+    /// also has a name in that directory of the user's mailbox.
     fn given(&self, user: &str, mode: u32, place: Option<&str>) {
         let entry = self.bare();
         let (path, server) = (self.path(entry.name()), self.scene.site.path("spool/new"));
@@ -272,7 +277,8 @@ impl Left<'_> {
         fs::write(bare, bytes).expect("its twin");
     }
 
-    /// Writes the copy for recipient 0.
+    /// Writes the copy for the first recipient, or its first `octets`, to `tmp/` of the mailbox.
+    /// Returns the path.
     fn write_copy(&self, entry: &Entry, user: &str, octets: usize) -> PathBuf {
         let text = format!("Return-Path: <{SENDER}>\nDelivered-To: {}\n{}", address(user), self.content());
         let name = format!("{}.{}-0.razorback.test,S={}", entry.id().seconds(), entry.id(), text.len());
@@ -287,7 +293,7 @@ impl Left<'_> {
         self.write_copy(&entry, "ada", 30);
     }
 
-    /// A copy prepared this many seconds ago; returns its path in `tmp/`.
+    /// Makes a copy for ada that was prepared `ago` seconds ago. Returns its path in `tmp/`.
     fn prepared(&self, ago: u64) -> PathBuf {
         self.prepared_for("ada", ago)
     }
@@ -326,7 +332,8 @@ impl Left<'_> {
         self.full(&["ada"]).prepare(0, born, inode + 1, now()).expect("a record");
     }
 
-    /// The birth time and inode of `tmp/` of a mailbox.
+    /// The birth time, in nanoseconds since the epoch, and the inode of `tmp/` of a mailbox. They
+    /// identify the directory.
     fn identity(&self, user: &str) -> (u64, u64) {
         let tmp = fs::metadata(self.scene.site.mailbox(user).join("tmp")).expect("a directory");
         let born =
@@ -356,7 +363,7 @@ impl Left<'_> {
         fs::rename(self.path(name), self.scene.site.path("spool/hold").join(name.file_name())).expect("a rename");
     }
 
-    /// A prepared report about the recipients, in this directory of the spool.
+    /// Makes a report that has both its names, in `new/` and in `tmp/` of the spool.
     fn report_linked(&self) {
         let new = self.scene.site.path("spool/new");
         let names =
@@ -370,7 +377,8 @@ impl Left<'_> {
         fs::hard_link(&report, self.scene.site.path("spool/tmp").join(id)).expect("a link");
     }
 
-    /// A message to ada that is prepared for bob instead, in this directory of the spool.
+    /// Makes a message to ada that is passed on to bob. `place` is the directory of the spool with
+    /// the message to bob, which is gone if it is `None`.
     fn passed(&self, place: Option<&str>) {
         let mut entry = self.full(&["ada"]);
         let onward = Envelope {
@@ -382,7 +390,7 @@ impl Left<'_> {
         let at = now();
         let descent = Derivation { steps: vec![Step::list("list")], shares: vec![7] };
         let child = entry.forward(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
-        // The state before the record was last overwritten.
+        // The record goes back to the state that it had before it was last overwritten.
         entry.settle(0, State::Forwarded, at).expect("a record");
         match place {
             Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
@@ -402,10 +410,10 @@ impl Left<'_> {
             origin: Origin::Report,
         };
         let text = |_| format!("Received: from a test\n\nSubject: {}\n--x--\n", self.token).into_bytes();
-        // The name of the report contains the time.
+        // The name of the report contains this time, so the records must have the same.
         let at = now();
         let child = entry.create_report(&numbers, &report, text, at).expect("a report");
-        // The state before the records were last overwritten.
+        // The records go back to the state that they had before they were last overwritten.
         numbers.iter().for_each(|&n| entry.settle(n, State::Reported { lead: 0 }, at).expect("a record"));
         match place {
             Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
@@ -463,13 +471,13 @@ fn a_crash_during_recovery_changes_nothing() {
     }
 }
 
-/// The states with a wrong end: the actual and the expected one.
+/// The states that have a wrong end, each with the actual and the expected end.
 fn differences(scene: &Scene) -> Vec<(&'static str, End, End)> {
     let pairs = scene.ends().into_iter().zip(scene.expected());
     pairs.filter(|(is, should)| is != should).map(|((token, is), (_, should))| (token, is, should)).collect()
 }
 
-/// Runs a command until it ends.
+/// Runs a command until it ends. Panics after a timeout.
 fn run(mut command: Command) -> ExitStatus {
     let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
     let end = Instant::now() + TIMEOUT;
@@ -494,7 +502,7 @@ fn mail_waits_for_a_missing_mailbox() {
         fs::create_dir_all(mailbox.join(sub)).expect("a mailbox");
     }
     Left { scene: &scene, token: "away" }.prepared_for("eve", 0);
-    // As if its disk were not mounted.
+    // An empty directory takes the place of the mailbox, as if the mailbox's disk were not mounted.
     fs::rename(&mailbox, &away).expect("a rename");
     fs::create_dir(&mailbox).expect("a directory");
     scene.site.hand_over();
@@ -519,12 +527,14 @@ fn a_repeated_copy_is_not_prepared_before_it_is_complete() {
     }
     Left { scene: &scene, token: "again" }.prepared_moved(2 * DAY, None);
     scene.site.hand_over();
-    // The second copy cannot be written; a crash in the middle would leave a part of it.
+    // The daemon cannot write the copy again. If it crashed in the middle, a part of the copy would
+    // be left.
     fs::set_permissions(mailbox.join("tmp"), fs::Permissions::from_mode(0o500)).expect("a mode");
     let daemon = scene.site.start();
     daemon.wait_log(|line| line.contains("deferred") && line.contains("Permission denied"));
     daemon.kill9();
-    // The daemon may have been killed before it moved the entry.
+    // The entry may be in either directory, since the daemon may have been killed before it moved
+    // the entry.
     let names = [Place::New, Place::Cur].map(|place| scene.spool.names(place).expect("names")).concat();
     let name = names[0];
     assert_eq!(scene.spool.entry(name).expect("an entry").recipients()[0].record.state, State::Todo);

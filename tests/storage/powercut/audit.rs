@@ -1,4 +1,4 @@
-//! The fate of every letter after a power cut.
+//! Counts what became of every letter after a power cut.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display, Formatter};
@@ -10,33 +10,34 @@ use super::people::Found;
 use common::books::{Books, Letter};
 use common::remote::Received;
 
-/// The sum of several cuts.
+/// The counts of one power cut, or the sum of several.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
-    /// Cuts.
+    /// The number of power cuts.
     pub cuts: usize,
-    /// Letters whose 250 was read before the cut.
+    /// The number of letters whose 250 the client had read before the cut.
     pub acknowledged: usize,
-    /// Acknowledged letters that a recipient, or for a bounce the sender, never gets.
+    /// The number of acknowledged letters that a recipient, or for a bounce the sender, never gets.
     pub lost: usize,
-    /// Letters that are in a local mailbox twice, and bounces that were sent twice.
+    /// The number of letters that are in a local mailbox twice, and of bounces that were sent
+    /// twice.
     pub doubled: usize,
-    /// Incomplete files in mailboxes, and incomplete messages at the remote host.
+    /// The number of incomplete files in mailboxes, and of incomplete messages at the remote host.
     pub damaged: usize,
-    /// Letters without a 250 that only some of their recipients got.
+    /// The number of letters without a 250 that only some of their recipients got.
     pub partial: usize,
-    /// Entries that penfoldd cannot settle.
+    /// The number of spool entries that penfoldd cannot deliver, bounce or set aside.
     pub stuck: usize,
-    /// Files in `spool/bad`, which are parts of letters that were just being linked. They are no
-    /// error: if such a letter was acknowledged, it is also counted as lost.
+    /// The number of files in `spool/bad`, parts of letters that were just getting their name. They
+    /// are no error: if such a letter was acknowledged, it also counts as lost.
     pub torn: usize,
 }
 
 impl Tally {
-    /// The names of the columns of a line.
+    /// The names of the columns when a tally is printed as a line.
     pub const HEAD: &str = "cuts acknowledged lost doubled damaged partial stuck torn";
 
-    /// Whether all promises were kept.
+    /// Whether nothing is lost, doubled, damaged, partial or stuck.
     pub fn is_clean(&self) -> bool {
         self.lost + self.doubled + self.damaged + self.partial + self.stuck == 0
     }
@@ -62,23 +63,24 @@ impl AddAssign for Tally {
     }
 }
 
-/// All mail that arrived.
+/// All mail that has arrived when the spool is empty.
 #[derive(Default)]
 pub struct Arrived {
-    /// The mailboxes that must have a letter exactly once.
+    /// The contents of the mailboxes that must have a letter exactly once, by user.
     local: BTreeMap<String, Books>,
-    /// The mailboxes that must have a letter at least once.
+    /// The contents of the mailboxes that must have a letter at least once, by user.
     often: BTreeMap<String, Books>,
     far: HashMap<String, usize>,
     damaged: usize,
-    /// Entries left in the spool.
+    /// The number of entries left in the spool.
     pub stuck: usize,
-    /// Files in `spool/bad`.
+    /// The number of files in `spool/bad`.
     pub torn: usize,
 }
 
 impl Arrived {
-    /// The contents of the mailboxes, and the messages of the remote host.
+    /// Counts the contents of the mailboxes, and `remote`, the messages that the remote host has
+    /// accepted.
     pub fn new(Found { once, often, damaged }: Found, remote: &[Received]) -> Self {
         let mut arrived = Self { local: once, often, ..Self::default() };
         arrived.complain(&damaged);
@@ -101,7 +103,8 @@ impl Arrived {
         }
     }
 
-    /// The number of copies for each recipient of a letter; 1 where more than one is allowed.
+    /// The number of copies for each recipient of a letter. Where more than one copy is allowed, it
+    /// is at most 1.
     fn counts(&self, letter: &Offered) -> Vec<(String, usize)> {
         let count = |user: &str, of: fn(&Books, &str) -> usize| {
             let count = match self.often.get(user) {
@@ -125,7 +128,7 @@ impl Arrived {
             .collect()
     }
 
-    /// The fate of the letters that were offered around a cut.
+    /// Counts what became of the letters that were offered around a cut.
     ///
     /// # Panics
     /// If a letter arrived that was not sent before the cut.
@@ -139,7 +142,8 @@ impl Arrived {
             let missing = counts.iter().filter(|(_, count)| *count == 0).count();
             let is_doubled = counts.iter().any(|(_, count)| *count > 1);
             let is_lost = is_acknowledged && missing > 0;
-            // A letter that only the remote host has may have been sent after the image was cloned.
+            // If only the remote host has a letter, the letter may have been sent after the image
+            // was cloned, so it does not count as partial.
             let is_here = counts.iter().any(|(user, count)| user != "far" && *count > 0);
             let is_partial = !is_acknowledged && missing > 0 && is_here;
             tally.acknowledged += usize::from(is_acknowledged);

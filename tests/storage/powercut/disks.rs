@@ -1,13 +1,13 @@
-//! Disks with power cuts.
+//! Disks on which the power can be cut.
 //!
-//! An outer XFS in a sparse file holds the image of a disk; the image is a loop device with an
-//! ext4, xfs or btrfs on it, for spool and mailboxes together, or one for each. A [`Lever`] cuts
-//! the power at one instant, in one of two ways. [`Cut::Given`] keeps all writes that the device
-//! has received, since the outer file system clones the image. [`Cut::Flushed`] keeps only
-//! flushed writes: a flush is an fsync of the image, and the outer file system is shut down and
-//! forgets the rest. All mounts are in a namespace of their own; they and their loop devices
-//! are gone with the [`Disks`]. Writes are not reordered between two flushes, except that the
-//! last flush may have reached only a part of its pages.
+//! An outer XFS in a sparse file holds the image of a disk. The image is a loop device with an
+//! ext4, xfs or btrfs on it, for spool and mailboxes together, or there is an image for each. A
+//! [`Lever`] cuts the power at one instant, in one of two ways. [`Cut::Given`] keeps all writes
+//! that the device has received: the outer file system clones the image. [`Cut::Flushed`] keeps
+//! only flushed writes: a flush is an fsync of the image, and the outer file system is shut down
+//! and forgets the rest. All mounts are in a namespace of their own; they and their loop devices
+//! are gone with the [`Disks`]. Writes are not reordered between two flushes, except that the last
+//! flush may have reached only a part of its pages.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
@@ -21,25 +21,25 @@ use super::people::People;
 use common::mounts::Mounts;
 use common::{Daemon, Site};
 
-/// The writes that survive a cut.
+/// Which writes survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// All that the device has received.
+    /// All writes that the device has received.
     Given,
-    /// The writes that were flushed.
+    /// Only the writes that were flushed.
     Flushed,
 }
 
-/// The file systems of spool and mailboxes.
+/// Whether spool and mailboxes share a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// One file system: mail is renamed.
+    /// They share one, so mail is renamed into mailboxes.
     One,
-    /// One each: mail is copied.
+    /// Each has its own, so mail is copied.
     Two,
 }
 
-/// The disks of a site.
+/// The disks of a site, mounted.
 pub struct Disks {
     mounts: Mounts,
     site: PathBuf,
@@ -51,36 +51,37 @@ pub struct Disks {
     clones: usize,
 }
 
-/// A file system: its file, its offset there, and its mount point.
+/// A file system: the file that contains it, its offset in that file in octets, and its mount
+/// point.
 struct Part {
     file: String,
     offset: u64,
     directory: &'static str,
 }
 
-/// The size of a disk, the minimum for xfs and btrfs. The files are sparse.
+/// The size of a disk in octets, the minimum for xfs and btrfs. The files are sparse.
 const SIZE: u64 = 400 << 20;
-/// The image in use.
+/// The name of the image that is in use.
 const LIVE: &str = "live";
 
-/// A prepared power cut, as fast as possible.
+/// A power cut that is prepared, so that it can be made as fast as possible.
 pub struct Lever {
     xfs_io: Child,
     command: String,
 }
 
-/// The instant of a cut is between these two.
+/// Two times between which the power was cut.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
-    /// Mail acknowledged before this must survive.
+    /// Just before the cut: mail acknowledged earlier must survive.
     pub begin: Instant,
-    /// Mail offered after this cannot be there.
+    /// Just after the cut: mail offered later cannot be on the disks.
     pub end: Instant,
 }
 
 impl Disks {
-    /// Mounts empty disks, and puts the site's spool and mailboxes on them; `None`, and reported as
-    /// skipped, where that is not possible.
+    /// Mounts empty disks, and puts the site's spool and mailboxes on them. Where that is not
+    /// possible, reports the test as skipped and returns `None`.
     ///
     /// # Panics
     /// If it is not possible although CI=true and the programs of tests/setup are there.
@@ -106,7 +107,7 @@ impl Disks {
         Some(disks)
     }
 
-    /// Creates the file systems durably, and mounts them.
+    /// Creates the file systems, makes them durable, and mounts them.
     fn make(&self, file_system: &str) {
         for Part { file, offset, .. } in self.parts(LIVE) {
             self.run(&format!(
@@ -125,8 +126,8 @@ impl Disks {
         self.bind();
     }
 
-    /// Two disks that are cloned at one instant are two halves of one file; two disks that can be
-    /// flushed independently are two files.
+    /// The file systems of an image. If two disks are cloned at one instant, they are two halves of
+    /// one file; if they are flushed independently, they are two files.
     fn parts(&self, image: &str) -> Vec<Part> {
         let part = |name: &str, offset, directory| Part { file: format!("outer/{name}"), offset, directory };
         match (self.layout, self.cut) {
@@ -144,7 +145,7 @@ impl Disks {
         }
     }
 
-    /// Puts the mailbox of eve on the same file system behind a bind mount, so that nothing can be
+    /// Puts the mailbox of eve behind a bind mount of the same file system, so that nothing can be
     /// renamed into it.
     fn bind(&self) {
         if self.layout == Layout::One {
@@ -152,8 +153,8 @@ impl Disks {
         }
     }
 
-    /// Unmounts a disk, repeatedly if necessary, since a process that looks for a free loop device
-    /// may have this one open for a moment.
+    /// Unmounts a disk. The unmount is repeated if it fails, since a process that looks for a free
+    /// loop device may have this device open for a moment.
     fn leave(&self, directory: &str) {
         self.run(&format!("n=0; until umount -R {directory}; do n=$((n + 1)); [ $n -lt 100 ]; sleep 0.1; done"));
     }
@@ -162,22 +163,22 @@ impl Disks {
         self.parts(LIVE).iter().for_each(|part| self.leave(part.directory));
     }
 
-    /// Runs a script in the directory of the site.
+    /// Runs a shell script in the directory of the site, in the namespace.
     pub fn run(&self, script: &str) {
         self.mounts.shell(&format!("set -e; cd {}; {script}", self.site.display()));
     }
 
-    /// The spool.
+    /// The path of the spool.
     pub fn spool(&self) -> PathBuf {
         self.site.join("spools/spool")
     }
 
-    /// The path by which this process reaches a path of the namespace.
+    /// The path by which the test reaches a path of the namespace.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.mounts.path(path)
     }
 
-    /// Starts the daemon of the site on these disks, with rules for PENFOLD_FAULT.
+    /// Starts the daemon of the site on these disks. `faults` is the value of PENFOLD_FAULT.
     pub fn start(&self, site: &Site, faults: &str) -> Daemon {
         let penfoldd = site.penfoldd(&["-d"]);
         let mut command = self.mounts.enter("env");
@@ -185,7 +186,7 @@ impl Disks {
         Daemon::spawn(command)
     }
 
-    /// Prepares a power cut.
+    /// Prepares the next power cut.
     pub fn lever(&mut self) -> Lever {
         let outer = self.site.join("outer");
         let (options, object, command) = match self.cut {
@@ -194,7 +195,7 @@ impl Disks {
                 let clone = outer.join(self.clones.to_string());
                 ("-f", clone, format!("reflink {}\n", outer.join(LIVE).display()))
             }
-            // Without -f not even the log is written.
+            // Without the option -f of `shutdown`, not even the log of the file system is written.
             Cut::Flushed => ("-x", outer, "shutdown\n".to_owned()),
         };
         let mut xfs_io = self.mounts.enter("stdbuf");
@@ -202,7 +203,7 @@ impl Disks {
         Lever::new(xfs_io.spawn().expect("xfs_io"), command)
     }
 
-    /// Unmounts after a cut. No process may be using the disks.
+    /// Unmounts the disks after a cut. No process may be using them.
     pub fn power_off(&self) {
         self.unmount();
         if self.cut == Cut::Flushed {
@@ -211,7 +212,8 @@ impl Disks {
         }
     }
 
-    /// After [`Disks::power_off`]: mounts the state after the cut of this number, while `look` runs.
+    /// Mounts the state after the cut of this number, calls `look`, and unmounts it. Needs
+    /// [`Disks::power_off`] first.
     pub fn after_cut<T>(&self, number: usize, look: impl FnOnce() -> T) -> T {
         let image = if self.cut == Cut::Given { (number + 1).to_string() } else { LIVE.to_owned() };
         self.mount(&image);
@@ -224,7 +226,7 @@ impl Disks {
 }
 
 impl Lever {
-    /// Waits until xfs_io accepts commands.
+    /// Waits until xfs_io accepts commands. `command` is the command that cuts the power.
     fn new(mut xfs_io: Child, command: String) -> Self {
         let mut line = String::new();
         let stdout = xfs_io.stdout.as_mut().expect("a pipe");
@@ -234,7 +236,7 @@ impl Lever {
         Self { xfs_io, command }
     }
 
-    /// Cuts the power.
+    /// Cuts the power. Returns the times just before and just after the cut.
     pub fn pull(mut self) -> Moment {
         let begin = Instant::now();
         let command = format!("{}quit\n", self.command);
@@ -247,7 +249,7 @@ impl Lever {
 
 impl Drop for Lever {
     fn drop(&mut self) {
-        // xfs_io ends with its input.
+        // When its standard input is closed, xfs_io ends.
         drop(self.xfs_io.stdin.take());
         let _ = self.xfs_io.wait();
     }

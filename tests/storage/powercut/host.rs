@@ -1,4 +1,4 @@
-//! A mail host on disks with power cuts, and a remote host to which it sends.
+//! A mail host on disks on which the power can be cut, and a remote host to which it sends.
 
 use std::fs;
 
@@ -8,20 +8,21 @@ use super::people::People;
 use common::remote::{Remote, Sink};
 use common::{Daemon, Site};
 
-/// The host. Its parts are dropped in this order.
+/// The mail host and its surroundings. The fields are dropped in this order.
 pub struct Host {
-    /// Its disks.
+    /// The disks with the spool and the mailboxes.
     pub disks: Disks,
     /// The remote host, which accepts mail for far@far.test and rejects void@far.test.
     pub remote: Remote,
     people: People,
-    /// The most links that a file in a home directory may have.
+    /// The most names (hard links) that a file in a home directory may have.
     names: u64,
     site: Site,
 }
 
 impl Host {
-    /// A host on empty disks; `None`, and reported as skipped, where that is not possible.
+    /// Makes a host on empty disks. Where that is not possible, reports the test as skipped and
+    /// returns `None`.
     pub fn new(file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
         let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
         let mut site = Site::new();
@@ -29,12 +30,12 @@ impl Host {
         site.add("routes", &format!("far.test {}", remote.host_port()));
         site.set("queue", "retry_min", "\"1s\"");
         let disks = Disks::new(&mut site, file_system, people, layout, cut)?;
-        // On btrfs a cut can leave both names of a rename.
+        // On btrfs a power cut can leave both the old and the new name of a rename.
         let names = if file_system == "btrfs" { 2 } else { 1 };
         Some(Self { disks, remote, people, names, site })
     }
 
-    /// Starts the daemon, with rules for PENFOLD_FAULT.
+    /// Starts the daemon. `faults` is the value of PENFOLD_FAULT.
     pub fn start(&self, faults: &str) -> Daemon {
         self.disks.start(&self.site, faults)
     }
@@ -44,8 +45,9 @@ impl Host {
         self.remote.look(|seen| seen.messages.len())
     }
 
-    /// Starts the daemon on the state after a cut, and returns all that has arrived when the spool is
-    /// empty: of the messages to the remote host, the first `sent`, and the later ones.
+    /// Starts the daemon on the state after a cut, and waits until the spool is empty. Returns all
+    /// mail that has arrived. Of the messages at the remote host only the first `sent` count, and
+    /// those that arrive from now on.
     pub fn settle(&self, sent: usize) -> Arrived {
         let before = self.sent();
         let mailboxes = self.disks.path(&self.disks.mailboxes);

@@ -1,4 +1,4 @@
-//! Clients that send until the power is cut, and record the replies.
+//! Clients that send mail until the power is cut, and record the replies.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,23 +8,23 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::people::{Kinds, NEW_USERS};
 use common::books::{Answer, Letter, offer};
 
-/// An offered letter.
+/// A letter that a client has offered.
 #[derive(Debug, Clone)]
 pub struct Offered {
-    /// Its token.
+    /// The token, from which the letter's text follows.
     pub token: String,
-    /// Its recipients.
+    /// The recipients of the letter.
     pub to: Vec<String>,
-    /// When the client began to send it.
+    /// When the client began to send the letter.
     pub began: Instant,
-    /// When the client had read the 250.
+    /// When the client had read the 250; `None` if it got none.
     pub taken: Option<Instant>,
     /// The reply, for the report of a failure.
     #[allow(dead_code, reason = "it is in the Debug form")]
     pub answer: Answer,
 }
 
-/// Offers a letter.
+/// Offers a letter to a daemon, and waits for the reply.
 pub fn send(address: SocketAddr, token: &str, to: &[&str]) -> Offered {
     let began = Instant::now();
     let answer = offer(address, to, Letter::new(token));
@@ -41,7 +41,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Clients of a daemon at this address; the first letter has this number.
+    /// Clients of the daemon at this address. `kinds` has the recipients, and `first` is the number
+    /// of the first letter.
     pub fn new(address: SocketAddr, kinds: Kinds, first: u64) -> Self {
         Self { address, kinds, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
     }
@@ -49,7 +50,8 @@ impl Load {
     /// Offers the next letter.
     fn offer(&self) -> Offered {
         let number = self.count.fetch_add(1, Ordering::Relaxed) as usize;
-        // Each kind of recipients gets a long letter now and then.
+        // The shift lets letters of every kind be long now and then, since the length follows from
+        // the number.
         let kind = self.kinds[(number + number / self.kinds.len()) % self.kinds.len()];
         let to: Vec<String> = kind.iter().map(|to| to.replace("new@", &format!("u{}@", number % NEW_USERS))).collect();
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
@@ -66,15 +68,15 @@ impl Load {
         letter
     }
 
-    /// The power will be cut, or the daemon ended: from now on an offer may fail.
+    /// Says that the power will be cut or the daemon ended: from now on an offer may fail.
     pub fn end(&self) {
         self.ended.store(true, Ordering::SeqCst);
     }
 
-    /// A client that offers letters until one is not accepted.
+    /// Plays a client that offers letters until one is not accepted. Returns the letters.
     ///
     /// # Panics
-    /// If that happens before the end.
+    /// If a letter is not accepted before [`Load::end`].
     pub fn client(&self) -> Vec<Offered> {
         let mut offered = Vec::new();
         while !self.ended.load(Ordering::SeqCst) {
@@ -86,22 +88,22 @@ impl Load {
     }
 }
 
-/// Random choices that differ from run to run.
+/// Random choices, which differ from run to run.
 pub struct Chance(u64);
 
 impl Chance {
-    /// Choices that depend on the clock.
+    /// Choices that follow from the present time.
     pub fn new() -> Self {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64 | 1))
     }
 
-    /// A number from 0 to below the limit.
+    /// A number from 0 up to, but not including, the limit.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 
-    /// Waits for up to this many milliseconds, often much less.
+    /// Sleeps for a random time of up to this many milliseconds, often much less.
     pub fn wait(&mut self, milliseconds: u64) {
         let limit = (milliseconds * 1000) >> (3 * self.below(4));
         thread::sleep(Duration::from_micros(self.below(limit.max(1))));

@@ -1,10 +1,10 @@
-//! The cost of each sync that is left out.
+//! Leaves out each sync in turn, and shows that this has a cost.
 //!
-//! A debug build can leave out a system call (`sys::fault`). Each scene here leaves out one sync,
-//! brings the message to the point from which that sync protects it, and cuts the power, so that
-//! the disk keeps only flushed writes. That must cost something, or the power-cut test could not
-//! fail; and with the sync the same scene must cost nothing. Syncs that none of these file
-//! systems needs are justified in `spool/mod.rs`.
+//! A debug build can leave out a system call (`sys::fault`). Each scene leaves out one sync, brings
+//! the message to the point from which that sync protects it, and cuts the power, so that the disk
+//! keeps only flushed writes. The cut must cost something, or the power-cut test could not fail.
+//! With the sync the same scene must cost nothing. Some syncs are needed on none of these file
+//! systems; they are justified in `spool/mod.rs`.
 
 use std::thread;
 use std::time::Duration;
@@ -16,37 +16,39 @@ use super::load::{Offered, send};
 use super::people::People;
 use common::Daemon;
 
-/// A message on its way to the point where a sync is missing.
+/// A message that is brought to the point where a sync is missing, and the cost of a power cut
+/// there.
 struct Scene {
-    /// The sync, as in spool/mod.rs.
+    /// The name of the sync, as in spool/mod.rs.
     sync: &'static str,
-    /// The rule of PENFOLD_FAULT that leaves out the sync; if there is a restart, after it.
+    /// The rule of PENFOLD_FAULT that leaves out the sync. If the scene has a restart, the rule
+    /// applies only after it.
     left_out: &'static str,
-    /// Other faults.
+    /// Other rules of PENFOLD_FAULT.
     faults: &'static str,
-    /// Other faults after a restart.
+    /// Other rules of PENFOLD_FAULT after a restart.
     faults_again: &'static str,
     people: People,
     layout: Layout,
     file_system: &'static str,
     steps: &'static [Step],
-    /// The cost of the missing sync.
+    /// The count of the tally that shows the cost of the missing sync.
     cost: fn(&Tally) -> usize,
 }
 
-/// A step before the cut.
+/// A step before the power cut.
 enum Step {
-    /// A letter to a recipient is acknowledged.
+    /// A letter to this recipient is acknowledged.
     Letter(&'static str),
-    /// A letter whose acknowledgement its client never gets.
+    /// The daemon crashes while it takes a letter to this recipient, so its client gets no reply.
     Crash(&'static str),
     /// The daemon is started again.
     Restart,
-    /// A line of the log has these words.
+    /// The test waits for a log line with these words.
     Logged(&'static [&'static str]),
     /// The owners of the mailboxes read their mail.
     Read,
-    /// Files that are created from now on have another name.
+    /// A second passes, so that files that are created from now on have other names.
     NextSecond,
 }
 
@@ -94,7 +96,8 @@ const SCENES: &[Scene] = &[
         steps: &[Letter("jon@razorback"), Logged(&["sent to=<jon@"])],
         ..PLAIN
     },
-    // The next commit makes the name and the link in the mailbox durable, but not the data.
+    // The commit of the next message makes the two names of the file durable, in the spool and in
+    // the mailbox, but not its data.
     Scene {
         sync: "after a restart: the file, of a user's",
         left_out: "fsync spool/new/1 * skip",
@@ -104,7 +107,8 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.damaged,
         ..PLAIN
     },
-    // The next commit makes the name and the rename into the mailbox durable, but not the data.
+    // The commit of the next message makes the rename into the mailbox durable, but not the data of
+    // the file.
     Scene {
         sync: "after a restart: the file",
         left_out: "fsync spool/new/1 * skip",
@@ -121,7 +125,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.damaged,
         ..PLAIN
     },
-    // The copy is made again, although its owner has read it.
+    // After the cut the daemon makes the copy again, although its owner has read it.
     Scene {
         sync: "prepare: the record",
         left_out: "fsync spool/new/1 * skip",
@@ -130,7 +134,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // A copy in a home directory, which the user's agent makes.
+    // The copy is in a home directory; the agent, the process with the user's rights, makes it.
     Scene {
         sync: "prepare: the record, of a user's",
         left_out: "fsync spool/new/1 * skip",
@@ -140,7 +144,8 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // The next commit makes the removal of the entry durable, but not the rename.
+    // The commit of the next message makes the removal of the entry durable, but not the rename of
+    // the copy.
     Scene {
         sync: "copy: new/ of the mailbox",
         left_out: "fsync ada/new$ * skip",
@@ -155,7 +160,7 @@ const SCENES: &[Scene] = &[
         steps: &[Letter("void@far.test"), Logged(&["bounced"]), Logged(&["deferred to=<ret@"])],
         ..PLAIN
     },
-    // The report is made again.
+    // After the cut the daemon makes the report again.
     Scene {
         sync: "create_report: the records",
         left_out: "fsync spool/new/1 * skip",
@@ -164,7 +169,7 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // The report is made again, although the sender has read it.
+    // After the cut the daemon makes the report again, although the sender has read it.
     Scene {
         sync: "create_report: new/",
         left_out: "fsync spool/new$ * skip",
@@ -174,7 +179,8 @@ const SCENES: &[Scene] = &[
         cost: |tally| tally.doubled,
         ..PLAIN
     },
-    // The next commit makes the removal of the report durable, but not the record that it is to be made.
+    // The commit of the next message makes the removal of the report durable, but not the record
+    // that the report is to be made.
     Scene {
         sync: "recover: the records",
         left_out: "fsync spool/new/1 * skip",
@@ -191,8 +197,8 @@ const SCENES: &[Scene] = &[
     },
 ];
 
-/// How often a scene is tried: if another process calls sync(2), these disks are flushed too, and
-/// nothing is lost.
+/// How often a scene may be tried until the missing sync has a cost. If another process calls
+/// sync(2), these disks are flushed, too, and nothing is lost.
 const TRIES: usize = 3;
 
 #[test]
@@ -208,7 +214,8 @@ fn each_missing_sync_has_a_cost() {
 }
 
 impl Scene {
-    /// The cost of the cut, with the sync or without it.
+    /// Plays the scene with the sync, or without it if `is_left_out`. Returns the counts after the
+    /// cut; `None` where disks are not possible.
     fn play(&self, is_left_out: bool) -> Option<Tally> {
         let mut host = Host::new(self.file_system, self.people, self.layout, Cut::Flushed)?;
         let left_out = if is_left_out { self.left_out } else { "" };

@@ -1,17 +1,16 @@
 //! Power cuts: acknowledged mail survives, once and complete.
 //!
 //! Clients send to a penfoldd whose spool and mailboxes are on ext4, xfs or btrfs, together or on
-//! one file system each; the mailboxes are the server's own, or in home directories of system
-//! users. At a random moment the power is cut, so that the disk keeps all writes that it has
-//! received, or only flushed ones. penfoldd is started on the result, and when its spool is
-//! empty, the letters are counted that were acknowledged before the cut and are lost, and those
-//! that are duplicated, damaged, or delivered to only some of their recipients. Many clients
-//! make many states; a single client that sends one letter at a time shows a missing sync, since
-//! no other client syncs.
+//! one file system each. The mailboxes are the server's own, or in home directories of system
+//! users. At a random moment the power is cut: the disk keeps all writes that it has received, or
+//! only flushed ones. penfoldd is started on the result. When its spool is empty, the test counts
+//! the letters that were acknowledged before the cut and are lost. It also counts those that are
+//! duplicated, damaged, or delivered to only some of their recipients. Many clients make many
+//! states. A single client that sends one letter at a time shows a missing sync, since no other
+//! client syncs.
 //!
-//! PENFOLD_CUTS is the number of cuts; `make powercut` makes a thousand, and prints the table.
-//! Needs root, xfsprogs, btrfs-progs and loop devices; otherwise the tests are reported as
-//! skipped.
+//! PENFOLD_CUTS is the number of cuts; `make powercut` makes a thousand, and prints the table. The
+//! tests need root, xfsprogs, btrfs-progs and loop devices; otherwise they are reported as skipped.
 //!
 //! - `audit`: the fate of every letter
 //! - `disks`: disks with power cuts
@@ -39,15 +38,15 @@ use people::People;
 const FILE_SYSTEMS: [&str; 3] = ["ext4", "xfs", "btrfs"];
 const LAYOUTS: [Layout; 2] = [Layout::One, Layout::Two];
 const PACES: [Pace; 2] = [Pace::Dense, Pace::Sparse];
-/// The number of combinations of the two kinds of cut, the two kinds of mailboxes, and these lists.
+/// The number of combinations: two kinds of cut, two kinds of mailboxes, and the lists above.
 const CELLS: usize = 4 * PACES.len() * LAYOUTS.len() * FILE_SYSTEMS.len();
 
-/// The rate of the mail.
+/// How fast the clients send mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// Several clients at once.
+    /// Several clients send at once.
     Dense,
-    /// One letter at a time.
+    /// One client sends one letter at a time.
     Sparse,
 }
 
@@ -71,7 +70,7 @@ fn acknowledged_mail_survives_in_home_directories_where_flushed_writes_do() {
     survives(People::System, Cut::Flushed, 1);
 }
 
-/// Makes as many cuts as PENFOLD_CUTS says, or `some` of each kind.
+/// Makes as many cuts as PENFOLD_CUTS says, or `some` of each kind. Asserts that no cut does harm.
 fn survives(people: People, cut: Cut, some: usize) {
     let number = |cuts: String| cuts.parse::<usize>().expect("a number").div_ceil(CELLS);
     let wanted = std::env::var("PENFOLD_CUTS").map_or(some, number);
@@ -94,7 +93,7 @@ fn survives(people: People, cut: Cut, some: usize) {
     assert!(sum.is_clean(), "{table}");
 }
 
-/// A kind of cut.
+/// The circumstances of a power cut.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
     people: People,
@@ -104,15 +103,16 @@ struct Plan {
     file_system: &'static str,
 }
 
-/// A cut that was made.
+/// A power cut that was made.
 struct Made {
     moment: Moment,
-    /// The number of messages that the remote host had accepted by then.
+    /// The number of messages that the remote host had accepted at the time of the cut.
     sent: usize,
 }
 
 impl Plan {
-    /// Makes several cuts; `None` where that is not possible.
+    /// Makes `wanted` cuts, and returns the sum of their counts. `None` where cuts are not
+    /// possible.
     fn tally(self, wanted: usize) -> Option<Tally> {
         let mut tally = Tally::default();
         while tally.cuts < wanted {
@@ -121,11 +121,12 @@ impl Plan {
         Some(tally)
     }
 
-    /// Sends mail to empty disks, cuts the power once or more, and counts the result.
+    /// Sends mail to empty disks, cuts the power up to `wanted` times, and counts the results.
     fn round(self, wanted: usize) -> Option<Tally> {
         let mut host = Host::new(self.file_system, self.people, self.layout, self.cut)?;
         let daemon = host.start(&std::env::var("PENFOLD_FAULT").unwrap_or_default());
-        // Only a cut that clones the image can be followed by another one.
+        // A cut that clones the image does not end the disks, so another cut can follow; the other
+        // kind ends them.
         let cuts = if self.cut == Cut::Given { wanted.min(6) } else { 1 };
         let (offered, made) = self.send_and_cut(&mut host, daemon, cuts);
         host.disks.power_off();

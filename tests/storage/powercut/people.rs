@@ -1,11 +1,11 @@
-//! The recipients: mailboxes of the server, or system users.
+//! The recipients in the power-cut tests: mailboxes of the server, or system users.
 //!
-//! System users are in a passwd file of the mount namespace, and have home directories with
-//! a Maildir that the first letter creates. A few have a `.forward`: fay forwards to gus, hal to a
-//! command that stores letters, and ivy to an mbox file. After a crash the last two cannot tell
-//! whether they have a letter: they must have it complete, at least once, perhaps beside an
-//! incomplete copy. All other mail must be there once, with the recipient as its owner, and
-//! unreadable to others.
+//! System users are in a passwd file of the mount namespace, and have home directories with a
+//! Maildir that the first letter creates. A few have a `.forward`: fay forwards to gus, hal to a
+//! command that stores letters, and ivy to an mbox file. After a crash neither hal's command nor
+//! ivy's mbox file can tell whether it has a letter already. They must have the letter complete, at
+//! least once, perhaps beside an incomplete copy. All other mail must be there once, with the
+//! recipient as its owner, and unreadable to others.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use common::books::Books;
 use common::homes::{FIRST, passwd};
 use common::{Site, own};
 
-/// The kind of mailboxes.
+/// Whose mailboxes the recipients have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum People {
     /// Mailboxes of the server.
@@ -26,11 +26,12 @@ pub enum People {
     System,
 }
 
-/// The recipients of each letter.
+/// A list of kinds of letters: the recipients of each kind.
 pub type Kinds = &'static [&'static [&'static str]];
 
-/// A direct entry; one for a mailbox that does not exist yet; one that cannot be renamed into its
-/// mailbox; copies; mail for another host; a bounce; and all of it in one.
+/// The kinds with mailboxes of the server: a mailbox into which the spool file is renamed, one
+/// (eve's) into which it cannot be renamed, a mailbox that does not exist yet, mailboxes that get
+/// copies, another host, a recipient that bounces, and all of these together.
 const KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -40,7 +41,7 @@ const KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "far@far.test", "void@far.test"],
 ];
-/// Those recipients as system users, and mail that is forwarded to a user, a command and a file.
+/// The same kinds with system users, and mail that is forwarded to a user, a command and a file.
 const SYSTEM_KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -54,29 +55,29 @@ const SYSTEM_KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "fay@razorback", "hal@razorback", "far@far.test", "void@far.test"],
 ];
-/// The users that exist with both kinds of mailboxes.
+/// The users that exist whatever the kind of mailboxes.
 const NAMES: [&str; 6] = ["jon", "ret", "ada", "bob", "cyd", "eve"];
-/// The users with a `.forward`.
+/// The users with a `.forward`, and gus. They exist only as system users.
 const MORE_NAMES: [&str; 4] = ["fay", "gus", "hal", "ivy"];
-/// The number of users whose mailbox does not exist yet.
+/// The number of users whose mailboxes do not exist yet.
 pub const NEW_USERS: usize = 1000;
 
-/// hal's command, which stores a letter durably or fails.
+/// The command in hal's `.forward`. It stores a letter durably or fails.
 const COMMAND: &str = r#""|f=$(mktemp kept/XXXXXXXXXX) && dd of=$f conv=fsync status=none && sync kept || exit 75""#;
 
-/// The contents of all mailboxes.
+/// The contents of all mailboxes of a host.
 #[derive(Default)]
 pub struct Found {
-    /// Mailboxes that must have a letter once.
+    /// The mailboxes that must have a letter once, by user.
     pub once: BTreeMap<String, Books>,
-    /// Mailboxes that must have a letter at least once.
+    /// The mailboxes that must have a letter at least once, by user.
     pub often: BTreeMap<String, Books>,
-    /// Descriptions of the damage in mailboxes.
+    /// A description of each damaged file in a mailbox.
     pub damaged: Vec<String>,
 }
 
 impl People {
-    /// The recipients of the letters.
+    /// The kinds of letters for these mailboxes.
     pub fn kinds(self) -> Kinds {
         if self == Self::System { SYSTEM_KINDS } else { KINDS }
     }
@@ -87,7 +88,7 @@ impl People {
         known.chain((0..NEW_USERS).map(|number| format!("u{number}")))
     }
 
-    /// Writes the tables with these users, who have a directory each below `mail`; returns the shell
+    /// Writes the tables with these users, each with a directory below `mail`. Returns the shell
     /// script for the mount namespace.
     pub fn write_tables(self, site: &mut Site, mail: &Path) -> String {
         let names: Vec<_> = self.names().collect();
@@ -102,8 +103,8 @@ impl People {
         passwd(site, (FIRST..).zip(&names).map(|(uid, name)| (name.as_str(), uid, uid, mail.join(name))))
     }
 
-    /// Creates the directories below `mail` that must exist. `eve` is the other path of her mailbox;
-    /// `seen` returns the path by which this process reaches a path.
+    /// Creates the directories below `mail` that must exist. `eve` is the other path of eve's
+    /// mailbox. `seen` returns the path by which the test reaches a path of the namespace.
     pub fn move_in(self, mail: &Path, eve: &Path, seen: impl Fn(&Path) -> PathBuf) {
         if self == Self::Virtual {
             [mail, &mail.join("eve"), eve].into_iter().for_each(|path| own(&seen(path)));
@@ -128,14 +129,14 @@ impl People {
         }
     }
 
-    /// Ages lock files that a crash has left, so that they are ignored.
+    /// Gives a lock file that a crash has left an old date, so that the daemon ignores it.
     pub fn wait_for_locks(self, mail: &Path) {
         if let Ok(lock) = File::open(mail.join("ivy/box.lock")) {
             lock.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("a time");
         }
     }
 
-    /// The contents of all directories below `mail`, where files may have at most this many links.
+    /// Reads all directories below `mail`. A file may have at most `max_links` names.
     pub fn look(self, mail: &Path, max_links: u64) -> Found {
         let mut found = Found::default();
         let uids: BTreeMap<_, _> = self.names().zip(FIRST..).collect();
@@ -161,7 +162,7 @@ impl People {
     }
 }
 
-/// The line in a user's `.forward`.
+/// The line in a user's `.forward`; `None` if the user has none.
 fn forward(name: &str, home: &Path) -> Option<String> {
     match name {
         "fay" => Some("gus".to_owned()),
@@ -172,7 +173,7 @@ fn forward(name: &str, home: &Path) -> Option<String> {
 }
 
 /// An error text if a file in a home directory does not have the owner and mode of the user's own
-/// files. (The last step, which sets the group, may be missing after a cut.)
+/// files. (A handover sets the group last, so after a cut the group may still be the server's.)
 fn stranger(file: &Path, uid: u32, max_links: u64) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let (owner, mode, names) = (metadata.uid(), metadata.mode() & 0o7777, metadata.nlink());

@@ -229,7 +229,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     for to in ["staff", "x@good.test", "x@bad.test", "x@grey.test", "x@closed.test", "gone@good.test"] {
         daemon.submit_from("jon@razorback", &[to]);
     }
-    // Here a report cannot be delivered.
+    // A message with the null sender counts as a report, and this one cannot be delivered.
     daemon.submit_from("", &["gone@good.test"]);
     let mut client = daemon.greeted();
     client.ask(&login("jon"), "235 ");

@@ -12,8 +12,8 @@ use common::{Daemon, Site};
 
 const TEXT: &str = "Subject: hello\r\nMessage-ID: <x@razorback.test>\r\n\r\nHow are you?\r\n";
 
-/// A site with short timeouts that uses the name server `zone`. Mail for anywhere.test goes to its
-/// mail exchangers at `port`.
+/// A site with short timeouts that uses the name server `zone`. Mail for example.test and the other
+/// domains below goes to their mail exchangers at `port`.
 fn site(zone: &Dns, port: u16) -> Site {
     let mut site =
         Site::with("remote.timeout = \"1s\"\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"\ndns.timeout = \"1s\"");

@@ -192,7 +192,7 @@ fn a_rejection_exits_with_a_code_of_sysexits() {
             "{printed}"
         );
     }
-    // The alias has more than 40000 recipients, the limit, so no recipient gets the message.
+    // A message may have at most 40000 recipients. This message has more, so no recipient gets it.
     site.write("users", &(0..40_001).map(|n| format!("u{n}::\n")).collect::<String>());
     let all =
         |count: u32| format!("To: {}\n\nhello\n", (0..count).map(|n| format!("u{n}")).collect::<Vec<_>>().join(",\n "));

@@ -107,8 +107,8 @@ fn a_skipped_test_is_an_error_in_ci_only() {
     assert!(String::from_utf8_lossy(&output.stdout).ends_with(SUMMARY) && !output.status.success(), "{output:?}");
 }
 
-/// A line about a skipped test reaches `make test`, although cargo does not show the output of a
-/// test that passes.
+/// No test may print by itself that it is skipped: cargo does not show the output of a test that
+/// passes, so only `common::skipped` reaches the reader.
 #[test]
 fn no_test_prints_that_it_is_skipped() {
     let mut todo = ["src", "tests"].map(|top| Path::new(env!("CARGO_MANIFEST_DIR")).join(top)).to_vec();

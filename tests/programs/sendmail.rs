@@ -479,8 +479,8 @@ fn package(name: &str) -> Option<PathBuf> {
     tree.is_dir().then_some(tree)
 }
 
-/// A mount namespace where /usr/sbin/sendmail is penfold's. `overlays` are further files, each with
-/// the path where it is mounted.
+/// A mount namespace where /usr/sbin/sendmail is penfold's. `overlays` are further directories,
+/// each with the directory over which it is mounted.
 fn in_place_of_sendmail(site: &Site, overlays: &[(PathBuf, &str)]) -> Option<Mounts> {
     let ours = program(site, "sendmail").display().to_string();
     let script = format!("#!/bin/sh\nexec {ours} -C {} \"$@\"\n", site.path("penfold.conf").display());

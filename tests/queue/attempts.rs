@@ -78,8 +78,8 @@ fn deferred_mail_is_retried_at_the_logged_time() {
     let tries: Vec<Instant> =
         remote.look(|seen| seen.commands.iter().filter(|c| c.line.starts_with("RCPT")).map(|c| c.at).collect());
     for pair in tries.windows(2) {
-        // The configured distance is longer, but the queue's clock has whole seconds, and the
-        // jitter is up to an eighth.
+        // The attempts are 2 seconds apart by configuration. They may be closer, because the
+        // queue's clock has whole seconds, and the jitter is up to an eighth.
         assert!(pair[1] - pair[0] >= Duration::from_millis(700), "{:?}", pair[1] - pair[0]);
     }
     assert!(daemon.settles(&site));
@@ -376,8 +376,8 @@ fn an_entry_that_is_removed_by_hand_is_forgotten() {
     daemon.wait_until("the loss to be seen", || refusing.look(|seen| seen.ended > 0));
     let mut client = daemon.client();
     client.send("jon@razorback", &["c@slow.test", "jon@razorback"], TEXT);
-    // When the attempt for a ends, too, the queue's counts are still right: mail for both
-    // destinations is tried.
+    // When the attempt for a ends, too, the queue's counts are still right: slow.test has a free
+    // worker for the next message.
     daemon.wait_words(&[&id, " deferred to=<a@slow.test>"]);
     client.send("jon@razorback", &["d@slow.test", "jon@razorback"], TEXT);
     daemon.wait_mail(&site, "jon", 2);

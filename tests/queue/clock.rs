@@ -48,7 +48,7 @@ impl Scene {
         let lines = || daemon.log().lines().filter(is_meant).map(str::to_owned).collect::<Vec<_>>();
         let before = lines().len();
         self.set(by);
-        // The flush is repeated, because it has no effect on an attempt that is just ending.
+        // The flush is repeated, because a flush has no effect on an attempt that is just ending.
         let (mut flushed, pause) = (Instant::now(), Duration::from_secs(2));
         self.site.penfoldctl(&["flush"]);
         daemon.wait_until("an attempt", || {
@@ -126,7 +126,7 @@ fn a_clock_that_was_behind_at_boot_leaves_a_message_another_attempt() {
 /// and of the time at the beginning of the log. `run` makes the command that runs penfoldd.
 fn offsets(site: &mut Site, run: &dyn Fn(&Site, &str) -> Command) -> Vec<String> {
     let daemon = Daemon::spawn(run(site, "-d"));
-    // A session that is confined, and cannot read the system's files, knows its time zone, too.
+    // The session of a confined server knows its time zone, too.
     assert_eq!(code_and_text(&sendmail(site, &["jon"], b"hello\n")), (0, String::new()));
     let mail = String::from_utf8(daemon.wait_mail(site, "jon", 1).remove(0)).expect("text");
     let (header, _) = mail.split_once("\n\n").expect("a header");

@@ -73,7 +73,7 @@ fn has(text: &str, wanted: &[&str]) {
     }
 }
 
-/// The text for the reader in a report, without line breaks, so that folding does not matter.
+/// The words of a report with single blanks between them, so that folding does not matter.
 fn words(report: &str) -> String {
     report.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -229,7 +229,8 @@ fn reports_to_the_postmaster_and_to_a_forged_sender_are_limited_in_rate() {
 fn failing_mail_from_the_postmaster_makes_no_loop() {
     let remote = refusing();
     let site = site_with(&remote);
-    // The mail for these names goes in a circle, through a host that rejects it.
+    // Mail for mailer-daemon goes to the postmaster, and mail for the postmaster to a host that
+    // rejects it.
     site.add("aliases", "postmaster: ring@example.test");
     site.add("aliases", "mailer-daemon: postmaster");
     let daemon = site.start();

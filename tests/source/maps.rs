@@ -132,8 +132,7 @@ fn paths_that_a_text_names_exist() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// If a text mentions a word with three hyphens or more, that is the name of a dialogue, which must
-/// exist.
+/// In tests/LEDGER, a word with three hyphens or more is the name of a dialogue, which must exist.
 #[test]
 fn dialogues_that_the_ledger_names_exist() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");

@@ -26,7 +26,7 @@ pub struct World {
     pub homes: Option<Arc<Mounts>>,
     /// The address on which the daemon listens while it runs.
     pub address: SocketAddr,
-    /// The path of a configuration file that no test changes.
+    /// The path of a configuration file that the soak never changes.
     pub steady: PathBuf,
     /// The path of the daemon's control socket.
     pub socket: PathBuf,

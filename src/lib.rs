@@ -37,6 +37,7 @@
 //! - `exit`: exit codes
 //! - `listen`: listening sockets and connections
 //! - `log`: the log
+//! - `mailauth`: SPF, DKIM, DMARC and ARC
 //! - `message`: header fields, trace fields, and the addresses in them
 //! - `net`: streams with a deadline
 //! - `outcome`: the result of an attempt for one recipient, and what an error means for it
@@ -67,7 +68,7 @@
 //! | 2 | config, smtp | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
-//! | 5 | route, net, queue, report, submit | lower ranks |
+//! | 5 | mailauth, net, queue, report, route, submit | lower ranks |
 //! | 6 | deliver | lower ranks |
 //! | 7 | site | lower ranks |
 //! | 8 | session | lower ranks; never queue, deliver or report |
@@ -99,6 +100,8 @@ pub mod envelope;
 pub mod exit;
 mod listen;
 mod log;
+#[cfg(feature = "mailauth")]
+pub mod mailauth;
 pub mod message;
 mod net;
 pub mod outcome;

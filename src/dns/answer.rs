@@ -10,12 +10,12 @@ use std::sync::Arc;
 use trust_dns_resolver::proto::op::{Message, ResponseCode};
 use trust_dns_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use super::{MAX_ADDRESSES, MAX_EXCHANGERS};
+use super::{MAX_EXCHANGERS, MAX_NAMES, MAX_TEXTS};
 use crate::address::parse_domain;
 use crate::outcome::NoAnswer;
 
-/// The maximum number of names kept for an address.
-const MAX_POINTERS: usize = 10;
+/// The maximum number of addresses of one family that are kept for a name.
+const MAX_KEPT_ADDRESSES: usize = 100;
 /// The maximum length of a chain of aliases.
 pub(super) const MAX_ALIASES: usize = 10;
 
@@ -28,8 +28,11 @@ pub(super) type Found = Result<Arc<[Datum]>, NoAnswer>;
 pub(super) enum Datum {
     /// The preference and the name of a mail exchanger; the name of the root is `.`.
     Exchanger(u16, Box<str>),
+    /// Any address, usable or not.
     Address(IpAddr),
     Name(Box<str>),
+    /// The strings of a TXT record, joined.
+    Text(Box<[u8]>),
 }
 
 impl Datum {
@@ -38,6 +41,7 @@ impl Datum {
         size_of::<Self>()
             + match self {
                 Self::Exchanger(_, name) | Self::Name(name) => name.len(),
+                Self::Text(text) => text.len(),
                 Self::Address(_) => 0,
             }
     }
@@ -49,6 +53,7 @@ impl Datum {
             RData::PTR(name) => Self::Name(host_name(&name.0)?),
             RData::A(a) => Self::Address(a.0.into()),
             RData::AAAA(a) => Self::Address(a.0.into()),
+            RData::TXT(text) => Self::Text(text.txt_data.concat().into()),
             _ => return None,
         })
     }
@@ -102,14 +107,14 @@ fn data<'a>(kind: RecordType, records: impl Iterator<Item = &'a Record>) -> Arc<
     if kind == RecordType::MX {
         data.sort();
         data.dedup();
-        data.truncate(MAX_EXCHANGERS);
     }
-    // Only usable addresses count towards the limit.
-    data.retain(|datum| !matches!(datum, Datum::Address(address) if !is_usable(*address)));
+    // Unusable addresses come last, so that the limit drops them first.
+    data.sort_by_key(|datum| matches!(datum, Datum::Address(address) if !is_usable(*address)));
     data.truncate(match kind {
         RecordType::MX => MAX_EXCHANGERS,
-        RecordType::PTR => MAX_POINTERS,
-        _ => MAX_ADDRESSES,
+        RecordType::PTR => MAX_NAMES,
+        RecordType::TXT => MAX_TEXTS,
+        _ => MAX_KEPT_ADDRESSES,
     });
     data.into()
 }

@@ -2,7 +2,8 @@
 //!
 //! The cache has at most [`MAX_BYTES`], including names, data and overhead. If it grows larger, the
 //! oldest answers are dropped. Negative answers are kept for at most [`MAX_NEGATIVE_LIFETIME`], so
-//! that a new domain does not seem absent for a day. Failures are not kept at all.
+//! that a new domain does not seem absent for a day. Failures, and answers larger than
+//! [`MAX_ENTRY`], are not kept at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,8 @@ use crate::outcome::NoAnswer;
 
 /// The maximum size, in bytes: about 4000 answers of the usual size.
 const MAX_BYTES: usize = 1 << 20;
+/// The maximum size of an entry: one hostile domain must not displace the answers for others.
+const MAX_ENTRY: usize = MAX_BYTES / 32;
 /// The approximate size of an entry without its name and data, in bytes.
 const OVERHEAD: usize = 160;
 
@@ -59,11 +62,11 @@ impl Cache {
             Err(_) => return,
         };
         let lifetime = Duration::from_secs(lifetime.into()).min(max_lifetime);
-        if lifetime.is_zero() {
-            return;
-        }
         let data = found.as_ref().map_or(0, |data| data.iter().map(Datum::size).sum());
         let size = OVERHEAD + name.len() + data;
+        if lifetime.is_zero() || size > MAX_ENTRY {
+            return;
+        }
         let key = (Arc::from(name), kind);
         let mut kept = self.lock();
         let entry = Entry { found: found.clone(), until: Instant::now() + lifetime, size };

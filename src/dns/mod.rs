@@ -1,24 +1,26 @@
 //! Does blocking DNS look-ups for the whole program: mail exchangers, addresses, the name of a
-//! client.
+//! client, and the records that checks of strangers' mail need.
 //!
 //! This is the only folder that uses the resolver library and its runtime. One thread, "dns", runs
 //! all look-ups concurrently. The thread starts with the first look-up, sleeps while there is no
 //! look-up, and ends when the [`Dns`] is dropped. Every look-up ends within `dns.timeout`, whatever
-//! the servers do. Answers are untrusted: names are checked, and unusable addresses and all records
-//! beyond [`MAX_EXCHANGERS`] and [`MAX_ADDRESSES`] are dropped.
+//! the servers do. Answers are untrusted: names are checked, all records beyond a maximum number are
+//! dropped, and so are unusable addresses where mail is sent to ([`Dns::addresses`]).
 //!
 //! resolv.conf(5) and hosts(5) are read with the first look-up and again when they have changed.
 //! For addresses and for the names of addresses, hosts(5) takes precedence over the DNS, so that a
-//! smart host such as `smtp://mailhub` can be listed there. For mail exchangers only the DNS is
+//! smart host such as `smtp://mailhub` can be listed there. For everything else only the DNS is
 //! used. Names are absolute: the search list of resolv.conf(5) is not used. What a missing answer
 //! means for a message is decided in [`crate::outcome`].
 //!
 //! - `answer`: the data of an answer, checked and bounded
+//! - `begun`: look-ups of one type, which begin now and are awaited later
 //! - `cache`: answers kept for their lifetime
 //! - `servers`: which name server is asked when, with or without EDNS
 //! - `system`: resolv.conf(5) and hosts(5)
 
 mod answer;
+mod begun;
 mod cache;
 mod servers;
 mod system;
@@ -43,14 +45,20 @@ use servers::Servers;
 use system::{Hosts, System};
 
 pub use answer::is_usable;
+pub use begun::Begun;
 
 /// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;
 /// The maximum number of IPv4 addresses, and of IPv6 addresses, kept for a host.
 pub const MAX_ADDRESSES: usize = 25;
 
+/// The maximum number of names kept for an address.
+pub const MAX_NAMES: usize = 10;
+/// The maximum number of TXT records kept for a name.
+pub const MAX_TEXTS: usize = 300;
+
 /// The maximum number of names of an address that are verified.
-const MAX_NAMES: usize = 3;
+const MAX_VERIFIED_NAMES: usize = 3;
 
 /// The resolver. It starts with the first look-up.
 #[derive(Debug)]
@@ -151,7 +159,7 @@ impl Dns {
                 Datum::Name(name) => Some(name.clone()),
                 _ => None,
             };
-            found.iter().filter_map(name).take(MAX_NAMES).collect()
+            found.iter().filter_map(name).take(MAX_VERIFIED_NAMES).collect()
         } else {
             listed
         };
@@ -239,6 +247,18 @@ fn ask(running: &Running, name: &str, kind: RecordType, until: Instant) -> Resul
     let text = parse_domain(name.strip_suffix('.').unwrap_or(name)).map_err(|_| NoAnswer::BadName)?;
     let mut name = Name::from_ascii(&text).map_err(|_| NoAnswer::BadName)?;
     name.set_fqdn(true);
+    ask_for(running, text, name, kind, until)
+}
+
+/// Begins a look-up of a name that has been checked. `text` is the name in lower case without the
+/// final dot.
+fn ask_for(
+    running: &Running,
+    text: Box<str>,
+    name: Name,
+    kind: RecordType,
+    until: Instant,
+) -> Result<Pending, NoAnswer> {
     if let Some(answer) = special_name(&text) {
         return Err(answer);
     }
@@ -317,7 +337,9 @@ fn addresses(pending: Pending) -> Result<Vec<IpAddr>, NoAnswer> {
         Datum::Address(address) => Some(*address),
         _ => None,
     };
-    usable(pending.wait()?.iter().filter_map(address).collect())
+    let mut found = usable(pending.wait()?.iter().filter_map(address).collect())?;
+    found.truncate(MAX_ADDRESSES);
+    Ok(found)
 }
 
 /// Removes the addresses that cannot belong to another host. Fails if none remains.

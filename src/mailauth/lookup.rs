@@ -1,0 +1,100 @@
+//! DNS look-ups for the checks of one message.
+//!
+//! [`Until`] does them through the resolver of the site, until a common deadline. Tests implement
+//! [`Lookup`] with a zone in memory.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Instant;
+
+use crate::dns::Dns;
+use crate::outcome::NoAnswer;
+
+/// DNS look-ups. Names are absolute, with or without the final dot. A result without an error may
+/// be empty: the name has records of this type, but none is usable. The number of data is limited,
+/// as [`Dns`] says.
+pub trait Lookup: Sync {
+    /// The TXT records of a name; the strings of each record are joined.
+    ///
+    /// # Errors
+    /// `NxDomain` or `NoData` if there are none; any other error is temporary, except `BadName`.
+    fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, NoAnswer>;
+
+    /// The IPv4 addresses of a name, including addresses that no other host can have.
+    ///
+    /// # Errors
+    /// The same as for `txt`.
+    fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, NoAnswer>;
+
+    /// The IPv6 addresses of a name, including addresses that no other host can have.
+    ///
+    /// # Errors
+    /// The same as for `txt`.
+    fn ipv6(&self, name: &str) -> Result<Vec<Ipv6Addr>, NoAnswer>;
+
+    /// The mail exchangers of a domain, lowest preference first. The name in a null MX is `.`.
+    ///
+    /// # Errors
+    /// The same as for `txt`.
+    fn mx(&self, domain: &str) -> Result<Vec<(u16, String)>, NoAnswer>;
+
+    /// The names that the owner of an address claims for it.
+    ///
+    /// # Errors
+    /// The same as for `txt`.
+    fn names(&self, address: IpAddr) -> Result<Vec<String>, NoAnswer>;
+
+    /// The addresses of several names, of one family. Where possible, the look-ups run at the same
+    /// time.
+    fn addresses(&self, names: &[&str], is_ipv6: bool) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {
+        let one = |name: &&str| match is_ipv6 {
+            true => self.ipv6(name).map(addresses),
+            false => self.ipv4(name).map(addresses),
+        };
+        names.iter().map(one).collect()
+    }
+}
+
+/// Look-ups through a resolver, all of which end at a common time.
+#[derive(Debug, Clone, Copy)]
+pub struct Until<'a> {
+    /// The resolver.
+    pub dns: &'a Dns,
+    /// When the look-ups end: each fails with a timeout then.
+    pub until: Instant,
+}
+
+impl Lookup for Until<'_> {
+    fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, NoAnswer> {
+        self.dns.begin_txt(name, self.until).wait()
+    }
+
+    fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, NoAnswer> {
+        self.dns.begin_ipv4(name, self.until).wait()
+    }
+
+    fn ipv6(&self, name: &str) -> Result<Vec<Ipv6Addr>, NoAnswer> {
+        self.dns.begin_ipv6(name, self.until).wait()
+    }
+
+    fn mx(&self, domain: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
+        self.dns.begin_mx(domain, self.until).wait()
+    }
+
+    fn names(&self, address: IpAddr) -> Result<Vec<String>, NoAnswer> {
+        self.dns.begin_names(address, self.until).wait()
+    }
+
+    fn addresses(&self, names: &[&str], is_ipv6: bool) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {
+        if is_ipv6 {
+            let begun: Vec<_> = names.iter().map(|name| self.dns.begin_ipv6(name, self.until)).collect();
+            begun.into_iter().map(|one| one.wait().map(addresses)).collect()
+        } else {
+            let begun: Vec<_> = names.iter().map(|name| self.dns.begin_ipv4(name, self.until)).collect();
+            begun.into_iter().map(|one| one.wait().map(addresses)).collect()
+        }
+    }
+}
+
+fn addresses(found: Vec<impl Into<IpAddr>>) -> Vec<IpAddr> {
+    found.into_iter().map(Into::into).collect()
+}

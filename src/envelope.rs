@@ -1,5 +1,7 @@
 //! Defines the envelope of a message: its sender, its recipients, and their options.
 
+use std::fmt;
+
 use crate::address::Address;
 
 /// The sender and the recipients of a message, independent of its header (RFC 5321 2.3.1).
@@ -86,9 +88,80 @@ pub enum Origin {
     Postmaster,
 }
 
+/// A folder of a Maildir (Maildir++), such as `.Junk`. A suspicious message goes into such a folder
+/// of each recipient's Maildir.
+///
+/// The name is a dot and at least one part, and dots separate the parts. A part has letters, digits,
+/// the characters `-_&,+` and single blanks within it, so that no name leads out of the Maildir.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Folder(Box<str>);
+
+/// The maximum length of the name of a folder, in bytes.
+pub const MAX_FOLDER: usize = 100;
+
+impl Folder {
+    /// Parses the name of a folder; `None` if it is malformed.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_&,+ ".contains(&b);
+        let is_part = |part: &str| !part.is_empty() && part.trim() == part && part.bytes().all(is_plain);
+        let parts = name.strip_prefix('.').filter(|_| name.len() <= MAX_FOLDER)?;
+        (parts.split('.').all(is_part) && !parts.contains("  ")).then(|| Self(name.into()))
+    }
+
+    /// The name, which is that of a directory in the Maildir.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Recipient {
     /// Makes a recipient with ordinary delivery to a final address.
     pub fn new(address: Address) -> Self {
         Self { address, original: None, action: Action::Deliver }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_folder_never_leads_out_of_the_maildir() {
+        for name in [".Junk", ".Lists.penfold", ".Junk E-mail", ".Entw&APw-rfe", ".a"] {
+            assert_eq!(Folder::parse(name).as_ref().map(Folder::as_str), Some(name));
+        }
+        let long = format!(".{}", "x".repeat(MAX_FOLDER));
+        for name in [
+            "",
+            ".",
+            "..",
+            "Junk",
+            "/Junk",
+            "./Junk",
+            ".Junk/",
+            ".Junk/../..",
+            ".Junk.",
+            "..Junk",
+            ".a..b",
+            ". Junk",
+            ".Junk ",
+            ".a  b",
+            ".J\u{f6}",
+            ".a\n",
+            ".a\0b",
+            ".a%2f",
+            ".<x>",
+            &long,
+        ] {
+            assert_eq!(Folder::parse(name), None, "{name:?}");
+        }
     }
 }

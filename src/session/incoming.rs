@@ -10,7 +10,7 @@ use memchr::{memchr, memchr_iter};
 
 use super::changes::Changes;
 use super::submission;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Folder};
 use crate::policy::message::Message;
 use crate::policy::{self, Facts, Verdict};
 use crate::reply::{self, Reply};
@@ -37,8 +37,10 @@ pub struct Incoming {
 pub struct Ending<'a> {
     /// The sender and the recipients.
     pub envelope: &'a Envelope,
-    /// Whether the entry goes to `hold/`, where it is not tried.
-    pub is_held: bool,
+    /// If the message is held: the reason.
+    pub hold: Option<&'a str>,
+    /// The folder of the recipients' Maildirs that the message goes into; `None` for the inbox.
+    pub folder: Option<&'a Folder>,
     /// The facts about the client.
     pub facts: Facts<'a>,
     /// Turns a verdict into a result. The error is the reply of a refusal.
@@ -92,11 +94,13 @@ impl Incoming {
         let recipients = &ending.envelope.recipients;
         let trace = self.changes.trace(recipients.iter().map(|recipient| &recipient.address));
         (ending.apply)(policy::message::check(&ending.facts, &trace))?;
-        let mailbox = self.mailbox.filter(|_| recipients.len() == 1 && !ending.is_held);
+        let mailbox =
+            self.mailbox.filter(|_| recipients.len() == 1 && ending.hold.is_none() && ending.folder.is_none());
         let entry = NewEntry {
             envelope: ending.envelope,
             is_direct: mailbox.is_some(),
-            is_held: ending.is_held,
+            hold: ending.hold,
+            folder: ending.folder,
             prepend: self.changes.prepended(),
         };
         let kept = error.map_or_else(|| self.draft.commit(&entry), Err);

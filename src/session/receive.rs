@@ -49,7 +49,8 @@ impl Session<'_> {
         transaction: &Transaction,
     ) -> Result<Accepted, Reply> {
         let apply = |verdict| self.apply(verdict);
-        let ending = Ending { envelope: &transaction.envelope, is_held: false, facts: self.facts(), apply: &apply };
+        let (envelope, facts) = (&transaction.envelope, self.facts());
+        let ending = Ending { envelope, hold: None, folder: None, facts, apply: &apply };
         let (name, mailbox) = incoming.end(&ending)?;
         let origin = self.origin(transaction.forwarded.as_ref());
         log::accepted(&log::Accepted {

@@ -7,7 +7,7 @@
 
 use super::fields::{read_text, write_text};
 use super::head::HeadError::{self, Corrupt};
-use crate::envelope::MAX_ACTION;
+use crate::envelope::{Folder, MAX_ACTION};
 
 /// The maximum number of steps in a head. A head with more steps is corrupt, since `deliver` makes
 /// at most 10.
@@ -45,6 +45,8 @@ pub struct Derivation {
     pub steps: Vec<Step>,
     /// For each recipient, in order, the number of further recipients that it may lead to.
     pub shares: Vec<u32>,
+    /// The folder of the recipients' Maildirs that the message goes into; `None` for the inbox.
+    pub folder: Option<Folder>,
 }
 
 /// Appends the steps to the first line of a head.

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use super::content::{Measure, Meter};
 use super::derivation::Derivation;
+use super::head::{self, Marks};
 use super::reserve::Purpose;
-use super::{Entry, EntryName, Kind, Place, QueueId, RecipientEntry, State, head};
+use super::{Entry, EntryName, Kind, Place, QueueId, RecipientEntry, State};
 use crate::envelope::Envelope;
 use crate::sys::disk;
 
@@ -45,7 +46,7 @@ impl Entry {
         let _reserved = spool.reserve(text.len() as u64, Purpose::Report)?;
         let mut meter = Meter::default();
         meter.take(&text);
-        let head = head::queued(envelope, Some(meter.measure(b"")), 0);
+        let head = head::queued(envelope, Marks::default(), Some(meter.measure(b"")), 0);
         self.derive(id, failed, &head, write, steps, now)
     }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use super::head;
+use super::head::{self, Marks};
 use super::{Entry, EntryName, Place, Spool, Unusable, open};
 use crate::envelope::Envelope;
 use crate::sys::disk;
@@ -77,7 +77,7 @@ impl Entry {
             options: self.head.options,
             origin: self.head.origin,
         };
-        let head = head::queued(&envelope, None, 0);
+        let head = head::queued(&envelope, Marks::default(), None, 0);
         let size = self.spool.write_temporary(self.id(), &head, |file| self.copy_to(file))?;
         let queued = EntryName { id: self.id(), size, place: Place::Cur };
         let temporary = self.spool.temporary(self.id());

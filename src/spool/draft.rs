@@ -21,8 +21,9 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 
 use super::content::{Measure, Meter};
-use super::{EntryName, Place, QueueId, Spool, head};
-use crate::envelope::Envelope;
+use super::head::{self, Marks};
+use super::{EntryName, Place, QueueId, Spool};
+use crate::envelope::{Envelope, Folder};
 use crate::sys::disk;
 
 /// The maximum size of content that is held in memory, in bytes.
@@ -39,10 +40,13 @@ pub struct NewEntry<'a> {
     /// The sender and the recipients.
     pub envelope: &'a Envelope,
     /// Whether the head is a direct one, so that the file can be renamed into the mailbox of the
-    /// only recipient. With several recipients the value has no effect.
+    /// only recipient. The value has no effect with several recipients, and for an entry that is
+    /// held or goes into a folder, because a direct head cannot say so.
     pub is_direct: bool,
-    /// Whether the entry goes to `hold/`, where it is not tried.
-    pub is_held: bool,
+    /// If the entry goes to `hold/`, where it is not tried: the reason, which listings show.
+    pub hold: Option<&'a str>,
+    /// The folder of the recipients' Maildirs that the message goes into; `None` for the inbox.
+    pub folder: Option<&'a Folder>,
     /// The lines put before the content, for example trace fields. Each line ends in LF.
     pub prepend: &'a str,
 }
@@ -50,7 +54,7 @@ pub struct NewEntry<'a> {
 impl<'a> NewEntry<'a> {
     /// A queued entry, which has a record for each recipient.
     pub fn queued(envelope: &'a Envelope, prepend: &'a str) -> Self {
-        Self { envelope, is_direct: false, is_held: false, prepend }
+        Self { envelope, is_direct: false, hold: None, folder: None, prepend }
     }
 
     /// A direct entry, whose file can become the message in the mailbox of the only recipient.
@@ -62,8 +66,13 @@ impl<'a> NewEntry<'a> {
     /// bytes.
     fn front(&self, measure: Measure, gap: usize) -> io::Result<String> {
         let mut front = match self.envelope.recipients.as_slice() {
-            [only] if self.is_direct => head::direct(self.envelope.sender.as_ref(), &only.address),
-            _ => head::queued(self.envelope, Some(measure), gap.saturating_sub(self.prepend.len())),
+            [only] if self.is_direct && self.hold.is_none() && self.folder.is_none() => {
+                head::direct(self.envelope.sender.as_ref(), &only.address)
+            }
+            _ => {
+                let marks = Marks { reason: self.hold, folder: self.folder };
+                head::queued(self.envelope, marks, Some(measure), gap.saturating_sub(self.prepend.len()))
+            }
         };
         if front.len() as u64 > head::MAX_HEAD {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -196,7 +205,7 @@ impl Draft {
     /// is not in the spool.
     pub fn commit(mut self, entry: &NewEntry<'_>) -> io::Result<EntryName> {
         let size = self.write_front(entry)?;
-        let place = if entry.is_held { Place::Hold } else { Place::New };
+        let place = if entry.hold.is_some() { Place::Hold } else { Place::New };
         let name = EntryName { id: self.id, size, place };
         let path = self.spool.path(name);
         let target = self.file.take().ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -16,7 +16,7 @@ use super::head::{self, Head, HeadError};
 use super::open::{self, is_link};
 use super::{DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
 use crate::address::Address;
-use crate::envelope::{MailOptions, Origin};
+use crate::envelope::{Folder, MailOptions, Origin};
 use crate::sys::disk;
 
 /// The number of bytes of a file that are read first. Most heads are shorter.
@@ -167,6 +167,17 @@ impl Entry {
     /// received message or a report has none.
     pub fn steps(&self) -> &[Step] {
         &self.head.steps
+    }
+
+    /// Why the message was held when it was received; `None` if it was not held then. A held message
+    /// that was released keeps the reason.
+    pub fn hold_reason(&self) -> Option<&str> {
+        self.head.reason.as_deref()
+    }
+
+    /// The folder of the recipients' Maildirs that the message goes into; `None` for the inbox.
+    pub fn folder(&self) -> Option<&Folder> {
+        self.head.folder.as_ref()
     }
 
     /// Whether the entry is direct, so that its file can become the message in the mailbox.

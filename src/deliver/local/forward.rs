@@ -349,6 +349,7 @@ impl LocalDelivery<'_> {
         let descent = Derivation {
             steps: self.entry.steps().iter().cloned().chain([step]).collect(),
             shares: self.shares(left, &finals),
+            folder: self.entry.folder().cloned(),
         };
         let recipient = |to: Recipient| Recipient { original: (to.address != *known).then(|| known.clone()), ..to };
         let envelope = Envelope {

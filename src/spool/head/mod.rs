@@ -12,7 +12,9 @@
 //! The first line describes the message. Its first field is `head=`, which has three values: the
 //! offset of the content, the content's size on the wire, and whether the content is 7-bit. Earlier
 //! versions ignore the last two values. The other fields are in any order. A forwarded message has
-//! a field `past=` for each list or `.forward` file that led to it.
+//! a field `past=` for each list or `.forward` file that led to it. The fields of a message in
+//! quarantine are `reason=`, which says why the message was held, and `folder=`, the folder of the
+//! recipients' Maildirs that it goes into.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. The record is
@@ -39,7 +41,7 @@ use super::content::Measure;
 use super::derivation::{self, Derivation, MAX_STEP, Step};
 use super::fields::{self, ActionFields, MALFORMED, UNKNOWN, Value, read_fields};
 use crate::address::{self, Address};
-use crate::envelope::{Body, Envelope, MAX_ACTION, MailOptions, Origin, Recipient};
+use crate::envelope::{Body, Envelope, Folder, MAX_ACTION, MAX_FOLDER, MailOptions, Origin, Recipient};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 /// The length of each line of a queued head is a multiple of this number of bytes.
@@ -60,7 +62,9 @@ const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + " may=4294967295".len(
 /// length.
 pub const MAX_FIRST: u64 = 64 << 10;
 const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_PLAIN + MAX_FIRST as usize <= MAX_HEAD as usize);
-const _: () = assert!(10 * 3 * MAX_STEP + MAX_WRITTEN < MAX_FIRST as usize);
+const _: () = assert!(10 * 3 * MAX_STEP + 3 * (MAX_REASON + MAX_FOLDER) + MAX_WRITTEN < MAX_FIRST as usize);
+/// The maximum length of the reason for which an entry is held, in bytes. A longer reason is cut.
+pub const MAX_REASON: usize = 500;
 /// The maximum length of a recipient's line, in bytes: each byte of a command or file name, and of
 /// the user's name, may be written as `%XX`.
 pub const MAX_LINE: usize = MAX_PLAIN + 3 * 2 * MAX_ACTION + ALIGN;
@@ -227,6 +231,10 @@ pub struct Head {
     /// The lists and `.forward` files that led from the received message to this entry, in order
     /// (`past=`).
     pub steps: Vec<Step>,
+    /// Why the message was held when it was received (`reason=`); `None` if it was not held.
+    pub reason: Option<Box<str>>,
+    /// The folder of the recipients' Maildirs that the message goes into (`folder=`).
+    pub folder: Option<Folder>,
     /// The recipients that were read, in order of their numbers.
     pub recipients: Vec<RecipientEntry>,
     /// The offset of the content: after a queued head, or after the two lines of a direct one.
@@ -240,9 +248,38 @@ pub fn direct(sender: Option<&Address>, recipient: &Address) -> String {
     format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))
 }
 
+/// The marks of a message in quarantine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Marks<'a> {
+    /// Why the message is held. Only the first [`MAX_REASON`] bytes are kept.
+    pub reason: Option<&'a str>,
+    /// The folder of the recipients' Maildirs that the message goes into.
+    pub folder: Option<&'a Folder>,
+}
+
+impl Marks<'_> {
+    fn write(&self, head: &mut String) {
+        let reason = self.reason.map(|reason| match cut(reason.trim(), MAX_REASON) {
+            "" => "unknown",
+            reason => reason,
+        });
+        for (key, value) in [(" reason=", reason), (" folder=", self.folder.map(Folder::as_str))] {
+            let Some(value) = value else { continue };
+            head.push_str(key);
+            fields::write_text(head, value);
+        }
+    }
+}
+
+/// The front of a text: whole characters, at most `max` bytes.
+pub(super) fn cut(text: &str, max: usize) -> &str {
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= max).last();
+    text.get(..end.unwrap_or(0)).unwrap_or_default()
+}
+
 /// The queued head, of at least `fill` bytes, for a received message or a report.
-pub fn queued(envelope: &Envelope, measure: Option<Measure>, fill: usize) -> String {
-    let mut head = lines(envelope, &Derivation::default(), measure);
+pub fn queued(envelope: &Envelope, marks: Marks<'_>, measure: Option<Measure>, fill: usize) -> String {
+    let mut head = lines(envelope, &Derivation::default(), marks, measure);
     // Blanks at the end of the last line do not move any record.
     let blanks = fill.saturating_sub(head.len() + 1);
     head.truncate(head.len() - 1);
@@ -253,10 +290,11 @@ pub fn queued(envelope: &Envelope, measure: Option<Measure>, fill: usize) -> Str
 
 /// The queued head of a forwarded message, which has a derivation.
 pub fn derived(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>) -> String {
-    end(lines(envelope, derivation, measure))
+    let marks = Marks { reason: None, folder: derivation.folder.as_ref() };
+    end(lines(envelope, derivation, marks, measure))
 }
 
-fn lines(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>) -> String {
+fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure: Option<Measure>) -> String {
     let body = match envelope.options.body {
         Body::SevenBit => "7bit",
         Body::EightBit => "8bit",
@@ -273,6 +311,7 @@ fn lines(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>)
     let sender = address::path(envelope.sender.as_ref());
     let _ = write!(head, " body={body} origin={origin} from={sender}");
     derivation::write(&mut head, &derivation.steps);
+    marks.write(&mut head);
     end_line(&mut head);
     let fresh = DeliveryState::FRESH.encode();
     for (number, recipient) in envelope.recipients.iter().enumerate() {
@@ -361,6 +400,8 @@ fn read_direct(front: &[u8]) -> Result<Head, HeadError> {
         options: MailOptions { body: Body::EightBit },
         origin: Origin::Client,
         steps: Vec::new(),
+        reason: None,
+        folder: None,
         recipients: vec![RecipientEntry {
             number: 0,
             offset: 0,
@@ -400,6 +441,8 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, HeadError> {
         options: MailOptions::default(),
         origin: Origin::default(),
         steps: Vec::new(),
+        reason: None,
+        folder: None,
         recipients: Vec::new(),
         content,
         measure: None,
@@ -430,8 +473,15 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
             ("origin", Value::Word("report")) => head.origin = Origin::Report,
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
             ("past", Value::Word(step)) => derivation::read(&mut head.steps, step)?,
+            ("reason", Value::Word(text)) if head.reason.is_none() => {
+                head.reason = Some(fields::read_text(text, MAX_REASON)?);
+            }
+            ("folder", Value::Word(name)) if head.folder.is_none() => {
+                let name = fields::read_text(name, MAX_FOLDER)?;
+                head.folder = Some(Folder::parse(&name).ok_or(MALFORMED)?);
+            }
             ("from", Value::Path(path)) => from = Some(path),
-            ("head" | "body" | "origin" | "past" | "from", _) => return Err(MALFORMED),
+            ("head" | "body" | "origin" | "past" | "reason" | "folder" | "from", _) => return Err(MALFORMED),
             _ => return Err(UNKNOWN),
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::*;
 use crate::envelope::Action;
 
 fn queued(envelope: &Envelope) -> String {
-    super::queued(envelope, None, 0)
+    super::queued(envelope, Marks::default(), None, 0)
 }
 
 fn action(n: usize) -> Action {
@@ -55,7 +55,7 @@ fn a_queued_head_can_be_read_back() {
 #[test]
 fn a_derived_entry_has_its_derivation() {
     let steps = vec![Step::list("staff"), Step::forward("j\u{f6}n <x>", ".forward+a%b")];
-    let derivation = Derivation { steps: steps.clone(), shares: vec![7, 0, u32::MAX] };
+    let derivation = Derivation { steps: steps.clone(), shares: vec![7, 0, u32::MAX], folder: None };
     let text = derived(&envelope(3), &derivation, None);
     assert!(text.contains(" past=list:staff past=forward:j%C3%B6n%20%3Cx>/.forward+a%25b "), "{text}");
     let head = read(text.as_bytes()).expect("a head");
@@ -68,9 +68,36 @@ fn a_derived_entry_has_its_derivation() {
     let head = read(text.as_bytes()).expect("a head");
     assert!(head.steps.is_empty() && head.recipients.iter().all(|entry| entry.share == 0));
     for (count, is_read) in [(32, true), (33, false)] {
-        let derivation = Derivation { steps: vec![Step::list("x"); count], shares: Vec::new() };
+        let derivation = Derivation { steps: vec![Step::list("x"); count], shares: Vec::new(), folder: None };
         assert_eq!(read(derived(&envelope(1), &derivation, None).as_bytes()).is_ok(), is_read, "{count}");
     }
+}
+
+#[test]
+fn a_message_in_quarantine_has_a_reason_or_a_folder() {
+    let folder = Folder::parse(".Junk E-mail").expect("a folder");
+    let long = "\u{20ac}".repeat(MAX_REASON);
+    for (reason, read_back) in [
+        ("dmarc example.org asks for quarantine", "dmarc example.org asks for quarantine"),
+        (" 100%\r\nto=<x@y> ", "100%\r\nto=<x@y>"),
+        ("", "unknown"),
+        (&long, &long[..MAX_REASON / 3 * 3]),
+    ] {
+        let text = super::queued(&envelope(2), Marks { reason: Some(reason), folder: None }, None, 0);
+        let head = read(text.as_bytes()).expect("a head");
+        assert_eq!((head.reason.as_deref(), head.folder, head.recipients.len()), (Some(read_back), None, 2));
+    }
+    let text = super::queued(&envelope(2), Marks { reason: None, folder: Some(&folder) }, None, 0);
+    assert!(text.contains(" folder=.Junk%20E-mail "), "{text}");
+    assert_eq!(read(text.as_bytes()).expect("a head").folder, Some(folder.clone()));
+    // The messages that are derived from it go into the same folder.
+    let derivation = Derivation { folder: Some(folder.clone()), ..Derivation::default() };
+    assert_eq!(read(derived(&envelope(1), &derivation, None).as_bytes()).expect("a head").folder, Some(folder));
+    for bad in ["folder=../..%20%20%20%20", "folder=Junk%20E-mailx", "folder=<a@b>%20E-mai", "folder=.a folder=.b    "]
+    {
+        assert_eq!(read(text.replace("folder=.Junk%20E-mail", bad).as_bytes()), Err(MALFORMED), "{bad}");
+    }
+    assert!(!queued(&envelope(2)).contains("reason=") && !queued(&envelope(2)).contains("folder="));
 }
 
 #[test]
@@ -187,12 +214,12 @@ fn the_measure_follows_the_length_of_the_head() {
         [(0, true, "head=0000000257:000000000000:7bit "), (u64::MAX, false, ":18446744073709551615:8bit ")]
     {
         let measure = Some(Measure { size, is_ascii });
-        let text = super::queued(&envelope(1), measure, 0);
+        let text = super::queued(&envelope(1), Marks::default(), measure, 0);
         assert!(text.contains(word), "{text}");
         assert_eq!(read(text.as_bytes()).expect("a head").measure, measure);
         assert_eq!(length(text.as_bytes()), Ok(text.len() as u64));
     }
-    let text = super::queued(&envelope(1), Some(Measure { size: 1, is_ascii: true }), 0);
+    let text = super::queued(&envelope(1), Marks::default(), Some(Measure { size: 1, is_ascii: true }), 0);
     for odd in [":000000000001", ":00000000000x:7bit", ":000000000001:6bit", ":000000000001:7bit:x"] {
         assert_eq!(read(text.replace(":000000000001:7bit", odd).as_bytes()), Err(MALFORMED), "{odd}");
     }
@@ -203,11 +230,11 @@ fn a_head_is_padded_to_any_length_and_no_record_moves() {
     for count in [1, 3] {
         let plain = read(queued(&envelope(count)).as_bytes()).expect("a head");
         for more in [0, 1, 63, 64, 5000] {
-            let text = super::queued(&envelope(count), None, plain.content as usize + more);
+            let text = super::queued(&envelope(count), Marks::default(), None, plain.content as usize + more);
             let head = read(text.as_bytes()).expect("a head");
             assert_eq!((text.len(), head.content), (plain.content as usize + more, text.len() as u64));
             assert_eq!(head.recipients, plain.recipients);
         }
-        assert_eq!(super::queued(&envelope(count), None, 1), queued(&envelope(count)));
+        assert_eq!(super::queued(&envelope(count), Marks::default(), None, 1), queued(&envelope(count)));
     }
 }

@@ -115,11 +115,23 @@ fn a_message_can_be_committed_into_hold() {
         let mut draft = scratch.spool.begin().expect("a draft");
         draft.write_all(CONTENT).expect("room");
         let envelope = envelope(1);
-        let entry = NewEntry { is_direct, is_held: true, ..NewEntry::queued(&envelope, "") };
+        let entry = NewEntry { is_direct, hold: Some("dmarc x.test"), ..NewEntry::queued(&envelope, "") };
         let name = draft.commit(&entry).expect("a commit");
         assert_eq!((name.place, scratch.counts(), scratch.list("hold").len()), (Place::Hold, [0; 4], 1));
-        assert_eq!(content(&scratch.open(name)), CONTENT);
+        let entry = scratch.open(name);
+        assert_eq!((content(&entry), entry.hold_reason()), (CONTENT.to_vec(), Some("dmarc x.test")));
+        assert!(!entry.is_direct());
     }
+}
+
+#[test]
+fn a_message_for_a_folder_is_never_a_direct_entry() {
+    let (scratch, envelope) = (Scratch::new(), envelope(1));
+    let folder = Folder::parse(".Junk");
+    let entry = NewEntry { folder: folder.as_ref(), ..NewEntry::direct(&envelope, "") };
+    let name = scratch.spool.begin().and_then(|draft| draft.commit(&entry)).expect("a commit");
+    let entry = scratch.open(name);
+    assert_eq!((name.place, entry.is_direct(), entry.folder()), (Place::New, false, folder.as_ref()));
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_recipient_of_a_long_derived_entry_is_read_without_the_others() {
     let mut entry = scratch.queued(1);
     // The first line alone is longer than the part of a file that is read first.
     let steps: Vec<Step> = (0..10).map(|n| Step::forward(&"j".repeat(300), &format!(".forward+{n}"))).collect();
-    let derivation = Derivation { steps: steps.clone(), shares: vec![5; 500] };
+    let derivation = Derivation { steps: steps.clone(), shares: vec![5; 500], folder: None };
     let derived = entry.forward(0, (&envelope(500), &derivation), "Delivered-To: x\n", 1_000).expect("an entry");
     let complete = scratch.open(derived);
     let reference = complete.recipients()[400].reference();

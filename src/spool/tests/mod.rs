@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::address::Address;
-use crate::envelope::{Envelope, MailOptions, Origin, Recipient};
+use crate::envelope::{Envelope, Folder, MailOptions, Origin, Recipient};
 
 mod accept;
 mod damage;

@@ -34,7 +34,7 @@ fn an_entry_without_space_for_a_derived_one_is_unchanged() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(2);
     scratch.spool.reserved.bytes.fetch_add(u64::MAX / 2, Ordering::Relaxed);
-    let derivation = Derivation { steps: vec![Step::list("x")], shares: Vec::new() };
+    let derivation = Derivation { steps: vec![Step::list("x")], shares: Vec::new(), folder: None };
     let full = entry.forward(0, (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect_err("no room");
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     entry.create_report(&[1], &envelope(1), |_| b"report\n".to_vec(), 1_000).expect_err("no room");

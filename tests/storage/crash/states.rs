@@ -388,7 +388,7 @@ impl Left<'_> {
             origin: Origin::Client,
         };
         let at = now();
-        let descent = Derivation { steps: vec![Step::list("list")], shares: vec![7] };
+        let descent = Derivation { steps: vec![Step::list("list")], shares: vec![7], folder: None };
         let child = entry.forward(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
         // The record goes back to the state that it had before it was last overwritten.
         entry.settle(0, State::Forwarded, at).expect("a record");

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{
     Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, RemoteTls, Submission, TableFile,
-    Users,
+    Users, policy,
 };
 use crate::address::parse_domain;
 
@@ -69,6 +69,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             ],
             domains: Vec::new(),
         },
+        policy: policy::defaults(optional("/etc/penfold/access")),
         auth: Auth::None,
         submission: Submission {
             senders: optional("/etc/penfold/senders"),
@@ -77,6 +78,8 @@ pub(super) fn defaults(hostname: &str) -> Config {
             hide_client: false,
             masquerade: None,
             rewrite: optional("/etc/penfold/rewrite"),
+            local_messages_per_hour: 0,
+            local_exempt: vec!["root".into()],
         },
         remote: remote(),
         queue: Queue {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::defaults::{CONNECTIONS, MAILBOX_WITHOUT_HOME, PER_HOUR, WORKERS, defaults, own_name};
 use super::document::{Errors, Section};
+use super::policy::{self, PER_HOUR_OR_NONE};
 use super::values;
 use super::{
     Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, OfferAuth, Queue, Relay,
@@ -84,6 +85,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         submission: submission(top.section("submission"), default.submission),
         local,
         relay: relay(top.section("relay"), default.relay),
+        policy: policy::policy(top.section("policy"), default.policy),
         remote: remote(top.section("remote"), default.remote),
         queue: queue(top.section("queue"), default.queue),
         dns: dns(top.section("dns"), default.dns),
@@ -221,6 +223,10 @@ fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
         hide_client: section.take("hide_client", values::flag).unwrap_or(default.hide_client),
         masquerade: section.take("masquerade", values::domain_or_none).unwrap_or(default.masquerade),
         rewrite: table_file(&mut section, "rewrite", default.rewrite),
+        local_messages_per_hour: section
+            .take("local_messages_per_hour", values::count(PER_HOUR_OR_NONE))
+            .unwrap_or(default.local_messages_per_hour),
+        local_exempt: section.take_all("local_exempt", values::user).unwrap_or(default.local_exempt),
     };
     section.finish();
     submission
@@ -293,7 +299,7 @@ fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
 }
 
 /// Reads the path of a table file. If the configuration names the file, it must exist.
-fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
+pub(super) fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
     match section.take(key, values::existing_file) {
         Some(path) => TableFile { path, required: true },
         // The path is invalid. An empty path stands for an empty table. The default file is not

@@ -8,6 +8,7 @@
 //! - `document`: a TOML document from which keys are taken one by one
 //! - `error`: errors in files that an administrator writes
 //! - `keys`: the keys of each table of the file
+//! - `policy`: the keys and values of `[policy]`
 //! - `table`: table files, read again when they change
 //! - `values`: the parsers of values
 
@@ -22,11 +23,13 @@ mod defaults;
 mod document;
 mod error;
 mod keys;
+pub mod policy;
 pub mod table;
 mod values;
 
 pub use error::ConfigError;
 pub use keys::{default, examine, load, parse};
+pub use policy::Policy;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,8 @@ pub struct Config {
     pub local: Local,
     /// The rules that say who may relay.
     pub relay: Relay,
+    /// The rules for clients that may not relay.
+    pub policy: Policy,
     /// The source of the accounts to which clients may authenticate.
     pub auth: Auth,
     /// The rules for submission of new mail.
@@ -174,6 +179,11 @@ pub struct Submission {
     pub masquerade: Option<String>,
     /// The rewrite table: the replacements of sender addresses.
     pub rewrite: TableFile,
+    /// The maximum number of messages that a system user may send in an hour with sendmail(8); zero
+    /// for any number.
+    pub local_messages_per_hour: usize,
+    /// The names or user ids of the system users without this limit.
+    pub local_exempt: Vec<String>,
 }
 
 /// The limits on clients.

@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::pages;
+use penfold::address::Address;
+use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
     Auth, Config, ConfigError, Dns, HostPort, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, Network,
-    OfferAuth, Queue, Relay, Remote, RemoteTls, Scheme, Submission, TableFile, Users, load, parse,
+    OfferAuth, Policy, Queue, Relay, Remote, RemoteTls, Scheme, Submission, TableFile, Users, load, parse,
 };
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
@@ -67,6 +69,10 @@ fn every_key_has_its_effect() {
     let at = |scheme, host: &str, port| HostPort { host: host.into(), port, scheme };
     let host = |host: &str, port| at(Scheme::Smtp, host, port);
     let sockets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("socket")).collect::<Vec<_>>();
+    let list = |zone: &str, answers: Option<&str>, weight| {
+        let answers = answers.map(|text| Answers::parse(text).expect("a pattern"));
+        DnsList { zone: zone.into(), answers, weight }
+    };
     let table = |name| TableFile { path: etc(name), required: true };
     let expected = Config {
         hostname: "mx.example.org".into(),
@@ -94,6 +100,8 @@ fn every_key_has_its_effect() {
             hide_client: true,
             masquerade: Some("example.org".into()),
             rewrite: table("rewrite"),
+            local_messages_per_hour: 50,
+            local_exempt: vec!["root".into(), "33".into()],
         },
         limits: Limits {
             connections: 10,
@@ -120,6 +128,23 @@ fn every_key_has_its_effect() {
                 network("0.0.0.0", 0),
             ],
             domains: vec!["friend.example".into()],
+        },
+        policy: Policy {
+            access: table("access"),
+            dnsbl: vec![list("bl.example", Some("127.0.0.2..11"), 2), list("allow.example", None, -2)],
+            dnsbl_threshold: 2,
+            sender_lists: vec![list("dbl.example", None, 1)],
+            greet_delay: Duration::from_secs(60),
+            refuses_own_hello: false,
+            refuses_sender_domain: false,
+            spf: Spf::Refuse,
+            dmarc: Dmarc::Obey,
+            dmarc_reports: Some(Address::parse("dmarc@example.org").expect("an address")),
+            greylist: Greylist::Suspicious,
+            greylist_delay: Duration::from_secs(24 * 3600),
+            quarantine: Quarantine::Folder(".Junk".into()),
+            messages_per_hour: 1000,
+            unknown_recipients_per_hour: 10_000_000,
         },
         remote: Remote {
             smarthosts: vec![
@@ -207,6 +232,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
+        (&mut sample.policy.access, &default.policy.access, "access"),
     ] {
         // If the configuration names a table, the table must exist; a table with a default path
         // need not.
@@ -241,7 +267,7 @@ fn page_sample_and_reader_have_the_same_keys() {
 
 /// The keys that the reader lists in its error about an unknown key.
 fn keys_of_the_reader() -> BTreeSet<String> {
-    let tables = ["tls", "limits", "local", "relay", "auth", "submission", "remote", "queue", "dns", "log"];
+    let tables = ["tls", "limits", "local", "relay", "policy", "auth", "submission", "remote", "queue", "dns", "log"];
     let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
     let errors = read(&format!("x = 1\n[[listen]]\naddress = \"[::1]:25\"\nx = 1\n{ask}")).expect_err("unknown keys");
     let mut keys = BTreeSet::new();

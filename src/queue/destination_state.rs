@@ -27,6 +27,9 @@ pub struct DestinationState {
     pub ticket: Option<(u64, Class)>,
     /// The class in which the running jobs are counted.
     pub counted: Option<Class>,
+    /// The number of this destination's jobs that [`super::turns::Turns`] counts as ready jobs of
+    /// proven destinations.
+    pub counted_ready: usize,
     pub is_parked: bool,
     pub is_remembered: bool,
     pub address: Option<Endpoint>,

@@ -117,9 +117,9 @@ impl Pool {
     }
 
     /// Maximum number of jobs of one destination while others of its class wait. A proven
-    /// destination with `own_ready` of all `ready` jobs gets the same fraction of the running jobs,
-    /// so that a large batch is not the last to end. While many workers are free, it gets at least
-    /// half of them; the last free ones are reserved for destinations without a running job.
+    /// destination with `own_ready` of the `ready` jobs of all proven destinations gets the same
+    /// fraction of their workers, so that a large batch is not the last to end. While many workers
+    /// are free, it gets at least half of them.
     /// Unproven and slow destinations get more than one worker only while few jobs of their class
     /// are running.
     pub fn share(&self, class: Class, own_ready: usize, ready: usize) -> usize {
@@ -135,13 +135,9 @@ impl Pool {
             }
             Class::User => (self.free(class) / 2).max(1),
             Class::Proven => {
-                let (free, part) =
-                    (self.free(class), (self.running[class as usize] * own_ready).div_ceil(ready.max(1)));
-                match free {
-                    _ if free <= self.workers / 64 => 1,
-                    _ if free <= self.workers / 4 => part.max(1),
-                    _ => part.max(free / 2),
-                }
+                let free = self.free(class);
+                let part = (self.running[class as usize] * own_ready).div_ceil(ready.max(1)).max(1);
+                if free <= self.workers / 4 { part } else { part.max(free / 2) }
             }
         }
     }

@@ -65,8 +65,8 @@ pub struct Turns {
     /// A ticket that is not the destination's current one is outdated.
     waiting: [VecDeque<(Arc<Destination>, u64)>; CLASSES.len()],
     tickets: u64,
-    /// The number of ready jobs, including some that are no longer ready.
-    ready: usize,
+    /// The number of ready jobs of proven destinations, including some that are no longer ready.
+    ready_proven: usize,
     /// The class that has the next turn.
     next_class: usize,
     /// Whether the newest unproven destination has the next turn, rather than the oldest.
@@ -107,7 +107,7 @@ impl Turns {
             known: HashMap::new(),
             waiting: Default::default(),
             tickets: 0,
-            ready: 0,
+            ready_proven: 0,
             next_class: 0,
             newest: false,
             pool: Pool::new(workers),
@@ -134,11 +134,19 @@ impl Turns {
     /// Adds a ready job.
     pub fn add(&mut self, destination: &Arc<Destination>, job: JobRef, sender: u32) {
         self.known.entry(Arc::clone(destination)).or_default().ready.add(sender, job);
-        self.ready += 1;
         self.offer_turn(destination);
     }
 
+    /// Brings [`Turns::ready_proven`] up to date after a destination's jobs or health have changed.
+    fn count_ready(&mut self, destination: &Arc<Destination>) {
+        let Some(state) = self.known.get_mut(destination) else { return };
+        let count = if matches!(state.health, Health::Proven(_)) { state.ready.len() } else { 0 };
+        let counted = std::mem::replace(&mut state.counted_ready, count);
+        self.ready_proven = self.ready_proven + count - counted;
+    }
+
     fn offer_turn(&mut self, destination: &Arc<Destination>) {
+        self.count_ready(destination);
         let Some(state) = self.known.get_mut(destination) else { return };
         if state.ready.is_empty() {
             return;
@@ -188,7 +196,7 @@ impl Turns {
     pub fn is_wanted_elsewhere(&self, destination: &Arc<Destination>) -> bool {
         let waits = |class: Class| !self.waiting[class as usize].is_empty();
         let is_satisfied =
-            |d: &DestinationState| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready);
+            |d: &DestinationState| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready_proven);
         let is_last_worker = self.pool.idle() <= 1 && (waits(Class::Local) || waits(Class::User));
         (is_last_worker || waits(Class::Proven) || waits(Class::Unproven))
             && self.known.get(destination).is_none_or(is_satisfied)
@@ -221,7 +229,8 @@ impl Turns {
         while next_job.is_none() && self.pool.free(class) > 0 {
             let Some((destination, ticket)) = self.next_turn(class) else { break };
             let now = Instant::now();
-            let share = self.known.get(&destination).map_or(1, |d| self.pool.share(class, d.ready.len(), self.ready));
+            let share =
+                self.known.get(&destination).map_or(1, |d| self.pool.share(class, d.ready.len(), self.ready_proven));
             let Some(state) = self.known.get_mut(&destination).filter(|d| d.ticket == Some((ticket, class))) else {
                 continue;
             };
@@ -258,9 +267,10 @@ impl Turns {
         destination: &Arc<Destination>,
         size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
     ) -> Option<(JobRef, u64)> {
-        let (jobs, ready) = (&mut self.known.get_mut(destination)?.ready, &mut self.ready);
-        let next = || jobs.next().inspect(|_| *ready = ready.saturating_sub(1));
-        std::iter::from_fn(next).find_map(|job| Some((job, size_of(job, destination)?)))
+        let jobs = &mut self.known.get_mut(destination)?.ready;
+        let taken = std::iter::from_fn(|| jobs.next()).find_map(|job| Some((job, size_of(job, destination)?)));
+        self.count_ready(destination);
+        taken
     }
 
     fn begin(

@@ -190,6 +190,16 @@ pub fn delivered_to(name: &[u8], body: &[u8]) -> Option<Address> {
     Address::parse(body.trim()).ok()
 }
 
+/// The field that says why a message is in quarantine. It stands in the message itself, so that the
+/// filter of a recipient without a Maildir can use it. Bytes that a field cannot have are replaced,
+/// and a long reason is cut.
+#[must_use]
+pub fn quarantine_field(reason: &str) -> String {
+    const MAX: usize = 500;
+    let plain = reason.chars().take(MAX).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' });
+    format!("X-Quarantine: {}\n", plain.collect::<String>().trim())
+}
+
 /// The `Delivered-To:` field for an address.
 pub fn delivered_to_field(address: &Address) -> String {
     format!("Delivered-To: {address}\n")
@@ -305,6 +315,18 @@ mod tests {
         }
         let field = received(Origin::Client(client(None)), true, None);
         assert_eq!(submitter(format!("{field}\n").as_bytes(), "1K0"), None);
+    }
+
+    #[test]
+    fn the_reason_of_a_quarantine_is_one_line() {
+        for (reason, field) in [
+            ("dmarc x.test asks for quarantine", "X-Quarantine: dmarc x.test asks for quarantine\n"),
+            ("a\r\nBcc: j\u{f6}n\0", "X-Quarantine: a??Bcc: j?n?\n"),
+            (" ", "X-Quarantine: \n"),
+        ] {
+            assert_eq!(quarantine_field(reason), field);
+        }
+        assert!(quarantine_field(&"\u{20ac}".repeat(5000)).len() < 600);
     }
 
     #[test]

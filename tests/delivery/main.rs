@@ -5,6 +5,7 @@
 //! - `forward`: .forward files and home directories
 //! - `handover`: spool files that become mailbox files of their recipients
 //! - `mbox`: mbox files and their locks
+//! - `quarantine`: folders of a Maildir for suspicious messages
 //! - `quota`: the disk quota of a recipient
 
 mod aliases;
@@ -12,4 +13,5 @@ mod commands;
 mod forward;
 mod handover;
 mod mbox;
+mod quarantine;
 mod quota;

@@ -145,6 +145,17 @@ impl At<'_> {
         })
     }
 
+    /// Makes a folder of the Maildir. Maildir++ wants the empty file `maildirfolder` in it.
+    pub fn make_folder(&self, folder: &str) -> Result<(), AgentError> {
+        let path = self.0.join(folder);
+        At(&path).settle()?;
+        let mark = path.join("maildirfolder");
+        match disk::create(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed("write", &mark, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Syncs `new/` but not `tmp/`, so a renamed file may have its old name again after a power
     /// cut. In that case either no record refers to the old name, or [`At::recover`] removes it.
     fn sync(&self) -> Result<(), AgentError> {

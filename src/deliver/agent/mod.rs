@@ -71,6 +71,13 @@ pub enum Request {
         /// The beginning of the name, by which a link that was made before a crash is recognized.
         prefix: String,
     },
+    /// Make a folder of a Maildir, and the Maildir if it is missing.
+    Folder {
+        /// The Maildir.
+        mailbox: PathBuf,
+        /// The name of the folder, such as `.Junk`.
+        folder: String,
+    },
     /// Find out what became of a copy that was written before a crash.
     Recover {
         /// The Maildir.
@@ -205,6 +212,10 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
         Request::Accept { mailbox, name, prefix } => {
             maildir::At(mailbox).settle()?;
             maildir::At(mailbox).accept(name, prefix, message()?).map(|()| Response::Done)
+        }
+        Request::Folder { mailbox, folder } => {
+            maildir::At(mailbox).settle()?;
+            maildir::At(mailbox).make_folder(folder).map(|()| Response::Done)
         }
         Request::Append { file, head, content } => {
             mbox::append(file, head, message()?, *content).map(|()| Response::Done)

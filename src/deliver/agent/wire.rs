@@ -132,6 +132,7 @@ fn write_request(to: &mut Writer, request: &Request) {
             environment.iter().fold(to, |to, (name, value)| to.text(name).text(value))
         }
         Request::Accept { mailbox, name, prefix } => to.byte(9).path(mailbox).text(name).text(prefix),
+        Request::Folder { mailbox, folder } => to.byte(10).path(mailbox).text(folder),
         Request::Print { words, limit, max_output } => texts(to.byte(8).number(*limit).number(*max_output), words),
     };
 }
@@ -166,6 +167,7 @@ fn read_request(from: &mut Reader<'_>) -> io::Result<Request> {
             },
         },
         9 => Request::Accept { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
+        10 => Request::Folder { mailbox: from.path()?, folder: from.string()? },
         8 => Request::Print { limit: from.number()?, max_output: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
@@ -277,6 +279,7 @@ mod tests {
                 is_old: true,
             },
             Request::Accept { mailbox: mailbox(), name: "1.x".into(), prefix: "1.".into() },
+            Request::Folder { mailbox: mailbox(), folder: ".Junk".into() },
             Request::Append { file: mailbox(), head: "From x\n".into(), content: Part { at: 7, size: 9 } },
             Request::Forward { home: mailbox(), uid: 7, names: vec![".forward+x".into(), ".forward".into()] },
             Request::Read { file: mailbox() },

@@ -4,6 +4,9 @@
 //! The steps on disk and their order are described in `spool`. Steps that need a user's
 //! rights are carried out by `deliver::agent`.
 //!
+//! If the entry names a folder, a message for a Maildir goes into that folder, which is made if it is
+//! missing. For other mailboxes and commands the folder has no effect.
+//!
 //! - `command`: delivery to a command
 //! - `forward`: lists and `.forward` files, which make a derived entry
 //! - `handover`: making the recipient the owner of the entry's file
@@ -58,6 +61,8 @@ impl<'a> LocalDelivery<'a> {
     /// Delivers to recipients of the entry, each by its own route. Returns their outcomes in the
     /// same order.
     pub fn deliver(&mut self, addressees: &[RecipientEntry], routes: &[Route]) -> Vec<Outcome> {
+        let in_folders = self.in_folders(routes);
+        let routes = in_folders.as_deref().unwrap_or(routes);
         let mut outcomes = Vec::with_capacity(addressees.len());
         for (addressees, routes) in addressees.chunks(MAX_PREPARED).zip(routes.chunks(MAX_PREPARED)) {
             let begun: Vec<_> =
@@ -71,6 +76,29 @@ impl<'a> LocalDelivery<'a> {
             }));
         }
         outcomes
+    }
+
+    /// The routes with the folder of the entry added to each Maildir; `None` if the entry has no
+    /// folder.
+    fn in_folders(&self, routes: &[Route]) -> Option<Vec<Route>> {
+        let folder = self.entry.folder()?;
+        let in_folder = |route: &Route| match route {
+            Route::Mailbox(mailbox) if !mailbox.is_mbox => {
+                Route::Mailbox(Mailbox { path: mailbox.path.join(folder.as_str()), ..mailbox.clone() })
+            }
+            route => route.clone(),
+        };
+        Some(routes.iter().map(in_folder).collect())
+    }
+
+    /// Makes the folder that a Maildir's path names, if the entry names one.
+    fn make_folder(&self, maildir: &Maildir<'_>) -> Result<(), Box<Outcome>> {
+        let (Some(folder), Some(mailbox)) = (self.entry.folder(), maildir.path.parent()) else { return Ok(()) };
+        let request = Request::Folder { mailbox: mailbox.to_owned(), folder: folder.as_str().to_owned() };
+        match self.agents.perform(maildir.owner, &request, None) {
+            Ok(_) => Ok(()),
+            Err(failed) => Err(Box::new(maildir.failed(&failed))),
+        }
     }
 
     /// Delivers to one recipient. A delivery to a Maildir stops when the copy is complete in `tmp/`
@@ -141,6 +169,9 @@ impl<'a> LocalDelivery<'a> {
                 return Ok(Begun::Over(outcome));
             }
             self.make_queued().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
+        }
+        if addressee.record.state == State::Todo {
+            self.make_folder(maildir)?;
         }
         match self.entry.recipient(addressee.number).cloned() {
             Some(addressee) => maildir.prepare(self.entry, &addressee, self.now),

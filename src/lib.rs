@@ -95,7 +95,7 @@ pub mod daemon;
 pub mod deliver;
 pub mod destination;
 pub mod dns;
-mod endpoint;
+pub mod endpoint;
 pub mod envelope;
 pub mod exit;
 mod listen;

@@ -89,6 +89,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             retry_max: Duration::from_secs(4 * HOUR),
             expire_after: Duration::from_secs(5 * 24 * HOUR),
         },
+        filters: Vec::new(),
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
         log: LogTo::Syslog,
     }

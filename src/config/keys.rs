@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::defaults::{CONNECTIONS, MAILBOX_WITHOUT_HOME, PER_HOUR, WORKERS, defaults, own_name};
 use super::document::{Errors, Section};
+use super::filter::filter;
 use super::policy::{self, PER_HOUR_OR_NONE};
 use super::values;
 use super::{
@@ -57,8 +58,11 @@ fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
 }
 
 /// The headers of optional tables, each with the keys that no other table has.
-const OPTIONAL: [(&str, &[&str]); 2] =
-    [("[[listen]]", &["address", "kind", "proxy", "xclient"]), ("[tls]", &["certificate", "key"])];
+const OPTIONAL: &[(&str, &[&str])] = &[
+    ("[[listen]]", &["address", "kind", "proxy", "xclient"]),
+    ("[tls]", &["certificate", "key"]),
+    ("[[filter]]", &["protocol", "for", "on_failure"]),
+];
 
 fn config(mut top: Section<'_, '_>) -> Config {
     OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
@@ -88,6 +92,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         policy: policy::policy(top.section("policy"), default.policy),
         remote: remote(top.section("remote"), default.remote),
         queue: queue(top.section("queue"), default.queue),
+        filters: top.sections("filter").unwrap_or_default().into_iter().filter_map(filter).collect(),
         dns: dns(top.section("dns"), default.dns),
         log: log(top.section("log"), default.log),
     };

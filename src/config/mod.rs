@@ -7,6 +7,7 @@
 //! - `defaults`: the default of each key, and the bounds of numbers
 //! - `document`: a TOML document from which keys are taken one by one
 //! - `error`: errors in files that an administrator writes
+//! - `filter`: the keys of `[[filter]]`
 //! - `keys`: the keys of each table of the file
 //! - `policy`: the keys and values of `[policy]`
 //! - `table`: table files, read again when they change
@@ -22,12 +23,14 @@ use crate::retry::Schedule;
 mod defaults;
 mod document;
 mod error;
+mod filter;
 mod keys;
 pub mod policy;
 pub mod table;
 mod values;
 
 pub use error::ConfigError;
+pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
 pub use policy::Policy;
 
@@ -62,6 +65,8 @@ pub struct Config {
     pub remote: Remote,
     /// The number of workers, and the schedule of attempts.
     pub queue: Queue,
+    /// The filters and policy services that are asked about mail, in order.
+    pub filters: Vec<Filter>,
     /// The settings of DNS look-ups.
     pub dns: Dns,
     /// The destination of the log.

@@ -14,9 +14,11 @@ use common::pages;
 use penfold::address::Address;
 use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
-    Auth, Config, ConfigError, Dns, HostPort, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, Network,
-    OfferAuth, Policy, Queue, Relay, Remote, RemoteTls, Scheme, Submission, TableFile, Users, load, parse,
+    Auth, Config, ConfigError, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind, Limits, Listen,
+    ListenTls, Local, LogTo, Network, OfferAuth, OnFailure, Policy, Queue, Relay, Remote, RemoteTls, Scheme,
+    Submission, TableFile, Users, load, parse,
 };
+use penfold::endpoint::Endpoint;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -171,6 +173,22 @@ fn every_key_has_its_effect() {
             retry_max: Duration::from_secs(3600),
             expire_after: Duration::from_secs(7 * 24 * 3600),
         },
+        filters: vec![
+            Filter {
+                socket: Endpoint::Unix(Path::new("/run/rspamd/milter.sock").into()),
+                protocol: FilterProtocol::Milter,
+                groups: vec![FilterGroup::Strangers, FilterGroup::Submission, FilterGroup::Local],
+                on_failure: OnFailure::Defer,
+                timeout: Duration::from_secs(30),
+            },
+            Filter {
+                socket: Endpoint::Tcp(sockets(&["127.0.0.1:10023"])[0]),
+                protocol: FilterProtocol::Policy,
+                groups: vec![FilterGroup::Strangers, FilterGroup::Local],
+                on_failure: OnFailure::Accept,
+                timeout: Duration::from_secs(10),
+            },
+        ],
         dns: Dns {
             nameservers: sockets(&["127.0.0.1:5353", "192.0.2.53:53", "[::1]:53", "[::1]:54"]),
             timeout: Duration::from_secs(3),
@@ -224,6 +242,9 @@ fn the_sample_states_the_defaults() {
     let mut sample = read(&sample()).expect("good");
     let pair = KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") };
     assert_eq!(std::mem::take(&mut sample.tls), [pair]);
+    // The filter of the sample has the defaults of its optional keys.
+    let filter = read("[[filter]]\nsocket = \"unix:/run/rspamd/milter.sock\"").expect("good").filters;
+    assert_eq!(std::mem::take(&mut sample.filters), filter);
     let default = read("hostname = \"mx.example.org\"").expect("good");
     for (table, default, name) in [
         (&mut sample.local.aliases, &default.local.aliases, "aliases"),
@@ -269,14 +290,15 @@ fn page_sample_and_reader_have_the_same_keys() {
 fn keys_of_the_reader() -> BTreeSet<String> {
     let tables = ["tls", "limits", "local", "relay", "policy", "auth", "submission", "remote", "queue", "dns", "log"];
     let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
-    let errors = read(&format!("x = 1\n[[listen]]\naddress = \"[::1]:25\"\nx = 1\n{ask}")).expect_err("unknown keys");
+    let arrays = "[[listen]]\naddress = \"[::1]:25\"\nx = 1\n[[filter]]\nsocket = \"unix:/x\"\nx = 1\n";
+    let errors = read(&format!("x = 1\n{arrays}{ask}")).expect_err("unknown keys");
     let mut keys = BTreeSet::new();
     let unknown = errors.iter().filter_map(|error| error.text.split_once(": unknown key; expected one of "));
     for (asked, known) in unknown {
         let table = asked.strip_suffix('x').expect("the key asked for");
         keys.extend(known.split(", ").map(|key| format!("{table}{key}")));
     }
-    keys.retain(|key| !tables.contains(&key.as_str()) && key != "listen");
+    keys.retain(|key| !tables.contains(&key.as_str()) && !["listen", "filter"].contains(&key.as_str()));
     keys
 }
 

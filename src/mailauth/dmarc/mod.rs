@@ -1,0 +1,170 @@
+//! DMARC: whether SPF or DKIM vouch for the domain in From, and what its owner asks for if not.
+//!
+//! RFC 9989 is followed, which replaced RFC 7489 and RFC 9091 in May 2026, and RFC 9990 for the
+//! reports. Failure reports (RFC 9991) are not sent. The main differences from RFC 7489, and so
+//! from opendmarc as Debian ships it:
+//!
+//! - A walk up the DNS tree finds the organizational domain, and no list of public suffixes does.
+//! - `np` is the policy for names that do not exist, `psd` marks where an organization begins, and
+//!   `t=y` lowers the policy by one level. `pct`, `rf` and `ri` are ignored.
+//! - A record without `p` counts as `p=none` if it asks for reports.
+//!
+//! [`evaluate`] gets the domains in From ([`Authors`]) and the domains that SPF and DKIM have
+//! vouched for ([`Identifier`]). Its result is final if a domain that is aligned has passed. A
+//! look-up that fails matters only if its answer could change the result: the names that a stranger
+//! chooses cannot suspend the policy of another domain, because a domain that is not at or below
+//! the organizational domain of the author is never looked up.
+//!
+//! - `authors`: the domains of the authors, read from the field From
+//! - `evaluate`: pass or fail, and the policy
+//! - `record`: DMARC records, and the addresses for reports in them
+//! - `walk`: the walk up the DNS tree, and the organizational domain
+
+mod authors;
+mod evaluate;
+mod record;
+mod walk;
+
+use std::fmt;
+
+pub use authors::{Authors, MAX_AUTHORS};
+pub use evaluate::evaluate;
+pub use record::{Alignment, Psd, Record, ReportUri};
+pub use walk::{Found, MAX_QUERIES, Trouble, organizational_domain, policy_record};
+
+/// What a domain asks receivers to do with mail that fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Policy {
+    /// Nothing in particular.
+    #[default]
+    None,
+    /// Treat it as suspicious.
+    Quarantine,
+    /// Reject it.
+    Reject,
+}
+
+impl Policy {
+    /// The word in a record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quarantine => "quarantine",
+            Self::Reject => "reject",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::None, Self::Quarantine, Self::Reject].into_iter().find(|policy| word.eq_ignore_ascii_case(policy.name()))
+    }
+
+    /// The policy that applies while its owner is testing (`t=y`).
+    fn lowered(self) -> Self {
+        match self {
+            Self::Reject => Self::Quarantine,
+            _ => Self::None,
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The result for a message, in the words of RFC 8601.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// A domain that is aligned has passed SPF or DKIM.
+    Pass,
+    /// No record applies, or From has no domain.
+    None,
+    /// The record that applies cannot be used, or From has too many domains.
+    PermError,
+    /// The DNS did not answer in time.
+    TempError,
+    /// There is a record, and no domain that is aligned has passed.
+    Fail,
+}
+
+impl Outcome {
+    /// The keyword.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::None => "none",
+            Self::PermError => "permerror",
+            Self::TempError => "temperror",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// The mechanism that vouches for a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// SPF, for the domain of MAIL, or of HELO if the reverse-path is null. A pass for the HELO
+    /// domain of a message with a sender does not count (RFC 9989 3.2.4).
+    Spf,
+    /// A DKIM signature, for its `d=`.
+    Dkim,
+}
+
+/// What a mechanism says about a domain. Other results than these do not matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vouches {
+    /// The mechanism has passed.
+    Yes,
+    /// The mechanism could not find out, because the DNS did not answer.
+    Unknown,
+}
+
+/// A domain that a mechanism vouches for, or may vouch for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identifier<'a> {
+    /// The domain.
+    pub domain: &'a str,
+    /// The mechanism.
+    pub mechanism: Mechanism,
+    /// What it says.
+    pub vouches: Vouches,
+}
+
+/// The result for a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The result.
+    pub outcome: Outcome,
+    /// What the owner of the domain asks for: for [`Outcome::Fail`] the policy that applies to the
+    /// message, and otherwise nothing.
+    pub policy: Policy,
+    /// Whether `t=y` has lowered the policy.
+    pub is_testing: bool,
+    /// The domain in From that the result is for; empty if there is none.
+    pub domain: Box<str>,
+    /// The record that applies, and its domain.
+    pub found: Option<Found>,
+    /// Whether SPF has passed for an aligned domain.
+    pub spf: bool,
+    /// Whether a DKIM signature of an aligned domain has passed.
+    pub dkim: bool,
+    /// The reason for a result other than pass and fail; empty for these.
+    pub reason: &'static str,
+}
+
+impl Checked {
+    /// The text in parentheses after the result in Authentication-Results: the policy that applies,
+    /// or the reason.
+    pub fn comment(&self) -> String {
+        match (&self.found, self.outcome) {
+            (Some(found), Outcome::Pass) => format!("p={}", found.record.policy.unwrap_or_default()),
+            (Some(_), Outcome::Fail) if self.is_testing => format!("policy {} while its owner is testing", self.policy),
+            (Some(_), Outcome::Fail) => format!("policy {}", self.policy),
+            _ => self.reason.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

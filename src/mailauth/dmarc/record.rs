@@ -1,0 +1,258 @@
+//! Reads DMARC records (RFC 9989 4.7 and 4.8).
+//!
+//! A record begins with `v=DMARC1`. Tags that are unknown are ignored, and so are values that are
+//! malformed. If a tag occurs twice, the first one counts. Names and values are read in any case,
+//! except `DMARC1`.
+
+use super::Policy;
+use crate::address::Address;
+
+/// The maximum number of addresses for reports that are read from a tag.
+pub const MAX_URIS: usize = 5;
+/// The maximum length of a record that is read, in octets. A longer one is no DMARC record.
+const MAX_RECORD: usize = 8192;
+
+/// A DMARC record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// `p`: the policy for the domain itself; `None` if the tag is missing or malformed.
+    pub policy: Option<Policy>,
+    /// `sp`: the policy for names below the domain.
+    pub subdomains: Option<Policy>,
+    /// `np`: the policy for names below the domain that do not exist.
+    pub nonexistent: Option<Policy>,
+    /// Whether `sp` or `np` is present and malformed.
+    pub has_bad_policy: bool,
+    /// `adkim`: how similar the domain of a signature must be.
+    pub dkim: Alignment,
+    /// `aspf`: how similar the domain of the sender must be.
+    pub spf: Alignment,
+    /// `psd`: whether other organizations register names below the domain.
+    pub psd: Psd,
+    /// `t`: whether the owner is testing the policy.
+    pub is_testing: bool,
+    /// `rua`: the addresses for aggregate reports.
+    pub rua: Vec<ReportUri>,
+    /// Whether `rua` has a valid URI of any scheme.
+    pub has_rua: bool,
+    /// `ruf`: the addresses for failure reports, to which nothing is sent.
+    pub ruf: Vec<ReportUri>,
+    /// `fo`: which failure reports are asked for; `0` by default.
+    pub fo: Box<str>,
+}
+
+/// How similar two domains must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Alignment {
+    /// They have the same organizational domain.
+    #[default]
+    Relaxed,
+    /// They are identical.
+    Strict,
+}
+
+/// Whether other organizations register names below a domain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Psd {
+    /// The record does not say.
+    #[default]
+    Unknown,
+    /// The domain is a public suffix.
+    Yes,
+    /// The domain is an organizational domain.
+    No,
+}
+
+/// An address for reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportUri {
+    /// The address.
+    pub address: Address,
+    /// The maximum size of a report, in octets. The suffix that says so (`!10m`) is obsolete; it is
+    /// respected where it is still used.
+    pub max_size: Option<u64>,
+}
+
+impl Record {
+    /// Reads a record. Returns `None` if the text is not a DMARC record of this version.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = text.get(..text.len()).filter(|text| text.len() <= MAX_RECORD)?;
+        let mut tags = text.split(|&b| b == b';').map(tag);
+        let (name, version) = tags.next()??;
+        if !name.eq_ignore_ascii_case("v") || version != "DMARC1" {
+            return None;
+        }
+        let mut record = Self::default();
+        let mut seen: Vec<String> = Vec::new();
+        for (name, value) in tags.flatten() {
+            let name = name.to_ascii_lowercase();
+            if !seen.contains(&name) {
+                record.take(&name, value);
+                // Only known names are remembered, so that the list stays short.
+                if KNOWN.contains(&name.as_str()) {
+                    seen.push(name);
+                }
+            }
+        }
+        Some(record)
+    }
+
+    fn take(&mut self, name: &str, value: &str) {
+        let alignment = |value: &str| match value {
+            "s" | "S" => Alignment::Strict,
+            _ => Alignment::Relaxed,
+        };
+        match name {
+            "p" => self.policy = Policy::parse(value),
+            "sp" => {
+                self.subdomains = Policy::parse(value);
+                self.has_bad_policy |= self.subdomains.is_none();
+            }
+            "np" => {
+                self.nonexistent = Policy::parse(value);
+                self.has_bad_policy |= self.nonexistent.is_none();
+            }
+            "adkim" => self.dkim = alignment(value),
+            "aspf" => self.spf = alignment(value),
+            "psd" => {
+                self.psd = match value {
+                    "y" | "Y" => Psd::Yes,
+                    "n" | "N" => Psd::No,
+                    _ => Psd::Unknown,
+                }
+            }
+            "t" => self.is_testing = value.eq_ignore_ascii_case("y"),
+            "rua" => (self.rua, self.has_rua) = uris(value),
+            "ruf" => (self.ruf, _) = uris(value),
+            "fo" if is_fo(value) => self.fo = value.to_ascii_lowercase().into(),
+            _ => {}
+        }
+    }
+
+    /// The record as it applies to messages (RFC 9989 4.10.1). If `p` is missing or malformed, or
+    /// `sp` or `np` is malformed, all policies are `none` if the record asks for reports; otherwise
+    /// the record does not apply, and the result is `None`.
+    pub fn usable(self) -> Option<Self> {
+        if self.policy.is_some() && !self.has_bad_policy {
+            return Some(self);
+        }
+        let none = Self { policy: Some(Policy::None), subdomains: None, nonexistent: None, ..self };
+        none.has_rua.then_some(none)
+    }
+}
+
+/// The names of the tags that are read.
+const KNOWN: &[&str] = &["v", "p", "sp", "np", "adkim", "aspf", "psd", "t", "rua", "ruf", "fo"];
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            policy: None,
+            subdomains: None,
+            nonexistent: None,
+            has_bad_policy: false,
+            dkim: Alignment::Relaxed,
+            spf: Alignment::Relaxed,
+            psd: Psd::Unknown,
+            is_testing: false,
+            rua: Vec::new(),
+            has_rua: false,
+            ruf: Vec::new(),
+            fo: "0".into(),
+        }
+    }
+}
+
+/// The name and the value of a tag, without blanks around them; `None` if the text is no tag.
+fn tag(text: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
+    let (name, value) = text.split_once('=')?;
+    let (name, value) = (name.trim_ascii(), value.trim_ascii());
+    let is_tag = !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_alphabetic())
+        && !value.is_empty()
+        && value.bytes().all(|b| (b' '..=b'~').contains(&b));
+    is_tag.then_some((name, value))
+}
+
+/// Whether a value is one of `fo`: `0`, `1`, `d` and `s`, each at most once, with colons between.
+fn is_fo(value: &str) -> bool {
+    let parts: Vec<String> = value.split(':').map(|part| part.trim_ascii().to_ascii_lowercase()).collect();
+    let is_known = |part: &String| ["0", "1", "d", "s"].contains(&part.as_str());
+    let is_unique = |at: usize, part: &String| !parts[..at].contains(part);
+    parts.iter().enumerate().all(|(at, part)| is_known(part) && is_unique(at, part))
+        && !(parts.iter().any(|p| p == "0") && parts.iter().any(|p| p == "1"))
+}
+
+/// The addresses in a list of URIs, at most [`MAX_URIS`], and whether the list has a valid URI.
+/// URIs of other schemes and malformed ones are ignored.
+fn uris(value: &str) -> (Vec<ReportUri>, bool) {
+    let parts = || value.split(',').map(str::trim_ascii);
+    let has_any = parts().any(|uri| has_scheme(uri) && (mailto(uri).is_some() || !is_mailto(uri)));
+    (parts().filter_map(mailto).take(MAX_URIS).collect(), has_any)
+}
+
+fn is_mailto(uri: &str) -> bool {
+    uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("mailto:"))
+}
+
+/// Whether a text begins with the scheme of a URI, and has something after it (RFC 3986 3.1).
+fn has_scheme(uri: &str) -> bool {
+    uri.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
+            && !rest.is_empty()
+            && rest.bytes().all(|b| b.is_ascii_graphic())
+    })
+}
+
+/// Reads a `mailto:` URI with one address (RFC 6068). Header fields after `?` are ignored.
+fn mailto(uri: &str) -> Option<ReportUri> {
+    if !is_mailto(uri) {
+        return None;
+    }
+    let rest = uri.get(7..)?;
+    let (rest, max_size) = match rest.rsplit_once('!') {
+        Some((rest, limit)) => (rest, Some(size(limit)?)),
+        None => (rest, None),
+    };
+    let path = rest.split('?').next()?;
+    let address = Address::parse(&decoded(path)?).ok()?;
+    // An address without a domain, or with an address literal, is not one that a stranger can
+    // name.
+    let is_good = !address.domain().is_empty() && address.literal().is_none();
+    is_good.then_some(ReportUri { address, max_size })
+}
+
+/// A size such as `10m`: digits, and a unit of a power of 1024.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        _ => return None,
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    // A number that is too large is no limit.
+    is_number.then(|| digits.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(unit))
+}
+
+/// Decodes `%XX`. Returns `None` if the result is not printable ASCII.
+fn decoded(text: &str) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let mut b = first;
+        rest = after;
+        if first == b'%' {
+            let (digits, after) = rest.split_at_checked(2)?;
+            b = u8::from_str_radix(std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?, 16).ok()?;
+            rest = after;
+        }
+        out.push(Some(char::from(b)).filter(|c| (' '..='~').contains(c))?);
+    }
+    Some(out)
+}

@@ -1,0 +1,141 @@
+use super::*;
+
+/// A result as the pipeline makes them.
+fn all() -> Results {
+    let mut results = Results::default();
+    results.add(One::new("spf", "pass").property("smtp.mailfrom", "jon@example.org"));
+    results.add(
+        One::new("dkim", "fail")
+            .comment("the body was altered")
+            .property("header.d", "example.org")
+            .property("header.s", "2026a")
+            .property("header.a", "rsa-sha256"),
+    );
+    results.add(One::new("dmarc", "pass").comment("p=reject").property("header.from", "example.org"));
+    results.add(One::new("iprev", "pass").property("policy.iprev", "2001:db8::1"));
+    results
+}
+
+#[test]
+fn one_field_has_all_results() {
+    let text = field(&all(), "mx.example.net");
+    assert_eq!(
+        text,
+        "Authentication-Results: mx.example.net;\n\
+         \tspf=pass smtp.mailfrom=jon@example.org;\n\
+         \tdkim=fail (the body was altered) header.d=example.org header.s=2026a\n\
+         \t\theader.a=rsa-sha256;\n\
+         \tdmarc=pass (p=reject) header.from=example.org;\n\
+         \tiprev=pass policy.iprev=\"2001:db8::1\"\n"
+    );
+    assert_eq!(field(&Results::default(), "mx.example.net"), "Authentication-Results: mx.example.net; none\n");
+}
+
+/// No value can end its quotes, its comment or its line.
+#[test]
+fn values_of_strangers_are_quoted() {
+    let write = |one: One| {
+        let mut results = Results::default();
+        results.add(one);
+        field(&results, "mx.test").strip_prefix("Authentication-Results: mx.test;\n\t").expect("a front").to_owned()
+    };
+    for (value, written) in [
+        ("a@b.test", "a@b.test"),
+        ("@b.test", "@b.test"),
+        ("b.test", "b.test"),
+        ("a;dkim=pass@b.test", "\"a;dkim=pass@b.test\""),
+        ("\"a b\"@b.test", "\"\\\"a b\\\"@b.test\""),
+        ("a/b=c@b.test", "\"a/b=c@b.test\""),
+        ("a@[192.0.2.1]", "\"a@[192.0.2.1]\""),
+        ("a..b@c.test", "\"a..b@c.test\""),
+        ("a\nX: y", "\"a?X: y\""),
+        ("\u{fc}@b.test", "\"?@b.test\""),
+        ("\\", "\"\\\\\""),
+    ] {
+        let text = write(One::new("spf", "pass").property("smtp.mailfrom", value));
+        assert_eq!(text, format!("spf=pass smtp.mailfrom={written}\n"));
+    }
+    for (comment, written) in [
+        ("a (b", "(a \\(b)"),
+        ("); dkim=pass (", "(\\); dkim=pass \\()"),
+        ("\\", "(\\\\)"),
+        ("a\r\nb", "(a??b)"),
+        ("a  b ", "(a b )"),
+    ] {
+        let text = write(One::new("spf", "fail").comment(comment));
+        assert_eq!(text, format!("spf=fail {written}\n"), "{comment:?}");
+    }
+}
+
+#[test]
+fn long_values_and_many_results_are_cut() {
+    let mut results = Results::default();
+    for _ in 0..100 {
+        let one = One::new("dkim", "permerror").comment(&"(".repeat(5000)).property("header.s", &"\"".repeat(5000));
+        results.add(one);
+    }
+    let text = field(&results, "mx.test");
+    assert_eq!(text.matches("dkim=").count(), MAX_RESULTS);
+    assert!(text.lines().all(|line| line.len() <= 998), "{text}");
+    assert!(text.len() < 30_000);
+}
+
+#[test]
+fn fields_that_claim_to_be_ours() {
+    for value in [
+        "mx.example.net; spf=pass",
+        "mx.example.net;none",
+        "  MX.Example.NET ; none",
+        "\n\tmx.example.net;\n\tspf=pass",
+        "mx.example.net 1; none",
+        "mx.example.net/1; none",
+        "mx.example.net(a); none",
+        "(a) mx.example.net; none",
+        "(a (b) \\) c)mx.example.net; none",
+        "\"mx.example.net\"; none",
+        "\"mx.\\example.net\" 1; none",
+        "mx.example.net.; none",
+        "mx.example.net\tspf=pass",
+        "mx.example.net\0; none",
+        // These have no identifier that can be read.
+        "",
+        " ",
+        "mx",
+        "spf=pass smtp.mailfrom=example.org",
+        "spf =pass",
+        "; spf=pass",
+        "(open; none",
+        "\"open; none",
+        "\"\"; none",
+        "\"mx\"\".example.net\"; none",
+    ] {
+        assert!(claims_to_be(value.as_bytes(), "mx.example.net"), "{value:?}");
+    }
+    for value in [
+        "example.net; spf=pass",
+        "mx2.example.net; spf=pass",
+        "xmx.example.net; none",
+        "mx.example.net.evil.test; none",
+        "mx.example.org; spf=pass (mx.example.net)",
+        "other (mx.example.net); none",
+        "\"other\" 1; none",
+        "mx-example-net; none",
+    ] {
+        assert!(!claims_to_be(value.as_bytes(), "mx.example.net"), "{value:?}");
+    }
+    assert!(claims_to_be("m\u{fc}ller.example; none".as_bytes(), "xn--mller-kva.example"));
+    assert!(claims_to_be(b"\xff\xfe", "mx.example.net"));
+    assert!(!claims_to_be(b"\xff\xfe; none", "mx.example.net"));
+    let long = format!("{}mx.example.org; none", " ".repeat(3000));
+    assert!(claims_to_be(long.as_bytes(), "mx.example.net"), "it is not read to its end");
+}
+
+/// What this server writes is found again.
+#[test]
+fn our_own_field_claims_to_be_ours() {
+    for host in ["mx.example.net", "localhost", "xn--mller-kva.example"] {
+        let text = field(&all(), host);
+        let value = text.strip_prefix("Authentication-Results:").expect("the name");
+        assert!(claims_to_be(value.as_bytes(), host));
+    }
+}

@@ -1,9 +1,33 @@
-//! SPF (RFC 7208): whether a client may use the domain of a sender.
+//! SPF (RFC 7208, and RFC 8616 for addresses that are not ASCII): whether a client may use the
+//! domain of a sender.
+//!
+//! Records are written by strangers: the number of look-ups, the time, the size of macro expansions
+//! and of all texts in the result are limited. DNS trouble is a result of its own, which a later
+//! check may change.
+//!
+//! - `evaluate`: the records of a domain, evaluated for a client
+//! - `macros`: macro strings
+//! - `record`: the syntax of a record
+
+mod evaluate;
+mod macros;
+mod record;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use super::lookup::Lookup;
+use crate::address::parse_domain_utf8;
+use evaluate::{Check, Trouble};
+use macros::Values;
+
+/// The local part of an address without one (RFC 7208 4.3).
+const POSTMASTER: &str = "postmaster";
+/// The maximum length of a domain that can be looked up, in octets.
+const MAX_DOMAIN: usize = 253;
+/// The maximum length of a text in a result, in octets.
+const MAX_TEXT: usize = 160;
 
 /// The result of a check (RFC 7208 2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,17 +92,66 @@ impl fmt::Display for SpfResult {
 /// `postmaster@HELO` in its place (RFC 7208 2.4). `hello` is the argument of HELO or EHLO; `here` is
 /// the name of this host, for explanations.
 pub fn check(dns: &dyn Lookup, ip: IpAddr, hello: &str, sender: &str, here: &str) -> Checked {
-    let _ = (dns, ip, sender, here);
-    Checked {
-        result: SpfResult::None,
-        identity: Identity::Hello,
-        domain: hello.into(),
-        explanation: None,
-        mechanism: "".into(),
+    if sender.is_empty() {
+        return check_hello(dns, ip, hello, here);
     }
+    let (local_part, domain) = sender.rsplit_once('@').unwrap_or((sender, ""));
+    let local_part = if local_part.is_empty() { POSTMASTER } else { local_part };
+    check_as(dns, Identity::MailFrom, ip, hello, (local_part, domain), here)
 }
 
 /// Checks the name in HELO or EHLO (RFC 7208 2.3).
 pub fn check_hello(dns: &dyn Lookup, ip: IpAddr, hello: &str, here: &str) -> Checked {
-    check(dns, ip, hello, "", here)
+    check_as(dns, Identity::Hello, ip, hello, (POSTMASTER, hello), here)
 }
+
+fn check_as(
+    dns: &dyn Lookup,
+    identity: Identity,
+    ip: IpAddr,
+    hello: &str,
+    (local_part, sender_domain): (&str, &str),
+    here: &str,
+) -> Checked {
+    let checked = |result, domain: &str, mechanism: &str| Checked {
+        result,
+        identity,
+        domain: domain.into(),
+        explanation: None,
+        mechanism: brief(mechanism),
+    };
+    let Some(domain) = valid_domain(sender_domain) else {
+        return checked(SpfResult::None, &brief(sender_domain), "not a domain");
+    };
+    let time = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_secs());
+    let (sender_domain, ip) = (&*domain, ip.to_canonical());
+    let values = Values { local_part, sender_domain, domain: &domain, ip, hello, here, client: "", time };
+    let mut check = Check::new(dns, values);
+    match check.host(&domain) {
+        Err(Trouble::Temporary(why)) => checked(SpfResult::TempError, &domain, &why),
+        Err(Trouble::Permanent(why)) => checked(SpfResult::PermError, &domain, &why),
+        Ok(found) => {
+            let explanation = found.explanation.filter(|_| found.result == SpfResult::Fail);
+            let explanation = explanation.and_then(|explanation| check.explain(&explanation)).map(Into::into);
+            Checked { explanation, ..checked(found.result, &domain, &found.mechanism) }
+        }
+    }
+}
+
+/// Returns a domain in canonical form if it is a name of at least two labels (RFC 7208 4.3), and not
+/// an address.
+fn valid_domain(text: &str) -> Option<Box<str>> {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let domain = parse_domain_utf8(text).ok().filter(|domain| domain.len() <= MAX_DOMAIN)?;
+    let (_, top) = domain.rsplit_once('.')?;
+    (!domain.starts_with('[') && !top.bytes().all(|b| b.is_ascii_digit())).then_some(domain)
+}
+
+/// A text for logs and fields: printable ASCII, of bounded length.
+fn brief(text: &str) -> Box<str> {
+    let printable = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
+    text.chars().take(MAX_TEXT).map(printable).collect::<String>().into()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! The syntax of an SPF record (RFC 7208 4.5, 4.6, 5, 6).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::SpfResult;
+use super::macros::Macros;
+
+/// A record whose syntax is correct as a whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Record<'a> {
+    pub(super) directives: Vec<Directive<'a>>,
+    pub(super) redirect: Option<Macros>,
+    pub(super) explanation: Option<Macros>,
+}
+
+/// A mechanism, and the result if it matches.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Directive<'a> {
+    pub(super) result: SpfResult,
+    pub(super) mechanism: Mechanism,
+    /// The mechanism as it stands in the record.
+    pub(super) text: &'a str,
+}
+
+/// A mechanism. A domain that is absent is the domain of the record.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Mechanism {
+    All,
+    Include(Macros),
+    A(Option<Macros>, Prefixes),
+    Mx(Option<Macros>, Prefixes),
+    Ptr(Option<Macros>),
+    Network(IpAddr, u8),
+    Exists(Macros),
+}
+
+/// The lengths of the prefixes with which an address is compared, in bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Prefixes {
+    ipv4: u8,
+    ipv6: u8,
+}
+
+impl Prefixes {
+    /// Whether two addresses of the same family have the same prefix.
+    pub(super) fn matches(self, one: IpAddr, other: IpAddr) -> bool {
+        is_within(one, other, if one.is_ipv4() { self.ipv4 } else { self.ipv6 })
+    }
+}
+
+/// Whether two addresses are of the same family and agree in their first `bits` bits.
+pub(super) fn is_within(one: IpAddr, other: IpAddr, bits: u8) -> bool {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            let differ = u32::from(one) ^ u32::from(other);
+            differ.checked_shr(32 - u32::from(bits)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            let differ = u128::from(one) ^ u128::from(other);
+            differ.checked_shr(128 - u32::from(bits)).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+/// Whether a TXT record is an SPF record. Its syntax may be wrong all the same.
+pub(super) fn is_spf(text: &[u8]) -> bool {
+    const VERSION: &[u8] = b"v=spf1";
+    text.get(..VERSION.len()).is_some_and(|start| start.eq_ignore_ascii_case(VERSION))
+        && matches!(text.get(VERSION.len()), None | Some(b' '))
+}
+
+impl<'a> Record<'a> {
+    /// Parses a record with [`is_spf`].
+    ///
+    /// # Errors
+    /// The term that is wrong, or what else is wrong.
+    pub(super) fn parse(text: &'a [u8]) -> Result<Self, &'a str> {
+        let text = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|b| (b' '..=b'~').contains(&b)));
+        let text = text.ok_or("a character that is not printable ASCII")?;
+        let mut record = Self { directives: Vec::new(), redirect: None, explanation: None };
+        for term in text.split(' ').skip(1).filter(|term| !term.is_empty()) {
+            record.add(term).ok_or(term)?;
+        }
+        Ok(record)
+    }
+
+    /// Adds a term; `None` if its syntax is wrong.
+    fn add(&mut self, term: &'a str) -> Option<()> {
+        let name = term.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)));
+        if let Some((name, value)) = name.filter(|at| term[*at..].starts_with('=')).map(|at| term.split_at(at)) {
+            return self.add_modifier(name, &value[1..]);
+        }
+        let (result, text) = match term.as_bytes()[0] {
+            b'+' => (SpfResult::Pass, &term[1..]),
+            b'-' => (SpfResult::Fail, &term[1..]),
+            b'~' => (SpfResult::SoftFail, &term[1..]),
+            b'?' => (SpfResult::Neutral, &term[1..]),
+            _ => (SpfResult::Pass, term),
+        };
+        let mechanism = Mechanism::parse(text)?;
+        self.directives.push(Directive { result, mechanism, text });
+        Some(())
+    }
+
+    fn add_modifier(&mut self, name: &str, value: &str) -> Option<()> {
+        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return None;
+        }
+        let place = match name.to_ascii_lowercase().as_str() {
+            "redirect" => &mut self.redirect,
+            "exp" => &mut self.explanation,
+            _ => return Macros::parse(value).map(|_| ()),
+        };
+        match place.replace(Macros::parse_domain(value)?) {
+            Some(_) => None, // The modifier is there twice.
+            None => Some(()),
+        }
+    }
+}
+
+impl Mechanism {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, rest) = text.split_at(text.find([':', '/']).unwrap_or(text.len()));
+        let argument = rest.strip_prefix(':');
+        Some(match name.to_ascii_lowercase().as_str() {
+            "all" if rest.is_empty() => Self::All,
+            "include" => Self::Include(Macros::parse_domain(argument?)?),
+            "exists" => Self::Exists(Macros::parse_domain(argument?)?),
+            "ptr" if rest.is_empty() => Self::Ptr(None),
+            "ptr" => Self::Ptr(Some(Macros::parse_domain(argument?)?)),
+            "a" => {
+                let (domain, prefixes) = domain_and_prefixes(rest)?;
+                Self::A(domain, prefixes)
+            }
+            "mx" => {
+                let (domain, prefixes) = domain_and_prefixes(rest)?;
+                Self::Mx(domain, prefixes)
+            }
+            "ip4" => {
+                let (address, bits) = network(argument?, 32)?;
+                Self::Network(address.parse::<Ipv4Addr>().ok()?.into(), bits)
+            }
+            "ip6" => {
+                let (address, bits) = network(argument?, 128)?;
+                Self::Network(address.parse::<Ipv6Addr>().ok()?.into(), bits)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether the mechanism counts towards the limit of look-ups.
+    pub(super) fn asks_dns(&self) -> bool {
+        !matches!(self, Self::All | Self::Network(..))
+    }
+}
+
+/// Parses `[:domain][/bits][//bits]`.
+fn domain_and_prefixes(text: &str) -> Option<(Option<Macros>, Prefixes)> {
+    let (text, ipv6) = split_prefix(text, "//", 128)?;
+    let (text, ipv4) = split_prefix(text, "/", 32)?;
+    let domain = match text {
+        "" => None,
+        text => Some(Macros::parse_domain(text.strip_prefix(':')?)?),
+    };
+    Some((domain, Prefixes { ipv4, ipv6 }))
+}
+
+/// Splits the length of a prefix off the end of a text, if it is there. `None` if it is wrong.
+fn split_prefix<'a>(text: &'a str, mark: &str, max: u8) -> Option<(&'a str, u8)> {
+    let before = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    match before.strip_suffix(mark) {
+        Some(rest) if before.len() < text.len() => Some((rest, bits(&text[before.len()..], max)?)),
+        _ => Some((text, max)),
+    }
+}
+
+/// Parses `address[/bits]`.
+fn network(text: &str, max: u8) -> Option<(&str, u8)> {
+    match text.split_once('/') {
+        Some((address, length)) => Some((address, bits(length, max)?)),
+        None => Some((text, max)),
+    }
+}
+
+/// Parses a number of bits, which has no leading zero.
+fn bits(digits: &str, max: u8) -> Option<u8> {
+    let is_number = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    digits.parse().ok().filter(|bits| is_number && *bits <= max)
+}

@@ -19,6 +19,11 @@ pub trait Lookup: Sync {
     /// `NxDomain` or `NoData` if there are none; any other error is temporary, except `BadName`.
     fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, NoAnswer>;
 
+    /// The TXT records of several names. Where possible, the look-ups run at the same time.
+    fn txt_of_all(&self, names: &[&str]) -> Vec<Result<Vec<Vec<u8>>, NoAnswer>> {
+        names.iter().map(|name| self.txt(name)).collect()
+    }
+
     /// The IPv4 addresses of a name, including addresses that no other host can have.
     ///
     /// # Errors
@@ -66,6 +71,11 @@ pub struct Until<'a> {
 impl Lookup for Until<'_> {
     fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, NoAnswer> {
         self.dns.begin_txt(name, self.until).wait()
+    }
+
+    fn txt_of_all(&self, names: &[&str]) -> Vec<Result<Vec<Vec<u8>>, NoAnswer>> {
+        let begun: Vec<_> = names.iter().map(|name| self.dns.begin_txt(name, self.until)).collect();
+        begun.into_iter().map(|one| one.wait()).collect()
     }
 
     fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, NoAnswer> {

@@ -5,11 +5,13 @@
 //! name server. Records, messages and fields are untrusted: their size, the number of look-ups and
 //! the depth of recursion are limited.
 //!
+//! - `dkim`: signatures, verified and made (RFC 6376)
 //! - `dmarc`: what the domain in From asks for if nothing vouches for it (RFC 9989)
 //! - `lookup`: DNS look-ups with a common deadline
 //! - `results`: the field Authentication-Results (RFC 8601)
 //! - `spf`: whether a client may use the domain of a sender (RFC 7208)
 
+pub mod dkim;
 pub mod dmarc;
 pub mod lookup;
 pub mod results;

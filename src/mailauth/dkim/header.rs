@@ -1,0 +1,118 @@
+//! The header of a message as signatures see it: which fields are signed (RFC 6376 5.4.2), and the
+//! text that is signed (RFC 6376 3.7).
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::MAX_HEADER;
+use super::canon::{self, Canon};
+use crate::message::field::{Field, Section, State, fields};
+
+/// The size of the pieces in which a header is read, which limits how much of a long line is held.
+const PIECE: usize = 16 * 1024;
+
+/// The header of a message that arrives in pieces. At most [`MAX_HEADER`] octets and one piece are
+/// held.
+#[derive(Debug)]
+pub struct Front(Section);
+
+impl Front {
+    /// A header before its first octet.
+    pub fn new() -> Self {
+        Self(Section::new(MAX_HEADER))
+    }
+
+    /// Takes text up to the end of the header, and returns the rest, which belongs to the body.
+    pub fn feed<'t>(&mut self, text: &'t [u8]) -> &'t [u8] {
+        let mut rest = text;
+        while self.is_open() && !rest.is_empty() {
+            let piece = rest.get(..PIECE).unwrap_or(rest);
+            let taken = piece.len() - self.0.feed(piece).len();
+            rest = rest.get(taken..).unwrap_or_default();
+        }
+        rest
+    }
+
+    /// Ends the text, which also ends the header.
+    pub fn finish(&mut self) {
+        self.0.finish();
+    }
+
+    /// Whether the header may go on.
+    pub fn is_open(&self) -> bool {
+        self.0.state() == State::Open
+    }
+
+    /// Whether the header is longer than [`MAX_HEADER`].
+    pub fn is_too_long(&self) -> bool {
+        self.0.state() == State::TooLong
+    }
+
+    /// The fields that were read.
+    pub fn header(&self) -> &[u8] {
+        self.0.header()
+    }
+
+    /// The beginning of the body, as far as it was taken with the header.
+    pub fn body(&self) -> &[u8] {
+        let remainder = self.0.remainder();
+        remainder.strip_prefix(b"\n").unwrap_or(remainder)
+    }
+}
+
+/// The fields of a header, by name.
+#[derive(Debug)]
+pub struct Header<'a> {
+    fields: Vec<Field<'a>>,
+    /// The places in `fields` of the fields with a name in lower case, from top to bottom.
+    places: HashMap<Vec<u8>, Vec<usize>>,
+}
+
+impl<'a> Header<'a> {
+    /// Finds the fields of a header.
+    pub fn new(text: &'a [u8]) -> Self {
+        let fields: Vec<_> = fields(text).collect();
+        let mut places: HashMap<Vec<u8>, Vec<usize>> = HashMap::new();
+        for (place, field) in fields.iter().enumerate() {
+            places.entry(field.name.to_ascii_lowercase()).or_default().push(place);
+        }
+        Self { fields, places }
+    }
+
+    /// The fields with a name in lower case, from top to bottom, and their places.
+    pub fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = (usize, Field<'a>)> {
+        let places = self.places.get(name.as_bytes()).map(Vec::as_slice).unwrap_or_default();
+        places.iter().filter_map(|&place| Some((place, *self.fields.get(place)?)))
+    }
+
+    /// The field at a place.
+    pub fn at(&self, place: usize) -> Option<Field<'a>> {
+        self.fields.get(place).copied()
+    }
+
+    /// The canonical text of the fields that a signature signs. A name that occurs several times
+    /// stands for as many fields, from the bottom up; names without a field stand for nothing. The
+    /// field at the place `own` is the signature itself, which is never signed in this way.
+    pub fn signed(&self, names: &[String], form: Canon, own: Option<usize>) -> Vec<u8> {
+        let mut left: HashMap<&str, _> = HashMap::new();
+        let mut text = Vec::new();
+        for name in names {
+            let fields = left.entry(name).or_insert_with(|| self.named(name).rev());
+            if let Some((_, field)) = fields.find(|(place, _)| Some(*place) != own) {
+                canon::field(form, field.name, field.raw, field.body, &mut text);
+            }
+        }
+        text
+    }
+}
+
+/// Appends the canonical form of a signature's own field, without the signature, which is at
+/// `place` in its value, and without the last line end.
+pub fn append_own(field: &Field<'_>, place: Range<usize>, form: Canon, text: &mut Vec<u8>) {
+    let start = field.raw.len() - field.body.len();
+    let front = field.raw.get(..start + place.start).unwrap_or_default();
+    let back = field.raw.get(start + place.end..).unwrap_or_default();
+    let raw = [front, back].concat();
+    canon::field(form, field.name, &raw, raw.get(start..).unwrap_or_default(), text);
+    text.truncate(text.len().saturating_sub(2));
+}

@@ -1,0 +1,232 @@
+//! Makes signatures, with `c=relaxed/relaxed`.
+//!
+//! Each field in [`SIGNED`] is signed in every instance. The fields in [`OVERSIGNED`] are named
+//! once more than they occur, so that nobody can add another one without breaking the signature
+//! (RFC 6376 8.15). Mailing lists add the others, such as List-Id.
+
+use std::fmt;
+
+use data_encoding::BASE64;
+
+use super::body::Hasher;
+use super::canon::{self, Canon};
+use super::header::{Front, Header};
+use super::key::SigningKey;
+
+/// Fields that are named once more than they occur.
+const OVERSIGNED: &[&str] = &[
+    "From",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+];
+/// Fields that are signed if the message has them.
+const SIGNED: &[&str] = &[
+    "Sender",
+    "Auto-Submitted",
+    "Content-Disposition",
+    "Content-ID",
+    "Content-Description",
+    "Resent-From",
+    "Resent-Sender",
+    "Resent-To",
+    "Resent-Cc",
+    "Resent-Date",
+    "Resent-Message-ID",
+    "List-Id",
+    "List-Help",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+    "List-Subscribe",
+    "List-Post",
+    "List-Owner",
+    "List-Archive",
+];
+/// The maximum number of instances of a field that are signed, from the bottom up.
+const MAX_INSTANCES: usize = 8;
+/// The width of the lines of a signature field.
+const WIDTH: usize = 76;
+
+/// The reason why a message was not signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSigned {
+    /// The header is longer than [`MAX_HEADER`](super::MAX_HEADER).
+    HeaderTooLong,
+    /// The message has no From.
+    NoFrom,
+    /// The system has no random numbers.
+    NoRandom,
+}
+
+impl fmt::Display for NotSigned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HeaderTooLong => "the header is too long",
+            Self::NoFrom => "the message has no From",
+            Self::NoRandom => "the system has no random numbers",
+        })
+    }
+}
+
+impl std::error::Error for NotSigned {}
+
+/// Takes a message that will be signed. The text is the final one, but fields that
+/// are not signed, such as Received, may be added later.
+#[derive(Debug)]
+pub struct Signer {
+    front: Front,
+    body: Hasher,
+}
+
+impl Default for Signer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Signer {
+    /// A signer before the first octet of its message.
+    pub fn new() -> Self {
+        Self { front: Front::new(), body: Hasher::new([(Canon::Relaxed, None)]) }
+    }
+
+    /// Takes a piece of the text, which has LF as the line end and may be split anywhere.
+    pub fn feed(&mut self, text: &[u8]) {
+        let was_open = self.front.is_open();
+        let rest = self.front.feed(text);
+        if was_open && !self.front.is_open() {
+            self.body.feed(self.front.body());
+        }
+        self.body.feed(rest);
+    }
+
+    /// Ends the message, and makes a signature with each key for its domain and its selector.
+    /// `now` is the time in seconds since 1970. Returns the fields, whose lines end in LF.
+    ///
+    /// # Errors
+    /// A [`NotSigned`].
+    pub fn finish(mut self, keys: &[(&str, &str, &SigningKey)], now: u64) -> Result<String, NotSigned> {
+        if self.front.is_open() {
+            self.front.finish();
+            self.body.feed(self.front.body());
+        }
+        if self.front.is_too_long() {
+            return Err(NotSigned::HeaderTooLong);
+        }
+        let hashes = self.body.finish();
+        let (hash, _) = hashes.get(Canon::Relaxed, None).unwrap_or_default();
+        let header = Header::new(self.front.header());
+        if header.named("from").next().is_none() {
+            return Err(NotSigned::NoFrom);
+        }
+        let names = names(&header);
+        let lower: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let text = header.signed(&lower, Canon::Relaxed, None);
+        let mut fields = String::new();
+        for (domain, selector, key) in keys {
+            let mut field = Folded::new("DKIM-Signature");
+            field.tag("v", "1");
+            field.tag("a", key.algorithm().name());
+            field.tag("c", "relaxed/relaxed");
+            field.tag("d", domain);
+            field.tag("s", selector);
+            field.tag("t", &now.to_string());
+            field.list("h", &names);
+            field.base64("bh", hash);
+            fields += &field.sign(&text, key).ok_or(NotSigned::NoRandom)?;
+        }
+        Ok(fields)
+    }
+}
+
+/// The names of the signed fields, in the order of `h=`.
+fn names(header: &Header<'_>) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for (list, more) in [(OVERSIGNED, 1), (SIGNED, 0)] {
+        for &name in list {
+            let count = header.named(&name.to_ascii_lowercase()).count().min(MAX_INSTANCES);
+            names.extend(std::iter::repeat_n(name, count + more));
+        }
+    }
+    names
+}
+
+/// A signature field that is being written, folded between tags and within lists.
+pub struct Folded {
+    text: String,
+    /// The length of the last line.
+    column: usize,
+}
+
+impl Folded {
+    /// A field with this name.
+    pub fn new(name: &str) -> Self {
+        Self { text: format!("{name}:"), column: name.len() + 1 }
+    }
+
+    /// Appends a tag.
+    pub fn tag(&mut self, name: &str, value: &str) {
+        self.word(&format!("{name}={value};"), " ");
+    }
+
+    /// Appends a tag with a list of names.
+    fn list(&mut self, name: &str, values: &[&str]) {
+        let count = values.len();
+        for (at, value) in values.iter().enumerate() {
+            let (front, blank) = if at == 0 { (format!("{name}="), " ") } else { (String::new(), "") };
+            let end = if at + 1 == count { ";" } else { ":" };
+            self.word(&format!("{front}{value}{end}"), blank);
+        }
+    }
+
+    /// Appends a tag with octets in base64.
+    pub fn base64(&mut self, name: &str, octets: &[u8]) {
+        self.tag(name, &BASE64.encode(octets));
+    }
+
+    /// Appends `b=`, the signature of `text` and this field, and ends the field.
+    pub fn sign(mut self, text: &[u8], key: &SigningKey) -> Option<String> {
+        self.word("b=", " ");
+        let (name, body) = self.text.split_once(':')?;
+        let mut signed = text.to_vec();
+        canon::field(Canon::Relaxed, name.as_bytes(), self.text.as_bytes(), body.as_bytes(), &mut signed);
+        signed.truncate(signed.len().saturating_sub(2));
+        let mut signature = BASE64.encode(&key.sign(&signed)?);
+        while !signature.is_empty() {
+            let room = WIDTH.saturating_sub(self.column).clamp(1, signature.len());
+            let rest = signature.split_off(room);
+            self.text += &signature;
+            signature = rest;
+            if !signature.is_empty() {
+                self.fold();
+            }
+        }
+        self.text.push('\n');
+        Some(self.text)
+    }
+
+    /// Appends a word after `blank`, or on a new line if there is no room.
+    fn word(&mut self, word: &str, blank: &str) {
+        if self.column + blank.len() + word.len() > WIDTH {
+            self.fold();
+        } else {
+            self.text += blank;
+            self.column += blank.len();
+        }
+        self.text += word;
+        self.column += word.len();
+    }
+
+    fn fold(&mut self) {
+        self.text += "\n\t";
+        self.column = 8;
+    }
+}

@@ -1,0 +1,207 @@
+//! Verifies the signatures of a message.
+
+use super::body::{Hasher, Hashes};
+use super::header::{Front, Header, append_own};
+use super::record::Record;
+use super::signature::{Claim, Kind, Signature};
+use super::{Checked, MAX_SIGNATURES, Reason, Status};
+use crate::mailauth::lookup::Lookup;
+use crate::message::field::Field;
+use crate::outcome::NoAnswer;
+
+/// The maximum number of records of one name that are tried as keys.
+const MAX_RECORDS: usize = 5;
+/// Takes a message, of which signatures will be verified.
+#[derive(Debug)]
+pub struct Verifier {
+    front: Front,
+    /// The body, once the header is complete.
+    body: Hasher,
+    claims: Vec<(usize, Claim)>,
+    ignored: usize,
+}
+
+impl Default for Verifier {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Verifier {
+    /// A verifier before the first octet of its message.
+    pub fn new() -> Self {
+        Self { front: Front::new(), body: Hasher::default(), claims: Vec::new(), ignored: 0 }
+    }
+
+    /// Takes a piece of the text, which has LF as the line end and may be split anywhere.
+    pub fn feed(&mut self, text: &[u8]) {
+        let was_open = self.front.is_open();
+        let rest = self.front.feed(text);
+        if was_open && !self.front.is_open() {
+            self.begin_body();
+        }
+        self.body.feed(rest);
+    }
+
+    /// Ends the message.
+    pub fn finish(mut self) -> Signatures {
+        let was_open = self.front.is_open();
+        self.front.finish();
+        if was_open {
+            self.begin_body();
+        }
+        let Self { front, body, claims, ignored } = self;
+        Signatures { front, claims, ignored, hashes: body.finish() }
+    }
+
+    /// Finds the signatures when the header has ended, and begins the hashes that they need.
+    fn begin_body(&mut self) {
+        let header = Header::new(self.front.header());
+        let mut signatures = header.named("dkim-signature");
+        let claim = |(place, field): (usize, Field<'_>)| (place, Claim::parse(Kind::Dkim, field.body));
+        self.claims = signatures.by_ref().take(MAX_SIGNATURES).map(claim).collect();
+        self.ignored = signatures.count();
+        if !self.front.is_too_long() {
+            let readable = self.claims.iter().filter_map(|(_, claim)| claim.signature.as_ref().ok());
+            self.body = Hasher::new(readable.map(|signature| (signature.body_form, signature.length)));
+            self.body.feed(self.front.body());
+        }
+    }
+}
+
+/// The signatures of a message that has arrived.
+#[derive(Debug)]
+pub struct Signatures {
+    front: Front,
+    /// The signature fields, each with its place in the header, from top to bottom.
+    claims: Vec<(usize, Claim)>,
+    ignored: usize,
+    hashes: Hashes,
+}
+
+impl Signatures {
+    /// The header of the message, or its beginning if it is longer than [`MAX_HEADER`].
+    ///
+    /// [`MAX_HEADER`]: super::MAX_HEADER
+    pub fn header(&self) -> &[u8] {
+        self.front.header()
+    }
+
+    /// Whether the message has no signature.
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+    }
+
+    /// The number of signatures beyond [`MAX_SIGNATURES`], which are not verified.
+    pub fn ignored(&self) -> usize {
+        self.ignored
+    }
+
+    /// Verifies the signatures, from top to bottom. `now` is the time in seconds since 1970. The
+    /// keys are looked up side by side, so that the slowest answer decides how long it takes.
+    pub fn verify(&self, lookup: &dyn Lookup, now: u64) -> Vec<Checked> {
+        let early: Vec<_> = self.claims.iter().map(|(_, claim)| self.check_body(claim, now)).collect();
+        let mut names: Vec<String> = Vec::new();
+        for ((_, claim), _) in self.claims.iter().zip(&early).filter(|(_, early)| early.is_ok()) {
+            let name = claim.key_name();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+        let answers = lookup.txt_of_all(&asked);
+        let header = Header::new(self.header());
+        let check = |((place, claim), early): (&(usize, Claim), Result<&Signature, Reason>)| {
+            let answer = || names.iter().position(|name| *name == claim.key_name()).and_then(|at| answers.get(at));
+            let verified = early.and_then(|signature| {
+                let answer = answer().ok_or(Reason::NoKey)?.as_ref().map_err(no_key)?;
+                self.check_key(&header, *place, signature, answer)
+            });
+            checked(claim, verified)
+        };
+        self.claims.iter().zip(early).map(check).collect()
+    }
+
+    /// Checks all that needs no key.
+    fn check_body<'c>(&self, claim: &'c Claim, now: u64) -> Result<&'c Signature, Reason> {
+        if self.front.is_too_long() {
+            return Err(Reason::HeaderTooLong);
+        }
+        let signature = claim.signature.as_ref().map_err(Reason::clone)?;
+        let (hash, length) = self.hashes.get(signature.body_form, signature.length).ok_or(Reason::BodyAltered)?;
+        if signature.length.is_some_and(|limit| limit > length) {
+            return Err(Reason::BodyTooShort);
+        }
+        if hash != signature.body_hash {
+            return Err(Reason::BodyAltered);
+        }
+        if signature.length.is_some_and(|limit| limit < length) {
+            return Err(Reason::Appended);
+        }
+        if signature.expires.is_some_and(|end| end < now) {
+            return Err(Reason::Expired);
+        }
+        Ok(signature)
+    }
+
+    /// Verifies a signature with the records of its key. Returns whether the key is only for tests.
+    fn check_key(
+        &self,
+        header: &Header<'_>,
+        place: usize,
+        signature: &Signature,
+        records: &[Vec<u8>],
+    ) -> Result<bool, Reason> {
+        let mut text = header.signed(&signature.names, signature.header_form, Some(place));
+        let own = header.at(place).ok_or(Reason::Mismatch)?;
+        append_own(&own, signature.place.clone(), signature.header_form, &mut text);
+        verify_with(records, signature, &text)
+    }
+}
+
+/// Verifies a signature of a text with the records of its key. Returns whether the key is only for
+/// tests. If several records fail, the reason is that of the record that came closest.
+pub fn verify_with(records: &[Vec<u8>], signature: &Signature, text: &[u8]) -> Result<bool, Reason> {
+    let mut reason = None;
+    for record in records.iter().take(MAX_RECORDS) {
+        match verify_with_one(record, signature, text) {
+            Ok(is_testing) => return Ok(is_testing),
+            Err(Reason::Mismatch) => reason = Some(Reason::Mismatch),
+            // The record of another protocol, below a wildcard, says nothing about the key.
+            Err(new) => reason = reason.filter(|old| !matches!(old, Reason::Record(_))).or(Some(new)),
+        }
+    }
+    Err(reason.unwrap_or(Reason::NoKey))
+}
+
+fn verify_with_one(record: &[u8], signature: &Signature, text: &[u8]) -> Result<bool, Reason> {
+    let record = Record::parse(record)?;
+    if !record.fits(signature.algorithm) {
+        return Err(Reason::KeyType);
+    }
+    if record.is_strict && !signature.is_exact {
+        return Err(Reason::Identity);
+    }
+    if record.verifies(text, &signature.octets) { Ok(record.is_testing) } else { Err(Reason::Mismatch) }
+}
+
+/// The reason that a failed look-up of a key stands for.
+pub fn no_key(why: &NoAnswer) -> Reason {
+    match why {
+        NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName => Reason::NoKey,
+        why => Reason::NoAnswer(why.clone()),
+    }
+}
+
+fn checked(claim: &Claim, verified: Result<bool, Reason>) -> Checked {
+    let status = verified.as_ref().map_or_else(Reason::status, |_| Status::Pass);
+    Checked {
+        domain: claim.domain.clone(),
+        selector: claim.selector.clone(),
+        algorithm: claim.algorithm,
+        mark: claim.mark.clone(),
+        status,
+        is_testing: verified.as_ref().is_ok_and(|&is_testing| is_testing),
+        reason: verified.err(),
+    }
+}

@@ -16,12 +16,14 @@
 //! - `answer`: the data of an answer, checked and bounded
 //! - `begun`: look-ups of one type, which begin now and are awaited later
 //! - `cache`: answers kept for their lifetime
+//! - `domain`: whether mail could be sent to a domain
 //! - `servers`: which name server is asked when, with or without EDNS
 //! - `system`: resolv.conf(5) and hosts(5)
 
 mod answer;
 mod begun;
 mod cache;
+mod domain;
 mod servers;
 mod system;
 
@@ -46,6 +48,7 @@ use system::{Hosts, System};
 
 pub use answer::is_usable;
 pub use begun::Begun;
+pub use domain::MailDomain;
 
 /// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;

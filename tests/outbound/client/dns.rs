@@ -305,6 +305,101 @@ fn a_hostile_zone_has_bounded_effects() {
 }
 
 #[test]
+fn single_lookups_report_all_records_as_they_are_until_their_time_is_over() {
+    let server = NameServer::judging(|asking| {
+        let kind = asking.kind.to_string();
+        let all = |count: usize, data: &dyn Fn(usize) -> String| Answer {
+            truncated: true,
+            ..Answer::records((0..count).map(|n| record(asking.name, &kind, &data(n))).collect())
+        };
+        match (asking.name, kind.as_str()) {
+            ("list.test", "A") => all(3, &|n| ["127.0.0.2", "0.0.0.0", "192.168.1.1"][n].into()),
+            ("list.test", "AAAA") => all(1, &|_| "::1".into()),
+            ("list.test", "MX") => all(2, &|n| format!("{} h{n}.test", 9 - n)),
+            ("*.list.test", "A") => all(1, &|_| "127.0.0.3".into()),
+            (name, "A") if name.ends_with("c.list.test") => {
+                let mut record = record("list.test", "A", "127.0.0.3");
+                record.name = Name::from_labels([&b"a b,c"[..], b"list", b"test"]).expect("a name");
+                record.name.set_fqdn(true);
+                Answer::records(vec![record])
+            }
+            ("many.test", "A") => all(1000, &|n| format!("10.0.{}.{}", n / 250, n % 250)),
+            ("many.test", "TXT") => all(1000, &|n| format!("text {n}")),
+            ("1.2.0.192.in-addr.arpa", "PTR") => all(50, &|n| format!("h{n}.test")),
+            ("mute.test", _) => Answer::silence(),
+            ("ill.test", _) => Answer::servfail(),
+            _ => Answer::nxdomain(),
+        }
+    });
+    let dns = asking(vec![server.address], Duration::from_secs(30));
+    let until = Instant::now() + Duration::from_secs(1);
+    let four = |octets: [u8; 4]| Ipv4Addr::from(octets);
+    assert_eq!(dns.begin_ipv4("mute.test", Instant::now()).wait(), Err(NoAnswer::Timeout));
+    let mute = dns.begin_txt("mute.test", until);
+    let all = [four([127, 0, 0, 2]), four([192, 168, 1, 1]), four([0, 0, 0, 0])];
+    assert_eq!(dns.begin_ipv4("list.test", until).wait(), Ok(all.to_vec()));
+    assert_eq!(dns.begin_ipv4("list.test.", until).wait(), Ok(all.to_vec()));
+    assert_eq!(dns.begin_ipv6("LIST.test", until).wait(), Ok(vec![std::net::Ipv6Addr::LOCALHOST]));
+    let exchangers = vec![(8, "h1.test".to_owned()), (9, "h0.test".to_owned())];
+    assert_eq!(dns.begin_mx("list.test", until).wait(), Ok(exchangers));
+    assert_eq!(dns.begin_ipv4("A b,c.list.test", until).wait(), Ok(vec![four([127, 0, 0, 3])]));
+    assert_eq!(dns.begin_ipv4("*.list.test", until).wait(), Ok(vec![four([127, 0, 0, 3])]));
+    assert_eq!(dns.begin_ipv4("many.test", until).wait().map(|found| found.len()), Ok(100));
+    let texts = dns.begin_txt("many.test", until).wait().expect("an answer");
+    assert_eq!((texts.len(), &*texts[7]), (penfold::dns::MAX_TEXTS, &b"text 7"[..]));
+    let names = dns.begin_names("::ffff:192.0.2.1".parse().expect("an address"), until).wait();
+    assert_eq!(names.map(|names| names.len()), Ok(penfold::dns::MAX_NAMES));
+    assert_eq!(dns.begin_txt("ill.test", until).wait(), Err(NoAnswer::ServFail));
+    assert_eq!(dns.begin_txt("none.test", until).wait(), Err(NoAnswer::NxDomain));
+    assert_eq!(dns.begin_txt("a..test", until).wait(), Err(NoAnswer::BadName));
+    assert!(Instant::now() < until);
+    assert_eq!(mute.wait(), Err(NoAnswer::Timeout));
+    assert!(until.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_domain_can_receive_mail_if_it_has_an_exchanger_or_an_address() {
+    use penfold::dns::MailDomain::{self, Absent, NullMx, Unknown, Usable};
+    let zone = NameServer::zone(
+        "mx.test MX 10 nowhere.test
+        four.test A 192.0.2.1
+        six.test AAAA 2001:db8::1
+        alias.test CNAME four.test
+        null.test MX 0 .
+        null.test A 192.0.2.1
+        odd.test MX 0 224.0.0.1
+        odd.test A 192.0.2.1
+        text.test TXT nothing
+        zero.test A 0.0.0.0
+        ill.test SERVFAIL
+        mute.test SILENCE",
+    );
+    let dns = asking(vec![zone.address], Duration::from_secs(30));
+    let check = |domain: &str| -> MailDomain { dns.mail_domain(domain, Instant::now() + LIMIT) };
+    for (domain, want) in [
+        ("mx.test", Usable),
+        ("four.test", Usable),
+        ("SIX.test", Usable),
+        ("alias.test", Usable),
+        ("[192.0.2.1]", Usable),
+        ("localhost", Usable),
+        ("null.test", NullMx),
+        ("odd.test", Absent),
+        ("text.test", Absent),
+        ("zero.test", Absent),
+        ("none.test", Absent),
+        ("x.invalid", Absent),
+        ("-bad.test", Absent),
+        ("ill.test", Unknown(NoAnswer::ServFail)),
+        ("mute.test", Unknown(NoAnswer::Timeout)),
+    ] {
+        let started = Instant::now();
+        assert_eq!(check(domain), want, "{domain}");
+        assert!(started.elapsed() < 3 * LIMIT, "{domain}");
+    }
+}
+
+#[test]
 fn an_answer_is_cached_for_its_ttl() {
     let server = NameServer::start(|name, kind| {
         let mut answer = record(name, "A", "192.0.2.1");

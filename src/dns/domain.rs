@@ -1,0 +1,46 @@
+//! Whether mail could be sent to a domain, as a check of envelope senders.
+
+use std::time::Instant;
+
+use super::{Dns, Pair};
+use crate::outcome::NoAnswer;
+
+/// What the DNS says about mail to a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailDomain {
+    /// The domain has a mail exchanger or an address, or is an address literal.
+    Usable,
+    /// The domain says that it accepts no mail (RFC 7505).
+    NullMx,
+    /// The domain does not exist, or has neither a mail exchanger nor an address.
+    Absent,
+    /// The look-ups failed; a later check may succeed.
+    Unknown(NoAnswer),
+}
+
+impl Dns {
+    /// Looks up whether mail could be sent to `domain`. Whether its mail exchangers have addresses
+    /// is not looked up. The look-ups run at the same time and end at `until`, or within
+    /// `dns.timeout` if that is earlier.
+    pub fn mail_domain(&self, domain: &str, until: Instant) -> MailDomain {
+        if domain.starts_with('[') {
+            return MailDomain::Usable;
+        }
+        let exchangers = self.begin_mx(domain, until);
+        let addresses = self.running().and_then(|running| Pair::ask(&running, domain, until.min(self.deadline())));
+        match exchangers.wait() {
+            Ok(found) if found.iter().any(|(_, name)| name != ".") => return MailDomain::Usable,
+            Ok(found) if !found.is_empty() => return MailDomain::NullMx,
+            // Its mail exchangers have impossible names, and no address may take their place.
+            Ok(_) => return MailDomain::Absent,
+            Err(NoAnswer::NoData | NoAnswer::NxDomain) => {}
+            Err(NoAnswer::BadName) => return MailDomain::Absent,
+            Err(trouble) => return MailDomain::Unknown(trouble),
+        }
+        match addresses.and_then(Pair::wait) {
+            Ok(_) => MailDomain::Usable,
+            Err(NoAnswer::NoData | NoAnswer::NxDomain | NoAnswer::BadName) => MailDomain::Absent,
+            Err(trouble) => MailDomain::Unknown(trouble),
+        }
+    }
+}

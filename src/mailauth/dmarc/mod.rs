@@ -18,11 +18,13 @@
 //! - `authors`: the domains of the authors, read from the field From
 //! - `evaluate`: pass or fail, and the policy
 //! - `record`: DMARC records, and the addresses for reports in them
+//! - `reports`: aggregate reports (RFC 9990)
 //! - `walk`: the walk up the DNS tree, and the organizational domain
 
 mod authors;
 mod evaluate;
 mod record;
+pub mod reports;
 mod walk;
 
 use std::fmt;

@@ -7,13 +7,13 @@ use crate::outcome::NoAnswer;
 
 /// A zone: lines of the form `name TXT text`, `name A address`, and `name FAIL` for a name whose
 /// server does not answer. Every name that is the end of another one exists.
-struct Zone {
+pub(super) struct Zone {
     lines: Vec<(String, String, String)>,
     asked: Mutex<Vec<String>>,
 }
 
 impl Zone {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let line = |line: &str| {
             let mut words = line.trim().splitn(3, ' ').map(str::to_owned);
             (words.next().unwrap_or_default(), words.next().unwrap_or_default(), words.next().unwrap_or_default())
@@ -64,14 +64,14 @@ impl Lookup for Zone {
     }
 }
 
-fn authors(domains: &str) -> Authors {
+pub(super) fn authors(domains: &str) -> Authors {
     let addresses: Vec<String> = domains.split_whitespace().map(|domain| format!("<a@{domain}>")).collect();
     Authors::of_header(format!("From: {}\n", addresses.join(", ")).as_bytes())
 }
 
 /// Identifiers in a short form: `spf:a.test dkim:b.test`, with `?` behind the domain if the
 /// mechanism could not find out.
-fn identifiers(text: &str) -> Vec<Identifier<'_>> {
+pub(super) fn identifiers(text: &str) -> Vec<Identifier<'_>> {
     text.split_whitespace().map(identifier).collect()
 }
 

@@ -1,0 +1,73 @@
+//! Composes the mail that carries a report (RFC 9990 3.5.2).
+
+use data_encoding::BASE64;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::super::record::Record;
+use super::counts::Counted;
+use super::{DAY, gzip, xml};
+use crate::address::Address;
+use crate::message::trace;
+
+/// The number of octets in a line of base64, before the encoding: 76 characters after it.
+const BASE64_LINE: usize = 57;
+
+/// A report about one domain and one day.
+#[derive(Debug, Clone, Copy)]
+pub struct Report<'a> {
+    /// The name of this host.
+    pub hostname: &'a str,
+    /// The address that reports come from.
+    pub sender: &'a Address,
+    /// The day, in days since 1970.
+    pub day: u64,
+    /// The record that the domain has now.
+    pub record: &'a Record,
+    /// The domain and its rows.
+    pub counted: &'a Counted,
+}
+
+impl Report<'_> {
+    /// The Report-ID, which is the same whenever this host makes the report.
+    pub fn id(&self) -> String {
+        format!("{}.{}@{}", self.day * DAY, self.counted.domain, self.hostname)
+    }
+
+    /// The name of the file.
+    fn file(&self) -> String {
+        let Self { hostname, day, counted, .. } = self;
+        format!("{hostname}!{}!{}!{}.xml.gz", counted.domain, day * DAY, day * DAY + DAY - 1)
+    }
+}
+
+/// Returns the compressed report.
+pub fn attachment(report: &Report<'_>) -> Vec<u8> {
+    gzip::compress(xml::report(report).as_bytes())
+}
+
+/// Returns the whole message for one address: header and body in ASCII, with lines that end in LF.
+/// `id` is the queue id; `now` is in seconds since 1970.
+pub fn message(report: &Report<'_>, attachment: &[u8], to: &Address, id: &str, now: u64) -> String {
+    let Report { hostname, sender, counted, .. } = report;
+    let (domain, file) = (&counted.domain, report.file());
+    // "=_" does not occur in base64 or in the text.
+    let boundary = format!("=_{id}");
+    let time = Timestamp::from_second(now as i64).unwrap_or(Timestamp::UNIX_EPOCH);
+    let mut out = format!("Date: {}\n", trace::date(&time.to_zoned(TimeZone::UTC)));
+    out += &format!("From: {sender}\nTo: {to}\n");
+    out += &format!("Subject: Report Domain: {domain}\n Submitter: {hostname}\n Report-ID: <{}>\n", report.id());
+    out += &format!("Message-ID: <{id}@{hostname}>\nAuto-Submitted: auto-generated\nMIME-Version: 1.0\n");
+    out += &format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\n\n");
+    out += &format!("--{boundary}\nContent-Type: text/plain; charset=us-ascii\n\n");
+    let day = Timestamp::from_second((report.day * DAY) as i64).unwrap_or(Timestamp::UNIX_EPOCH);
+    out += &format!("This is a DMARC report (RFC 9990) about mail from\n{domain}\n");
+    out += &format!("that {hostname}\nreceived on {} UTC.\n\n", day.to_zoned(TimeZone::UTC).date());
+    out += &format!("--{boundary}\nContent-Type: application/gzip\nContent-Transfer-Encoding: base64\n");
+    out += &format!("Content-Disposition: attachment;\n filename=\"{file}\"\n\n");
+    for line in attachment.chunks(BASE64_LINE) {
+        out += &BASE64.encode(line);
+        out.push('\n');
+    }
+    out + &format!("\n--{boundary}--\n")
+}

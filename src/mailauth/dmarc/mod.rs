@@ -29,6 +29,9 @@ mod walk;
 
 use std::fmt;
 
+use super::spf::SpfResult;
+use super::{dkim, spf};
+
 pub use authors::{Authors, MAX_AUTHORS};
 pub use evaluate::evaluate;
 pub use record::{Alignment, Psd, Record, ReportUri};
@@ -131,6 +134,28 @@ pub struct Identifier<'a> {
     pub mechanism: Mechanism,
     /// What it says.
     pub vouches: Vouches,
+}
+
+/// The domains that SPF and DKIM vouch for. `spf` must be the result of [`spf::check`], which is
+/// about HELO only if the reverse-path is null.
+pub fn identifiers<'a>(spf: Option<&'a spf::Checked>, dkim: &'a [dkim::Checked]) -> Vec<Identifier<'a>> {
+    let by_spf = spf.and_then(|checked| {
+        let vouches = match checked.result {
+            SpfResult::Pass => Vouches::Yes,
+            SpfResult::TempError => Vouches::Unknown,
+            _ => return None,
+        };
+        Some(Identifier { domain: &checked.domain, mechanism: Mechanism::Spf, vouches })
+    });
+    let by_dkim = dkim.iter().filter_map(|checked| {
+        let vouches = match checked.status {
+            dkim::Status::Pass => Vouches::Yes,
+            dkim::Status::TempError => Vouches::Unknown,
+            _ => return None,
+        };
+        Some(Identifier { domain: &checked.domain, mechanism: Mechanism::Dkim, vouches })
+    });
+    by_spf.into_iter().chain(by_dkim).collect()
 }
 
 /// The result for a message.

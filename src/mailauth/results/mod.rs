@@ -10,9 +10,11 @@
 //! They must be removed (RFC 8601 5). A field whose identifier cannot be read counts as one of
 //! them, because another reader might read it in another way.
 //!
+//! - `methods`: the result of each method
 //! - `read`: whose field an Authentication-Results field is
 //! - `write`: one field out of all results
 
+mod methods;
 mod read;
 mod write;
 

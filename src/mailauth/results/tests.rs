@@ -1,4 +1,6 @@
 use super::*;
+use crate::mailauth::spf::{Identity, SpfResult};
+use crate::mailauth::{dkim, dmarc, spf};
 
 /// A result as the pipeline makes them.
 fn all() -> Results {
@@ -29,6 +31,68 @@ fn one_field_has_all_results() {
          \tiprev=pass policy.iprev=\"2001:db8::1\"\n"
     );
     assert_eq!(field(&Results::default(), "mx.example.net"), "Authentication-Results: mx.example.net; none\n");
+}
+
+/// Each method writes the properties that RFC 8601 registers for it.
+#[test]
+fn the_results_of_the_methods() {
+    let spf = |identity, result| spf::Checked {
+        result,
+        identity,
+        domain: "example.org".into(),
+        explanation: None,
+        mechanism: "ip4:192.0.2.0/24".into(),
+    };
+    let signature = dkim::Checked {
+        domain: "example.org".into(),
+        selector: "2026a".into(),
+        algorithm: Some(dkim::Algorithm::Ed25519Sha256),
+        mark: "ab/+cd==".into(),
+        status: dkim::Status::Policy,
+        reason: Some(dkim::Reason::Expired),
+        is_testing: true,
+    };
+    let checked = dmarc::Checked {
+        outcome: dmarc::Outcome::None,
+        policy: dmarc::Policy::None,
+        is_testing: false,
+        domain: "example.org".into(),
+        found: None,
+        spf: false,
+        dkim: false,
+        reason: "no record",
+    };
+    let address = "::ffff:192.0.2.1".parse().expect("an address");
+    for (one, text) in [
+        (
+            One::spf(&spf(Identity::MailFrom, SpfResult::Pass), "a@example.org"),
+            "spf=pass (ip4:192.0.2.0/24) smtp.mailfrom=a@example.org",
+        ),
+        (
+            One::spf(&spf(Identity::Hello, SpfResult::SoftFail), ""),
+            "spf=softfail (ip4:192.0.2.0/24) smtp.helo=example.org",
+        ),
+        (
+            One::dkim(&signature),
+            "dkim=policy (signature has expired; its owner is testing) header.d=example.org header.s=2026a \
+             header.a=ed25519-sha256 header.b=\"ab/+cd==\"",
+        ),
+        (One::no_dkim(), "dkim=none (no signature)"),
+        (One::dmarc(&checked), "dmarc=none (no record) header.from=example.org"),
+        (One::iprev(address, Some("a.test")), "iprev=pass (a.test) policy.iprev=192.0.2.1"),
+        (One::iprev(address, None), "iprev=fail (no verified name) policy.iprev=192.0.2.1"),
+    ] {
+        let mut results = Results::default();
+        results.add(one);
+        let written = field(&results, "mx.test").replace("\n\t\t", " ");
+        assert_eq!(written.trim_end(), format!("Authentication-Results: mx.test;\n\t{text}"));
+    }
+    let dkim = [signature.clone(), dkim::Checked { status: dkim::Status::Pass, ..signature }];
+    let spf = spf(Identity::MailFrom, SpfResult::TempError);
+    let identifiers = dmarc::identifiers(Some(&spf), &dkim);
+    let vouches: Vec<_> = identifiers.iter().map(|one| (one.mechanism, one.vouches)).collect();
+    let expected = [(dmarc::Mechanism::Spf, dmarc::Vouches::Unknown), (dmarc::Mechanism::Dkim, dmarc::Vouches::Yes)];
+    assert_eq!(vouches, expected);
 }
 
 /// No value can end its quotes, its comment or its line.

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::super::{Checked, Outcome, Policy};
+use crate::mailauth::{dkim, spf};
 
 /// The maximum number of signatures in a row.
 const MAX_SIGNATURES: usize = 8;
@@ -58,6 +59,26 @@ pub struct Row {
 }
 
 impl Row {
+    /// The row for a message, with the results of SPF and DKIM as they were found. `envelope_from`
+    /// is the domain of the sender, or empty. See [`Row::new`].
+    pub fn of(
+        checked: &Checked,
+        source: IpAddr,
+        action: Action,
+        envelope_from: &str,
+        spf: Option<&spf::Checked>,
+        dkim: &[dkim::Checked],
+    ) -> Option<Self> {
+        let result = spf.map(|checked| checked.result.to_string()).unwrap_or_default();
+        let spf = (spf.map_or("", |checked| &checked.domain), &*result);
+        let signature = |checked: &dkim::Checked| Signature {
+            domain: checked.domain.clone(),
+            selector: checked.selector.clone(),
+            result: checked.status.word().to_owned(),
+        };
+        Self::new(checked, source, action, envelope_from, spf, dkim.iter().map(signature).collect())
+    }
+
     /// The row for a message. Returns `None` if the result is neither pass nor fail, or if the
     /// domain asks for no reports.
     pub fn new(

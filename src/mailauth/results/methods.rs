@@ -1,0 +1,63 @@
+//! The result of each method as [`One`] of a field (RFC 8601 2.7).
+
+use std::net::IpAddr;
+
+use super::One;
+use crate::mailauth::spf::{Identity, SpfResult};
+use crate::mailauth::{dkim, dmarc, spf};
+
+impl One {
+    /// The result of SPF. `sender` is the address of the envelope sender, if that was checked.
+    pub fn spf(checked: &spf::Checked, sender: &str) -> Self {
+        let one = Self::new("spf", spf_word(checked.result)).comment(&checked.mechanism);
+        match checked.identity {
+            Identity::MailFrom if !sender.is_empty() => one.property("smtp.mailfrom", sender),
+            Identity::MailFrom => one.property("smtp.mailfrom", &checked.domain),
+            Identity::Hello => one.property("smtp.helo", &checked.domain),
+        }
+    }
+
+    /// The result for a DKIM signature.
+    pub fn dkim(checked: &dkim::Checked) -> Self {
+        let mut comment = checked.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+        if checked.is_testing {
+            comment += if comment.is_empty() { "its owner is testing" } else { "; its owner is testing" };
+        }
+        Self::new("dkim", checked.status.word())
+            .comment(&comment)
+            .property("header.d", &checked.domain)
+            .property("header.s", &checked.selector)
+            .property("header.a", checked.algorithm.map_or("", dkim::Algorithm::name))
+            .property("header.b", &checked.mark)
+    }
+
+    /// The result for a message without a DKIM signature.
+    pub fn no_dkim() -> Self {
+        Self::new("dkim", "none").comment("no signature")
+    }
+
+    /// The result of DMARC.
+    pub fn dmarc(checked: &dmarc::Checked) -> Self {
+        Self::new("dmarc", checked.outcome.name()).comment(&checked.comment()).property("header.from", &checked.domain)
+    }
+
+    /// Whether the client's address has a verified name.
+    pub fn iprev(address: IpAddr, name: Option<&str>) -> Self {
+        Self::new("iprev", if name.is_some() { "pass" } else { "fail" })
+            .comment(name.unwrap_or("no verified name"))
+            .property("policy.iprev", &address.to_canonical().to_string())
+    }
+}
+
+/// The keyword for a result of SPF.
+fn spf_word(result: SpfResult) -> &'static str {
+    match result {
+        SpfResult::None => "none",
+        SpfResult::Neutral => "neutral",
+        SpfResult::Pass => "pass",
+        SpfResult::Fail => "fail",
+        SpfResult::SoftFail => "softfail",
+        SpfResult::TempError => "temperror",
+        SpfResult::PermError => "permerror",
+    }
+}

@@ -10,7 +10,8 @@ use crate::daemon::Start;
 use crate::exit::{self, Exit};
 use crate::spool::Spool;
 
-const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain] | flush [id | domain] | passwd name";
+const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain] | flush [id | domain] | \
+                        hold id ... | release id ... | remove id ... | passwd name";
 
 /// Runs penfoldctl with the arguments of this process.
 ///
@@ -40,6 +41,8 @@ pub(super) fn run() -> Result<(), Exit> {
         ["flush", what] => flush(&start.load()?, Some(what)),
         ["hosts"] => hosts(&start.load()?, None),
         ["hosts", what] => hosts(&start.load()?, Some(what)),
+        [change @ ("hold" | "release" | "remove")] => Err(usage(format!("{change} needs a queue id"))),
+        [change @ ("hold" | "release" | "remove"), ids @ ..] => change_messages(&start.load()?, change, ids),
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
         ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
@@ -94,6 +97,33 @@ pub(super) fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
         }
         _ => Ok(()),
     }
+}
+
+/// Holds, releases or removes messages, and goes on if that fails for one of them.
+///
+/// # Errors
+/// If the daemon cannot be asked. If it refuses, there is a line for each message with the reason;
+/// the code is `TEMPFAIL` if all the refusals are temporary, otherwise `UNAVAILABLE`.
+fn change_messages(config: &Config, change: &str, ids: &[&str]) -> Result<(), Exit> {
+    let action = match change {
+        "hold" => "hold messages",
+        "release" => "release messages",
+        _ => "remove messages",
+    };
+    let mut refused = Exit { code: exit::TEMPFAIL, text: Vec::new() };
+    for id in ids {
+        let answer = ask_daemon(config, change, Some(id), action)?;
+        let answer = String::from_utf8_lossy(&answer);
+        let why = match answer.trim_end() {
+            "done" => continue,
+            answer => answer.strip_prefix("later: ").unwrap_or_else(|| {
+                refused.code = exit::UNAVAILABLE;
+                answer
+            }),
+        };
+        refused.text.push(format!("{id}: {why}"));
+    }
+    if refused.text.is_empty() { Ok(()) } else { Err(refused) }
 }
 
 /// Prints the state of other hosts: of all hosts, or only of the domain or destination `what`.

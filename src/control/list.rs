@@ -84,7 +84,7 @@ fn show(
 ) -> io::Result<()> {
     let id = entry.id();
     let (size, age) = (entry.name().size, age(now.saturating_sub(id.seconds())));
-    let held = if entry.name().place == Place::Hold { "  held" } else { "" };
+    let held = if entry.name().place == Place::Hold { held(entry, note) } else { String::new() };
     writeln!(out, "{id}  {size}  {age}  {}{held}", address::path(entry.sender()))?;
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
         let number = addressee.reference().number;
@@ -99,6 +99,13 @@ fn show(
         writeln!(out, "    {}", recipient(addressee, note, &when))?;
     }
     Ok(())
+}
+
+/// Returns the end of the line of a held message, with the reason if it is known.
+fn held(entry: &Entry, note: &Note) -> String {
+    let reason = note.hold_reason().or_else(|| entry.hold_reason().map(str::to_owned)).unwrap_or_default();
+    let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+    if reason.is_empty() { "  held".to_owned() } else { format!("  held: {reason}") }
 }
 
 /// Returns the line of one recipient. `when` says when the next attempt is, or since when one runs.

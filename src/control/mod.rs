@@ -11,6 +11,7 @@
 //! - `actions`: the actions that answer requests
 //! - `client`: sends a request and copies the answer
 //! - `connections`: the limits on connections
+//! - `hold`: holds, releases and removes messages
 //! - `hosts`: the listing of other hosts
 //! - `list`: the listing of the queue
 //! - `request`: the form of a request line
@@ -23,6 +24,7 @@ use std::path::Path;
 mod actions;
 mod client;
 mod connections;
+mod hold;
 mod hosts;
 mod list;
 pub mod request;

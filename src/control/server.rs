@@ -13,12 +13,13 @@ use nix::sys::socket::{getsockopt, sockopt};
 
 use super::actions::Control;
 use super::connections::Connections;
+use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
 use super::{BUSY, FORBIDDEN};
 use crate::message::trace::LocalUser;
 use crate::privsep::Rights;
 use crate::queue::Selector;
-use crate::spool::EntryName;
+use crate::spool::{EntryName, QueueId};
 
 /// The stack of a thread that answers a client, in bytes.
 const STACK: usize = 256 << 10;
@@ -131,7 +132,7 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             None => stream.write_all(format!("{BUSY}\n").as_bytes()),
         },
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
-        words => command(stream, words, control),
+        words => command(stream, words, control, uid),
     }
 }
 
@@ -192,7 +193,7 @@ fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
 }
 
 /// Answers the requests that only privileged users may make.
-fn command(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Result<()> {
+fn command(mut stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> io::Result<()> {
     match words {
         ["flush", rest @ ..] if rest.len() < 2 => {
             let count = control.flush(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
@@ -203,6 +204,21 @@ fn command(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Res
             out.write_all(b"ok\n")?;
             control.hosts(rest.first().copied(), &mut out)?;
             out.flush()
+        }
+        [change, id] if Change::parse(change).is_some() => {
+            let (Some(change), Some(id)) = (Change::parse(change), QueueId::parse(&id.to_ascii_uppercase())) else {
+                return stream.write_all(b"ok\nthat is not a queue id\n");
+            };
+            let user = match local_user(&control.site.rights, uid, "").login {
+                login if login.is_empty() => format!("uid {uid}"),
+                login => login,
+            };
+            let answer = match control.change(change, id, &user) {
+                Ok(()) => "done\n".to_owned(),
+                Err(NotChanged { is_temporary: true, why }) => format!("later: {why}\n"),
+                Err(NotChanged { is_temporary: false, why }) => format!("{why}\n"),
+            };
+            stream.write_all(format!("ok\n{answer}").as_bytes())
         }
         ["wake", name] => match EntryName::parse_new(name) {
             Some(name) => {

@@ -11,6 +11,7 @@ use ::log::{info, warn};
 use super::timestamp;
 use super::value::{Value, push};
 use crate::address::{self, Address};
+use crate::envelope::Recipient;
 use crate::outcome::{Encryption, Fate, Outcome};
 
 /// The event that a message was accepted.
@@ -166,6 +167,25 @@ pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
 /// Logs that a failure is reported to no one.
 pub fn dropped(id: &dyn fmt::Display, why: &str) {
     info!("{id} dropped reason={}", Value(why));
+}
+
+/// Logs that a message is held.
+pub fn held(id: &dyn fmt::Display, reason: &str) {
+    info!("{id} held reason={}", Value(reason));
+}
+
+/// Logs that a user has released a held message.
+pub fn released(id: &dyn fmt::Display, user: &str) {
+    info!("{id} released user={}", Value(user));
+}
+
+/// Logs that a user has removed a message before one of its recipients was settled.
+pub fn removed(id: &dyn fmt::Display, sender: Option<&Address>, recipient: &Recipient, user: &str) {
+    let mut line = format!("{id} removed to={}", Value(&format!("<{}>", recipient.address)));
+    if let Some(original) = &recipient.original {
+        push(&mut line, "orig", &format!("<{original}>"));
+    }
+    info!("{line} from={} user={}", Value(&address::path(sender)), Value(user));
 }
 
 /// Logs that all recipients of a message are settled: each is delivered or has failed.

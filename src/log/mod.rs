@@ -27,8 +27,8 @@ use sink::{LogFile, Syslog};
 use value::Clean;
 
 pub use events::{
-    Accepted, Attempt, accepted, attempt, auth_failed, bounced, done, dropped, handshake_failed, limit_reached,
-    logged_in, peer, plaintext, refused, refused_more,
+    Accepted, Attempt, accepted, attempt, auth_failed, bounced, done, dropped, handshake_failed, held, limit_reached,
+    logged_in, peer, plaintext, refused, refused_more, released, removed,
 };
 pub use sink::{reopen, warn_of_missing_syslog};
 pub use zone::{warn_of_zone, zone};

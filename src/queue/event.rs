@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::health::{DestinationStatus, Down};
+use super::withdraw::{GivenBack, Withdrawn};
 use crate::address::parse_domain;
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
@@ -36,6 +37,10 @@ pub enum Event {
     JobDone(Box<JobReport>),
     /// Entries in the spool, some of them perhaps new to the queue: an administrator moved them.
     Appeared(Vec<EntryName>),
+    /// An entry is to be withdrawn: the queue does nothing with it until it is given back.
+    Withdraw(QueueId, Sender<Withdrawn>),
+    /// The withdrawal of an entry ends.
+    GiveBack(QueueId, GivenBack),
     /// The selected jobs are to be tried now. The answer is their number.
     Flush(Selector, Sender<usize>),
     /// Asks for the status of all remote destinations, or only of those to which a name refers.

@@ -33,6 +33,8 @@ pub enum ItemEnd {
     Finish,
     /// It is planned anew.
     Stale,
+    /// It is withdrawn on request.
+    Withdraw,
     /// It is forgotten.
     Vanished,
 }

@@ -9,6 +9,7 @@
 //! - `pool`: shares of the pool of workers
 //! - `ready`: the ready jobs of one destination, in which senders take turns
 //! - `turns`: which destination may start a job
+//! - `withdraw`: withdrawing an entry, so that it can be held, released or removed
 //!
 //! One thread owns the queue and receives [`Event`]s; nothing is shared. The unit is the job: the
 //! recipients of one entry that have the same destination. Jobs of one entry run in parallel. A job
@@ -41,6 +42,7 @@ mod item;
 mod pool;
 mod ready;
 mod turns;
+mod withdraw;
 
 pub use event::{
     Event, Job, JobReport, JobResult, OpenConnection, Plan, Planned, QueueSettings, RunningJob, Scanned, Selector,
@@ -49,6 +51,8 @@ pub use health::DestinationStatus;
 use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
 use turns::{JobRef, NextJob, Turns};
+use withdraw::Withdrawal;
+pub use withdraw::{GivenBack, Withdrawn};
 
 /// Maximum time that the queue sleeps while a job waits, so that it notices a change of the clock.
 const MAX_SLEEP: Duration = Duration::from_secs(600);
@@ -100,6 +104,8 @@ pub struct Queue {
     running: HashMap<usize, RunningJob>,
     /// Entries committed by other processes, held back until all duplicates are known.
     held_back: Option<Vec<EntryName>>,
+    /// The entries that are withdrawn, or that will be when none of their jobs is running.
+    withdrawn: HashMap<QueueId, Withdrawal>,
     draining: bool,
     stopping: bool,
 }
@@ -129,6 +135,7 @@ impl Queue {
             idle,
             running: HashMap::new(),
             held_back: Some(Vec::new()),
+            withdrawn: HashMap::new(),
             draining: false,
             stopping: false,
             workers,
@@ -183,6 +190,8 @@ impl Queue {
             }
             Event::JobDone(report) => self.report(*report),
             Event::Appeared(entries) => entries.into_iter().for_each(|entry| self.load(entry, true)),
+            Event::Withdraw(id, reply) => self.withdraw(id, reply),
+            Event::GiveBack(id, given_back) => self.give_back(id, given_back),
             Event::Flush(selector, reply) => drop(reply.try_send(self.flush(&selector))),
             Event::Hosts(name, reply) => drop(reply.try_send(self.statuses(name.as_deref()))),
             Event::Running(reply) => {
@@ -199,7 +208,7 @@ impl Queue {
     }
 
     fn load(&mut self, entry: EntryName, unsynced: bool) {
-        if self.items.contains_key(&entry.id) {
+        if self.items.contains_key(&entry.id) || self.withdrawn.contains_key(&entry.id) {
             return;
         }
         if let Some(plan) = (self.tasks.load)(entry, unsynced) {
@@ -210,7 +219,7 @@ impl Queue {
     /// Loads one of two duplicates. If the queue knows their id already, it does nothing: the entry
     /// was accepted after the start, and its jobs take care of both files.
     fn choose(&mut self, first: EntryName, second: EntryName) {
-        if !self.items.contains_key(&first.id) {
+        if !self.items.contains_key(&first.id) && !self.withdrawn.contains_key(&first.id) {
             let chosen = (self.tasks.choose)(first, second);
             self.load(chosen, true);
         }
@@ -218,7 +227,7 @@ impl Queue {
 
     fn insert(&mut self, plan: Plan) {
         let id = plan.entry.id;
-        if self.items.contains_key(&id) {
+        if self.items.contains_key(&id) || self.withdrawn.contains_key(&id) {
             return;
         }
         let mut jobs = Vec::with_capacity(plan.jobs.len());
@@ -399,7 +408,11 @@ impl Queue {
             ItemEnd::Finish if is_settled => self.forget(id),
             ItemEnd::Finish => {}
             ItemEnd::Stale => self.plan_anew(id),
-            ItemEnd::Vanished => self.forget(id),
+            ItemEnd::Withdraw => self.end_withdrawal(id),
+            ItemEnd::Vanished => {
+                self.forget(id);
+                self.refuse_withdrawal(id, Withdrawn::Gone);
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 //! tmp/    drafts, entries that are being rewritten, derived entries until they are complete
 //! new/    accepted, not yet tried
 //! cur/    tried at least once and not finished
-//! hold/   held by an administrator
+//! hold/   in quarantine, or held by an administrator
 //! bad/    corrupt; nothing in it is deleted
 //! note/   the last replies, one file for each entry, for the administrator; may vanish at any time
 //! state/  state that no message depends on (see `state`); may vanish at any time
@@ -34,6 +34,7 @@
 //! - `fields`: the `key=value` fields of a queued head
 //! - `handover`: makes a direct entry the file of a system user
 //! - `head`: the format of the two heads
+//! - `hold`: holds, releases and removes entries on an administrator's request
 //! - `id`: queue ids
 //! - `listing`: the entries of a directory
 //! - `lock`: the lock file, which contains the spool's version, and the spool's secret key
@@ -73,6 +74,9 @@
 //! | `C` | `D` | `Entry::forward`: as from `R` to `F` | that message is an entry of its own |
 //! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | nobody is left to be notified |
+//! | any, in `new/` or `cur/` | the same in `hold/` | `Spool::hold`: one rename / both directories synced | not tried any more. A recipient in `P`, or an entry that was handed over, is completed by an attempt first |
+//! | any, in `hold/` | the same in `new/` or `cur/` | `Spool::release`: one rename / both directories synced | tried |
+//! | any | nothing | `Spool::remove`, on request: logged / entry unlinked / directory synced / note unlinked | not tried any more |
 //! | all `D` or `F` | nothing | `Entry::finish`, `Spool::finish`: note unlinked / entry unlinked | |
 //!
 //! | a crash leaves | becomes | by |
@@ -89,10 +93,12 @@
 //! | `P`, no copy for longer than a day | `T` | `Entry::forget_copy`: possibly delivered twice, never lost |
 //! | `R` or `C`, `tmp/DERIVED` exists: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/DERIVED` unlinked |
 //! | `R` or `C`, `tmp/DERIVED` does not exist: it was sent | `F` or `D` | `Entry::recover`: records overwritten |
+//! | in `hold/` and, by another name of the same file, in `new/` or `cur/` | in `hold/` | `Spool::remove_old_names` at the start: the other name unlinked |
 //! | a note without an entry | nothing | `Spool::sweep` after 36 hours |
 //!
 //! tests/storage/crash/points.rs stops the daemon before and after each of these steps, and
-//! tests/storage/crash/errors.rs lets each of them fail.
+//! tests/storage/crash/errors.rs lets each of them fail. tests/storage/crash/hold.rs does both for
+//! the requests of an administrator.
 //!
 //! # Syncs
 //!
@@ -164,6 +170,7 @@ mod entry;
 mod fields;
 mod handover;
 mod head;
+mod hold;
 mod id;
 mod listing;
 mod lock;
@@ -179,6 +186,7 @@ pub use draft::{Draft, NewEntry};
 pub use entry::{Entry, Unusable};
 pub use handover::HANDOVER_MODE;
 pub use head::{DeliveryState, RecipientEntry, RecipientRef, State};
+pub use hold::NotMoved;
 pub use id::{Kind, QueueId};
 pub use lock::Lock;
 pub use name::{EntryName, Place};

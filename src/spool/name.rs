@@ -9,7 +9,7 @@ pub enum Place {
     New,
     /// `cur/`: the entry was tried.
     Cur,
-    /// `hold/`: an administrator holds the entry.
+    /// `hold/`: the entry is in quarantine, or an administrator holds it.
     Hold,
 }
 

@@ -52,11 +52,29 @@ impl Note {
         let result: String = result.trim().chars().filter(|c| !c.is_control()).collect();
         (!result.is_empty()).then_some(result)
     }
+
+    /// Why the message was held last; `None` if the note does not say it. A null path takes the place
+    /// of the recipient in such a line.
+    pub fn hold_reason(&self) -> Option<String> {
+        let reason = self.0.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix("<> held "))?;
+        Some(reason.trim().chars().filter(|c| !c.is_control()).collect())
+    }
 }
 
 impl Spool {
     /// Adds a line to the note of a message. Errors are ignored.
     pub fn add_note(&self, id: QueueId, line: &NoteLine<'_>) {
+        self.add_note_line(id, &line.to_string());
+    }
+
+    /// Adds to the note of a message that it was held at `time`, in seconds since 1970. Errors are
+    /// ignored.
+    pub fn add_hold_note(&self, id: QueueId, time: u64, reason: &str) {
+        let plain = reason.replace(char::is_control, " ");
+        self.add_note_line(id, &format!("{} <> held {plain}", log::timestamp(time)));
+    }
+
+    fn add_note_line(&self, id: QueueId, line: &str) {
         let (path, line) = (self.note_path(id), format!("{line}\n"));
         let has_room = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
         let mut options = OpenOptions::new();
@@ -95,7 +113,7 @@ mod tests {
         let note = Note(lines.join("\n") + "\n");
         assert_eq!(note.last_result(&jon).as_deref(), Some("mx[192.0.2.1]:25 450 4.2.0 last"));
         assert_eq!(note.last_result(&ann).as_deref(), Some("no route   to host"));
-        assert_eq!(note.last_result(&bob), None);
+        assert_eq!((note.last_result(&bob), note.hold_reason()), (None, None));
         assert_eq!(Note::default().last_result(&jon), None);
     }
 }

@@ -16,8 +16,9 @@ use crate::sys::disk;
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
 
 impl Spool {
-    /// Removes the names that entries had in `tmp/` before their rename. On btrfs a power cut can
-    /// restore such a name, and a report with such a name would look unsent. The function must be
+    /// Removes the names that entries had before a rename, in `tmp/` or, if they are held now, in
+    /// another directory. On btrfs a power cut can restore such a name, and a report with a name in
+    /// `tmp/` would look unsent. The function must be
     /// called before any entry is opened.
     ///
     /// # Errors
@@ -34,6 +35,22 @@ impl Spool {
             };
             if metadata.nlink() > 1 && [Place::New, Place::Cur, Place::Hold].into_iter().any(is_entry) {
                 disk::remove(&file.path())?;
+            }
+        }
+        self.remove_other_names_of_held()
+    }
+
+    /// Removes the names that held entries had in `new/` or `cur/`. The power cut came before the
+    /// message was reported as held or released, so nothing was delivered under the other name.
+    fn remove_other_names_of_held(&self) -> io::Result<()> {
+        for held in self.entries_in(Place::Hold)? {
+            let Ok(metadata) = fs::symlink_metadata(self.path(held)) else { continue };
+            for place in [Place::New, Place::Cur].into_iter().filter(|_| metadata.nlink() > 1) {
+                let path = self.path(EntryName { place, ..held });
+                let is_same = |other: fs::Metadata| (other.dev(), other.ino()) == (metadata.dev(), metadata.ino());
+                if fs::symlink_metadata(&path).is_ok_and(is_same) {
+                    disk::remove(&path)?;
+                }
             }
         }
         Ok(())

@@ -23,6 +23,9 @@ use common::{Daemon, Site, TIMEOUT, free_port, pages, unpacked};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use penfold::address::Address;
+use penfold::envelope::{Envelope, MailOptions, Origin, Recipient};
+use penfold::spool::{NewEntry, Spool};
 
 /// Makes a test for each example. Each line names the test, the page, and the beginning of the
 /// example.
@@ -45,8 +48,9 @@ examples! {
     mailq_lists_what_waits: "mailq.1", "# mailq\n1";
     aliases_are_counted: "newaliases.1", "$ newaliases\n/etc/aliases: ";
     aliases_are_checked: "newaliases.1", "$ newaliases\n/etc/aliases:1";
-    penfoldctl_lists_what_waits: "penfoldctl.8", "# penfoldctl queue";
+    penfoldctl_lists_what_waits: "penfoldctl.8", "# penfoldctl queue\n1";
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
+    a_quarantine_is_emptied: "penfoldctl.8", "# penfoldctl queue | grep held";
     a_user_may_log_in: "penfoldctl.8", "# penfoldctl passwd";
     the_daemon_starts: "penfoldd.8", "# penfoldd -n";
     a_message_is_looked_up: "penfold-log.5", "# grep";
@@ -263,6 +267,33 @@ fn a_domain_is_flushed(example: String) {
     machine.says(&example);
     assert_eq!(remote.messages(1)[0].recipients, ["<greg@example.com>"]);
     assert!(daemon.settles(&machine.site));
+}
+
+fn a_quarantine_is_emptied(example: String) {
+    let (machine, daemon, remote, _dns) = waiting();
+    let spool = Spool::open(&machine.site.path("spool")).expect("a spool");
+    let address = |text: &str| Address::parse(text).expect("an address");
+    let mut here = example.clone();
+    for sender in ["jon@example.net", "win@example.com"] {
+        let envelope = Envelope {
+            sender: Some(address(sender)),
+            recipients: vec![Recipient::new(address("greg@example.com"))],
+            options: MailOptions::default(),
+            origin: Origin::Client,
+        };
+        let reason = format!("dmarc {} asks for quarantine", address(sender).domain());
+        let entry = NewEntry { hold: Some(&reason), ..NewEntry::queued(&envelope, "Subject: x\n\n") };
+        let name = spool.begin().and_then(|draft| draft.commit(&entry)).expect("a commit");
+        let shown = example.lines().find(|line| line.contains(&format!("<{sender}>"))).expect("a line");
+        here = here.replace(&shown[..19], &name.id.to_string());
+    }
+    machine.site.hand_over();
+    let (output, printed, expected) = machine.run(&here);
+    assert!(output.status.success() && shape(&printed) == shape(&expected), "{printed}{expected}");
+    daemon.wait_words(&[" removed to=<greg@example.com> from=<win@example.com> user="]);
+    assert!(remote.messages(1)[0].sender.starts_with("<jon@example.net>"));
+    machine.site.penfoldctl(&["flush"]);
+    assert!(daemon.settles(&machine.site), "{}", daemon.log());
 }
 
 fn a_user_may_log_in(example: String) {

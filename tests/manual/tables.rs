@@ -255,6 +255,9 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     {
         daemon.wait_words(&[event]);
     }
+    let listed = site.penfoldctl(&["queue"]);
+    let id = listed.split_whitespace().next().expect("a message");
+    ["hold", "release", "remove"].iter().for_each(|change| drop(site.penfoldctl(&[change, id])));
     drop((good, bad, grey));
     daemon
 }

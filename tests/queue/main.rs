@@ -2,10 +2,12 @@
 //!
 //! - `attempts`: when a message is tried, restarts, `penfoldctl queue` and `flush`
 //! - `clock`: a system clock that jumps
+//! - `hold`: `penfoldctl hold`, `release` and `remove`
 //! - `report_texts`: the text of a report
 //! - `reports`: the recipients of reports, and their limits
 
 mod attempts;
 mod clock;
+mod hold;
 mod report_texts;
 mod reports;

@@ -14,6 +14,7 @@ use crate::envelope::{Envelope, Folder, MailOptions, Origin, Recipient};
 mod accept;
 mod damage;
 mod deliver;
+mod hold;
 mod report;
 mod reserve;
 

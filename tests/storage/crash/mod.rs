@@ -6,12 +6,14 @@
 //! users.
 //!
 //! - `errors`: every step fails
+//! - `hold`: the steps of `penfoldctl hold`, `release` and `remove`
 //! - `homes`: the recipients as system users
 //! - `points`: the daemon is stopped at every step
 //! - `scene`: one message with a fault on its way
 //! - `states`: the daemon is started on every state that a crash can leave
 
 mod errors;
+mod hold;
 mod homes;
 mod points;
 mod scene;

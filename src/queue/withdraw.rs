@@ -1,0 +1,118 @@
+//! Withdrawing an entry from the queue, so that it can be held, released or removed.
+//!
+//! While an entry is withdrawn, none of its jobs runs, and the queue ignores its id, however often
+//! the entry is reported. If jobs of the entry are running, no further ones start, and the entry is
+//! withdrawn when the running ones have ended. The queue keeps no deadline: a requester that does
+//! not want to wait any longer gives the entry back.
+
+use crossbeam_channel::Sender;
+
+use super::Queue;
+use super::item::{Item, ItemEnd};
+use crate::spool::{EntryName, QueueId};
+
+/// The answer to a request to withdraw an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// The entry is withdrawn until [`Event::GiveBack`](super::Event::GiveBack). The name is `None`
+    /// if the queue does not know the entry.
+    Yes(Option<EntryName>),
+    /// A running job has settled the entry, which is gone.
+    Gone,
+    /// Outcomes of the entry could not be recorded. If it were withdrawn, they would be lost.
+    Unrecorded,
+    /// Another request has withdrawn the entry.
+    Busy,
+}
+
+/// What the queue does with an entry after its withdrawal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenBack {
+    /// The entry is as it was.
+    Unchanged,
+    /// The entry has this name, and is tried.
+    At(EntryName),
+    /// The entry is gone from the queue.
+    Gone,
+}
+
+/// The withdrawal of an entry.
+#[derive(Default)]
+pub struct Withdrawal {
+    /// The requester, who waits while jobs of the entry are running.
+    reply: Option<Sender<Withdrawn>>,
+    /// The name of the entry, if the queue knew it.
+    entry: Option<EntryName>,
+}
+
+impl Queue {
+    /// Withdraws an entry now, or as soon as none of its jobs is running.
+    pub(super) fn withdraw(&mut self, id: QueueId, reply: Sender<Withdrawn>) {
+        // The requester may be gone, here and below.
+        if self.withdrawn.contains_key(&id) {
+            let _ = reply.try_send(Withdrawn::Busy);
+            return;
+        }
+        let Some(item) = self.items.get_mut(&id) else {
+            self.withdrawn.insert(id, Withdrawal::default());
+            let _ = reply.try_send(Withdrawn::Yes(None));
+            return;
+        };
+        if has_unrecorded(item) {
+            let _ = reply.try_send(Withdrawn::Unrecorded);
+            return;
+        }
+        if item.end != ItemEnd::Vanished {
+            item.end = ItemEnd::Withdraw;
+        }
+        self.withdrawn.insert(id, Withdrawal { reply: Some(reply), entry: None });
+        self.close(id);
+    }
+
+    /// Ends the withdrawal of an entry. If some of its jobs are still running, the entry is planned
+    /// anew when they have ended.
+    pub(super) fn give_back(&mut self, id: QueueId, given_back: GivenBack) {
+        let Some(withdrawal) = self.withdrawn.remove(&id) else { return };
+        if let Some(item) = self.items.get_mut(&id) {
+            if item.end == ItemEnd::Withdraw {
+                item.end = ItemEnd::Stale;
+            }
+            return;
+        }
+        let entry = match given_back {
+            GivenBack::Unchanged => withdrawal.entry,
+            GivenBack::At(entry) => Some(entry),
+            GivenBack::Gone => None,
+        };
+        entry.into_iter().for_each(|entry| self.load(entry, true));
+    }
+
+    /// Ends the jobs of an entry that is to be withdrawn. None of them may be running.
+    pub(super) fn end_withdrawal(&mut self, id: QueueId) {
+        let Some(item) = self.items.get(&id) else { return };
+        let (entry, is_settled, has_unrecorded) = (item.entry(id), item.open() == 0, has_unrecorded(item));
+        if has_unrecorded {
+            self.refuse_withdrawal(id, Withdrawn::Unrecorded);
+            self.plan_anew(id);
+            return;
+        }
+        let is_gone = is_settled && (self.tasks.finish)(entry);
+        self.forget(id);
+        if is_gone {
+            self.refuse_withdrawal(id, Withdrawn::Gone);
+        } else if let Some(withdrawal) = self.withdrawn.get_mut(&id) {
+            withdrawal.entry = Some(entry);
+            let _ = withdrawal.reply.take().map(|reply| reply.try_send(Withdrawn::Yes(Some(entry))));
+        }
+    }
+
+    /// Ends the withdrawal of an entry before it has begun, if there is one.
+    pub(super) fn refuse_withdrawal(&mut self, id: QueueId, why: Withdrawn) {
+        let reply = self.withdrawn.remove(&id).and_then(|withdrawal| withdrawal.reply);
+        let _ = reply.map(|reply| reply.try_send(why));
+    }
+}
+
+fn has_unrecorded(item: &Item) -> bool {
+    item.jobs().iter().any(|job| job.unrecorded.is_some())
+}

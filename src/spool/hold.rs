@@ -1,0 +1,130 @@
+//! Holds, releases and removes entries on an administrator's request.
+//!
+//! The caller makes sure that no worker has a job of the entry. Each change is one rename or one
+//! unlink, so that a crash leaves the entry in one place. The directories are synced before the
+//! function returns, so that a power cut does not undo what was reported as done.
+//!
+//! An entry can be in the middle of a step that a later attempt completes, by its record or by the
+//! owner of its file. Such an entry is not held, because too much time may pass before that attempt
+//! (see [`State::Prepared`]).
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Entry, EntryName, Place, QueueId, Spool, State, Unusable};
+use crate::sys::disk;
+
+/// Why an entry cannot be held, released or removed.
+#[derive(Debug)]
+pub enum NotMoved {
+    /// There is no such entry, or all its recipients are settled.
+    Gone,
+    /// The entry is not held.
+    NotHeld,
+    /// A delivery was interrupted, and an attempt must complete it first.
+    Interrupted,
+    /// The entry was written by a later version of penfold, or is corrupt.
+    Unusable(&'static str),
+    /// A system call failed.
+    Io(io::Error),
+}
+
+impl From<Unusable> for NotMoved {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Gone => Self::Gone,
+            Unusable::Corrupt(why) | Unusable::Later(why) => Self::Unusable(why),
+            Unusable::Io(e) => Self::Io(e),
+        }
+    }
+}
+
+impl From<io::Error> for NotMoved {
+    fn from(error: io::Error) -> Self {
+        Unusable::from(error).into()
+    }
+}
+
+impl Spool {
+    /// The entry with this id in one of the directories; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of readdir(3).
+    pub fn find(&self, id: QueueId, places: &[Place]) -> io::Result<Option<EntryName>> {
+        let mut found = None;
+        for &place in places {
+            self.read_place(place, |_, entry| found = found.or(entry.filter(|entry| entry.id == id)))?;
+        }
+        Ok(found)
+    }
+
+    /// Moves an entry to `hold/`, and returns its new name.
+    ///
+    /// # Errors
+    /// [`NotMoved`]. After an error the entry is where it was.
+    pub fn hold(self: &Arc<Self>, name: EntryName) -> Result<EntryName, NotMoved> {
+        let mut entry = self.entry(name)?;
+        entry.complete()?;
+        let is_interrupted = |state| matches!(state, State::Prepared { .. });
+        if entry.handed_over_to().is_some() || entry.recipients().iter().any(|to| is_interrupted(to.record.state)) {
+            return Err(NotMoved::Interrupted);
+        }
+        self.move_to(entry.name(), Place::Hold)
+    }
+
+    /// Moves an entry from `hold/` to the directory that it belongs to, and returns its new name.
+    ///
+    /// # Errors
+    /// [`NotMoved`]. After an error the entry is where it was.
+    pub fn release(self: &Arc<Self>, name: EntryName) -> Result<EntryName, NotMoved> {
+        if name.place != Place::Hold {
+            return Err(NotMoved::NotHeld);
+        }
+        let entry = self.entry(name)?;
+        let is_fresh = |state: State, last| state == State::Todo && last == 0;
+        // A direct entry is never in `cur/`.
+        let is_new = entry.is_direct() || entry.recipients().iter().all(|to| is_fresh(to.record.state, to.record.last));
+        self.move_to(entry.name(), if is_new { Place::New } else { Place::Cur })
+    }
+
+    /// Removes an entry with all its recipients, settled or not. `log` is called before that with
+    /// the entry.
+    ///
+    /// # Errors
+    /// [`NotMoved`]. After an error the entry is still there, unless the sync of the directory
+    /// failed.
+    pub fn remove(self: &Arc<Self>, name: EntryName, log: impl FnOnce(&Entry)) -> Result<(), NotMoved> {
+        let mut entry = self.entry(name)?;
+        entry.complete()?;
+        self.remove_duplicate(entry.id())?;
+        log(&entry);
+        disk::remove(&self.path(entry.name()))?;
+        // The note is removed last: a note without an entry is swept later.
+        self.sync_places(&[entry.name().place.directory()])?;
+        let _ = disk::remove(&self.note_path(entry.id()));
+        Ok(())
+    }
+
+    fn move_to(&self, from: EntryName, place: Place) -> Result<EntryName, NotMoved> {
+        let to = EntryName { place, ..from };
+        if from == to {
+            return Ok(to);
+        }
+        self.remove_duplicate(from.id)?;
+        disk::rename_new(&self.path(from), &self.path(to))?;
+        // The entry has moved even if that cannot be synced.
+        if let Err(e) = self.sync_places(&[place.directory(), from.place.directory()]) {
+            log::error!("spool: sync {}: {e}", place.directory());
+        }
+        Ok(to)
+    }
+}
+
+impl Entry {
+    /// Completes the steps that a crash has interrupted, as far as the spool alone is concerned.
+    fn complete(&mut self) -> Result<(), NotMoved> {
+        self.sync()?;
+        self.recover(0..self.recipients().len())?;
+        if self.recipients().iter().any(|to| to.record.state.is_open()) { Ok(()) } else { Err(NotMoved::Gone) }
+    }
+}

@@ -1,0 +1,111 @@
+//! Stops the daemon before and after every step of `penfoldctl hold`, `release` and `remove`, and
+//! lets each step fail.
+//!
+//! What penfoldctl has reported as done must be so after a restart. Otherwise the message is where
+//! it was or where it should be, and in no case is it lost, delivered twice, or removed without a
+//! line in the log.
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{books, site};
+use common::books::{Letter, SENDER};
+use common::{Daemon, Site, port};
+use penfold::address::Address;
+use penfold::envelope::{Envelope, MailOptions, Origin, Recipient};
+use penfold::spool::{NewEntry, Spool, State};
+
+/// A site with a message that ada has and that waits for bob, in `cur/` or in `hold/`.
+fn scene(is_held: bool) -> (Site, String) {
+    let mut site = site();
+    site.set("queue", "retry_min", "\"1h\"");
+    let address = |user: &str| Address::parse(&format!("{user}@razorback.test")).expect("an address");
+    let envelope = Envelope {
+        sender: Some(Address::parse(SENDER).expect("an address")),
+        recipients: ["ada", "bob"].map(|user| Recipient::new(address(user))).to_vec(),
+        options: MailOptions::default(),
+        origin: Origin::Client,
+    };
+    let spool = Spool::open(&site.path("spool")).expect("a spool");
+    let mut draft = spool.begin().expect("a draft");
+    draft.write_all(Letter::new("held").text().as_bytes()).expect("room");
+    let name = draft.commit(&NewEntry::queued(&envelope, "Received: from a test\n")).expect("a commit");
+    let mut entry = spool.entry(name).expect("an entry");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    entry.settle(0, State::Done, now).expect("a record");
+    entry.settle(1, State::Todo, now).expect("a record");
+    entry.move_to_cur().expect("a rename");
+    if is_held {
+        spool.hold(entry.name()).expect("a held entry");
+    }
+    site.hand_over();
+    (site, name.id.to_string())
+}
+
+fn ctl(site: &Site, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+    command.arg("-f").arg(site.path("penfold.conf")).args(arguments).stdin(Stdio::null());
+    command.output().expect("it runs")
+}
+
+fn count(site: &Site, place: &str) -> usize {
+    fs::read_dir(site.path("spool").join(place)).expect("a spool").count()
+}
+
+/// Makes a change with a fault at a step. Returns whether the step exists.
+fn change(word: &str, number: usize, action: &str) -> bool {
+    let (site, id) = scene(word == "release");
+    let Ok(daemon) = Daemon::spawn_until(site.with_fault(&format!("* * {number} {action}")), port) else { return true };
+    let is_done = ctl(&site, &[word, &id]).status.success();
+    let log = daemon.end_log();
+    let hit = log.contains("fault: ");
+    let what = format!("{word} {number} {action} done={is_done}: {log}");
+    let daemon = site.start();
+    let places = ["new", "cur", "hold", "bad"].map(|place| count(&site, place));
+    match (word, is_done, places) {
+        ("hold", _, [0, 0, 1, 0]) | ("release", _, [0, 1, 0, 0]) | ("remove", _, [0, 0, 0, 0]) => {}
+        ("hold" | "remove", false, [0, 1, 0, 0]) | ("release", false, [0, 0, 1, 0]) => {}
+        _ => panic!("{places:?} {what}"),
+    }
+    if places == [0; 4] {
+        assert!(log.contains(&format!("{id} removed to=<bob@razorback.test>")), "{what}");
+    } else {
+        if places[2] == 1 {
+            assert!(ctl(&site, &["release", &id]).status.success(), "{what}");
+        }
+        site.penfoldctl(&["flush", &id]);
+    }
+    assert!(daemon.settles(&site), "{what}{}", daemon.log());
+    let expected = usize::from(places != [0; 4]);
+    let [ada, bob] = ["ada", "bob"].map(|user| books(&site, user));
+    assert_eq!((ada.total(), bob.letters("held"), bob.total()), (0, expected, expected), "{what}");
+    hit
+}
+
+#[test]
+fn a_stop_or_an_error_at_any_step_leaves_the_message_in_one_place() {
+    for word in ["hold", "release", "remove"] {
+        for action in ["before", "after", "EIO"] {
+            let count = (1..).take_while(|number| change(word, *number, action)).count();
+            assert!(count > 10, "{word} {action}: only {count} steps");
+        }
+    }
+}
+
+#[test]
+fn a_rename_that_a_power_cut_has_half_undone_is_completed() {
+    for place in ["new", "cur"] {
+        let (site, id) = scene(true);
+        let held = fs::read_dir(site.path("spool/hold")).expect("a spool").next().expect("one").expect("one");
+        fs::hard_link(held.path(), site.path("spool").join(place).join(held.file_name())).expect("a link");
+        let daemon = site.start();
+        site.penfoldctl(&["flush"]);
+        assert_eq!(["new", "cur", "hold"].map(|place| count(&site, place)), [0, 0, 1]);
+        site.penfoldctl(&["release", &id]);
+        site.penfoldctl(&["flush", &id]);
+        assert!(daemon.settles(&site));
+        assert_eq!(books(&site, "bob").letters("held"), 1);
+    }
+}

@@ -14,6 +14,8 @@ use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::deliver::remote::credentials::Credentials;
 use crate::dns::Dns;
+#[cfg(feature = "mailauth")]
+use crate::mailauth::keys::Keys;
 use crate::privsep::Rights;
 use crate::report::rate::Rates;
 use crate::route::Router;
@@ -40,6 +42,9 @@ pub struct Settings {
     pub tls: Arc<Tls>,
     /// The user names and passwords with which this server logs in at other hosts.
     pub credentials: Arc<Credentials>,
+    /// The keys that sign mail.
+    #[cfg(feature = "mailauth")]
+    pub keys: Arc<Keys>,
 }
 
 impl Settings {
@@ -61,8 +66,18 @@ impl Settings {
         // The router may have read the same users file and returned the same errors.
         let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
         errors.extend(login_errors);
-        match (router, Tls::open(&config, rights), Credentials::open(&config, rights)) {
-            (Some(router), Ok(tls), Ok(credentials)) => {
+        #[cfg(feature = "mailauth")]
+        let (keys, key_errors) = match Keys::open(&config, rights) {
+            Ok((keys, faults)) => {
+                errors.extend(faults);
+                (Some(Arc::new(keys)), Vec::new())
+            }
+            Err(errors) => (None, errors),
+        };
+        #[cfg(not(feature = "mailauth"))]
+        let (keys, key_errors) = (Some(()), Vec::new());
+        match (router, Tls::open(&config, rights), Credentials::open(&config, rights), keys) {
+            (Some(router), Ok(tls), Ok(credentials), Some(_keys)) => {
                 let settings = Self {
                     config: Arc::new(config),
                     router: Arc::new(router),
@@ -70,11 +85,13 @@ impl Settings {
                     logins: Arc::new(logins),
                     tls: Arc::new(tls),
                     credentials: Arc::new(credentials),
+                    #[cfg(feature = "mailauth")]
+                    keys: _keys,
                 };
                 Ok((settings, errors))
             }
-            (_, tls, credentials) => {
-                errors.extend([tls.err(), credentials.err()].into_iter().flatten().flatten());
+            (_, tls, credentials, _) => {
+                errors.extend([tls.err(), credentials.err(), Some(key_errors)].into_iter().flatten().flatten());
                 Err(errors)
             }
         }

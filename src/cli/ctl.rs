@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+#[cfg(feature = "mailauth")]
+use super::dkim;
 use super::{failed, passwd, usage};
 use crate::config::Config;
 use crate::control;
@@ -11,7 +13,8 @@ use crate::exit::{self, Exit};
 use crate::spool::Spool;
 
 const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain] | flush [id | domain] | \
-                        hold id ... | release id ... | remove id ... | passwd name";
+                        hold id ... | release id ... | remove id ... | passwd name |\n    \
+                        dkim new [--selector name] [--directory path] domain | dkim check [domain]";
 
 /// Runs penfoldctl with the arguments of this process.
 ///
@@ -22,6 +25,8 @@ pub(super) fn run() -> Result<(), Exit> {
     options.optopt("f", "", "read this configuration", "file");
     options.optflag("h", "help", "show this text");
     options.optflag("V", "version", "show the version");
+    options.optopt("", "directory", "make the files of dkim new there", "path");
+    options.optopt("", "selector", "begin the selectors of dkim new with this", "name");
     let usage = |text: String| usage(vec![text, SYNOPSIS.into()]);
     let arguments = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
     if arguments.opt_present("h") {
@@ -35,6 +40,10 @@ pub(super) fn run() -> Result<(), Exit> {
     let config = arguments.opt_str("f").or_else(|| std::env::var("PENFOLD_CONFIG").ok()).map(PathBuf::from);
     let start = Start::new(config, true, false);
     let words: Vec<&str> = arguments.free.iter().map(String::as_str).collect();
+    let of_new: Vec<&str> = ["directory", "selector"].into_iter().filter(|name| arguments.opt_present(name)).collect();
+    if let Some(option) = of_new.first().filter(|_| !matches!(words.as_slice(), ["dkim", "new", ..])) {
+        return Err(usage(format!("--{option} is for dkim new")));
+    }
     match words.as_slice() {
         ["queue"] => queue("penfoldctl", &start, &start.load()?),
         ["flush"] => flush(&start.load()?, None),
@@ -43,6 +52,7 @@ pub(super) fn run() -> Result<(), Exit> {
         ["hosts", what] => hosts(&start.load()?, Some(what)),
         [change @ ("hold" | "release" | "remove")] => Err(usage(format!("{change} needs a queue id"))),
         [change @ ("hold" | "release" | "remove"), ids @ ..] => change_messages(&start.load()?, change, ids),
+        ["dkim", words @ ..] => dkim(&start, words, &arguments),
         ["passwd"] | ["passwd", ""] => Err(usage("passwd needs a name".into())),
         ["passwd", name] => passwd(name),
         [] => Err(usage("a command is missing".into())),
@@ -149,6 +159,26 @@ fn ask_daemon(config: &Config, command: &str, what: Option<&str>, action: &str) 
         }
         _ => failed("ask the daemon", &e),
     })
+}
+
+/// Runs `dkim new` or `dkim check`.
+#[cfg(feature = "mailauth")]
+fn dkim(start: &Start, words: &[&str], options: &getopts::Matches) -> Result<(), Exit> {
+    let (selector, directory) = (options.opt_str("selector"), options.opt_str("directory").map(PathBuf::from));
+    match words {
+        ["new", domain] => {
+            dkim::new(&dkim::New { domain, selector: selector.as_deref(), directory: directory.as_deref() })
+        }
+        ["new", ..] => Err(usage(vec!["dkim new needs one domain".into(), SYNOPSIS.into()])),
+        ["check"] => dkim::check(start, None),
+        ["check", domain] => dkim::check(start, Some(domain)),
+        _ => Err(usage(vec!["expected dkim new or dkim check".into(), SYNOPSIS.into()])),
+    }
+}
+
+#[cfg(not(feature = "mailauth"))]
+fn dkim(_: &Start, _: &[&str], _: &getopts::Matches) -> Result<(), Exit> {
+    Err(usage(vec!["this penfold has been built without the feature mailauth".into()]))
 }
 
 /// Reads a password, and prints a line of a users file for the user `name`.

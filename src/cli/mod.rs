@@ -2,6 +2,7 @@
 //! newaliases(1).
 //!
 //! - `ctl`: the commands of penfoldctl
+//! - `dkim`: making keys, and comparing them with the DNS
 //! - `passwd`: a line for a users file
 //! - `sendmail`: sendmail, mailq and newaliases
 
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 use crate::exit::{self, Exit};
 
 mod ctl;
+#[cfg(feature = "mailauth")]
+mod dkim;
 mod passwd;
 pub mod sendmail;
 

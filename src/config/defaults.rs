@@ -82,6 +82,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             local_exempt: vec!["root".into()],
         },
         remote: remote(),
+        dkim: Vec::new(),
         queue: Queue {
             workers: 200,
             workers_per_destination: 20,

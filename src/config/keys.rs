@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::defaults::{CONNECTIONS, MAILBOX_WITHOUT_HOME, PER_HOUR, WORKERS, defaults, own_name};
+use super::dkim::dkim;
 use super::document::{Errors, Section};
 use super::filter::filter;
 use super::policy::{self, PER_HOUR_OR_NONE};
@@ -61,6 +62,7 @@ fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
 const OPTIONAL: &[(&str, &[&str])] = &[
     ("[[listen]]", &["address", "kind", "proxy", "xclient"]),
     ("[tls]", &["certificate", "key"]),
+    ("[[dkim]]", &["selector", "table"]),
     ("[[filter]]", &["protocol", "for", "on_failure"]),
 ];
 
@@ -91,6 +93,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         relay: relay(top.section("relay"), default.relay),
         policy: policy::policy(top.section("policy"), default.policy),
         remote: remote(top.section("remote"), default.remote),
+        dkim: dkim(&mut top),
         queue: queue(top.section("queue"), default.queue),
         filters: top.sections("filter").unwrap_or_default().into_iter().filter_map(filter).collect(),
         dns: dns(top.section("dns"), default.dns),

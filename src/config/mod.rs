@@ -5,6 +5,7 @@
 //! `aliases`, `users` and `route`.
 //!
 //! - `defaults`: the default of each key, and the bounds of numbers
+//! - `dkim`: the keys that sign mail
 //! - `document`: a TOML document from which keys are taken one by one
 //! - `error`: errors in files that an administrator writes
 //! - `filter`: the keys of `[[filter]]`
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::retry::Schedule;
 
 mod defaults;
+mod dkim;
 mod document;
 mod error;
 mod filter;
@@ -29,6 +31,7 @@ pub mod policy;
 pub mod table;
 mod values;
 
+pub use dkim::{Dkim, DkimKey};
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
@@ -63,6 +66,8 @@ pub struct Config {
     pub submission: Submission,
     /// The settings of delivery to other hosts.
     pub remote: Remote,
+    /// The keys that sign mail.
+    pub dkim: Vec<Dkim>,
     /// The number of workers, and the schedule of attempts.
     pub queue: Queue,
     /// The filters and policy services that are asked about mail, in order.

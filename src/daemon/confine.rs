@@ -65,6 +65,8 @@ impl Start {
         read.extend(RESOLVERS.map(PathBuf::from));
         read.extend(LINKS.iter().flat_map(|file| permissions::around(Path::new(file))));
         read.extend(permissions::Names::of(self.path(), config).directories());
+        #[cfg(feature = "mailauth")]
+        read.extend(settings.keys.all().iter().flat_map(|named| permissions::around(named.path())));
         let roots = settings.router.mailbox_roots();
         let mut write: Vec<PathBuf> = vec![config.spool.clone(), PathBuf::from("/dev/null")];
         write.extend(config.socket.parent().map(Path::to_owned));

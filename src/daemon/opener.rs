@@ -1,7 +1,8 @@
 //! Decides which files the opener, a process that opens one file as root, may open for the server.
 //!
 //! These files are the certificates, keys, users files and credentials that the configuration names
-//! now. They may be opened only if nobody but root can change the configuration. The opener reads
+//! now, and the keys that its tables of keys name. They may be opened only if nobody but root can
+//! change the configuration, or the table. The opener reads
 //! the configuration itself, so that it also knows the files that a reload has added. It does not
 //! say why it refuses a file: the server only logs that permission was denied.
 
@@ -11,7 +12,9 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::{Start, permissions};
-use crate::config;
+use crate::config::{self, Config};
+#[cfg(feature = "mailauth")]
+use crate::mailauth::keys;
 use crate::privsep::opener;
 use crate::privsep::rootpath::is_roots_alone;
 
@@ -25,7 +28,24 @@ impl Start {
         let configuration = self.path();
         // The server, not the opener, reports errors in the configuration.
         let config = is_roots_alone(configuration).then(|| config::examine(configuration).0).flatten();
-        let is_secret = config.is_some_and(|config| permissions::Names::of(configuration, &config).has_secret(path));
+        let is_secret = config.is_some_and(|config| {
+            permissions::Names::of(configuration, &config).has_secret(path) || is_in_table(&config, path)
+        });
         if is_secret { opener::send(path) } else { Err(Errno::EACCES.into()) }
     }
+}
+
+/// Whether a table of keys that only root can change names this file. Other tables are not read.
+#[cfg(feature = "mailauth")]
+fn is_in_table(config: &Config, path: &Path) -> bool {
+    let tables = config.dkim.iter().filter_map(|dkim| match dkim {
+        config::Dkim::Table(table) => Some(table),
+        config::Dkim::Key(_) => None,
+    });
+    tables.filter(|table| is_roots_alone(table)).any(|table| keys::names_of_table(table).iter().any(|key| key == path))
+}
+
+#[cfg(not(feature = "mailauth"))]
+fn is_in_table(_: &Config, _: &Path) -> bool {
+    false
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use crate::config::{Auth, Config, ConfigError, LogTo, Users};
+use crate::config::{Auth, Config, ConfigError, Dkim, LogTo, Users};
 use crate::privsep;
 
 /// The files of a configuration and the keys that name them.
@@ -45,13 +45,18 @@ impl Names {
         if let Auth::File(path) = &config.auth {
             files.push(("auth.users", path.clone()));
         }
+        files.extend(config.dkim.iter().map(|dkim| match dkim {
+            Dkim::Key(key) => ("dkim.key", key.key.clone()),
+            Dkim::Table(path) => ("dkim.table", path.clone()),
+        }));
         files.extend(config.remote.authorities.clone().map(|path| ("remote.authorities", path)));
         Self { config: file.to_owned(), files }
     }
 
     /// Whether the opener may open this file for the server, because perhaps only root can read it.
     pub fn has_secret(&self, path: &Path) -> bool {
-        const SECRETS: [&str; 5] = ["tls.certificate", "tls.key", "local.users", "auth.users", CREDENTIALS];
+        const SECRETS: [&str; 7] =
+            ["tls.certificate", "tls.key", "local.users", "auth.users", "dkim.key", "dkim.table", CREDENTIALS];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
 

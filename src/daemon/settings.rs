@@ -71,7 +71,7 @@ impl Start {
         self.warn_early(&settings.config, &rights);
         let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
         warnings::log_all(&settings, &rights, &sockets);
-        warnings::of_a_start(&settings.config, self.foreground);
+        warnings::of_a_start(&settings, self.foreground);
         permissions::try_log(&settings.config.log)
             .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
     }
@@ -148,6 +148,13 @@ impl Start {
             Ok((settings, faults)) => Ok((settings, explained(faults))),
             Err(errors) => Err(explained(errors)),
         }
+    }
+
+    /// Returns errors in files that the configuration names as the error that ends a program, with
+    /// explanations of permission errors.
+    pub fn explain_files(&self, config: &Config, errors: Vec<ConfigError>) -> Exit {
+        let names = permissions::Names::of(self.path(), config);
+        Exit::of_config(&errors.into_iter().map(|error| names.explain(error)).collect::<Vec<_>>())
     }
 
     pub(super) fn path(&self) -> &Path {

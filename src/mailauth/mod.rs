@@ -7,12 +7,14 @@
 //!
 //! - `dkim`: signatures, verified and made (RFC 6376)
 //! - `dmarc`: what the domain in From asks for if nothing vouches for it (RFC 9989)
+//! - `keys`: the keys that sign mail, and their DNS records
 //! - `lookup`: DNS look-ups with a common deadline
 //! - `results`: the field Authentication-Results (RFC 8601)
 //! - `spf`: whether a client may use the domain of a sender (RFC 7208)
 
 pub mod dkim;
 pub mod dmarc;
+pub mod keys;
 pub mod lookup;
 pub mod results;
 pub mod spf;

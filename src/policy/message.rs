@@ -55,10 +55,22 @@ pub fn check(facts: &Facts<'_>, trace: &Trace) -> Verdict {
     Verdict::Accept
 }
 
+/// Whether a message gets the signature of its author's domain, if there is a key for that domain.
+///
+/// These are the messages of clients that may relay: authenticated users, hosts in `relay.networks`,
+/// and local programs. A message that is only relayed for such a client and has our signature
+/// already gets another one: a list or a filter on its way may have broken the first, and a second
+/// valid one does no harm. Mail of strangers is never signed, so that nobody else can get our
+/// signature.
+pub fn is_signed(facts: &Facts<'_>) -> bool {
+    facts.may_relay()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{STRANGER, TRUSTED, USER, shown};
+    use super::super::tests::{STRANGER, SUBMITTER, TRUSTED, USER, shown};
     use super::*;
+    use crate::config::Kind;
 
     #[test]
     fn the_form_comes_before_the_size() {
@@ -70,6 +82,18 @@ mod tests {
             (Message { size: 11, has_nul: true, has_bare_newline: true, ..good }, "refuse 554 bare-newline"),
         ] {
             assert_eq!(shown(&precheck(&message)), want, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn only_mail_of_clients_that_may_relay_is_signed() {
+        let local = Facts { address: None, is_local_user: true, ..TRUSTED };
+        let relaying = Facts { listener: Kind::Smtp, ..USER };
+        for facts in [TRUSTED, USER, local, relaying] {
+            assert!(is_signed(&facts), "{facts:?}");
+        }
+        for facts in [STRANGER, SUBMITTER] {
+            assert!(!is_signed(&facts), "{facts:?}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::outcome::Outcome;
 use crate::report::failure::{self, FailureReport};
 use crate::report::rate::ReportTo;
 use crate::route::{DomainClass, Expansion};
+use crate::site::Settings;
 use crate::spool::{QueueId, RecipientEntry, State};
 
 /// The maximum number of bytes of the original message that are read for its header in the report.
@@ -64,7 +65,7 @@ impl Attempt<'_> {
         let original = self.entry.id();
         let sender = self.entry.sender().cloned();
         let compose = |id: QueueId| {
-            failure::compose(&FailureReport {
+            let report = failure::compose(&FailureReport {
                 hostname: &self.settings.config.hostname,
                 id: &id.to_string(),
                 original: &original.to_string(),
@@ -75,7 +76,8 @@ impl Attempt<'_> {
                 failures: &failures,
                 header: &header,
                 withheld,
-            })
+            });
+            signed(&self.settings, report, self.now)
         };
         let numbers: Vec<usize> = failed.iter().map(|addressee| addressee.number).collect();
         let made = self.entry.create_report(&numbers, &envelope, compose, self.now);
@@ -121,4 +123,22 @@ impl Attempt<'_> {
         let recipients = finals.into_iter().map(recipient).collect();
         Some((to.clone(), Envelope { sender: None, recipients, options: MailOptions::default(), origin }))
     }
+}
+
+/// Adds our signature to a report, if there is a key for the hostname, which is the domain of From.
+/// If no signature can be made, the report goes without one.
+#[cfg(feature = "mailauth")]
+fn signed(settings: &Settings, report: Vec<u8>, now: u64) -> Vec<u8> {
+    match settings.keys.sign(&settings.config.hostname, &report, now) {
+        Ok(fields) => [fields.into_bytes(), report].concat(),
+        Err(e) => {
+            ::log::error!("sign a report: {e}");
+            report
+        }
+    }
+}
+
+#[cfg(not(feature = "mailauth"))]
+fn signed(_: &Settings, report: Vec<u8>, _: u64) -> Vec<u8> {
+    report
 }

@@ -14,9 +14,9 @@ use common::pages;
 use penfold::address::Address;
 use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
-    Auth, Config, ConfigError, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind, Limits, Listen,
-    ListenTls, Local, LogTo, Network, OfferAuth, OnFailure, Policy, Queue, Relay, Remote, RemoteTls, Scheme,
-    Submission, TableFile, Users, load, parse,
+    Auth, Config, ConfigError, Dkim, DkimKey, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind,
+    Limits, Listen, ListenTls, Local, LogTo, Network, OfferAuth, OnFailure, Policy, Queue, Relay, Remote, RemoteTls,
+    Scheme, Submission, TableFile, Users, load, parse,
 };
 use penfold::endpoint::Endpoint;
 
@@ -166,6 +166,14 @@ fn every_key_has_its_effect() {
             timeout: Duration::from_secs(120),
             local_only: false,
         },
+        dkim: vec![
+            Dkim::Key(DkimKey {
+                domain: "example.org".into(),
+                selector: "202611-rsa".into(),
+                key: etc("dkim/example.org.202611-rsa.pem"),
+            }),
+            Dkim::Table(etc("dkim/keys")),
+        ],
         queue: Queue {
             workers: 1000,
             workers_per_destination: 1,
@@ -245,6 +253,8 @@ fn the_sample_states_the_defaults() {
     // The filter of the sample has the defaults of its optional keys.
     let filter = read("[[filter]]\nsocket = \"unix:/run/rspamd/milter.sock\"").expect("good").filters;
     assert_eq!(std::mem::take(&mut sample.filters), filter);
+    let keys = std::mem::take(&mut sample.dkim);
+    assert!(matches!(keys.as_slice(), [Dkim::Key(_), Dkim::Table(_)]), "{keys:?}");
     let default = read("hostname = \"mx.example.org\"").expect("good");
     for (table, default, name) in [
         (&mut sample.local.aliases, &default.local.aliases, "aliases"),
@@ -288,7 +298,8 @@ fn page_sample_and_reader_have_the_same_keys() {
 
 /// The keys that the reader lists in its error about an unknown key.
 fn keys_of_the_reader() -> BTreeSet<String> {
-    let tables = ["tls", "limits", "local", "relay", "policy", "auth", "submission", "remote", "queue", "dns", "log"];
+    let tables =
+        ["tls", "limits", "local", "relay", "policy", "auth", "submission", "remote", "dkim", "queue", "dns", "log"];
     let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
     let arrays = "[[listen]]\naddress = \"[::1]:25\"\nx = 1\n[[filter]]\nsocket = \"unix:/x\"\nx = 1\n";
     let errors = read(&format!("x = 1\n{arrays}{ask}")).expect_err("unknown keys");

@@ -52,6 +52,7 @@ examples! {
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
     a_quarantine_is_emptied: "penfoldctl.8", "# penfoldctl queue | grep held";
     a_user_may_log_in: "penfoldctl.8", "# penfoldctl passwd";
+    keys_are_made: "penfoldctl.8", "# penfoldctl dkim new";
     the_daemon_starts: "penfoldd.8", "# penfoldd -n";
     a_message_is_looked_up: "penfold-log.5", "# grep";
     inetd_serves: "penfold-admin.7", "smtp stream";
@@ -319,6 +320,25 @@ fn a_user_may_log_in(example: String) {
     let mut client = daemon.greeted();
     let login = data_encoding::BASE64.encode(b"\0elvis\0hush hush");
     client.ask(&format!("AUTH PLAIN {login}"), "235 ");
+}
+
+fn keys_are_made(example: String) {
+    let machine = Machine::new(Site::new());
+    let keys = std::env::temp_dir().join(format!("penfold-keys-{}", std::process::id()));
+    let command = |directory: &str| format!("dkim new --directory {directory} example.org");
+    let (_, printed, _) = machine.run(&example.replace("dkim new example.org", &command(&keys.display().to_string())));
+    let printed = printed.replace(&keys.display().to_string(), "/etc/penfold/dkim");
+    let made = fs::read_dir(&keys).expect("a directory").count();
+    fs::remove_dir_all(&keys).expect("it is there");
+    // Digits are those of the month, and the page shortens the base64.
+    let plain = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("# ") && !line.starts_with("    \""));
+        lines
+            .map(|line| line.split(" p=").next().unwrap_or_default().chars().filter(|c| !c.is_ascii_digit()).collect())
+            .collect()
+    };
+    assert_eq!(plain(&printed), plain(&example), "{printed}");
+    assert_eq!(made, 2);
 }
 
 // penfoldd

@@ -34,12 +34,14 @@ fn below(folder: &str) -> Vec<PathBuf> {
 /// The letters of all options, and the letters of those with an argument.
 type Letters = (BTreeSet<char>, BTreeSet<char>);
 
-/// The options in the output of `-h`, which has one in each line.
+/// The options in the output of `-h`, which has one in each line. Options without a letter belong to
+/// single commands, and are left out.
 fn of_the_program(program: &str) -> Letters {
     let help = Command::new(program).arg("-h").stdin(Stdio::null()).output().expect("it runs");
     let help = String::from_utf8(help.stdout).expect("UTF-8");
     let (mut letters, mut arguments) = Letters::default();
-    for line in help.lines().filter_map(|line| line.trim_start().strip_prefix('-')) {
+    let options = help.lines().filter_map(|line| line.trim_start().strip_prefix('-'));
+    for line in options.filter(|line| !line.starts_with('-')) {
         let (letter, rest) = (line.chars().next().expect("a letter"), &line[1..]);
         letters.insert(letter);
         if rest.starts_with(' ') && rest[1..].starts_with(|c: char| c.is_ascii_lowercase()) {

@@ -6,6 +6,7 @@
 //! read, changes that need a restart, and system limits that are too low. A mistake that one table
 //! shows by itself is logged when that table is read.
 //!
+//! - `dkim`: keys that sign mail, and their DNS records
 //! - `tables`: local mail that cannot be delivered or read
 
 use std::fs;
@@ -23,6 +24,8 @@ use crate::sasl::Backend;
 
 use crate::site::Settings;
 
+#[cfg(feature = "mailauth")]
+mod dkim;
 mod tables;
 
 /// Logs all warnings except those that the other public functions in this module log. `sockets` are
@@ -184,8 +187,10 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns if a start would find no syslog, no valid TZ, or no spool.
-pub fn of_a_start(config: &Config, foreground: bool) {
+/// Warns if a start would find no syslog, no valid TZ, or no spool, or if mail would be signed with
+/// keys that are not in the DNS.
+pub fn of_a_start(settings: &Settings, foreground: bool) {
+    let config = &settings.config;
     if !foreground {
         log::warn_of_missing_syslog(&config.log);
     }
@@ -193,6 +198,8 @@ pub fn of_a_start(config: &Config, foreground: bool) {
     if matches!(config.spool.try_exists(), Ok(false)) {
         ::log::warn!("spool: {} does not exist: the start will create it", config.spool.display());
     }
+    #[cfg(feature = "mailauth")]
+    dkim::log_all(settings);
 }
 
 /// Returns warnings for lines of the senders table whose accounts are not in the users file. If a
@@ -243,7 +250,10 @@ fn open_to_all(settings: &Settings) -> Vec<ConfigError> {
         _ => None,
     };
     let files = settings.config.tls.iter().map(|pair| &pair.key).chain(users);
-    files.filter_map(|file| is_open(file)).collect()
+    let mut warnings: Vec<_> = files.filter_map(|file| is_open(file)).collect();
+    #[cfg(feature = "mailauth")]
+    warnings.extend(settings.keys.all().iter().filter_map(|named| is_open(named.path())));
+    warnings
 }
 
 fn is_open(file: &Path) -> Option<ConfigError> {

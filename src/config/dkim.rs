@@ -1,0 +1,66 @@
+//! Reads the tables `[[dkim]]`: the keys that sign mail.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::document::Section;
+use super::values;
+
+/// A `[[dkim]]` table: a key that signs the mail of a domain, or a file with such keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dkim {
+    /// One key.
+    Key(DkimKey),
+    /// The path of a table, whose lines each consist of a domain, a selector and the path of a key.
+    Table(PathBuf),
+}
+
+/// A key that signs the mail of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DkimKey {
+    /// The domain in canonical form. Its subdomains are not included.
+    pub domain: String,
+    /// The selector in lower case. The public key is at `SELECTOR._domainkey.DOMAIN` in the DNS.
+    pub selector: String,
+    /// The file with the private key in PEM.
+    pub key: PathBuf,
+}
+
+/// Reads all `[[dkim]]` tables of the file.
+pub(super) fn dkim(top: &mut Section<'_, '_>) -> Vec<Dkim> {
+    let (sections, mut names) = (top.sections_or_one("dkim"), HashSet::new());
+    if !cfg!(feature = "mailauth") && !sections.is_empty() {
+        top.error("dkim", "this penfold was built without the feature mailauth, and cannot sign");
+    }
+    sections.into_iter().filter_map(|section| one(section, &mut names)).collect()
+}
+
+/// Reads one table. `names` are the domains and selectors of the tables before it.
+fn one(mut section: Section<'_, '_>, names: &mut HashSet<(String, String)>) -> Option<Dkim> {
+    const KEYS: [(&str, &str); 3] = [
+        ("domain", "missing; expected the domain whose mail is signed"),
+        ("selector", "missing; expected the name of the key in the DNS"),
+        ("key", "missing; expected the path of a private key in PEM"),
+    ];
+    let table = section.take("table", values::existing_file);
+    let domain = section.take("domain", values::dns_name);
+    let selector = section.take("selector", values::dns_name);
+    let key = section.take("key", values::existing_file);
+    for (name, missing) in KEYS {
+        match (section.gives("table"), section.gives(name)) {
+            (true, true) => section.error(name, "stands beside table; expected a [[dkim]] table of its own"),
+            (false, false) => section.error(name, missing),
+            _ => {}
+        }
+    }
+    if let Some(name) = domain.clone().zip(selector.clone())
+        && !names.insert(name)
+    {
+        section.error("selector", "another [[dkim]] table has this selector and domain");
+    }
+    section.finish();
+    match table {
+        Some(table) => Some(Dkim::Table(table)),
+        None => Some(Dkim::Key(DkimKey { domain: domain?, selector: selector?, key: key? })),
+    }
+}

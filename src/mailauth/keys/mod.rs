@@ -1,0 +1,199 @@
+//! The keys that sign mail (DKIM), from the `[[dkim]]` tables of the configuration.
+//!
+//! Every use of a key checks its file, and the table that names it, for changes, and reads them
+//! again if they have changed. After the first reading, an error never removes a key: it is logged
+//! with its file, and the old key stays in force. A key that only root can read comes through the
+//! opener, as the keys of certificates do.
+//!
+//! A domain may have several keys, for example an RSA key and an Ed25519 key, or an old and a new
+//! one. All of them sign side by side. A key signs for its own domain only, not for subdomains.
+//!
+//! - `der`: new keys in DER and PEM
+//! - `make`: new keys
+//! - `published`: keys compared with their DNS records
+//! - `table`: the lines of a table of keys
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::address::parse_domain_utf8;
+use crate::config::table::Watched;
+use crate::config::{Config, ConfigError, Dkim, DkimKey, TableFile};
+use crate::mailauth::dkim::{NotSigned, Signer, SigningKey};
+use crate::message::addresses::mailboxes;
+use crate::privsep::Rights;
+
+mod der;
+pub mod make;
+pub mod published;
+mod table;
+
+pub use table::names as names_of_table;
+
+use table::Table;
+
+/// The keys that sign mail.
+#[derive(Debug, Default)]
+pub struct Keys {
+    named: Vec<Named>,
+    tables: Vec<Watched<Table>>,
+}
+
+/// A private key in a file that is checked for changes.
+type KeyFile = Arc<Watched<SigningKey>>;
+
+/// A key, and the name under which it is published.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// The domain whose mail is signed, in canonical form.
+    pub domain: String,
+    /// The selector in lower case.
+    pub selector: String,
+    key: KeyFile,
+}
+
+/// A key that signs a message: the domain, the selector, and the key itself.
+pub type Signing = (String, String, Arc<SigningKey>);
+
+impl Keys {
+    /// Reads the keys that the configuration names. Returns them, and the errors in the lines of
+    /// tables, which leave the other lines in force.
+    ///
+    /// # Errors
+    /// All errors in keys, if a `[[dkim]]` table names one that cannot be used.
+    pub fn open(config: &Config, rights: &Rights) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
+        let (mut keys, mut errors, mut faults) = (Self::default(), Vec::new(), Vec::new());
+        for dkim in &config.dkim {
+            match dkim {
+                Dkim::Key(key) => match open_key(&key.key, rights) {
+                    Ok(file) => keys.named.push(Named::new(key, file)),
+                    Err(more) => errors.extend(more),
+                },
+                Dkim::Table(path) => {
+                    let file = TableFile { path: path.clone(), required: true };
+                    let parse = table::parser(rights);
+                    let (table, more) = Watched::open_tolerant_secret(rights, &file, parse, |_| Table::default());
+                    keys.tables.push(table);
+                    faults.extend(more);
+                }
+            }
+        }
+        if errors.is_empty() {
+            Ok((keys, faults))
+        } else {
+            errors.extend(faults);
+            Err(errors)
+        }
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.tables.iter().all(|table| table.current().is_empty())
+    }
+
+    /// The keys that sign a message whose author has an address in this domain. A domain that is
+    /// not ASCII may have U-labels.
+    pub fn for_domain(&self, domain: &str) -> Vec<Signing> {
+        if self.named.is_empty() && self.tables.is_empty() {
+            return Vec::new();
+        }
+        let Ok(domain) = parse_domain_utf8(domain) else { return Vec::new() };
+        let all = self.named_for(&domain).into_iter();
+        all.map(|named| (named.domain.clone(), named.selector.clone(), named.current())).collect()
+    }
+
+    /// The keys that sign a message with this From, the value of the field. If From has several
+    /// addresses, the first one counts.
+    pub fn for_author(&self, from: &[u8]) -> Vec<Signing> {
+        author_domain(from).map(|domain| self.for_domain(&domain)).unwrap_or_default()
+    }
+
+    /// Signs a message of this server, with lines that end in LF, whose author has an address in
+    /// `domain`. Returns the fields to put before it, or no text if there is no key.
+    ///
+    /// # Errors
+    /// A [`NotSigned`].
+    pub fn sign(&self, domain: &str, message: &[u8], now: u64) -> Result<String, NotSigned> {
+        let signing = self.for_domain(domain);
+        if signing.is_empty() {
+            return Ok(String::new());
+        }
+        let mut signer = Signer::new();
+        signer.feed(message);
+        let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();
+        signer.finish(&keys, now)
+    }
+
+    /// All keys, in the order of the configuration and the tables.
+    pub fn all(&self) -> Vec<Named> {
+        let mut all: Vec<Named> = Vec::new();
+        let tables: Vec<Arc<Table>> = self.tables.iter().map(Watched::current).collect();
+        add_new(&mut all, self.named.iter());
+        tables.iter().for_each(|table| add_new(&mut all, table.all()));
+        all
+    }
+
+    /// The keys of a domain in canonical form. If a selector occurs twice, its first key counts.
+    fn named_for(&self, domain: &str) -> Vec<Named> {
+        let mut all: Vec<Named> = Vec::new();
+        add_new(&mut all, self.named.iter().filter(|named| named.domain == domain));
+        self.tables.iter().for_each(|table| add_new(&mut all, table.current().of(domain).iter()));
+        all
+    }
+}
+
+impl Named {
+    fn new(key: &DkimKey, file: KeyFile) -> Self {
+        Self { domain: key.domain.clone(), selector: key.selector.clone(), key: file }
+    }
+
+    /// The key in force.
+    pub fn current(&self) -> Arc<SigningKey> {
+        self.key.current()
+    }
+
+    /// The file with the private key.
+    pub fn path(&self) -> &Path {
+        self.key.path()
+    }
+
+    /// The name of the public key in the DNS.
+    pub fn dns_name(&self) -> String {
+        dns_name(&self.selector, &self.domain)
+    }
+
+    fn is_same_name(&self, other: &Self) -> bool {
+        self.domain == other.domain && self.selector == other.selector
+    }
+}
+
+/// The name of a public key in the DNS (RFC 6376 3.6.2.1).
+pub fn dns_name(selector: &str, domain: &str) -> String {
+    format!("{selector}._domainkey.{domain}")
+}
+
+/// The domain of the first address in From; `None` if From has none, or cannot be read.
+pub fn author_domain(from: &[u8]) -> Option<String> {
+    let author = mailboxes(from)?.into_iter().next()?.address_at("")?;
+    Some(author.domain().to_owned()).filter(|domain| !domain.is_empty())
+}
+
+/// Adds the keys whose names are not among `all` yet.
+fn add_new<'a>(all: &mut Vec<Named>, more: impl Iterator<Item = &'a Named>) {
+    for named in more {
+        if !all.iter().any(|other| other.is_same_name(named)) {
+            all.push(named.clone());
+        }
+    }
+}
+
+fn open_key(path: &Path, rights: &Rights) -> Result<KeyFile, Vec<ConfigError>> {
+    let file = TableFile { path: path.to_owned(), required: true };
+    let parse = |path: &Path, text: &str| {
+        SigningKey::from_pem(text.as_bytes()).map_err(|e| vec![ConfigError::whole(path, e.to_string())])
+    };
+    Watched::open(rights, &file, parse).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests;

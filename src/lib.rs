@@ -35,6 +35,7 @@
 //! - `endpoint`: the address that a socket connects to: TCP or Unix
 //! - `envelope`: sender, recipients, and their options
 //! - `exit`: exit codes
+//! - `filters`: milters and policy services that are asked about mail
 //! - `listen`: listening sockets and connections
 //! - `log`: the log
 //! - `mailauth`: SPF, DKIM, DMARC and ARC
@@ -69,7 +70,7 @@
 //! | 3 | destination, exit, log | lower ranks |
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
 //! | 5 | mailauth, net, queue, report, route, submit | lower ranks |
-//! | 6 | deliver | lower ranks |
+//! | 6 | deliver, filters | lower ranks |
 //! | 7 | site | lower ranks |
 //! | 8 | session | lower ranks; never queue, deliver or report |
 //! | 9 | listen, worker | lower ranks |
@@ -98,6 +99,8 @@ pub mod dns;
 pub mod endpoint;
 pub mod envelope;
 pub mod exit;
+#[cfg(feature = "filters")]
+pub mod filters;
 mod listen;
 mod log;
 #[cfg(feature = "mailauth")]

@@ -14,6 +14,8 @@ use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::deliver::remote::credentials::Credentials;
 use crate::dns::Dns;
+#[cfg(feature = "filters")]
+use crate::filters::Filters;
 #[cfg(feature = "mailauth")]
 use crate::mailauth::keys::Keys;
 use crate::privsep::Rights;
@@ -45,6 +47,9 @@ pub struct Settings {
     /// The keys that sign mail.
     #[cfg(feature = "mailauth")]
     pub keys: Arc<Keys>,
+    /// The filters that are asked about mail.
+    #[cfg(feature = "filters")]
+    pub filters: Arc<Filters>,
 }
 
 impl Settings {
@@ -79,6 +84,8 @@ impl Settings {
         match (router, Tls::open(&config, rights), Credentials::open(&config, rights), keys) {
             (Some(router), Ok(tls), Ok(credentials), Some(_keys)) => {
                 let settings = Self {
+                    #[cfg(feature = "filters")]
+                    filters: Arc::new(Filters::new(&config)),
                     config: Arc::new(config),
                     router: Arc::new(router),
                     senders: Arc::new(senders),

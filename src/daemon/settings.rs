@@ -72,6 +72,8 @@ impl Start {
         let sockets: Vec<_> = settings.config.listen.iter().map(|listen| listen.address).collect();
         warnings::log_all(&settings, &rights, &sockets);
         warnings::of_a_start(&settings, self.foreground);
+        #[cfg(feature = "filters")]
+        settings.filters.warnings().iter().for_each(|warning| ::log::warn!("{warning}"));
         permissions::try_log(&settings.config.log)
             .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
     }

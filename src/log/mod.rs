@@ -8,6 +8,7 @@
 //! administrator has to act, and `warn` if that is advisable.
 //!
 //! - `events`: the functions that write the lines of events
+//! - `filters`: the lines about filters
 //! - `sink`: a log file, or syslog
 //! - `value`: quoting and escaping
 //! - `zone`: the time zone of this host
@@ -19,6 +20,8 @@ use ::log::{Level, LevelFilter};
 use crate::config::LogTo;
 
 mod events;
+#[cfg(feature = "filters")]
+mod filters;
 mod sink;
 mod value;
 mod zone;
@@ -30,6 +33,8 @@ pub use events::{
     Accepted, Attempt, accepted, attempt, auth_failed, bounced, done, dropped, handshake_failed, held, limit_reached,
     logged_in, peer, plaintext, refused, refused_more, released, removed,
 };
+#[cfg(feature = "filters")]
+pub use filters::{filter_failed, filter_refused, filtered};
 pub use sink::{reopen, warn_of_missing_syslog};
 pub use zone::{warn_of_zone, zone};
 

@@ -9,6 +9,7 @@
 //! - `command`: to RSET, NOOP, and malformed commands and parameters
 //! - `connection`: the banner, QUIT and 421
 //! - `failure`: to MAIL and DATA when this server fails
+//! - `filter`: the replies that filters and policy services decide
 //! - `hello`: to HELO and EHLO, and to commands that need one first
 //! - `help`: to HELP
 //! - `message`: to DATA, before the message and at its end
@@ -26,6 +27,7 @@ pub mod auth;
 pub mod command;
 pub mod connection;
 pub mod failure;
+pub mod filter;
 pub mod hello;
 pub mod help;
 pub mod message;

@@ -152,6 +152,7 @@ impl Session<'_> {
                 log::logged_in(&self.client.session, &login, address, mechanism.name());
                 service.logins.throttle.succeeded(address, &name);
                 self.login = Some(login);
+                self.mechanism = mechanism.name();
                 Step::Reply(reply::auth::succeeded())
             }
             End::Answer(sasl::server::Step::Rejected) => {

@@ -37,6 +37,10 @@ impl Session<'_> {
         };
         let ended = match self.begin_message(&hello, &transaction) {
             Ok(mut incoming) => {
+                if let Err(step) = self.ask_about_data(&incoming.id().to_string()) {
+                    self.phase = Phase::Greeted(hello, None);
+                    return self.refuse_message(&step);
+                }
                 self.send(&reply::message::go_ahead())?;
                 self.flush()?;
                 self.read_to_the_dot(&mut incoming)?;
@@ -52,6 +56,18 @@ impl Session<'_> {
                 self.send(&reply)
             }
         }
+    }
+
+    /// Sends the reply of a step that refuses a message. If the step ends the session, the result is
+    /// an error.
+    fn refuse_message(&mut self, step: &Step) -> io::Result<()> {
+        let (Step::Reply(reply) | Step::ReplyAndClose(reply)) = step else { return Ok(()) };
+        self.note_refusal(b"DATA", reply);
+        if matches!(step, Step::Reply(_)) {
+            return self.send(reply);
+        }
+        self.close_with(reply)?;
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 
     fn read_to_the_dot(&mut self, incoming: &mut Incoming) -> io::Result<()> {

@@ -28,6 +28,7 @@ impl Session<'_> {
         } else {
             reply::hello::helo(self.hostname(), name)
         };
+        self.filters.abort();
         self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended }, None);
         Step::Reply(reply)
     }
@@ -75,6 +76,7 @@ impl Session<'_> {
 
     /// Drops the transaction, and the attributes of XFORWARD.
     pub(super) fn forget_transaction(&mut self) {
+        self.filters.abort();
         self.phase = match std::mem::replace(&mut self.phase, Phase::Connected) {
             Phase::InMail(hello, _) | Phase::Greeted(hello, _) => Phase::Greeted(hello, None),
             Phase::Connected => Phase::Connected,

@@ -14,7 +14,7 @@ use crate::envelope::{Envelope, Folder};
 use crate::policy::message::Message;
 use crate::policy::{self, Facts, Verdict};
 use crate::reply::{self, Reply};
-use crate::spool::{Draft, EntryName, NewEntry};
+use crate::spool::{Draft, EntryName, NewEntry, QueueId};
 use crate::users::Mailbox;
 
 /// A message that is being received.
@@ -52,6 +52,11 @@ impl Incoming {
     /// message's envelope.
     pub fn new(draft: Draft, mailbox: Option<Mailbox>, changes: Changes, limit: u64) -> Self {
         Self { draft, mailbox, changes, limit, size: 0, has_bare_newline: false, has_nul: false, error: None }
+    }
+
+    /// The queue id of the message.
+    pub fn id(&self) -> QueueId {
+        self.draft.id()
     }
 
     /// The size on the wire so far: with CR LF, without the dots that were put before dots

@@ -1,7 +1,7 @@
 //! MAIL: begins a transaction.
 
 use super::transaction::Transaction;
-use super::{Phase, Session, Step};
+use super::{Phase, Session, Step, filters};
 use crate::address::{self, Address, AddressError};
 use crate::policy::mail::{Mail, Room, SenderRight};
 use crate::policy::{self, Facts};
@@ -11,10 +11,14 @@ use crate::smtp::parameters::{MailParameters, ParameterError};
 
 impl Session<'_> {
     pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
+        let parameters = filters::parameters(&path);
         let mut transaction = match self.check_mail(path) {
             Ok(transaction) => transaction,
             Err(reply) => return Step::Reply(reply),
         };
+        if let Err(step) = self.ask_about_sender(transaction.envelope.sender.as_ref(), &parameters) {
+            return step;
+        }
         let reply = reply::sender::accepted(&address::path(transaction.envelope.sender.as_ref()));
         if let Phase::Greeted(hello, forwarded) = std::mem::replace(&mut self.phase, Phase::Connected) {
             transaction.forwarded = forwarded;

@@ -12,6 +12,7 @@
 //! - `changes`: every change to a message before the commit
 //! - `data`: DATA: reads the text up to the dot
 //! - `header_scan`: the fields removed from a client's header, and its trace fields
+//! - `filters`: what filters are asked at each command
 //! - `hello`: HELO, EHLO, HELP and RSET; the offered extensions
 //! - `incoming`: a message that is being received, from its first byte to the commit
 //! - `mail`: MAIL
@@ -21,6 +22,7 @@
 //! - `submission`: rewritten senders, limits per account, completed headers
 //! - `tally`: the counts of errors and refusals
 //! - `transaction`: the envelope that MAIL and RCPT build
+//! - `unfiltered`: replaces `filters` in a build without them
 //! - `vrfy`: VRFY
 //! - `xclient`: XCLIENT and XFORWARD
 
@@ -49,6 +51,8 @@ use crate::tls::TlsInfo;
 mod auth;
 mod changes;
 mod data;
+#[cfg_attr(not(feature = "filters"), path = "unfiltered.rs")]
+mod filters;
 mod header_scan;
 mod hello;
 mod incoming;
@@ -177,8 +181,12 @@ pub struct Session<'a> {
     tls_info: Option<TlsInfo>,
     /// The authenticated user; `None` before a successful AUTH.
     login: Option<String>,
+    /// The mechanism of the successful AUTH.
+    mechanism: &'static str,
     /// The failed logins so far.
     attempts: Attempts,
+    /// The filters that are asked about this session's mail.
+    filters: filters::Dialogue,
 }
 
 /// The number of octets waiting in `out` beyond which replies are sent.
@@ -193,6 +201,7 @@ impl<'a> Session<'a> {
     pub fn new(service: &'a Service, client: Client, watch: Watch, stream: Stream) -> Self {
         let address = client.address.filter(|_| !client.is_unidentified);
         let trusted_proxy = address.filter(|_| policy::connect::is_trusted_proxy(&client.listen.xclient, address));
+        let filters = filters::begin(service, &client);
         Self {
             service,
             client,
@@ -206,7 +215,9 @@ impl<'a> Session<'a> {
             trusted_proxy,
             tls_info: None,
             login: None,
+            mechanism: "",
             attempts: Attempts::default(),
+            filters,
         }
     }
 
@@ -285,7 +296,11 @@ impl<'a> Session<'a> {
         self.watch.busy.store(true, Ordering::SeqCst);
         let command = Command::parse(&line);
         let shown = self.loggable(&line, &command);
-        let step = self.dispatch(command)?;
+        let is_unknown = command == Command::Unknown;
+        let mut step = self.dispatch(command)?;
+        if is_unknown {
+            step = self.ask_about_unknown(&line, step);
+        }
         Ok(Some(self.count_refusal(shown, step)))
     }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::mail::rejected;
-use super::{Phase, Session, Step};
+use super::{Phase, Session, Step, filters};
 use crate::address::{Address, AddressError};
 use crate::envelope::Recipient;
 use crate::policy::rcpt::{Found, Lookup, Rcpt};
@@ -16,6 +16,7 @@ use crate::smtp::parameters::RcptParameters;
 
 impl Session<'_> {
     pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
+        let parameters = filters::parameters(&path);
         let recipient = match self.check_rcpt(path) {
             Ok(recipient) => recipient,
             Err(reply) => return Step::Reply(reply),
@@ -26,6 +27,13 @@ impl Session<'_> {
         }
         match checked.and_then(|finals| self.count_recipient().map(|()| finals)) {
             Ok(finals) => {
+                let asked = self.ask_about_recipient(&recipient, &parameters);
+                if let (Err(_), Phase::InMail(_, transaction)) = (&asked, &mut self.phase) {
+                    transaction.has_refused = true;
+                }
+                if let Err(step) = asked {
+                    return step;
+                }
                 let reply = reply::recipient::accepted(&recipient);
                 if let Phase::InMail(_, transaction) = &mut self.phase {
                     transaction.add(recipient, finals);

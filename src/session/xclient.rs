@@ -110,6 +110,7 @@ impl Session<'_> {
         }
         self.client.proxy = self.trusted_proxy;
         self.login = login;
+        self.mechanism = XCLIENT;
         self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }, None));
         let Client { session, address, .. } = &self.client;
         ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.trusted_proxy);

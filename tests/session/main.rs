@@ -3,6 +3,7 @@
 //! - `auth`: AUTH with other software: gsasl, smtplib, swaks, and Dovecot as the password database
 //! - `client_names`: the name and address of the client in Received:
 //! - `dialog`: plays the dialogues in dialog/, one promise a file
+//! - `hostile_names`: SPF with hostile and broken name servers
 //! - `limits`: limits that take more than a dialogue to reach
 //! - `proxy`: PROXY headers and XCLIENT
 //! - `smuggling`: only CR LF . CR LF ends a message
@@ -13,6 +14,7 @@
 mod auth;
 mod client_names;
 mod dialog;
+mod hostile_names;
 mod limits;
 mod proxy;
 mod smuggling;

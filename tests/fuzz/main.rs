@@ -7,12 +7,14 @@
 //! - `control`: the control socket, with the real daemon
 //! - `proxy`: PROXY headers and XCLIENT attributes
 //! - `sasl`: SASL exchanges without a connection
+//! - `spf`: SPF records, names and senders
 //! - `tls`: octets before, during and after a TLS handshake
 
 mod auth;
 mod control;
 mod proxy;
 mod sasl;
+mod spf;
 mod tls;
 
 use std::time::{Duration, Instant, SystemTime};

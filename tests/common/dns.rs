@@ -84,7 +84,11 @@ pub fn record(name: &str, kind: &str, data: &str) -> Record {
         "AAAA" => RData::AAAA(AAAA(data.parse().expect("an IPv6 address"))),
         "CNAME" => RData::CNAME(CNAME(absolute(data))),
         "PTR" => RData::PTR(PTR(absolute(data))),
-        "TXT" => RData::TXT(TXT::new(vec![data.to_owned()])),
+        "TXT" => {
+            // A string has at most 255 octets.
+            let strings = data.as_bytes().chunks(255).map(|part| String::from_utf8_lossy(part).into_owned());
+            RData::TXT(TXT::new(strings.collect()))
+        }
         "MX" => {
             let (preference, host) = data.split_once(' ').expect("MX preference host");
             RData::MX(MX::new(preference.parse().expect("a preference"), absolute(host)))

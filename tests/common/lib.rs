@@ -16,6 +16,7 @@
 //! - `figure`: measurements, as a table and as a plot
 //! - `holdings`: threads, descriptors, memory and limits of a process
 //! - `homes`: system users with home directories
+//! - `keys`: keys that sign mail, and signatures verified by dkimpy
 //! - `mounts`: small disks in a mount namespace
 //! - `pages`: the manual pages and the samples
 //! - `plot`: plots in SVG
@@ -36,6 +37,7 @@ pub mod dns;
 pub mod figure;
 pub mod holdings;
 pub mod homes;
+pub mod keys;
 pub mod mounts;
 pub mod pages;
 pub mod plot;

@@ -1,11 +1,13 @@
 //! The other programs of the package, and the targets of the Makefile.
 //!
 //! - `control_socket`: programs when the daemon is busy, absent or misbehaves
+//! - `dkim`: keys that sign mail: made, checked, used and replaced
 //! - `install`: `make install` and `make uninstall`
 //! - `make`: `make run` and `make test`
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
 
 mod control_socket;
+mod dkim;
 mod install;
 mod make;
 mod sendmail;

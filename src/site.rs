@@ -17,7 +17,7 @@ use crate::dns::Dns;
 #[cfg(feature = "filters")]
 use crate::filters::Filters;
 #[cfg(feature = "mailauth")]
-use crate::mailauth::keys::Keys;
+use crate::mailauth::{dmarc::reports::Counts, keys::Keys};
 use crate::privsep::Rights;
 use crate::report::rate::Rates;
 use crate::route::Router;
@@ -115,6 +115,9 @@ pub struct Site {
     pub dns: Arc<Dns>,
     /// The numbers of messages and recipients of each account within the last hour.
     pub usage: Usage,
+    /// The counts of messages for DMARC reports.
+    #[cfg(feature = "mailauth")]
+    pub dmarc_counts: Counts,
     /// The rights of this process beyond those of its own user.
     pub rights: Rights,
     /// The agents, processes that work in mailboxes with the rights of their users.
@@ -139,6 +142,8 @@ impl Site {
             spool,
             dns,
             usage: Usage::shared(&state),
+            #[cfg(feature = "mailauth")]
+            dmarc_counts: Counts::shared(&state),
             agents: AgentPool::new(rights.clone()),
             rights,
             outbound,

@@ -118,6 +118,13 @@ impl Engine {
             site.is_scanned.store(true, Ordering::Release);
         };
         spawn("load", Box::new(scan))?;
+        #[cfg(feature = "mailauth")]
+        {
+            let events = self.events.clone();
+            let notify = move |name| drop(events.send(Event::New(name)));
+            super::dmarc_reports::start(Arc::clone(&self.site), notify)
+                .map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))?;
+        }
         Ok(kept)
     }
 
@@ -171,6 +178,8 @@ impl Engine {
     pub fn stop(self) {
         self.send(Event::Stop);
         let _ = self.ended.recv_timeout(STOP_TIMEOUT);
+        #[cfg(feature = "mailauth")]
+        self.site.dmarc_counts.flush();
         command::end_all();
     }
 }

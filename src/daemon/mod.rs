@@ -10,6 +10,7 @@
 //! - `confine`: the places in the file system that the server is confined to
 //! - `detach`: going to the background, and the pid file
 //! - `directories`: the spool directory and the directory of the control socket
+//! - `dmarc_reports`: the daily reports to domains (RFC 9990)
 //! - `engine`: the queue, its workers, and the threads around them
 //! - `inetd`: serving one client on standard input and output
 //! - `inherited`: listening sockets, bound or passed by the service manager
@@ -47,6 +48,8 @@ mod capacity;
 mod confine;
 mod detach;
 mod directories;
+#[cfg(feature = "mailauth")]
+mod dmarc_reports;
 mod engine;
 mod inetd;
 mod inherited;

@@ -7,6 +7,7 @@
 //! Other messages to the administrator use the macros of the `log` crate: `error` if the
 //! administrator has to act, and `warn` if that is advisable.
 //!
+//! - `dmarc`: the lines about DMARC reports
 //! - `events`: the functions that write the lines of events
 //! - `filters`: the lines about filters
 //! - `sink`: a log file, or syslog
@@ -19,6 +20,8 @@ use ::log::{Level, LevelFilter};
 
 use crate::config::LogTo;
 
+#[cfg(feature = "mailauth")]
+mod dmarc;
 mod events;
 #[cfg(feature = "filters")]
 mod filters;
@@ -29,6 +32,8 @@ mod zone;
 use sink::{LogFile, Syslog};
 use value::Clean;
 
+#[cfg(feature = "mailauth")]
+pub use dmarc::{report_sent, report_withheld};
 pub use events::{
     Accepted, Attempt, accepted, attempt, auth_failed, bounced, done, dropped, handshake_failed, held, limit_reached,
     logged_in, peer, plaintext, refused, refused_more, released, removed,

@@ -28,6 +28,9 @@ pub use destinations::{allowed, has_public_hosts, is_public};
 pub use message::{Report, attachment, message};
 pub use row::{Action, Row, Signature};
 
+/// The maximum number of domains that get a report about a day: those with the most messages.
+pub const MAX_REPORTS: usize = 500;
+
 /// The number of seconds in a day.
 pub const DAY: u64 = 86_400;
 

@@ -69,6 +69,32 @@ pub fn accepted(event: &Accepted<'_>) {
     info!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
 }
 
+/// The results of the checks of a message: each is a result and the domain that it is about.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// The results of SPF.
+    pub spf: Vec<(&'static str, String)>,
+    /// The results of DKIM, one for each signature.
+    pub dkim: Vec<(&'static str, String)>,
+    /// The result of DMARC, and the policy that applies; `None` if it was not evaluated.
+    pub dmarc: Option<(&'static str, String, &'static str)>,
+}
+
+/// Logs what SPF, DKIM and DMARC have shown about a message.
+pub fn checked(id: &dyn fmt::Display, session: &str, event: &Checked) {
+    let mut results = String::new();
+    for (method, all) in [("spf", &event.spf), ("dkim", &event.dkim)] {
+        for (result, domain) in all {
+            push(&mut results, method, &format!("{result}:{domain}"));
+        }
+    }
+    if let Some((result, domain, policy)) = &event.dmarc {
+        push(&mut results, "dmarc", &format!("{result}:{domain}"));
+        push(&mut results, "policy", policy);
+    }
+    info!("{id} checked session={session}{results}");
+}
+
 /// Logs a successful authentication.
 pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
     info!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address));

@@ -35,8 +35,8 @@ use value::Clean;
 #[cfg(feature = "mailauth")]
 pub use dmarc::{report_sent, report_withheld};
 pub use events::{
-    Accepted, Attempt, accepted, attempt, auth_failed, bounced, done, dropped, handshake_failed, held, limit_reached,
-    logged_in, peer, plaintext, refused, refused_more, released, removed,
+    Accepted, Attempt, Checked, accepted, attempt, auth_failed, bounced, checked, done, dropped, handshake_failed,
+    held, limit_reached, logged_in, peer, plaintext, refused, refused_more, released, removed,
 };
 #[cfg(feature = "filters")]
 pub use filters::{filter_failed, filter_refused, filtered};

@@ -1,4 +1,5 @@
-//! Decides whether a received message is accepted, by its form, its size and signs of a mail loop.
+//! Decides whether a received message is accepted, by its form, its size, signs of a mail loop, and
+//! DMARC.
 
 use super::{Facts, Source, Verdict};
 use crate::reply;
@@ -26,6 +27,25 @@ pub struct Trace {
     pub own_deliveries: usize,
     /// Whether each recipient of the message appears in a Delivered-To field.
     pub was_delivered: bool,
+}
+
+/// What the author's domain asks for with DMARC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// Nothing, or the message has passed.
+    Nothing,
+    /// Quarantine.
+    Quarantine,
+    /// Rejection.
+    Reject,
+}
+
+/// Refuses a message if the author's domain asks for that, and `policy.dmarc` is `obey`.
+pub fn dmarc(is_obeyed: bool, asks: Asks, domain: &str) -> Verdict {
+    if is_obeyed && asks == Asks::Reject {
+        return Verdict::refuse(reply::message::dmarc_reject(domain), "dmarc", Source::Key("policy.dmarc"));
+    }
+    Verdict::Accept
 }
 
 /// Checks the form and the size of a message, as soon as its text has ended.

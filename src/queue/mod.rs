@@ -29,7 +29,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
-use crate::spool::{EntryName, QueueId};
+use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
 use crate::timeouts::HostTimeouts;
 
@@ -208,7 +208,8 @@ impl Queue {
     }
 
     fn load(&mut self, entry: EntryName, unsynced: bool) {
-        if self.items.contains_key(&entry.id) || self.withdrawn.contains_key(&entry.id) {
+        let is_known = self.items.contains_key(&entry.id) || self.withdrawn.contains_key(&entry.id);
+        if is_known || entry.place == Place::Hold {
             return;
         }
         if let Some(plan) = (self.tasks.load)(entry, unsynced) {

@@ -1,8 +1,9 @@
 //! Makes every change to a message between the client and the commit. There are three, in order:
 //!
 //! 1. `submit::HeaderFilter` completes and checks the header of a submitted message.
-//! 2. [`HeaderScan`] removes Return-Path: and the postmark (the first line of a message in a
-//!    mailbox file, `From ...`), and puts an empty line before a body without a header.
+//! 2. [`HeaderScan`] removes Return-Path:, the postmark (the first line of a message in a mailbox
+//!    file, `From ...`) and Authentication-Results: fields that claim to be this server's, and puts
+//!    an empty line before a body without a header.
 //! 3. This server's Received: field is prepended.
 //!
 //! No byte of the body is changed.
@@ -10,8 +11,10 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use super::header_scan::HeaderScan;
+use super::header_scan::{HeaderScan, Rules};
 use crate::address::Address;
+#[cfg(feature = "mailauth")]
+use crate::mailauth::results::claims_to_be;
 use crate::policy::message::Trace;
 use crate::route::{DomainClass, Router};
 use crate::submit::{HeaderFilter, Refusal};
@@ -21,16 +24,25 @@ use crate::submit::{HeaderFilter, Refusal};
 pub struct Changes {
     filter: HeaderFilter,
     scan: HeaderScan,
-    /// Tells local domains from others.
-    router: Arc<Router>,
+    names: Names,
     prepended: String,
+}
+
+/// The names by which a header is scanned.
+#[derive(Debug)]
+pub struct Names {
+    /// Tells local domains from others.
+    pub router: Arc<Router>,
+    /// The name of this server in Authentication-Results: fields; `None` if the client is trusted
+    /// to send such fields.
+    pub authserv_id: Option<String>,
 }
 
 impl Changes {
     /// The changes to a message: its header passes `filter`, and the lines `prepended` are put
     /// before it.
-    pub fn new(filter: HeaderFilter, router: Arc<Router>, prepended: String) -> Self {
-        Self { filter, scan: HeaderScan::default(), router, prepended }
+    pub fn new(filter: HeaderFilter, names: Names, prepended: String) -> Self {
+        Self { filter, scan: HeaderScan::default(), names, prepended }
     }
 
     /// Takes a piece of the text, and writes to `out` the part for which all changes are decided.
@@ -38,8 +50,8 @@ impl Changes {
     /// # Errors
     /// Those of `out`.
     pub fn take(&mut self, text: &[u8], out: &mut dyn Write) -> io::Result<()> {
-        let Self { filter, scan, router, .. } = self;
-        filter.feed(text, &mut Scanned { scan, router, out })
+        let Self { filter, scan, names, .. } = self;
+        filter.feed(text, &mut Scanned { scan, names, out })
     }
 
     /// Writes the rest when the text has ended.
@@ -47,16 +59,21 @@ impl Changes {
     /// # Errors
     /// Those of `out`.
     pub fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let Self { filter, scan, router, .. } = self;
-        filter.finish(&mut Scanned { scan, router, out: &mut *out })?;
+        let Self { filter, scan, names, .. } = self;
+        filter.finish(&mut Scanned { scan, names, out: &mut *out })?;
         let mut ready = Vec::new();
-        scan.finish(&is_local(router), &mut ready);
+        names.with_rules(|rules| scan.finish(rules, &mut ready));
         out.write_all(&ready)
     }
 
     /// The lines that are put before the text.
     pub fn prepended(&self) -> &str {
         &self.prepended
+    }
+
+    /// Puts lines before those that already stand before the text. Each line ends in LF.
+    pub fn prepend(&mut self, lines: &str) {
+        self.prepended.insert_str(0, lines);
     }
 
     /// The reason for rejecting a submitted message, once there is one.
@@ -71,14 +88,24 @@ impl Changes {
     }
 }
 
-fn is_local(router: &Router) -> impl Fn(&str) -> bool {
-    |domain| router.class_of(domain) == DomainClass::Local
+/// Without the checks of the feature `mailauth` no field is this server's.
+#[cfg(not(feature = "mailauth"))]
+fn claims_to_be(_: &[u8], _: &str) -> bool {
+    false
+}
+
+impl Names {
+    fn with_rules<T>(&self, scan: impl FnOnce(Rules<'_>) -> T) -> T {
+        let is_local = |domain: &str| self.router.class_of(domain) == DomainClass::Local;
+        let is_forged = |body: &[u8]| self.authserv_id.as_deref().is_some_and(|name| claims_to_be(body, name));
+        scan(Rules { is_local: &is_local, is_forged: &is_forged })
+    }
 }
 
 /// A writer that passes text through the scan, and writes the result to `out`.
 struct Scanned<'a> {
     scan: &'a mut HeaderScan,
-    router: &'a Router,
+    names: &'a Names,
     out: &'a mut dyn Write,
 }
 
@@ -89,7 +116,7 @@ impl Write for Scanned<'_> {
             return Ok(text.len());
         }
         let mut ready = Vec::new();
-        let body = self.scan.feed(text, &is_local(self.router), &mut ready);
+        let body = self.names.with_rules(|rules| self.scan.feed(text, rules, &mut ready));
         self.out.write_all(&ready)?;
         self.out.write_all(body)?;
         Ok(text.len())

@@ -32,7 +32,7 @@ impl Session<'_> {
 
     /// Reads a message, ends the transaction and sends the reply.
     pub(super) fn read_message(&mut self) -> io::Result<()> {
-        let Phase::InMail(hello, transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
+        let Phase::InMail(hello, mut transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
             return Ok(());
         };
         let ended = match self.begin_message(&hello, &transaction) {
@@ -44,7 +44,7 @@ impl Session<'_> {
                 self.send(&reply::message::go_ahead())?;
                 self.flush()?;
                 self.read_to_the_dot(&mut incoming)?;
-                self.end_message(incoming, &hello, &transaction)
+                self.end_message(incoming, &hello, &mut transaction)
             }
             Err(reply) => Err(reply),
         };

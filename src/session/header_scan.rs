@@ -5,11 +5,14 @@
 //! begins with a blank or is not a field, it begins the body, and an empty line is put before it.
 //! The postmark, which is the line `From ...` that begins a message in a mailbox file, is removed
 //! if it stands before the first field. Return-Path: is removed, too, since the final delivery adds
-//! the only one (RFC 5321 4.4). Nothing else in the header and no byte of the body is changed.
+//! the only one (RFC 5321 4.4). So are Authentication-Results: fields that claim to be this server's
+//! (RFC 8601 5). Nothing else in the header and no byte of the body is changed.
 //!
 //! The trace fields, which show hops and earlier deliveries, are counted. The result does not
 //! depend on how the text is split into pieces. At most [`MAX_LINE`] octets of a line are held in
-//! memory.
+//! memory, and at most [`MAX_FIELD`] octets of an Authentication-Results: field.
+
+use memchr::memchr;
 
 use crate::address::{self, Address};
 use crate::message::field::{Lines, MAX_LINE, Part, Piece};
@@ -18,6 +21,19 @@ use crate::policy::message::Trace;
 use crate::smtp::MAX_OWN_DELIVERIES;
 
 const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
+
+/// The number of octets of an Authentication-Results: field by which it must be clear whose the
+/// field is.
+const MAX_FIELD: usize = 16 << 10;
+
+/// The tests that a scan needs.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// Whether a domain is local.
+    pub is_local: &'a dyn Fn(&str) -> bool,
+    /// Whether an Authentication-Results: field with this body must be removed.
+    pub is_forged: &'a dyn Fn(&[u8]) -> bool,
+}
 
 /// The part of a message that the scan has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,32 +70,43 @@ struct Filter {
     /// Addresses in local domains that the message was delivered to, at most
     /// [`MAX_OWN_DELIVERIES`].
     deliveries: Vec<Address>,
+    /// The Authentication-Results: field whose end has not arrived yet. It is neither kept nor
+    /// removed so far.
+    undecided: Vec<u8>,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { section: Section::Start, postmark: Vec::new(), is_kept: true, hops: 0, deliveries: Vec::new() }
+        Self {
+            section: Section::Start,
+            postmark: Vec::new(),
+            is_kept: true,
+            hops: 0,
+            deliveries: Vec::new(),
+            undecided: Vec::new(),
+        }
     }
 }
 
 impl HeaderScan {
     /// Takes a piece of the text, appends the finished part of the header to `out`, and returns the
-    /// part that belongs to the body. `is_local` recognises local domains.
-    pub fn feed<'t>(&mut self, text: &'t [u8], is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) -> &'t [u8] {
+    /// part that belongs to the body.
+    pub fn feed<'t>(&mut self, text: &'t [u8], rules: Rules<'_>, out: &mut Vec<u8>) -> &'t [u8] {
         let mut rest = text;
         while self.filter.section != Section::Body
             && let Some(piece) = self.lines.next(&mut rest)
         {
-            self.filter.take(&piece, is_local, out);
+            self.filter.take(&piece, rules, out);
         }
         rest
     }
 
     /// Appends the text that is still held when the message has ended.
-    pub fn finish(&mut self, is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, rules: Rules<'_>, out: &mut Vec<u8>) {
         if let Some(piece) = self.lines.finish() {
-            self.filter.take(&piece, is_local, out);
+            self.filter.take(&piece, rules, out);
         }
+        self.filter.decide(rules, out);
         self.filter.begin_body(out);
     }
 
@@ -103,19 +130,44 @@ impl HeaderScan {
 }
 
 impl Filter {
-    fn take(&mut self, piece: &Piece<'_>, is_local: &dyn Fn(&str) -> bool, out: &mut Vec<u8>) {
-        let text = match piece {
+    fn take(&mut self, piece: &Piece<'_>, rules: Rules<'_>, out: &mut Vec<u8>) {
+        match piece {
+            Piece::Line(Part::Continuation, text) | Piece::Rest(text) => self.pass(text, rules, out),
             Piece::Line(part, line) => {
-                if let Part::Field(name, body) = part {
-                    self.count(name, body, is_local);
-                }
+                self.decide(rules, out);
                 self.is_kept = self.keeps(*part, line, out);
-                line
+                if let Part::Field(name, body) = part {
+                    self.count(name, body, rules.is_local);
+                    if name.eq_ignore_ascii_case(b"Authentication-Results") && self.section == Section::Fields {
+                        self.undecided = line.to_vec();
+                        return;
+                    }
+                }
+                self.pass(line, rules, out);
             }
-            Piece::Rest(rest) => rest,
-        };
-        if self.is_kept {
+        }
+    }
+
+    /// Takes text that is kept, removed or undecided like the beginning of its field.
+    fn pass(&mut self, text: &[u8], rules: Rules<'_>, out: &mut Vec<u8>) {
+        if !self.undecided.is_empty() {
+            self.undecided.extend_from_slice(text);
+            if self.undecided.len() > MAX_FIELD {
+                self.decide(rules, out);
+            }
+        } else if self.is_kept {
             out.extend_from_slice(text);
+        }
+    }
+
+    /// Keeps or removes the field that is undecided.
+    fn decide(&mut self, rules: Rules<'_>, out: &mut Vec<u8>) {
+        let field = std::mem::take(&mut self.undecided);
+        if let Some(colon) = memchr(b':', &field) {
+            self.is_kept = !(rules.is_forged)(&field[colon + 1..]);
+            if self.is_kept {
+                out.extend_from_slice(&field);
+            }
         }
     }
 
@@ -147,7 +199,7 @@ impl Filter {
                     self.section = Section::Fields;
                 }
             }
-            (_, Part::Continuation) => return self.is_kept,
+            (_, Part::Continuation) => {}
         }
         true
     }
@@ -178,15 +230,16 @@ mod tests {
     /// Returns the filtered text, the number of hops and the number of deliveries. Checks that they
     /// do not depend on how the text is split.
     fn pass(text: &[u8]) -> (String, usize, usize) {
-        let is_local = |domain: &str| domain == "here";
+        let is_forged = |body: &[u8]| body.trim_ascii_start().starts_with(b"here;");
+        let rules = Rules { is_local: &|domain| domain == "here", is_forged: &is_forged };
         let passed = |cuts: &[usize]| {
             let (mut scan, mut out, mut start) = (HeaderScan::default(), Vec::new(), 0);
             for &cut in cuts.iter().chain([&text.len()]) {
-                let body = scan.feed(&text[start..cut], &is_local, &mut out);
+                let body = scan.feed(&text[start..cut], rules, &mut out);
                 out.extend_from_slice(body);
                 start = cut;
             }
-            scan.finish(&is_local, &mut out);
+            scan.finish(rules, &mut out);
             (String::from_utf8(out).expect("text"), scan.filter.hops, scan.filter.deliveries.len())
         };
         let unsplit = passed(&[]);
@@ -231,6 +284,11 @@ mod tests {
             ("Return-Path: x\n y\nno field\n z\n", "\nno field\n z\n"),
             ("Return-Path: x\n\n y\n", "\n y\n"),
             ("Return-Path: x", ""),
+            ("Authentication-Results: here; spf=pass\nA: b\n", "A: b\n"),
+            ("A: b\nauthentication-results : \n here; spf=pass\n dkim=pass\nC: d\n\n", "A: b\nC: d\n\n"),
+            ("Authentication-Results: there; spf=pass\n x\n\n", "Authentication-Results: there; spf=pass\n x\n\n"),
+            ("Authentication-Results: here;", ""),
+            ("A: b\n\nAuthentication-Results: here;\n", "A: b\n\nAuthentication-Results: here;\n"),
             ("a", "\na"),
         ];
         let long_cases = long_cases.iter().map(|(text, want)| (text.as_str(), want.as_str()));

@@ -8,6 +8,7 @@ use std::io;
 
 use memchr::{memchr, memchr_iter};
 
+use super::authenticity::Collector;
 use super::changes::Changes;
 use super::submission;
 use crate::envelope::{Envelope, Folder};
@@ -24,6 +25,8 @@ pub struct Incoming {
     /// The mailbox of the only recipient, if the file can be renamed into it.
     mailbox: Option<Mailbox>,
     changes: Changes,
+    /// Collects what the checks of a stranger's message need.
+    collector: Option<Collector>,
     /// The size limit in octets, on the wire.
     limit: u64,
     size: u64,
@@ -33,25 +36,35 @@ pub struct Incoming {
     error: Option<io::Error>,
 }
 
-/// The facts that a decision about a complete message needs.
-pub struct Ending<'a> {
-    /// The sender and the recipients.
-    pub envelope: &'a Envelope,
-    /// If the message is held: the reason.
-    pub hold: Option<&'a str>,
-    /// The folder of the recipients' Maildirs that the message goes into; `None` for the inbox.
-    pub folder: Option<&'a Folder>,
-    /// The facts about the client.
-    pub facts: Facts<'a>,
-    /// Turns a verdict into a result. The error is the reply of a refusal.
-    pub apply: &'a dyn Fn(Verdict) -> Result<(), Reply>,
+/// A message that has ended and was not rejected so far.
+#[derive(Debug)]
+pub struct Complete {
+    draft: Draft,
+    mailbox: Option<Mailbox>,
+    changes: Changes,
 }
 
 impl Incoming {
     /// A message before its first byte. The caller must have called [`Draft::expect`] with the
     /// message's envelope.
-    pub fn new(draft: Draft, mailbox: Option<Mailbox>, changes: Changes, limit: u64) -> Self {
-        Self { draft, mailbox, changes, limit, size: 0, has_bare_newline: false, has_nul: false, error: None }
+    pub fn new(
+        draft: Draft,
+        mailbox: Option<Mailbox>,
+        changes: Changes,
+        collector: Option<Collector>,
+        limit: u64,
+    ) -> Self {
+        Self {
+            draft,
+            mailbox,
+            changes,
+            collector,
+            limit,
+            size: 0,
+            has_bare_newline: false,
+            has_nul: false,
+            error: None,
+        }
     }
 
     /// The queue id of the message.
@@ -71,6 +84,9 @@ impl Incoming {
         self.has_nul |= memchr(0, text).is_some();
         let is_rejected = self.has_bare_newline || self.has_nul || self.size > self.limit;
         if !is_rejected && self.error.is_none() {
+            if let Some(collector) = &mut self.collector {
+                collector.feed(text);
+            }
             self.error = self.changes.take(text, &mut self.draft).err();
         }
     }
@@ -81,12 +97,18 @@ impl Incoming {
         self.has_bare_newline = true;
     }
 
-    /// Commits the message. Returns the entry, and the mailbox that it can be renamed into.
+    /// Ends the message, and checks its form and its trace fields. `apply` turns a verdict into a
+    /// result, whose error is the reply of a refusal.
     ///
     /// # Errors
     /// The reply that rejects the message. Nothing of the message is then kept.
-    pub fn end(mut self, ending: &Ending<'_>) -> Result<(EntryName, Option<Mailbox>), Reply> {
-        (ending.apply)(policy::message::precheck(&Message {
+    pub fn end(
+        mut self,
+        envelope: &Envelope,
+        facts: &Facts<'_>,
+        apply: impl Fn(Verdict) -> Result<(), Reply>,
+    ) -> Result<(Complete, Option<Collector>), Reply> {
+        apply(policy::message::precheck(&Message {
             has_bare_newline: self.has_bare_newline,
             has_nul: self.has_nul,
             size: self.size,
@@ -96,20 +118,39 @@ impl Incoming {
         if let Some(refusal) = self.changes.refusal() {
             return Err(submission::refused(refusal));
         }
-        let recipients = &ending.envelope.recipients;
-        let trace = self.changes.trace(recipients.iter().map(|recipient| &recipient.address));
-        (ending.apply)(policy::message::check(&ending.facts, &trace))?;
-        let mailbox =
-            self.mailbox.filter(|_| recipients.len() == 1 && ending.hold.is_none() && ending.folder.is_none());
-        let entry = NewEntry {
-            envelope: ending.envelope,
-            is_direct: mailbox.is_some(),
-            hold: ending.hold,
-            folder: ending.folder,
-            prepend: self.changes.prepended(),
-        };
-        let kept = error.map_or_else(|| self.draft.commit(&entry), Err);
-        kept.map(|name| (name, mailbox)).map_err(|e| storage_error(&e))
+        let trace = self.changes.trace(envelope.recipients.iter().map(|recipient| &recipient.address));
+        apply(policy::message::check(facts, &trace))?;
+        let Self { draft, mailbox, changes, collector, .. } = self;
+        error.map_or(Ok((Complete { draft, mailbox, changes }, collector)), |e| Err(storage_error(&e)))
+    }
+}
+
+impl Complete {
+    /// The queue id of the message.
+    pub fn id(&self) -> QueueId {
+        self.draft.id()
+    }
+
+    /// Puts lines before those that the message already begins with.
+    pub fn prepend(&mut self, lines: &str) {
+        self.changes.prepend(lines);
+    }
+
+    /// Commits the message. Returns the entry, and the mailbox that it can be renamed into.
+    ///
+    /// # Errors
+    /// The reply that rejects the message. Nothing of the message is then kept.
+    pub fn commit(
+        self,
+        envelope: &Envelope,
+        hold: Option<&str>,
+        folder: Option<&Folder>,
+    ) -> Result<(EntryName, Option<Mailbox>), Reply> {
+        let is_inbox = hold.is_none() && folder.is_none();
+        let mailbox = self.mailbox.filter(|_| envelope.recipients.len() == 1 && is_inbox);
+        let is_direct = mailbox.is_some();
+        let entry = NewEntry { envelope, is_direct, hold, folder, prepend: self.changes.prepended() };
+        self.draft.commit(&entry).map(|name| (name, mailbox)).map_err(|e| storage_error(&e))
     }
 }
 

@@ -22,7 +22,7 @@ impl Session<'_> {
         let reply = reply::sender::accepted(&address::path(transaction.envelope.sender.as_ref()));
         if let Phase::Greeted(hello, forwarded) = std::mem::replace(&mut self.phase, Phase::Connected) {
             transaction.forwarded = forwarded;
-            self.phase = Phase::InMail(hello, transaction);
+            self.phase = Phase::InMail(hello, Box::new(transaction));
         }
         Step::Reply(reply)
     }

@@ -8,6 +8,7 @@
 //! to a reply or the end of the session, never to a panic. A message is accepted if and only if
 //! [`receive`] has committed it.
 //!
+//! - `authenticity`: DKIM, DMARC and the Authentication-Results field
 //! - `auth`: AUTH
 //! - `changes`: every change to a message before the commit
 //! - `data`: DATA: reads the text up to the dot
@@ -49,6 +50,7 @@ use crate::spool::EntryName;
 use crate::tls::TlsInfo;
 
 mod auth;
+mod authenticity;
 mod changes;
 mod data;
 #[cfg_attr(not(feature = "filters"), path = "unfiltered.rs")]
@@ -148,7 +150,7 @@ enum Phase {
     Connected,
     /// After HELO or EHLO, with the client that XFORWARD named for the next message.
     Greeted(Hello, Option<Forwarded>),
-    InMail(Hello, Transaction),
+    InMail(Hello, Box<Transaction>),
 }
 
 impl Phase {

@@ -6,19 +6,20 @@
 use std::io;
 use std::sync::Arc;
 
-use super::changes::Changes;
+use super::changes::{Changes, Names};
 use super::hello::Hello;
-use super::incoming::{Ending, Incoming, storage_error};
+use super::incoming::{Incoming, storage_error};
 use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Session};
-use crate::envelope::Action;
+use crate::config::policy::Quarantine;
+use crate::envelope::{Action, Folder};
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
 use crate::reply::{self, Reply};
 use crate::route::Route;
-use crate::spool::{EntryName, NewEntry};
+use crate::spool::{EntryName, NewEntry, Place};
 use crate::users::{Mailbox, Owner};
 
 /// A message that was committed.
@@ -37,8 +38,9 @@ impl Session<'_> {
         let mailbox = self.only_mailbox(transaction);
         let entry = NewEntry { is_direct: mailbox.is_some(), ..NewEntry::queued(&transaction.envelope, &received) };
         draft.expect(&entry).map_err(|e| storage_error(&e))?;
-        let changes = Changes::new(self.header_filter(&id, transaction), Arc::clone(&self.service.router), received);
-        Ok(Incoming::new(draft, mailbox, changes, self.service.config.limits.message_size))
+        let names = Names { router: Arc::clone(&self.service.router), authserv_id: self.forged_name() };
+        let changes = Changes::new(self.header_filter(&id, transaction), names, received);
+        Ok(Incoming::new(draft, mailbox, changes, self.collector(), self.service.config.limits.message_size))
     }
 
     /// Commits a message that has ended, or returns the reply that rejects it.
@@ -46,12 +48,17 @@ impl Session<'_> {
         &mut self,
         incoming: Incoming,
         hello: &Hello,
-        transaction: &Transaction,
+        transaction: &mut Transaction,
     ) -> Result<Accepted, Reply> {
-        let apply = |verdict| self.apply(verdict);
-        let (envelope, facts) = (&transaction.envelope, self.facts());
-        let ending = Ending { envelope, hold: None, folder: None, facts, apply: &apply };
-        let (name, mailbox) = incoming.end(&ending)?;
+        let ended = incoming.end(&transaction.envelope, &self.facts(), |verdict| self.apply(verdict))?;
+        let (mut complete, collector) = ended;
+        self.check_authenticity(collector, transaction, &mut complete)?;
+        let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
+            (_, None) => (None, None),
+            (Quarantine::Hold, Some(reason)) => (Some(reason.as_str()), None),
+            (Quarantine::Folder(name), Some(_)) => (None, Folder::parse(name)),
+        };
+        let (name, mailbox) = complete.commit(&transaction.envelope, hold, folder.as_ref())?;
         let origin = self.origin(transaction.forwarded.as_ref());
         log::accepted(&log::Accepted {
             id: &name.id,
@@ -81,7 +88,10 @@ impl Session<'_> {
         // Mail for a system user is left to the queue: there may be a `.forward`.
         let server_mailbox = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
         let maildir = only.zip(server_mailbox.map(|mailbox| mailbox.path.as_path()));
-        (self.service.notify)(&Committed { name: accepted.name, maildir });
+        // The queue knows nothing of entries that are held.
+        if accepted.name.place != Place::Hold {
+            (self.service.notify)(&Committed { name: accepted.name, maildir });
+        }
         sent
     }
 
@@ -100,6 +110,13 @@ impl Session<'_> {
             }
             _ => None,
         }
+    }
+
+    /// The name whose Authentication-Results: fields are removed from a message; `None` for a client
+    /// in `relay.networks`, because this server may have sent the message there itself.
+    fn forged_name(&self) -> Option<String> {
+        let facts = self.facts();
+        (!facts.is_trusted || facts.is_local_user).then(|| self.hostname().to_owned())
     }
 
     /// The Received field (RFC 5321 4.4).

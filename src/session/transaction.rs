@@ -1,7 +1,9 @@
 //! A transaction: the envelope that MAIL and RCPT build (RFC 5321 3.3).
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use super::authenticity::SpfResults;
 use super::xclient::Forwarded;
 use crate::address::Address;
 use crate::envelope::{Action, Envelope, MailOptions, Origin, Recipient};
@@ -22,6 +24,12 @@ pub struct Transaction {
     pub has_refused: bool,
     /// The client that XFORWARD named for this message.
     pub forwarded: Option<Forwarded>,
+    /// The SPF results for the client, in the order in which they are shown.
+    pub spf: SpfResults,
+    /// The reason for quarantine, in words for people; `None` for ordinary delivery.
+    pub quarantine: Option<String>,
+    /// The time that the client has waited for look-ups in this transaction.
+    pub lookup_time: Duration,
 }
 
 impl Transaction {
@@ -29,7 +37,17 @@ impl Transaction {
     pub fn new(sender: Option<Address>, options: MailOptions) -> Self {
         let envelope = Envelope { sender, recipients: Vec::new(), options, origin: Origin::Client };
         let known = HashSet::new();
-        Self { envelope, known, accepted: 0, named: None, has_refused: false, forwarded: None }
+        Self {
+            envelope,
+            known,
+            accepted: 0,
+            named: None,
+            has_refused: false,
+            forwarded: None,
+            spf: SpfResults::default(),
+            quarantine: None,
+            lookup_time: Duration::ZERO,
+        }
     }
 
     /// Adds a recipient that was accepted, and its final recipients.

@@ -13,14 +13,14 @@
 //! file is `tmp/ID`, and is locked. A draft that is dropped leaves no file.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
 
-use super::content::{Measure, Meter};
+use super::content::{Content, Measure, Meter};
 use super::head::{self, Marks};
 use super::{EntryName, Place, QueueId, Spool};
 use crate::envelope::{Envelope, Folder};
@@ -198,6 +198,38 @@ impl Draft {
         Ok(())
     }
 
+    /// Returns a reader of the content so far, from its first byte.
+    pub fn content(&self) -> impl Read + '_ {
+        let (gap, written) = (self.gap as u64, self.written);
+        let in_file = match &self.file {
+            Some(target) => Written::File(Content::new(target.file(), gap, gap + written)),
+            None => Written::Nothing,
+        };
+        in_file.chain(self.buffer.as_slice())
+    }
+
+    /// Replaces the content by what `change` makes of it. `change` reads the content so far and
+    /// writes the new content.
+    ///
+    /// # Errors
+    /// Those of the system and of `change`. After an error the draft is unusable.
+    pub fn rewrite(&mut self, change: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        // The new file may need the name of the old one. The old file stays open.
+        self.file = match self.file.take() {
+            Some(Target::Named(file, path)) => {
+                disk::remove(&path)?;
+                Some(Target::Unnamed(file))
+            }
+            target => target,
+        };
+        let (buffer, meter, checked_size) = (Vec::new(), Meter::default(), CHECK_INTERVAL);
+        let (spool, id, gap) = (Arc::clone(&self.spool), self.id, self.gap);
+        let mut next = Self { spool, id, buffer, meter, file: None, gap, written: 0, checked_size };
+        change(&mut self.content(), &mut next)?;
+        *self = next;
+        Ok(())
+    }
+
     /// Puts the message on stable storage, under its name.
     ///
     /// # Errors
@@ -277,6 +309,21 @@ impl Draft {
         }
         self.written += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// The part of a draft's content that is in the file.
+enum Written<'a> {
+    File(Content<'a>),
+    Nothing,
+}
+
+impl Read for Written<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(content) => content.read(into),
+            Self::Nothing => Ok(0),
+        }
     }
 }
 

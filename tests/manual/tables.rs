@@ -273,11 +273,17 @@ fn log_lines_have_the_documented_form() {
     site.write("users", &secret(&site, "jon"));
     own(&site.path("users"));
     let daemon = eventful(&site, &authority);
+    let strange = Site::with("relay.networks = []\npolicy.dmarc = \"mark\"");
+    let checking = strange.start();
+    let text = "From: a@x.invalid\r\nDKIM-Signature: v=1; d=x.invalid\r\n\r\n";
+    checking.greeted().send("a@x.invalid", &["jon@razorback"], text);
+    checking.wait_words(&[" checked "]);
     let shown = shown();
     assert!(shown.len() > 17, "{shown:?}");
     for line in shown {
         let wanted = kind(&line).unwrap_or_else(|| panic!("no line of a log: {line}"));
-        let has = || daemon.log().lines().any(|line| kind(line).as_ref() == Some(&wanted));
+        let log = || daemon.log() + &checking.log();
+        let has = || log().lines().any(|line| kind(line).as_ref() == Some(&wanted));
         assert!(daemon.becomes_true(has), "no line like {line}\n({wanted}) in\n{}", daemon.log());
     }
 }

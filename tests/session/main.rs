@@ -1,6 +1,7 @@
 //! The SMTP server: its replies, and how it interprets the text of clients.
 //!
 //! - `auth`: AUTH with other software: gsasl, smtplib, swaks, and Dovecot as the password database
+//! - `authenticity`: the Authentication-Results: field, and DMARC, for the messages of strangers
 //! - `client_names`: the name and address of the client in Received:
 //! - `dialog`: plays the dialogues in dialog/, one promise a file
 //! - `hostile_names`: SPF with hostile and broken name servers
@@ -12,6 +13,7 @@
 //! - `tls`: STARTTLS and implicit TLS as a server
 
 mod auth;
+mod authenticity;
 mod client_names;
 mod dialog;
 mod hostile_names;

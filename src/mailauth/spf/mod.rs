@@ -73,10 +73,10 @@ pub struct Checked {
     pub mechanism: Box<str>,
 }
 
-impl fmt::Display for SpfResult {
-    /// The word for the result in an Authentication-Results field (RFC 8601 2.7.2).
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl SpfResult {
+    /// The keyword for the result in an Authentication-Results field (RFC 8601 2.7.2).
+    pub fn name(self) -> &'static str {
+        match self {
             Self::None => "none",
             Self::Neutral => "neutral",
             Self::Pass => "pass",
@@ -84,7 +84,13 @@ impl fmt::Display for SpfResult {
             Self::SoftFail => "softfail",
             Self::TempError => "temperror",
             Self::PermError => "permerror",
-        })
+        }
+    }
+}
+
+impl fmt::Display for SpfResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

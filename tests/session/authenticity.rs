@@ -1,0 +1,136 @@
+//! Messages of strangers: the Authentication-Results: field, and what `policy.dmarc` makes of it.
+
+use std::time::{Duration, Instant};
+
+use common::dns::Dns;
+use common::{Daemon, Site};
+use penfold::mailauth::dkim::{Signer, SigningKey};
+
+/// A message of example.net before it is signed, with LF line ends.
+const TEXT: &str = "From: Anna <anna@example.net>\nTo: jon@razorback\nSubject: hello\nDate: Mon, 30 Nov 2026 10:00:00 +0000\n\
+    Message-ID: <1@example.net>\n\nHow are you?\n";
+
+/// The private key of the selector `s`, an Ed25519 seed in PKCS #8.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+
+fn signed(text: &str) -> String {
+    let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key");
+    let mut signer = Signer::new();
+    signer.feed(text.as_bytes());
+    signer.finish(&[("example.net", "s", &key)], 1_780_000_000).expect("a signature") + text
+}
+
+/// A zone in which example.net has a key, and asks for `policy`.
+fn zone(policy: &str) -> Dns {
+    let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key").record();
+    Dns::zone(&format!(
+        "s._domainkey.example.net TXT {key}\n_dmarc.example.net TXT v=DMARC1; p={policy}\nexample.net MX 0 ."
+    ))
+}
+
+/// A site where clients on loopback are strangers.
+fn site(dns: &Dns, settings: &str) -> Site {
+    let mut site = Site::with(&format!("relay.networks = []\npolicy.dmarc = \"mark\"\n{settings}"));
+    site.set("dns", "nameservers", &dns.nameservers());
+    site
+}
+
+/// Sends a message with LF line ends. The reply to it must begin with `reply`.
+fn send(daemon: &Daemon, text: &str, reply: &str) {
+    let mut client = daemon.greeted();
+    client.begin("anna@example.net", &["jon@razorback"]);
+    client.send_text(&(text.replace('\n', "\r\n") + ".\r\n"));
+    client.expect(reply);
+}
+
+/// The only message in the mailbox, with the first field unfolded.
+fn delivered(daemon: &Daemon, site: &Site) -> String {
+    String::from_utf8(daemon.wait_mail(site, "jon", 1).remove(0)).expect("text")
+}
+
+/// The Authentication-Results: field above everything but the fields of the delivery, unfolded.
+fn results(message: &str) -> String {
+    let is_of_delivery = |line: &&str| line.starts_with("Return-Path:") || line.starts_with("Delivered-To:");
+    let mut lines = message.lines().skip_while(is_of_delivery);
+    let first = lines.next().expect("a field");
+    assert!(first.starts_with("Authentication-Results: "), "{message}");
+    let more = lines.take_while(|line| line.starts_with(['\t', ' '])).map(str::trim_start);
+    std::iter::once(first).chain(more).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_results_stand_above_everything_else_and_forged_ones_are_removed() {
+    let dns = zone("reject");
+    let site = site(&dns, "");
+    let daemon = site.start();
+    let forged =
+        "Authentication-Results: razorback.test; dmarc=pass\nAuthentication-Results: mx.example.net;\n spf=pass\n";
+    send(&daemon, &(forged.to_owned() + &signed(TEXT)), "250 ");
+    let message = delivered(&daemon, &site);
+    let field = results(&message);
+    assert!(field.starts_with("Authentication-Results: razorback.test; "), "{field}");
+    assert!(field.contains("; dkim=pass header.d=example.net"), "{field}");
+    assert!(field.contains("; dmarc=pass (p=reject) header.from=example.net"), "{field}");
+    assert_eq!(message.matches("Authentication-Results:").count(), 2, "{message}");
+    assert!(message.contains("\nAuthentication-Results: mx.example.net;\n spf=pass\n"), "{message}");
+    daemon.wait_words(&[" checked session=", " dkim=pass:example.net dmarc=pass:example.net policy=none"]);
+}
+
+#[test]
+fn a_message_that_was_altered_is_marked_or_refused_or_put_into_quarantine() {
+    for (policy, settings, reply, place) in [
+        ("reject", "policy.dmarc = \"mark\"", "250 ", "inbox"),
+        ("reject", "policy.dmarc = \"obey\"", "550 5.7.26 ", ""),
+        ("quarantine", "policy.dmarc = \"obey\"", "250 ", "held"),
+        ("quarantine", "policy.dmarc = \"obey\"\npolicy.quarantine = \".Junk\"", "250 ", "junk"),
+        ("none", "policy.dmarc = \"obey\"", "250 ", "inbox"),
+        ("reject; t=y", "policy.dmarc = \"obey\"", "250 ", "held"),
+    ] {
+        let dns = zone(policy);
+        let site = site(&dns, settings);
+        let daemon = site.start();
+        send(&daemon, &signed(TEXT).replace("How are", "How old are"), reply);
+        match place {
+            "inbox" => {
+                let field = results(&delivered(&daemon, &site));
+                assert!(field.contains(" dkim=fail ") && field.contains(" dmarc=fail "), "{field}");
+            }
+            "held" => {
+                let queue = site.penfoldctl(&["queue"]);
+                assert!(queue.contains("held") && queue.contains("example.net asks for quarantine"), "{queue}");
+            }
+            "junk" => {
+                let folder = site.mailbox("jon").join(".Junk/new");
+                daemon.wait_until("mail in .Junk", || {
+                    std::fs::read_dir(&folder).is_ok_and(|mut all| all.next().is_some())
+                });
+            }
+            _ => assert!(daemon.settles(&site) && site.mail("jon").is_empty(), "{policy}"),
+        }
+    }
+}
+
+#[test]
+fn a_mute_name_server_costs_a_stranger_five_seconds_and_leaves_temporary_errors() {
+    let dns = Dns::start(|_, _| common::dns::Answer::silence());
+    let site = site(&dns, "policy.dmarc = \"obey\"\ndns.timeout = \"30s\"");
+    let daemon = site.start();
+    let (text, started) = (signed(TEXT), Instant::now());
+    send(&daemon, &text, "250 ");
+    let took = started.elapsed();
+    assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
+    let field = results(&delivered(&daemon, &site));
+    assert!(field.contains("dkim=temperror ") && field.contains("dmarc=temperror "), "{field}");
+}
+
+#[test]
+fn a_trusted_client_is_not_checked() {
+    let dns = zone("reject");
+    let mut site = site(&dns, "policy.dmarc = \"obey\"\npolicy.spf = \"refuse\"");
+    site.set("relay", "networks", "[\"127.0.0.0/8\"]");
+    let daemon = site.start();
+    send(&daemon, TEXT, "250 ");
+    let message = delivered(&daemon, &site);
+    assert!(!message.contains("Authentication-Results"), "{message}");
+    assert!(!dns.asked().iter().any(|(name, _)| name.contains("example.net")), "{:?}", dns.asked());
+}

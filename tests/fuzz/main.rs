@@ -14,6 +14,7 @@ mod auth;
 mod control;
 mod proxy;
 mod sasl;
+#[cfg(feature = "mailauth")]
 mod spf;
 mod tls;
 

@@ -8,4 +8,5 @@
 mod dkim;
 mod mail_programs;
 mod servers;
+#[cfg(feature = "mailauth")]
 mod spf;

@@ -146,21 +146,37 @@ fn scenarios(lines: &str) -> Vec<Scenario> {
     all
 }
 
-/// The sources of pyspf. If they are not there, reports the test as skipped.
-fn pyspf() -> Option<PathBuf> {
-    let tree = unpacked::tree("pyspf");
-    if tree.is_none() {
-        common::skipped("the sources of pyspf 2.0.14 are not unpacked in target/peers/pyspf.pkg (see tests/setup)");
-    }
-    tree
+/// Python with PyYAML, and the sources of pyspf.
+struct Peer {
+    python: &'static str,
+    sources: PathBuf,
 }
 
-fn run(verb: &str, pyspf: &PathBuf, input: &str) -> String {
-    let mut python = Command::new("python3");
-    python.arg(built::source("tests/interop/spf.py")).arg(verb).arg(pyspf).env("PYTHONDONTWRITEBYTECODE", "1");
-    let output = feed(&mut python, input.as_bytes());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("ASCII")
+impl Peer {
+    /// `None`, and the test is reported as skipped, if one is missing.
+    fn find() -> Option<Self> {
+        let Some(sources) = unpacked::tree("pyspf") else {
+            common::skipped("the sources of pyspf 2.0.14 are not in target/peers/pyspf.pkg: run tests/setup");
+            return None;
+        };
+        let has_yaml = |python: &&str| {
+            let output = Command::new(python).args(["-c", "import yaml"]).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        let Some(python) = ["python3", "/usr/bin/python3"].into_iter().find(has_yaml) else {
+            common::skipped("Python or its package yaml is not installed");
+            return None;
+        };
+        Some(Self { python, sources })
+    }
+
+    fn run(&self, verb: &str, input: &str) -> String {
+        let mut python = Command::new(self.python);
+        python.arg(built::source("tests/interop/spf.py")).arg(verb).arg(&self.sources);
+        let output = feed(python.env("PYTHONDONTWRITEBYTECODE", "1"), input.as_bytes());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("ASCII")
+    }
 }
 
 impl Test {
@@ -171,9 +187,9 @@ impl Test {
 
 #[test]
 fn every_test_of_the_published_suite_has_a_result_that_it_allows() {
-    let Some(pyspf) = pyspf() else { return };
+    let Some(peer) = Peer::find() else { return };
     let (mut count, mut complaints) = (0, String::new());
-    for scenario in scenarios(&run("suite", &pyspf, "")) {
+    for scenario in scenarios(&peer.run("suite", "")) {
         for test in &scenario.tests {
             count += 1;
             let checked = test.check(&scenario);
@@ -301,11 +317,11 @@ fn scenario(chance: &mut Chance) -> String {
 #[test]
 fn pyspf_has_the_same_result_for_random_records() {
     const SCENARIOS: usize = 2000;
-    let Some(pyspf) = pyspf() else { return };
+    let Some(peer) = Peer::find() else { return };
     let seed = std::env::var("PENFOLD_SPF_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_260_801);
     let mut chance = Chance::new(seed, "spf");
     let lines: String = (0..SCENARIOS).map(|_| scenario(&mut chance)).collect();
-    let theirs = run("check", &pyspf, &lines);
+    let theirs = peer.run("check", &lines);
     let mut theirs = theirs.lines();
     let (mut complaints, mut count, mut tally) = (String::new(), 0, BTreeMap::<String, usize>::new());
     for scenario in scenarios(&lines) {

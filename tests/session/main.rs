@@ -16,6 +16,7 @@ mod auth;
 mod authenticity;
 mod client_names;
 mod dialog;
+#[cfg(feature = "mailauth")]
 mod hostile_names;
 mod limits;
 mod proxy;

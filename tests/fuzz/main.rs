@@ -5,6 +5,7 @@
 //!
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon
 //! - `control`: the control socket, with the real daemon
+//! - `dkim`: signed messages, signature fields and key records
 //! - `proxy`: PROXY headers and XCLIENT attributes
 //! - `sasl`: SASL exchanges without a connection
 //! - `spf`: SPF records, names and senders
@@ -12,6 +13,7 @@
 
 mod auth;
 mod control;
+mod dkim;
 mod proxy;
 mod sasl;
 #[cfg(feature = "mailauth")]

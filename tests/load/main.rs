@@ -3,10 +3,12 @@
 //!
 //! - `connections`: ten thousand sessions at once
 //! - `scale`: long queues, many recipients, large messages
+//! - `signatures`: DKIM: memory and time
 //! - `soak`: everything at once and at random
 
 mod connections;
 mod scale;
+mod signatures;
 mod soak;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

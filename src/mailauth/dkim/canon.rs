@@ -58,6 +58,24 @@ fn relaxed_value(body: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// The length of the text at the front of `rest` that is its own relaxed form. The first octet is
+/// not white space.
+fn unchanged(rest: &[u8]) -> usize {
+    let mut length = 0;
+    while let Some(tail) = rest.get(length..)
+        && let Some(found) = memchr3(b'\n', b' ', b'\t', tail)
+    {
+        let is_single = tail.get(found) == Some(&b' ')
+            && tail.get(found + 1).is_some_and(|next| !matches!(next, b'\n' | b' ' | b'\t'));
+        length += found;
+        if !is_single {
+            return length;
+        }
+        length += 1;
+    }
+    rest.len()
+}
+
 /// The number of octets that are collected before they are passed on.
 const BUFFER: usize = 4096;
 
@@ -88,7 +106,7 @@ impl Body {
             let length = match self.form {
                 _ if first == b'\n' || is_blank => 1,
                 Canon::Simple => memchr(b'\n', rest).unwrap_or(rest.len()),
-                Canon::Relaxed => memchr3(b'\n', b' ', b'\t', rest).unwrap_or(rest.len()),
+                Canon::Relaxed => unchanged(rest),
             };
             let (run, after) = rest.split_at(length);
             rest = after;

@@ -4,7 +4,7 @@
 //! The reply is decided at the end. The value borrows nothing from the session and depends on no
 //! command, so that it can be kept from one command to the next.
 
-use std::io;
+use std::io::{self, Read};
 
 use memchr::{memchr, memchr_iter};
 
@@ -129,6 +129,11 @@ impl Complete {
     /// The queue id of the message.
     pub fn id(&self) -> QueueId {
         self.draft.id()
+    }
+
+    /// Reads the content, without the lines that are put before it.
+    pub fn content(&self) -> impl Read + '_ {
+        self.draft.content()
     }
 
     /// Puts lines before those that the message already begins with.

@@ -53,6 +53,7 @@ impl Session<'_> {
         let ended = incoming.end(&transaction.envelope, &self.facts(), |verdict| self.apply(verdict))?;
         let (mut complete, collector) = ended;
         self.check_authenticity(collector, transaction, &mut complete)?;
+        self.sign(&mut complete)?;
         let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
             (_, None) => (None, None),
             (Quarantine::Hold, Some(reason)) => (Some(reason.as_str()), None),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use common::dns::Dns;
-use common::{Daemon, Site};
+use common::{Daemon, Site, keys, programs};
 use penfold::mailauth::dkim::{Signer, SigningKey};
 
 /// A message of example.net before it is signed, with LF line ends.
@@ -133,4 +133,44 @@ fn a_trusted_client_is_not_checked() {
     let message = delivered(&daemon, &site);
     assert!(!message.contains("Authentication-Results"), "{message}");
     assert!(!dns.asked().iter().any(|(name, _)| name.contains("example.net")), "{:?}", dns.asked());
+}
+
+#[test]
+fn mail_of_clients_that_may_relay_is_signed_by_the_domain_of_its_author() {
+    let mut site = Site::new();
+    site.make_root_owned();
+    let made = keys::make("razorback.test", &site.path("dkim"), "a");
+    made.iter().for_each(|key| key.add_to(&mut site));
+    let daemon = site.start();
+    let text =
+        |from: &str, size: usize| format!("From: {from}\r\nSubject: x\r\n\r\n{}", ".. a line\r\n".repeat(size / 10));
+    let bodies = [
+        ("jon@razorback.test", 100),
+        ("\"x@else.test\" <jon@Razorback.TEST>", 200_000),
+        ("jon@sub.razorback.test", 100),
+    ];
+    let mut seen = Vec::new();
+    for (number, (from, size)) in bodies.into_iter().enumerate() {
+        daemon.client().send("jon@razorback.test", &["jon@razorback"], &text(from, size));
+        let mut mail = daemon.wait_mail(&site, "jon", number + 1);
+        mail.retain(|mail| !seen.contains(mail));
+        seen.push(mail.remove(0));
+    }
+    let output = programs::sendmail(&site, &["jon@razorback"], b"From: jon@razorback.test\n\nfrom a program\n");
+    assert_eq!(programs::code_and_text(&output), (0, String::new()));
+    let mut mail = daemon.wait_mail(&site, "jon", 4);
+    mail.retain(|mail| !seen.contains(mail));
+    seen.push(mail.remove(0));
+    for (number, mail) in seen.iter().enumerate() {
+        let Some(verified) = keys::verify(mail, &made) else { return };
+        let wanted: &[&str] =
+            if number == 2 { &[] } else { &["a-rsa razorback.test True", "a-ed25519 razorback.test True"] };
+        assert_eq!(verified, wanted, "{number}: {}", String::from_utf8_lossy(&mail[..mail.len().min(3000)]));
+    }
+    drop(daemon);
+    site.set("relay", "networks", "[]");
+    let daemon = site.start();
+    daemon.client().send("jon@razorback.test", &["root@razorback"], &text("jon@razorback.test", 100));
+    let mail = daemon.wait_mail(&site, "root", 1).remove(0);
+    assert!(!String::from_utf8_lossy(&mail).contains("DKIM-Signature"));
 }

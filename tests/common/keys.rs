@@ -1,8 +1,11 @@
 //! Keys that sign mail, as `penfoldctl dkim new` makes them, and their signatures as dkimpy verifies
 //! them.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Site, built, programs};
 
@@ -52,6 +55,37 @@ pub fn make(domain: &str, directory: &Path, selector: &str) -> Vec<Key> {
     let (code, text) = programs::code_and_text(&output);
     assert_eq!(code, 0, "{text}");
     read(&text)
+}
+
+/// Keys that were made in a directory of their own.
+pub struct Made {
+    pub keys: Vec<Key>,
+    directory: PathBuf,
+}
+
+impl Made {
+    pub fn new(domain: &str, selector: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("penfold-made-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let directory = std::env::temp_dir().join(name);
+        Self { keys: make(domain, &directory, selector), directory }
+    }
+
+    /// Copies the keys into the directory `dkim/` of a site, for the user of its daemon.
+    pub fn give(&self, site: &Site) {
+        let _ = fs::create_dir(site.path("dkim"));
+        for key in &self.keys {
+            let name = format!("dkim/{}", key.path.file_name().expect("a name").display());
+            site.write(&name, &fs::read_to_string(&key.path).expect("a key"));
+            fs::set_permissions(site.path(&name), Permissions::from_mode(0o600)).expect("a mode");
+        }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
 }
 
 /// Reads the keys in the output of `penfoldctl dkim new`.

@@ -11,6 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::Site;
+use common::dns::Dns;
+use common::keys;
 use common::tls::Authority;
 use nix::unistd::{User, geteuid};
 
@@ -95,11 +97,15 @@ fn the_examples_of_the_page_have_no_warnings() {
         Authority::new().give(&site, "cert", "mx.example.org", 300);
         chmod(&site, "cert.key", 0o600);
         fs::rename(site.path("cert.key"), site.path("key.pem")).expect("a rename");
+        let made = keys::Made::new("example.org", "202611");
+        made.give(&site);
+        let dns = Dns::zone(&made.keys.iter().map(keys::Key::zone_line).collect::<String>());
+        let dns = format!("dns.nameservers = {}\n", dns.nameservers());
         let user = if geteuid().is_root() { "user = \"nobody\"\n" } else { "" };
         let mine = text.lines().filter(|line| !line.starts_with("user = ")).collect::<Vec<_>>().join("\n");
         let mine = mine.replace("/etc/penfold/", &format!("{}/", site.path("").display()));
         let mut command = site.penfoldd(&["-n"]);
-        site.configure_with(&format!("{user}{mine}\n"));
+        site.configure_with(&format!("{user}{dns}{mine}\n"));
         let output = command.output().expect("it runs");
         let printed = String::from_utf8_lossy(&output.stderr);
         let rest: Vec<_> = printed.lines().filter(is_of_the_file).filter(|l| !l.contains("aliases")).collect();
@@ -683,4 +689,58 @@ fn mail_for_users_of_services() {
     let all = NO_PERSONS.iter().map(|name| format!("{name}: jon\n"));
     homes.site.write("aliases", &all.collect::<String>());
     assert!(!printed().contains(words));
+}
+
+#[test]
+fn a_key_that_receivers_do_not_find() {
+    let made = keys::Made::new("razorback.test", "s");
+    let mut site = site("");
+    made.give(&site);
+    for key in &made.keys {
+        let path = site.path("dkim").join(key.path.file_name().expect("a name"));
+        keys::Key { path, ..key.clone() }.add_to(&mut site);
+    }
+    let [rsa, ed25519] = made.keys.as_slice() else { panic!("two keys") };
+    let dns = Dns::zone(&format!("{}{}", rsa.zone_line(), ed25519.zone_line().replace("; p=", "; t=y; p=")));
+    site.set("dns", "nameservers", &dns.nameservers());
+    let name = |key: &keys::Key| format!("{}._domainkey.razorback.test: ", key.selector);
+    let (code, printed) = examine(&site);
+    assert!(code == Some(0) && printed.lines().count() == 2, "{printed}");
+    assert!(printed.contains(&format!("{}good, but t=y says", name(ed25519))), "{printed}");
+    // A start does not ask the DNS.
+    let asked = dns.asked().len();
+    let daemon = site.start();
+    assert!(!daemon.log().contains("_domainkey") && dns.asked().len() == asked, "{}", daemon.log());
+    drop(daemon);
+    let dns = Dns::zone(&rsa.zone_line().replace("s-rsa", "s-ed25519"));
+    site.set("dns", "nameservers", &dns.nameservers());
+    chmod(&site, "dkim/razorback.test.s-rsa.pem", 0o644);
+    let (code, printed) = examine(&site);
+    assert!(code == Some(0) && printed.lines().count() == 4, "{printed}");
+    for warning in [
+        format!("{}there is no TXT record", name(rsa)),
+        format!("{}the record has a key of another kind (k=)", name(ed25519)),
+        "dkim/razorback.test.s-rsa.pem: others may read it (mode 644)".to_owned(),
+    ] {
+        assert!(printed.contains(&warning), "{warning}: {printed}");
+    }
+}
+
+#[test]
+fn a_mute_name_server_delays_a_check_by_seconds() {
+    let made = keys::Made::new("razorback.test", "s");
+    let mut site = site("");
+    made.give(&site);
+    let path = site.path("dkim/razorback.test.s-rsa.pem");
+    let table: String = (0..30).map(|n| format!("x{n}.test s {}\n", path.display())).collect();
+    site.write("keys", &table);
+    let path = format!("{:?}", site.path("keys"));
+    site.set("dkim#table", "table", &path);
+    let dns = Dns::start(|_, _| common::dns::Answer::silence());
+    site.set("dns", "nameservers", &dns.nameservers());
+    let start = std::time::Instant::now();
+    let (code, printed) = examine(&site);
+    assert!(code == Some(0) && start.elapsed() < std::time::Duration::from_secs(12), "{:?}", start.elapsed());
+    assert_eq!(printed.matches("the name server did not answer in time").count(), 20, "{printed}");
+    assert!(printed.contains("only the first 20 of 30 keys were looked up: see penfoldctl dkim check"), "{printed}");
 }

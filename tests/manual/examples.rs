@@ -16,6 +16,7 @@ use std::time::Instant;
 use common::client::Client;
 use common::dns::Dns;
 use common::homes::{Homes, messages};
+use common::keys;
 use common::programs::copy;
 use common::remote::{Remote, Sink, Then};
 use common::tls::Authority;
@@ -64,6 +65,8 @@ examples! {
     a_workstation: "penfold.conf.5", "# Everything goes to the mail server of the network.";
     a_server: "penfold.conf.5", "# Mail for one domain, in Maildirs";
     a_server_for_people_too: "penfold.conf.5", "# Mail for one domain, and submission";
+    a_server_that_is_believed: "penfold.conf.5", "# A server on the Internet";
+    a_server_that_only_marks: "penfold.conf.5", "# Mail of strangers";
     a_workstation_with_a_login: "penfold.conf.5", "# Everything goes to a mail server that requires a login.";
     a_relay: "penfold.conf.5", "# A relay in front of a mail store";
     a_null_client: "penfold.conf.5", "# Nothing is delivered here";
@@ -732,6 +735,36 @@ fn a_server_for_people_too(example: String) {
         let mail = daemon.wait_mail(&machine.site, "mary", number + 1).concat();
         assert!(String::from_utf8_lossy(&mail).contains(" with ESMTPSA "), "{way}");
     }
+}
+
+fn a_server_that_is_believed(example: String) {
+    let made = keys::Made::new("example.org", "202611");
+    let dns = Dns::zone(&made.keys.iter().map(keys::Key::zone_line).collect::<String>());
+    let hostname = format!("dns.nameservers = {}\nhostname", dns.nameservers());
+    let implicit = format!("127.0.0.1:{}", free_port());
+    let machine =
+        configured(&example, &[("0.0.0.0:25", "127.0.0.1:0"), ("0.0.0.0:465", &implicit), ("hostname", &hostname)]);
+    made.give(&machine.site);
+    Authority::new().give(&machine.site, "cert", "mx.example.org", 30);
+    fs::rename(machine.site.path("cert.key"), machine.site.path("key.pem")).expect("a key");
+    machine.site.write("users", PEOPLE);
+    let output = machine.shell("penfoldd -n").output().expect("a shell");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !printed.contains("_domainkey"), "{printed}");
+    let _daemon = machine.serve();
+    let (code, printed) = machine.sendmail("-f jon@example.org mary@example.org", "From: jon@example.org\n\nhello\n");
+    assert_eq!(code, Some(0), "{printed}");
+    let check = machine.shell("penfoldctl dkim check").output().expect("a shell");
+    let printed = String::from_utf8_lossy(&check.stdout);
+    assert!(check.status.success() && printed.matches(": good (").count() == 2, "{printed}");
+}
+
+fn a_server_that_only_marks(example: String) {
+    let machine = configured(&example, &[("0.0.0.0:25", "127.0.0.1:0")]);
+    machine.site.write("users", PEOPLE);
+    let daemon = machine.serve();
+    daemon.client().send("a@x.org", &["jon@example.org"], common::client::TEXT);
+    daemon.wait_mail(&machine.site, "jon", 1);
 }
 
 fn a_workstation_with_a_login(example: String) {

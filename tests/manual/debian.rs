@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 
 use common::client::{Client, TEXT};
 use common::dns::Dns;
+use common::keys;
 use common::tls::Authority;
 use common::{Daemon, pages};
 
@@ -85,6 +86,11 @@ impl Debian {
     /// Makes a machine with this host name and an installed penfold. `begins` is the beginning of
     /// the example that it gets.
     fn new(hostname: &str, begins: &str) -> Self {
+        Self::with_zone(hostname, begins, "")
+    }
+
+    /// Makes a machine whose name server has more records.
+    fn with_zone(hostname: &str, begins: &str, more: &str) -> Self {
         shell(DEBIAN);
         shell(&format!("echo {hostname} > /etc/hostname; hostname {hostname}"));
         let short = hostname.split('.').next().unwrap_or_default();
@@ -97,9 +103,10 @@ impl Debian {
         }
         shell(&format!("ln -s penfoldctl /usr/local/sbin/sendmail; {install} user"));
         write("/etc/penfold/penfold.conf", 0o644, &example(begins));
-        let zone = "mail.example.org A 192.0.2.10\nmx.example.org A 192.0.2.10\nstore.example.org A 192.0.2.10\n\
+        let zone = more.to_owned()
+            + "mail.example.org A 192.0.2.10\nmx.example.org A 192.0.2.10\nstore.example.org A 192.0.2.10\n\
             smtp.provider.example A 192.0.2.10\n";
-        let dns = Dns::zone_at((Ipv4Addr::LOCALHOST, 53).into(), zone);
+        let dns = Dns::zone_at((Ipv4Addr::LOCALHOST, 53).into(), &zone);
         let authority = Authority::new();
         // The authority is added as update-ca-certificates(8) does it, but faster.
         write("/mnt/root.pem", 0o644, &authority.root_pem());
@@ -274,6 +281,56 @@ fn a_server_for_people_too() {
     shell(&format!("python3 -c \"{LOGIN}\""));
     mail(&daemon, "/var/mail/example.org/mary", 2);
     mail(&daemon, "/var/mail/example.org/jon", 1);
+}
+
+#[test]
+fn a_server_that_is_believed() {
+    if !is_inside("debian::a_server_that_is_believed") {
+        return;
+    }
+    let made = keys::Made::new("example.org", "202611");
+    let zone: String = made.keys.iter().map(keys::Key::zone_line).collect();
+    let zone = zone + "y.org A 192.0.2.1\nx.org A 192.0.2.1\n_dmarc.x.org TXT v=DMARC1; p=quarantine\n";
+    let debian = Debian::with_zone("mx.example.org", "# A server on the Internet", &zone);
+    shell("mkdir -p /etc/penfold/dkim; chmod 755 /etc/penfold/dkim");
+    for key in &made.keys {
+        let path = format!("/etc/penfold/dkim/{}", key.path.file_name().expect("a name").display());
+        write(&path, 0o600, &fs::read_to_string(&key.path).expect("a key"));
+    }
+    shell(&aside("install -d"));
+    let (certificate, key) = debian.authority.make("mx.example.org", 90);
+    write("/etc/penfold/cert.pem", 0o644, &certificate);
+    write("/etc/penfold/key.pem", 0o600, &key);
+    write("/etc/penfold/users", 0o600, &format!("{}mary::\n", secrets(&["jon"])));
+    write("/etc/aliases", 0o644, "root: jon\n");
+    let checked = shell("penfoldctl dkim check example.org; penfoldd -n 2>&1");
+    assert!(
+        checked.matches(": good (").count() == 2 && !checked.contains("_domainkey.example.org: there"),
+        "{checked}"
+    );
+    let daemon = debian.start();
+    let forged = format!("From: a@x.org\r\n{TEXT}");
+    client((Ipv4Addr::new(192, 0, 2, 1), 25)).send("b@y.org", &["mary@example.org"], &forged);
+    let junk = mail(&daemon, "/var/mail/example.org/mary/.Junk", 1).remove(0);
+    assert!(junk.contains("dmarc=fail "), "{junk}");
+    debian.sendmail("root", "mary@example.org");
+    mail(&daemon, "/var/mail/example.org/mary", 1);
+}
+
+#[test]
+fn a_server_that_only_marks() {
+    if !is_inside("debian::a_server_that_only_marks") {
+        return;
+    }
+    let zone = "x.org TXT v=spf1 -all\n_dmarc.x.org TXT v=DMARC1; p=reject\n";
+    let debian = Debian::with_zone("mx.example.org", "# Mail of strangers", zone);
+    shell(&aside("install -d"));
+    write("/etc/penfold/users", 0o644, "jon::\nmary::\n");
+    write("/etc/aliases", 0o644, "root: jon\n");
+    let daemon = debian.start();
+    client((Ipv4Addr::new(192, 0, 2, 1), 25)).send("a@x.org", &["jon@example.org"], TEXT);
+    let got = mail(&daemon, "/var/mail/example.org/jon", 1).remove(0);
+    assert!(got.contains("\nAuthentication-Results: mx.example.org;"), "{got}");
 }
 
 #[test]

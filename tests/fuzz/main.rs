@@ -6,6 +6,7 @@
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon
 //! - `control`: the control socket, with the real daemon
 //! - `dkim`: signed messages, signature fields and key records
+//! - `dmarc`: DMARC records, From, and Authentication-Results fields
 //! - `proxy`: PROXY headers and XCLIENT attributes
 //! - `sasl`: SASL exchanges without a connection
 //! - `spf`: SPF records, names and senders
@@ -14,6 +15,7 @@
 mod auth;
 mod control;
 mod dkim;
+mod dmarc;
 mod proxy;
 mod sasl;
 #[cfg(feature = "mailauth")]

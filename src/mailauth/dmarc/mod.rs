@@ -29,7 +29,7 @@ mod walk;
 
 use std::fmt;
 
-use super::spf::SpfResult;
+use super::spf::{Identity, SpfResult};
 use super::{dkim, spf};
 
 pub use authors::{Authors, MAX_AUTHORS};
@@ -136,8 +136,15 @@ pub struct Identifier<'a> {
     pub vouches: Vouches,
 }
 
-/// The domains that SPF and DKIM vouch for. `spf` must be the result of [`spf::check`], which is
-/// about HELO only if the reverse-path is null.
+/// The result of SPF that counts, out of those for HELO and for the sender: the one for the sender,
+/// or the one for HELO if the reverse-path is null.
+pub fn sender_check(all: &[spf::Checked], has_sender: bool) -> Option<&spf::Checked> {
+    let identity = if has_sender { Identity::MailFrom } else { Identity::Hello };
+    all.iter().find(|checked| checked.identity == identity)
+}
+
+/// The domains that SPF and DKIM vouch for. `spf` is the result that [`sender_check`]
+/// returns.
 pub fn identifiers<'a>(spf: Option<&'a spf::Checked>, dkim: &'a [dkim::Checked]) -> Vec<Identifier<'a>> {
     let by_spf = spf.and_then(|checked| {
         let vouches = match checked.result {

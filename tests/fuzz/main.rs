@@ -15,6 +15,7 @@
 mod auth;
 mod control;
 mod dkim;
+#[cfg(feature = "mailauth")]
 mod dmarc;
 mod proxy;
 mod sasl;

@@ -2,12 +2,15 @@
 //!
 //! - `attempts`: when a message is tried, restarts, `penfoldctl queue` and `flush`
 //! - `clock`: a system clock that jumps
+//! - `dmarc_reports`: the daily DMARC reports to domains
 //! - `hold`: `penfoldctl hold`, `release` and `remove`
 //! - `report_texts`: the text of a report
 //! - `reports`: the recipients of reports, and their limits
 
 mod attempts;
 mod clock;
+#[cfg(feature = "mailauth")]
+mod dmarc_reports;
 mod hold;
 mod report_texts;
 mod reports;

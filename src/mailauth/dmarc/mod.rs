@@ -35,7 +35,7 @@ use super::{dkim, spf};
 pub use authors::{Authors, MAX_AUTHORS};
 pub use evaluate::evaluate;
 pub use record::{Alignment, Psd, Record, ReportUri};
-pub use walk::{Found, MAX_QUERIES, Trouble, organizational_domain, policy_record};
+pub use walk::{Found, MAX_QUERIES, Trouble, organizational_domain, policy_record, record_names};
 
 /// What a domain asks receivers to do with mail that fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -145,6 +145,12 @@ pub fn organizational_domain(lookup: &dyn Lookup, domain: &str) -> Result<Box<st
     Ok(organizational(domain, &walked).into())
 }
 
+/// The names of the records that may be asked for to evaluate a domain, so that a caller can ask for
+/// them side by side.
+pub fn record_names(domain: &str) -> impl Iterator<Item = String> {
+    names(domain).map(|name| format!("_dmarc.{name}"))
+}
+
 /// Returns the record of exactly this domain, as it applies to messages.
 ///
 /// # Errors

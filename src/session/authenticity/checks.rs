@@ -8,11 +8,12 @@ use super::super::transaction::Transaction;
 use crate::address;
 use crate::config::policy::{Dmarc, Spf};
 use crate::log;
-use crate::mailauth::dkim::{self, Signatures, Status, Verifier};
-use crate::mailauth::dmarc::{self, Authors, Identifier, Mechanism, Outcome, Policy, Vouches};
+use crate::mailauth::dkim::{self, Signatures, Verifier};
+use crate::mailauth::dmarc::reports::{Action, Row};
+use crate::mailauth::dmarc::{self, Authors, Outcome, Policy};
 use crate::mailauth::lookup::Until;
 use crate::mailauth::results::{self, One, Results};
-use crate::mailauth::spf::{self, Identity, SpfResult};
+use crate::mailauth::spf;
 use crate::policy;
 use crate::policy::message::Asks;
 use crate::reply::Reply;
@@ -73,13 +74,37 @@ impl Session<'_> {
         }
         complete.prepend(&results::field(&results, self.hostname()));
         log::checked(&complete.id(), &self.client.session, &summary(&transaction.spf, checked.as_ref()));
-        let Some((_, dmarc)) = checked else { return Ok(()) };
+        let Some((signatures, dmarc)) = checked else { return Ok(()) };
         let (asks, is_obeyed) = (asks(&dmarc), config.dmarc == Dmarc::Obey);
+        let action = match asks {
+            Asks::Reject if is_obeyed => Action::Rejected,
+            Asks::Quarantine if is_obeyed => Action::Quarantined,
+            _ => Action::Accepted,
+        };
+        self.count_for_reports(&dmarc, action, &signatures, transaction);
         self.apply(policy::message::dmarc(is_obeyed, asks, &dmarc.domain))?;
-        if is_obeyed && asks == Asks::Quarantine {
+        if action == Action::Quarantined {
             transaction.quarantine.get_or_insert(format!("{} asks for quarantine (DMARC)", dmarc.domain));
         }
         Ok(())
+    }
+
+    /// Counts a message for the report to the domain whose DMARC record applies.
+    fn count_for_reports(
+        &self,
+        dmarc: &dmarc::Checked,
+        action: Action,
+        signatures: &[dkim::Checked],
+        transaction: &Transaction,
+    ) {
+        let has_reports = self.service.config.policy.dmarc_reports.is_some();
+        let (Some(address), Some(found), true) = (self.client.address, &dmarc.found, has_reports) else { return };
+        let sender = transaction.envelope.sender.as_ref();
+        let spf = dmarc::sender_check(&transaction.spf, sender.is_some());
+        let domain = sender.map_or("", |sender| sender.domain());
+        if let Some(row) = Row::of(dmarc, address, action, domain, spf, signatures) {
+            self.service.site.dmarc_counts.count(&found.domain, &row);
+        }
     }
 
     /// Verifies the signatures, and evaluates DMARC for the author's domain. All look-ups end within
@@ -89,43 +114,15 @@ impl Session<'_> {
         let until = Instant::now() + LOOKUP_TIME.saturating_sub(transaction.lookup_time);
         let authors = Authors::of_header(signatures.header());
         // The policy records are looked up while the keys are. Afterwards they are in the cache.
-        let policies = authors.domains.iter().map(|domain| dns.begin_txt(&format!("_dmarc.{domain}"), until));
-        let policies: Vec<_> = policies.collect();
+        let names = authors.domains.iter().flat_map(|domain| dmarc::record_names(domain));
+        let policies: Vec<_> = names.map(|name| dns.begin_txt(&name, until)).collect();
         let lookup = Until { dns, until };
         let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
         let checked = signatures.verify(&lookup, now);
         policies.into_iter().for_each(|policy| drop(policy.wait()));
-        let dmarc = dmarc::evaluate(&lookup, &authors, &identifiers(&transaction.spf, &checked));
+        let spf = dmarc::sender_check(&transaction.spf, transaction.envelope.sender.is_some());
+        let dmarc = dmarc::evaluate(&lookup, &authors, &dmarc::identifiers(spf, &checked));
         (checked, dmarc)
-    }
-}
-
-/// The domains for which SPF and DKIM vouch.
-fn identifiers<'a>(spf: &'a [spf::Checked], signatures: &'a [dkim::Checked]) -> Vec<Identifier<'a>> {
-    // The HELO name counts only if there is no sender to check (RFC 9989 3.2.4).
-    let has_sender = spf.iter().any(|checked| checked.identity == Identity::MailFrom);
-    let by_spf = spf
-        .iter()
-        .filter(move |checked| !has_sender || checked.identity == Identity::MailFrom)
-        .filter_map(|checked| Some((&*checked.domain, Mechanism::Spf, spf_vouches(checked.result)?)));
-    let by_dkim =
-        signatures.iter().filter_map(|checked| Some((&*checked.domain, Mechanism::Dkim, dkim_vouches(checked)?)));
-    by_spf.chain(by_dkim).map(|(domain, mechanism, vouches)| Identifier { domain, mechanism, vouches }).collect()
-}
-
-fn spf_vouches(result: SpfResult) -> Option<Vouches> {
-    match result {
-        SpfResult::Pass => Some(Vouches::Yes),
-        SpfResult::TempError => Some(Vouches::Unknown),
-        _ => None,
-    }
-}
-
-fn dkim_vouches(checked: &dkim::Checked) -> Option<Vouches> {
-    match checked.status {
-        Status::Pass => Some(Vouches::Yes),
-        Status::TempError => Some(Vouches::Unknown),
-        _ => None,
     }
 }
 

@@ -1,0 +1,89 @@
+//! DMARC reports: what the mail of a day was, sent once after the day, to those who may get it.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::clock::Clock;
+use common::dns::Dns;
+use common::{Daemon, Site};
+use data_encoding::BASE64;
+
+/// Sends a message of `from`, which comes from 127.0.0.1 and has no signature.
+fn send(daemon: &Daemon, from: &str, reply: &str) {
+    let mut client = daemon.greeted();
+    client.begin(from, &["root@razorback"]);
+    client.send_text(&format!("From: <{from}>\r\nSubject: hello\r\n\r\nHow are you?\r\n.\r\n"));
+    client.expect(reply);
+}
+
+/// The XML in a report.
+fn xml(report: &str) -> String {
+    let (_, part) = report.split_once("filename=").expect("a file");
+    let (_, rest) = part.split_once("\n\n").expect("a body");
+    let (encoded, _) = rest.split_once("\n\n").expect("an end");
+    let file = BASE64.decode(encoded.replace('\n', "").as_bytes()).expect("base64");
+    let mut gzip = Command::new("gzip");
+    let mut gzip = gzip.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip");
+    gzip.stdin.take().expect("a pipe").write_all(&file).expect("written");
+    let output = gzip.wait_with_output().expect("an end");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
+    let dns = Dns::zone(
+        "_dmarc.example.net TXT v=DMARC1; p=none; rua=mailto:jon@razorback.test,mailto:x@example.net\n\
+         example.net._report._dmarc.razorback.test TXT v=DMARC1\n\
+         example.net TXT v=spf1 ip4:127.0.0.1 -all\n\
+         example.net MX 10 mail.example.net\nmail.example.net A 127.0.0.1\n\
+         _dmarc.example.org TXT v=DMARC1; p=reject; rua=mailto:jon@razorback.test\n\
+         example.org MX 10 mail.example.net\n\
+         _dmarc.reject.test TXT v=DMARC1; p=reject; rua=mailto:jon@razorback.test!1k\n\
+         reject.test MX 10 mail.example.net\nreject.test._report._dmarc.razorback.test TXT v=DMARC1; rua=mailto:jon@razorback.test!1k",
+    );
+    let mut site =
+        Site::with("relay.networks = []\npolicy.dmarc = \"obey\"\npolicy.dmarc_reports = \"dmarc@razorback.test\"");
+    site.set("dns", "nameservers", &dns.nameservers());
+    let Some(clock) = Clock::new(&site) else { return };
+    clock.set("@2026-05-20 12:00:00");
+    let daemon = clock.start(&site, false);
+    send(&daemon, "anna@example.net", "250 ");
+    send(&daemon, "anna@example.net", "250 ");
+    send(&daemon, "anna@a.example.net", "250 ");
+    send(&daemon, "anna@example.org", "550 ");
+    send(&daemon, "anna@reject.test", "550 ");
+    assert!(daemon.terminate().success());
+    clock.set("@2026-05-21 12:00:00");
+    let daemon = clock.start(&site, false);
+    let report = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("text");
+    for line in [
+        "From: dmarc@razorback.test",
+        "To: jon@razorback.test",
+        "Subject: Report Domain: example.net",
+        " Report-ID: <1779235200.example.net@razorback.test>",
+        "received on 2026-05-20 UTC.",
+    ] {
+        assert!(report.lines().any(|found| found == line), "{line}: {report}");
+    }
+    let xml = xml(&report);
+    for part in [
+        "<domain>example.net</domain>\n    <discovery_method>treewalk</discovery_method>\n    <p>none</p>",
+        "<source_ip>127.0.0.1</source_ip>\n      <count>2</count>",
+        "<header_from>a.example.net</header_from>",
+    ] {
+        assert!(xml.contains(part), "{part}: {xml}");
+    }
+    daemon.wait_words(&[" dmarc-report domain=example.net day=2026-05-20 to=<jon@razorback.test> size="]);
+    daemon
+        .wait_words(&["- dmarc-report domain=example.net", "reason=\"example.net has no mail host in the Internet\""]);
+    daemon
+        .wait_words(&["- dmarc-report domain=example.org", "reason=\"no address of the record has agreed to get it\""]);
+    daemon.wait_words(&["- dmarc-report domain=reject.test", "reason=\"it is longer than jon@razorback.test wants\""]);
+    assert!(daemon.settles(&site));
+    assert!(daemon.terminate().success());
+    let daemon = clock.start(&site, false);
+    daemon.wait_words(&["started"]);
+    assert!(daemon.settles(&site) && !daemon.log().contains("dmarc-report"), "{}", daemon.log());
+    assert_eq!(site.mail("jon").len(), 1);
+}

@@ -54,6 +54,7 @@
 //! - `site`: the state that all parts share
 //! - `smtp`: the SMTP protocol without I/O
 //! - `spool`: the messages on disk
+//! - `srs`: the senders of forwarded messages, rewritten and back
 //! - `state`: auxiliary state on disk, apart from the queue
 //! - `submit`: the header of submitted messages, senders and quotas
 //! - `sys`: system calls
@@ -65,7 +66,7 @@
 //! | rank | modules | may use |
 //! | --- | --- | --- |
 //! | 0 | address, endpoint, reply, retry, sasl, sys, timeouts | nothing of penfold |
-//! | 1 | envelope, message, outcome, privsep, state | rank 0 |
+//! | 1 | envelope, message, outcome, privsep, srs, state | rank 0 |
 //! | 2 | config, smtp | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
@@ -123,6 +124,7 @@ mod session;
 mod site;
 pub mod smtp;
 pub mod spool;
+pub mod srs;
 mod state;
 pub mod submit;
 pub mod sys;

@@ -105,6 +105,8 @@ fn remote() -> Remote {
         routes: optional("/etc/penfold/routes"),
         timeout: Duration::from_secs(10 * MINUTE),
         local_only: false,
+        srs: true,
+        srs_secret: optional("/etc/penfold/srs_secret"),
     }
 }
 

@@ -284,6 +284,10 @@ pub struct Remote {
     pub timeout: Duration,
     /// Whether only mail with a route in the routes table leaves this host.
     pub local_only: bool,
+    /// Whether the senders of forwarded messages are rewritten.
+    pub srs: bool,
+    /// The file with the secrets that authenticate rewritten senders.
+    pub srs_secret: TableFile,
 }
 
 /// Whether TLS is used with a host.

@@ -23,6 +23,8 @@ pub struct Names {
 
 /// The key for the file of credentials, which other users must not be able to read.
 const CREDENTIALS: &str = "remote.credentials";
+/// The key for the file of secrets for rewritten senders, which others must not read either.
+const SRS_SECRET: &str = "remote.srs_secret";
 
 impl Names {
     /// Lists the files that the configuration in `file` names.
@@ -32,6 +34,7 @@ impl Names {
             ("local.virtual", &config.local.virtual_table),
             ("remote.routes", &config.remote.routes),
             (CREDENTIALS, &config.remote.credentials),
+            (SRS_SECRET, &config.remote.srs_secret),
             ("submission.senders", &config.submission.senders),
             ("submission.rewrite", &config.submission.rewrite),
         ];
@@ -55,8 +58,16 @@ impl Names {
 
     /// Whether the opener may open this file for the server, because perhaps only root can read it.
     pub fn has_secret(&self, path: &Path) -> bool {
-        const SECRETS: [&str; 7] =
-            ["tls.certificate", "tls.key", "local.users", "auth.users", "dkim.key", "dkim.table", CREDENTIALS];
+        const SECRETS: [&str; 8] = [
+            "tls.certificate",
+            "tls.key",
+            "local.users",
+            "auth.users",
+            "dkim.key",
+            "dkim.table",
+            CREDENTIALS,
+            SRS_SECRET,
+        ];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
 
@@ -75,7 +86,7 @@ impl Names {
         let Some((key, path)) = named.filter(|_| error.line == 0 && error.text == denied) else { return error };
         let (path, user) = (path.display(), privsep::user_name());
         let needed = match *key {
-            CREDENTIALS => format!("it must belong to {user} or to root, with mode 600"),
+            CREDENTIALS | SRS_SECRET => format!("it must belong to {user} or to root, with mode 600"),
             _ => format!("the user {user} must be able to read it"),
         };
         ConfigError::whole(&self.config, format!("{key}: {path}: Permission denied: {needed}"))

@@ -183,10 +183,18 @@ pub(super) fn log_faults(faults: &[ConfigError]) {
     }
 }
 
-/// Gets from the spool the key from which the salts of unknown accounts are derived. So these salts
-/// stay the same after a restart. Does nothing if nobody can log in.
+/// Gets from the spool the key from which the salts of unknown accounts and the secret for rewritten
+/// senders are derived. So both stay the same after a restart. Does nothing if neither is needed.
 pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
-    if !settings.logins.backend.mechanisms(false).is_empty() {
-        spool.key().map(set_key).unwrap_or_else(|e| ::log::warn!("spool: store the key: {e}"));
+    let has_accounts = !settings.logins.backend.mechanisms(false).is_empty();
+    if !has_accounts && !settings.router.rewrites_senders() {
+        return;
+    }
+    match spool.key() {
+        Ok(key) => {
+            settings.router.set_srs_key(&key);
+            set_key(key);
+        }
+        Err(e) => ::log::warn!("spool: store the key: {e}"),
     }
 }

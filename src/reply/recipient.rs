@@ -24,6 +24,11 @@ pub fn unknown_user(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 1, 1), format!("<{recipient}> User unknown"))
 }
 
+/// Refuses an address that only bounces go to.
+pub fn only_bounces(recipient: &impl fmt::Display) -> Reply {
+    Reply::new(550, Status(5, 7, 1), format!("<{recipient}> This address is for bounces only"))
+}
+
 /// Refuses a recipient in another domain, for a client that may not relay.
 pub fn relaying_denied(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("<{recipient}> Relaying denied"))

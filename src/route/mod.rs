@@ -5,6 +5,7 @@
 //! - `cycles`: aliases that lead back to themselves
 //! - `expand`: from an address to its final recipients
 //! - `routes`: the routes table
+//! - `srs`: senders that are rewritten when a message is forwarded
 //! - `virtual_table`: the virtual table
 //! - `warnings`: mistakes in the tables that are no errors
 //!
@@ -36,12 +37,14 @@ use crate::users::{Mailbox, Owner, Users};
 
 use cache::ExpansionCache;
 use routes::{RouteTarget, Routes};
+use srs::SenderRewriting;
 use virtual_table::VirtualTable;
 
 mod cache;
 mod cycles;
 mod expand;
 mod routes;
+mod srs;
 mod virtual_table;
 mod warnings;
 
@@ -66,6 +69,8 @@ pub struct Router {
     virtual_table: Watched<VirtualTable>,
     users: Users,
     routes: Watched<Routes>,
+    /// `None` if senders are not rewritten.
+    srs: Option<SenderRewriting>,
     cache: ExpansionCache,
 }
 
@@ -169,7 +174,10 @@ impl Router {
         let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
         let first_domain: Box<str> = config.own_domain().into();
         let own_postmaster = keep(&mut errors, own_postmaster(&first_domain));
-        let (Some(postmaster), Some(own_postmaster)) = (postmaster, own_postmaster) else { return (None, errors) };
+        let srs = SenderRewriting::open(config, rights).map_err(|more| errors.extend(more));
+        let (Some(postmaster), Some(own_postmaster), Ok(srs)) = (postmaster, own_postmaster, srs) else {
+            return (None, errors);
+        };
         let router = Self {
             domains,
             first_domain,
@@ -184,6 +192,7 @@ impl Router {
             virtual_table,
             users,
             routes,
+            srs,
             cache: ExpansionCache::default(),
         };
         if errors.is_empty() {
@@ -223,7 +232,8 @@ impl Router {
     /// for the whole domain comes last. The postmaster always exists (RFC 5321 4.5.1).
     pub fn expand(&self, address: &Address) -> Expansion {
         let address = self.qualified(address);
-        self.cache.get(self, &address, || expand::expand(self, &address))
+        let rewritten = self.expand_rewritten(&address);
+        rewritten.unwrap_or_else(|| self.cache.get(self, &address, || expand::expand(self, &address)))
     }
 
     /// Returns the final recipients of the members of a list or of a `.forward`, which belongs to

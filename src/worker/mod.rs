@@ -193,7 +193,8 @@ impl Worker {
     }
 
     /// Delivers to the unsettled recipients of the job, and returns an outcome for each. Returns
-    /// `None` if one of these recipients has another destination now.
+    /// `None` if one of these recipients has another destination now, or if the sender is rewritten
+    /// for some of them only.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
         if !attempt.job.unrecorded.is_empty() {
             return Some(attempt.job.unrecorded.clone());
@@ -206,6 +207,12 @@ impl Worker {
             .zip(&routes)
             .any(|(addressee, route)| destination(addressee, route) != *attempt.job.destination)
         {
+            return None;
+        }
+        let is_forwarded = |addressee: &RecipientEntry| {
+            attempt.settings.router.is_forwarded(attempt.entry.sender(), &addressee.recipient)
+        };
+        if addressees.first().is_some_and(|first| addressees.iter().any(|to| is_forwarded(to) != is_forwarded(first))) {
             return None;
         }
         if addressees.is_empty() {
@@ -229,11 +236,15 @@ impl Worker {
     }
 
     fn send(&mut self, attempt: &mut Attempt<'_>, addressees: &[RecipientEntry], target: &HostTarget) -> Vec<Outcome> {
-        let entry = &attempt.entry;
+        let (entry, router) = (&attempt.entry, &attempt.settings.router);
         let id = entry.id().to_string();
+        // The spool keeps the original sender, to whom failures are reported.
+        let is_forwarded =
+            addressees.first().is_some_and(|addressee| router.is_forwarded(entry.sender(), &addressee.recipient));
+        let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
         let delivery = Delivery {
             id: &id,
-            sender: entry.sender(),
+            sender: rewritten.as_ref().or(entry.sender()),
             options: entry.options(),
             recipients: addressees.iter().map(|addressee| &addressee.recipient.address).collect(),
             content: entry.content(),

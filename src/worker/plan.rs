@@ -75,10 +75,12 @@ fn unreadable(name: EntryName, error: &io::Error) -> Plan {
 fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
     let router = &site.settings().router;
     let mut jobs: Vec<Planned> = Vec::new();
-    let mut known: HashMap<Destination, usize> = HashMap::new();
+    let mut known: HashMap<(Destination, bool), usize> = HashMap::new();
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
         let destination = destination(addressee, &router.route_of(&addressee.recipient));
-        let index = *known.entry(destination).or_insert_with_key(|destination| {
+        // Recipients for which the sender is rewritten need an attempt of their own.
+        let is_forwarded = router.is_forwarded(entry.sender(), &addressee.recipient);
+        let index = *known.entry((destination, is_forwarded)).or_insert_with_key(|(destination, _)| {
             jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1
         });

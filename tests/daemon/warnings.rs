@@ -510,17 +510,24 @@ fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
     site.write("authorities.pem", &Authority::new().root_pem());
     let path = format!("{:?}", site.path("authorities.pem"));
     site.set("remote", "authorities", &path);
+    site.write("srs_secret", "a secret of sixteen letters\n");
+    chmod(&site, "srs_secret", 0o600);
+    let path = format!("{:?}", site.path("srs_secret"));
+    site.set("remote", "srs_secret", &path);
     for (key, file) in [
         ("tls.key", "cert.key"),
         ("tls.certificate", "cert.pem"),
         ("remote.authorities", "authorities.pem"),
         ("remote.credentials", "credentials"),
+        ("remote.srs_secret", "srs_secret"),
         ("local.users", "users"),
         ("submission.senders", "senders"),
     ] {
         chmod(&site, file, 0);
         let needed = match key {
-            "remote.credentials" => format!("it must belong to {} or to root, with mode 600", user()),
+            "remote.credentials" | "remote.srs_secret" => {
+                format!("it must belong to {} or to root, with mode 600", user())
+            }
             _ => format!("the user {} must be able to read it", user()),
         };
         let wanted = format!("penfold.conf: {key}: {}: Permission denied: {needed}\n", site.path(file).display());

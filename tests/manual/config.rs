@@ -165,6 +165,8 @@ fn every_key_has_its_effect() {
             routes: table("routes"),
             timeout: Duration::from_secs(120),
             local_only: false,
+            srs: false,
+            srs_secret: table("srs_secret"),
         },
         dkim: vec![
             Dkim::Key(DkimKey {
@@ -261,6 +263,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.local.virtual_table, &default.local.virtual_table, "virtual"),
         (&mut sample.remote.credentials, &default.remote.credentials, "credentials"),
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
+        (&mut sample.remote.srs_secret, &default.remote.srs_secret, "srs_secret"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
         (&mut sample.policy.access, &default.policy.access, "access"),

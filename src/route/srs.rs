@@ -1,0 +1,131 @@
+//! Decides which senders are rewritten when a message is forwarded, and which addresses are
+//! rewritten ones of this host (see [`crate::srs`]).
+//!
+//! A sender is rewritten when a message leaves again: an alias, the virtual table or a `.forward`
+//! has replaced a local recipient by one elsewhere, and the sender is not local. The spool keeps the
+//! original sender, because reports of this host go there directly.
+//!
+//! The first secret of the file makes addresses. If there is no file, a secret that is derived from
+//! the spool's key does. All secrets verify addresses, so that a secret can be replaced.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use super::{DomainClass, Expansion, Route, Router};
+use crate::address::Address;
+use crate::config::table::{Watched, lines};
+use crate::config::{Config, ConfigError};
+use crate::envelope::{Action, Recipient};
+use crate::privsep::Rights;
+use crate::srs::{self, Secret};
+use crate::sys;
+
+/// The least length of a secret in the file, in bytes.
+const MIN_SECRET: usize = 16;
+
+/// The rewriting of senders.
+#[derive(Debug)]
+pub struct SenderRewriting {
+    /// The domain of rewritten senders.
+    domain: Box<str>,
+    /// The secrets of the file, which may be missing.
+    secrets: Watched<Vec<Secret>>,
+    /// The secret that is derived from the spool's key.
+    own: OnceLock<Secret>,
+}
+
+impl SenderRewriting {
+    /// Reads the secrets. Returns `None` if senders are not rewritten, because it is switched off
+    /// or because bounces could not come back to this host's domain.
+    ///
+    /// # Errors
+    /// The errors in the file of secrets.
+    pub(super) fn open(config: &Config, rights: &Rights) -> Result<Option<Self>, Vec<ConfigError>> {
+        // Bounces could not come back to a domain without a dot.
+        let is_usable = |domain: &&String| domain.contains('.') && !domain.starts_with('[');
+        let Some(domain) = config.local.domains.iter().find(is_usable).filter(|_| config.remote.srs) else {
+            return Ok(None);
+        };
+        let secrets = Watched::open_private(rights, &config.remote.srs_secret, parse)?;
+        Ok(Some(Self { domain: domain.as_str().into(), secrets, own: OnceLock::new() }))
+    }
+
+    /// All secrets, the one that makes addresses first.
+    fn all(&self) -> Vec<Secret> {
+        self.secrets.current().iter().chain(self.own.get()).cloned().collect()
+    }
+}
+
+fn parse(file: &Path, text: &str) -> Result<Vec<Secret>, Vec<ConfigError>> {
+    let (mut secrets, mut errors) = (Vec::new(), Vec::new());
+    for line in lines(text) {
+        match line.text.trim() {
+            short if short.len() < MIN_SECRET => {
+                errors.push(line.error(
+                    file,
+                    line.text,
+                    format!("expected a secret of at least {MIN_SECRET} characters"),
+                ));
+            }
+            secret => secrets.push(Secret::new(secret.as_bytes())),
+        }
+    }
+    if errors.is_empty() { Ok(secrets) } else { Err(errors) }
+}
+
+impl Router {
+    /// Sets the key from which a secret is derived, if the file has none.
+    pub fn set_srs_key(&self, key: &[u8]) {
+        if let Some(rewriting) = &self.srs {
+            let _ = rewriting.own.set(Secret::derived(key));
+        }
+    }
+
+    /// Whether senders are rewritten.
+    pub fn rewrites_senders(&self) -> bool {
+        self.srs.is_some()
+    }
+
+    /// Returns the sender that replaces `sender` when a message leaves again; `None` if the sender
+    /// cannot be rewritten.
+    pub fn rewritten_sender(&self, sender: &Address) -> Option<Address> {
+        let rewriting = self.srs.as_ref()?;
+        srs::forward(rewriting.all().first()?, sender, &rewriting.domain, sys::now())
+    }
+
+    /// Whether a message with this sender leaves again for the recipient, and the sender has to be
+    /// rewritten.
+    pub fn is_forwarded(&self, sender: Option<&Address>, recipient: &Recipient) -> bool {
+        let (Some(_), Some(sender)) = (&self.srs, sender) else { return false };
+        let is_local = |address: &Address| self.class_of(address.domain()) == DomainClass::Local;
+        recipient.action == Action::Deliver
+            && recipient.original.as_ref().is_some_and(is_local)
+            && !is_local(&recipient.address)
+            && !is_local(sender)
+    }
+
+    /// Whether an address is a rewritten sender of this host, valid or not.
+    pub fn is_rewritten_sender(&self, address: &Address) -> bool {
+        self.srs.is_some()
+            && self.class_of(address.domain()) == DomainClass::Local
+            && srs::is_rewritten(address.local())
+    }
+
+    /// The recipients of a bounce to a rewritten sender; `None` if the address is none.
+    pub(super) fn expand_rewritten(&self, address: &Address) -> Option<Expansion> {
+        let rewriting = self.srs.as_ref().filter(|_| self.is_rewritten_sender(address))?;
+        let Ok(original) = srs::reverse(&rewriting.all(), address.local(), sys::now()) else {
+            return Some(Expansion::Unknown);
+        };
+        // A sender that is local is never rewritten, so this address was made by another host with
+        // the same secret, or the domain has become local.
+        if self.class_of(original.domain()) == DomainClass::Local {
+            // This ends, because each address is shorter than the one that contains it.
+            return Some(self.expand(&original));
+        }
+        Some(match self.route(&original) {
+            Route::Refused(status, why) => Expansion::Refused(status, why),
+            _ => Expansion::Finals(vec![Recipient::new(original)]),
+        })
+    }
+}

@@ -314,7 +314,13 @@ fn a_server_that_is_believed() {
     let junk = mail(&daemon, "/var/mail/example.org/mary/.Junk", 1).remove(0);
     assert!(junk.contains("dmarc=fail "), "{junk}");
     debian.sendmail("root", "mary@example.org");
-    mail(&daemon, "/var/mail/example.org/mary", 1);
+    let sent = mail(&daemon, "/var/mail/example.org/mary", 1).remove(0);
+    shell(&format!("python3 -c \"{}\"", LOGIN.replace("['mary@example.org', ", "[")));
+    let submitted = mail(&daemon, "/var/mail/example.org/jon", 1).remove(0);
+    for mail in [sent, submitted] {
+        let Some(verified) = keys::verify(mail.as_bytes(), &made.keys) else { return };
+        assert_eq!(verified, ["202611-rsa example.org True", "202611-ed25519 example.org True"], "{mail}");
+    }
 }
 
 #[test]

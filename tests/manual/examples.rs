@@ -751,9 +751,12 @@ fn a_server_that_is_believed(example: String) {
     let output = machine.shell("penfoldd -n").output().expect("a shell");
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !printed.contains("_domainkey"), "{printed}");
-    let _daemon = machine.serve();
+    let daemon = machine.serve();
     let (code, printed) = machine.sendmail("-f jon@example.org mary@example.org", "From: jon@example.org\n\nhello\n");
     assert_eq!(code, Some(0), "{printed}");
+    let mail = daemon.wait_mail(&machine.site, "mary", 1).remove(0);
+    let verified = keys::verify(&mail, &made.keys);
+    assert!(verified.is_none_or(|all| all.len() == 2 && all.iter().all(|one| one.ends_with(" True"))));
     let check = machine.shell("penfoldctl dkim check").output().expect("a shell");
     let printed = String::from_utf8_lossy(&check.stdout);
     assert!(check.status.success() && printed.matches(": good (").count() == 2, "{printed}");

@@ -128,8 +128,8 @@ fn send(
     Ok(())
 }
 
-/// Puts a report into the spool.
-fn store(mut draft: Draft, settings: &Settings, sender: &Address, to: &Address, text: &str) -> io::Result<EntryName> {
+/// Signs a report, and puts it into the spool. `author` is the address in From.
+fn store(mut draft: Draft, settings: &Settings, author: &Address, to: &Address, text: &str) -> io::Result<EntryName> {
     let router = &settings.router;
     let recipients = match router.class_of(to.domain()) {
         // If the address cannot be expanded, the delivery of the report fails or is deferred.
@@ -139,10 +139,11 @@ fn store(mut draft: Draft, settings: &Settings, sender: &Address, to: &Address, 
         },
         _ => vec![Recipient::new(to.clone())],
     };
-    let sender = Some(router.qualify(sender));
+    let sender = Some(router.qualify(author));
     let envelope = Envelope { sender, recipients, options: MailOptions::default(), origin: Origin::Client };
+    let signatures = settings.keys.sign_report(author.domain(), text.as_bytes(), sys::now());
     draft.write_all(text.as_bytes())?;
-    draft.commit(&NewEntry::queued(&envelope, ""))
+    draft.commit(&NewEntry::queued(&envelope, &signatures))
 }
 
 #[cfg(test)]

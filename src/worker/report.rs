@@ -126,16 +126,9 @@ impl Attempt<'_> {
 }
 
 /// Adds our signature to a report, if there is a key for the hostname, which is the domain of From.
-/// If no signature can be made, the report goes without one.
 #[cfg(feature = "mailauth")]
 fn signed(settings: &Settings, report: Vec<u8>, now: u64) -> Vec<u8> {
-    match settings.keys.sign(&settings.config.hostname, &report, now) {
-        Ok(fields) => [fields.into_bytes(), report].concat(),
-        Err(e) => {
-            ::log::error!("sign a report: {e}");
-            report
-        }
-    }
+    [settings.keys.sign_report(&settings.config.hostname, &report, now).into_bytes(), report].concat()
 }
 
 #[cfg(not(feature = "mailauth"))]

@@ -80,6 +80,12 @@ impl Made {
             fs::set_permissions(site.path(&name), Permissions::from_mode(0o600)).expect("a mode");
         }
     }
+
+    /// The keys as [`Made::give`] has copied them.
+    pub fn of(&self, site: &Site) -> Vec<Key> {
+        let here = |key: &Key| site.path("dkim").join(key.path.file_name().expect("a name"));
+        self.keys.iter().map(|key| Key { path: here(key), ..key.clone() }).collect()
+    }
 }
 
 impl Drop for Made {

@@ -703,10 +703,7 @@ fn a_key_that_receivers_do_not_find() {
     let made = keys::Made::new("razorback.test", "s");
     let mut site = site("");
     made.give(&site);
-    for key in &made.keys {
-        let path = site.path("dkim").join(key.path.file_name().expect("a name"));
-        keys::Key { path, ..key.clone() }.add_to(&mut site);
-    }
+    made.of(&site).iter().for_each(|key| key.add_to(&mut site));
     let [rsa, ed25519] = made.keys.as_slice() else { panic!("two keys") };
     let dns = Dns::zone(&format!("{}{}", rsa.zone_line(), ed25519.zone_line().replace("; p=", "; t=y; p=")));
     site.set("dns", "nameservers", &dns.nameservers());

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use common::clock::Clock;
 use common::dns::Dns;
+use common::keys;
 use common::{Daemon, Site};
 use data_encoding::BASE64;
 
@@ -45,6 +46,9 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
     let mut site =
         Site::with("relay.networks = []\npolicy.dmarc = \"obey\"\npolicy.dmarc_reports = \"dmarc@razorback.test\"");
     site.set("dns", "nameservers", &dns.nameservers());
+    let made = keys::Made::new("razorback.test", "s");
+    made.give(&site);
+    made.of(&site).iter().for_each(|key| key.add_to(&mut site));
     let Some(clock) = Clock::new(&site) else { return };
     clock.set("@2026-05-20 12:00:00");
     let daemon = clock.start(&site, false);
@@ -56,7 +60,10 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
     assert!(daemon.terminate().success());
     clock.set("@2026-05-21 12:00:00");
     let daemon = clock.start(&site, false);
-    let report = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("text");
+    let report = daemon.wait_mail(&site, "jon", 1).remove(0);
+    let verified = keys::verify(&report, &made.keys);
+    assert!(verified.is_none_or(|all| all == ["s-rsa razorback.test True", "s-ed25519 razorback.test True"]));
+    let report = String::from_utf8(report).expect("text");
     for line in [
         "From: dmarc@razorback.test",
         "To: jon@razorback.test",

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::address::parse_domain_utf8;
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, Dkim, DkimKey, TableFile};
-use crate::mailauth::dkim::{NotSigned, Signer, SigningKey};
+use crate::mailauth::dkim::{Signer, SigningKey};
 use crate::message::addresses::mailboxes;
 use crate::privsep::Rights;
 
@@ -108,20 +108,21 @@ impl Keys {
         author_domain(from).map(|domain| self.for_domain(&domain)).unwrap_or_default()
     }
 
-    /// Signs a message of this server, with lines that end in LF, whose author has an address in
-    /// `domain`. Returns the fields to put before it, or no text if there is no key.
-    ///
-    /// # Errors
-    /// A [`NotSigned`].
-    pub fn sign(&self, domain: &str, message: &[u8], now: u64) -> Result<String, NotSigned> {
+    /// Signs a report of this server, with lines that end in LF, whose From has an address in
+    /// `domain`. Returns the fields to put before it, or no text if there is no key. If the report
+    /// cannot be signed, that is logged.
+    pub fn sign_report(&self, domain: &str, report: &[u8], now: u64) -> String {
         let signing = self.for_domain(domain);
         if signing.is_empty() {
-            return Ok(String::new());
+            return String::new();
         }
         let mut signer = Signer::new();
-        signer.feed(message);
+        signer.feed(report);
         let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();
-        signer.finish(&keys, now)
+        signer.finish(&keys, now).unwrap_or_else(|e| {
+            ::log::error!("sign a report: {e}");
+            String::new()
+        })
     }
 
     /// All keys, in the order of the configuration and the tables.

@@ -46,7 +46,7 @@ impl Destination {
         Self::Remote(HostTarget::Mx { domain: domain.into(), port: SMTP_PORT })
     }
 
-    /// Whether deliveries need the rights of a user, or run a command.
+    /// Whether the destination is the mailboxes of a user, or commands.
     pub fn is_user(&self) -> bool {
         matches!(self, Self::User(_) | Self::Command(_))
     }

@@ -3,7 +3,7 @@
 //! An entry is `name: value, value`. The lines after it that begin with a blank continue the entry.
 //! A `#` at the front of a line or after a blank begins a comment, except in quotes and
 //! parentheses. Names have no domain and are case-insensitive. A name that occurs twice is an
-//! error, and so is a loop of names from which no member leads out.
+//! error. So is a loop of names from which no recipient can be reached.
 //!
 //! All errors are reported, with line and column. A name whose line has an error is kept as broken,
 //! so that its mail can wait. `route` and `worker` expand aliases, open lists and run commands. The
@@ -164,7 +164,7 @@ fn alias_name(key: &str) -> Result<Box<str>, String> {
     }
 }
 
-/// Returns an error for each loop of aliases from which no member leads out.
+/// Returns an error for each loop of aliases from which no recipient can be reached.
 fn loops(file: &Path, names: &HashMap<Box<str>, Alias>) -> Vec<ConfigError> {
     let mut stuck = stuck(names);
     stuck.sort_by_key(|(_, alias)| alias.line);

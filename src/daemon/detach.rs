@@ -93,8 +93,8 @@ pub struct Detached {
 }
 
 impl Detached {
-    /// Makes this process the leader of a new session if it is the second process; `None` if it is
-    /// the first one.
+    /// If the first process of the daemon has started this one, makes this process the leader of a
+    /// new session. Otherwise returns `None`.
     pub fn begin() -> Option<Self> {
         let is_second = env::var(VARIABLE).is_ok_and(|pid| pid == getppid().to_string());
         is_second.then(|| {

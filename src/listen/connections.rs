@@ -81,7 +81,7 @@ pub enum LimitReached {
     All(usize),
     /// The limit on clients outside relay.networks.
     Outsiders(usize),
-    /// The limit on clients outside relay.networks and submission.
+    /// The limit on clients that are outside relay.networks and do not use a submission listener.
     Strangers(usize),
     /// The limit on one host (`None`), or on one network with this prefix length.
     From(IpAddr, Option<u8>, usize),

@@ -205,7 +205,8 @@ pub fn released(id: &dyn fmt::Display, user: &str) {
     info!("{id} released user={}", Value(user));
 }
 
-/// Logs that a user has removed a message before one of its recipients was settled.
+/// Logs that a user has removed a message that was neither delivered to `recipient` nor had failed
+/// for it.
 pub fn removed(id: &dyn fmt::Display, sender: Option<&Address>, recipient: &Recipient, user: &str) {
     let mut line = format!("{id} removed to={}", Value(&format!("<{}>", recipient.address)));
     if let Some(original) = &recipient.original {

@@ -15,11 +15,12 @@ use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 use crate::timeouts::Trust;
 
-/// Connections to a destination about which nothing is known.
+/// Maximum number of connections to a destination about which nothing is known.
 pub const UNPROVEN: usize = 4;
-/// Connections after the first attempt that was answered.
+/// Maximum number of connections to a destination that has just answered, after it was unknown, slow
+/// or down.
 const FIRST_PROVEN: usize = 8;
-/// Connections to a slow destination.
+/// Maximum number of connections to a slow destination.
 const SLOW: usize = 4;
 /// The time from the first failure until the first probe. The time doubles with each failed probe.
 const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);

@@ -170,7 +170,7 @@ fn opening(report: &FailureReport, original: &[u8]) -> String {
             )
         }
         None => format!(
-            "The message{quoted}, sent {sent}, has no sender who could be notified: max likely it is a report about \
+            "The message{quoted}, sent {sent}, has no sender who could be notified: most likely it is a report about \
              other mail. It could not be delivered to {addresses}, and will not be tried again. Only you are notified."
         ),
     }

@@ -1,8 +1,8 @@
 //! Reads the header of the PROXY protocol, versions 1 and 2, which names the client behind a proxy.
 //!
 //! A proxy sends the address of its client in the first octets of a connection. While the header is
-//! incomplete, [`parse`] returns a number of octets that certainly belong to it. So [`read`] reads
-//! exactly the header, and leaves the SMTP or TLS that follows to the next reader. A header of
+//! incomplete, [`parse`] returns the minimum number of octets that are still missing. [`read`] reads
+//! only that many at a time, so that it never reads more than the header. It leaves the SMTP or TLS that follows to the next reader. A header of
 //! version 1 has at most [`MAX_TEXT`] octets. A header of version 2 has at most [`MAX_BINARY`]
 //! octets after its fixed part; extensions (TLVs) among them are skipped. Any other input is
 //! [`Malformed`] as soon as that is certain. The caller decides which clients may send a header.
@@ -36,7 +36,7 @@ pub enum Source {
     Unknown,
 }
 
-/// The state of a header after some octets.
+/// What the octets received so far are: a part of a header, or all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
     /// A part of a header; at least this number of octets is missing.

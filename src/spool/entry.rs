@@ -286,7 +286,7 @@ impl Entry {
     /// # Errors
     /// Those of pwrite(2). The recipient must not be tried again until its state is recorded.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
-        // A direct entry has no records.
+        // In a direct entry the offset is 0: there is no record to write to.
         let index = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
         let entry =
             self.head.recipients.get_mut(index).filter(|entry| entry.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;

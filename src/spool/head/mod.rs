@@ -361,7 +361,7 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, HeadError> {
     read_first(first, head)
 }
 
-/// Parses the line of a recipient, with which `text` begins. `offset` is the offset of the line in
+/// Parses the first line of `text`, which is the line of a recipient. `offset` is the offset of the line in
 /// the file.
 ///
 /// # Errors

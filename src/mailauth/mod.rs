@@ -5,6 +5,7 @@
 //! name server. Records, messages and fields are untrusted: their size, the number of look-ups and
 //! the depth of recursion are limited.
 //!
+//! - `arc`: the chain of the servers that forwarded a message (RFC 8617)
 //! - `dkim`: signatures, verified and made (RFC 6376)
 //! - `dmarc`: what the domain in From asks for if nothing vouches for it (RFC 9989)
 //! - `keys`: the keys that sign mail, and their DNS records
@@ -12,6 +13,8 @@
 //! - `results`: the field Authentication-Results (RFC 8601)
 //! - `spf`: whether a client may use the domain of a sender (RFC 7208)
 
+#[cfg(feature = "arc")]
+pub mod arc;
 pub mod dkim;
 pub mod dmarc;
 pub mod keys;

@@ -1,5 +1,6 @@
-//! DKIM: signatures of penfold are verified by dkimpy and OpenDKIM, and theirs by penfold. Random
-//! changes to signed messages have the same result with all three.
+//! DKIM and ARC: signatures of penfold are verified by dkimpy and OpenDKIM, and theirs by penfold.
+//! Random changes to signed messages have the same result with all three. Chains that penfold and
+//! dkimpy extend in turn are valid for both.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,6 +10,7 @@ use common::chance::Chance;
 use common::programs::feed;
 use common::{Site, built, unpacked};
 use data_encoding::BASE64;
+use penfold::mailauth::arc::{self, Sealer};
 use penfold::mailauth::dkim::{Checked, Signer, SigningKey, Verifier};
 use penfold::mailauth::lookup::Lookup;
 use penfold::outcome::NoAnswer;
@@ -140,11 +142,11 @@ fn wire(message: &str) -> String {
 fn dkimpy(keys: &Keys, requests: &[String]) -> Option<Vec<String>> {
     // Debian's Python has the package, even if another Python comes first.
     let has_dkimpy = |python: &&str| {
-        let output = Command::new(python).args(["-c", "import dkim, nacl"]).output();
+        let output = Command::new(python).args(["-c", "import authres, dkim, nacl"]).output();
         output.is_ok_and(|output| output.status.success())
     };
     let Some(python) = ["python3", "/usr/bin/python3"].into_iter().find(has_dkimpy) else {
-        common::skipped("python3-dkim and python3-nacl are not installed");
+        common::skipped("python3-dkim, python3-nacl and python3-authres are not installed");
         return None;
     };
     let records = keys.records().map(|(name, text)| format!("key\t{name}\t{text}\n"));
@@ -214,6 +216,62 @@ fn penfold_and_dkimpy_verify_signatures_of_dkimpy_alike() {
     for (message, line) in changed.iter().zip(&lines) {
         assert_eq!(keys.words(message), *line, "{message}");
     }
+}
+
+fn chain(keys: &Keys, message: &str) -> arc::Chain {
+    let mut verifier = Verifier::new();
+    verifier.feed(message.as_bytes());
+    arc::verify(&verifier.finish(), keys, NOW)
+}
+
+/// Adds a set to a message, by penfold or by dkimpy.
+fn seal(keys: &Keys, message: &str, by_dkimpy: bool) -> Option<String> {
+    let set = if by_dkimpy {
+        let result = chain(keys, message).status.word();
+        let stated =
+            format!("Authentication-Results: mx.test; arc={result}; spf=pass smtp.mailfrom=jon@{DOMAIN}\n{message}");
+        let octets = BASE64.encode(wire(&stated).as_bytes());
+        let lines = dkimpy(keys, &[format!("seal\tr\t{DOMAIN}\t{}\tmx.test\t{octets}\n", BASE64.encode(RSA))])?;
+        String::from_utf8(BASE64.decode(lines[0].as_bytes()).expect("base64")).expect("text").replace('\r', "")
+    } else {
+        let mut sealer = Sealer::new();
+        sealer.feed(message.as_bytes());
+        let status = chain(keys, message).status;
+        let results = format!("mx.test;\n\tspf=pass smtp.mailfrom=jon@{DOMAIN};\n\tarc={}", status.word());
+        sealer.finish((DOMAIN, "r", &keys.rsa), &results, status, NOW).expect("a set")
+    };
+    Some(set + message)
+}
+
+#[test]
+fn dkimpy_and_penfold_extend_chains_in_turn() {
+    let (keys, mut chance) = (Keys::new(), Chance::new(14, "chains"));
+    let mut messages = Vec::new();
+    for round in 0..12 {
+        let mut sealed = message(&mut chance);
+        for number in 0..chance.of(1..4) {
+            let Some(next) = seal(&keys, &sealed, (round + number) % 2 == 0) else { return };
+            sealed = next;
+            assert_eq!(chain(&keys, &sealed).status, arc::Status::Pass, "{:?}\n{sealed}", chain(&keys, &sealed));
+            assert_eq!(chain(&keys, &sealed).sets.len(), number + 1);
+            messages.push(sealed.clone());
+        }
+        for _ in 0..8 {
+            messages.push(change(&mut chance, &sealed));
+        }
+        for (from, to) in [("cv=none", "cv=pass"), ("spf=pass", "spf=fail"), ("i=1; ", "i=2; "), ("cv=", "cv=fail; x=")]
+        {
+            messages.push(sealed.replacen(from, to, 1));
+        }
+    }
+    let requests: Vec<_> =
+        messages.iter().map(|message| format!("chain\t{}\n", BASE64.encode(wire(message).as_bytes()))).collect();
+    let Some(lines) = dkimpy(&keys, &requests) else { return };
+    for (message, line) in messages.iter().zip(&lines) {
+        let chain = chain(&keys, message);
+        assert_eq!(chain.status.word(), line, "{:?}\n{message}", chain.reason);
+    }
+    assert!(lines.iter().filter(|line| *line == "fail").count() > 40, "{lines:?}");
 }
 
 /// Runs OpenDKIM over files in a site's directory, and returns its output. `None` if it was not

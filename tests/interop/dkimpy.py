@@ -6,6 +6,9 @@ base64, and the message has CR LF.
 key NAME RECORD: the TXT record of a name.
 sign ALGORITHM SELECTOR DOMAIN CANON KEY LENGTH MESSAGE: prints the signature field in base64.
 verify MESSAGE: prints `pass` or `fail` for each signature, from top to bottom.
+seal SELECTOR DOMAIN KEY NAME MESSAGE: prints the fields of an ARC set in base64. The message has an
+Authentication-Results field of NAME.
+chain MESSAGE: prints the result for the ARC chain.
 """
 
 import base64
@@ -48,9 +51,22 @@ def verify(message):
     return " ".join(results)
 
 
+def seal(selector, domain, key, name, message):
+    fields = dkim.arc_sign(
+        base64.b64decode(message), selector.encode(), domain.encode(), base64.b64decode(key), name.encode()
+    )
+    return base64.b64encode(b"".join(fields)).decode()
+
+
+def chain(message):
+    result, _, _ = dkim.arc_verify(base64.b64decode(message), dnsfunc=lookup)
+    return result.decode()
+
+
+verbs = {"sign": sign, "verify": verify, "seal": seal, "chain": chain}
 for line in sys.stdin:
     verb, *fields = line.rstrip("\n").split("\t")
     if verb == "key":
         keys[fields[0]] = fields[1].encode()
     else:
-        print({"sign": sign, "verify": verify}[verb](*fields))
+        print(verbs[verb](*fields))

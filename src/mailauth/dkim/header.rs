@@ -93,10 +93,11 @@ impl<'a> Header<'a> {
     /// The canonical text of the fields that a signature signs. A name that occurs several times
     /// stands for as many fields, from the bottom up; names without a field stand for nothing. The
     /// field at the place `own` is the signature itself, which is never signed in this way.
-    pub fn signed(&self, names: &[String], form: Canon, own: Option<usize>) -> Vec<u8> {
+    pub fn signed<N: AsRef<str>>(&self, names: &[N], form: Canon, own: Option<usize>) -> Vec<u8> {
         let mut left: HashMap<&str, _> = HashMap::new();
         let mut text = Vec::new();
         for name in names {
+            let name = name.as_ref();
             let fields = left.entry(name).or_insert_with(|| self.named(name).rev());
             if let Some((_, field)) = fields.find(|(place, _)| Some(*place) != own) {
                 canon::field(form, field.name, field.raw, field.body, &mut text);

@@ -35,16 +35,16 @@ use std::fmt;
 
 use crate::outcome::NoAnswer;
 
-mod body;
-mod canon;
+pub(super) mod body;
+pub(super) mod canon;
 mod der;
-mod header;
+pub(super) mod header;
 mod key;
 mod record;
-mod sign;
-mod signature;
-mod tags;
-mod verify;
+pub(super) mod sign;
+pub(super) mod signature;
+pub(super) mod tags;
+pub(super) mod verify;
 
 pub use key::{KeyError, SigningKey};
 pub use record::Record;
@@ -242,4 +242,4 @@ impl Checked {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -148,7 +148,7 @@ impl Signer {
 }
 
 /// The names of the signed fields, in the order of `h=`.
-fn names(header: &Header<'_>) -> Vec<&'static str> {
+pub fn names(header: &Header<'_>) -> Vec<&'static str> {
     let mut names = Vec::new();
     for (list, more) in [(OVERSIGNED, 1), (SIGNED, 0)] {
         for &name in list {
@@ -178,7 +178,7 @@ impl Folded {
     }
 
     /// Appends a tag with a list of names.
-    fn list(&mut self, name: &str, values: &[&str]) {
+    pub fn list(&mut self, name: &str, values: &[&str]) {
         let count = values.len();
         for (at, value) in values.iter().enumerate() {
             let (front, blank) = if at == 0 { (format!("{name}="), " ") } else { (String::new(), "") };

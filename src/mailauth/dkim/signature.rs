@@ -60,12 +60,11 @@ pub struct Claim {
 pub const MARK: usize = 12;
 
 /// The kind of field that is read.
-#[allow(dead_code)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `DKIM-Signature:`.
     Dkim,
-    /// `ARC-Message-Signature:`, whose `i=` is a number, and which has no `v=` (RFC 8617 4.1.2).
+    /// `ARC-Message-Signature:`, whose `i=` is a number, and which needs no `v=` (RFC 8617 4.1.2).
     #[cfg(feature = "arc")]
     ArcMessage,
     /// `ARC-Seal:`, which has no `h=` and no `bh=` either (RFC 8617 4.1.3).
@@ -163,7 +162,7 @@ impl Signature {
         let hash = tags.get("bh").and_then(|value| base64(value, HASH)).filter(|hash| hash.len() == HASH);
         self.body_hash = hash.ok_or(Reason::Malformed("bh="))?;
         self.length = number(tags, "l")?;
-        if kind == Kind::Dkim && !self.names.iter().any(|name| name == "from") {
+        if !self.names.iter().any(|name| name == "from") {
             return Err(Reason::FromNotSigned);
         }
         Ok(())

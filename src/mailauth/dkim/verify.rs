@@ -63,7 +63,10 @@ impl Verifier {
         self.ignored = signatures.count();
         if !self.front.is_too_long() {
             let readable = self.claims.iter().filter_map(|(_, claim)| claim.signature.as_ref().ok());
-            self.body = Hasher::new(readable.map(|signature| (signature.body_form, signature.length)));
+            let wanted = readable.map(|signature| (signature.body_form, signature.length));
+            #[cfg(feature = "arc")]
+            let wanted = wanted.chain(crate::mailauth::arc::wanted(&header));
+            self.body = Hasher::new(wanted);
             self.body.feed(self.front.body());
         }
     }
@@ -128,6 +131,21 @@ impl Signatures {
             return Err(Reason::HeaderTooLong);
         }
         let signature = claim.signature.as_ref().map_err(Reason::clone)?;
+        self.check_hash(signature)?;
+        if signature.expires.is_some_and(|end| end < now) {
+            return Err(Reason::Expired);
+        }
+        Ok(signature)
+    }
+
+    /// Whether the header was too long to be kept.
+    #[cfg(feature = "arc")]
+    pub(in crate::mailauth) fn is_too_long(&self) -> bool {
+        self.front.is_too_long()
+    }
+
+    /// Checks that the body is the one that was signed.
+    pub(in crate::mailauth) fn check_hash(&self, signature: &Signature) -> Result<(), Reason> {
         let (hash, length) = self.hashes.get(signature.body_form, signature.length).ok_or(Reason::BodyAltered)?;
         if signature.length.is_some_and(|limit| limit > length) {
             return Err(Reason::BodyTooShort);
@@ -138,10 +156,7 @@ impl Signatures {
         if signature.length.is_some_and(|limit| limit < length) {
             return Err(Reason::Appended);
         }
-        if signature.expires.is_some_and(|end| end < now) {
-            return Err(Reason::Expired);
-        }
-        Ok(signature)
+        Ok(())
     }
 
     /// Verifies a signature with the records of its key. Returns whether the key is only for tests.

@@ -16,11 +16,11 @@ mod vectors;
 
 /// TXT records by name, in memory.
 #[derive(Default)]
-struct Zone(HashMap<String, Result<Vec<Vec<u8>>, NoAnswer>>);
+pub(in crate::mailauth) struct Zone(pub(in crate::mailauth) HashMap<String, Result<Vec<Vec<u8>>, NoAnswer>>);
 
 impl Zone {
     /// A zone with one record for each name.
-    fn of(records: &[(&str, &str)]) -> Self {
+    pub(in crate::mailauth) fn of(records: &[(&str, &str)]) -> Self {
         let record = |(name, text): &(&str, &str)| ((*name).to_owned(), Ok(vec![text.as_bytes().to_vec()]));
         Self(records.iter().map(record).collect())
     }
@@ -49,21 +49,21 @@ impl Lookup for Zone {
 }
 
 /// The time at which the tests take place, in seconds since 1970.
-const NOW: u64 = 1_800_000_000;
+pub(in crate::mailauth) const NOW: u64 = 1_800_000_000;
 
-const MESSAGE: &str = "From: Jon <jon@example.org>\nTo: ann@example.net\nSubject: Tea  time\n\
+pub(in crate::mailauth) const MESSAGE: &str = "From: Jon <jon@example.org>\nTo: ann@example.net\nSubject: Tea  time\n\
     Message-ID: <1@example.org>\n\nHello  Ann,\n\ntea is ready. \n\n\n";
 
-fn rsa() -> SigningKey {
+pub(in crate::mailauth) fn rsa() -> SigningKey {
     SigningKey::from_pem(include_bytes!("rsa.pem")).expect("a key")
 }
 
-fn ed25519() -> SigningKey {
+pub(in crate::mailauth) fn ed25519() -> SigningKey {
     SigningKey::from_pem(include_bytes!("ed25519.pem")).expect("a key")
 }
 
 /// A zone with the keys `r` and `e` of example.org.
-fn zone() -> Zone {
+pub(in crate::mailauth) fn zone() -> Zone {
     let (rsa, ed25519) = (rsa().record(), ed25519().record());
     Zone::of(&[("r._domainkey.example.org", &rsa), ("e._domainkey.example.org", &ed25519)])
 }

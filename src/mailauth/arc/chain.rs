@@ -1,0 +1,91 @@
+//! The sets of a message, and their order.
+
+use super::{MAX_SETS, Reason};
+use crate::mailauth::dkim::canon::{self, Canon};
+use crate::mailauth::dkim::header::Header;
+use crate::mailauth::dkim::tags::Tags;
+use crate::message::field::Field;
+
+/// The names of the fields of a set, in the order in which they are sealed.
+const NAMES: [&str; 3] = ["arc-authentication-results", "arc-message-signature", "arc-seal"];
+
+/// The fields of a set.
+#[derive(Debug, Clone, Copy)]
+pub struct Set<'a> {
+    /// `ARC-Authentication-Results`.
+    pub results: Field<'a>,
+    /// `ARC-Message-Signature`.
+    pub message: Field<'a>,
+    /// The place of `message` in the header.
+    pub place: usize,
+    /// `ARC-Seal`.
+    pub seal: Field<'a>,
+}
+
+impl Set<'_> {
+    /// The result that the seal states for the chain before it, `cv=`.
+    pub fn result(&self) -> Option<String> {
+        Some(Tags::parse(self.seal.body)?.get("cv")?.to_ascii_lowercase())
+    }
+
+    /// Appends the text that seals sign: the first two fields, and the seal unless it is the one
+    /// that signs.
+    pub fn append(&self, with_seal: bool, text: &mut Vec<u8>) {
+        for field in [self.results, self.message, self.seal].iter().take(2 + usize::from(with_seal)) {
+            canon::field(Canon::Relaxed, field.name, field.raw, field.body, text);
+        }
+    }
+}
+
+/// The sets of a header, in the order in which they were added; none if there is no chain.
+///
+/// # Errors
+/// The sets are not complete, or not numbered from 1 on.
+pub fn sets<'a>(header: &Header<'a>) -> Result<Vec<Set<'a>>, Reason> {
+    let [results, messages, seals] = NAMES.map(|name| header.named(name).count());
+    if results.max(messages).max(seals) > MAX_SETS {
+        return Err(Reason::TooMany);
+    }
+    let count = seals;
+    if results != count || messages != count {
+        return Err(Reason::Sets);
+    }
+    let [results, messages, seals] = NAMES.map(|name| in_order(header, name, count));
+    let (results, messages, seals) = (results?, messages?, seals?);
+    let sets = results.into_iter().zip(messages).zip(seals);
+    let set = |(((_, results), (place, message)), (_, seal))| Set { results, message, place, seal };
+    Ok(sets.map(set).collect())
+}
+
+/// The fields with a name, which have the numbers from 1 to `count`, in this order.
+fn in_order<'a>(header: &Header<'a>, name: &str, count: usize) -> Result<Vec<(usize, Field<'a>)>, Reason> {
+    let mut ordered = vec![None; count];
+    for (place, field) in header.named(name) {
+        let at = number(field.body).ok_or(Reason::Sets)?.checked_sub(1).ok_or(Reason::Sets)?;
+        let slot = ordered.get_mut(at).ok_or(Reason::Sets)?;
+        if slot.replace((place, field)).is_some() {
+            return Err(Reason::Sets);
+        }
+    }
+    ordered.into_iter().collect::<Option<_>>().ok_or(Reason::Sets)
+}
+
+/// The number of the set to which a field belongs, `i=`. In `ARC-Authentication-Results` it comes
+/// first, and what follows is no tag list.
+fn number(body: &[u8]) -> Option<usize> {
+    let first = body.split(|&b| b == b';').next()?;
+    let number = |text: &[u8]| {
+        let tags = Tags::parse(text)?;
+        let number = tags.get("i")?;
+        let is_number = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        if is_number { number.parse().ok() } else { None }
+    };
+    number(first).or_else(|| number(body))
+}
+
+/// The value of `ARC-Authentication-Results` without its number and without line ends.
+pub fn results(body: &[u8]) -> String {
+    let after = body.iter().position(|&b| b == b';').map_or(body.len(), |at| at + 1);
+    let text: Vec<u8> = body.get(after..).unwrap_or_default().iter().filter(|&&b| b != b'\n').copied().collect();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}

@@ -1,0 +1,118 @@
+//! ARC: what the servers that forwarded a message say about it (RFC 8617).
+//!
+//! Each of them adds a set of three fields: its Authentication-Results, a signature of the message
+//! as it was sent on, and a seal of all sets so far. A valid chain proves who has said what. It does
+//! not prove that it is true: results in a chain are a hint only where the sealer is trusted.
+//!
+//! - A chain has at most [`MAX_SETS`] sets (RFC 8617 4.2.1), within a header of
+//!   [`MAX_HEADER`](super::dkim::MAX_HEADER). All keys are looked up side by side.
+//! - The newest message signature and all seals are verified. Older message signatures are not:
+//!   RFC 8617 5.2 leaves that open.
+//! - RFC 8617 knows only `none`, `pass` and `fail`. If a key cannot be looked up at this time, the
+//!   result here is [`Status::TempError`], and a sealer then adds nothing, so that it does not
+//!   break the chain for others.
+//!
+//! Modules:
+//!
+//! - `chain`: the sets of a message, and their order
+//! - `seal`: adding a set
+//! - `verify`: verifying the sets
+
+use std::fmt;
+
+use super::dkim;
+
+mod chain;
+mod seal;
+mod verify;
+
+pub use seal::{NotSealed, Sealer};
+pub use verify::verify;
+pub(super) use verify::wanted;
+
+/// The maximum number of sets.
+pub const MAX_SETS: usize = 50;
+
+/// The result for a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The message has no sets.
+    None,
+    /// The chain is valid, and nobody has altered the message since it was sealed last.
+    Pass,
+    /// The chain is broken.
+    Fail,
+    /// A key could not be looked up at this time.
+    TempError,
+}
+
+impl Status {
+    /// The word for the result in Authentication-Results fields and in the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::TempError => "temperror",
+        }
+    }
+}
+
+/// The reason why a chain is broken. Its `Display` text contains nothing that a stranger has
+/// chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The header is longer than [`MAX_HEADER`](super::dkim::MAX_HEADER).
+    HeaderTooLong,
+    /// There are more than [`MAX_SETS`] sets.
+    TooMany,
+    /// A set is incomplete, or a number is missing, malformed or used twice.
+    Sets,
+    /// A sealer has found the chain broken.
+    Reported,
+    /// The seal with this number has another result (`cv=`) than it should have.
+    Result(usize),
+    /// The newest message signature is not valid.
+    Message(dkim::Reason),
+    /// The seal with this number is not valid.
+    Seal(usize, dkim::Reason),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HeaderTooLong => f.write_str("header is too long"),
+            Self::TooMany => f.write_str("too many sets"),
+            Self::Sets => f.write_str("the sets are not complete and in order"),
+            Self::Reported => f.write_str("a sealer found the chain broken"),
+            Self::Result(number) => write!(f, "seal {number} has a wrong result"),
+            Self::Message(why) => write!(f, "message signature: {why}"),
+            Self::Seal(number, why) => write!(f, "seal {number}: {why}"),
+        }
+    }
+}
+
+/// A chain after its verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    /// The result.
+    pub status: Status,
+    /// The reason for `Fail` and `TempError`.
+    pub reason: Option<Reason>,
+    /// What each sealer says, in the order in which they have handled the message. Empty unless
+    /// the chain is valid.
+    pub sets: Vec<Sealed>,
+}
+
+/// What a sealer says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// The domain of the seal, in lower case and with A-labels.
+    pub domain: String,
+    /// The value of its Authentication-Results field, without line ends: its name, and the results
+    /// of its checks. It is as untrusted as the sealer.
+    pub results: String,
+}
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@
 //! - `retry`: retry intervals and expiry
 //! - `route`: where mail for an address goes
 //! - `sasl`: authentication
+//! - `screen`: what is looked up about clients that may not relay
 //! - `session`: the SMTP dialogue with a client
 //! - `site`: the state that all parts share
 //! - `smtp`: the SMTP protocol without I/O
@@ -70,7 +71,7 @@
 //! | 2 | config, smtp | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
-//! | 5 | mailauth, net, queue, report, route, submit | lower ranks |
+//! | 5 | mailauth, net, queue, report, route, screen, submit | lower ranks |
 //! | 6 | deliver, filters | lower ranks |
 //! | 7 | site | lower ranks |
 //! | 8 | session | lower ranks; never queue, deliver or report |
@@ -120,6 +121,7 @@ pub mod report;
 mod retry;
 mod route;
 pub mod sasl;
+pub mod screen;
 mod session;
 mod site;
 pub mod smtp;

@@ -23,6 +23,9 @@ use crate::report::rate::Rates;
 use crate::route::Router;
 use crate::sasl::Logins;
 use crate::sasl::throttle::Throttle;
+use crate::screen::access::Access;
+use crate::screen::greylist::Greylist;
+use crate::screen::lists::Lists;
 use crate::spool::Spool;
 use crate::state::State;
 use crate::submit::senders::Senders;
@@ -38,6 +41,8 @@ pub struct Settings {
     pub router: Arc<Router>,
     /// The sender addresses that each account may use.
     pub senders: Arc<Senders>,
+    /// The clients, senders and recipients that are accepted or refused.
+    pub access: Arc<Access>,
     /// The accounts that may log in.
     pub logins: Arc<Logins>,
     /// The server's certificates, and the authorities that the server trusts.
@@ -66,8 +71,10 @@ impl Settings {
     ) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let ((router, mut errors), (senders, sender_errors)) =
             (Router::begin(&config, rights), Senders::begin(&config));
+        let (access, access_errors) = Access::begin(&config);
         let (logins, login_errors) = accounts::begin(&config, rights, throttle);
         errors.extend(sender_errors);
+        errors.extend(access_errors);
         // The router may have read the same users file and returned the same errors.
         let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
         errors.extend(login_errors);
@@ -89,6 +96,7 @@ impl Settings {
                     config: Arc::new(config),
                     router: Arc::new(router),
                     senders: Arc::new(senders),
+                    access: Arc::new(access),
                     logins: Arc::new(logins),
                     tls: Arc::new(tls),
                     credentials: Arc::new(credentials),
@@ -115,6 +123,14 @@ pub struct Site {
     pub dns: Arc<Dns>,
     /// The numbers of messages and recipients of each account within the last hour.
     pub usage: Usage,
+    /// The numbers of messages of each user of this system within the last hour.
+    pub local_usage: Usage,
+    /// The numbers of messages and unknown recipients of each client that may not relay.
+    pub stranger_usage: Usage,
+    /// The networks that were asked to try again.
+    pub greylist: Greylist,
+    /// What is known about the DNS lists.
+    pub lists: Lists,
     /// The counts of messages for DMARC reports.
     #[cfg(feature = "mailauth")]
     pub dmarc_counts: Counts,
@@ -141,7 +157,11 @@ impl Site {
             settings: RwLock::new(settings),
             spool,
             dns,
-            usage: Usage::shared(&state),
+            usage: Usage::shared(&state, "usage"),
+            local_usage: Usage::shared(&state, "usage-local"),
+            stranger_usage: Usage::shared(&state, "usage-strangers"),
+            greylist: Greylist::kept(&state),
+            lists: Lists::default(),
             #[cfg(feature = "mailauth")]
             dmarc_counts: Counts::shared(&state),
             agents: AgentPool::new(rights.clone()),

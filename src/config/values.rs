@@ -315,25 +315,29 @@ fn name(text: &str) -> Option<String> {
 
 /// Reads a network, or a single address as a network of its own.
 pub(super) fn network(value: &DeValue<'_>) -> Read<Network> {
-    let network = value.as_str().and_then(parse_network);
+    let network = value.as_str().and_then(Network::parse);
     expect(network, "a network, such as \"192.0.2.0/24\" or \"2001:db8::/32\", with a prefix of at most 32 or 128")
 }
 
-fn parse_network(text: &str) -> Option<Network> {
-    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-    let address: IpAddr = address.parse().ok()?;
-    let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match prefix {
-        Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= bits && !digits.starts_with('+'))?,
-        None => bits,
-    };
-    match address.to_canonical() {
-        // An IPv4-mapped network such as ::ffff:192.0.2.0/120 is an IPv4 network. A prefix of less
-        // than 96 bits would include other addresses, and is an error.
-        mapped @ IpAddr::V4(_) if address.is_ipv6() => {
-            Some(Network { address: mapped, prefix: prefix.checked_sub(96)? })
+impl Network {
+    /// Reads a network, such as `192.0.2.0/24`, or a single address as a network of its own. Any
+    /// other text gives `None`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().ok()?;
+        let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= bits && !digits.starts_with('+'))?,
+            None => bits,
+        };
+        match address.to_canonical() {
+            // An IPv4-mapped network such as ::ffff:192.0.2.0/120 is an IPv4 network. A prefix of less
+            // than 96 bits would include other addresses, and is an error.
+            mapped @ IpAddr::V4(_) if address.is_ipv6() => {
+                Some(Self { address: mapped, prefix: prefix.checked_sub(96)? })
+            }
+            _ => Some(Self { address, prefix }),
         }
-        _ => Some(Network { address, prefix }),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Dns, Pair};
+use super::{Begun, Dns, Pair};
 use crate::outcome::NoAnswer;
 
 /// What the DNS says about mail to a domain.
@@ -18,17 +18,32 @@ pub enum MailDomain {
     Unknown(NoAnswer),
 }
 
+/// A look-up of a domain that has begun.
+pub struct BegunDomain {
+    /// The domain, for `Debug`.
+    domain: Box<str>,
+    exchangers: Begun<(u16, String)>,
+    addresses: Result<Pair, NoAnswer>,
+}
+
 impl Dns {
-    /// Looks up whether mail could be sent to `domain`. Whether its mail exchangers have addresses
-    /// is not looked up. The look-ups run at the same time and end at `until`, or within
+    /// Begins to look up whether mail could be sent to `domain`. Whether its mail exchangers have
+    /// addresses is not looked up. The look-ups run at the same time and end at `until`, or within
     /// `dns.timeout` if that is earlier.
-    pub fn mail_domain(&self, domain: &str, until: Instant) -> MailDomain {
-        if domain.starts_with('[') {
-            return MailDomain::Usable;
-        }
+    pub fn begin_mail_domain(&self, domain: &str, until: Instant) -> BegunDomain {
         let exchangers = self.begin_mx(domain, until);
         let addresses = self.running().and_then(|running| Pair::ask(&running, domain, until.min(self.deadline())));
-        match exchangers.wait() {
+        BegunDomain { domain: domain.into(), exchangers, addresses }
+    }
+}
+
+impl BegunDomain {
+    /// Waits for the end of the look-ups that decide.
+    pub fn wait(self) -> MailDomain {
+        if self.domain.starts_with('[') {
+            return MailDomain::Usable;
+        }
+        match self.exchangers.wait() {
             Ok(found) if found.iter().any(|(_, name)| name != ".") => return MailDomain::Usable,
             Ok(found) if !found.is_empty() => return MailDomain::NullMx,
             // Its mail exchangers have impossible names, and no address may take their place.
@@ -37,10 +52,16 @@ impl Dns {
             Err(NoAnswer::BadName) => return MailDomain::Absent,
             Err(trouble) => return MailDomain::Unknown(trouble),
         }
-        match addresses.and_then(Pair::wait) {
+        match self.addresses.and_then(Pair::wait) {
             Ok(_) => MailDomain::Usable,
             Err(NoAnswer::NoData | NoAnswer::NxDomain | NoAnswer::BadName) => MailDomain::Absent,
             Err(trouble) => MailDomain::Unknown(trouble),
         }
+    }
+}
+
+impl std::fmt::Debug for BegunDomain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.domain)
     }
 }

@@ -48,7 +48,7 @@ use system::{Hosts, System};
 
 pub use answer::is_usable;
 pub use begun::Begun;
-pub use domain::MailDomain;
+pub use domain::{BegunDomain, MailDomain};
 
 /// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;
@@ -149,15 +149,26 @@ impl Dns {
     /// Returns a name of the address that leads back to the address, or `localhost` for a loopback
     /// address. Returns `None` if there is no such name or the look-ups fail.
     pub fn verified_name(&self, address: IpAddr) -> Option<String> {
+        self.verified_name_until(address, self.deadline()).unwrap_or(None)
+    }
+
+    /// Looks up a name of the address as [`Dns::verified_name`] does, at most until this time.
+    ///
+    /// # Errors
+    /// A [`NoAnswer`], if a look-up failed, so that it is unknown whether there is such a name.
+    pub fn verified_name_until(&self, address: IpAddr, until: Instant) -> Result<Option<String>, NoAnswer> {
         let address = address.to_canonical();
         if address.is_loopback() {
-            return Some("localhost".into());
+            return Ok(Some("localhost".into()));
         }
-        let (running, until) = (self.running().ok()?, self.deadline());
+        let (running, until) = (self.running()?, until.min(self.deadline()));
         let listed = running.hosts.names(address);
         let names = if listed.is_empty() {
             let name = Name::from(address).to_ascii();
-            let found = ask(&running, &name, RecordType::PTR, until).ok()?.wait().ok()?;
+            let found = match ask(&running, &name, RecordType::PTR, until)?.wait() {
+                Err(NoAnswer::NxDomain | NoAnswer::NoData) => return Ok(None),
+                found => found?,
+            };
             let name = |datum: &Datum| match datum {
                 Datum::Name(name) => Some(name.clone()),
                 _ => None,
@@ -166,8 +177,15 @@ impl Dns {
         } else {
             listed
         };
-        let has_address = |name: &str| addresses_by(&running, name, until).is_ok_and(|all| all.contains(&address));
-        names.into_iter().find(|name| has_address(name)).map(String::from)
+        let mut trouble = None;
+        for name in names {
+            match addresses_by(&running, &name, until) {
+                Ok(all) if all.contains(&address) => return Ok(Some(name.into())),
+                Ok(_) | Err(NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName) => {}
+                Err(failure) => trouble = Some(failure),
+            }
+        }
+        trouble.map_or(Ok(None), Err)
     }
 
     fn deadline(&self) -> Instant {

@@ -106,9 +106,30 @@ pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism
     info!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address));
 }
 
-/// Logs a refused command, as the client sent it.
-pub fn refused(session: &str, address: Option<IpAddr>, command: &str, reply: &dyn fmt::Display) {
-    info!("{session} refused command={} peer={} reply={}", Value(command), host(address), Value(&reply.to_string()));
+/// Logs a refused command, as the client sent it. `line` is the line of a table that led to the
+/// refusal.
+pub fn refused(
+    session: &str,
+    address: Option<IpAddr>,
+    command: &str,
+    reply: &dyn fmt::Display,
+    line: Option<&dyn fmt::Display>,
+) {
+    let (peer, reply) = (host(address), reply.to_string());
+    let mut table = String::new();
+    if let Some(line) = line {
+        push(&mut table, "table", &line.to_string());
+    }
+    info!("{session} refused command={} peer={peer} reply={}{table}", Value(command), Value(&reply));
+}
+
+/// Logs that a message gets a mark: the key and the value of the mark, and the line of the table
+/// that led to it.
+pub fn marked(session: &str, address: Option<IpAddr>, (key, value): (&str, &str), line: &dyn fmt::Display) {
+    let mut text = String::new();
+    push(&mut text, key, value);
+    push(&mut text, "table", &line.to_string());
+    info!("{session} marked{text} peer={}", host(address));
 }
 
 /// Logs the number of refused commands that were not logged one by one.

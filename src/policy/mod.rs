@@ -12,6 +12,7 @@
 //! - `message`: the end of a message: its form, its size, loops
 //! - `rcpt`: RCPT: limits, relaying, unknown users
 //! - `relay`: the clients that may relay, and the recipients that need it
+//! - `strangers`: RCPT of clients that may not relay: access, DNS lists, SPF, greylist
 //! - `verdict`: a decision, and the rule behind it
 
 use std::net::IpAddr;
@@ -25,9 +26,10 @@ pub mod mail;
 pub mod message;
 pub mod rcpt;
 pub mod relay;
+pub mod strangers;
 mod verdict;
 
-pub use verdict::{Reason, Source, Verdict};
+pub use verdict::{Line, Mark, Reason, Source, Verdict};
 
 /// What is known about a client, at any stage of its session.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,9 @@
-//! Represents the decision of a stage of a session, and the rule behind the decision.
+//! Represents the decision of a stage of a session, the rule behind the decision, and the marks of
+//! a message that is accepted.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::reply::Reply;
 
@@ -15,8 +18,8 @@ pub enum Verdict {
     Defer(Reply, Reason),
 }
 
-/// The rule behind a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The rule behind a refusal or a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     /// The short name of the rule, for the log.
     pub rule: &'static str,
@@ -25,14 +28,34 @@ pub struct Reason {
 }
 
 /// The origin of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A configuration key, such as `limits.recipients`.
     Key(&'static str),
+    /// A line of a table.
+    Line(Line),
     /// A standard, such as `RFC 5321 6.3`.
     Standard(&'static str),
     /// No rule decided: this server failed, for example to read a table.
     Failure,
+}
+
+/// A line of a table file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// The path of the file.
+    pub file: Arc<Path>,
+    /// The number of the line, from 1; 0 if the file cannot be read.
+    pub number: usize,
+}
+
+/// What a rule asks for that accepts a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mark {
+    /// The message goes into quarantine.
+    Quarantine,
+    /// The message gets a name, which filters and the log see.
+    Tag(Box<str>),
 }
 
 impl Verdict {
@@ -53,10 +76,18 @@ impl Verdict {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rule={}", self.rule)?;
-        match self.source {
+        match &self.source {
             Source::Key(key) => write!(f, " key={key}"),
+            Source::Line(line) => write!(f, " table={line}"),
             Source::Standard(standard) => write!(f, " standard=\"{standard}\""),
             Source::Failure => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.number > 0 { write!(f, ":{}", self.number) } else { Ok(()) }
     }
 }

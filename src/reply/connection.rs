@@ -18,6 +18,11 @@ pub fn not_available() -> Reply {
     Reply::new(421, Status(4, 3, 0), "Not available now, please try again later")
 }
 
+/// Refuses a client that has sent something before the banner.
+pub fn too_early(hostname: &str) -> Reply {
+    Reply::new(554, Status(5, 5, 1), format!("{hostname} You spoke before the greeting"))
+}
+
 /// Accepts QUIT.
 pub fn goodbye(hostname: &str) -> Reply {
     Reply::new(221, Status(2, 0, 0), format!("{hostname} closing connection, goodbye"))

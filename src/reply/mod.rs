@@ -17,6 +17,7 @@
 //! - `recipient`: to RCPT: unknown users, relaying denied, limits
 //! - `sender`: to MAIL
 //! - `starttls`: to STARTTLS, and to commands that need TLS first
+//! - `stranger`: to RCPT, from clients that may not relay
 //! - `verify`: to VRFY and EXPN
 //! - `xclient`: to XCLIENT and XFORWARD
 
@@ -35,6 +36,7 @@ mod read;
 pub mod recipient;
 pub mod sender;
 pub mod starttls;
+pub mod stranger;
 pub mod verify;
 pub mod xclient;
 

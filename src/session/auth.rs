@@ -232,7 +232,7 @@ impl Session<'_> {
     }
 
     /// Waits until `when`, or until the daemon shuts down.
-    fn wait_until(&self, when: Instant) {
+    pub(super) fn wait_until(&self, when: Instant) {
         loop {
             let left = when.saturating_duration_since(Instant::now());
             if left.is_zero() || self.is_stopping() {

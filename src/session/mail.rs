@@ -16,6 +16,7 @@ impl Session<'_> {
             Ok(transaction) => transaction,
             Err(reply) => return Step::Reply(reply),
         };
+        transaction.screening = self.begin_screening(transaction.envelope.sender.as_ref());
         if let Err(step) = self.ask_about_sender(transaction.envelope.sender.as_ref(), &parameters) {
             return step;
         }

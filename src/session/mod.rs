@@ -19,7 +19,9 @@
 //! - `mail`: MAIL
 //! - `rcpt`: RCPT
 //! - `receive`: the beginning, the commit and the 250 of a message, for any command
+//! - `screen`: the rules for clients that may not relay: look-ups, and their use at RCPT
 //! - `secure`: STARTTLS
+//! - `spf`: SPF checks of HELO and MAIL
 //! - `submission`: rewritten senders, limits per account, completed headers
 //! - `tally`: the counts of errors and refusals
 //! - `transaction`: the envelope that MAIL and RCPT build
@@ -27,6 +29,7 @@
 //! - `vrfy`: VRFY
 //! - `xclient`: XCLIENT and XFORWARD
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
@@ -40,7 +43,7 @@ use crate::log;
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
 use crate::policy::abuse::End;
-use crate::policy::{self, Facts, Verdict};
+use crate::policy::{self, Facts, Source, Verdict};
 use crate::reply::{self, Reply};
 use crate::site::{Settings, Site};
 use crate::smtp::MAX_COMMAND_LINE;
@@ -61,7 +64,10 @@ mod incoming;
 mod mail;
 mod rcpt;
 mod receive;
+mod screen;
 mod secure;
+#[cfg(feature = "mailauth")]
+mod spf;
 mod submission;
 mod tally;
 mod transaction;
@@ -189,6 +195,10 @@ pub struct Session<'a> {
     attempts: Attempts,
     /// The filters that are asked about this session's mail.
     filters: filters::Dialogue,
+    /// The look-ups about the client, if it may not relay.
+    screen: screen::Client,
+    /// The line of a table that led to the refusal that is logged next.
+    line: Cell<Option<policy::Line>>,
 }
 
 /// The number of octets waiting in `out` beyond which replies are sent.
@@ -220,6 +230,8 @@ impl<'a> Session<'a> {
             mechanism: "",
             attempts: Attempts::default(),
             filters,
+            screen: screen::Client::default(),
+            line: Cell::new(None),
         }
     }
 
@@ -237,7 +249,9 @@ impl<'a> Session<'a> {
         if self.client.listen.tls == ListenTls::Implicit {
             self.handshake()?;
         }
-        if let Err(reply) = self.apply(policy::connect::check(&self.facts())) {
+        let verdict = self.greet()?;
+        if let Err(reply) = self.apply(verdict) {
+            self.note_refusal(b"", &reply);
             return self.close_with(&reply);
         }
         self.send(&reply::connection::banner(&self.service.config.hostname))?;
@@ -357,9 +371,16 @@ impl<'a> Session<'a> {
 
     /// Counts a refusal, and logs it unless the session has logged too many.
     fn note_refusal(&mut self, command: &[u8], reply: &Reply) {
+        let line = self.line.take();
         if self.tally.count(reply.code()) {
             let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
-            log::refused(&self.client.session, self.client.address, &command, reply);
+            log::refused(
+                &self.client.session,
+                self.client.address,
+                &command,
+                reply,
+                line.as_ref().map(|line| line as _),
+            );
         }
     }
 
@@ -395,6 +416,9 @@ impl<'a> Session<'a> {
             Verdict::Accept => Ok(()),
             Verdict::Refuse(reply, reason) | Verdict::Defer(reply, reason) => {
                 ::log::debug!("{} policy {reason}", self.client.session);
+                if let Source::Line(line) = reason.source {
+                    self.line.set(Some(line));
+                }
                 Err(reply)
             }
         }
@@ -418,7 +442,7 @@ impl<'a> Session<'a> {
     fn close_with(&mut self, reply: &Reply) -> io::Result<()> {
         self.log_unlogged_refusals();
         if reply.code() == 421 {
-            log::refused(&self.client.session, self.client.address, "", reply);
+            log::refused(&self.client.session, self.client.address, "", reply, None);
         }
         self.send(reply)?;
         self.flush()?;

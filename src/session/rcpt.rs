@@ -22,6 +22,8 @@ impl Session<'_> {
             Err(reply) => return Step::Reply(reply),
         };
         let checked = self.check_recipient(&recipient);
+        let is_unknown = checked.as_ref().is_err_and(|reply| reply == &reply::recipient::unknown_user(&recipient));
+        let checked = checked.and_then(|finals| self.screen(&recipient).map(|()| finals));
         if let (Err(reply), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
             transaction.has_refused |= *reply != reply::recipient::too_many();
         }
@@ -40,7 +42,12 @@ impl Session<'_> {
                 }
                 Step::Reply(reply)
             }
-            Err(reply) => Step::Reply(reply),
+            Err(reply) => {
+                if reply.code() >= 500 {
+                    self.note_refused_recipient(is_unknown);
+                }
+                Step::Reply(reply)
+            }
         }
     }
 
@@ -70,6 +77,7 @@ impl Session<'_> {
         if transaction.envelope.sender.is_some() && self.service.router.is_rewritten_sender(recipient) {
             self.apply(policy::rcpt::only_bounces(&rcpt))?;
         }
+        self.check_unknown_recipients()?;
         let expansion = self.expand(recipient, domain);
         let lookup = match &expansion {
             Expansion::Finals(finals) => Lookup::Found(finals.len()),

@@ -52,6 +52,7 @@ impl Session<'_> {
     ) -> Result<Accepted, Reply> {
         let ended = incoming.end(&transaction.envelope, &self.facts(), |verdict| self.apply(verdict))?;
         let (mut complete, collector) = ended;
+        self.finish_screening(transaction);
         self.check_authenticity(collector, transaction, &mut complete)?;
         self.sign(&mut complete)?;
         let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
@@ -139,10 +140,5 @@ impl Session<'_> {
         };
         let (hostname, date) = (self.hostname(), &trace::date(&log::local_time()));
         Received { hostname, id, origin, is_hidden, recipient, date }.to_string()
-    }
-
-    pub(super) fn verified_name(&mut self) -> Option<String> {
-        let (dns, address) = (&self.service.site.dns, self.client.address?);
-        self.name.get_or_insert_with(|| dns.verified_name(address)).clone()
     }
 }

@@ -30,8 +30,26 @@ impl Session<'_> {
 
     /// Counts a message of the account. The error is the reply if the message is not allowed now.
     pub(super) fn count_message(&self) -> Result<(), Reply> {
+        self.count_of_local_user()?;
         let limit = self.service.config.submission.messages_per_hour;
         self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
+    }
+
+    /// Counts a message of a user of this system, who calls sendmail(8).
+    fn count_of_local_user(&self) -> Result<(), Reply> {
+        let config = &self.service.config.submission;
+        let limit = config.local_messages_per_hour;
+        let Some(user) = self.client.local_user.as_ref().filter(|_| limit > 0) else { return Ok(()) };
+        let uid = user.uid.to_string();
+        if config.local_exempt.iter().any(|name| *name == user.login || *name == uid) {
+            return Ok(());
+        }
+        match self.service.site.local_usage.count(&uid, Counted::Messages, limit) {
+            Allowance::Granted => return Ok(()),
+            Allowance::Reached => log::limit_reached(&self.client.session, &user.login, "messages", limit),
+            Allowance::Beyond => {}
+        }
+        Err(reply::sender::too_many_per_hour(limit))
     }
 
     /// Counts a recipient of the account. The error is the reply if the recipient is not allowed

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::authenticity::SpfResults;
+use super::screen::Screening;
 use super::xclient::Forwarded;
 use crate::address::Address;
 use crate::envelope::{Action, Envelope, MailOptions, Origin, Recipient};
@@ -26,10 +27,14 @@ pub struct Transaction {
     pub forwarded: Option<Forwarded>,
     /// The SPF results for the client, in the order in which they are shown.
     pub spf: SpfResults,
+    /// Whether the access table exempts the message from the rules for strangers.
+    pub is_exempt: bool,
     /// The reason for quarantine, in words for people; `None` for ordinary delivery.
     pub quarantine: Option<String>,
     /// The time that the client has waited for look-ups in this transaction.
     pub lookup_time: Duration,
+    /// The look-ups about the message; `None` if the client may relay.
+    pub screening: Option<Box<Screening>>,
 }
 
 impl Transaction {
@@ -45,6 +50,8 @@ impl Transaction {
             has_refused: false,
             forwarded: None,
             spf: SpfResults::default(),
+            screening: None,
+            is_exempt: false,
             quarantine: None,
             lookup_time: Duration::ZERO,
         }

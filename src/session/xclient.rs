@@ -10,6 +10,7 @@
 use std::net::IpAddr;
 
 use super::hello::Hello;
+use super::screen;
 use super::{Client, Phase, Session, Step};
 use crate::log;
 use crate::message::trace;
@@ -108,12 +109,14 @@ impl Session<'_> {
         if name.is_some() {
             self.name = name;
         }
+        self.screen = screen::Client::default();
         self.client.proxy = self.trusted_proxy;
         self.login = login;
         self.mechanism = XCLIENT;
         self.phase = hello.map_or(Phase::Connected, |name| Phase::Greeted(Hello { name, extended }, None));
         let Client { session, address, .. } = &self.client;
         ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.trusted_proxy);
+        self.begin_lists();
         Step::Reply(reply::connection::banner(self.hostname()))
     }
 

@@ -92,9 +92,10 @@ impl Counted {
 }
 
 impl Usage {
-    /// Returns counts that are shared with the other processes that use the same state.
-    pub fn shared(state: &State) -> Self {
-        let journal = Some(state.journal("usage", LIMITS));
+    /// Returns counts that are shared with the other processes that use the same state. `name` is
+    /// the name of their journal.
+    pub fn shared(state: &State, name: &'static str) -> Self {
+        let journal = Some(state.journal(name, LIMITS));
         Self { counts: Mutex::new(Counts { journal, ..Counts::default() }) }
     }
 
@@ -103,26 +104,44 @@ impl Usage {
         self.count_at(sys::now(), account, kind, limit)
     }
 
+    /// Whether one more message or recipient would be within the limit. Nothing is counted.
+    pub fn has_room(&self, account: &str, kind: Counted, limit: usize) -> bool {
+        let now = sys::now();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counts { accounts, journal } = &mut *counts;
+        if let Some(journal) = journal {
+            journal.lock(now, |record| take(accounts, now, record));
+        }
+        let Some(account) = accounts.get_mut(account) else { return true };
+        let counter = match kind {
+            Counted::Messages => &mut account.messages,
+            Counted::Recipients => &mut account.recipients,
+        };
+        counter.total(now / INTERVAL) < limit
+    }
+
     fn count_at(&self, now: u64, account: &str, kind: Counted, limit: usize) -> Allowance {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { accounts, journal } = &mut *counts;
-        let mut take = |record: &Record| {
-            let Some(kind) = Counted::parse(&record.value) else { return };
-            // A new account beyond the maximum is ignored, because making room goes through all
-            // accounts, which would take too long for each record.
-            if accounts.len() < MAX_ACCOUNTS || accounts.contains_key(&*record.key) {
-                let counter = counter(accounts, now, &record.key, kind);
-                counter.expire(now / INTERVAL);
-                // A record that is slightly in the future counts as if it were written now.
-                counter.add(record.time.min(now) / INTERVAL);
-            }
-        };
-        let locked = journal.as_mut().and_then(|journal| journal.lock(now, &mut take));
+        let locked = journal.as_mut().and_then(|journal| journal.lock(now, |record| take(accounts, now, record)));
         let answer = counter(accounts, now, account, kind).count(now / INTERVAL, limit);
         if let (Some(mut locked), Allowance::Granted) = (locked, answer) {
             locked.append(&Record { time: now, key: account.to_owned(), value: kind.name().to_owned() });
         }
         answer
+    }
+}
+
+/// Counts a record of any process.
+fn take(accounts: &mut HashMap<Box<str>, Account>, now: u64, record: &Record) {
+    let Some(kind) = Counted::parse(&record.value) else { return };
+    // A new account beyond the maximum is ignored, because making room goes through all accounts,
+    // which would take too long for each record.
+    if accounts.len() < MAX_ACCOUNTS || accounts.contains_key(&*record.key) {
+        let counter = counter(accounts, now, &record.key, kind);
+        counter.expire(now / INTERVAL);
+        // A record that is slightly in the future counts as if it were written now.
+        counter.add(record.time.min(now) / INTERVAL);
     }
 }
 
@@ -248,7 +267,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("penfold-usage-{}", std::process::id()));
         std::fs::create_dir(&directory).expect("a scratch directory");
         let state = State::at(&directory);
-        let (first, second) = (Usage::shared(&state), Usage::shared(&state));
+        let (first, second) = (Usage::shared(&state, "usage"), Usage::shared(&state, "usage"));
         for (usage, at, account, answer) in [
             (&first, 0, "a@x", Allowance::Granted),
             (&second, 1, "a@x", Allowance::Granted),
@@ -256,18 +275,18 @@ mod tests {
             (&second, 2, "a@x", Allowance::Reached),
             (&second, 3, "a@x", Allowance::Beyond),
             (&first, 3, "a b", Allowance::Granted),
-            (&Usage::shared(&state), 4, "a@x", Allowance::Reached),
-            (&Usage::shared(&state), 4, "a b", Allowance::Granted),
+            (&Usage::shared(&state, "usage"), 4, "a@x", Allowance::Reached),
+            (&Usage::shared(&state, "usage"), 4, "a b", Allowance::Granted),
             (&first, 4, "a b", Allowance::Reached),
             (&second, 65, "a@x", Allowance::Granted),
-            (&Usage::shared(&state), 70, "a@x", Allowance::Granted),
+            (&Usage::shared(&state, "usage"), 70, "a@x", Allowance::Granted),
         ] {
             assert_eq!(usage.count_at(minute(at), account, Counted::Messages, 2), answer, "{account} at {at}");
         }
         assert_eq!(first.count_at(minute(5), "a@x", Counted::Recipients, 1), Allowance::Granted, "another thing");
         let at_once = std::thread::scope(|scope| {
             let count = || {
-                let usage = Usage::shared(&state);
+                let usage = Usage::shared(&state, "usage");
                 (0..50)
                     .filter(|_| usage.count_at(minute(80), "busy", Counted::Messages, 100) == Allowance::Granted)
                     .count()
@@ -277,7 +296,7 @@ mod tests {
         });
         std::fs::remove_dir_all(&directory).expect("removed");
         assert_eq!(at_once, 100, "no more than the limit in all of them together");
-        let alone = Usage::shared(&State::at(&directory));
+        let alone = Usage::shared(&State::at(&directory), "usage");
         for answer in [Allowance::Granted, Allowance::Reached] {
             assert_eq!(
                 alone.count_at(minute(80), "busy", Counted::Messages, 1),
@@ -300,7 +319,7 @@ mod tests {
             locked.append(&Record { time: minute(0), key: number.to_string(), value: "message".to_owned() });
         }
         drop(locked);
-        let usage = Usage::shared(&state);
+        let usage = Usage::shared(&state, "usage");
         assert_eq!(usage.count_at(minute(0), "0", Counted::Messages, 1), Allowance::Reached);
         let names: Vec<Box<str>> = usage.counts.lock().expect("whole").accounts.keys().cloned().collect();
         let last = names.iter().filter_map(|name| name.parse().ok()).max();
@@ -315,7 +334,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("penfold-usage-expire-{}", std::process::id()));
         std::fs::create_dir(&directory).expect("a scratch directory");
         let state = State::at(&directory);
-        let (one, other) = (Usage::shared(&state), Usage::shared(&state));
+        let (one, other) = (Usage::shared(&state, "usage"), Usage::shared(&state, "usage"));
         for at in (0..600).step_by(5) {
             other.count_at(minute(at), "a@x", Counted::Messages, 100);
             one.count_at(minute(at), "b@x", Counted::Messages, 100);

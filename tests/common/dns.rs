@@ -162,13 +162,7 @@ impl Dns {
 
     /// Serves a zone at an address.
     pub fn zone_at(address: SocketAddr, text: &str) -> Self {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let zone: Vec<[String; 3]> = lines
-            .map(|line| {
-                let mut words = line.splitn(3, ' ').map(str::trim);
-                [(); 3].map(|()| words.next().unwrap_or_default().to_owned())
-            })
-            .collect();
+        let zone = parse(text);
         Self::listening(address, move |asking| look_up(&zone, asking.name, asking.kind))
     }
 
@@ -186,6 +180,20 @@ impl Dns {
     pub fn nameservers(&self) -> String {
         format!("[\"{}\"]", self.address)
     }
+}
+
+/// The answer that [`Dns::zone`] gives to a question.
+pub fn answer(zone: &str, name: &str, kind: RecordType) -> Answer {
+    look_up(&parse(zone), name, kind)
+}
+
+fn parse(zone: &str) -> Vec<[String; 3]> {
+    let lines = zone.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let words = |line: &str| {
+        let mut words = line.splitn(3, ' ').map(str::trim);
+        [(); 3].map(|()| words.next().unwrap_or_default().to_owned())
+    };
+    lines.map(words).collect()
 }
 
 fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {

@@ -74,8 +74,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A scratch directory, mode 755, with everything a daemon needs: `penfold.conf`, `spool/`,
-/// `mail/USER`, and the tables `users` (jon and root), `aliases`, `virtual`, `routes` and
-/// `senders`. The directory is removed when the site is dropped.
+/// `mail/USER`, and the tables `users` (jon and root), `aliases`, `virtual`, `routes`, `senders`
+/// and `access`. The directory is removed when the site is dropped.
 pub struct Site {
     dir: PathBuf,
     settings: Vec<Setting>,
@@ -100,6 +100,7 @@ local.aliases = "{dir}/aliases"
 local.virtual = "{dir}/virtual"
 submission.senders = "{dir}/senders"
 relay.networks = ["127.0.0.0/8"]
+policy.access = "{dir}/access"
 policy.sender_domain = "accept"
 policy.spf = "none"
 policy.dmarc = "none"
@@ -127,9 +128,14 @@ impl Site {
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("mode 755");
             own(&dir);
         }
-        for (table, text) in
-            [("users", "jon::\nroot::\n"), ("aliases", ""), ("virtual", ""), ("routes", ""), ("senders", "")]
-        {
+        for (table, text) in [
+            ("users", "jon::\nroot::\n"),
+            ("aliases", ""),
+            ("virtual", ""),
+            ("routes", ""),
+            ("senders", ""),
+            ("access", ""),
+        ] {
             site.write(table, text);
         }
         let dir = site.dir.to_str().expect("a temporary directory in UTF-8");

@@ -105,7 +105,7 @@ impl Debian {
         write("/etc/penfold/penfold.conf", 0o644, &example(begins));
         let zone = more.to_owned()
             + "mail.example.org A 192.0.2.10\nmx.example.org A 192.0.2.10\nstore.example.org A 192.0.2.10\n\
-            smtp.provider.example A 192.0.2.10\n";
+            smtp.provider.example A 192.0.2.10\nx.org A 192.0.2.7\n";
         let dns = Dns::zone_at((Ipv4Addr::LOCALHOST, 53).into(), &zone);
         let authority = Authority::new();
         // The authority is added as update-ca-certificates(8) does it, but faster.

@@ -814,7 +814,14 @@ fn a_workstation_with_a_login(example: String) {
 
 fn a_relay(example: String) {
     let (store, friend) = (Remote::sink(), Remote::sink());
-    let changes = [("user = \"mail\"\n", ""), ("192.0.2.1:25", "127.0.0.1:0"), ("127.0.0.0/8", "127.0.0.1")];
+    let dns = Dns::zone("x.org A 192.0.2.1\n");
+    let hostname = format!("dns.nameservers = [\"{}\"]\nhostname", dns.address);
+    let changes = [
+        ("user = \"mail\"\n", ""),
+        ("192.0.2.1:25", "127.0.0.1:0"),
+        ("127.0.0.0/8", "127.0.0.1"),
+        ("hostname", &hostname),
+    ];
     let machine = configured(&example, &changes);
     machine
         .site

@@ -210,8 +210,9 @@ fn the_log_has_exactly_the_documented_keys() {
     let in_calls = source.split("\", ").filter_map(|before| before.rsplit_once('"'));
     let in_calls = in_calls.filter_map(|(call, key)| call.ends_with(['(', ' ']).then_some(key));
     let mut used: BTreeSet<&str> = in_formats.chain(in_calls).filter(|key| is_key(key)).collect();
-    // These two keys come from the session, which names the limit that was reached.
-    used.extend(["messages", "recipients"]);
+    // These keys come from the session, which names the limit that was reached, or the mark of a
+    // message.
+    used.extend(["messages", "recipients", "unknown_recipients", "as", "tag"]);
     let page = pages::section("penfold-log.5", "KEYS");
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
     let documented: BTreeSet<&str> = items.flat_map(|item| item.split(" , ")).collect();

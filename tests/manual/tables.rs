@@ -49,6 +49,8 @@ fn the_tables_of_the_page_have_the_described_effects() {
     site.write("routes", &table("ROUTES TABLE").replace("\\&", ""));
     site.write("senders", &table("SENDERS TABLE"));
     site.write("rewrite", &table("REWRITE TABLE"));
+    let access = pages::literals(&pages::section("penfold-access.5", "DESCRIPTION")).remove(0);
+    site.write("access", &access);
     let token = site.path("token").display().to_string();
     site.write("token", "hush");
     site.write("credentials", &table("CREDENTIALS TABLE").replace("/var/lib/tokens/jon", &token));
@@ -278,11 +280,15 @@ fn log_lines_have_the_documented_form() {
     let text = "From: a@x.invalid\r\nDKIM-Signature: v=1; d=x.invalid\r\n\r\n";
     checking.greeted().send("a@x.invalid", &["jon@razorback"], text);
     checking.wait_words(&[" checked "]);
+    let stranger_site = Site::with("relay.networks = []");
+    stranger_site.write("access", "client 127.0.0.1 tag partner\nsender @x.org quarantine\n");
+    let strangers = stranger_site.start();
+    strangers.submit_from("news@x.org", &["jon@razorback"]);
     let shown = shown();
     assert!(shown.len() > 17, "{shown:?}");
     for line in shown {
         let wanted = kind(&line).unwrap_or_else(|| panic!("no line of a log: {line}"));
-        let log = || daemon.log() + &checking.log();
+        let log = || daemon.log() + "\n" + &checking.log() + "\n" + &strangers.log();
         let has = || log().lines().any(|line| kind(line).as_ref() == Some(&wanted));
         assert!(daemon.becomes_true(has), "no line like {line}\n({wanted}) in\n{}", daemon.log());
     }

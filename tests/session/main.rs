@@ -8,6 +8,7 @@
 //! - `limits`: limits that take more than a dialogue to reach
 //! - `proxy`: PROXY headers and XCLIENT
 //! - `smuggling`: only CR LF . CR LF ends a message
+//! - `strangers`: the rules for clients that may not relay, with a name server
 //! - `submit`: the header fields that a submitted message gets
 //! - `throttle`: password guessing, and the message quota of an account
 //! - `tls`: STARTTLS and implicit TLS as a server
@@ -21,6 +22,7 @@ mod hostile_names;
 mod limits;
 mod proxy;
 mod smuggling;
+mod strangers;
 mod submit;
 mod throttle;
 mod tls;

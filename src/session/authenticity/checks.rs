@@ -75,7 +75,7 @@ impl Session<'_> {
         complete.prepend(&results::field(&results, self.hostname()));
         log::checked(&complete.id(), &self.client.session, &summary(&transaction.spf, checked.as_ref()));
         let Some((signatures, dmarc)) = checked else { return Ok(()) };
-        let (asks, is_obeyed) = (asks(&dmarc), config.dmarc == Dmarc::Obey);
+        let (asks, is_obeyed) = (asks(&dmarc), config.dmarc == Dmarc::Obey && !transaction.is_exempt);
         let action = match asks {
             Asks::Reject if is_obeyed => Action::Rejected,
             Asks::Quarantine if is_obeyed => Action::Quarantined,

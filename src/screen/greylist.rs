@@ -1,0 +1,283 @@
+//! The greylist: recipients whose first attempt is deferred, until the client tries again.
+//!
+//! A client is known by its network, since large senders try again from a neighbouring address. A
+//! network waits for each pair of sender and recipient. As soon as one of them is tried again after
+//! the delay, the network has passed, and is left alone until it has sent nothing for
+//! [`PASSED_FOR`].
+//!
+//! The greylist survives a restart as far as [`state`](crate::state) can keep it. There are two
+//! journals, so that a flood of first attempts cannot displace the networks that have passed. In
+//! memory, at most [`MAX_NETWORKS`] networks are kept, each with at most [`MAX_WAITING`] pairs.
+//! Beyond that, the networks that have not passed and have been idle for longest are dropped.
+//! Senders and recipients are kept as hashes only.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
+
+use crate::state::{Journal, Limits, Record, State};
+use crate::sys;
+
+/// How long a network that has passed is left alone, in seconds.
+const PASSED_FOR: u64 = 35 * 24 * 3600;
+/// How often the record of a network that has passed is renewed, in seconds.
+const RENEWED_EVERY: u64 = 24 * 3600;
+/// How long after the first attempt another one counts, in seconds.
+const TRIED_WITHIN: u64 = 3 * 24 * 3600;
+/// The maximum number of networks in memory.
+const MAX_NETWORKS: usize = 100_000;
+/// The maximum number of pairs that one network waits for.
+const MAX_WAITING: usize = 50;
+/// The limits of the journal of first attempts: about 150,000 in each of its two files.
+const ATTEMPTS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(TRIED_WITHIN) };
+/// The limits of the journal of networks that have passed: about 150,000 in each of its two files.
+const PASSED: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(PASSED_FOR) };
+
+/// The greylist, shared by all sessions.
+#[derive(Debug)]
+pub struct Greylist {
+    /// Locked only while one recipient is checked.
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    networks: HashMap<IpAddr, Network>,
+    attempts: Journal,
+    passed: Journal,
+}
+
+#[derive(Debug, Default)]
+struct Network {
+    /// When the record of a network that has passed was last renewed; zero if it has not passed.
+    passed: u64,
+    /// The pairs for which the network waits, each with the time of the first attempt.
+    waiting: Vec<(u64, u64)>,
+}
+
+impl Greylist {
+    /// A greylist that is kept in `state`.
+    pub fn kept(state: &State) -> Self {
+        let inner = Inner {
+            networks: HashMap::new(),
+            attempts: state.journal("greylist", ATTEMPTS),
+            passed: state.journal("greylist-passed", PASSED),
+        };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// Records an attempt. Returns the seconds that are left until the recipient is accepted;
+    /// `None` if it is accepted now. `sender` is empty for the null reverse-path.
+    pub fn check(&self, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
+        self.check_at(sys::now(), client, sender, recipient, delay)
+    }
+
+    fn check_at(&self, now: u64, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
+        let key = network(client);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { networks, attempts, passed } = &mut *inner;
+        let mut passed = passed.lock(now, |record| {
+            let Some(key) = read_network(&record.key) else { return };
+            entry(networks, key).passed = record.time;
+        });
+        let is_passed = networks.get(&key).is_some_and(|network| network.has_passed(now));
+        let is_due = |network: &Network| network.passed.saturating_add(RENEWED_EVERY) <= now;
+        if is_passed && !networks.get(&key).is_some_and(is_due) {
+            return None;
+        }
+        let mut attempts = attempts.lock(now, |record| {
+            let (Some(key), Ok(pair)) = (read_network(&record.key), u64::from_str_radix(&record.value, 16)) else {
+                return;
+            };
+            entry(networks, key).wait_for(pair, record.time);
+        });
+        let network = entry(networks, key);
+        let pair = hash(key, sender, recipient);
+        let first = network.first_attempt(pair, now);
+        let left = first.map(|first| (first + delay.as_secs()).saturating_sub(now));
+        if is_passed || left == Some(0) {
+            (network.passed, network.waiting) = (now, Vec::new());
+            if let Some(passed) = &mut passed {
+                passed.append(&Record { time: now, key: text(key), value: String::new() });
+            }
+            return None;
+        }
+        if left.is_none() {
+            network.wait_for(pair, now);
+            if let Some(attempts) = &mut attempts {
+                attempts.append(&Record { time: now, key: text(key), value: format!("{pair:016x}") });
+            }
+        }
+        Some(left.unwrap_or(delay.as_secs()))
+    }
+}
+
+impl Network {
+    fn has_passed(&self, now: u64) -> bool {
+        self.passed.saturating_add(PASSED_FOR) > now
+    }
+
+    /// The time of the first attempt for a pair, if that was not too long ago.
+    fn first_attempt(&self, pair: u64, now: u64) -> Option<u64> {
+        let found = self.waiting.iter().find(|(known, _)| *known == pair);
+        found.map(|(_, first)| *first).filter(|first| first.saturating_add(TRIED_WITHIN) > now)
+    }
+
+    /// Records the first attempt for a pair. An attempt that is too old is replaced, and beyond
+    /// [`MAX_WAITING`] the oldest one.
+    fn wait_for(&mut self, pair: u64, time: u64) {
+        match self.waiting.iter_mut().find(|(known, _)| *known == pair) {
+            Some((_, first)) if first.saturating_add(TRIED_WITHIN) > time => {}
+            Some((_, first)) => *first = time,
+            None => {
+                if self.waiting.len() >= MAX_WAITING {
+                    self.waiting.remove(0);
+                }
+                self.waiting.push((pair, time));
+            }
+        }
+    }
+
+    /// Which networks are dropped first: those that have not passed, and the idle ones of them.
+    fn value(&self) -> (bool, u64) {
+        let last = self.waiting.iter().map(|(_, first)| *first).max().unwrap_or(0);
+        (self.passed > 0, last.max(self.passed))
+    }
+}
+
+/// Returns the entry of a network. Makes room for a new one: a quarter of all entries at a time, so
+/// that this happens seldom.
+fn entry(networks: &mut HashMap<IpAddr, Network>, key: IpAddr) -> &mut Network {
+    if networks.len() >= MAX_NETWORKS && !networks.contains_key(&key) {
+        let mut values: Vec<_> = networks.values().map(Network::value).collect();
+        let at = values.len() / 4;
+        let (_, limit, _) = values.select_nth_unstable(at);
+        let (limit, mut left) = (*limit, at + 1);
+        networks.retain(|_, network| {
+            let is_dropped = network.value() <= limit && left > 0;
+            left -= usize::from(is_dropped);
+            !is_dropped
+        });
+    }
+    networks.entry(key).or_default()
+}
+
+/// The network of a client: the first 24 bits of an IPv4 address, or the first 64 bits of an IPv6
+/// address, with all other bits zero.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8))),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+fn text(network: IpAddr) -> String {
+    format!("{network}/{}", if network.is_ipv4() { 24 } else { 64 })
+}
+
+fn read_network(text: &str) -> Option<IpAddr> {
+    Some(network(text.split_once('/')?.0.parse().ok()?))
+}
+
+/// The hash of a network, a sender and a recipient, whose case is ignored. Whoever can make two
+/// pairs with one hash only gets through the greylist.
+fn hash(network: IpAddr, sender: &str, recipient: &str) -> u64 {
+    let text = format!("{network}\0{}\0{}", sender.to_ascii_lowercase(), recipient.to_ascii_lowercase());
+    let digest = digest(&SHA256, text.as_bytes());
+    digest.as_ref().iter().take(8).fold(0, |hash, octet| hash << 8 | u64::from(*octet))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAY: Duration = Duration::from_secs(300);
+    const START: u64 = 1_764_450_000;
+    const DAY: u64 = 24 * 3600;
+
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("penfold-greylist-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).expect("a scratch directory");
+            Self(path)
+        }
+
+        fn greylist(&self) -> Greylist {
+            Greylist::kept(&State::at(&self.0))
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn check(greylist: &Greylist, after: u64, client: &str, sender: &str, recipient: &str) -> Option<u64> {
+        greylist.check_at(START + after, client.parse().expect(client), sender, recipient, DELAY)
+    }
+
+    #[test]
+    fn a_network_passes_when_it_tries_again_after_the_delay() {
+        let scratch = Scratch::new("passes");
+        let greylist = scratch.greylist();
+        for (after, client, sender, recipient, left) in [
+            (0, "192.0.2.1", "a@b", "jon@x", Some(300)),
+            (10, "192.0.2.1", "a@b", "jon@x", Some(290)),
+            (10, "192.0.2.9", "A@B", "Jon@X", Some(290)),
+            (10, "192.0.3.1", "a@b", "jon@x", Some(300)),
+            (10, "192.0.2.1", "", "jon@x", Some(300)),
+            (299, "192.0.2.1", "a@b", "jon@x", Some(1)),
+            (300, "192.0.2.200", "a@b", "jon@x", None),
+            // From now on the network is left alone.
+            (301, "192.0.2.1", "new@b", "other@x", None),
+            (310, "192.0.3.1", "a@b", "jon@x", None),
+            (20, "2001:db8::1", "a@b", "jon@x", Some(300)),
+            (320, "2001:db8::ffff", "a@b", "jon@x", None),
+            (320, "2001:db8:0:1::1", "a@b", "jon@x", Some(300)),
+            // The second attempt comes too late.
+            (320 + 3 * DAY, "2001:db8:0:1::1", "a@b", "jon@x", Some(300)),
+            (300 + 34 * DAY, "192.0.2.1", "late@b", "jon@x", None),
+            (300 + 68 * DAY, "192.0.2.1", "late@b", "jon@x", None),
+            (300 + 104 * DAY, "192.0.2.1", "late@b", "jon@x", Some(300)),
+        ] {
+            assert_eq!(check(&greylist, after, client, sender, recipient), left, "{after} {client} {sender}");
+        }
+    }
+
+    #[test]
+    fn it_survives_a_restart_and_is_shared() {
+        let scratch = Scratch::new("restart");
+        let (one, other) = (scratch.greylist(), scratch.greylist());
+        assert_eq!(check(&one, 0, "192.0.2.1", "a@b", "jon@x"), Some(300));
+        assert_eq!(check(&other, 100, "192.0.2.1", "a@b", "jon@x"), Some(200), "shared");
+        assert_eq!(check(&scratch.greylist(), 300, "192.0.2.1", "a@b", "jon@x"), None, "after a restart");
+        assert_eq!(check(&scratch.greylist(), 400, "192.0.2.1", "c@d", "jon@x"), None, "after another");
+        assert_eq!(check(&one, 400, "192.0.2.1", "e@f", "jon@x"), None, "shared");
+        let text = std::fs::read_to_string(scratch.0.join("greylist")).expect("a journal");
+        assert!(!text.contains("jon"), "{text}");
+    }
+
+    #[test]
+    fn a_flood_of_attempts_is_bounded_and_keeps_those_that_passed() {
+        let mut networks = HashMap::new();
+        let address = |number: u32| IpAddr::V4(Ipv4Addr::from_bits(number << 8));
+        entry(&mut networks, address(0)).passed = START;
+        for number in 1..=250_000 {
+            let network = entry(&mut networks, address(number));
+            (0..3).for_each(|pair| network.wait_for(pair, START + u64::from(number)));
+        }
+        assert!(networks.len() <= MAX_NETWORKS, "{}", networks.len());
+        assert!(networks.contains_key(&address(0)) && networks.contains_key(&address(250_000)));
+        assert!(!networks.contains_key(&address(1)));
+        let network = entry(&mut networks, address(0));
+        (0..1000).for_each(|pair| network.wait_for(pair, START));
+        assert_eq!(network.waiting.len(), MAX_WAITING);
+        assert_eq!(network.first_attempt(999, START), Some(START));
+    }
+}

@@ -1,0 +1,267 @@
+//! DNS lists (RFC 5782): which of them contain the address of a client, or a domain.
+//!
+//! A list that is in trouble counts for nothing, because it would refuse all mail or none: it gives
+//! no answer; its answer is outside of 127.0.0.0/8; its answer is in 127.255.255.0/24, by which
+//! lists say that they do not serve this resolver; or it contains the test entry that no list may
+//! contain (127.0.0.1, or the domain `invalid`). The test entry is looked up together with the
+//! first use of a list and again after an hour. Each trouble of a list is logged at most once an
+//! hour.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::address::parse_domain;
+use crate::config::policy::DnsList;
+use crate::dns::Begun;
+use crate::dns::Dns;
+use crate::outcome::NoAnswer;
+use crate::policy::strangers::Listed;
+
+/// How long a list is trusted after its test entry was looked up, and how long its trouble is not
+/// logged again.
+const PERIOD: Duration = Duration::from_secs(3600);
+
+/// What is known about the lists, for all sessions.
+#[derive(Debug, Default)]
+pub struct Lists {
+    /// The state of each list by its zone. There are only zones of the configuration.
+    known: Mutex<HashMap<Box<str>, Known>>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Known {
+    /// When the test entry was looked up, and whether the list contains it.
+    tested: Option<(Instant, bool)>,
+    /// When trouble was logged last.
+    logged: Option<Instant>,
+}
+
+/// Look-ups in lists that have begun.
+#[derive(Debug, Default)]
+pub struct Asked {
+    zones: Vec<Zone>,
+}
+
+/// A look-up in one zone.
+struct Zone {
+    /// The lists of the configuration that have this zone, with their positions there.
+    lists: Vec<(usize, DnsList)>,
+    answers: Begun<Ipv4Addr>,
+    /// The look-up of the test entry; `None` if the list was tested lately.
+    test: Option<Begun<Ipv4Addr>>,
+}
+
+/// Why a list counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Trouble {
+    NoAnswer(NoAnswer),
+    /// The list's answer is none of a list.
+    Strange(Ipv4Addr),
+    /// The list contains the test entry.
+    Everything,
+}
+
+impl Lists {
+    /// Begins to look up an address.
+    pub fn begin_address(&self, dns: &Dns, lists: &[DnsList], address: IpAddr, until: Instant) -> Asked {
+        self.begin(dns, lists, &reversed(address), "1.0.0.127", until)
+    }
+
+    /// Begins to look up a domain. Nothing is looked up for a text that is not the domain of a
+    /// host in the DNS.
+    pub fn begin_domain(&self, dns: &Dns, lists: &[DnsList], domain: &str, until: Instant) -> Asked {
+        match parse_domain(domain) {
+            Ok(domain) if domain.contains('.') && !domain.starts_with('[') && domain.parse::<Ipv4Addr>().is_err() => {
+                self.begin(dns, lists, &domain, "invalid", until)
+            }
+            _ => Asked::default(),
+        }
+    }
+
+    fn begin(&self, dns: &Dns, lists: &[DnsList], what: &str, test: &str, until: Instant) -> Asked {
+        let mut asked = Asked::default();
+        for (index, list) in lists.iter().enumerate() {
+            let is_same = |zone: &&mut Zone| zone.lists.first().is_some_and(|(_, first)| first.zone == list.zone);
+            if let Some(zone) = asked.zones.iter_mut().find(is_same) {
+                zone.lists.push((index, list.clone()));
+                continue;
+            }
+            let look_up = |what: &str| dns.begin_ipv4(&format!("{what}.{}", list.zone), until);
+            let is_tested = self.is_everything(list).is_some();
+            let test = (!is_tested).then(|| look_up(test));
+            asked.zones.push(Zone { lists: vec![(index, list.clone())], answers: look_up(what), test });
+        }
+        asked
+    }
+
+    /// Waits for look-ups, and adds up the weights of the lists that contain what was asked. A list
+    /// counts once.
+    pub fn wait(&self, asked: impl IntoIterator<Item = Asked>) -> Listed {
+        let mut found: Vec<(usize, DnsList)> = Vec::new();
+        for zone in asked.into_iter().flat_map(|asked| asked.zones) {
+            let Zone { lists, answers, test } = zone;
+            let Some((_, first)) = lists.first() else { continue };
+            match self.answers(first, answers.wait(), test.map(Begun::wait)) {
+                Ok(answers) => {
+                    let is_in = |list: &DnsList| match &list.answers {
+                        Some(pattern) => answers.iter().any(|answer| pattern.contains(*answer)),
+                        None => !answers.is_empty(),
+                    };
+                    let new = lists.into_iter().filter(|(_, list)| is_in(list));
+                    let new: Vec<_> = new.filter(|(index, _)| !found.iter().any(|(known, _)| known == index)).collect();
+                    found.extend(new);
+                }
+                Err(trouble) => self.log(first, &trouble),
+            }
+        }
+        found.sort_by_key(|(index, _)| *index);
+        let mut listed = Listed::default();
+        for (_, list) in found {
+            listed.sum = listed.sum.saturating_add(list.weight);
+            if list.weight > 0 && !listed.names.iter().any(|name| name == list.name()) {
+                listed.names.push(list.name().to_owned());
+            }
+        }
+        listed
+    }
+
+    /// Returns the answers of a list, of which there are none if the list does not contain what was
+    /// asked.
+    fn answers(
+        &self,
+        list: &DnsList,
+        answers: Result<Vec<Ipv4Addr>, NoAnswer>,
+        test: Option<Result<Vec<Ipv4Addr>, NoAnswer>>,
+    ) -> Result<Vec<Ipv4Addr>, Trouble> {
+        let is_everything = match test {
+            Some(test) => {
+                let contains = !contents(test)?.is_empty();
+                self.with(list, |known| known.tested = Some((Instant::now(), contains)));
+                contains
+            }
+            None => self.is_everything(list).unwrap_or(false),
+        };
+        let answers = contents(answers)?;
+        if is_everything { Err(Trouble::Everything) } else { Ok(answers) }
+    }
+
+    /// Whether a list contains its test entry; `None` if that was not looked up lately.
+    fn is_everything(&self, list: &DnsList) -> Option<bool> {
+        let tested = self.with(list, |known| known.tested);
+        tested.filter(|(when, _)| when.elapsed() < PERIOD).map(|(_, contains)| contains)
+    }
+
+    fn log(&self, list: &DnsList, trouble: &Trouble) {
+        let is_due = self.with(list, |known| {
+            let is_due = known.logged.is_none_or(|when| when.elapsed() >= PERIOD);
+            if is_due {
+                known.logged = Some(Instant::now());
+            }
+            is_due
+        });
+        if is_due {
+            ::log::warn!("the DNS list {} counts for nothing: {}", list.name(), text(trouble));
+        }
+    }
+
+    fn with<T>(&self, list: &DnsList, change: impl FnOnce(&mut Known) -> T) -> T {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        change(known.entry(list.zone.as_str().into()).or_default())
+    }
+}
+
+impl std::fmt::Debug for Zone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.lists).finish()
+    }
+}
+
+/// The answers of a look-up in a list. There are none if the list does not contain what was asked.
+fn contents(found: Result<Vec<Ipv4Addr>, NoAnswer>) -> Result<Vec<Ipv4Addr>, Trouble> {
+    let answers = match found {
+        Ok(answers) => answers,
+        Err(NoAnswer::NxDomain | NoAnswer::NoData) => return Ok(Vec::new()),
+        Err(why) => return Err(Trouble::NoAnswer(why)),
+    };
+    let is_strange = |answer: &&Ipv4Addr| matches!(answer.octets(), [127, 255, 255, _]) || !answer.is_loopback();
+    match answers.iter().find(is_strange) {
+        Some(strange) => Err(Trouble::Strange(*strange)),
+        None => Ok(answers),
+    }
+}
+
+fn text(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::NoAnswer(why) => format!("it does not answer ({why})"),
+        Trouble::Strange(answer) => format!("it answers {answer}"),
+        Trouble::Everything => {
+            "it contains the test entry (127.0.0.1, or invalid), and so perhaps everything".to_owned()
+        }
+    }
+}
+
+/// An address as the labels of a name, in reverse order (RFC 5782 2.1, 2.4).
+fn reversed(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}")
+        }
+        IpAddr::V6(address) => {
+            let nibbles = address.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(texts: &[&str]) -> Result<Vec<Ipv4Addr>, NoAnswer> {
+        Ok(texts.iter().map(|text| text.parse().expect("an address")).collect())
+    }
+
+    #[test]
+    fn an_address_is_asked_in_reverse() {
+        for (address, want) in [
+            ("192.0.2.1", "1.2.0.192"),
+            ("::ffff:192.0.2.1", "1.2.0.192"),
+            ("2001:db8::1", "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2"),
+        ] {
+            assert_eq!(reversed(address.parse().expect(address)), want);
+        }
+    }
+
+    #[test]
+    fn a_list_in_trouble_counts_for_nothing() {
+        let strange = |text: &str| Err(Trouble::Strange(text.parse().expect(text)));
+        let list = DnsList { zone: "list.example".into(), answers: None, weight: 1 };
+        let not_in = || Err(NoAnswer::NxDomain);
+        for (found, test, want) in [
+            (answers(&["127.0.0.2"]), not_in(), Ok(answers(&["127.0.0.2"]).expect("some"))),
+            (not_in(), not_in(), Ok(Vec::new())),
+            (Err(NoAnswer::NoData), not_in(), Ok(Vec::new())),
+            (answers(&[]), not_in(), Ok(Vec::new())),
+            (Err(NoAnswer::Timeout), not_in(), Err(Trouble::NoAnswer(NoAnswer::Timeout))),
+            (answers(&["127.0.0.2"]), Err(NoAnswer::ServFail), Err(Trouble::NoAnswer(NoAnswer::ServFail))),
+            (answers(&["127.0.0.2", "10.0.0.1"]), not_in(), strange("10.0.0.1")),
+            (answers(&["127.255.255.254"]), not_in(), strange("127.255.255.254")),
+            (answers(&["127.0.0.2"]), answers(&["127.0.0.2"]), Err(Trouble::Everything)),
+            (not_in(), answers(&["127.0.0.2"]), Err(Trouble::Everything)),
+        ] {
+            let lists = Lists::default();
+            let shown = format!("{found:?} {test:?}");
+            let is_everything = test.is_ok();
+            let is_tested = !matches!(test, Err(NoAnswer::ServFail));
+            assert_eq!(lists.answers(&list, found, Some(test)), want, "{shown}");
+            assert_eq!(lists.is_everything(&list), is_tested.then_some(is_everything), "{shown}");
+            // For an hour the list is not tested again.
+            if is_everything {
+                assert_eq!(lists.answers(&list, answers(&["127.0.0.2"]), None), Err(Trouble::Everything));
+            }
+        }
+    }
+}

@@ -1,11 +1,14 @@
 //! Other mail software.
 //!
 //! - `dkim`: signatures for and by dkimpy and OpenDKIM
+//! - `dmarc`: opendmarc's results, and fields that authres reads
 //! - `mail_programs`: users' mail programs submit a message
 //! - `servers`: mail to and from Postfix and Exim, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 
 mod dkim;
+#[cfg(feature = "mailauth")]
+mod dmarc;
 mod mail_programs;
 mod servers;
 #[cfg(feature = "mailauth")]

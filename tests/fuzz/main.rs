@@ -10,6 +10,7 @@
 //! - `proxy`: PROXY headers and XCLIENT attributes
 //! - `sasl`: SASL exchanges without a connection
 //! - `spf`: SPF records, names and senders
+//! - `srs`: rewritten senders of forwarded mail
 //! - `tls`: octets before, during and after a TLS handshake
 
 mod auth;
@@ -21,6 +22,7 @@ mod proxy;
 mod sasl;
 #[cfg(feature = "mailauth")]
 mod spf;
+mod srs;
 mod tls;
 
 use std::time::{Duration, Instant, SystemTime};

@@ -5,6 +5,7 @@
 //! - `mail_programs`: users' mail programs submit a message
 //! - `servers`: mail to and from Postfix and Exim, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
+//! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
 
 mod dkim;
 #[cfg(feature = "mailauth")]
@@ -13,3 +14,4 @@ mod mail_programs;
 mod servers;
 #[cfg(feature = "mailauth")]
 mod spf;
+mod srs;

@@ -4,8 +4,10 @@
 //! - `end_to_end`: with the daemon, the log and the report
 //! - `many_hosts`: slow and dead hosts beside healthy ones
 //! - `security`: TLS and AUTH, with the log and the queue
+//! - `srs`: rewritten senders of forwarded mail, and their bounces
 
 mod client;
 mod end_to_end;
 mod many_hosts;
 mod security;
+mod srs;

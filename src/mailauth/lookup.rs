@@ -24,6 +24,11 @@ pub trait Lookup: Sync {
         names.iter().map(|name| self.txt(name)).collect()
     }
 
+    /// Announces look-ups of TXT records that will probably follow, so that they can begin now.
+    fn announce_txt(&self, names: &[&str]) {
+        let _ = names;
+    }
+
     /// The IPv4 addresses of a name, including addresses that no other host can have.
     ///
     /// # Errors
@@ -76,6 +81,14 @@ impl Lookup for Until<'_> {
     fn txt_of_all(&self, names: &[&str]) -> Vec<Result<Vec<Vec<u8>>, NoAnswer>> {
         let begun: Vec<_> = names.iter().map(|name| self.dns.begin_txt(name, self.until)).collect();
         begun.into_iter().map(|one| one.wait()).collect()
+    }
+
+    fn announce_txt(&self, names: &[&str]) {
+        for name in names {
+            // The look-up goes on without its caller. A second one that begins meanwhile shares the
+            // question, and a later one finds the answer in the cache.
+            drop(self.dns.begin_txt(name, self.until));
+        }
     }
 
     fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, NoAnswer> {

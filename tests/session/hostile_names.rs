@@ -367,6 +367,27 @@ fn huge_answers_and_loops_have_bounded_effects() {
     run(cases);
 }
 
+#[test]
+fn included_records_are_looked_up_at_the_same_time() {
+    const DELAY: Duration = Duration::from_millis(300);
+    let server = NameServer::judging(|asking| {
+        let text = match asking.name {
+            "a.test" => (0..9).map(|n| format!("include:i{n}.%{{d}} ")).collect(),
+            _ => "ip4:192.0.2.1 ?all".to_owned(),
+        };
+        Answer { after: DELAY, ..Answer::records(vec![txt(asking, format!("v=spf1 {text} -all").as_bytes())]) }
+    });
+    let dns = Dns::new(&config::Dns { nameservers: vec![server.address], timeout: Duration::from_secs(20) });
+    let started = Instant::now();
+    let look_up = Until { dns: &dns, until: started + 2 * TIME };
+    let checked = check(&look_up, Ipv4Addr::new(192, 0, 2, 7).into(), "client.example", "x@a.test", "mx.here.test");
+    let took = started.elapsed();
+    assert_eq!(checked.result, Fail, "{checked:?}");
+    assert!(took < 6 * DELAY, "{took:?}");
+    // Each question is asked once.
+    assert_eq!(server.asked().len(), 10, "{:?}", server.asked());
+}
+
 /// A server whose answers are not DNS messages, or not answers to the question.
 fn babbler() -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("an address of this host");

@@ -6,14 +6,15 @@
 //! limited by the deadline of the look-ups.
 //!
 //! A term counts as void once, even if several hosts that its MX records name have no address:
-//! RFC 7208 11.1 counts terms. The names of the client's address count for nothing, since the owner
+//! RFC 7208 11.1 counts terms. The records that a record includes are looked up at the same time,
+//! when the first of them is needed. The names of the client's address count for nothing, since the owner
 //! of the domain has no influence on them.
 
 use std::net::IpAddr;
 
 use super::SpfResult;
 use super::macros::{Macros, Values};
-use super::record::{Mechanism, Prefixes, Record, is_spf, is_within};
+use super::record::{Directive, Mechanism, Prefixes, Record, is_spf, is_within};
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
@@ -31,6 +32,8 @@ pub(super) struct Check<'a> {
     pub(super) values: Values<'a>,
     terms: usize,
     void: usize,
+    /// The number of look-ups that were announced.
+    announced: usize,
     /// The validated names of the client, once they were needed.
     names: Option<Vec<String>>,
 }
@@ -56,7 +59,7 @@ use Trouble::{Permanent, Temporary};
 
 impl<'a> Check<'a> {
     pub(super) fn new(dns: &'a dyn Lookup, values: Values<'a>) -> Self {
-        Self { dns, values, terms: 0, void: 0, names: None }
+        Self { dns, values, terms: 0, void: 0, announced: 0, names: None }
     }
 
     /// Evaluates the record of a domain, in which all labels are valid.
@@ -74,7 +77,14 @@ impl<'a> Check<'a> {
             return Err(Permanent(format!("{domain} has more than one record")));
         }
         let record = Record::parse(record).map_err(|what| Permanent(format!("syntax error in {domain}: {what}")))?;
-        for directive in &record.directives {
+        let mut includes = 0;
+        for (at, directive) in record.directives.iter().enumerate() {
+            if let Mechanism::Include(_) = directive.mechanism {
+                includes += 1;
+                if includes == 1 {
+                    self.announce(&record.directives[at..], domain);
+                }
+            }
             if self.matches(domain, &directive.mechanism, directive.text)? {
                 let (result, mechanism) = (directive.result, directive.text.to_owned());
                 let explanation = record.explanation.map(|macros| (macros, domain.to_owned()));
@@ -102,6 +112,21 @@ impl<'a> Check<'a> {
             return Ok(Found { result: SpfResult::None, mechanism: "not a domain".into(), explanation: None });
         }
         self.host(domain)
+    }
+
+    /// Announces the look-ups of the records that these terms include. A check announces at most as
+    /// many as it may look up.
+    fn announce(&mut self, directives: &[Directive], domain: &str) {
+        let left = MAX_TERMS.saturating_sub(self.terms.max(self.announced));
+        let included = directives.iter().filter_map(|directive| match &directive.mechanism {
+            Mechanism::Include(target) if !target.has_name() => Some(target),
+            _ => None,
+        });
+        let names: Vec<String> = included.take(left).filter_map(|target| self.expand(target, domain)).collect();
+        if names.len() > 1 {
+            self.announced += names.len();
+            self.dns.announce_txt(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        }
     }
 
     /// The text of an explanation.

@@ -226,6 +226,12 @@ fn what_goes_wrong_has_a_result_of_its_own() {
         ("a.test TXT v=spf1 -all\na.test TXT v=spf1 all", PermError, "a.test has more than one record"),
         ("a.test TXT v=spf1 all moo", PermError, "syntax error in a.test: moo"),
         ("a.test TXT v=spf1 include:b.test all", PermError, "include:b.test: no record"),
+        ("a.test TXT v=spf1 include:%{d1} all\ntest TXT v=spf1 all", PermError, "include:%{d1}: no record"),
+        (
+            "a.test TXT v=spf1 exists:x.test mx a:y.test\na.test MX z.test",
+            PermError,
+            "a:y.test: more than 2 look-ups without an answer",
+        ),
         ("a.test TXT v=spf1 redirect=b.test", PermError, "redirect=b.test: no record"),
         ("a.test TXT v=spf1 redirect=%{d}", PermError, "redirect: more than 10 terms ask the DNS"),
         ("a.test TXT v=spf1 include:a.test", PermError, "include:a.test: more than 10 terms ask the DNS"),
@@ -289,6 +295,25 @@ fn the_names_of_the_client_are_looked_up_once_and_are_few() {
 }
 
 #[test]
+fn the_name_of_the_client_is_the_one_that_is_closest_to_the_domain() {
+    let explain = |names: &[&str]| {
+        let mut zone = "a.test TXT v=spf1 -all exp=e.test\ne.test TXT %{p}\n".to_owned();
+        for name in names {
+            zone += &format!("192.0.2.1 PTR {name}\n{name} A 192.0.2.1\n");
+        }
+        checked(&Zone::new(&zone), "192.0.2.1", "x@a.test").explanation.map(String::from)
+    };
+    for (names, want) in [
+        (&["b.test", "mx.a.test", "A.test"][..], "A.test"),
+        (&["b.test", "mx.a.test", "my.a.test"], "mx.a.test"),
+        (&["b.test", "c.test"], "b.test"),
+        (&[], "unknown"),
+    ] {
+        assert_eq!(explain(names).as_deref(), Some(want), "{names:?}");
+    }
+}
+
+#[test]
 fn the_identity_is_the_sender_or_else_hello() {
     let zone = Zone::new(
         "a.test TXT v=spf1 -all\nmail.example.org TXT v=spf1 ip4:192.0.2.1 exp=e.test ~all\n\
@@ -310,8 +335,10 @@ fn the_identity_is_the_sender_or_else_hello() {
         assert_eq!((checked.result, checked.identity, &*checked.domain), (result, identity, domain), "{sender}");
     }
     for hello in ["", "localhost", "[192.0.2.1]", "[IPv6:::1]", "a b.test", "\u{1}.test", "-a.test", "192.0.2.1"] {
-        let checked = check_hello(&zone, ip("192.0.2.1"), hello, "mx.here.test");
+        let (zone, client) = (Zone::new(""), ip("192.0.2.1"));
+        let checked = check_hello(&zone, client, hello, "mx.here.test");
         assert_eq!((checked.result, checked.identity), (SpfResult::None, Identity::Hello), "{hello}");
+        assert_eq!((zone.count(), &*checked.mechanism), (0, "not a domain"), "{hello}");
         assert!(checked.domain.bytes().all(|b| (b' '..=b'~').contains(&b)), "{hello}");
     }
 }

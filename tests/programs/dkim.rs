@@ -321,3 +321,67 @@ fn root_does_not_open_a_key_for_a_table_that_others_can_change() {
     let (code, text) = code_and_text(&output);
     assert!(code == 78 && text.contains("var/table:1:1: ") && text.contains("Permission denied"), "{code} {text}");
 }
+
+#[test]
+fn keys_that_openssl_has_made() {
+    if !has_openssl() {
+        return;
+    }
+    let mut site = Site::new();
+    site.make_root_owned();
+    let openssl = |arguments: &str, file: &str| {
+        let path = site.path(file);
+        let mut command = Command::new("openssl");
+        let output = command.args(arguments.split(' ')).arg("-out").arg(&path).output().expect("openssl");
+        assert!(output.status.success(), "{output:?}");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("ours");
+    };
+    openssl("genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048", "pkcs8.pem");
+    openssl("genpkey -quiet -algorithm ED25519", "ed25519.pem");
+    openssl("genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256", "ec.pem");
+    openssl("genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:1024", "weak.pem");
+    openssl(&format!("pkey -traditional -in {}", site.path("pkcs8.pem").display()), "pkcs1.pem");
+    openssl(&format!("pkey -aes256 -passout pass:hush -in {}", site.path("pkcs8.pem").display()), "locked.pem");
+    let mut table = String::new();
+    for name in ["pkcs8", "ed25519", "ec", "weak", "pkcs1", "locked"] {
+        table += &format!("{name}.test s {}\n", site.path(&format!("{name}.pem")).display());
+    }
+    fs::write(site.path("table"), table).expect("a table");
+    site.set("dkim#table", "table", &format!("{:?}", site.path("table")));
+    let (code, text) = code_and_text(&site.penfoldd(&["-n"]).output().expect("it runs"));
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("/table:")).collect();
+    let expected = [
+        ("table:3:1: ", "ec.pem: "),
+        ("table:4:1: ", "weak.pem: the key was rejected (TooSmall); expected RSA with 2048 to 4096 bits, or Ed25519"),
+        ("table:6:1: ", "locked.pem: no private key without a password"),
+    ];
+    assert_eq!((code, lines.len()), (78, expected.len()), "{text}");
+    for (line, (place, what)) in lines.iter().zip(expected) {
+        assert!(line.contains(place) && line.contains(what), "{line}");
+    }
+}
+
+#[test]
+fn a_key_in_a_directory_of_roots_alone_is_not_opened_for_each_message() {
+    if !geteuid().is_root() {
+        return common::skipped("only root has directories that only root can search");
+    }
+    let (site, made) = signing();
+    fs::set_permissions(site.path("dkim"), Permissions::from_mode(0o700)).expect("ours");
+    let daemon = site.start();
+    let send = |number| {
+        daemon.client().send("jon@razorback.test", &["root"], "From: jon@razorback.test\r\n\r\nHow are you?\r\n");
+        daemon.wait_mail(&site, "root", number);
+    };
+    send(1);
+    let next = keys::make("razorback.test", &site.path("dkim"), "b").remove(0);
+    fs::rename(&next.path, &made[0].path).expect("a rename");
+    send(2);
+    // The old key is used for some seconds, or until a reload.
+    let old = |mail: &Vec<u8>| keys::verify(mail, &made).is_none_or(|all| all.iter().all(|one| one.ends_with(" True")));
+    assert!(site.mail("root").iter().all(old));
+    daemon.hup();
+    daemon.wait_log(|line| line.contains("read again"));
+    send(3);
+    assert!(!site.mail("root").iter().all(old) || keys::verify(b"", &made).is_none());
+}

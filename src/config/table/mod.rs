@@ -1,7 +1,8 @@
 //! Reads table files: small text files that are read again when they change.
 //!
 //! Every use of a [`Watched`] table checks its file with stat(2), and reads the file again if it
-//! has changed. A caller gets either the old or the new table, never a mixture, and may keep it.
+//! has changed. A caller gets either the old or the new table, never a mixture, and may keep it. A
+//! file in a directory that only root can search is read again at most every 10 seconds.
 //!
 //! After the first reading, an error never removes a table: if the file has errors, is removed or
 //! cannot be read, the old table stays in force. The errors are logged once for each change. A
@@ -18,7 +19,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{ConfigError, TableFile};
 use crate::privsep::Rights;
@@ -29,6 +30,10 @@ const MAX_SIZE: u64 = 64 << 20;
 /// A file that changed less than this time ago may change again without a new time stamp, because
 /// the clock of the file system ticks only every few milliseconds.
 const TICK: Duration = Duration::from_millis(50);
+
+/// The minimum time between two readings of a file that only root can see. Each reading starts a
+/// process, and the file's properties are unknown before it.
+const HIDDEN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A function that parses the text of a table. It gets the path of the file for its errors.
 type Parse<T> = Box<dyn Fn(&Path, &str) -> Found<T> + Send + Sync>;
@@ -62,6 +67,8 @@ struct State<T> {
     seen: Option<Seen>,
     /// Whether the next use reads the file again even if its identity is the same.
     unsettled: bool,
+    /// The time of the last reading.
+    read_at: Instant,
     /// The errors that were logged last. They are not logged again.
     logged: Vec<ConfigError>,
 }
@@ -170,7 +177,8 @@ impl<T> Watched<T> {
         errors: &[ConfigError],
     ) -> Self {
         let (seen, unsettled, is_faultless) = (reading.seen, reading.unsettled, errors.is_empty());
-        let state = State { table: Arc::new(table), is_faultless, seen, unsettled, logged: errors.to_vec() };
+        let (table, read_at, logged) = (Arc::new(table), Instant::now(), errors.to_vec());
+        let state = State { table, is_faultless, seen, unsettled, read_at, logged };
         Self { file: file.clone(), private, rights: rights.clone(), parse, state: Mutex::new(state) }
     }
 
@@ -191,9 +199,12 @@ impl<T> Watched<T> {
 
     /// Reads the file again if it has changed. Returns the errors to log.
     fn refresh(&self, state: &mut State<T>) -> Vec<ConfigError> {
-        if !state.unsettled && state.seen == identify(&self.file.path) {
+        let found = identify(&self.file.path);
+        let is_hidden = found.is_none() && self.rights.has_monitor();
+        if !state.unsettled && state.seen == found || is_hidden && state.read_at.elapsed() < HIDDEN_INTERVAL {
             return Vec::new();
         }
+        state.read_at = Instant::now();
         let Reading { seen, unsettled, text } = read(&self.rights, &self.file.path, self.private);
         let changed = seen != state.seen;
         (state.seen, state.unsettled) = (seen, unsettled);

@@ -33,12 +33,6 @@ impl Changes {
         self.text.as_ref().is_some_and(|text| !text.is_empty())
     }
 
-    /// The fields to put before the text, each with its LF, if no other change to the text is
-    /// needed. `None` if the text must be written again, by [`Changes::apply`].
-    pub fn prepended(&self) -> Option<Vec<u8>> {
-        self.text.as_ref().map_or(Some(Vec::new()), TextChanges::prepended)
-    }
-
     /// Copies the original text, with lines ending in LF, from `from` to `out`, with the changes.
     ///
     /// # Errors

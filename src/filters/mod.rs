@@ -36,7 +36,7 @@ mod text;
 pub use changes::{Changes, RecipientChange};
 pub use dialogue::{Dialogue, Ended, Verdict};
 pub use facts::{Client, Person};
-pub use milter::{Change, NewField, Response, Room};
+pub use milter::{Change, NewField, Options, Response, Room};
 pub use policy::Action;
 pub use text::{Body, Content, Field, Header, MAX_HEADER, NewBody, Text};
 

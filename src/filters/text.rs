@@ -83,17 +83,15 @@ impl Field {
 pub struct Header {
     /// All fields, from the top.
     pub fields: Vec<Field>,
-    /// The number of fields at the top that filters have inserted there.
-    top: usize,
-    /// Whether anything below the fields at the top has changed.
     is_changed: bool,
+    /// The number of octets of all fields, those that were removed included.
     size: usize,
 }
 
 impl Header {
     fn of(text: &[u8]) -> Self {
         let fields: Vec<Field> = fields(text).filter_map(|field| Field::of(field.raw)).collect();
-        Self { fields, top: 0, is_changed: false, size: text.len() }
+        Self { fields, is_changed: false, size: text.len() }
     }
 
     /// Adds a field at the end.
@@ -115,11 +113,7 @@ impl Header {
     /// If the header is too long.
     pub fn insert(&mut self, index: u32, field: &NewField, has_space: bool) -> Result<(), Trouble> {
         let at = usize::try_from(index.saturating_sub(1)).unwrap_or(usize::MAX).min(self.fields.len());
-        if at <= self.top {
-            self.top += 1;
-        } else {
-            self.is_changed = true;
-        }
+        self.is_changed = true;
         let field = Field::new(field, has_space);
         self.grow(&field)?;
         self.fields.insert(at, field);
@@ -139,15 +133,11 @@ impl Header {
             None if field.value.is_empty() => return Ok(()),
             None => return self.add(field, has_space),
             Some(at) if field.value.is_empty() => {
-                if at < self.top {
-                    self.top -= 1;
-                } else {
-                    self.is_changed = true;
-                }
+                self.is_changed = true;
                 self.fields.remove(at);
             }
             Some(at) => {
-                self.is_changed |= at >= self.top;
+                self.is_changed = true;
                 let field = Field::new(field, has_space);
                 self.grow(&field)?;
                 if let Some(old) = self.fields.get_mut(at) {
@@ -262,13 +252,7 @@ pub struct TextChanges {
 impl TextChanges {
     /// Whether the text is as it was.
     pub fn is_empty(&self) -> bool {
-        self.body.is_none() && !self.header.is_changed && self.header.top == 0
-    }
-
-    /// The fields to put before the text, if nothing else is changed; `None` if more is changed.
-    pub fn prepended(&self) -> Option<Vec<u8>> {
-        let is_only = self.body.is_none() && !self.header.is_changed;
-        is_only.then(|| self.header.fields.iter().take(self.header.top).flat_map(|f| f.raw.clone()).collect())
+        self.body.is_none() && !self.header.is_changed
     }
 
     /// Copies the original text from `from` to `out`, with the changes.

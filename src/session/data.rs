@@ -49,8 +49,10 @@ impl Session<'_> {
             Err(reply) => Err(reply),
         };
         self.phase = Phase::Greeted(hello, None);
+        self.filters.abort();
         match ended {
             Ok(accepted) => self.confirm(&accepted, &transaction),
+            Err(reply) if reply.code() == 421 => self.refuse_message(&Step::ReplyAndClose(reply)),
             Err(reply) => {
                 self.note_refusal(b"DATA", &reply);
                 self.send(&reply)

@@ -1,22 +1,33 @@
-//! Asks the filters about the commands of a session.
+//! Asks the filters about the commands of a session and about its messages.
 //!
-//! The facts that filters are told come from this file. What happens at the end of a message is in
-//! `incoming`.
+//! The facts that filters are told come from this file. It also applies their changes to a message
+//! and its envelope.
 
+use super::incoming::{Complete, storage_error};
+use super::transaction::Transaction;
 use super::{Client as SessionClient, Service, Session, Step};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::address::{Address, AddressError};
 use crate::config::FilterGroup;
-use crate::filters::{Client, Person, Verdict};
+use crate::filters::{Client, Content, Person, RecipientChange, Room, Verdict};
 use crate::policy;
+use crate::reply::{self, Reply};
 use crate::route::DomainClass;
+use crate::smtp::MAX_FINAL_RECIPIENTS;
 use crate::smtp::command::Path;
 
 pub use crate::filters::Dialogue;
 
 /// The maximum number of parameters of a command that filters are told of.
 const MAX_PARAMETERS: usize = 20;
+
+impl Content for Complete {
+    fn open(&self) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.content()))
+    }
+}
 
 /// The dialogue with the filters of a new session. No connection is made.
 pub(super) fn begin(service: &Service, client: &SessionClient) -> Dialogue {
@@ -59,6 +70,57 @@ impl Session<'_> {
     /// instead.
     pub(super) fn ask_about_unknown(&mut self, line: &[u8], usual: Step) -> Step {
         step(self.filters.unknown(line)).err().unwrap_or(usual)
+    }
+
+    /// Shows a message to the filters, and applies their changes. The error is the reply to a message
+    /// that is not kept: a refusal, or a 250 if the message is discarded.
+    pub(super) fn show_to_filters(
+        &mut self,
+        complete: &mut Complete,
+        transaction: &mut Transaction,
+    ) -> Result<(), Reply> {
+        if self.filters.is_idle() {
+            return Ok(());
+        }
+        let (spool, id) = (&self.service.site.spool, complete.id().to_string());
+        let room = Room { size: self.service.config.limits.message_size, scratch: &|| spool.scratch() };
+        let ended = self.filters.message(&id, complete, &room).map_err(|e| storage_error(&e))?;
+        match ended.verdict {
+            Verdict::Accept => {}
+            Verdict::Discard => return Err(reply::message::accepted(&id)),
+            Verdict::Refuse(reply) | Verdict::Close(reply) => return Err(reply),
+        }
+        let changes = ended.changes;
+        complete.change(&changes).map_err(|e| storage_error(&e))?;
+        if let Some(sender) = changes.sender {
+            transaction.envelope.sender = sender.map(|address| self.service.router.qualify(&address));
+        }
+        if let Some(reason) = changes.quarantine {
+            transaction.quarantine.get_or_insert(reason);
+        }
+        if changes.recipients.is_empty() {
+            return Ok(());
+        }
+        complete.forget_mailbox();
+        self.change_recipients(changes.recipients, transaction)?;
+        if transaction.envelope.recipients.is_empty() { Err(reply::message::accepted(&id)) } else { Ok(()) }
+    }
+
+    fn change_recipients(&self, changes: Vec<RecipientChange>, transaction: &mut Transaction) -> Result<(), Reply> {
+        for change in changes {
+            match change {
+                RecipientChange::Delete(address) => transaction.remove(&self.qualified(&address)),
+                RecipientChange::Add(address) => {
+                    let address = self.qualified(&address);
+                    let room = MAX_FINAL_RECIPIENTS.saturating_sub(transaction.envelope.recipients.len());
+                    match self.expand_added(&address)?.filter(|finals| finals.len() <= room) {
+                        Some(finals) => transaction.add(address, finals),
+                        None => ::log::warn!("a filter adds the recipient <{address}>, which cannot be accepted"),
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn person(&self, address: Option<&Address>, parameters: &[String]) -> Person {

@@ -136,6 +136,21 @@ impl Complete {
         self.draft.content()
     }
 
+    /// Changes the text as filters have decided.
+    ///
+    /// # Errors
+    /// Those of the spool.
+    #[cfg(feature = "filters")]
+    pub fn change(&mut self, changes: &crate::filters::Changes) -> io::Result<()> {
+        if changes.changes_text() { self.draft.rewrite(|from, to| changes.apply(from, to)) } else { Ok(()) }
+    }
+
+    /// Gives up the mailbox that the file could be renamed into, because the recipients have changed.
+    #[cfg(feature = "filters")]
+    pub fn forget_mailbox(&mut self) {
+        self.mailbox = None;
+    }
+
     /// Puts lines before those that the message already begins with.
     pub fn prepend(&mut self, lines: &str) {
         self.changes.prepend(lines);

@@ -90,6 +90,17 @@ impl Session<'_> {
         Ok(if let Expansion::Finals(finals) = expansion { finals } else { Vec::new() })
     }
 
+    /// Looks up a recipient that a filter adds. `None` if mail for it cannot be accepted. The error
+    /// is the reply to a temporary failure.
+    #[cfg(feature = "filters")]
+    pub(super) fn expand_added(&self, recipient: &Address) -> Result<Option<Vec<Recipient>>, Reply> {
+        match self.expand(recipient, class(self.service.router.class_of(recipient.domain()))) {
+            Expansion::Finals(finals) => Ok(Some(finals)),
+            Expansion::Unknown | Expansion::Refused(..) => Ok(None),
+            Expansion::Temporary(_) => Err(reply::recipient::temporary_failure(recipient)),
+        }
+    }
+
     /// Looks up a recipient. A temporary failure is logged, unless the session has logged too many
     /// refusals.
     fn expand(&self, recipient: &Address, domain: relay::Domain) -> Expansion {

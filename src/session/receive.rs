@@ -43,7 +43,8 @@ impl Session<'_> {
         Ok(Incoming::new(draft, mailbox, changes, self.collector(), self.service.config.limits.message_size))
     }
 
-    /// Commits a message that has ended, or returns the reply that rejects it.
+    /// Commits a message that has ended, or returns the reply to a message that is not kept: a
+    /// refusal, or a 250 if a filter discards the message.
     pub(super) fn end_message(
         &mut self,
         incoming: Incoming,
@@ -54,6 +55,7 @@ impl Session<'_> {
         let (mut complete, collector) = ended;
         self.finish_screening(transaction);
         self.check_authenticity(collector, transaction, &mut complete)?;
+        self.show_to_filters(&mut complete, transaction)?;
         self.sign(&mut complete)?;
         let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
             (_, None) => (None, None),

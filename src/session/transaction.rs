@@ -69,6 +69,20 @@ impl Transaction {
         self.named = (self.accepted == 1).then_some(named);
     }
 
+    /// Removes the final recipients that `named`, an address given at RCPT, stands for.
+    #[cfg(feature = "filters")]
+    pub fn remove(&mut self, named: &Address) {
+        let is_same =
+            |other: &Address| other.domain() == named.domain() && other.local().eq_ignore_ascii_case(named.local());
+        self.envelope.recipients.retain(|recipient| {
+            let is_removed = is_same(recipient.original.as_ref().unwrap_or(&recipient.address));
+            if is_removed {
+                self.known.remove(&(recipient.address.clone(), recipient.action.clone()));
+            }
+            !is_removed
+        });
+    }
+
     /// The number of recipients that were accepted.
     pub fn accepted(&self) -> usize {
         self.accepted

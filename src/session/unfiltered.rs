@@ -1,7 +1,10 @@
 //! Stands in for `filters` in a build without filters.
 
+use super::incoming::Complete;
+use super::transaction::Transaction;
 use super::{Client, Service, Session, Step};
 use crate::address::{Address, AddressError};
+use crate::reply::Reply;
 use crate::smtp::command::Path;
 
 /// The filters of a session: none.
@@ -31,6 +34,10 @@ impl Session<'_> {
     }
 
     pub(super) fn ask_about_data(&mut self, _: &str) -> Result<(), Step> {
+        Ok(())
+    }
+
+    pub(super) fn show_to_filters(&mut self, _: &mut Complete, _: &mut Transaction) -> Result<(), Reply> {
         Ok(())
     }
 

@@ -150,6 +150,18 @@ impl Spool {
         write().inspect_err(|_| drop(disk::remove(&path)))
     }
 
+    /// Makes an empty file without a name on the file system of the spool, for reading and writing.
+    ///
+    /// # Errors
+    /// Those of the system.
+    #[cfg(feature = "filters")]
+    pub fn scratch(&self) -> io::Result<File> {
+        match self.create_draft(QueueId::generate()?)? {
+            Target::Unnamed(file) => Ok(file),
+            Target::Named(file, path) => disk::remove(&path).map(|()| file),
+        }
+    }
+
     fn unnamed_file(&self) -> io::Result<Option<File>> {
         if !self.can_use_tmpfile() {
             return Ok(None);

@@ -14,6 +14,7 @@
 //! - `dialog`: SMTP sessions in text files
 //! - `dns`: a scripted name server
 //! - `figure`: measurements, as a table and as a plot
+//! - `filter`: scripted milters and policy services
 //! - `holdings`: threads, descriptors, memory and limits of a process
 //! - `homes`: system users with home directories
 //! - `keys`: keys that sign mail, and signatures verified by dkimpy
@@ -35,6 +36,7 @@ pub mod clock;
 pub mod dialog;
 pub mod dns;
 pub mod figure;
+pub mod filter;
 pub mod holdings;
 pub mod homes;
 pub mod keys;

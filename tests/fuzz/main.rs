@@ -7,6 +7,7 @@
 //! - `control`: the control socket, with the real daemon
 //! - `dkim`: signed messages, signature fields and key records
 //! - `dmarc`: DMARC records, From, and Authentication-Results fields
+//! - `filters`: packets of milters and answers of policy services
 //! - `proxy`: PROXY headers and XCLIENT attributes
 //! - `sasl`: SASL exchanges without a connection
 //! - `spf`: SPF records, names and senders
@@ -18,6 +19,8 @@ mod control;
 mod dkim;
 #[cfg(feature = "mailauth")]
 mod dmarc;
+#[cfg(feature = "filters")]
+mod filters;
 mod proxy;
 mod sasl;
 #[cfg(feature = "mailauth")]

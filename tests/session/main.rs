@@ -4,6 +4,7 @@
 //! - `authenticity`: the Authentication-Results: field, and DMARC, for the messages of strangers
 //! - `client_names`: the name and address of the client in Received:
 //! - `dialog`: plays the dialogues in dialog/, one promise a file
+//! - `filters`: milters and policy services, well-behaved and hostile
 //! - `hostile_names`: SPF with hostile and broken name servers
 //! - `limits`: limits that take more than a dialogue to reach
 //! - `proxy`: PROXY headers and XCLIENT
@@ -17,6 +18,8 @@ mod auth;
 mod authenticity;
 mod client_names;
 mod dialog;
+#[cfg(feature = "filters")]
+mod filters;
 #[cfg(feature = "mailauth")]
 mod hostile_names;
 mod limits;

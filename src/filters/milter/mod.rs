@@ -20,10 +20,11 @@ mod packet;
 mod response;
 
 pub use message::{Edits, MessageError, Room};
+pub use options::Options;
 pub use response::{Change, NewField, Response};
 
 use macros::{Stage, Values};
-use options::{Options, protocol};
+use options::protocol;
 use packet::{command, push_text};
 
 use super::Trouble;

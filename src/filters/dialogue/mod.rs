@@ -1,19 +1,24 @@
 //! The filters of one session: which are asked, what they are told, and what they decide together.
+//!
+//! - `record`: what a filter has done to a message: the log, and the changes so far
+//! - `services`: what policy services decide
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::changes::{Changes, RecipientChange};
+use super::changes::Changes;
 use super::facts::{Client, Person};
-use super::milter::{Change, Edits, MessageError, Milter, NewField, Response, Room};
-use super::policy::{Action, Request, Service};
+use super::milter::{MessageError, Milter, NewField, Response, Room};
+use super::policy::Service;
 use super::text::{Content, MAX_HEADER, Text};
 use super::{Filters, Trouble};
-use crate::address;
 use crate::config::{Filter, FilterProtocol, OnFailure};
 use crate::log;
 use crate::reply::{self, Reply};
+
+mod record;
+mod services;
 
 /// The time that all filters together may take for a message. A client waits ten minutes for the
 /// reply (RFC 5321 4.5.3.2.6).
@@ -25,8 +30,6 @@ const TIMES: u32 = 10;
 const MAX_TIME_OF_ONE: Duration = Duration::from_secs(5 * 60);
 /// The maximum number of lines about refusals and failures that a session logs.
 const MAX_LINES: usize = 20;
-/// The maximum number of fields that policy services put before a message.
-const MAX_PREPENDED: usize = 100;
 
 /// What the filters decide about a command or a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +96,8 @@ enum State {
 #[derive(Debug, Default)]
 struct Message {
     sender: Option<Person>,
-    is_discarded: bool,
+    /// The filter that discards the message.
+    discarded_by: Option<usize>,
     prepended: Vec<NewField>,
     quarantine: Option<String>,
     instance: String,
@@ -211,7 +215,10 @@ impl Dialogue {
     fn judge(&mut self, id: &str, content: &dyn Content, room: &Room<'_>) -> io::Result<Ended> {
         let mut changes = Changes { quarantine: self.message.quarantine.take(), ..Changes::default() };
         let is_needed = !self.message.prepended.is_empty() || self.members.iter().any(Member::is_active);
-        if self.message.is_discarded {
+        if let Some(index) = self.message.discarded_by {
+            if let Some(filter) = self.filter(index) {
+                log::filtered(id, &filter.socket, &[("result", "discard".to_owned())]);
+            }
             return Ok(Ended { verdict: Verdict::Discard, changes });
         }
         if !is_needed {
@@ -259,9 +266,9 @@ impl Dialogue {
         let deadline = end.min(Instant::now() + limit);
         match milter.message(client, text, room, deadline) {
             Ok((response, edits)) => {
-                note(id, filter, &response, &edits);
+                record::note(id, filter, &response, &edits);
                 if matches!(response, Response::Continue | Response::Accept | Response::Skip) {
-                    adopt(edits, text, changes);
+                    record::adopt(filter, edits, text, changes);
                 }
                 Ok(self.decide(index, "message", response))
             }
@@ -325,7 +332,7 @@ impl Dialogue {
             let has_failed = member.state == State::Failed;
             return if has_failed { Verdict::Refuse(reply::filter::unavailable()) } else { Verdict::Accept };
         };
-        if member.state != State::Asked || self.message.is_discarded {
+        if member.state != State::Asked || self.message.discarded_by.is_some() {
             return Verdict::Accept;
         }
         match call(milter, client) {
@@ -343,7 +350,7 @@ impl Dialogue {
             }
             Response::Discard if stage == "message" => Verdict::Discard,
             Response::Discard => {
-                self.message.is_discarded = true;
+                self.message.discarded_by = Some(index);
                 Verdict::Accept
             }
             Response::Refuse(reply) => Verdict::Refuse(reply),
@@ -370,58 +377,6 @@ impl Dialogue {
             member.state = if is_accepted { State::Done } else { State::Failed };
         }
         if is_accepted { Verdict::Accept } else { Verdict::Refuse(reply::filter::unavailable()) }
-    }
-
-    /// Asks a policy service about a recipient. Also returns whether it wants no other services to
-    /// be asked.
-    fn ask_service(&mut self, index: usize, recipient: &Person) -> (Verdict, bool) {
-        let state = self.members.get(index).map(|member| member.state).unwrap_or_default();
-        match state {
-            State::Asked if !self.message.is_discarded => {}
-            State::Failed => return (Verdict::Refuse(reply::filter::unavailable()), false),
-            _ => return (Verdict::Accept, false),
-        }
-        let action = match self.request(index, recipient) {
-            Ok(action) => action,
-            Err(trouble) => return (self.fail(index, "RCPT", &trouble), false),
-        };
-        match action {
-            Action::Dunno => {}
-            Action::Permit => return (Verdict::Accept, true),
-            Action::Refuse(reply) => {
-                self.note_refusal(index, "RCPT");
-                let is_last = reply.code() == 421;
-                return (if is_last { Verdict::Close(reply) } else { Verdict::Refuse(reply) }, false);
-            }
-            Action::Prepend(field) if self.message.prepended.len() < MAX_PREPENDED => {
-                // A service that looks at the sender only says the same for each recipient.
-                if !self.message.prepended.contains(&field) {
-                    self.message.prepended.push(field);
-                }
-            }
-            Action::Prepend(_) => {}
-            Action::Hold(reason) => self.message.quarantine = Some(reason),
-            Action::Discard => self.message.is_discarded = true,
-            Action::Warn(text) => self.note_warning(index, &text),
-        }
-        (Verdict::Accept, false)
-    }
-
-    fn request(&mut self, index: usize, recipient: &Person) -> Result<Action, Trouble> {
-        let (Some(filter), Some(member)) = (self.filters.list.get(index), self.members.get_mut(index)) else {
-            return Ok(Action::Dunno);
-        };
-        let (Some(client), Some(sender)) = (&self.client, &self.message.sender) else { return Ok(Action::Dunno) };
-        let request = Request { client, sender, recipient, instance: &self.message.instance };
-        // A service may close a connection that it has not used for a while.
-        if let Some(mut service) = member.service.take()
-            && !service.is_stale()
-            && let Ok(action) = service.ask(&request, filter.timeout)
-        {
-            member.service = Some(service);
-            return Ok(action);
-        }
-        member.service.insert(Service::open(&filter.socket, filter.timeout)?).ask(&request, filter.timeout)
     }
 
     fn note_refusal(&mut self, index: usize, stage: &'static str) {
@@ -474,59 +429,4 @@ impl Member {
     fn is_active(&self) -> bool {
         self.state == State::Failed || self.state == State::Asked && self.milter.is_some()
     }
-}
-
-/// Logs what a filter has done to a message, if it has done anything.
-fn note(id: &str, filter: &Filter, response: &Response, edits: &Edits) {
-    let mut done: Vec<(&'static str, String)> = Vec::new();
-    match response {
-        Response::Discard => done.push(("result", "discard".to_owned())),
-        Response::Refuse(reply) => done.push(("reply", reply.to_string())),
-        Response::Close => done.push(("result", "close".to_owned())),
-        _ => {}
-    }
-    if edits.header.is_some() {
-        done.push(("header", "changed".to_owned()));
-    }
-    if edits.body.is_some() {
-        done.push(("body", "changed".to_owned()));
-    }
-    if let Some(sender) = &edits.sender {
-        done.push(("sender", address::path(sender.as_ref())));
-    }
-    for change in edits.recipients.iter().take(MAX_LINES) {
-        match change {
-            Change::AddRecipient(address) => done.push(("added", format!("<{address}>"))),
-            Change::DeleteRecipient(address) => done.push(("removed", format!("<{address}>"))),
-            _ => {}
-        }
-    }
-    if let Some(reason) = &edits.quarantine {
-        done.push(("quarantine", reason.clone()));
-    }
-    if !done.is_empty() {
-        log::filtered(id, &filter.socket, &done);
-    }
-}
-
-/// Adopts the changes of a filter.
-fn adopt(edits: Edits, text: &mut Text<'_>, changes: &mut Changes) {
-    if let Some(header) = edits.header {
-        text.header = header;
-    }
-    if edits.body.is_some() {
-        text.body = edits.body;
-    }
-    if edits.sender.is_some() {
-        changes.sender = edits.sender;
-    }
-    if edits.quarantine.is_some() {
-        changes.quarantine = edits.quarantine;
-    }
-    let change = |change| match change {
-        Change::AddRecipient(address) => Some(RecipientChange::Add(address)),
-        Change::DeleteRecipient(address) => Some(RecipientChange::Delete(address)),
-        _ => None,
-    };
-    changes.recipients.extend(edits.recipients.into_iter().filter_map(change));
 }

@@ -72,6 +72,19 @@ pub enum Kind {
     ArcSeal,
 }
 
+impl Kind {
+    /// Whether the field signs fields of its choice and the body.
+    fn signs_message(self) -> bool {
+        match self {
+            Self::Dkim => true,
+            #[cfg(feature = "arc")]
+            Self::ArcMessage => true,
+            #[cfg(feature = "arc")]
+            Self::ArcSeal => false,
+        }
+    }
+}
+
 impl Claim {
     /// Reads the value of a signature field.
     pub fn parse(kind: Kind, value: &[u8]) -> Self {
@@ -140,7 +153,11 @@ impl Signature {
             expires,
             is_exact: true,
         };
-        signature.read_coverage(kind, tags)?;
+        if kind.signs_message() {
+            signature.read_coverage(tags)?;
+        } else if tags.get("h").is_some() {
+            return Err(Reason::Malformed("h="));
+        }
         if kind == Kind::Dkim {
             signature.is_exact = identity(tags.get("i"), domain)?;
         }
@@ -148,11 +165,7 @@ impl Signature {
     }
 
     /// Reads what is signed: `h=`, `bh=` and `l=`.
-    fn read_coverage(&mut self, kind: Kind, tags: &Tags<'_>) -> Result<(), Reason> {
-        #[cfg(feature = "arc")]
-        if kind == Kind::ArcSeal {
-            return if tags.get("h").is_some() { Err(Reason::Malformed("h=")) } else { Ok(()) };
-        }
+    fn read_coverage(&mut self, tags: &Tags<'_>) -> Result<(), Reason> {
         let names = tags.get("h").ok_or(Reason::Malformed("h="))?;
         self.names = parts(names).take(MAX_NAMES + 1).map(str::to_ascii_lowercase).collect();
         let is_name = |name: &String| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic());

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use common::dns::Dns;
 use common::{Daemon, Site, keys, programs};
+use penfold::mailauth::arc::{self, Sealer};
 use penfold::mailauth::dkim::{Signer, SigningKey};
 
 /// A message of example.net before it is signed, with LF line ends.
@@ -106,6 +107,30 @@ fn a_message_that_was_altered_is_marked_or_refused_or_put_into_quarantine() {
                 });
             }
             _ => assert!(daemon.settles(&site) && site.mail("jon").is_empty(), "{policy}"),
+        }
+    }
+}
+
+#[test]
+fn an_arc_chain_is_verified() {
+    let dns = zone("none");
+    let mut sealer = Sealer::new();
+    sealer.feed(TEXT.as_bytes());
+    let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key");
+    let set = sealer.finish(("example.net", "s", &key), "mx.test; spf=pass", arc::Status::None, 1_780_000_000);
+    let sealed = set.expect("a set") + TEXT;
+    for (text, result) in [
+        (TEXT.to_owned(), None),
+        (sealed.clone(), Some("; arc=pass (i=1) header.d=example.net")),
+        (sealed.replace("How are", "Who are"), Some("; arc=fail (message signature: body was altered)")),
+    ] {
+        let site = site(&dns, "");
+        let daemon = site.start();
+        send(&daemon, &text, "250 ");
+        let results = results(&delivered(&daemon, &site));
+        match result {
+            Some(result) => assert!(results.contains(result), "{results}"),
+            None => assert!(!results.contains("; arc="), "{results}"),
         }
     }
 }

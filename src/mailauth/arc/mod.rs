@@ -27,8 +27,8 @@ mod seal;
 mod verify;
 
 pub use seal::{NotSealed, Sealer};
-pub use verify::verify;
 pub(super) use verify::wanted;
+pub use verify::{key_names, verify};
 
 /// The maximum number of sets.
 pub const MAX_SETS: usize = 50;

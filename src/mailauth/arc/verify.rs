@@ -1,5 +1,7 @@
 //! Verifies the chain of a message (RFC 8617 5.2).
 
+use std::collections::BTreeSet;
+
 use super::chain::{self, Set};
 use super::{Chain, MAX_SETS, Reason, Sealed, Status};
 use crate::mailauth::dkim::canon::Canon;
@@ -43,6 +45,16 @@ pub fn wanted(header: &Header<'_>) -> Option<(Canon, Option<u64>)> {
     let newest = chain::sets(header).ok()?.pop()?;
     let signature = Claim::parse(Kind::ArcMessage, newest.message.body).signature.ok()?;
     Some((signature.body_form, signature.length))
+}
+
+/// The names of the keys that [`verify`] will look up, for a caller that looks them up earlier.
+pub fn key_names(signatures: &Signatures) -> Vec<String> {
+    let header = Header::new(signatures.header());
+    let sets = chain::sets(&header).unwrap_or_default();
+    let seals = sets.iter().map(|set| Claim::parse(Kind::ArcSeal, set.seal.body));
+    let newest = sets.last().map(|set| Claim::parse(Kind::ArcMessage, set.message.body));
+    let names = seals.chain(newest).filter(|claim| claim.signature.is_ok()).map(|claim| claim.key_name());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Verifies the chain of a message.

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use super::One;
+#[cfg(feature = "arc")]
+use crate::mailauth::arc;
 use crate::mailauth::spf::{Identity, SpfResult};
 use crate::mailauth::{dkim, dmarc, spf};
 
@@ -34,6 +36,18 @@ impl One {
     /// The result for a message without a DKIM signature.
     pub fn no_dkim() -> Self {
         Self::new("dkim", "none").comment("no signature")
+    }
+
+    /// The result for an ARC chain: who sealed it last, and how many have.
+    #[cfg(feature = "arc")]
+    pub fn arc(chain: &arc::Chain) -> Self {
+        let comment = match (&chain.reason, chain.sets.len()) {
+            (Some(reason), _) => reason.to_string(),
+            (None, 0) => "no chain".to_owned(),
+            (None, count) => format!("i={count}"),
+        };
+        let sealer = chain.sets.last().map_or("", |set| &set.domain);
+        Self::new("arc", chain.status.word()).comment(&comment).property("header.d", sealer)
     }
 
     /// The result of DMARC.

@@ -1,4 +1,6 @@
 use super::*;
+#[cfg(feature = "arc")]
+use crate::mailauth::arc;
 use crate::mailauth::spf::{Identity, SpfResult};
 use crate::mailauth::{dkim, dmarc, spf};
 
@@ -86,6 +88,17 @@ fn the_results_of_the_methods() {
         results.add(one);
         let written = field(&results, "mx.test").replace("\n\t\t", " ");
         assert_eq!(written.trim_end(), format!("Authentication-Results: mx.test;\n\t{text}"));
+    }
+    #[cfg(feature = "arc")]
+    for (status, reason, domains, text) in [
+        (arc::Status::None, None, &[][..], "arc=none (no chain)"),
+        (arc::Status::Pass, None, &["a.test", "b.test"], "arc=pass (i=2) header.d=b.test"),
+        (arc::Status::Fail, Some(arc::Reason::Reported), &[], "arc=fail (a sealer found the chain broken)"),
+    ] {
+        let sealed = |domain: &&str| arc::Sealed { domain: (*domain).to_owned(), results: "x; none".to_owned() };
+        let mut results = Results::default();
+        results.add(One::arc(&arc::Chain { status, reason, sets: domains.iter().map(sealed).collect() }));
+        assert_eq!(field(&results, "mx.test"), format!("Authentication-Results: mx.test;\n\t{text}\n"));
     }
     let dkim = [signature.clone(), dkim::Checked { status: dkim::Status::Pass, ..signature }];
     let spf = spf(Identity::MailFrom, SpfResult::TempError);

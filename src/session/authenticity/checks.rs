@@ -8,6 +8,8 @@ use super::super::transaction::Transaction;
 use crate::address;
 use crate::config::policy::{Dmarc, Spf};
 use crate::log;
+#[cfg(feature = "arc")]
+use crate::mailauth::arc;
 use crate::mailauth::dkim::{self, Signatures, Verifier};
 use crate::mailauth::dmarc::reports::{Action, Row};
 use crate::mailauth::dmarc::{self, Authors, Outcome, Policy};
@@ -17,6 +19,7 @@ use crate::mailauth::spf;
 use crate::policy;
 use crate::policy::message::Asks;
 use crate::reply::Reply;
+use crate::sys;
 
 /// The time that all look-ups for one message may take.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
@@ -62,7 +65,9 @@ impl Session<'_> {
         for checked in &transaction.spf {
             results.add(One::spf(checked, sender.trim_matches(['<', '>'])));
         }
-        let checked = collector.map(|collector| self.check_author(&collector.0.finish(), transaction));
+        let signatures = collector.map(|collector| collector.0.finish());
+        let until = Instant::now() + LOOKUP_TIME.saturating_sub(transaction.lookup_time);
+        let checked = signatures.as_ref().map(|signatures| self.check_author(signatures, transaction, until));
         if let Some((signatures, dmarc)) = &checked {
             for signature in signatures {
                 results.add(One::dkim(signature));
@@ -71,6 +76,10 @@ impl Session<'_> {
                 results.add(One::no_dkim());
             }
             results.add(One::dmarc(dmarc));
+        }
+        #[cfg(feature = "arc")]
+        if let Some(chain) = signatures.as_ref().and_then(|signatures| self.check_chain(signatures, until)) {
+            results.add(One::arc(&chain));
         }
         complete.prepend(&results::field(&results, self.hostname()));
         log::checked(&complete.id(), &self.client.session, &summary(&transaction.spf, checked.as_ref()));
@@ -107,19 +116,33 @@ impl Session<'_> {
         }
     }
 
-    /// Verifies the signatures, and evaluates DMARC for the author's domain. All look-ups end within
-    /// the time that the transaction has left for them.
-    fn check_author(&self, signatures: &Signatures, transaction: &Transaction) -> (Vec<dkim::Checked>, dmarc::Checked) {
+    /// Verifies the ARC chain; `None` if there is none. Nothing depends on the result, which is for
+    /// those who trust the sealers.
+    #[cfg(feature = "arc")]
+    fn check_chain(&self, signatures: &Signatures, until: Instant) -> Option<arc::Chain> {
+        let chain = arc::verify(signatures, &Until { dns: &self.service.site.dns, until }, sys::now());
+        (chain.status != arc::Status::None).then_some(chain)
+    }
+
+    /// Verifies the signatures, and evaluates DMARC for the author's domain. All look-ups end at
+    /// `until`.
+    fn check_author(
+        &self,
+        signatures: &Signatures,
+        transaction: &Transaction,
+        until: Instant,
+    ) -> (Vec<dkim::Checked>, dmarc::Checked) {
         let dns = &self.service.site.dns;
-        let until = Instant::now() + LOOKUP_TIME.saturating_sub(transaction.lookup_time);
         let authors = Authors::of_header(signatures.header());
-        // The policy records are looked up while the keys are. Afterwards they are in the cache.
+        // The policy records, and the keys of a chain, are looked up while the keys of the signatures
+        // are. Afterwards they are in the cache.
         let names = authors.domains.iter().flat_map(|domain| dmarc::record_names(domain));
-        let policies: Vec<_> = names.map(|name| dns.begin_txt(&name, until)).collect();
+        #[cfg(feature = "arc")]
+        let names = names.chain(arc::key_names(signatures));
+        let early: Vec<_> = names.map(|name| dns.begin_txt(&name, until)).collect();
         let lookup = Until { dns, until };
-        let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-        let checked = signatures.verify(&lookup, now);
-        policies.into_iter().for_each(|policy| drop(policy.wait()));
+        let checked = signatures.verify(&lookup, sys::now());
+        early.into_iter().for_each(|answer| drop(answer.wait()));
         let spf = dmarc::sender_check(&transaction.spf, transaction.envelope.sender.is_some());
         let dmarc = dmarc::evaluate(&lookup, &authors, &dmarc::identifiers(spf, &checked));
         (checked, dmarc)

@@ -355,3 +355,58 @@ fn users_of_sendmail_have_a_limit() {
     let _daemon = site.start();
     assert_eq!(send(&site), (0, String::new()));
 }
+
+/// The number of unknown recipients is limited, and so each further refusal takes its time.
+#[test]
+fn refused_recipients_slow_the_dialogue_down() {
+    let dns = server();
+    let site = site(&dns, "policy.unknown_recipients_per_hour = 100");
+    let daemon = site.start();
+    let refused = |address: &str, count: usize| {
+        let mut client = client(&daemon, address, "mx.good.example");
+        client.ask("MAIL FROM:<a@good.example>", "250 ");
+        let begun = Instant::now();
+        (0..count).for_each(|number| drop(client.ask(&format!("RCPT TO:<no{number}@razorback>"), "550 5.1.1 ")));
+        begun.elapsed()
+    };
+    assert!(refused("192.0.2.1", 3) < Duration::from_millis(500), "a few mistakes cost nothing");
+    let slow = refused("192.0.2.1", 6);
+    assert!((Duration::from_millis(1500)..Duration::from_secs(3)).contains(&slow), "{slow:?}");
+    assert!(refused("127.0.0.1", 6) < Duration::from_millis(500), "a client that may relay is not slowed down");
+}
+
+/// A message in quarantine is held, with the line of the table as the reason.
+#[test]
+fn the_access_table_puts_messages_into_quarantine() {
+    let dns = server();
+    let mut site = site(&dns, "");
+    site.write("access", "sender @good.example quarantine\nsender @welcome.example ok\n");
+    let daemon = site.start();
+    let mut from = client(&daemon, "192.0.2.1", "mx.good.example");
+    let id = from.send("a@good.example", &["jon@razorback"], TEXT);
+    from.send("a@welcome.example", &["jon@razorback"], TEXT);
+    daemon.wait_mail(&site, "jon", 1);
+    let queue = site.penfoldctl(&["queue"]);
+    let reason = format!("{}:1 asks for quarantine", site.path("access").display());
+    assert!(queue.contains(id.trim()) && queue.contains(&reason), "{queue}");
+    drop((from, daemon));
+    site.set("policy", "quarantine", "\".Junk\"");
+    let daemon = site.start();
+    client(&daemon, "192.0.2.1", "mx.good.example").send("a@good.example", &["jon@razorback"], TEXT);
+    let junk = site.mailbox("jon").join(".Junk/new");
+    daemon.wait_until("mail in .Junk", || std::fs::read_dir(&junk).is_ok_and(|mut files| files.next().is_some()));
+}
+
+#[test]
+fn a_check_of_the_configuration_finds_lists_that_count_for_nothing() {
+    let dns = server();
+    let lists =
+        format!("policy.dnsbl = [\"bl.example\", \"{WILD}\"]\npolicy.sender_lists = [\"{DOWN}\", \"dbl.example\"]");
+    let site = site(&dns, &lists);
+    let output = site.penfoldd(&["-n"]).output().expect("it runs");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}");
+    for (list, is_bad) in [("bl.example", false), (WILD, true), (DOWN, true), ("dbl.example", false)] {
+        assert_eq!(printed.contains(&format!("the DNS list {list} counts for nothing")), is_bad, "{printed}");
+    }
+}

@@ -11,16 +11,20 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Instant;
 
 use super::capacity;
 use super::inherited::{is_overlapping, overlap};
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
+use crate::dns::Dns;
 use crate::log;
 use crate::privsep::{self, Rights};
 use crate::sasl::Backend;
+use crate::screen;
+use crate::screen::lists::Lists;
 
 use crate::site::Settings;
 
@@ -198,8 +202,21 @@ pub fn of_a_start(settings: &Settings, foreground: bool) {
     if matches!(config.spool.try_exists(), Ok(false)) {
         ::log::warn!("spool: {} does not exist: the start will create it", config.spool.display());
     }
+    of_dns_lists(config);
     #[cfg(feature = "mailauth")]
     dkim::log_all(settings);
+}
+
+/// Warns of DNS lists that count for nothing, because they do not answer or contain everything.
+fn of_dns_lists(config: &Config) {
+    let (addresses, domains) = (&config.policy.dnsbl, &config.policy.sender_lists);
+    if addresses.is_empty() && domains.is_empty() {
+        return;
+    }
+    let (lists, dns, until) = (Lists::default(), Dns::new(&config.dns), Instant::now() + screen::TIME);
+    let asked = lists.begin_address(&dns, addresses, Ipv4Addr::LOCALHOST.into(), until);
+    let asked = [asked, lists.begin_domain(&dns, domains, "penfold.invalid", until)];
+    lists.wait(asked);
 }
 
 /// Returns warnings for lines of the senders table whose accounts are not in the users file. If a

@@ -1,4 +1,6 @@
-//! The state of one destination that has ready or running jobs, or had some lately.
+//! Keeps the state of one destination for the queue, while the destination has ready or running
+//! jobs and for some time afterwards. A job is the recipients of one entry that have the same
+//! destination.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +12,12 @@ use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
 
-/// Another connection is opened only if there are more than this many ready jobs for each running
-/// job: sending over an open connection takes less than half as long as over a new one.
+/// The number of ready jobs for each running job beyond which the queue opens another connection.
+/// Sending over an open connection takes less than half as long as over a new one, so fewer ready
+/// jobs are done sooner over the open connections.
 const JOBS_PER_CONNECTION: usize = 2;
-/// Maximum number of jobs of one destination that are being deferred at the same time.
+/// The maximum number of jobs of one destination that workers defer at the same time, because the
+/// destination is down.
 const MAX_DEFERRING: usize = 4;
 
 /// A destination's health and jobs.
@@ -22,10 +26,12 @@ pub struct DestinationState {
     pub ready: Ready,
     pub health: Health,
     pub running: usize,
-    /// Jobs that are being deferred without an attempt.
+    /// The number of jobs that workers are deferring without an attempt, because the destination is
+    /// down.
     pub deferring: usize,
     pub ticket: Option<(u64, Class)>,
-    /// The class in which the running jobs are counted.
+    /// The class under which the pool of workers counts the running jobs; `None` before the first
+    /// job.
     pub counted: Option<Class>,
     /// The number of this destination's jobs that [`super::turns::Turns`] counts as ready jobs of
     /// proven destinations.
@@ -34,10 +40,11 @@ pub struct DestinationState {
     pub is_remembered: bool,
     pub address: Option<Endpoint>,
     pub last_failure: Option<Box<Outcome>>,
-    /// The number of the first job that was started after failures were last cleared. Failures of
-    /// jobs with lower numbers are ignored.
+    /// The number of the first job that began after the destination's failures were last cleared by
+    /// a flush. A failure of a job with a lower number is ignored.
     pub cleared_at: u64,
-    /// Jobs that were deferred because the destination is down.
+    /// The jobs that were deferred because the destination is down. They become ready when a host
+    /// answers.
     pub deferred_while_down: Vec<JobRef>,
 }
 
@@ -46,7 +53,7 @@ pub struct EndedJob {
     pub job: JobRef,
     /// The number of the job in [`super::turns::Turns`].
     pub number: u64,
-    /// Whether the job took so long that its destination is slow.
+    /// Whether the job took so long that its destination counts as slow.
     pub is_slow: bool,
     /// Whether the job was a probe of a destination that is down.
     pub is_probe: bool,
@@ -65,7 +72,8 @@ impl DestinationState {
         }
     }
 
-    /// Whether another job may start, if the configuration allows at most `max_jobs`.
+    /// Returns whether another job of the destination may start. `max_jobs` is the limit in the
+    /// configuration.
     pub fn has_room(&self, class: Class, max_jobs: usize) -> bool {
         let (running, limit) = (self.running, self.health.limit(max_jobs));
         let is_worthwhile = running == 0 || self.ready.len() > JOBS_PER_CONNECTION * running;
@@ -78,9 +86,9 @@ impl DestinationState {
         }
     }
 
-    /// Notes what the attempt of a job has shown. If a host has answered, returns the jobs that
-    /// were deferred while the destination was down. The last parameters are the maximum number of
-    /// jobs and the maximum time between two probes.
+    /// Records what the attempt of a job has shown about the destination. If a host has answered,
+    /// returns the jobs that were deferred while the destination was down. The last parameter is
+    /// the maximum number of jobs and the maximum time between two probes.
     pub fn note_contact(
         &mut self,
         destination: &Destination,
@@ -94,7 +102,8 @@ impl DestinationState {
             Contact::None | Contact::AtLimit => {}
             Contact::Answered(last_failure) => {
                 self.last_failure = last_failure;
-                // A job that began before the destination went down proves nothing.
+                // If the job began before the destination went down, its success does not show that
+                // a host answers now.
                 if ended.is_probe || !is_down {
                     self.health.answered(ended.is_slow, max_jobs);
                     return std::mem::take(&mut self.deferred_while_down);
@@ -113,8 +122,8 @@ impl DestinationState {
         Vec::new()
     }
 
-    /// Notes a job that waits because the destination is down. A job may be noted several times;
-    /// repetitions are removed whenever the list is full.
+    /// Records a job that waits because the destination is down. A job may be recorded several
+    /// times. Whenever the list is full, the repetitions are removed.
     pub fn note_waiting(&mut self, job: JobRef) {
         let list = &mut self.deferred_while_down;
         if list.len() == list.capacity() {
@@ -124,7 +133,7 @@ impl DestinationState {
         list.push(job);
     }
 
-    /// Whether there are no jobs.
+    /// Returns whether the destination has no ready and no running jobs.
     pub fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.running == 0 && self.deferring == 0
     }

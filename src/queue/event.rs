@@ -1,6 +1,6 @@
-//! Events for the queue, and jobs for its workers.
+//! Defines the events that the queue receives, and the jobs that it sends to its workers.
 //!
-//! Plain values that are sent through channels, without any logic.
+//! All of them are plain values that are sent through channels.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,37 +19,40 @@ use crate::timeouts::Trust;
 
 /// A message to the queue's thread.
 pub enum Event {
-    /// An entry was committed by this process a moment ago.
+    /// This process has just committed an entry.
     New(EntryName),
-    /// An entry was committed by another process lately. It may be one of two
-    /// [`Event::Duplicates`], and so waits for [`Event::DuplicatesDone`].
+    /// Another process has committed an entry lately. The entry may have a duplicate, another file
+    /// with the same id. So the queue keeps the entry until [`Event::DuplicatesDone`].
     Notified(EntryName),
     /// Two files in the spool have the same id.
     Duplicates(EntryName, EntryName),
     /// All duplicates that were in the spool at the start have been reported.
     DuplicatesDone,
-    /// An entry that is corrupt, is of a later version, or was left half done by a crash. The queue
-    /// starts its repair, since it knows when no job of the entry is running.
+    /// An entry that is corrupt, was written by a later version, or was left half done by a crash.
+    /// The queue starts the entry's repair, because the queue knows when no job of the entry is
+    /// running.
     Repair(EntryName),
     /// Entries that the scan of the spool has found.
     Scanned(Scanned),
     /// A worker has ended a job.
     JobDone(Box<JobReport>),
-    /// Entries in the spool, some of them perhaps new to the queue: an administrator moved them.
+    /// An administrator has moved these entries within the spool. The queue may not know some of
+    /// them yet.
     Appeared(Vec<EntryName>),
-    /// An entry is to be withdrawn: the queue does nothing with it until it is given back.
+    /// A request to withdraw an entry. The queue leaves the entry alone until [`Event::GiveBack`].
     Withdraw(QueueId, Sender<Withdrawn>),
-    /// The withdrawal of an entry ends.
+    /// The requester gives back an entry, which ends the withdrawal.
     GiveBack(QueueId, GivenBack),
-    /// The selected jobs are to be tried now. The answer is their number.
+    /// A request to try the selected jobs now. The answer is their number.
     Flush(Selector, Sender<usize>),
-    /// Asks for the status of all remote destinations, or only of those to which a name refers.
+    /// A request for the status of all remote destinations, or only of those that match a name.
     Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
-    /// Asks for the running jobs.
+    /// A request for the list of running jobs.
     Running(Sender<Vec<RunningJob>>),
-    /// New settings, after a reload.
+    /// The new settings after a reload.
     Settings(QueueSettings),
-    /// The scan of the spool is complete: the queue ends as soon as no job is ready or running.
+    /// The scan of the spool is complete, and the process serves one pass only: the queue ends as
+    /// soon as no job is ready or running.
     Drain,
     /// The queue starts no more jobs, and ends as soon as none is running.
     Stop,
@@ -69,7 +72,8 @@ pub enum Selector {
 }
 
 impl Selector {
-    /// Parses a queue id. Any other word is taken for a domain.
+    /// Returns the selector for a word: a queue id selects its message, and any other word is taken
+    /// for a domain.
     pub fn parse(word: &str) -> Self {
         match QueueId::parse(&word.to_ascii_uppercase()) {
             Some(id) => Self::Message(id),
@@ -78,12 +82,12 @@ impl Selector {
     }
 }
 
-/// A job at a worker, for a listing.
+/// A job that is running, in the form that listings show.
 #[derive(Debug, Clone)]
 pub struct RunningJob {
-    /// The message.
+    /// The queue id of the message.
     pub id: QueueId,
-    /// The recipients, by number.
+    /// The numbers of the job's recipients within the message.
     pub recipients: Vec<u32>,
     /// The time since the job began.
     pub since: Duration,
@@ -104,8 +108,9 @@ pub struct QueueSettings {
 pub struct Scanned {
     /// The jobs of each entry.
     pub plans: Vec<Plan>,
-    /// Gets a message when the queue has taken the plans. The scan waits for it before it sends
-    /// more, so that new mail never queues behind thousands of old entries.
+    /// The channel on which the queue reports that it has taken the plans. The scan waits for the
+    /// report before it sends more plans, so that an event for new mail never waits behind
+    /// thousands of old entries.
     pub taken: Sender<()>,
 }
 
@@ -114,22 +119,23 @@ pub struct Scanned {
 pub struct Plan {
     /// The entry.
     pub entry: EntryName,
-    /// Whether the entry must be synced before it is acted on.
+    /// Whether the entry must be synced to disk before a worker acts on it.
     pub unsynced: bool,
-    /// A number that identifies the sender: senders take turns.
+    /// A number that identifies the sender. The queue lets senders take turns.
     pub sender: u32,
     /// One job for each destination.
     pub jobs: Vec<Planned>,
 }
 
-/// A job that is planned: recipients of an entry with the same destination.
+/// A planned job: the recipients of an entry that have the same destination.
 #[derive(Debug)]
 pub struct Planned {
     /// The destination.
     pub destination: Destination,
     /// The recipients.
     pub recipients: Vec<RecipientRef>,
-    /// The recipients' domains, for `flush DOMAIN`. A domain that `destination` names is left out.
+    /// The recipients' domains, by which `flush DOMAIN` finds the job. Domains that `destination`
+    /// already names are left out.
     pub(super) domains: Vec<Box<str>>,
     /// The time of the last attempt for the recipient that was tried least recently, in seconds
     /// since 1970. It is 0 if a recipient was never tried, and `None` if there are no recipients.
@@ -137,13 +143,14 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// A job without recipients.
+    /// Returns a job without recipients.
     pub fn new(destination: Destination) -> Self {
         let domains = destination.domain_at_port().into_iter().map(Into::into).collect();
         Self { destination, recipients: Vec::new(), domains, last: None }
     }
 
-    /// Adds a recipient. `last` is the time of its last attempt, 0 for never.
+    /// Adds a recipient. `last` is the time of its last attempt in seconds since 1970; 0 if it was
+    /// never tried.
     pub fn add(&mut self, recipient: RecipientRef, domain: &str, last: u64) {
         self.recipients.push(recipient);
         if !self.destination.is_mx_of(domain) {
@@ -153,7 +160,7 @@ impl Planned {
     }
 }
 
-/// A job at a worker.
+/// A job that the queue sends to a worker.
 #[derive(Debug)]
 pub struct Job {
     /// The entry.
@@ -164,14 +171,16 @@ pub struct Job {
     pub recipients: Vec<RecipientRef>,
     /// Outcomes of an earlier attempt that could not be recorded.
     pub unrecorded: Vec<(u32, Outcome)>,
-    /// Whether the entry must be synced before it is acted on.
+    /// Whether the entry must be synced to disk before the worker acts on it.
     pub unsynced: bool,
-    /// Whether all other jobs of the entry are settled, so that the worker removes the entry after
-    /// this job.
+    /// Whether all other jobs of the entry are settled (nothing is left to do for their
+    /// recipients). If so, the worker removes the entry after this job.
     pub is_last: bool,
-    /// The standing of the destination, which decides how long the worker waits for its hosts.
+    /// The trust in the destination. It decides how long the worker waits for an answer of its
+    /// hosts.
     pub trust: Trust,
-    /// Set if the destination is down: its mail is deferred without an attempt.
+    /// If the destination is down, what is known about the failure. The worker then defers the mail
+    /// without an attempt.
     pub down: Option<Arc<Down>>,
     pub(super) index: usize,
     pub(super) started: u64,
@@ -186,41 +195,42 @@ pub struct OpenConnection {
     pub address: Endpoint,
 }
 
-/// The end of a job.
+/// The report of a worker that has ended a job.
 #[derive(Debug)]
 pub struct JobReport {
-    /// The worker.
+    /// The number of the worker.
     pub worker: usize,
     /// The job.
     pub job: Job,
-    /// The result.
+    /// What is left to do for the job.
     pub result: JobResult,
     /// What the attempt showed about the destination.
     pub contact: Contact,
-    /// The address of the last connection.
+    /// The address of the host to which the worker last connected; `None` if there was no
+    /// connection.
     pub address: Option<Endpoint>,
-    /// The connection that the worker keeps open for its next job.
+    /// The connection that the worker keeps open for its next job, if any.
     pub connection: Option<OpenConnection>,
-    /// New entries that the job created.
+    /// The new entries that the job has created, for example reports of failures.
     pub derived: Vec<EntryName>,
 }
 
 /// The result of a job.
 #[derive(Debug)]
 pub enum JobResult {
-    /// Every recipient of the job is settled.
+    /// Every recipient of the job is settled, so nothing is left to do for the job.
     Settled,
-    /// Recipients are left, to be tried again later.
+    /// Some recipients must be tried again later.
     Later {
         /// The recipients that are left.
         recipients: Vec<RecipientRef>,
         /// The time of the next attempt, in seconds since 1970.
         due: u64,
     },
-    /// Nothing was tried: the job is ready again at once.
+    /// The worker has tried nothing. The job becomes ready again at once.
     Again,
-    /// A recipient has another destination now: the entry has to be planned anew.
+    /// A recipient has another destination now, so the queue must plan the entry anew.
     Stale,
-    /// The entry is gone, or must not be touched any more.
+    /// The entry is gone, or must not be touched any more. The queue forgets it.
     Vanished,
 }

@@ -1,4 +1,4 @@
-//! Trying waiting jobs at once.
+//! Lets an administrator have waiting jobs tried at once.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -32,14 +32,14 @@ impl Selected {
 }
 
 impl Queue {
-    /// Makes the selected waiting jobs ready, in the order in which they would have become due.
-    /// Returns the number of selected jobs, including those that are ready or running already.
+    /// Makes the selected jobs that wait ready, in the order in which they would have become due.
+    /// Returns the number of selected jobs, including those that were ready or running already.
     pub(super) fn flush(&mut self, selector: &Selector) -> usize {
         let Selected { mut waiting, active } = self.select(selector);
         let count = waiting.len() + active.len();
         if *selector != Selector::Waiting {
-            // A running attempt may have begun before the cause of a failure was removed, so the
-            // job gets another attempt.
+            // An attempt that is running may have begun before the administrator removed the cause
+            // of a failure. So the job gets another attempt afterwards.
             for (id, index) in active {
                 let job = self.items.get_mut(&id).and_then(|item| item.jobs_mut().get_mut(index));
                 if let Some(job) = job {

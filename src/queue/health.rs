@@ -1,11 +1,13 @@
-//! The health of one destination, and how many of its jobs may run at the same time.
+//! Decides for the queue how many jobs of one destination may run at the same time, by the
+//! destination's health.
 //!
-//! A destination about which nothing is known gets a few connections. It earns one more with every
-//! attempt that a host answers, up to the limit of the configuration. Each attempt that no host
-//! answers halves the number; when none is left, the destination is *down*: its mail is deferred at
-//! once without an attempt, until a probe succeeds. A slow destination gets few connections,
-//! whatever it has earned. System users are treated the same way, since their agents and commands
-//! may hang just like a host. Pure functions: the clock is an argument.
+//! A destination about which nothing is known gets a few connections. With every attempt that a
+//! host answers, the number grows by one, up to the limit of the configuration. Each attempt that
+//! no host answers halves the number. When the number reaches zero, the destination is *down*: its
+//! mail is deferred at once without an attempt, until a probe (a single job that is tried)
+//! succeeds. A slow destination gets few connections, whatever number it had reached. A system user
+//! is a destination, too, because the programs that deliver the user's mail may hang just like a
+//! host. The functions do not read the clock; the time is an argument.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +17,15 @@ use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
 use crate::timeouts::Trust;
 
-/// Maximum number of connections to a destination about which nothing is known.
+/// The maximum number of connections to a destination about which nothing is known.
 pub const UNPROVEN: usize = 4;
-/// Maximum number of connections to a destination that has just answered, after it was unknown, slow
-/// or down.
+/// The maximum number of connections to a destination that has just answered and was unknown, slow
+/// or down before.
 const FIRST_PROVEN: usize = 8;
-/// Maximum number of connections to a slow destination.
+/// The maximum number of connections to a slow destination.
 const SLOW: usize = 4;
-/// The time from the first failure until the first probe. The time doubles with each failed probe.
+/// The time from the first failure until the first probe. With each failed probe the time until the
+/// next one doubles.
 const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 /// The maximum time between two probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
@@ -33,9 +36,9 @@ pub enum Health {
     /// Nothing is known about the destination.
     #[default]
     Unknown,
-    /// Hosts answer; at most this many jobs may run.
+    /// A host has answered lately. At most this many jobs may run.
     Proven(usize),
-    /// The last attempt took long.
+    /// The last job took long.
     Slow,
     /// No host answers.
     Down(Arc<Down>),
@@ -44,18 +47,18 @@ pub enum Health {
 /// A destination that is down.
 #[derive(Debug, Clone)]
 pub struct Down {
-    /// When the first attempt failed.
+    /// The time of the failure that brought the destination down.
     pub since: Instant,
     /// The time of the next probe.
     pub next_probe: Instant,
     /// The outcome of the last attempt.
     pub why: Outcome,
-    /// The number of failed probes.
+    /// The number of probes that have failed since.
     probes: u32,
 }
 
 impl Down {
-    /// The outcome for mail that is deferred without an attempt.
+    /// Returns the outcome for mail that is deferred without an attempt.
     pub fn outcome(&self) -> Outcome {
         let minutes = self.since.elapsed().as_secs() / 60;
         let why = format!("not tried: the destination has been down for {minutes} min: {}", self.why.why);
@@ -63,12 +66,12 @@ impl Down {
     }
 }
 
-/// The status of a destination in the listing of [`crate::queue::Event::Hosts`].
+/// The status of a destination, the answer to [`crate::queue::Event::Hosts`].
 #[derive(Debug, Clone)]
 pub struct DestinationStatus {
     /// The destination.
     pub destination: Arc<Destination>,
-    /// The address of the last connection.
+    /// The address of the last connection; `None` if there was none.
     pub address: Option<Endpoint>,
     /// `new`, `up`, `slow` or `down`.
     pub state: &'static str,
@@ -78,14 +81,14 @@ pub struct DestinationStatus {
     pub limit: usize,
     /// The number of ready jobs.
     pub ready: usize,
-    /// If the destination is down: for how long it has been, and the time until the next probe.
+    /// If the destination is down, the time since it went down and the time until the next probe.
     pub down: Option<(Duration, Duration)>,
     /// The last outcome that was not a delivery.
     pub last_failure: Option<Box<Outcome>>,
 }
 
 impl Health {
-    /// Notes that a host answered, and whether the attempt took long.
+    /// Records that a host has answered an attempt. `is_slow` is whether the attempt took long.
     pub fn answered(&mut self, is_slow: bool, max_jobs: usize) {
         *self = match self {
             _ if is_slow => Self::Slow,
@@ -94,9 +97,9 @@ impl Health {
         };
     }
 
-    /// Notes that no host answered an attempt, while `running` other jobs of the destination run.
-    /// Returns whether the destination has just gone down. If a proven destination has running
-    /// jobs, it is not down: its host accepts no more connections than those that are open.
+    /// Records that no host has answered an attempt, while `running` other jobs of the destination
+    /// were running. Returns whether the destination has just gone down. A proven destination with
+    /// running jobs does not go down, because its host may only refuse further connections.
     pub fn failed(&mut self, why: Outcome, running: usize, max_probe_interval: Duration, now: Instant) -> bool {
         let (since, probes, was_up) = match self {
             Self::Proven(window) if *window > 1 || running > 0 => {
@@ -112,7 +115,7 @@ impl Health {
         was_up
     }
 
-    /// Notes that the destination is slow, unless it is down.
+    /// Records that the destination is slow, unless it is down.
     pub fn slow_down(&mut self) {
         if !matches!(self, Self::Down(_)) {
             *self = Self::Slow;
@@ -132,12 +135,12 @@ impl Health {
             Self::Unknown => UNPROVEN.min(max_jobs),
             Self::Proven(window) => (*window).clamp(1, max_jobs),
             Self::Slow => SLOW.min(max_jobs),
-            // Only a probe may run.
+            // While the destination is down, only one job may run: the probe.
             Self::Down(_) => 1,
         }
     }
 
-    /// The standing of the destination for a new job.
+    /// Returns the standing of the destination for a new job.
     pub fn trust(&self) -> Trust {
         match self {
             Self::Unknown => Trust::Unproven,
@@ -146,7 +149,7 @@ impl Health {
         }
     }
 
-    /// The word for the listing.
+    /// Returns the word for the listing.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unknown => "new",

@@ -1,8 +1,7 @@
-//! Interned values: each destination and each domain is in memory once, however many messages
-//! wait for it, and is dropped with the last of them.
+//! Keeps one copy in memory of each destination and each domain, however many jobs use it. The copy
+//! is dropped with the last of these jobs.
 //!
-//! Equal values have the same pointer, so that a search through the whole queue compares pointers
-//! only.
+//! Equal values have the same pointer. So a search through the whole queue only compares pointers.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -11,7 +10,7 @@ use std::sync::Arc;
 
 use super::shrink;
 
-/// Values, and how many jobs use each.
+/// The values, each with the number of jobs that use it.
 pub struct Interner<T: ?Sized>(HashMap<Arc<T>, u32>);
 
 impl<T: ?Sized> Default for Interner<T> {
@@ -21,7 +20,7 @@ impl<T: ?Sized> Default for Interner<T> {
 }
 
 impl<T: ?Sized + Eq + Hash> Interner<T> {
-    /// The shared copy of a value, which one more job uses from now on.
+    /// Returns the shared copy of a value, and counts one more job that uses it.
     pub fn share(&mut self, value: impl Borrow<T> + Into<Arc<T>>) -> Arc<T> {
         let value = self.find(value.borrow()).unwrap_or_else(|| value.into());
         *self.0.entry(Arc::clone(&value)).or_default() += 1;
@@ -38,7 +37,7 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
         }
     }
 
-    /// The shared copy of a value, if any job uses it.
+    /// Returns the shared copy of a value. Returns `None` if no job uses the value.
     pub fn find(&self, value: &T) -> Option<Arc<T>> {
         self.0.get_key_value(value).map(|(value, _)| Arc::clone(value))
     }

@@ -1,8 +1,8 @@
-//! One entry as the queue keeps it in memory, as small as possible.
+//! Represents one entry in the queue's memory, in as few bytes as possible.
 //!
-//! A million messages may wait, nearly all of them with one recipient: an [`Item`] with one job
-//! and one recipient is a single allocation. An entry with many jobs counts them by state, so that
-//! no step has to look at all of them. Nothing here reads the clock or knows about workers.
+//! A million messages may wait, nearly all of them with one recipient: an [`Item`] with one job and
+//! one recipient is a single allocation. An entry with many jobs counts them by state, so that no
+//! step has to look at all jobs. This module neither reads the clock nor knows about workers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::destination::Destination;
 use crate::outcome::Outcome;
 use crate::spool::{EntryName, Place, QueueId, RecipientRef};
 
-/// One entry, without its id, which is its key in the queue's map.
+/// One entry. Its id is not included, because the id is the key in the queue's map.
 pub struct Item {
     size: u64,
     place: Place,
@@ -19,7 +19,7 @@ pub struct Item {
     pub sender: u32,
     /// Whether the entry must be synced before it is acted on.
     pub unsynced: bool,
-    /// What happens when none of its jobs is running any more.
+    /// What happens when none of the entry's jobs is running any more.
     pub end: ItemEnd,
     jobs: Jobs,
 }
@@ -29,25 +29,26 @@ const _: () = assert!(size_of::<Item>() <= 80);
 /// What happens to an entry when none of its jobs is running any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ItemEnd {
-    /// It is removed once all jobs are settled.
+    /// If all jobs are settled, the entry is removed.
     Finish,
-    /// It is planned anew.
+    /// The entry is planned anew.
     Stale,
-    /// It is withdrawn on request.
+    /// The entry is withdrawn on an administrator's request.
     Withdraw,
-    /// It is forgotten.
+    /// The queue forgets the entry.
     Vanished,
 }
 
-/// A list that usually has one element, and then takes no more memory than the element.
+/// A list that usually has one element. With one element, it takes no allocation of its own.
 pub enum Few<T> {
     /// One element.
     One(T),
-    /// Any other number of elements; `None` if there are none.
+    /// Several elements; `None` if there are none.
     Many(Option<Box<More<T>>>),
 }
 
-/// A sized wrapper for the elements, so that a pointer to them takes one word.
+/// The elements. The wrapper has a known size, so that a pointer to it takes one word instead of
+/// two.
 pub struct More<T>(Box<[T]>);
 
 enum Jobs {
@@ -57,7 +58,7 @@ enum Jobs {
 
 struct ManyJobs {
     list: Vec<ItemJob>,
-    /// Jobs that are not settled, including the running ones.
+    /// The number of jobs that are not settled, including the running ones.
     open: usize,
     running: usize,
 }
@@ -68,11 +69,12 @@ pub struct ItemJob {
     pub destination: Arc<Destination>,
     /// The recipients.
     pub recipients: Few<RecipientRef>,
-    /// The recipients' domains, for `flush DOMAIN`. A domain that `destination` names is left out.
+    /// The recipients' domains, by which `flush DOMAIN` finds the job. Domains that `destination`
+    /// already names are left out.
     pub domains: Few<Arc<str>>,
-    /// Outcomes that could not be recorded in the spool.
+    /// The outcomes of earlier attempts that could not be recorded in the spool.
     pub unrecorded: Option<Box<Unrecorded>>,
-    /// The time of the next attempt, in seconds since 1970, while the job waits.
+    /// The time of the next attempt in seconds since 1970. It is valid only while the job waits.
     due: u64,
     state: JobState,
     /// Whether the job is tried again as soon as the current attempt has ended.
@@ -86,13 +88,13 @@ pub struct Unrecorded(pub Vec<(u32, Outcome)>);
 /// The progress of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobState {
-    /// Waiting for the time of its next attempt.
+    /// The job waits for the time of its next attempt.
     Waiting,
-    /// Ready, waiting for a worker.
+    /// The job can start as soon as a worker is free for it.
     Ready,
-    /// At a worker.
+    /// A worker has the job.
     Running,
-    /// Nothing is left to do.
+    /// Nothing is left to do for the job's recipients.
     Settled,
 }
 
@@ -120,7 +122,7 @@ impl<T> From<Vec<T>> for Few<T> {
 }
 
 impl ItemJob {
-    /// A waiting job.
+    /// Returns a waiting job.
     pub fn new(destination: Arc<Destination>, recipients: Vec<RecipientRef>, domains: Vec<Arc<str>>, due: u64) -> Self {
         Self {
             destination,
@@ -133,12 +135,13 @@ impl ItemJob {
         }
     }
 
-    /// The state of the job.
+    /// Returns the state of the job.
     pub fn state(&self) -> JobState {
         self.state
     }
 
-    /// The time of the next attempt, if the job is waiting.
+    /// Returns the time of the next attempt in seconds since 1970. Returns `None` if the job is not
+    /// waiting.
     pub fn due(&self) -> Option<u64> {
         (self.state == JobState::Waiting).then_some(self.due)
     }
@@ -155,7 +158,7 @@ impl ItemJob {
 }
 
 impl Item {
-    /// An entry and its jobs, all of them waiting.
+    /// Returns an entry whose jobs all wait.
     pub fn new(entry: EntryName, (unsynced, sender): (bool, u32), mut list: Vec<ItemJob>) -> Self {
         let jobs = match (list.len(), list.pop()) {
             (1, Some(one)) => Jobs::One(one),
@@ -167,12 +170,12 @@ impl Item {
         Self { size: entry.size, place: entry.place, sender, unsynced, end: ItemEnd::Finish, jobs }
     }
 
-    /// The name under which the entry was last seen; `id` is the entry's id.
+    /// Returns the name under which the entry was last seen; `id` is the entry's id.
     pub fn entry(&self, id: QueueId) -> EntryName {
         EntryName { id, size: self.size, place: self.place }
     }
 
-    /// Notes the current name of the entry: the file was moved or replaced.
+    /// Records the current name of the entry, whose file was moved or replaced.
     pub fn follow(&mut self, entry: EntryName) {
         (self.size, self.place) = (entry.size, entry.place);
     }
@@ -193,7 +196,7 @@ impl Item {
         }
     }
 
-    /// The number of jobs that are not settled.
+    /// Returns the number of jobs that are not settled.
     pub fn open(&self) -> usize {
         match &self.jobs {
             Jobs::One(job) => usize::from(job.state != JobState::Settled),
@@ -201,7 +204,7 @@ impl Item {
         }
     }
 
-    /// The number of running jobs.
+    /// Returns the number of running jobs.
     pub fn running(&self) -> usize {
         match &self.jobs {
             Jobs::One(job) => usize::from(job.state == JobState::Running),
@@ -209,7 +212,7 @@ impl Item {
         }
     }
 
-    /// Changes the state of a job, except to `Waiting`: see [`Item::put_off`].
+    /// Changes the state of a job. The state `Waiting` is set by [`Item::put_off`] instead.
     pub fn set(&mut self, index: usize, state: JobState) {
         let Some(job) = self.jobs_mut().get_mut(index) else { return };
         let previous = std::mem::replace(&mut job.state, state);
@@ -220,7 +223,7 @@ impl Item {
         }
     }
 
-    /// Lets a job wait until `due`.
+    /// Lets a job wait until `due`, in seconds since 1970.
     pub fn put_off(&mut self, index: usize, due: u64) {
         self.set(index, JobState::Waiting);
         if let Some(job) = self.jobs_mut().get_mut(index) {
@@ -228,12 +231,12 @@ impl Item {
         }
     }
 
-    /// Whether a job is ready and has this destination.
+    /// Returns whether a job is ready and has this destination.
     pub fn is_ready(&self, index: usize, destination: &Arc<Destination>) -> bool {
         self.jobs().get(index).is_some_and(|job| job.state == JobState::Ready && job.destination == *destination)
     }
 
-    /// For each recipient's number, the index of its job.
+    /// Returns the index of each recipient's job, by the recipient's number.
     pub fn by_number(&self) -> HashMap<u32, usize> {
         let jobs = (0..).zip(self.jobs());
         jobs.flat_map(|(index, job)| job.recipients.as_slice().iter().map(move |to| (to.number, index))).collect()

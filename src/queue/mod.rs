@@ -1,4 +1,5 @@
-//! The queue: jobs that wait, jobs that are ready, and jobs at workers.
+//! Decides which mail the workers deliver next, and when. The queue keeps the jobs that wait, the
+//! jobs that are ready and the jobs at workers.
 //!
 //! - `destination_state`: one destination that has jobs, or had some lately
 //! - `event`: events for the queue, and jobs for its workers
@@ -11,13 +12,13 @@
 //! - `turns`: which destination may start a job
 //! - `withdraw`: withdrawing an entry, so that it can be held, released or removed
 //!
-//! One thread owns the queue and receives [`Event`]s; nothing is shared. The unit is the job: the
-//! recipients of one entry that have the same destination. Jobs of one entry run in parallel. A job
-//! is *waiting* for the time of its next attempt, *ready* for its destination's turn, *running* at
-//! a worker, or settled. The queue keeps nothing on disk: it can be rebuilt from the spool at any
-//! time, and an entry that is reported twice is recognized. A million messages may wait: only a
-//! flush looks at all of them, and memory is given back when they are gone. The queue opens no
-//! entry itself.
+//! One thread owns the queue and receives [`Event`]s. A job is the recipients of one entry that
+//! have the same destination. Jobs of one entry run in parallel. A job is *waiting* for the time of
+//! its next attempt, *ready* for its destination's turn, *running* at a worker, or *settled* if
+//! nothing is left to do for its recipients. The queue keeps nothing on disk: it can be rebuilt
+//! from the spool at any time, and an entry that is reported twice is recognized. A million
+//! messages may wait. Only a flush looks at all of them, and the memory is given back when they are
+//! gone. The queue opens no file of an entry itself.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -54,9 +55,10 @@ use turns::{JobRef, NextJob, Turns};
 use withdraw::Withdrawal;
 pub use withdraw::{GivenBack, Withdrawn};
 
-/// Maximum time that the queue sleeps while a job waits, so that it notices a change of the clock.
+/// The maximum time that the queue sleeps while a job waits. It is short enough for the queue to
+/// notice when the clock is changed.
 const MAX_SLEEP: Duration = Duration::from_secs(600);
-/// Maximum number of jobs over one connection in a row while other destinations wait.
+/// The maximum number of jobs in a row over one connection while other destinations wait.
 const MAX_STREAK: usize = 8;
 /// Collections below this capacity are never shrunk.
 const MIN_CAPACITY: usize = 4096;
@@ -66,11 +68,12 @@ pub struct SpoolTasks {
     /// Plans a new entry. The second argument is whether the entry may have been written before a
     /// crash. Returns `None` if there is nothing to do.
     pub load: Box<dyn Fn(EntryName, bool) -> Option<Plan> + Send>,
-    /// Decides which of two files with the same id is kept. Neither has a running job.
+    /// Decides which of two files with the same id is kept. The caller makes sure that neither has
+    /// a running job.
     pub choose: Box<dyn Fn(EntryName, EntryName) -> EntryName + Send>,
-    /// Removes an entry whose recipients are all settled. Returns false if it is still there.
+    /// Removes an entry whose recipients are all settled. Returns false if the removal has failed.
     pub finish: Box<dyn Fn(EntryName) -> bool + Send>,
-    /// Lets addresses that are down be tried at once.
+    /// Lets the addresses of hosts that are down be tried again at once.
     pub clear_failures: Box<dyn Fn() + Send>,
 }
 
@@ -94,15 +97,17 @@ pub struct Queue {
     /// The domains of each job's recipients. A domain that the job's destination names is left out.
     domains: Interner<str>,
     turns: Turns,
-    /// The time of the next attempt, the entry and the index of each waiting job, the earliest
-    /// first. An element is outdated if its job no longer waits until that time.
+    /// The time of the next attempt, the entry and the job's index for each waiting job, the
+    /// earliest time first. If a job no longer waits until the time in an element, the element is
+    /// outdated.
     due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
     idle: Vec<IdleWorker>,
     /// For each worker, how many jobs it has started in a row over its open connection.
     streaks: Vec<usize>,
     /// The running jobs, by worker.
     running: HashMap<usize, RunningJob>,
-    /// Entries committed by other processes, held back until all duplicates are known.
+    /// The entries committed by other processes, which the queue holds back until all duplicates
+    /// are known; `None` from then on.
     held_back: Option<Vec<EntryName>>,
     /// The entries that are withdrawn, or that will be when none of their jobs is running.
     withdrawn: HashMap<QueueId, Withdrawal>,
@@ -111,8 +116,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue. A worker's number is its index in `workers`; `timeouts` apply to the
-    /// workers' connections.
+    /// Returns an empty queue. The number of a worker is its index in `workers`. `timeouts` apply
+    /// to the workers' connections.
     pub fn new(
         settings: QueueSettings,
         events: Receiver<Event>,
@@ -185,7 +190,8 @@ impl Queue {
             Event::Repair(entry) => self.load(entry, true),
             Event::Scanned(Scanned { plans, taken }) => {
                 plans.into_iter().for_each(|plan| self.insert(plan));
-                // The receiver may be gone, here and wherever a reply is sent below.
+                // An error means that the receiver is gone, which is harmless. The same is true
+                // wherever this file sends a reply.
                 let _ = taken.try_send(());
             }
             Event::JobDone(report) => self.report(*report),
@@ -217,8 +223,8 @@ impl Queue {
         }
     }
 
-    /// Loads one of two duplicates. If the queue knows their id already, it does nothing: the entry
-    /// was accepted after the start, and its jobs take care of both files.
+    /// Loads one of two files with the same id. If the queue knows the id already, the entry was
+    /// accepted after the start, and its jobs take care of both files.
     fn choose(&mut self, first: EntryName, second: EntryName) {
         if !self.items.contains_key(&first.id) && !self.withdrawn.contains_key(&first.id) {
             let chosen = (self.tasks.choose)(first, second);
@@ -234,7 +240,8 @@ impl Queue {
         let mut jobs = Vec::with_capacity(plan.jobs.len());
         for (index, planned) in (0..).zip(plan.jobs) {
             let due = match planned.last {
-                // The entry could not be read: an immediate retry would fail in a tight loop.
+                // A job without recipients stands for an entry that could not be read. An immediate
+                // retry would fail in a tight loop.
                 _ if planned.recipients.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
                 last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
             };
@@ -258,12 +265,13 @@ impl Queue {
                 break;
             }
             self.due.pop();
-            // The job may have been flushed or rescheduled since.
+            // A flush or a new plan may have changed the job's time since the element was added.
             if waits_until(&self.items, (id, index as usize)) == Some(due) {
                 self.make_ready((id, index as usize));
             }
         }
-        // Every flush leaves outdated elements behind.
+        // Every flush leaves outdated elements behind, which are removed when they are the
+        // majority.
         if self.due.len() > 2 * self.jobs + MIN_CAPACITY {
             let items = &self.items;
             self.due.retain(|Reverse((due, id, index))| waits_until(items, (*id, *index as usize)) == Some(*due));
@@ -313,13 +321,13 @@ impl Queue {
         self.running.insert(worker, running);
         let job =
             Job { entry, destination, recipients, unrecorded, unsynced, is_last, trust, down, index, started: number };
-        // A worker lives as long as the queue.
+        // The call cannot fail, because a worker lives as long as the queue.
         let _ = self.workers[worker].send(job);
     }
 
-    /// Takes an idle worker: preferably one with a connection to the destination, otherwise one
-    /// with a connection to `address`, which the destination used last, otherwise one without a
-    /// connection, so that connections last.
+    /// Takes an idle worker. A worker with a connection to the destination is the first choice, and
+    /// a worker with a connection to `address`, the last address of the destination, is the second.
+    /// Otherwise a worker without a connection is taken, so that open connections last.
     fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<&Endpoint>) -> usize {
         let connections = || self.idle.iter().map(|worker| worker.connection.as_ref());
         let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));
@@ -335,7 +343,8 @@ impl Queue {
         let destination = Arc::clone(&job.destination);
         let revived = self.turns.end((&destination, job.started), contact, address);
         self.note_result(job, result);
-        // Mail that was deferred while its destination was down is ready again.
+        // The destination is up again, so the jobs that were deferred while it was down become
+        // ready.
         for job in revived {
             if destination_of(&self.items, job).is_some_and(|other| other == destination)
                 && waits_until(&self.items, job).is_some()
@@ -352,8 +361,8 @@ impl Queue {
         }
     }
 
-    /// The next job for the destination of a worker's open connection, unless other destinations
-    /// should have a turn.
+    /// Returns the next job for the destination of a worker's open connection. Returns `None` if
+    /// there is none, or if another destination should get the worker.
     fn begin_more(&mut self, worker: usize, destination: &Arc<Destination>) -> Option<NextJob> {
         if self.stopping || self.streaks[worker] >= MAX_STREAK && self.turns.is_wanted_elsewhere(destination) {
             return None;
@@ -364,7 +373,7 @@ impl Queue {
         Some(next)
     }
 
-    /// The status of all remote destinations, or of those to which `name` refers.
+    /// Returns the status of all remote destinations, or of those that match `name`.
     fn statuses(&self, name: Option<&str>) -> Vec<DestinationStatus> {
         let Some(name) = name else { return self.turns.statuses(|_| true) };
         self.turns.statuses(|destination| destination.has_name(name))
@@ -400,7 +409,7 @@ impl Queue {
         self.close(id);
     }
 
-    /// If none of an entry's jobs is running, does what its [`ItemEnd`] says.
+    /// Does what the entry's [`ItemEnd`] says, if none of its jobs is running.
     fn close(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id).filter(|item| item.running() == 0) else { return };
         let (entry, end, is_settled) = (item.entry(id), item.end, item.open() == 0);
@@ -417,7 +426,8 @@ impl Queue {
         }
     }
 
-    /// Gives an entry that could not be removed a single job, which tries to remove it again later.
+    /// Gives an entry that could not be removed a single job without recipients. That job tries the
+    /// removal again later.
     fn finish_later(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
         let jobs = vec![Planned::new(Destination::Local)];
@@ -435,7 +445,8 @@ impl Queue {
         let Some(item) = self.items.get_mut(&id).filter(|_| !unrecorded.is_empty()) else { return };
         let by_number = item.by_number();
         for (number, outcome) in unrecorded {
-            // If the entry cannot be read now, its only job, without recipients, keeps all outcomes.
+            // If the entry cannot be read now, it has only one job, which is without recipients and
+            // keeps all outcomes.
             let index = by_number.get(&number).copied().unwrap_or(0);
             if let Some(job) = item.jobs_mut().get_mut(index) {
                 job.unrecorded.get_or_insert_default().0.push((number, outcome));
@@ -456,8 +467,8 @@ impl Queue {
     }
 }
 
-/// The size of a job's entry. `None` if the job is no longer ready, or if the entry is to be
-/// planned anew or forgotten.
+/// Returns the size of a job's entry in bytes. Returns `None` if the job is no longer ready, or if
+/// the entry will be planned anew, withdrawn or forgotten.
 fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, destination: &Arc<Destination>) -> Option<u64> {
     let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, destination))?;
     Some(item.entry(id).size)
@@ -471,7 +482,7 @@ fn destination_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> O
     items.get(&id)?.jobs().get(index).map(|job| Arc::clone(&job.destination))
 }
 
-/// Shrinks a map that was once much larger.
+/// Gives back the memory of a map that was once much larger.
 fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > MIN_CAPACITY && map.len() < map.capacity() / 8 {
         map.shrink_to(2 * map.len());

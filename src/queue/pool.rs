@@ -1,7 +1,7 @@
-//! Shares of the pool of workers.
+//! Limits how many workers each class of destinations may occupy, so that faulty hosts and users do
+//! not delay the mail of others.
 //!
-//! Faulty hosts and users must not delay the mail of others. So destinations fall into classes,
-//! and each class may occupy at most a part of the workers:
+//! Each destination is in one class, and each class may occupy at most a part of the workers:
 //!
 //! | class | maximum, of N workers |
 //! | --- | --- |
@@ -13,23 +13,26 @@
 //! | [`Class::Unproven`]: hosts about which nothing is known | N/2, slow ones included |
 //! | [`Class::Slow`]: slow hosts, and probes of hosts that are down | N/4 |
 //!
-//! Jobs that become slow while they run may exceed N/4; the excess does not count against
-//! unproven hosts. So there are always workers for every class, whatever the others do. This file
-//! only counts: `turns` decides which destination of a class is next.
+//! If jobs become slow while they run, there may be more than N/4 slow jobs. The excess does not
+//! reduce the number of workers for unproven hosts. So there are always workers for every class,
+//! whatever the other classes do. This module only counts. The module `turns` decides which
+//! destination of a class is next.
 
 use std::time::Duration;
 
 use super::health::UNPROVEN;
 use crate::timeouts::HostTimeouts;
 
-/// Maximum silence of an unproven host once three quarters of the workers for such hosts are taken.
+/// How long an unproven host may be silent once three quarters of the workers for unproven hosts
+/// are taken.
 const CROWDED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Maximum silence of an unproven host while others wait for its worker.
+/// How long an unproven host may be silent while other hosts wait for a worker.
 const WANTED_UNPROVEN_TIMEOUT: Duration = Duration::from_millis(750);
-/// Maximum silence of a slow host while others wait for its worker.
+/// How long a slow host may be silent while other hosts wait for a worker.
 const WANTED_SLOW_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The class of a destination, with a share of the workers: see the head of this file.
+/// The class of a destination, which decides how many workers it may occupy. The table above says
+/// how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Settled on this host at once.
@@ -52,44 +55,46 @@ pub enum Class {
 pub const CLASSES: [Class; 7] =
     [Class::Local, Class::Defer, Class::User, Class::SlowUser, Class::Proven, Class::Unproven, Class::Slow];
 
-/// The workers, counted by the class of their jobs.
+/// The number of workers, and how many jobs of each class they have.
 pub struct Pool {
     workers: usize,
-    /// Running jobs by class.
+    /// The number of running jobs of each class.
     pub running: [usize; CLASSES.len()],
 }
 
 impl Pool {
-    /// A pool without jobs.
+    /// Returns a pool without jobs.
     pub fn new(workers: usize) -> Self {
         Self { workers, running: [0; CLASSES.len()] }
     }
 
-    /// Running jobs of several classes.
+    /// Returns the number of running jobs of several classes.
     fn sum(&self, classes: &[Class]) -> usize {
         classes.iter().map(|class| self.running[*class as usize]).sum()
     }
 
-    /// Workers without a job.
+    /// Returns the number of workers without a job.
     pub fn idle(&self) -> usize {
         self.workers.saturating_sub(self.sum(&CLASSES))
     }
 
-    /// The number of workers in 1/`of` of the pool; at least one.
+    /// Returns the number of workers divided by `of`, but at least one.
     fn part(&self, of: usize) -> usize {
         (self.workers / of).max(1)
     }
 
-    /// Workers still free for deliveries to other hosts: some are reserved for work on this host.
+    /// Returns how many workers are free for deliveries to other hosts. Some workers are reserved
+    /// for work on this host.
     fn free_elsewhere(&self) -> usize {
         let kept = (self.workers / 8).max(usize::from(self.workers > 1));
         let taken = self.sum(&[Class::Proven, Class::Unproven, Class::Slow]);
         (self.workers - kept).saturating_sub(taken)
     }
 
-    /// Workers still free for unproven and slow hosts.
+    /// Returns how many workers are free for unproven and slow hosts.
     fn free_unproven(&self) -> usize {
-        // Jobs that became slow after they began do not take the place of unproven hosts.
+        // Jobs that became slow after they began may exceed the limit for slow hosts. The excess is
+        // not counted here, so that it does not displace unproven hosts.
         let slow = self.running[Class::Slow as usize].min(self.part(4));
         let taken = self.running[Class::Unproven as usize] + slow;
         self.part(2).saturating_sub(taken).min(self.free_elsewhere())
@@ -102,7 +107,7 @@ impl Pool {
         within.min((self.workers - self.workers / 4).saturating_sub(all))
     }
 
-    /// Workers still free for a class.
+    /// Returns how many workers are free for a class.
     pub fn free(&self, class: Class) -> usize {
         let within = |share: usize| share.saturating_sub(self.running[class as usize]);
         match class {
@@ -116,10 +121,12 @@ impl Pool {
         }
     }
 
-    /// Maximum number of jobs of one destination while others of its class wait. A proven
-    /// destination with `own_ready` of the `ready` jobs of all proven destinations gets the same
-    /// fraction of their workers, so that a large batch is not the last to end. While many workers
-    /// are free, it gets at least half of them.
+    /// Returns the maximum number of running jobs of one destination while other destinations of
+    /// its class wait.
+    ///
+    /// All proven destinations have `ready` ready jobs, and this one has `own_ready` of them. It
+    /// gets the same fraction of the workers, so that a large batch of mail is not the last to end.
+    /// While many workers are free, a proven destination gets at least half of the free ones.
     /// Unproven and slow destinations get more than one worker only while few jobs of their class
     /// are running.
     pub fn share(&self, class: Class, own_ready: usize, ready: usize) -> usize {
@@ -143,11 +150,11 @@ impl Pool {
     }
 
     /// Shortens the timeouts of unproven and slow hosts while other destinations wait for workers.
-    /// In a large pool the timeouts of unproven hosts are shortened even before that. `waits`
-    /// returns whether destinations of a class are waiting.
+    /// In a pool of at least 16 workers, the timeouts of unproven hosts are shortened even earlier.
+    /// `waits` returns whether destinations of a class are waiting.
     pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
         let share = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
-        // The timeouts are shortened so early that a new host never has to wait for a worker.
+        // The timeouts are shortened early, so that a new host seldom has to wait for a worker.
         let is_nearly_full = self.workers >= 16 && 4 * self.running[Class::Unproven as usize] >= 3 * share;
         let is_full = waits(Class::Unproven) || waits(Class::Proven);
         let unproven =
@@ -161,7 +168,8 @@ impl Pool {
 mod tests {
     use super::*;
 
-    /// Fills the classes one after another, and returns the number of jobs of each.
+    /// Starts as many jobs as each class allows, one class after another. Returns the number of
+    /// jobs of each class.
     fn filled(workers: usize, classes: &[Class]) -> Vec<usize> {
         let mut pool = Pool::new(workers);
         let mut fill = |class: Class| {

@@ -1,8 +1,8 @@
-//! The ready jobs of one destination, in which senders take turns.
+//! Orders the ready jobs of one destination so that senders take turns.
 //!
-//! Ten thousand messages of one sender delay another sender's single message by at most one turn.
-//! A sender is identified by a number; two senders with the same number share their turns. Most
-//! destinations have mail from only one sender, and then need no more memory than a list.
+//! Ten thousand messages of one sender delay another sender's single message by at most one turn. A
+//! sender is identified by a number. Two senders with the same number share their turns. While a
+//! destination has mail from only one sender, its jobs are in a plain list, which saves memory.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,13 +14,13 @@ pub enum Ready {
     /// No job.
     #[default]
     Empty,
-    /// Jobs of one sender.
+    /// Jobs of the sender with this number.
     Plain(u32, VecDeque<JobRef>),
     /// Jobs of several senders.
     Fair(Box<Fair>),
 }
 
-/// Jobs of several senders.
+/// Jobs of several senders, which take turns.
 #[derive(Default)]
 pub struct Fair {
     senders: HashMap<u32, VecDeque<JobRef>>,
@@ -30,12 +30,12 @@ pub struct Fair {
 }
 
 impl Ready {
-    /// Whether there is no job.
+    /// Returns whether there is no job.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 
-    /// The number of jobs, including some that are no longer ready.
+    /// Returns the number of jobs. Some of them may be ready no longer.
     pub fn len(&self) -> usize {
         match self {
             Self::Empty => 0,

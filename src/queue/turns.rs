@@ -1,14 +1,15 @@
-//! Which destination may start a job.
+//! Decides for the queue which destination may start a job next.
 //!
 //! The pool of workers is shared among classes of destinations (see `pool`), and the destinations
 //! of a class take turns. Among unproven destinations the oldest and the newest alternate, so that
-//! a flood of new destinations does not delay the latest one. A destination has at most as many
-//! running jobs as its [`Health`] allows, and at most its share of the class while others wait. If
-//! all its addresses are at their limit, it is *parked* until a connection to one of them has
+//! a flood of new destinations does not delay the latest one. The number of running jobs of a
+//! destination is limited by its [`Health`]. While other destinations of its class wait, the number
+//! is also limited by the share that `pool` grants. If all addresses of a destination have as many
+//! connections as this server allows, the destination is *parked* until one of the connections has
 //! ended.
 //!
-//! No step looks at all destinations or at all ready jobs. So nothing is removed from the middle
-//! of a list: an outdated element is skipped when its turn comes.
+//! No step looks at all destinations or at all ready jobs. So nothing is removed from the middle of
+//! a list. An outdated element is skipped when it reaches the front.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,16 +28,16 @@ use crate::timeouts::{HostTimeouts, Trust};
 
 /// A job that takes at least this long makes its remote destination slow.
 const SLOW_HOST: Duration = Duration::from_secs(10);
-/// [`SLOW_HOST`] grows by one second for each of this many bytes of the message.
+/// The number of bytes of a message for which [`SLOW_HOST`] grows by one second.
 const BYTES_PER_SECOND: u64 = 64 << 10;
 /// A job that takes at least this long makes the destination of a user slow.
 const SLOW_USER: Duration = Duration::from_secs(3);
-/// A parked destination tries again after this time at the latest: the queue gets no event when an
-/// idle connection ends.
+/// The maximum time for which a destination is parked. The limit is necessary because the queue
+/// gets no event when an idle connection ends.
 const MAX_PARKED: Duration = Duration::from_secs(1);
-/// Number of parked destinations that are released when a job at their address has ended.
+/// The number of parked destinations that are released when a job at their address has ended.
 const RELEASED_AT_ONCE: usize = 2;
-/// Maximum number of destinations without jobs whose state is kept.
+/// The maximum number of destinations without jobs whose state is kept.
 const MAX_REMEMBERED: usize = 4096;
 
 /// A job: the id of its entry, and its index among the entry's jobs.
@@ -48,38 +49,40 @@ pub struct NextJob {
     pub job: JobRef,
     /// The number by which [`Turns::end`] identifies the job.
     pub number: u64,
-    /// The standing of the destination.
+    /// The trust in the destination, which decides the timeouts of its hosts.
     pub trust: Trust,
-    /// Set if the destination is down: then the job is deferred without an attempt.
+    /// If the destination is down, what is known about the failure. The job is then deferred
+    /// without an attempt.
     pub down: Option<Arc<Down>>,
-    /// The address that the destination used last.
+    /// The address to which mail for the destination was last sent; `None` if none is known.
     pub address: Option<Endpoint>,
 }
 
-/// All destinations that have ready or running jobs, or had some lately.
+/// The state of all destinations that have ready or running jobs, or had some lately.
 pub struct Turns {
     max_jobs: usize,
     max_probe_interval: Duration,
     known: HashMap<Arc<Destination>, DestinationState>,
-    /// By class, the destinations that have ready jobs and may start one, each with its ticket.
-    /// A ticket that is not the destination's current one is outdated.
+    /// For each class, the destinations that have ready jobs and may start one, each with the
+    /// number of its ticket. A destination gets a new ticket whenever it is added. If a destination
+    /// has a newer ticket, the element is outdated.
     waiting: [VecDeque<(Arc<Destination>, u64)>; CLASSES.len()],
     tickets: u64,
-    /// The number of ready jobs of proven destinations, including some that are no longer ready.
+    /// The number of ready jobs of proven destinations. Some of these jobs may be ready no longer.
     ready_proven: usize,
-    /// The class that has the next turn.
+    /// The index of the class that has the next turn.
     next_class: usize,
-    /// Whether the newest unproven destination has the next turn, rather than the oldest.
+    /// Whether the newest unproven destination has the next turn. Otherwise it is the oldest one.
     newest: bool,
     pool: Pool,
-    /// The running jobs by number; the next number is `next_number`.
+    /// The running jobs by number. The next job gets `next_number`.
     started: HashMap<u64, Started>,
     next_number: u64,
-    /// The running jobs that may become slow, each with the time when it was added: first those for
-    /// other hosts, then those for users.
+    /// Two lists of running jobs that may become slow: those for other hosts, and those for users.
+    /// Each job has the time when it was added to the list.
     watched: [VecDeque<(Instant, u64)>; 2],
-    /// Parked destinations by address. `parked_since` is when the first was parked, or when
-    /// [`Turns::note_time`] last released some.
+    /// The parked destinations by address. `parked_since` is the time when the first one was
+    /// parked, or when [`Turns::note_time`] last released some.
     parked: HashMap<Endpoint, VecDeque<Arc<Destination>>>,
     parked_since: Option<Instant>,
     /// Destinations without jobs whose state is kept, the oldest first.
@@ -99,7 +102,7 @@ struct Started {
 }
 
 impl Turns {
-    /// The state without any jobs.
+    /// Returns a state without destinations or jobs.
     pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>) -> Self {
         Self {
             max_jobs: settings.per_destination,
@@ -126,7 +129,7 @@ impl Turns {
         (self.max_jobs, self.max_probe_interval) = (settings.per_destination, settings.schedule.min / 4);
     }
 
-    /// Whether no job is left that could start, now or after another one has ended.
+    /// Returns whether no job can start any more, now or after another one has ended.
     pub fn is_idle(&self) -> bool {
         self.parked.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
     }
@@ -137,7 +140,7 @@ impl Turns {
         self.offer_turn(destination);
     }
 
-    /// Brings [`Turns::ready_proven`] up to date after a destination's jobs or health have changed.
+    /// Updates [`Turns::ready_proven`] after the jobs or the health of a destination have changed.
     fn count_ready(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination) else { return };
         let count = if matches!(state.health, Health::Proven(_)) { state.ready.len() } else { 0 };
@@ -153,7 +156,8 @@ impl Turns {
         }
         let class = state.class(destination, Instant::now());
         let has_room = state.has_room(class, self.max_jobs);
-        // If the destination's class has changed, it takes turns with the others of its new class.
+        // A destination whose class has changed gets a new ticket, and takes turns with the others
+        // of the new class.
         if has_room && state.ticket.is_none_or(|(_, old)| old != class) {
             self.tickets += 1;
             state.ticket = Some((self.tickets, class));
@@ -161,8 +165,8 @@ impl Turns {
         }
     }
 
-    /// Starts the next job, if a worker is free for one. `size_of` returns the size of the job's
-    /// entry if the job is still ready.
+    /// Starts the next job. Returns `None` if no job can start now. `size_of` returns the size of a
+    /// job's entry, and `None` if the job is no longer ready.
     pub fn begin_next(&mut self, size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>) -> Option<NextJob> {
         (0..CLASSES.len()).find_map(|offset| {
             let index = (self.next_class + offset) % CLASSES.len();
@@ -174,9 +178,9 @@ impl Turns {
         })
     }
 
-    /// Shortens the timeouts of unproven and slow hosts while others wait for their workers.
+    /// Shortens the timeouts of unproven and slow hosts while other destinations wait for workers.
     pub fn set_timeouts(&self) {
-        // Only a sample from the front is checked, since many tickets may be outdated.
+        // Many tickets may be outdated, so only the first eight of a class are checked.
         let is_current = |class: Class, (destination, ticket): &(Arc<Destination>, u64)| {
             self.known.get(destination).is_some_and(|d| d.ticket == Some((*ticket, class)))
         };
@@ -186,13 +190,13 @@ impl Turns {
         self.pool.set_timeouts(&self.timeouts, waits);
     }
 
-    /// Whether a worker is free for a class.
+    /// Returns whether a worker is free for a job of a class.
     fn may_begin(&self, class: Class) -> bool {
         self.pool.free(class) > 0 && self.pool.idle() > 0
     }
 
-    /// Whether a worker that has ended a job of `destination` should take a job of another
-    /// destination next.
+    /// Returns whether a worker that has ended a job of `destination` should next take a job of
+    /// another destination.
     pub fn is_wanted_elsewhere(&self, destination: &Arc<Destination>) -> bool {
         let waits = |class: Class| !self.waiting[class as usize].is_empty();
         let is_satisfied =
@@ -202,8 +206,8 @@ impl Turns {
             && self.known.get(destination).is_none_or(is_satisfied)
     }
 
-    /// Starts the next job of a proven destination, for a worker that has an open connection to
-    /// it.
+    /// Starts the next job of a proven destination for a worker that has an open connection to the
+    /// destination.
     pub fn begin_more(
         &mut self,
         destination: &Arc<Destination>,
@@ -223,7 +227,8 @@ impl Turns {
         class: Class,
         size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
     ) -> Option<NextJob> {
-        // Destinations that have their full share. Each has a running job, so they are few.
+        // The destinations that have their full share of the workers. Each has a running job, so
+        // they are few.
         let mut satisfied = Vec::new();
         let mut next_job = None;
         while next_job.is_none() && self.pool.free(class) > 0 {
@@ -318,8 +323,8 @@ impl Turns {
         next_job
     }
 
-    /// Notes the end of a job. If it was a successful probe, returns the jobs that were deferred
-    /// while the destination was down.
+    /// Records the end of a job. If a host has answered, returns the jobs that were deferred while
+    /// the destination was down.
     pub fn end(
         &mut self,
         (destination, number): (&Arc<Destination>, u64),
@@ -365,7 +370,7 @@ impl Turns {
         }
     }
 
-    /// Counts a destination's running jobs in its current class.
+    /// Counts the running jobs of a destination under its current class.
     fn reclass(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.running > 0) else { return };
         let class = match state.class(destination, Instant::now()) {
@@ -404,8 +409,8 @@ impl Turns {
         }
     }
 
-    /// Notes the passing of time: a job that runs too long makes its destination slow before it
-    /// ends, and parked destinations try again.
+    /// Does what is due by the clock: the destinations of jobs that run too long become slow, and
+    /// parked destinations may try again.
     pub fn note_time(&mut self) {
         for (kind, limit) in [SLOW_HOST, SLOW_USER].into_iter().enumerate() {
             while self.watched[kind].front().is_some_and(|(since, _)| since.elapsed() >= limit)
@@ -431,9 +436,10 @@ impl Turns {
         }
     }
 
-    /// The time until [`Turns::note_time`] next has something to do.
+    /// Returns the time until [`Turns::note_time`] next has something to do. Returns `None` if it
+    /// has nothing to do.
     pub fn next_note(&mut self) -> Option<Duration> {
-        // Jobs that have ended need not be watched.
+        // Jobs that have ended are removed from the front of the lists.
         for watched in &mut self.watched {
             while watched.front().is_some_and(|(_, number)| !self.started.contains_key(number)) {
                 watched.pop_front();
@@ -444,7 +450,8 @@ impl Turns {
         slow.chain(self.parked_since.map(|since| MAX_PARKED.saturating_sub(since.elapsed()))).min()
     }
 
-    /// Lets a destination that was slow or down be tried at once: its host may have changed.
+    /// Forgets that a destination was slow or down, so that it is tried at once. An administrator
+    /// may have repaired its host.
     pub fn clear_failures(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination) else { return };
         state.health.clear_failures();
@@ -454,7 +461,7 @@ impl Turns {
         self.drop_idle(destination);
     }
 
-    /// Removes a destination without jobs, unless its state is worth keeping.
+    /// Removes a destination without jobs, unless something is known about its health.
     fn drop_idle(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.is_idle() && !d.is_parked) else { return };
         if **destination == Destination::Local || matches!(state.health, Health::Unknown) {
@@ -474,7 +481,8 @@ impl Turns {
         shrink(&mut self.known);
     }
 
-    /// The status of the remote destinations that `is_selected` selects, in no particular order.
+    /// Returns the status of the remote destinations that `is_selected` selects, in no particular
+    /// order.
     pub fn statuses(&self, is_selected: impl Fn(&Arc<Destination>) -> bool) -> Vec<DestinationStatus> {
         let selected = self
             .known

@@ -1,8 +1,8 @@
-//! Withdrawing an entry from the queue, so that it can be held, released or removed.
+//! Withdraws an entry from the queue, so that an administrator can hold, release or remove it.
 //!
 //! While an entry is withdrawn, none of its jobs runs, and the queue ignores its id, however often
 //! the entry is reported. If jobs of the entry are running, no further ones start, and the entry is
-//! withdrawn when the running ones have ended. The queue keeps no deadline: a requester that does
+//! withdrawn when the running ones have ended. The queue sets no deadline. A requester that does
 //! not want to wait any longer gives the entry back.
 
 use crossbeam_channel::Sender;
@@ -17,29 +17,30 @@ pub enum Withdrawn {
     /// The entry is withdrawn until [`Event::GiveBack`](super::Event::GiveBack). The name is `None`
     /// if the queue does not know the entry.
     Yes(Option<EntryName>),
-    /// A running job has settled the entry, which is gone.
+    /// A running job has settled the last recipients, and the entry is gone.
     Gone,
-    /// Outcomes of the entry could not be recorded. If it were withdrawn, they would be lost.
+    /// Some outcomes of the entry could not be recorded. A withdrawal would lose them.
     Unrecorded,
     /// Another request has withdrawn the entry.
     Busy,
 }
 
-/// What the queue does with an entry after its withdrawal.
+/// What has happened to an entry during its withdrawal, and what the queue then does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenBack {
-    /// The entry is as it was.
+    /// The entry is unchanged, and its jobs go on.
     Unchanged,
-    /// The entry has this name, and is tried.
+    /// The entry has a new name, and is tried.
     At(EntryName),
-    /// The entry is gone from the queue.
+    /// The entry is gone, so the queue has nothing to do for it.
     Gone,
 }
 
 /// The withdrawal of an entry.
 #[derive(Default)]
 pub struct Withdrawal {
-    /// The requester, who waits while jobs of the entry are running.
+    /// The channel to the requester, who waits while jobs of the entry are running; `None` once the
+    /// entry is withdrawn.
     reply: Option<Sender<Withdrawn>>,
     /// The name of the entry, if the queue knew it.
     entry: Option<EntryName>,
@@ -48,7 +49,8 @@ pub struct Withdrawal {
 impl Queue {
     /// Withdraws an entry now, or as soon as none of its jobs is running.
     pub(super) fn withdraw(&mut self, id: QueueId, reply: Sender<Withdrawn>) {
-        // The requester may be gone, here and below.
+        // An error means that the requester is gone, which is harmless. The same is true for the
+        // other replies.
         if self.withdrawn.contains_key(&id) {
             let _ = reply.try_send(Withdrawn::Busy);
             return;
@@ -87,7 +89,7 @@ impl Queue {
         entry.into_iter().for_each(|entry| self.load(entry, true));
     }
 
-    /// Ends the jobs of an entry that is to be withdrawn. None of them may be running.
+    /// Completes a withdrawal: removes the jobs of the entry, none of which is running any more.
     pub(super) fn end_withdrawal(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
         let (entry, is_settled, has_unrecorded) = (item.entry(id), item.open() == 0, has_unrecorded(item));
@@ -106,7 +108,7 @@ impl Queue {
         }
     }
 
-    /// Ends the withdrawal of an entry before it has begun, if there is one.
+    /// Refuses a request to withdraw an entry. If there is no request, does nothing.
     pub(super) fn refuse_withdrawal(&mut self, id: QueueId, why: Withdrawn) {
         let reply = self.withdrawn.remove(&id).and_then(|withdrawal| withdrawal.reply);
         let _ = reply.map(|reply| reply.try_send(why));

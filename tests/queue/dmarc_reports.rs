@@ -43,8 +43,9 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
          _dmarc.reject.test TXT v=DMARC1; p=reject; rua=mailto:jon@razorback.test!1k\n\
          reject.test MX 10 mail.example.net\nreject.test._report._dmarc.razorback.test TXT v=DMARC1; rua=mailto:jon@razorback.test!1k",
     );
-    let mut site =
-        Site::with("relay.networks = []\npolicy.dmarc = \"obey\"\npolicy.dmarc_reports = \"dmarc@razorback.test\"");
+    let mut site = Site::with(
+        "relay.networks = []\npolicy.spf = \"mark\"\npolicy.dmarc = \"obey\"\npolicy.dmarc_reports = \"dmarc@razorback.test\"",
+    );
     site.set("dns", "nameservers", &dns.nameservers());
     let made = keys::Made::new("razorback.test", "s");
     made.give(&site);
@@ -77,7 +78,9 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
     for part in [
         "<domain>example.net</domain>\n    <discovery_method>treewalk</discovery_method>\n    <p>none</p>",
         "<source_ip>127.0.0.1</source_ip>\n      <count>2</count>",
+        "<spf>pass</spf>",
         "<header_from>a.example.net</header_from>",
+        "<scope>mfrom</scope>\n        <result>pass</result>",
     ] {
         assert!(xml.contains(part), "{part}: {xml}");
     }

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use super::capacity;
 use super::inherited::{is_overlapping, overlap};
+use crate::config::policy::{Dmarc, Policy, Spf};
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::dns::Dns;
 use crate::log;
@@ -40,6 +41,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_names(config, sockets);
     of_overlaps(config);
     of_open_relay(config);
+    of_dmarc(&config.policy);
     of_mailboxes(config, rights);
     tables::log_all(settings, rights);
     of_certificates(settings);
@@ -90,6 +92,16 @@ fn of_open_relay(config: &Config) {
     for network in config.relay.networks.iter().filter(|network| is_too_wide(network)) {
         let Network { address, prefix } = network;
         ::log::warn!("relay.networks has {address}/{prefix}: this is an open relay, because it includes unknown hosts");
+    }
+}
+
+/// Warns of keys that make DMARC judge without one of its sources, or count nothing.
+fn of_dmarc(policy: &Policy) {
+    if policy.dmarc == Dmarc::Obey && policy.spf == Spf::None {
+        ::log::warn!("policy.spf is none: with policy.dmarc = obey, mail that only SPF vouches for is refused");
+    }
+    if policy.dmarc == Dmarc::None && policy.dmarc_reports.is_some() {
+        ::log::warn!("policy.dmarc is none: no DMARC reports are sent");
     }
 }
 

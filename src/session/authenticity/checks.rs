@@ -12,7 +12,7 @@ use crate::log;
 use crate::mailauth::arc;
 use crate::mailauth::dkim::{self, Signatures, Verifier};
 use crate::mailauth::dmarc::reports::{Action, Row};
-use crate::mailauth::dmarc::{self, Authors, Outcome, Policy};
+use crate::mailauth::dmarc::{self, Authors, Identifier, Mechanism, Outcome, Policy, Vouches};
 use crate::mailauth::lookup::Until;
 use crate::mailauth::results::{self, One, Results};
 use crate::mailauth::spf;
@@ -143,8 +143,19 @@ impl Session<'_> {
         let lookup = Until { dns, until };
         let checked = signatures.verify(&lookup, sys::now());
         early.into_iter().for_each(|answer| drop(answer.wait()));
-        let spf = dmarc::sender_check(&transaction.spf, transaction.envelope.sender.is_some());
-        let dmarc = dmarc::evaluate(&lookup, &authors, &dmarc::identifiers(spf, &checked));
+        let sender = transaction.envelope.sender.as_ref();
+        let spf = dmarc::sender_check(&transaction.spf, sender.is_some());
+        let mut identifiers = dmarc::identifiers(spf, &checked);
+        let is_missing = spf.is_none() && self.service.config.policy.spf != Spf::None;
+        if let Some(sender) = sender.filter(|_| is_missing) {
+            // The check has not ended in time. It might have passed.
+            identifiers.push(Identifier {
+                domain: sender.domain(),
+                mechanism: Mechanism::Spf,
+                vouches: Vouches::Unknown,
+            });
+        }
+        let dmarc = dmarc::evaluate(&lookup, &authors, &identifiers);
         (checked, dmarc)
     }
 }

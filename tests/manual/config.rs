@@ -341,7 +341,7 @@ fn the_examples_of_the_page_are_files_that_are_tested() {
     let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
     let (examples, _) = examples.split_once(".Sh ").expect("an end");
     let examples: Vec<&str> = examples.split(".Bd -literal -offset indent\n").skip(1).collect();
-    assert_eq!(examples.len(), 10);
+    assert_eq!(examples.len(), 11);
     let good = files("good");
     for example in examples {
         let (text, _) = example.split_once(".Ed\n").expect("an end");

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use common::client::Client;
 use common::dns::Dns;
+use common::filter::{Milter, PolicyService, Script};
 use common::homes::{Homes, messages};
 use common::keys;
 use common::programs::copy;
@@ -69,6 +70,7 @@ examples! {
     a_server_that_only_marks: "penfold.conf.5", "# Mail of strangers";
     a_workstation_with_a_login: "penfold.conf.5", "# Everything goes to a mail server that requires a login.";
     a_relay: "penfold.conf.5", "# A relay in front of a mail store";
+    a_server_with_filters: "penfold.conf.5", "# Mail is filtered by rspamd";
     a_null_client: "penfold.conf.5", "# Nothing is delivered here";
     a_host_at_a_provider: "penfold.conf.5", "# Everything goes to a provider";
     a_host_for_itself: "penfold.conf.5", "# Mail from programs such as cron";
@@ -768,6 +770,27 @@ fn a_server_that_only_marks(example: String) {
     let daemon = machine.serve();
     daemon.client().send("a@x.org", &["jon@example.org"], common::client::TEXT);
     daemon.wait_mail(&machine.site, "jon", 1);
+}
+
+fn a_server_with_filters(example: String) {
+    let milter = Milter::start(Script::default().at(b'E', &[b"hX-Spam\0Yes\0", b"q\0", b"c"]));
+    let service = PolicyService::start(|_| Some("action=DUNNO\n\n".to_owned()));
+    let machine = configured(
+        &example,
+        &[
+            ("0.0.0.0:25", "127.0.0.1:0"),
+            ("inet:127.0.0.1:10023", &format!("inet:{}", service.address)),
+            ("unix:/run/rspamd/milter.sock", &format!("inet:{}", milter.address)),
+        ],
+    );
+    machine.site.write("users", PEOPLE);
+    let text = fs::read_to_string(machine.site.path("penfold.conf")).expect("text");
+    machine.site.configure_with(&format!("relay.networks = []\n{text}"));
+    let daemon = machine.serve();
+    daemon.client().send("", &["jon@example.org"], common::client::TEXT);
+    assert_eq!(service.requests().len(), 1);
+    let junk = machine.site.mailbox("jon").join(".Junk/new");
+    daemon.wait_until("mail in .Junk", || fs::read_dir(&junk).is_ok_and(|mut all| all.next().is_some()));
 }
 
 fn a_workstation_with_a_login(example: String) {

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
 use common::client::{Client, TEXT};
+use common::filter::{Milter, Script};
 use common::programs::{code_and_text, command, feed, sendmail};
 use common::remote::{Conduct, Offer, Remote, Sink, Then};
 use common::tls::Authority;
@@ -264,6 +266,25 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     daemon
 }
 
+/// Daemons with filters that refuse, change and fail.
+fn filtered() -> Vec<(Site, Daemon)> {
+    let good = Milter::start(Script::default().at(b'E', &[b"hX-Spam\0no\0", b"c"]));
+    let bad = Milter::start(Script::default().at(b'E', &[b"r"]));
+    let absent = "127.0.0.1:1".parse().expect("an address");
+    let one = |address: SocketAddr| {
+        let site = Site::with(&format!("filter = [{{ socket = \"inet:{address}\" }}]"));
+        let daemon = site.start();
+        let mut client = daemon.greeted();
+        if !client.ask("MAIL FROM:<a@x.org>", "").starts_with('4') {
+            client.ask("RCPT TO:<jon@razorback>", "250 ");
+            client.ask("DATA", "354 ");
+            client.ask("x\r\n.", "");
+        }
+        (site, daemon)
+    };
+    [good.address, bad.address, absent].map(one).into()
+}
+
 #[test]
 fn log_lines_have_the_documented_form() {
     let authority = Authority::new();
@@ -284,11 +305,20 @@ fn log_lines_have_the_documented_form() {
     stranger_site.write("access", "client 127.0.0.1 tag partner\nsender @x.org quarantine\n");
     let strangers = stranger_site.start();
     strangers.submit_from("news@x.org", &["jon@razorback"]);
+    let filtering = filtered();
     let shown = shown();
     assert!(shown.len() > 17, "{shown:?}");
     for line in shown {
         let wanted = kind(&line).unwrap_or_else(|| panic!("no line of a log: {line}"));
-        let log = || daemon.log() + "\n" + &checking.log() + "\n" + &strangers.log();
+        let log = || {
+            daemon.log()
+                + "\n"
+                + &checking.log()
+                + "\n"
+                + &strangers.log()
+                + "\n"
+                + &filtering.iter().map(|(_, daemon)| daemon.log()).collect::<String>()
+        };
         let has = || log().lines().any(|line| kind(line).as_ref() == Some(&wanted));
         assert!(daemon.becomes_true(has), "no line like {line}\n({wanted}) in\n{}", daemon.log());
     }

@@ -1,9 +1,10 @@
 //! Computes when a message is tried again, and when it expires.
 //!
-//! Both depend only on the message's arrival, its last attempt and its id. No count of attempts is
-//! kept, so the queue needs no database. The interval to the next attempt is the age that the
-//! message had at the last attempt, but at least a minimum and at most a maximum. So the interval
-//! about doubles each time. If the clock is set back, no message waits longer than the maximum.
+//! Both times depend only on the message's arrival, its last attempt and its id. No count of
+//! attempts is kept, so the queue needs no database. The interval to the next attempt is the age
+//! that the message had at the last attempt, but at least a minimum and at most a maximum. So each
+//! interval is about twice the one before. If the clock is set back, no message waits longer than
+//! the maximum.
 
 use std::time::Duration;
 
@@ -37,18 +38,18 @@ impl Schedule {
         last.saturating_add(if is_first { interval + spread } else { interval - spread })
     }
 
-    /// Whether a deferral (a temporary failure) at `now` is the last one, after which the message
-    /// expires. `last` is the time of the previous recorded deferral. The first deferral beyond the
-    /// age limit is never the last one: this host may have been down for days and have no network
-    /// yet, or its clock may have jumped.
+    /// Returns whether a deferral (a temporary failure) at `now` is the last one, after which the
+    /// message expires. `last` is the time of the previous recorded deferral. The first deferral
+    /// beyond the age limit is never the last one: this host may have been down for days and have
+    /// no network yet, or its clock may have jumped.
     pub fn is_expired(&self, arrival: u64, last: u64, now: u64) -> bool {
         self.is_over_age(arrival, last)
             && self.is_over_age(arrival, now)
             && now >= last.saturating_add(self.min.as_secs())
     }
 
-    /// Whether a deferral (a temporary failure) at `now` is recorded. `last` is the time of the
-    /// previous recorded deferral. Beyond the age limit, a deferral is recorded only if
+    /// Returns whether a deferral (a temporary failure) at `now` is recorded. `last` is the time of
+    /// the previous recorded deferral. Beyond the age limit, a deferral is recorded only if
     /// [`Schedule::min`] has passed since the previous one. Otherwise, frequent attempts would keep
     /// the message from ever expiring.
     pub fn is_recorded(&self, arrival: u64, last: u64, now: u64) -> bool {

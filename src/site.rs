@@ -60,10 +60,12 @@ pub struct Settings {
 impl Settings {
     /// Opens everything that the configuration names, as this process's user and with these rights.
     /// Returns the settings, and the errors in tables that can still be used. `throttle` counts
-    /// failed attempts to log in. A reload passes on the one of the old settings.
+    /// failed attempts to log in. A reload passes on the throttle of the old settings, so that the
+    /// counts are kept.
     ///
     /// # Errors
-    /// All errors in the files that the configuration names, if one of them rules out a start.
+    /// If an error in a file that the configuration names rules out a start, all errors in these
+    /// files.
     pub fn open(
         config: Config,
         rights: &Rights,
@@ -75,7 +77,8 @@ impl Settings {
         let (logins, login_errors) = accounts::begin(&config, rights, throttle);
         errors.extend(sender_errors);
         errors.extend(access_errors);
-        // The router may have read the same users file and returned the same errors.
+        // The router may have read the same file of users and returned the same errors, which are
+        // reported only once.
         let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
         errors.extend(login_errors);
         #[cfg(feature = "mailauth")]
@@ -179,7 +182,7 @@ impl Site {
         Self::new(settings, spool, rights, local)
     }
 
-    /// The settings in force now.
+    /// Returns the settings in force now.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,10 +1,11 @@
-//! Shortens the timeouts for hosts that are slow, or unproven: nothing is known about them yet.
+//! Shortens the timeouts of workers for slow hosts and for unproven hosts, about which nothing is
+//! known yet.
 //!
-//! RFC 5321 4.5.3.2 grants minutes to every step of a dialogue, and so does penfold while workers
-//! are idle. If silent hosts occupy workers while other mail waits for them, the queue shortens the
-//! timeouts here. A worker that waits for such a host notices that within [`POLL_INTERVAL`]. Once
-//! the end of a message has been sent, no timeout is shortened, because the host may have accepted
-//! the message. The state is two atomics, so nothing here blocks.
+//! RFC 5321 4.5.3.2 grants a host minutes for every step of a dialogue, and so does penfold while
+//! workers are idle. If silent hosts occupy workers while other mail waits for a worker, the queue
+//! shortens the timeouts. A worker that waits for a silent host notices the change within
+//! [`POLL_INTERVAL`]. Once the end of a message has been sent, no timeout is shortened, because the
+//! host may have accepted the message. The state is two atomics, so nothing here blocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -50,14 +51,14 @@ pub struct HostTimeout {
 }
 
 impl HostTimeout {
-    /// Returns the timeout for a host of a destination with this standing; `None` if the
-    /// destination is proven, because then the timeouts of RFC 5321 apply.
+    /// Returns the timeout for a host of a destination with this trust. Returns `None` if the
+    /// destination is proven, because the timeouts of RFC 5321 then apply.
     pub fn new(timeouts: &Arc<HostTimeouts>, trust: Trust) -> Option<Self> {
         (trust != Trust::Proven).then(|| Self { timeouts: Arc::clone(timeouts), trust })
     }
 
-    /// Returns how long the host may be silent in the current step; `None` if the timeouts of RFC
-    /// 5321 apply now.
+    /// Returns how long the host may be silent in the current step. Returns `None` if the timeouts
+    /// of RFC 5321 apply now.
     pub fn limit(&self) -> Option<Duration> {
         let limit = match self.trust {
             Trust::Proven => return None,

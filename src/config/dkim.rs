@@ -1,4 +1,4 @@
-//! Reads the tables `[[dkim]]`: the keys that sign mail.
+//! Reads the tables `[[dkim]]` of penfold.conf(5), which name the keys that sign mail.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -9,16 +9,17 @@ use super::values;
 /// A `[[dkim]]` table: a key that signs the mail of a domain, or a file with such keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dkim {
-    /// One key.
+    /// The key that signs the mail of one domain.
     Key(DkimKey),
-    /// The path of a table, whose lines each consist of a domain, a selector and the path of a key.
+    /// The path of a file with keys. Each line consists of a domain, a selector and the path of a
+    /// key.
     Table(PathBuf),
 }
 
 /// A key that signs the mail of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DkimKey {
-    /// The domain in canonical form. Its subdomains are not included.
+    /// The domain in canonical form. The key does not sign mail of its subdomains.
     pub domain: String,
     /// The selector in lower case. The public key is at `SELECTOR._domainkey.DOMAIN` in the DNS.
     pub selector: String,
@@ -35,7 +36,8 @@ pub(super) fn dkim(top: &mut Section<'_, '_>) -> Vec<Dkim> {
     sections.into_iter().filter_map(|section| one(section, &mut names)).collect()
 }
 
-/// Reads one table. `names` are the domains and selectors of the tables before it.
+/// Reads one `[[dkim]]` table. Returns `None` if the table cannot be used. `names` are the pairs of
+/// domain and selector in the tables before it.
 fn one(mut section: Section<'_, '_>, names: &mut HashSet<(String, String)>) -> Option<Dkim> {
     const KEYS: [(&str, &str); 3] = [
         ("domain", "missing; expected the domain whose mail is signed"),

@@ -1,4 +1,5 @@
-//! Reads the tables `[[filter]]`: the mail filters and policy services that are asked about mail.
+//! Reads the tables `[[filter]]` of penfold.conf(5), which name the mail filters and policy
+//! services that are asked about mail.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -22,7 +23,7 @@ pub struct Filter {
     pub groups: Vec<FilterGroup>,
     /// What happens to mail while the program fails.
     pub on_failure: OnFailure,
-    /// The time in which the program must answer a command.
+    /// The time within which the program must answer a command.
     pub timeout: Duration,
 }
 
@@ -58,7 +59,7 @@ pub enum OnFailure {
 /// The default of `filter.timeout`.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads one table.
+/// Reads one `[[filter]]` table. Returns `None` if the table cannot be used.
 pub(super) fn filter(mut section: Section<'_, '_>) -> Option<Filter> {
     let socket = section.take("socket", endpoint);
     if !section.gives("socket") {

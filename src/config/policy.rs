@@ -1,6 +1,6 @@
-//! The table `[policy]` of penfold.conf(5): what clients that may not relay must satisfy.
+//! Reads the table `[policy]` of penfold.conf(5), the rules for clients that may not relay.
 //!
-//! Which look-ups and decisions follow from these values is defined in `screen` and `policy`.
+//! The modules `screen` and `policy` apply the rules.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -14,14 +14,15 @@ use crate::address::{Address, parse_domain};
 
 /// The bounds of `policy.dnsbl_threshold`, and of the absolute value of a list's weight.
 const WEIGHT: RangeInclusive<usize> = 1..=1000;
-/// The maximum of `policy.greet_delay`. RFC 5321 4.5.3.2.1 has clients wait at least five minutes.
+/// The maximum of `policy.greet_delay`. Clients wait at least five minutes for the banner (RFC 5321
+/// 4.5.3.2.1), so they do not give up.
 const MAX_GREET_DELAY: Duration = Duration::from_secs(60);
-/// The bounds of `policy.messages_per_hour` and similar limits, of which zero means no limit.
+/// The bounds of `policy.messages_per_hour` and similar limits. Zero means no limit.
 pub(super) const PER_HOUR_OR_NONE: RangeInclusive<usize> = 0..=10_000_000;
-/// The maximum number of lists in `policy.dnsbl`, and in `policy.sender_lists`: each is a look-up
-/// for each client.
+/// The maximum number of lists in `policy.dnsbl`, and in `policy.sender_lists`. The number is
+/// limited because each list costs a look-up for each client.
 const MAX_LISTS: usize = 32;
-/// The parts of the program that `policy.spf` and `policy.dmarc` need.
+/// Whether this build has the checks that `policy.spf` and `policy.dmarc` control.
 const HAS_MAILAUTH: bool = cfg!(feature = "mailauth");
 
 /// The rules for clients that may not relay.
@@ -31,15 +32,15 @@ pub struct Policy {
     pub access: TableFile,
     /// The DNS lists in which the client's address is looked up.
     pub dnsbl: Vec<DnsList>,
-    /// The sum of weights from which on a client is refused.
+    /// The sum of the lists' weights from which on a client is refused.
     pub dnsbl_threshold: i32,
     /// The DNS lists in which the domains of HELO and of the sender are looked up.
     pub sender_lists: Vec<DnsList>,
     /// The pause before the banner; zero for none.
     pub greet_delay: Duration,
-    /// Whether a client is refused that greets with a name or an address of this host.
+    /// Whether a client is refused if it greets with a name or an address of this host.
     pub refuses_own_hello: bool,
-    /// Whether a sender is refused whose domain accepts no mail.
+    /// Whether a sender is refused if its domain accepts no mail.
     pub refuses_sender_domain: bool,
     /// How SPF results are used.
     pub spf: Spf,
@@ -47,7 +48,7 @@ pub struct Policy {
     pub dmarc: Dmarc,
     /// The sender of aggregate reports; `None` if none are kept or sent.
     pub dmarc_reports: Option<Address>,
-    /// The clients that are asked to try again.
+    /// The clients whose first attempt is deferred.
     pub greylist: Greylist,
     /// The time after which a greylisted client may try again.
     pub greylist_delay: Duration,
@@ -65,9 +66,9 @@ pub struct Policy {
 pub enum Spf {
     /// SPF is not evaluated.
     None,
-    /// The result is recorded, and used by DMARC.
+    /// The result is recorded in a field of the message, and DMARC uses it.
     Mark,
-    /// A result of fail refuses the recipient as well.
+    /// If the result is `fail`, the recipient is refused. Other results are used as with `Mark`.
     Refuse,
 }
 
@@ -76,18 +77,20 @@ pub enum Spf {
 pub enum Dmarc {
     /// DMARC is not evaluated.
     None,
-    /// The result is recorded.
+    /// The result is recorded in a field of the message, but refuses nothing.
     Mark,
-    /// A message that fails is refused or put into quarantine, as its domain asks.
+    /// A message that fails is refused or put into quarantine, if the author's domain asks for
+    /// that.
     Obey,
 }
 
-/// The clients that are asked to try again.
+/// The clients to which the greylist applies, so that their first attempt is deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greylist {
     /// No client.
     None,
-    /// Clients with a property that few servers have.
+    /// Clients without a verified name, clients on a DNS list, and clients whose SPF result is
+    /// softfail.
     Suspicious,
     /// All clients.
     All,
@@ -119,13 +122,13 @@ pub struct DnsList {
 pub struct Answers([RangeInclusive<u8>; 4]);
 
 impl Answers {
-    /// Whether an answer matches the pattern.
+    /// Returns whether an answer matches the pattern.
     pub fn contains(&self, answer: Ipv4Addr) -> bool {
         self.0.iter().zip(answer.octets()).all(|(range, octet)| range.contains(&octet))
     }
 
     /// Reads four octets with dots between them. An octet is a number, a range such as `2..11`, or
-    /// `*`. The first octet includes 127.
+    /// `*`. The first octet must include 127. Returns `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         if text.contains('-') {
             return None;
@@ -136,7 +139,7 @@ impl Answers {
     }
 }
 
-/// Reads one octet of a pattern, in which `-` stands for the dots of a range.
+/// Reads one octet of a pattern. The caller has replaced the two dots of a range by `-`.
 fn octet(text: &str) -> Option<RangeInclusive<u8>> {
     let number = |text: &str| text.parse::<u8>().ok().filter(|_| !text.starts_with('+'));
     match text.split_once('-') {
@@ -160,8 +163,8 @@ impl DnsList {
         is_good.then(|| Self { zone: zone.into(), answers, weight })
     }
 
-    /// The name of the list for replies and the log. It lacks a first label that looks like the
-    /// key of a customer.
+    /// Returns the name of the list for replies and the log. If the first label of the zone looks
+    /// like the secret key of a customer, it is left out.
     pub fn name(&self) -> &str {
         const MIN_KEY: usize = 20;
         match self.zone.split_once('.') {
@@ -171,7 +174,7 @@ impl DnsList {
     }
 }
 
-/// Reads the table.
+/// Reads the table `[policy]`. `default` has the values of the keys that are missing.
 pub(super) fn policy(mut section: Section<'_, '_>, default: Policy) -> Policy {
     let policy = Policy {
         access: super::keys::table_file(&mut section, "access", default.access),
@@ -257,8 +260,8 @@ fn refuses(section: &mut Section<'_, '_>, key: &'static str) -> Option<bool> {
     section.take(key, values::word(&["refuse", "accept"])).map(|word| word == "refuse")
 }
 
-/// Reads a word for a part of the program that may not be built in. Without it, only `none` is
-/// accepted.
+/// Reads the word for a check that this build may lack. If the build lacks the check, only `none`
+/// is accepted.
 fn built(section: &mut Section<'_, '_>, key: &'static str, words: &'static [&'static str]) -> Option<&'static str> {
     let word = section.take(key, values::word(words))?;
     if !HAS_MAILAUTH && word != "none" {
@@ -299,7 +302,7 @@ fn greet_delay(value: &DeValue<'_>) -> Result<Duration, String> {
 }
 
 fn greylist_delay(value: &DeValue<'_>) -> Result<Duration, String> {
-    /// Servers give up after some days.
+    /// The maximum is one day, because sending servers give up after some days.
     const MAX: Duration = Duration::from_secs(24 * 3600);
     values::seconds(value)
         .and_then(|delay| if delay <= MAX { Ok(delay) } else { Err("expected at most 24h".to_owned()) })

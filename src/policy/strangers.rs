@@ -1,17 +1,18 @@
-//! Decides whether a recipient of a client that may not relay is accepted, after its look-up: by
-//! the access table, HELO, the sender's domain, DNS lists, SPF, the greylist and hourly limits.
+//! Decides for a session whether a recipient from a client that may not relay is accepted. The
+//! rules use the access table, HELO, the sender's domain, DNS lists, SPF, the greylist and hourly
+//! limits.
 //!
-//! Each rule is one function, so that the session waits only for the facts of the rules that it
-//! reaches. The order is that of [`RULES`]. A line `ok` of the access table ends the checks. Mail
-//! for the postmaster of a local domain is exempt from the DNS lists, SPF and the greylist, so that
-//! a client that they refuse can complain (RFC 5321 4.5.1).
+//! Each rule is one function, so that the session waits only for the facts that a rule needs when
+//! its turn comes. The order is that of [`RULES`]. If a line `ok` of the access table applies, the
+//! other rules are skipped. Mail for the postmaster of a local domain is exempt from the DNS lists,
+//! SPF and the greylist, so that a client that they refuse can complain (RFC 5321 4.5.1).
 
 use std::net::IpAddr;
 
 use super::{Line, Mark, Reason, Source, Verdict};
 use crate::reply::{self, Reply, Status};
 
-/// The names of the rules, in the order in which they are asked.
+/// The names of the rules, in the order in which the session applies them.
 pub const RULES: [&str; 8] =
     ["access", "stranger-unknown", "own-hello", "sender-exists", "dns-lists", "spf", "greylist", "stranger-messages"];
 
@@ -31,17 +32,17 @@ pub enum Action {
 pub struct Rule {
     /// What the line says.
     pub action: Action,
-    /// The place of the line.
+    /// The file and the number of the line.
     pub line: Line,
-    /// Whether the line applies only if a look-up that has failed had another result. A refusal
-    /// is then temporary, and nothing else happens.
+    /// Whether a look-up has failed, so that it is unknown whether the line applies. A doubtful
+    /// refusal becomes temporary, and any other doubtful action is ignored.
     pub is_doubtful: bool,
 }
 
 /// The result of the lines of the access table that apply to a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
-    /// The decision; `None` if no line decides, so that the other rules are asked.
+    /// The decision; `None` if no line decides, so that the other rules apply.
     pub verdict: Option<Verdict>,
     /// The marks of the lines before the one that decides, each with its reason.
     pub marks: Vec<(Mark, Reason)>,
@@ -50,7 +51,8 @@ pub struct Access {
 /// Whether the domain of the sender accepts mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SenderDomain {
-    /// The domain has a mail exchanger or an address, or need not have one.
+    /// The domain has a mail exchanger or an address. A sender whose domain need not have one, such
+    /// as the null sender, is good, too.
     Good,
     /// The domain has neither a mail exchanger nor an address.
     Missing,
@@ -65,20 +67,21 @@ pub enum SenderDomain {
 pub struct Listed {
     /// The sum of the weights of these lists.
     pub sum: i32,
-    /// The names of those with a positive weight.
+    /// The names of the lists with a positive weight.
     pub names: Vec<String>,
 }
 
-/// The result of SPF, as far as it decides.
+/// The result of SPF, reduced to what matters for a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpfFound {
     /// The client may use the domain, or the domain does not say.
     Good,
     /// The client probably may not use the domain.
     SoftFail,
-    /// The client may not use the domain, for this reason in the words of the domain.
+    /// The client may not use the domain. The texts are the domain and the explanation of its
+    /// owner, if there is one.
     Fail(Box<str>, Option<Box<str>>),
-    /// The records of the domain cannot be looked up now.
+    /// The SPF records of this domain cannot be looked up now.
     Unknown(Box<str>),
 }
 
@@ -117,8 +120,8 @@ pub fn own_hello(hello: &str, is_own: bool) -> Verdict {
     }
 }
 
-/// Refuses a sender whose domain accepts no mail: replies and reports could not be delivered.
-/// `sender` is the reverse-path in angle brackets.
+/// Refuses a sender whose domain accepts no mail, because replies and reports to the sender could
+/// not be delivered. `sender` is the reverse-path in angle brackets.
 pub fn sender_domain(sender: &str, domain: SenderDomain) -> Verdict {
     let reply = match domain {
         SenderDomain::Good => return Verdict::Accept,
@@ -129,7 +132,7 @@ pub fn sender_domain(sender: &str, domain: SenderDomain) -> Verdict {
     refuse(reply, "sender-exists", Source::Key("policy.sender_domain"))
 }
 
-/// Refuses a client whose lists have a sum of at least `threshold`.
+/// Refuses a client if the weights of the lists that contain it have a sum of at least `threshold`.
 pub fn lists(client: Option<IpAddr>, listed: &Listed, threshold: i32) -> Verdict {
     if listed.sum < threshold {
         return Verdict::Accept;
@@ -137,7 +140,8 @@ pub fn lists(client: Option<IpAddr>, listed: &Listed, threshold: i32) -> Verdict
     refuse(reply::stranger::listed(client, &listed.names.join(", ")), "dns-lists", Source::Key("policy.dnsbl"))
 }
 
-/// Refuses a client that SPF does not permit, if `policy.spf` is refuse.
+/// Refuses a client that may not use the sender's domain according to SPF. The caller asks only if
+/// `policy.spf` is `refuse`.
 pub fn spf(client: Option<IpAddr>, found: &SpfFound) -> Verdict {
     let reply = match found {
         SpfFound::Good | SpfFound::SoftFail => return Verdict::Accept,
@@ -147,13 +151,16 @@ pub fn spf(client: Option<IpAddr>, found: &SpfFound) -> Verdict {
     refuse(reply, "spf", Source::Key("policy.spf"))
 }
 
-/// Whether `policy.greylist = "suspicious"` applies to a client. Few servers have no verified name;
-/// and a list with too small a weight or a softfail is not enough for a refusal.
+/// Returns whether `policy.greylist = "suspicious"` applies to a client. A client is suspicious if
+/// it has no verified name, because few servers lack one. A client is suspicious, too, if it is on
+/// a DNS list or has the SPF result softfail, and was not refused for that. A client whose lists
+/// have a negative sum is never suspicious.
 pub fn is_suspicious(has_name: bool, listed: &Listed, found: &SpfFound) -> bool {
     listed.sum >= 0 && (!has_name || listed.sum > 0 || *found == SpfFound::SoftFail)
 }
 
-/// Defers a recipient that is greylisted for this number of seconds; `None` if it is not.
+/// Defers a recipient that the greylist will accept after `left` seconds. If `left` is `None`, the
+/// recipient is accepted now.
 pub fn greylist(left: Option<u64>) -> Verdict {
     match left {
         Some(seconds) => refuse(reply::stranger::greylisted(seconds), "greylist", Source::Key("policy.greylist")),
@@ -161,7 +168,8 @@ pub fn greylist(left: Option<u64>) -> Verdict {
     }
 }
 
-/// Defers a message beyond `policy.messages_per_hour`, which is `limit`.
+/// Defers a message if its client has sent more than `limit` messages within an hour
+/// (`policy.messages_per_hour`).
 pub fn messages(is_within: bool, limit: usize) -> Verdict {
     match is_within {
         true => Verdict::Accept,
@@ -173,8 +181,8 @@ pub fn messages(is_within: bool, limit: usize) -> Verdict {
     }
 }
 
-/// Defers a recipient of a client that has named more unknown recipients than
-/// `policy.unknown_recipients_per_hour`, which is `limit`.
+/// Defers a recipient if its client has named more than `limit` unknown recipients within an hour
+/// (`policy.unknown_recipients_per_hour`).
 pub fn unknown_recipients(is_within: bool, limit: usize) -> Verdict {
     match is_within {
         true => Verdict::Accept,
@@ -213,7 +221,8 @@ mod tests {
             (vec![rule(later(), false)], Some("defer 450 access"), 0),
             (vec![rule(hold(), false), rule(tag(), false)], None, 2),
             (vec![rule(hold(), false), rule(ok(), false), rule(tag(), false)], Some("accept"), 1),
-            // A look-up has failed: nobody is accepted or refused for good because of that.
+            // The first line is doubtful, because a look-up has failed. So nobody is accepted or
+            // permanently refused because of it.
             (vec![rule(no(), true), rule(ok(), false)], Some("defer 450 access"), 0),
             (vec![rule(later(), true)], Some("defer 450 access"), 0),
             (vec![rule(ok(), true), rule(hold(), true)], None, 0),

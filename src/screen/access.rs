@@ -1,4 +1,4 @@
-//! The access table: lines that accept, refuse or mark what a client that may not relay sends.
+//! Reads the access table, whose lines accept, refuse or mark mail from clients that may not relay.
 //!
 //! A line has a kind, a key and an action:
 //!
@@ -11,8 +11,8 @@
 //! recipient  old@example.org       reject 550 5.1.1 this mailbox is closed
 //! ```
 //!
-//! Of each kind, the most specific line applies. What several lines together mean is decided in
-//! `policy::strangers`.
+//! Of each kind, only the most specific line applies. `policy::strangers` decides what the lines of
+//! several kinds mean together.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -34,14 +34,14 @@ pub struct Access {
     table: Watched<Table>,
 }
 
-/// The client, the sender and the recipient for which a table is asked.
+/// The client, the sender and the recipient about which the table is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,
-    /// The client's verified name.
+    /// The client's verified name, as far as it is known.
     pub name: ClientName<'a>,
-    /// The name in HELO or EHLO.
+    /// The name that the client gave in HELO or EHLO.
     pub hello: &'a str,
     /// The sender; `None` for the null reverse-path.
     pub sender: Option<&'a Address>,
@@ -49,7 +49,7 @@ pub struct Question<'a> {
     pub recipient: &'a Address,
 }
 
-/// The verified name of a client, as far as it is known.
+/// The result of the look-ups for a client's verified name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientName<'a> {
     /// The client has this name, in lower case.
@@ -63,11 +63,12 @@ pub enum ClientName<'a> {
 /// The lines of a table.
 #[derive(Debug, Default)]
 struct Table {
-    /// The rows of networks, by the length of the prefix and the address without its other bits.
+    /// The rows whose key is a network. The map's key is the length of the network's prefix, and
+    /// its address with all other bits zero.
     networks: HashMap<(u8, IpAddr), Row>,
-    /// The rows of other keys, for each kind: see [`key`].
+    /// For each kind, the rows with other keys, by the key that [`key`] returns.
     rows: [HashMap<Box<str>, Row>; 4],
-    /// The error if the file cannot be read.
+    /// The error, if the file cannot be read.
     unreadable: Option<ConfigError>,
 }
 
@@ -77,7 +78,7 @@ struct Row {
     action: Action,
 }
 
-/// The kind of a line.
+/// The kind of a line, its first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Client,
@@ -86,30 +87,31 @@ enum Kind {
     Recipient,
 }
 
-/// The key of clients without a verified name.
+/// The key for clients without a verified name.
 const UNKNOWN: &str = "unknown";
-/// The key of the null reverse-path.
+/// The key for the null reverse-path.
 const NULL: &str = "<>";
 
 impl Access {
-    /// Reads the access table, and returns its errors. For a key on an erroneous line, mail waits.
+    /// Reads the access table. Returns the table and its errors. If the action of a line has an
+    /// error, mail to which the line applies is refused temporarily.
     pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
         let unreadable = |why: &ConfigError| Table { unreadable: Some(why.clone()), ..Table::default() };
         let (table, errors) = Watched::open_tolerant(&config.policy.access, Table::read, unreadable);
         (Self { table }, errors)
     }
 
-    /// Whether the answer of [`Access::rules`] depends on the client's verified name.
+    /// Returns whether the answer of [`Access::rules`] may depend on the client's verified name.
     pub fn needs_name(&self) -> bool {
         !self.table.current().of(Kind::Client).is_empty()
     }
 
-    /// Whether the table accepts all mail of a client by its address.
+    /// Returns whether the table accepts all mail of a client because of the client's address.
     pub fn is_welcome(&self, address: IpAddr) -> bool {
         self.table.current().network(address).is_some_and(|row| row.action == Action::Ok)
     }
 
-    /// The lines that apply, the one that decides first: recipient, client, HELO, sender.
+    /// Returns the lines that apply, in their order of precedence: recipient, client, HELO, sender.
     pub fn rules(&self, question: &Question<'_>) -> Vec<Rule> {
         let table = self.table.current();
         let file: Arc<Path> = self.table.path().into();
@@ -125,7 +127,7 @@ impl Access {
         table.find(question).into_iter().map(rule).collect()
     }
 
-    /// The decision about a recipient.
+    /// Returns the decision about a recipient.
     pub fn ask(&self, question: &Question<'_>) -> strangers::Access {
         strangers::access(self.rules(question).iter())
     }
@@ -172,7 +174,8 @@ impl Table {
         }
     }
 
-    /// The rows that apply, and whether it is doubtful that a row does.
+    /// Returns the rows that apply in their order of precedence, each with whether it is doubtful
+    /// that the row applies.
     fn find(&self, question: &Question<'_>) -> Vec<(&Row, bool)> {
         let mut found = Vec::new();
         let (recipient, sender) = (self.mailbox(Kind::Recipient, Some(question.recipient)), question.sender);
@@ -197,7 +200,7 @@ impl Table {
         self.of(kind).get(key)
     }
 
-    /// The row of the smallest network that contains an address.
+    /// Returns the row of the smallest network that contains an address.
     fn network(&self, address: IpAddr) -> Option<&Row> {
         if self.networks.is_empty() {
             return None;
@@ -207,20 +210,21 @@ impl Table {
         (0..=bits).rev().find_map(|prefix| self.networks.get(&masked(Network { address, prefix })))
     }
 
-    /// The row of a name, or of the smallest domain that contains it.
+    /// Returns the row of a name, or of the smallest `.domain` that contains the name.
     fn name(&self, kind: Kind, name: &str) -> Option<&Row> {
         let exact = self.row(kind, name).filter(|_| name != UNKNOWN || kind != Kind::Client);
         exact.or_else(|| self.above(kind, name))
     }
 
-    /// The row of the smallest `.domain` that contains a name.
+    /// Returns the row of the smallest `.domain` that contains a name.
     fn above(&self, kind: Kind, name: &str) -> Option<&Row> {
         // An address literal contains dots, but is in no domain.
         let dots = if name.starts_with('[') { "" } else { name };
         dots.match_indices('.').find_map(|(at, _)| self.row(kind, dots.get(at..)?))
     }
 
-    /// The row of an address, of its domain, or of the smallest domain that contains the latter.
+    /// Returns the row of an address, of its domain, or of the smallest `.domain` that contains its
+    /// domain. The null reverse-path has a row of its own.
     fn mailbox(&self, kind: Kind, address: Option<&Address>) -> Option<&Row> {
         let Some(address) = address else { return self.row(kind, NULL) };
         self.row(kind, &mailbox_key(address))
@@ -229,12 +233,12 @@ impl Table {
     }
 }
 
-/// The action for a line that cannot be read: mail waits.
+/// Returns the action for a line that cannot be read: a temporary refusal.
 fn waiting() -> Action {
     Action::Refuse(451, Status(4, 3, 5), "The access table has an error, please try again later".into())
 }
 
-/// Puts a row into a map, or returns the line of the row that is there already.
+/// Puts a row into a map. If the key already has a row, returns that row's line instead.
 fn occupied<K>(entry: Entry<'_, K, Row>, row: Row) -> Option<usize> {
     match entry {
         Entry::Occupied(first) => Some(first.get().line),
@@ -245,7 +249,8 @@ fn occupied<K>(entry: Entry<'_, K, Row>, row: Row) -> Option<usize> {
     }
 }
 
-/// A network as a key: its prefix, and its address with all other bits zero.
+/// Returns the key of a network: the length of its prefix, and its address with all other bits
+/// zero.
 fn masked(Network { address, prefix }: Network) -> (u8, IpAddr) {
     let shift = |bits: u32| bits.saturating_sub(u32::from(prefix));
     let address = match address.to_canonical() {
@@ -308,7 +313,7 @@ mod tests {
         table
     }
 
-    /// The lines that apply, each with a question mark if that is doubtful.
+    /// Returns the lines that apply. A doubtful line has a question mark.
     fn found(table: &Table, question: &Question<'_>) -> String {
         let rows = table.find(question).into_iter();
         let shown = rows.map(|(row, is_doubtful)| format!("{}{}", row.line, if is_doubtful { "?" } else { "" }));
@@ -405,7 +410,8 @@ recipient  @razorback          ok
         }
     }
 
-    /// A line whose action is invalid must not open the door that it was to close.
+    /// If the action of a line is invalid, the mail that the line might have refused must not be
+    /// accepted.
     #[test]
     fn mail_waits_for_a_line_with_an_invalid_action() {
         let (table, errors) = Table::read(Path::new("access"), "client 192.0.2.1 refuse\n");

@@ -1,10 +1,11 @@
-//! The actions of the access table, as text.
+//! Reads the actions of the access table.
 
 use crate::policy::Mark;
 use crate::policy::strangers::Action;
 use crate::reply::Status;
 
-/// The maximum length of a text, in octets, so that a reply fits on its line (RFC 5321 4.5.3.1.5).
+/// The maximum length of the text of a refusal, in octets. With this length the reply fits on one
+/// line (RFC 5321 4.5.3.1.5).
 const MAX_TEXT: usize = 400;
 /// The maximum length of the name of a tag, in octets.
 const MAX_TAG: usize = 32;
@@ -13,7 +14,7 @@ const MAX_TAG: usize = 32;
 /// `quarantine` or `tag NAME`.
 ///
 /// # Errors
-/// A text that says what was expected.
+/// A message that says what was expected.
 pub fn parse(text: &str) -> Result<Action, String> {
     let (word, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
     let rest = rest.trim();
@@ -34,11 +35,11 @@ fn is_tag(name: &str) -> bool {
     (1..=MAX_TAG).contains(&name.len()) && name.bytes().all(is_good)
 }
 
-/// Reads the rest of a refusal: a code and a status, both of this class, and a text. Each of them
-/// has a default.
+/// Reads what follows `reject` or `defer`: a code and a status, both of this class, and a text. For
+/// each of the three there is a default.
 fn refusal(rest: &str, class: u8, default: (u16, Status), default_text: &str) -> Result<Action, String> {
     let (code, rest) = code(rest).unwrap_or((default.0, rest));
-    // 421 would mean that the connection is closed.
+    // The code 421 would say that this server closes the connection.
     if code / 100 != u16::from(class) || code == 421 {
         return Err(format!("expected a code from {class}00 to {class}59, but not 421"));
     }

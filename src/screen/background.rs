@@ -1,11 +1,12 @@
-//! Runs blocking look-ups on threads of their own, so that a session waits for the slowest one and
-//! not for the sum.
+//! Runs blocking look-ups for a session, each on a thread of its own. So the session waits for the
+//! slowest look-up, and not for one after another.
 
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// How long after its deadline a look-up is waited for. Look-ups end at the deadline by themselves.
+/// How long a session waits for a look-up after its deadline. Look-ups end at the deadline by
+/// themselves, but may be a little late.
 const GRACE: Duration = Duration::from_millis(300);
 /// The size of a thread's stack, in bytes.
 const STACK: usize = 512 << 10;
@@ -17,13 +18,13 @@ pub struct Background<T> {
 
 enum State<T> {
     Running(Receiver<T>, Instant),
-    /// No thread could be started. The look-up is made when its result is needed.
+    /// No thread could be started, so the look-up is made when its result is needed.
     Waiting(Box<dyn FnOnce() -> T + Send>),
     Known(Option<T>),
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// Begins a look-up, which must end at `until`.
+    /// Begins a look-up. `work` must end at `until`.
     pub fn begin<F>(until: Instant, work: F) -> Self
     where
         F: FnOnce() -> T + Send + Clone + 'static,
@@ -31,7 +32,7 @@ impl<T: Send + 'static> Background<T> {
         let (sender, answer) = sync_channel(1);
         let run = work.clone();
         let thread = Builder::new().name("lookup".into()).stack_size(STACK);
-        // The session may have ended meanwhile.
+        // If the session has ended meanwhile, nobody receives the result.
         let started = thread.spawn(move || drop(sender.send(run())));
         let state = match started {
             Ok(_) => State::Running(answer, until),
@@ -40,12 +41,12 @@ impl<T: Send + 'static> Background<T> {
         Self { state }
     }
 
-    /// A look-up whose result is known.
+    /// Returns a look-up whose result is already known.
     pub fn known(result: T) -> Self {
         Self { state: State::Known(Some(result)) }
     }
 
-    /// Waits for the result. `None` if the look-up has not ended in time, or has failed to run.
+    /// Waits for the result. Returns `None` if the look-up has not ended in time, or has panicked.
     pub fn wait(&mut self) -> Option<&T> {
         let result = match std::mem::replace(&mut self.state, State::Known(None)) {
             State::Running(answer, until) => {

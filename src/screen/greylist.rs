@@ -1,15 +1,16 @@
-//! The greylist: recipients whose first attempt is deferred, until the client tries again.
+//! Keeps the greylist for the sessions: the first attempt of an unknown client to send to a
+//! recipient is deferred until the client tries again.
 //!
-//! A client is known by its network, since large senders try again from a neighbouring address. A
-//! network waits for each pair of sender and recipient. As soon as one of them is tried again after
-//! the delay, the network has passed, and is left alone until it has sent nothing for
-//! [`PASSED_FOR`].
+//! A client is identified by its network, because large senders try again from a neighbouring
+//! address. The greylist records the first attempt for each pair of a sender and a recipient. If
+//! the client tries a pair again after the delay, its network has *passed*: no attempt from the
+//! network is deferred until it has sent nothing for [`PASSED_FOR`].
 //!
-//! The greylist survives a restart as far as [`state`](crate::state) can keep it. There are two
-//! journals, so that a flood of first attempts cannot displace the networks that have passed. In
-//! memory, at most [`MAX_NETWORKS`] networks are kept, each with at most [`MAX_WAITING`] pairs.
-//! Beyond that, the networks that have not passed and have been idle for longest are dropped.
-//! Senders and recipients are kept as hashes only.
+//! The greylist survives a restart, because [`state`](crate::state) keeps it in two journals. First
+//! attempts are in a journal of their own, so that a flood of them cannot displace the networks
+//! that have passed. In memory, at most [`MAX_NETWORKS`] networks are kept, each with at most
+//! [`MAX_WAITING`] pairs. If there are more networks, those that have not passed and were idle for
+//! longest are dropped. Senders and recipients are kept as hashes only.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,25 +22,29 @@ use ring::digest::{SHA256, digest};
 use crate::state::{Journal, Limits, Record, State};
 use crate::sys;
 
-/// How long a network that has passed is left alone, in seconds.
+/// The time after which a network that has passed and has sent nothing since is forgotten, in
+/// seconds.
 const PASSED_FOR: u64 = 35 * 24 * 3600;
-/// How often the record of a network that has passed is renewed, in seconds.
+/// The interval at which the record of a network that has passed is renewed while it sends mail, in
+/// seconds.
 const RENEWED_EVERY: u64 = 24 * 3600;
-/// How long after the first attempt another one counts, in seconds.
+/// The maximum time between the first attempt and the one that lets the network pass, in seconds.
 const TRIED_WITHIN: u64 = 3 * 24 * 3600;
 /// The maximum number of networks in memory.
 const MAX_NETWORKS: usize = 100_000;
-/// The maximum number of pairs that one network waits for.
+/// The maximum number of pairs of a sender and a recipient that are kept for one network.
 const MAX_WAITING: usize = 50;
-/// The limits of the journal of first attempts: about 150,000 in each of its two files.
+/// The limits of the journal of first attempts. 8 MiB are about 150,000 attempts in each of its two
+/// files.
 const ATTEMPTS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(TRIED_WITHIN) };
-/// The limits of the journal of networks that have passed: about 150,000 in each of its two files.
+/// The limits of the journal of networks that have passed. 8 MiB are about 150,000 networks in each
+/// of its two files.
 const PASSED: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(PASSED_FOR) };
 
 /// The greylist, shared by all sessions.
 #[derive(Debug)]
 pub struct Greylist {
-    /// Locked only while one recipient is checked.
+    /// The contents. The lock is held only while one recipient is checked.
     inner: Mutex<Inner>,
 }
 
@@ -52,14 +57,16 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Network {
-    /// When the record of a network that has passed was last renewed; zero if it has not passed.
+    /// The time at which the network's record was last renewed, in seconds since 1970; 0 if the
+    /// network has not passed.
     passed: u64,
-    /// The pairs for which the network waits, each with the time of the first attempt.
+    /// The hashes of the pairs that were tried only once, each with the time of that attempt in
+    /// seconds since 1970.
     waiting: Vec<(u64, u64)>,
 }
 
 impl Greylist {
-    /// A greylist that is kept in `state`.
+    /// Returns the greylist that is kept in `state`.
     pub fn kept(state: &State) -> Self {
         let inner = Inner {
             networks: HashMap::new(),
@@ -69,7 +76,7 @@ impl Greylist {
         Self { inner: Mutex::new(inner) }
     }
 
-    /// Records an attempt. Returns the seconds that are left until the recipient is accepted;
+    /// Records an attempt. Returns the number of seconds until the recipient will be accepted, or
     /// `None` if it is accepted now. `sender` is empty for the null reverse-path.
     pub fn check(&self, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
         self.check_at(sys::now(), client, sender, recipient, delay)
@@ -120,14 +127,15 @@ impl Network {
         self.passed.saturating_add(PASSED_FOR) > now
     }
 
-    /// The time of the first attempt for a pair, if that was not too long ago.
+    /// Returns the time of the first attempt for a pair. Returns `None` if there was none, or if it
+    /// was too long ago.
     fn first_attempt(&self, pair: u64, now: u64) -> Option<u64> {
         let found = self.waiting.iter().find(|(known, _)| *known == pair);
         found.map(|(_, first)| *first).filter(|first| first.saturating_add(TRIED_WITHIN) > now)
     }
 
-    /// Records the first attempt for a pair. An attempt that is too old is replaced, and beyond
-    /// [`MAX_WAITING`] the oldest one.
+    /// Records the first attempt for a pair. If the pair's recorded attempt is too old, it is
+    /// replaced. If the network has [`MAX_WAITING`] pairs, the oldest pair is dropped.
     fn wait_for(&mut self, pair: u64, time: u64) {
         match self.waiting.iter_mut().find(|(known, _)| *known == pair) {
             Some((_, first)) if first.saturating_add(TRIED_WITHIN) > time => {}
@@ -141,15 +149,17 @@ impl Network {
         }
     }
 
-    /// Which networks are dropped first: those that have not passed, and the idle ones of them.
+    /// Returns the value of a network. The networks with the lowest values are dropped first: those
+    /// that have not passed before those that have, and of each kind those that were idle for
+    /// longest.
     fn value(&self) -> (bool, u64) {
         let last = self.waiting.iter().map(|(_, first)| *first).max().unwrap_or(0);
         (self.passed > 0, last.max(self.passed))
     }
 }
 
-/// Returns the entry of a network. Makes room for a new one: a quarter of all entries at a time, so
-/// that this happens seldom.
+/// Returns the entry of a network, and adds the entry if there is none. If there is no room for it,
+/// drops a quarter of all entries, so that room must be made only seldom.
 fn entry(networks: &mut HashMap<IpAddr, Network>, key: IpAddr) -> &mut Network {
     if networks.len() >= MAX_NETWORKS && !networks.contains_key(&key) {
         let mut values: Vec<_> = networks.values().map(Network::value).collect();
@@ -165,8 +175,8 @@ fn entry(networks: &mut HashMap<IpAddr, Network>, key: IpAddr) -> &mut Network {
     networks.entry(key).or_default()
 }
 
-/// The network of a client: the first 24 bits of an IPv4 address, or the first 64 bits of an IPv6
-/// address, with all other bits zero.
+/// Returns the network of a client: the first 24 bits of an IPv4 address, or the first 64 bits of
+/// an IPv6 address, with all other bits zero.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8))),
@@ -182,8 +192,8 @@ fn read_network(text: &str) -> Option<IpAddr> {
     Some(network(text.split_once('/')?.0.parse().ok()?))
 }
 
-/// The hash of a network, a sender and a recipient, whose case is ignored. Whoever can make two
-/// pairs with one hash only gets through the greylist.
+/// Returns the hash of a network, a sender and a recipient. Upper and lower case are the same. An
+/// attacker who finds two pairs with one hash gains no more than an attempt that is not deferred.
 fn hash(network: IpAddr, sender: &str, recipient: &str) -> u64 {
     let text = format!("{network}\0{}\0{}", sender.to_ascii_lowercase(), recipient.to_ascii_lowercase());
     let digest = digest(&SHA256, text.as_bytes());
@@ -234,7 +244,7 @@ mod tests {
             (10, "192.0.2.1", "", "jon@x", Some(300)),
             (299, "192.0.2.1", "a@b", "jon@x", Some(1)),
             (300, "192.0.2.200", "a@b", "jon@x", None),
-            // From now on the network is left alone.
+            // The network has passed, so no pair is deferred from now on.
             (301, "192.0.2.1", "new@b", "other@x", None),
             (310, "192.0.3.1", "a@b", "jon@x", None),
             (20, "2001:db8::1", "a@b", "jon@x", Some(300)),

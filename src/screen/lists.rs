@@ -1,11 +1,15 @@
-//! DNS lists (RFC 5782): which of them contain the address of a client, or a domain.
+//! Finds out for a session which DNS lists contain a client's address or a domain (RFC 5782).
 //!
-//! A list that is in trouble counts for nothing, because it would refuse all mail or none: it gives
-//! no answer; its answer is outside of 127.0.0.0/8; its answer is in 127.255.255.0/24, by which
-//! lists say that they do not serve this resolver; or it contains the test entry that no list may
-//! contain (127.0.0.1, or the domain `invalid`). The test entry is looked up together with the
-//! first use of a list and again after an hour. Each trouble of a list is logged at most once an
-//! hour.
+//! A list that does not work is ignored, because its answers would refuse all mail or none. A list
+//! does not work in these cases:
+//!
+//! - It gives no answer.
+//! - Its answer is outside of 127.0.0.0/8.
+//! - Its answer is in 127.255.255.0/24, by which lists say that they do not serve this resolver.
+//! - It contains the test entry that no list may contain: 127.0.0.1, or the domain `invalid`.
+//!
+//! The test entry is looked up together with the first use of a list, and again after an hour. The
+//! trouble of a list is logged at most once an hour.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,26 +23,28 @@ use crate::dns::Dns;
 use crate::outcome::NoAnswer;
 use crate::policy::strangers::Listed;
 
-/// How long a list is trusted after its test entry was looked up, and how long its trouble is not
-/// logged again.
+/// The minimum time between two look-ups of a list's test entry, and between two log entries about
+/// the list's trouble.
 const PERIOD: Duration = Duration::from_secs(3600);
 
 /// What is known about the lists, for all sessions.
 #[derive(Debug, Default)]
 pub struct Lists {
-    /// The state of each list by its zone. There are only zones of the configuration.
+    /// The state of each list, by its zone. The zones come from the configuration, so the map is
+    /// small.
     known: Mutex<HashMap<Box<str>, Known>>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Known {
-    /// When the test entry was looked up, and whether the list contains it.
+    /// The time at which the test entry was looked up, and whether the list contains it; `None` if
+    /// it was never looked up.
     tested: Option<(Instant, bool)>,
-    /// When trouble was logged last.
+    /// The time at which trouble was last logged; `None` if it never was.
     logged: Option<Instant>,
 }
 
-/// Look-ups in lists that have begun.
+/// Look-ups of one address or domain in several lists, which have begun.
 #[derive(Debug, Default)]
 pub struct Asked {
     zones: Vec<Zone>,
@@ -46,20 +52,21 @@ pub struct Asked {
 
 /// A look-up in one zone.
 struct Zone {
-    /// The lists of the configuration that have this zone, with their positions there.
+    /// The lists of the configuration that have this zone, each with its position in the
+    /// configuration. They differ in the answers that count.
     lists: Vec<(usize, DnsList)>,
     answers: Begun<Ipv4Addr>,
     /// The look-up of the test entry; `None` if the list was tested lately.
     test: Option<Begun<Ipv4Addr>>,
 }
 
-/// Why a list counts for nothing.
+/// The reason why a list is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
     NoAnswer(NoAnswer),
-    /// The list's answer is none of a list.
+    /// The answer is not one that a DNS list gives.
     Strange(Ipv4Addr),
-    /// The list contains the test entry.
+    /// The list contains the test entry, and so perhaps everything.
     Everything,
 }
 
@@ -69,8 +76,8 @@ impl Lists {
         self.begin(dns, lists, &reversed(address), "1.0.0.127", until)
     }
 
-    /// Begins to look up a domain. Nothing is looked up for a text that is not the domain of a
-    /// host in the DNS.
+    /// Begins to look up a domain. If the text cannot be a host's domain in the DNS, nothing is
+    /// looked up.
     pub fn begin_domain(&self, dns: &Dns, lists: &[DnsList], domain: &str, until: Instant) -> Asked {
         match parse_domain(domain) {
             Ok(domain) if domain.contains('.') && !domain.starts_with('[') && domain.parse::<Ipv4Addr>().is_err() => {
@@ -96,8 +103,8 @@ impl Lists {
         asked
     }
 
-    /// Waits for look-ups, and adds up the weights of the lists that contain what was asked. A list
-    /// counts once.
+    /// Waits for look-ups, and adds up the weights of the lists that contain the addresses or
+    /// domains. A list that contains several of them counts only once.
     pub fn wait(&self, asked: impl IntoIterator<Item = Asked>) -> Listed {
         let mut found: Vec<(usize, DnsList)> = Vec::new();
         for zone in asked.into_iter().flat_map(|asked| asked.zones) {
@@ -127,8 +134,8 @@ impl Lists {
         listed
     }
 
-    /// Returns the answers of a list, of which there are none if the list does not contain what was
-    /// asked.
+    /// Returns the answers of a list. There are none if the list does not contain the address or
+    /// the domain. The error is the reason why the list is ignored.
     fn answers(
         &self,
         list: &DnsList,
@@ -147,7 +154,8 @@ impl Lists {
         if is_everything { Err(Trouble::Everything) } else { Ok(answers) }
     }
 
-    /// Whether a list contains its test entry; `None` if that was not looked up lately.
+    /// Returns whether a list contains its test entry. Returns `None` if the entry was not looked
+    /// up within the last hour.
     fn is_everything(&self, list: &DnsList) -> Option<bool> {
         let tested = self.with(list, |known| known.tested);
         tested.filter(|(when, _)| when.elapsed() < PERIOD).map(|(_, contains)| contains)
@@ -178,7 +186,8 @@ impl std::fmt::Debug for Zone {
     }
 }
 
-/// The answers of a look-up in a list. There are none if the list does not contain what was asked.
+/// Returns the answers of one look-up. There are none if the list does not contain the name that
+/// was looked up.
 fn contents(found: Result<Vec<Ipv4Addr>, NoAnswer>) -> Result<Vec<Ipv4Addr>, Trouble> {
     let answers = match found {
         Ok(answers) => answers,
@@ -202,7 +211,8 @@ fn text(trouble: &Trouble) -> String {
     }
 }
 
-/// An address as the labels of a name, in reverse order (RFC 5782 2.1, 2.4).
+/// Returns an address as the labels of a DNS name, in reverse order (RFC 5782 2.1, 2.4). For
+/// example, 192.0.2.1 becomes `1.2.0.192`.
 fn reversed(address: IpAddr) -> String {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -258,7 +268,7 @@ mod tests {
             let is_tested = !matches!(test, Err(NoAnswer::ServFail));
             assert_eq!(lists.answers(&list, found, Some(test)), want, "{shown}");
             assert_eq!(lists.is_everything(&list), is_tested.then_some(is_everything), "{shown}");
-            // For an hour the list is not tested again.
+            // The list is not tested again for an hour.
             if is_everything {
                 assert_eq!(lists.answers(&list, answers(&["127.0.0.2"]), None), Err(Trouble::Everything));
             }

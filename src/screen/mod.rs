@@ -1,8 +1,8 @@
-//! Finds out about clients that may not relay what `policy::strangers` decides by.
+//! Finds out the facts about clients that may not relay, by which `policy::strangers` decides.
 //!
-//! Look-ups begin early, at the connection or at MAIL, and run side by side; a session waits for
-//! them at RCPT, for at most [`TIME`]. A look-up that has not ended then counts as trouble of the
-//! DNS. Nothing here is asked about clients that may relay.
+//! Look-ups begin early, at the connection or at MAIL, and run side by side. A session waits for
+//! them at RCPT, for at most [`TIME`]. A look-up that has not ended by then counts as a failure of
+//! the DNS. About clients that may relay, nothing is looked up.
 //!
 //! - `access`: the access table
 //! - `action`: the actions of the access table
@@ -19,13 +19,13 @@ pub mod background;
 pub mod greylist;
 pub mod lists;
 
-/// The time that the look-ups for a message have, after which it goes on without them. With the
-/// grace that [`background`] and the resolver add, it is less than the 5 seconds that
-/// penfold.conf(5) promises.
+/// The maximum time for the look-ups for a message. After this time, the session goes on without
+/// their results. With the delays that [`background`] and the resolver may add, the time is less
+/// than the 5 seconds that penfold.conf(5) promises.
 pub const TIME: Duration = Duration::from_millis(4500);
 
-/// An address without the bits in which the addresses of one host may differ: the first 64 bits of
-/// an IPv6 address, or an IPv4 address as it is.
+/// Returns an address without the bits in which the addresses of one host may differ: only the
+/// first 64 bits of an IPv6 address, but all of an IPv4 address.
 pub fn host(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),

@@ -1,4 +1,4 @@
-//! Makes every change to a message between the client and the commit. There are three, in order:
+//! Makes the changes that a session makes to a message while the message arrives, in this order:
 //!
 //! 1. `submit::HeaderFilter` completes and checks the header of a submitted message.
 //! 2. [`HeaderScan`] removes Return-Path:, the postmark (the first line of a message in a mailbox
@@ -39,8 +39,8 @@ pub struct Names {
 }
 
 impl Changes {
-    /// The changes to a message: its header passes `filter`, and the lines `prepended` are put
-    /// before it.
+    /// Prepares the changes to a message. Its header passes through `filter`, and the lines
+    /// `prepended` are put before it.
     pub fn new(filter: HeaderFilter, names: Names, prepended: String) -> Self {
         Self { filter, scan: HeaderScan::default(), names, prepended }
     }
@@ -66,7 +66,7 @@ impl Changes {
         out.write_all(&ready)
     }
 
-    /// The lines that are put before the text.
+    /// Returns the lines that are put before the text.
     pub fn prepended(&self) -> &str {
         &self.prepended
     }
@@ -76,7 +76,8 @@ impl Changes {
         self.prepended.insert_str(0, lines);
     }
 
-    /// The reason for rejecting a submitted message, once there is one.
+    /// Returns the reason for rejecting a submitted message. Returns `None` while there is no
+    /// reason.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.filter.refusal()
     }
@@ -88,7 +89,8 @@ impl Changes {
     }
 }
 
-/// Without the checks of the feature `mailauth` no field is this server's.
+/// Returns false: a server without the feature `mailauth` writes no Authentication-Results: field,
+/// so no field can be forged.
 #[cfg(not(feature = "mailauth"))]
 fn claims_to_be(_: &[u8], _: &str) -> bool {
     false

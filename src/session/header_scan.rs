@@ -22,11 +22,11 @@ use crate::smtp::MAX_OWN_DELIVERIES;
 
 const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
 
-/// The number of octets of an Authentication-Results: field by which it must be clear whose the
-/// field is.
+/// The maximum number of octets of an Authentication-Results: field that are held until it is
+/// decided whether the field is removed.
 const MAX_FIELD: usize = 16 << 10;
 
-/// The tests that a scan needs.
+/// The tests by which a scan decides about fields.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
     /// Whether a domain is local.
@@ -42,8 +42,8 @@ enum Section {
     Start,
     /// Among the fields.
     Fields,
-    /// After a line that belongs to no field: the rest may be a body, so fields are counted but not
-    /// removed.
+    /// After a line that belongs to no field. The rest may be a body, so trace fields are counted
+    /// but not removed.
     Doubtful,
     /// In the body.
     Body,
@@ -63,15 +63,14 @@ struct Filter {
     /// The postmark (a line `From ...` before the first field), until a field follows; empty if
     /// there is none.
     postmark: Vec<u8>,
-    /// Whether the last line is kept. If it is not, the rest of that line and its continuation
-    /// lines are removed, too.
+    /// Whether the last line is kept. If the line is removed, so are the rest of it and its
+    /// continuation lines.
     is_kept: bool,
     hops: usize,
-    /// Addresses in local domains that the message was delivered to, at most
+    /// The addresses in local domains to which the message was delivered before, at most
     /// [`MAX_OWN_DELIVERIES`].
     deliveries: Vec<Address>,
-    /// The Authentication-Results: field whose end has not arrived yet. It is neither kept nor
-    /// removed so far.
+    /// The text of an Authentication-Results: field about which the scan has not decided yet.
     undecided: Vec<u8>,
 }
 
@@ -110,7 +109,7 @@ impl HeaderScan {
         self.filter.begin_body(out);
     }
 
-    /// Whether the header has ended, so that only the body follows.
+    /// Returns whether the header has ended, so that only the body follows.
     pub fn is_over(&self) -> bool {
         self.filter.section == Section::Body
     }
@@ -148,7 +147,8 @@ impl Filter {
         }
     }
 
-    /// Takes text that is kept, removed or undecided like the beginning of its field.
+    /// Takes a piece of a field's text. The piece is kept, removed or held undecided like the
+    /// beginning of the field.
     fn pass(&mut self, text: &[u8], rules: Rules<'_>, out: &mut Vec<u8>) {
         if !self.undecided.is_empty() {
             self.undecided.extend_from_slice(text);
@@ -204,8 +204,8 @@ impl Filter {
         true
     }
 
-    /// Begins the body. A postmark that no field has followed belongs to the body, and gets an
-    /// empty line before it.
+    /// Begins the body. If no field has followed a postmark, the postmark belongs to the body, and
+    /// gets an empty line before it.
     fn begin_body(&mut self, out: &mut Vec<u8>) {
         if !self.postmark.is_empty() {
             out.push(b'\n');

@@ -22,12 +22,12 @@ use crate::users::Mailbox;
 #[derive(Debug)]
 pub struct Incoming {
     draft: Draft,
-    /// The mailbox of the only recipient, if the file can be renamed into it.
+    /// The mailbox of the only recipient, if the message's file can be renamed into it.
     mailbox: Option<Mailbox>,
     changes: Changes,
-    /// Collects what the checks of a stranger's message need.
+    /// Collects what the checks of a message need, if its client may not relay.
     collector: Option<Collector>,
-    /// The size limit in octets, on the wire.
+    /// The limit of the size on the wire, in octets.
     limit: u64,
     size: u64,
     has_bare_newline: bool,
@@ -36,7 +36,7 @@ pub struct Incoming {
     error: Option<io::Error>,
 }
 
-/// A message that has ended and was not rejected so far.
+/// A message whose text has ended, and that was not rejected so far.
 #[derive(Debug)]
 pub struct Complete {
     draft: Draft,
@@ -45,8 +45,7 @@ pub struct Complete {
 }
 
 impl Incoming {
-    /// A message before its first byte. The caller must have called [`Draft::expect`] with the
-    /// message's envelope.
+    /// Begins a message. The caller must have called [`Draft::expect`] with the message's envelope.
     pub fn new(
         draft: Draft,
         mailbox: Option<Mailbox>,
@@ -67,13 +66,13 @@ impl Incoming {
         }
     }
 
-    /// The queue id of the message.
+    /// Returns the queue id of the message.
     pub fn id(&self) -> QueueId {
         self.draft.id()
     }
 
-    /// The size on the wire so far: with CR LF, without the dots that were put before dots
-    /// (RFC 1870 5).
+    /// Returns the size on the wire so far, in octets. Lines end in CR LF, and the dots that the
+    /// client added for transparency are not counted (RFC 1870 5).
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -92,7 +91,7 @@ impl Incoming {
     }
 
     /// Records that the message has a CR without LF, or an LF without CR. The text that
-    /// [`Incoming::take`] gets does not show it.
+    /// [`Incoming::take`] gets does not show this flaw.
     pub fn note_bare_newline(&mut self) {
         self.has_bare_newline = true;
     }
@@ -126,7 +125,7 @@ impl Incoming {
 }
 
 impl Complete {
-    /// The queue id of the message.
+    /// Returns the queue id of the message.
     pub fn id(&self) -> QueueId {
         self.draft.id()
     }
@@ -156,7 +155,8 @@ impl Complete {
         self.changes.prepend(lines);
     }
 
-    /// Commits the message. Returns the entry, and the mailbox that it can be renamed into.
+    /// Commits the message. Returns the name of the entry, and the mailbox into which the entry's
+    /// file can be renamed, if there is one.
     ///
     /// # Errors
     /// The reply that rejects the message. Nothing of the message is then kept.

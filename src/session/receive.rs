@@ -30,7 +30,7 @@ pub(super) struct Accepted {
 }
 
 impl Session<'_> {
-    /// Begins a message. The error is the reply if the spool cannot take a message.
+    /// Begins a message. The error is the reply that says that the spool cannot take a message.
     pub(super) fn begin_message(&mut self, hello: &Hello, transaction: &Transaction) -> Result<Incoming, Reply> {
         let mut draft = self.service.site.spool.begin().map_err(|e| storage_error(&e))?;
         let id = draft.id().to_string();
@@ -89,7 +89,8 @@ impl Session<'_> {
         self.tally.reset();
         let sent = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
         let only = transaction.envelope.recipients.first().map(|only| &only.address);
-        // Mail for a system user is left to the queue: there may be a `.forward`.
+        // Only a mailbox that the server owns is served directly. Mail for a system user is left to
+        // the queue, because the user may have a `.forward`.
         let server_mailbox = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
         let maildir = only.zip(server_mailbox.map(|mailbox| mailbox.path.as_path()));
         // The queue knows nothing of entries that are held.
@@ -99,7 +100,8 @@ impl Session<'_> {
         sent
     }
 
-    /// The Maildir of the only recipient, if the file can be renamed or linked into it.
+    /// Returns the Maildir of the only recipient. Returns `None` if there are several recipients,
+    /// or if the message's file cannot be renamed or linked into the Maildir.
     fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
             [only] if only.original.is_none() && only.action == Action::Deliver => {
@@ -116,14 +118,15 @@ impl Session<'_> {
         }
     }
 
-    /// The name whose Authentication-Results: fields are removed from a message; `None` for a client
-    /// in `relay.networks`, because this server may have sent the message there itself.
+    /// Returns the name whose Authentication-Results: fields are removed from a message. Returns
+    /// `None` for a client in `relay.networks`, because this server may have sent the message there
+    /// itself.
     fn forged_name(&self) -> Option<String> {
         let facts = self.facts();
         (!facts.is_trusted || facts.is_local_user).then(|| self.hostname().to_owned())
     }
 
-    /// The Received field (RFC 5321 4.4).
+    /// Returns the Received: field for a message (RFC 5321 4.4).
     fn received_field(&mut self, hello: &Hello, id: &str, transaction: &Transaction) -> String {
         let recipient = transaction.named.as_ref();
         let is_hidden = self.hides_client();

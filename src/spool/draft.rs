@@ -1,13 +1,15 @@
-//! Stores a message as a draft while a session receives it, from the first byte to the commit.
+//! Stores a message in the spool while a session receives it, from the first byte to the commit.
 //!
-//! The content arrives first. The envelope, and the lines prepended to the content, may be known
-//! only at the end. At the commit they become the front of the file (see [`NewEntry`]).
+//! The content arrives first. The envelope, and the lines to be put before the content, may be
+//! known only at the end. At the commit the envelope and these lines become the front of the file
+//! (see [`NewEntry`]).
 //!
 //! Content of at most [`BUFFER`] bytes stays in memory until the commit, and is written together
 //! with the front. Longer content is written to a file as it arrives, behind a gap for the front
-//! that [`Draft::expect`] announces. At the commit the front of a queued entry is padded to fill
-//! the gap. If the front does not fit, the content is shifted within the file, at the cost of a
-//! copy in the page cache. In each case the commit takes one fsync of the file.
+//! that [`Draft::expect`] announces. At the commit the front of a queued entry (one with a record
+//! for each recipient) is padded to fill the gap. If the front does not fit, the content is shifted
+//! within the file, which costs a copy in the page cache. In each case the commit takes one fsync
+//! of the file.
 //!
 //! The file of a draft has no name (O_TMPFILE). If the file system does not support such files, the
 //! file is `tmp/ID`, and is locked. A draft that is dropped leaves no file.
@@ -39,9 +41,10 @@ const CHECK_INTERVAL: u64 = 4 << 20;
 pub struct NewEntry<'a> {
     /// The sender and the recipients.
     pub envelope: &'a Envelope,
-    /// Whether the head is a direct one, so that the file can be renamed into the mailbox of the
-    /// only recipient. The value has no effect with several recipients, and for an entry that is
-    /// held or goes into a folder, because a direct head cannot say so.
+    /// Whether the head is a direct one, which consists of the header fields Return-Path: and
+    /// Delivered-To:, so that the file can be renamed into the mailbox of the only recipient. The
+    /// value is ignored if there are several recipients, if the entry is held or if it goes into a
+    /// folder, because a direct head cannot express that.
     pub is_direct: bool,
     /// If the entry goes to `hold/`, where it is not tried: the reason, which listings show.
     pub hold: Option<&'a str>,
@@ -52,12 +55,13 @@ pub struct NewEntry<'a> {
 }
 
 impl<'a> NewEntry<'a> {
-    /// A queued entry, which has a record for each recipient.
+    /// Describes a queued entry, which has a record for each recipient.
     pub fn queued(envelope: &'a Envelope, prepend: &'a str) -> Self {
         Self { envelope, is_direct: false, hold: None, folder: None, prepend }
     }
 
-    /// A direct entry, whose file can become the message in the mailbox of the only recipient.
+    /// Describes a direct entry, whose file can become the message in the mailbox of the only
+    /// recipient.
     pub fn direct(envelope: &'a Envelope, prepend: &'a str) -> Self {
         Self { is_direct: true, ..Self::queued(envelope, prepend) }
     }
@@ -91,7 +95,7 @@ pub struct Draft {
     buffer: Vec<u8>,
     meter: Meter,
     file: Option<Target>,
-    /// The number of bytes left free in the file for the front, before the content.
+    /// The number of bytes at the beginning of the file that are left free for the front.
     gap: usize,
     /// The number of bytes of content that are in the file.
     written: u64,
@@ -146,7 +150,8 @@ impl Spool {
             self.sync_places(&["tmp"])?;
             Ok(file.metadata()?.len())
         };
-        // A partial file must not take up space on a full disk.
+        // The write may have failed because the disk is full, so the partial file must not take up
+        // space.
         write().inspect_err(|_| drop(disk::remove(&path)))
     }
 
@@ -184,15 +189,15 @@ impl Spool {
         }
         let path = self.temporary(id);
         let file = disk::create(&path)?;
-        // The lock keeps `Spool::sweep` in another process, which does not know about this draft,
-        // from removing the file.
+        // The lock keeps `Spool::sweep` in another process from removing the file. That process
+        // knows nothing of this draft.
         file.lock()?;
         Ok(Target::Named(file, path))
     }
 }
 
 impl Draft {
-    /// The queue id of the message.
+    /// Returns the queue id of the message.
     pub fn id(&self) -> QueueId {
         self.id
     }
@@ -220,13 +225,13 @@ impl Draft {
         in_file.chain(self.buffer.as_slice())
     }
 
-    /// Replaces the content by what `change` makes of it. `change` reads the content so far and
-    /// writes the new content.
+    /// Replaces the content. `change` reads the content so far and writes the new content.
     ///
     /// # Errors
     /// Those of the system and of `change`. After an error the draft is unusable.
     pub fn rewrite(&mut self, change: impl FnOnce(&mut dyn Read, &mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-        // The new file may need the name of the old one. The old file stays open.
+        // The old file is removed first, because the new file may need its name. The old file stays
+        // open for `change` to read.
         self.file = match self.file.take() {
             Some(Target::Named(file, path)) => {
                 disk::remove(&path)?;
@@ -276,7 +281,8 @@ impl Draft {
         Ok(name)
     }
 
-    /// Completes the file and returns its size.
+    /// Writes the front and the rest of the content to the file. Returns the size of the file in
+    /// bytes.
     fn write_front(&mut self, entry: &NewEntry<'_>) -> io::Result<u64> {
         let measure = self.meter.measure(entry.prepend.as_bytes());
         if self.file.is_none() {

@@ -4,9 +4,9 @@
 //! unlink, so that a crash leaves the entry in one place. The directories are synced before the
 //! function returns, so that a power cut does not undo what was reported as done.
 //!
-//! An entry can be in the middle of a step that a later attempt completes, by its record or by the
-//! owner of its file. Such an entry is not held, because too much time may pass before that attempt
-//! (see [`State::Prepared`]).
+//! A crash can interrupt a delivery between two steps. The recipient's record, or the owner of the
+//! entry's file, then tells a later attempt what is left to do. Such an entry is not held, because
+//! too much time might pass before that attempt (see [`State::Prepared`]).
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::sys::disk;
 /// Why an entry cannot be held, released or removed.
 #[derive(Debug)]
 pub enum NotMoved {
-    /// There is no such entry, or all its recipients are settled.
+    /// There is no such entry, or nothing is left to do for any of its recipients.
     Gone,
     /// The entry is not held.
     NotHeld,
@@ -46,7 +46,7 @@ impl From<io::Error> for NotMoved {
 }
 
 impl Spool {
-    /// The entry with this id in one of the directories; `None` if there is none.
+    /// Returns the entry with this id in one of the directories. Returns `None` if there is none.
     ///
     /// # Errors
     /// Those of readdir(3).
@@ -82,13 +82,13 @@ impl Spool {
         }
         let entry = self.entry(name)?;
         let is_fresh = |state: State, last| state == State::Todo && last == 0;
-        // A direct entry is never in `cur/`.
+        // A direct entry belongs to `new/`, because a direct entry is never in `cur/`.
         let is_new = entry.is_direct() || entry.recipients().iter().all(|to| is_fresh(to.record.state, to.record.last));
         self.move_to(entry.name(), if is_new { Place::New } else { Place::Cur })
     }
 
-    /// Removes an entry with all its recipients, settled or not. `log` is called before that with
-    /// the entry.
+    /// Removes an entry with all its recipients, even if their mail is not delivered yet. `log` is
+    /// called with the entry before the removal.
     ///
     /// # Errors
     /// [`NotMoved`]. After an error the entry is still there, unless the sync of the directory
@@ -99,7 +99,8 @@ impl Spool {
         self.remove_duplicate(entry.id())?;
         log(&entry);
         disk::remove(&self.path(entry.name()))?;
-        // The note is removed last: a note without an entry is swept later.
+        // The note is removed last. If a crash leaves a note without an entry, a later sweep
+        // removes the note.
         self.sync_places(&[entry.name().place.directory()])?;
         let _ = disk::remove(&self.note_path(entry.id()));
         Ok(())
@@ -112,7 +113,7 @@ impl Spool {
         }
         self.remove_duplicate(from.id)?;
         disk::rename_new(&self.path(from), &self.path(to))?;
-        // The entry has moved even if that cannot be synced.
+        // The entry has moved even if the sync fails, so the error is only logged.
         if let Err(e) = self.sync_places(&[place.directory(), from.place.directory()]) {
             log::error!("spool: sync {}: {e}", place.directory());
         }
@@ -121,7 +122,8 @@ impl Spool {
 }
 
 impl Entry {
-    /// Completes the steps that a crash has interrupted, as far as the spool alone is concerned.
+    /// Completes the steps in the spool that a crash has interrupted. Returns an error if no
+    /// recipient is left.
     fn complete(&mut self) -> Result<(), NotMoved> {
         self.sync()?;
         self.recover(0..self.recipients().len())?;

@@ -1,4 +1,4 @@
-//! The checks of a message, and their results.
+//! Checks by DKIM and DMARC a message whose client may not relay, and records the results.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ const LOOKUP_TIME: Duration = Duration::from_secs(5);
 /// The SPF results of a transaction.
 pub type SpfResults = Vec<spf::Checked>;
 
-/// Collects what the checks need while a message arrives.
+/// Collects what the checks need from the text of a message while it arrives.
 #[derive(Debug)]
 pub struct Collector(Verifier);
 
@@ -39,14 +39,15 @@ impl Collector {
 }
 
 impl Session<'_> {
-    /// The collector for a message of this client; `None` if the message is not checked.
+    /// Returns the collector for a message of this client. Returns `None` if the client's messages
+    /// are not checked.
     pub(in super::super) fn collector(&self) -> Option<Collector> {
         let is_checked = !self.facts().may_relay() && self.service.config.policy.dmarc != Dmarc::None;
         is_checked.then(|| Collector(Verifier::new()))
     }
 
-    /// Checks a stranger's message, puts the results on top of it, and logs them. The error is the
-    /// reply if the message is refused.
+    /// Checks a message whose client may not relay, puts the results on top of it, and logs them.
+    /// The error is the reply that refuses the message.
     pub(in super::super) fn check_authenticity(
         &self,
         collector: Option<Collector>,
@@ -116,8 +117,8 @@ impl Session<'_> {
         }
     }
 
-    /// Verifies the ARC chain; `None` if there is none. Nothing depends on the result, which is for
-    /// those who trust the sealers.
+    /// Verifies the ARC chain. Returns `None` if there is none. The result decides nothing, but is
+    /// recorded for readers who trust the servers that sealed the message.
     #[cfg(feature = "arc")]
     fn check_chain(&self, signatures: &Signatures, until: Instant) -> Option<arc::Chain> {
         let chain = arc::verify(signatures, &Until { dns: &self.service.site.dns, until }, sys::now());
@@ -134,8 +135,8 @@ impl Session<'_> {
     ) -> (Vec<dkim::Checked>, dmarc::Checked) {
         let dns = &self.service.site.dns;
         let authors = Authors::of_header(signatures.header());
-        // The policy records, and the keys of a chain, are looked up while the keys of the signatures
-        // are. Afterwards they are in the cache.
+        // The DMARC records and the keys of the ARC chain are looked up at the same time as the
+        // keys of the signatures. Their later users find them in the cache.
         let names = authors.domains.iter().flat_map(|domain| dmarc::record_names(domain));
         #[cfg(feature = "arc")]
         let names = names.chain(arc::key_names(signatures));
@@ -160,7 +161,7 @@ impl Session<'_> {
     }
 }
 
-/// What DMARC asks for.
+/// Returns what the domain's DMARC policy asks for.
 fn asks(checked: &dmarc::Checked) -> Asks {
     match (checked.outcome, checked.policy) {
         (Outcome::Fail, Policy::Reject) => Asks::Reject,
@@ -169,7 +170,7 @@ fn asks(checked: &dmarc::Checked) -> Asks {
     }
 }
 
-/// The results in short, for the log.
+/// Returns a summary of the results for the log.
 fn summary(spf: &[spf::Checked], checked: Option<&(Vec<dkim::Checked>, dmarc::Checked)>) -> log::Checked {
     let mut summary = log::Checked::default();
     for checked in spf {

@@ -1,8 +1,9 @@
-//! Checks whether a stranger's message is authentic, when it has ended: DKIM, and DMARC with the SPF
-//! results of the transaction. Signs the messages of clients that may relay.
+//! Checks by DKIM and DMARC whether a message is authentic, if its client may not relay. DMARC also
+//! uses the SPF results of the transaction. Messages of other clients are signed.
 //!
-//! The results stand in an Authentication-Results: field above everything else, and in the log.
-//! `policy.dmarc` decides whether a message that fails is refused or put into quarantine.
+//! Both happen when the message has ended. The results go to the log, and into an
+//! Authentication-Results: field on top of the message. `policy.dmarc` decides whether a message
+//! that fails is refused or put into quarantine.
 //!
 //! - `absent`: the same interface in a build without the feature `mailauth`
 //! - `checks`: the checks

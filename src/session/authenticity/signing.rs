@@ -15,8 +15,9 @@ use crate::sys;
 const BLOCK: usize = 64 << 10;
 
 impl Session<'_> {
-    /// Puts signatures on top of a message, if there are keys for its author's domain. Nothing may
-    /// change the message afterwards. The error is the reply if the message cannot be read.
+    /// Puts signatures on top of a message, if there are keys for its author's domain. The caller
+    /// must not change the message afterwards. The error is the reply for a message that cannot be
+    /// read.
     pub(in super::super) fn sign(&self, complete: &mut Complete) -> Result<(), Reply> {
         let keys = &self.service.keys;
         if keys.is_empty() || !policy::message::is_signed(&self.facts()) {
@@ -31,14 +32,15 @@ impl Session<'_> {
         let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();
         match signer.finish(&keys, sys::now()) {
             Ok(fields) => complete.prepend(&fields),
-            // The message is sent all the same: others may accept it, and its sender cannot help.
+            // The message is sent without a signature. Other hosts may accept it, and its sender
+            // could not remove the cause.
             Err(why) => ::log::warn!("{} is not signed: {why}", complete.id()),
         }
         Ok(())
     }
 }
 
-/// The body of the first From: field.
+/// Returns the body of the first From: field. Returns `None` if there is none.
 fn author(mut content: impl Read) -> io::Result<Option<Vec<u8>>> {
     let (mut header, mut block) = (Section::new(MAX_HEADER), vec![0; BLOCK]);
     while header.state() == State::Open {

@@ -22,6 +22,11 @@ pub enum MailDomain {
 pub struct BegunDomain {
     /// The domain, for `Debug`.
     domain: Box<str>,
+    /// The look-ups of the mail exchangers and the addresses; none for an address literal.
+    asked: Option<Asked>,
+}
+
+struct Asked {
     exchangers: Begun<(u16, String)>,
     addresses: Result<Pair, NoAnswer>,
 }
@@ -31,19 +36,20 @@ impl Dns {
     /// addresses is not looked up. The look-ups run at the same time and end at `until`, or within
     /// `dns.timeout` if that is earlier.
     pub fn begin_mail_domain(&self, domain: &str, until: Instant) -> BegunDomain {
-        let exchangers = self.begin_mx(domain, until);
-        let addresses = self.running().and_then(|running| Pair::ask(&running, domain, until.min(self.deadline())));
-        BegunDomain { domain: domain.into(), exchangers, addresses }
+        let ask = || Asked {
+            exchangers: self.begin_mx(domain, until),
+            addresses: self.running().and_then(|running| Pair::ask(&running, domain, until.min(self.deadline()))),
+        };
+        let asked = (!domain.starts_with('[')).then(ask);
+        BegunDomain { domain: domain.into(), asked }
     }
 }
 
 impl BegunDomain {
     /// Waits for the end of the look-ups that decide.
     pub fn wait(self) -> MailDomain {
-        if self.domain.starts_with('[') {
-            return MailDomain::Usable;
-        }
-        match self.exchangers.wait() {
+        let Some(Asked { exchangers, addresses }) = self.asked else { return MailDomain::Usable };
+        match exchangers.wait() {
             Ok(found) if found.iter().any(|(_, name)| name != ".") => return MailDomain::Usable,
             Ok(found) if !found.is_empty() => return MailDomain::NullMx,
             // Its mail exchangers have impossible names, and no address may take their place.
@@ -52,7 +58,7 @@ impl BegunDomain {
             Err(NoAnswer::BadName) => return MailDomain::Absent,
             Err(trouble) => return MailDomain::Unknown(trouble),
         }
-        match self.addresses.and_then(Pair::wait) {
+        match addresses.and_then(Pair::wait) {
             Ok(_) => MailDomain::Usable,
             Err(NoAnswer::NoData | NoAnswer::NxDomain | NoAnswer::BadName) => MailDomain::Absent,
             Err(trouble) => MailDomain::Unknown(trouble),

@@ -16,6 +16,7 @@
 
 mod auth;
 mod control;
+#[cfg(feature = "mailauth")]
 mod dkim;
 #[cfg(feature = "mailauth")]
 mod dmarc;

@@ -7,6 +7,7 @@
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
 
+#[cfg(feature = "mailauth")]
 mod dkim;
 #[cfg(feature = "mailauth")]
 mod dmarc;

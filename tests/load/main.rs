@@ -8,6 +8,7 @@
 
 mod connections;
 mod scale;
+#[cfg(feature = "mailauth")]
 mod signatures;
 mod soak;
 

@@ -15,6 +15,7 @@
 //! - `tls`: STARTTLS and implicit TLS as a server
 
 mod auth;
+#[cfg(feature = "mailauth")]
 mod authenticity;
 mod client_names;
 mod dialog;

@@ -125,7 +125,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Adds our signature to a report, if there is a key for the hostname, which is the domain of From.
+/// Adds our signature to a report, whose From is at the hostname, if there is a key.
 #[cfg(feature = "mailauth")]
 fn signed(settings: &Settings, report: Vec<u8>, now: u64) -> Vec<u8> {
     [settings.keys.sign_report(&settings.config.hostname, &report, now).into_bytes(), report].concat()

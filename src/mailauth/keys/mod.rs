@@ -6,13 +6,15 @@
 //! opener, as the keys of certificates do.
 //!
 //! A domain may have several keys, for example an RSA key and an Ed25519 key, or an old and a new
-//! one. All of them sign side by side. A key signs for its own domain only, not for subdomains.
+//! one. All of them sign side by side. A key signs for its own domain only, not for subdomains, except
+//! for the reports of this host.
 //!
 //! - `der`: new keys in DER and PEM
 //! - `make`: new keys
 //! - `published`: keys compared with their DNS records
 //! - `table`: the lines of a table of keys
 
+use std::iter;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -109,13 +111,13 @@ impl Keys {
     }
 
     /// Signs a report of this server, with lines that end in LF, whose From has an address in
-    /// `domain`. Returns the fields to put before it, or no text if there is no key. If the report
-    /// cannot be signed, that is logged.
+    /// `domain`. If that domain has no key, the nearest domain above it signs, because this host
+    /// has a name of its own in a domain that signs. Returns the fields to put before the report,
+    /// or no text if there is no key. If the report cannot be signed, that is logged.
     pub fn sign_report(&self, domain: &str, report: &[u8], now: u64) -> String {
-        let signing = self.for_domain(domain);
-        if signing.is_empty() {
-            return String::new();
-        }
+        let domains = iter::successors(Some(domain), |domain| Some(domain.split_once('.')?.1));
+        let mut domains = domains.map(|domain| self.for_domain(domain));
+        let Some(signing) = domains.find(|signing| !signing.is_empty()) else { return String::new() };
         let mut signer = Signer::new();
         signer.feed(report);
         let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();

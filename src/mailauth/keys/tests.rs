@@ -76,6 +76,24 @@ fn all_keys_of_a_domain_sign_and_none_of_its_parent() {
 }
 
 #[test]
+fn a_report_is_signed_by_the_nearest_domain() {
+    let scratch = Scratch::new("reports");
+    scratch.key("a");
+    let config = scratch.configured(vec![scratch.one("x.test", "a", "a"), scratch.one("mx.y.x.test", "b", "a")]);
+    let (keys, _) = Keys::open(&config, &Rights::Alone).expect("good");
+    for (host, domain) in [("x.test", "x.test"), ("mx.x.test", "x.test"), ("mx.y.x.test", "mx.y.x.test")] {
+        let fields = keys.sign_report(host, format!("From: MAILER-DAEMON@{host}\n\nhello\n").as_bytes(), 1);
+        assert!(
+            fields.contains(&format!(" d={domain};")) && fields.matches("DKIM-Signature:").count() == 1,
+            "{fields}"
+        );
+    }
+    for host in ["mxx.test", "test", "other.test"] {
+        assert_eq!(keys.sign_report(host, b"From: x\n\n", 1), "", "{host}");
+    }
+}
+
+#[test]
 fn a_domain_that_is_not_ascii_is_found_in_every_spelling() {
     let scratch = Scratch::new("idn");
     scratch.key("a");

@@ -44,17 +44,12 @@ impl Published {
             [record] => record,
             several => return Self::Several(several.len()),
         };
-        let (theirs, mut ours) = match (Record::parse(record), Record::parse(key.record().as_bytes())) {
-            (Ok(theirs), Ok(ours)) => (theirs, ours),
-            (Err(reason), _) | (_, Err(reason)) => return Self::Bad(reason),
-        };
-        // Only the keys are compared.
-        (ours.is_testing, ours.is_strict) = (theirs.is_testing, theirs.is_strict);
-        match (ours == theirs, theirs.fits(key.algorithm())) {
-            (true, _) if theirs.is_testing => Self::Testing,
-            (true, _) => Self::Good,
-            (_, true) => Self::OtherKey,
-            _ => Self::OtherKind,
+        match Record::parse(record) {
+            Err(reason) => Self::Bad(reason),
+            Ok(record) if !record.fits(key.algorithm()) => Self::OtherKind,
+            Ok(record) if !record.publishes(key) => Self::OtherKey,
+            Ok(record) if record.is_testing => Self::Testing,
+            Ok(_) => Self::Good,
         }
     }
 

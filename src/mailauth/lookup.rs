@@ -1,7 +1,7 @@
-//! DNS look-ups for the checks of one message.
+//! Makes the DNS look-ups for the checks of one message.
 //!
-//! [`Until`] does them through the resolver of the site, until a common deadline. Tests implement
-//! [`Lookup`] with a zone in memory.
+//! [`Until`] makes them through the resolver that all sessions share, until a common deadline.
+//! Tests implement [`Lookup`] with a zone in memory.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
@@ -9,17 +9,19 @@ use std::time::Instant;
 use crate::dns::Dns;
 use crate::outcome::NoAnswer;
 
-/// DNS look-ups. Names are absolute, with or without the final dot. A result without an error may
-/// be empty: the name has records of this type, but none is usable. The number of data is limited,
-/// as [`Dns`] says.
+/// The DNS look-ups that the checks need. Names are absolute, with or without the final dot. If a
+/// name has records of the type, but none of them is usable, the result is an empty list. [`Dns`]
+/// limits the number of records in a result.
 pub trait Lookup: Sync {
-    /// The TXT records of a name; the strings of each record are joined.
+    /// Looks up the TXT records of a name. The strings of each record are joined.
     ///
     /// # Errors
-    /// `NxDomain` or `NoData` if there are none; any other error is temporary, except `BadName`.
+    /// If there are no records, `NxDomain` or `NoData`. If the name cannot exist in the DNS,
+    /// `BadName`. All other errors are temporary.
     fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, NoAnswer>;
 
-    /// The TXT records of several names. Where possible, the look-ups run at the same time.
+    /// Looks up the TXT records of several names. Where possible, the look-ups run at the same
+    /// time.
     fn txt_of_all(&self, names: &[&str]) -> Vec<Result<Vec<Vec<u8>>, NoAnswer>> {
         names.iter().map(|name| self.txt(name)).collect()
     }
@@ -29,32 +31,36 @@ pub trait Lookup: Sync {
         let _ = names;
     }
 
-    /// The IPv4 addresses of a name, including addresses that no other host can have.
+    /// Looks up the IPv4 addresses of a name, including addresses that no other host can have, such
+    /// as 127.0.0.1.
     ///
     /// # Errors
     /// The same as for `txt`.
     fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, NoAnswer>;
 
-    /// The IPv6 addresses of a name, including addresses that no other host can have.
+    /// Looks up the IPv6 addresses of a name, including addresses that no other host can have, such
+    /// as ::1.
     ///
     /// # Errors
     /// The same as for `txt`.
     fn ipv6(&self, name: &str) -> Result<Vec<Ipv6Addr>, NoAnswer>;
 
-    /// The mail exchangers of a domain, lowest preference first. The name in a null MX is `.`.
+    /// Looks up the mail exchangers of a domain, the lowest preference first. The name in a null MX
+    /// is `.`.
     ///
     /// # Errors
     /// The same as for `txt`.
     fn mx(&self, domain: &str) -> Result<Vec<(u16, String)>, NoAnswer>;
 
-    /// The names that the owner of an address claims for it.
+    /// Looks up the names in the PTR records of an address. The owner of the address chooses them,
+    /// so they prove nothing.
     ///
     /// # Errors
     /// The same as for `txt`.
     fn names(&self, address: IpAddr) -> Result<Vec<String>, NoAnswer>;
 
-    /// The addresses of several names, of one family. Where possible, the look-ups run at the same
-    /// time.
+    /// Looks up the addresses of several names, either IPv4 or IPv6. Where possible, the look-ups
+    /// run at the same time.
     fn addresses(&self, names: &[&str], is_ipv6: bool) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {
         let one = |name: &&str| match is_ipv6 {
             true => self.ipv6(name).map(addresses),
@@ -64,12 +70,12 @@ pub trait Lookup: Sync {
     }
 }
 
-/// Look-ups through a resolver, all of which end at a common time.
+/// Look-ups through a resolver that all end at a common time.
 #[derive(Debug, Clone, Copy)]
 pub struct Until<'a> {
     /// The resolver.
     pub dns: &'a Dns,
-    /// When the look-ups end: each fails with a timeout then.
+    /// The time at which every look-up that is not done fails with a timeout.
     pub until: Instant,
 }
 

@@ -1,8 +1,9 @@
-//! Checks who is responsible for a message, and proves it for our own: SPF, DKIM, DMARC, ARC.
+//! Checks for a session which domains are responsible for a message, by SPF, DKIM, DMARC and ARC.
+//! Signs outgoing messages, so that others can check the same.
 //!
-//! Nothing here has sockets. DNS look-ups go through the trait [`lookup::Lookup`], so that all
-//! look-ups for a message end within the time that the session allows, and so that tests need no
-//! name server. Records, messages and fields are untrusted: their size, the number of look-ups and
+//! The modules open no sockets. DNS look-ups go through the trait [`lookup::Lookup`]. So all
+//! look-ups for a message end within the time that the session allows, and tests need no name
+//! server. Records, messages and fields are untrusted. So their size, the number of look-ups and
 //! the depth of recursion are limited.
 //!
 //! - `arc`: the chain of the servers that forwarded a message (RFC 8617)

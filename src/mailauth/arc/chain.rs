@@ -1,4 +1,5 @@
-//! The sets of a message, and their order.
+//! Finds the ARC sets of a message, and puts them in order. A set is the three fields that one
+//! server has added.
 
 use super::{MAX_SETS, Reason};
 use crate::mailauth::dkim::canon::{self, Canon};
@@ -6,30 +7,30 @@ use crate::mailauth::dkim::header::Header;
 use crate::mailauth::dkim::tags::Tags;
 use crate::message::field::Field;
 
-/// The names of the fields of a set, in the order in which they are sealed.
+/// The names of the three fields of a set, in the order in which a seal signs them.
 const NAMES: [&str; 3] = ["arc-authentication-results", "arc-message-signature", "arc-seal"];
 
-/// The fields of a set.
+/// The three fields of a set.
 #[derive(Debug, Clone, Copy)]
 pub struct Set<'a> {
     /// `ARC-Authentication-Results`.
     pub results: Field<'a>,
     /// `ARC-Message-Signature`.
     pub message: Field<'a>,
-    /// The place of `message` in the header.
+    /// The place of `message` among the fields of the header.
     pub place: usize,
     /// `ARC-Seal`.
     pub seal: Field<'a>,
 }
 
 impl Set<'_> {
-    /// The result that the seal states for the chain before it, `cv=`.
+    /// Returns the result that the seal states for the chain before it (`cv=`).
     pub fn result(&self) -> Option<String> {
         Some(Tags::parse(self.seal.body)?.get("cv")?.to_ascii_lowercase())
     }
 
-    /// Appends the text that seals sign: the first two fields, and the seal unless it is the one
-    /// that signs.
+    /// Appends the text of the set that a seal signs: the first two fields, and the set's own seal
+    /// if `with_seal`. A set's own seal is left out if it is the signing one.
     pub fn append(&self, with_seal: bool, text: &mut Vec<u8>) {
         for field in [self.results, self.message, self.seal].iter().take(2 + usize::from(with_seal)) {
             canon::field(Canon::Relaxed, field.name, field.raw, field.body, text);
@@ -37,10 +38,11 @@ impl Set<'_> {
     }
 }
 
-/// The sets of a header, in the order in which they were added; none if there is no chain.
+/// Returns the sets of a header, in the order in which they were added. If there is no chain, there
+/// are none.
 ///
 /// # Errors
-/// The sets are not complete, or not numbered from 1 on.
+/// The reason, if a set is incomplete or the sets are not numbered from 1 on.
 pub fn sets<'a>(header: &Header<'a>) -> Result<Vec<Set<'a>>, Reason> {
     let [results, messages, seals] = NAMES.map(|name| header.named(name).count());
     if results.max(messages).max(seals) > MAX_SETS {
@@ -57,7 +59,8 @@ pub fn sets<'a>(header: &Header<'a>) -> Result<Vec<Set<'a>>, Reason> {
     Ok(sets.map(set).collect())
 }
 
-/// The fields with a name, which have the numbers from 1 to `count`, in this order.
+/// Returns the fields with a name, in the order of their numbers. The numbers must be those from 1
+/// to `count`.
 fn in_order<'a>(header: &Header<'a>, name: &str, count: usize) -> Result<Vec<(usize, Field<'a>)>, Reason> {
     let mut ordered = vec![None; count];
     for (place, field) in header.named(name) {
@@ -70,8 +73,8 @@ fn in_order<'a>(header: &Header<'a>, name: &str, count: usize) -> Result<Vec<(us
     ordered.into_iter().collect::<Option<_>>().ok_or(Reason::Sets)
 }
 
-/// The number of the set to which a field belongs, `i=`. In `ARC-Authentication-Results` it comes
-/// first, and what follows is no tag list.
+/// Returns the number of the set to which a field belongs (`i=`). In `ARC-Authentication-Results`
+/// the number comes first, and what follows is no tag list.
 fn number(body: &[u8]) -> Option<usize> {
     let first = body.split(|&b| b == b';').next()?;
     let number = |text: &[u8]| {
@@ -83,7 +86,7 @@ fn number(body: &[u8]) -> Option<usize> {
     number(first).or_else(|| number(body))
 }
 
-/// The value of `ARC-Authentication-Results` without its number and without line ends.
+/// Returns the value of `ARC-Authentication-Results` without its number and without line ends.
 pub fn results(body: &[u8]) -> String {
     let after = body.iter().position(|&b| b == b';').map_or(body.len(), |at| at + 1);
     let text: Vec<u8> = body.get(after..).unwrap_or_default().iter().filter(|&&b| b != b'\n').copied().collect();

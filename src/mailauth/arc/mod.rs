@@ -1,16 +1,18 @@
-//! ARC: what the servers that forwarded a message say about it (RFC 8617).
+//! Verifies and extends the ARC chain of a message: what the servers that forwarded it say about it
+//! (RFC 8617).
 //!
-//! Each of them adds a set of three fields: its Authentication-Results, a signature of the message
-//! as it was sent on, and a seal of all sets so far. A valid chain proves who has said what. It does
-//! not prove that it is true: results in a chain are a hint only where the sealer is trusted.
+//! Each of these servers adds a set of three fields: its Authentication-Results, a signature of the
+//! message in the form that it sends on, and a seal of all sets so far. A valid chain proves which
+//! server has stated which results. The chain does not prove that the results are true, so only
+//! results of a trusted sealer are of use.
 //!
 //! - A chain has at most [`MAX_SETS`] sets (RFC 8617 4.2.1), within a header of
 //!   [`MAX_HEADER`](super::dkim::MAX_HEADER). All keys are looked up side by side.
-//! - The newest message signature and all seals are verified. Older message signatures are not:
-//!   RFC 8617 5.2 leaves that open.
-//! - RFC 8617 knows only `none`, `pass` and `fail`. If a key cannot be looked up at this time, the
-//!   result here is [`Status::TempError`], and a sealer then adds nothing, so that it does not
-//!   break the chain for others.
+//! - The newest message signature and all seals are verified. Older message signatures are not
+//!   verified, because RFC 8617 5.2 does not require it.
+//! - RFC 8617 defines only the results `none`, `pass` and `fail`. If a key cannot be looked up now,
+//!   the result is [`Status::TempError`]. A sealer then adds no set, so that the chain is not
+//!   broken for others.
 //!
 //! Modules:
 //!
@@ -30,10 +32,10 @@ pub use seal::{NotSealed, Sealer};
 pub(super) use verify::wanted;
 pub use verify::{key_names, verify};
 
-/// The maximum number of sets.
+/// The maximum number of sets in a chain.
 pub const MAX_SETS: usize = 50;
 
-/// The result for a chain.
+/// The result of the verification of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// The message has no sets.
@@ -47,7 +49,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word for the result in Authentication-Results fields and in the log.
+    /// Returns the word for the result in Authentication-Results: fields and in the log.
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -68,7 +70,7 @@ pub enum Reason {
     TooMany,
     /// A set is incomplete, or a number is missing, malformed or used twice.
     Sets,
-    /// A sealer has found the chain broken.
+    /// A server that sealed the message has found the chain broken, and says so in its seal.
     Reported,
     /// The seal with this number has another result (`cv=`) than it should have.
     Result(usize),
@@ -99,18 +101,18 @@ pub struct Chain {
     pub status: Status,
     /// The reason for `Fail` and `TempError`.
     pub reason: Option<Reason>,
-    /// What each sealer says, in the order in which they have handled the message. Empty unless
-    /// the chain is valid.
+    /// What each sealer says, in the order in which the sealers have handled the message. The list
+    /// is empty unless the chain is valid.
     pub sets: Vec<Sealed>,
 }
 
-/// What a sealer says.
+/// What one sealer says about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
     /// The domain of the seal, in lower case and with A-labels.
     pub domain: String,
-    /// The value of its Authentication-Results field, without line ends: its name, and the results
-    /// of its checks. It is as untrusted as the sealer.
+    /// The value of the sealer's ARC-Authentication-Results field without line ends: the sealer's
+    /// name, and the results of its checks. The text is only as trustworthy as the sealer.
     pub results: String,
 }
 

@@ -1,4 +1,4 @@
-//! Adds a set to the chain of a message (RFC 8617 5.1).
+//! Makes the fields that add a set to the ARC chain of a message (RFC 8617 5.1).
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ use crate::message::field::fields;
 /// The reason why a message was not sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotSealed {
-    /// The message cannot be signed.
+    /// The message cannot be signed, for this reason.
     NotSigned(NotSigned),
     /// The chain has [`MAX_SETS`] sets already.
     TooMany,
-    /// A sealer has found the chain broken, after which nobody may add to it.
+    /// An earlier server has sealed the chain as broken, after which nobody may add a set.
     Broken,
-    /// The result for the chain is not known at this time.
+    /// The result for the chain is unknown, because a key could not be looked up.
     Unknown,
 }
 
@@ -37,8 +37,8 @@ impl fmt::Display for NotSealed {
 
 impl std::error::Error for NotSealed {}
 
-/// Takes a message that will be sealed. The text is the one that is sent on, but fields that are not
-/// signed, such as Received, may be added later.
+/// Collects from a message what its seal needs. The text must be the one that is sent on. Only
+/// fields that are not signed, such as Received, may be added later.
 #[derive(Debug)]
 pub struct Sealer {
     front: Front,
@@ -52,12 +52,12 @@ impl Default for Sealer {
 }
 
 impl Sealer {
-    /// A sealer before the first octet of its message.
+    /// Returns a sealer that has not taken any text yet.
     pub fn new() -> Self {
         Self { front: Front::new(), body: Hasher::new([(Canon::Relaxed, None)]) }
     }
 
-    /// Takes a piece of the text, which has LF as the line end and may be split anywhere.
+    /// Takes the next piece of the text. Lines end in LF, and the text may be split anywhere.
     pub fn feed(&mut self, text: &[u8]) {
         let was_open = self.front.is_open();
         let rest = self.front.feed(text);
@@ -67,10 +67,10 @@ impl Sealer {
         self.body.feed(rest);
     }
 
-    /// Ends the message, and makes a set with a key for its domain and its selector. `results` is
-    /// the value of this server's Authentication-Results field, and `chain` the result for the chain
-    /// when the message arrived. `now` is the time in seconds since 1970. Returns the fields, whose
-    /// lines end in LF.
+    /// Ends the message, and makes a set. The key signs for its domain under its selector.
+    /// `results` is the value of this server's Authentication-Results field, and `chain` is the
+    /// result for the chain when the message arrived. `now` is the time in seconds since 1970.
+    /// Returns the three fields of the set. Their lines end in LF.
     ///
     /// # Errors
     /// A [`NotSealed`].
@@ -126,20 +126,20 @@ impl Sealer {
         seal.tag("cv", result.word());
         ends(&mut seal);
         let seal = seal.sign(&text, key).ok_or(no_random)?;
-        // The newest field is the topmost one.
+        // The fields of a set stand with the newest one on top.
         let (results, message) = own.split_at(own.len() - message.len());
         Ok([&seal, message, results].concat())
     }
 }
 
-/// The number of the next set, the text of the sets before it that its seal signs, and the result
-/// that it states.
+/// Returns the number of the next set, the text of the earlier sets that its seal signs, and the
+/// result that the seal states.
 fn before(header: &Header<'_>, chain: Status) -> Result<(usize, Vec<u8>, Status), NotSealed> {
     let mut text = Vec::new();
     let sets = match (chain::sets(header), chain) {
         (_, Status::TempError) => return Err(NotSealed::Unknown),
         (Ok(sets), _) => sets,
-        // Without order there is no next number.
+        // If the sets have no order, there is no number for the next one.
         (Err(_), _) => return Err(NotSealed::Broken),
     };
     if sets.len() >= MAX_SETS {
@@ -152,7 +152,7 @@ fn before(header: &Header<'_>, chain: Status) -> Result<(usize, Vec<u8>, Status)
     let result = match chain {
         _ if sets.is_empty() => Status::None,
         Status::Pass => Status::Pass,
-        // A set that reports a broken chain seals only itself (RFC 8617 5.1.2).
+        // The seal of a set that reports a broken chain signs only its own set (RFC 8617 5.1.2).
         _ => return Ok((number, text, Status::Fail)),
     };
     sets.iter().for_each(|set| set.append(true, &mut text));

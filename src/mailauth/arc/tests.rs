@@ -3,7 +3,8 @@ use crate::mailauth::dkim::tests::{MESSAGE, NOW, Zone, ed25519, rsa, zone};
 use crate::mailauth::dkim::{MAX_HEADER, Reason as Why, Verifier};
 use crate::outcome::NoAnswer;
 
-/// Verifies the chain of a message, and checks that the result does not depend on how it is split.
+/// Verifies the chain of a message, and checks that the result does not depend on how the text is
+/// split.
 fn check(message: &str, zone: &Zone) -> Chain {
     let in_pieces = |size| {
         let mut verifier = Verifier::new();
@@ -15,14 +16,15 @@ fn check(message: &str, zone: &Zone) -> Chain {
     chain
 }
 
-/// Puts a set before a message.
+/// Seals a message: puts a new set before it.
 fn seal(message: &str, results: &str, chain: Status) -> Result<String, NotSealed> {
     let mut sealer = Sealer::new();
     message.as_bytes().chunks(11).for_each(|piece| sealer.feed(piece));
     Ok(sealer.finish(("example.org", "r", &rsa()), results, chain, NOW)? + message)
 }
 
-/// A message with a valid chain of `count` sets, between which the message is altered.
+/// Returns a message with a valid chain of `count` sets. The message was altered before each new
+/// set.
 fn sealed(count: usize) -> String {
     (1..=count).fold(MESSAGE.to_owned(), |message, number| {
         let chain = if number == 1 { Status::None } else { Status::Pass };
@@ -99,7 +101,7 @@ fn a_broken_chain_fails_with_a_reason() {
     }
 }
 
-/// What came before the newest set may be changed only by the sealers.
+/// New fields that are not signed, and another folding of signed fields, leave the chain valid.
 #[test]
 fn changes_after_the_last_seal_of_unsigned_fields_pass() {
     for (from, to) in

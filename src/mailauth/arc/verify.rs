@@ -1,4 +1,4 @@
-//! Verifies the chain of a message (RFC 8617 5.2).
+//! Verifies the ARC chain of a message (RFC 8617 5.2).
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use crate::mailauth::dkim::{self, Signatures};
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
-/// The records of a key, or the reason why there are none.
+/// The TXT records of a key, or the reason why there are none.
 type Answer = Result<Vec<Vec<u8>>, NoAnswer>;
 
-/// The answers about the keys, by name.
+/// The answers about the keys, each with the DNS name of the key.
 struct Keys(Vec<(String, Answer)>);
 
 impl Keys {
-    /// Looks up the keys of all claims side by side.
+    /// Looks up the keys of all claims (signature fields that were read) at the same time.
     fn look_up<'c>(lookup: &dyn Lookup, claims: impl IntoIterator<Item = &'c Claim>) -> Self {
         let mut names: Vec<String> = Vec::new();
         for name in claims.into_iter().map(Claim::key_name) {
@@ -40,14 +40,16 @@ impl Keys {
     }
 }
 
-/// The hash of the body that the verification of a chain needs, if there is a chain.
+/// Returns which hash of the body the verification of the chain needs. Returns `None` if there is
+/// no chain.
 pub fn wanted(header: &Header<'_>) -> Option<(Canon, Option<u64>)> {
     let newest = chain::sets(header).ok()?.pop()?;
     let signature = Claim::parse(Kind::ArcMessage, newest.message.body).signature.ok()?;
     Some((signature.body_form, signature.length))
 }
 
-/// The names of the keys that [`verify`] will look up, for a caller that looks them up earlier.
+/// Returns the names of the keys that [`verify`] will look up, for a caller that looks them up
+/// earlier.
 pub fn key_names(signatures: &Signatures) -> Vec<String> {
     let header = Header::new(signatures.header());
     let sets = chain::sets(&header).unwrap_or_default();
@@ -82,7 +84,7 @@ fn broken(reason: Reason) -> Chain {
     Chain { status, reason: Some(reason), sets: Vec::new() }
 }
 
-/// Verifies all sets, of which there is at least one. Returns the domains of the seals.
+/// Verifies all sets. There must be at least one. Returns the domains of the seals.
 fn verify_sets(
     header: &Header<'_>,
     sets: &[Set<'_>],
@@ -119,7 +121,7 @@ fn verify_sets(
     Ok(seals.into_iter().map(|claim| claim.domain).collect())
 }
 
-/// Checks all of the newest message signature that needs no key.
+/// Checks everything about the newest message signature that needs no key.
 fn check_message<'c>(claim: &'c Claim, signatures: &Signatures, now: u64) -> Result<&'c Signature, dkim::Reason> {
     let signature = claim.signature.as_ref().map_err(dkim::Reason::clone)?;
     if signature.names.iter().any(|name| name == "arc-seal") {
@@ -132,7 +134,7 @@ fn check_message<'c>(claim: &'c Claim, signatures: &Signatures, now: u64) -> Res
     Ok(signature)
 }
 
-/// Verifies the seals, each of which signs all sets up to its own.
+/// Verifies the seals. Each seal signs all sets up to its own.
 fn verify_seals(sets: &[Set<'_>], seals: &[Claim], keys: &Keys) -> Result<(), Reason> {
     let mut text = Vec::new();
     for (at, (set, claim)) in sets.iter().zip(seals).enumerate() {

@@ -1,4 +1,5 @@
-//! The result of each method as [`One`] of a field (RFC 8601 2.7).
+//! Turns the result of each check, such as SPF, into a result of an Authentication-Results: field
+//! (RFC 8601 2.7).
 
 use std::net::IpAddr;
 
@@ -9,7 +10,8 @@ use crate::mailauth::spf::{Identity, SpfResult};
 use crate::mailauth::{dkim, dmarc, spf};
 
 impl One {
-    /// The result of SPF. `sender` is the address of the envelope sender, if that was checked.
+    /// Returns the result of SPF. `sender` is the address of the envelope sender, and is used if
+    /// that address was checked.
     pub fn spf(checked: &spf::Checked, sender: &str) -> Self {
         let one = Self::new("spf", spf_word(checked.result)).comment(&checked.mechanism);
         match checked.identity {
@@ -19,7 +21,7 @@ impl One {
         }
     }
 
-    /// The result for a DKIM signature.
+    /// Returns the result for a DKIM signature.
     pub fn dkim(checked: &dkim::Checked) -> Self {
         let mut comment = checked.reason.as_ref().map(ToString::to_string).unwrap_or_default();
         if checked.is_testing {
@@ -33,12 +35,12 @@ impl One {
             .property("header.b", &checked.mark)
     }
 
-    /// The result for a message without a DKIM signature.
+    /// Returns the DKIM result for a message without a signature.
     pub fn no_dkim() -> Self {
         Self::new("dkim", "none").comment("no signature")
     }
 
-    /// The result for an ARC chain: who sealed it last, and how many have.
+    /// Returns the result for an ARC chain: who sealed it last, and how many have.
     #[cfg(feature = "arc")]
     pub fn arc(chain: &arc::Chain) -> Self {
         let comment = match (&chain.reason, chain.sets.len()) {
@@ -50,12 +52,12 @@ impl One {
         Self::new("arc", chain.status.word()).comment(&comment).property("header.d", sealer)
     }
 
-    /// The result of DMARC.
+    /// Returns the result of DMARC.
     pub fn dmarc(checked: &dmarc::Checked) -> Self {
         Self::new("dmarc", checked.outcome.name()).comment(&checked.comment()).property("header.from", &checked.domain)
     }
 
-    /// Whether the client's address has a verified name.
+    /// Returns the result of the look-up of the client's name. `name` is the verified name.
     pub fn iprev(address: IpAddr, name: Option<&str>) -> Self {
         Self::new("iprev", if name.is_some() { "pass" } else { "fail" })
             .comment(name.unwrap_or("no verified name"))
@@ -63,7 +65,7 @@ impl One {
     }
 }
 
-/// The keyword for a result of SPF.
+/// Returns the keyword for a result of SPF.
 fn spf_word(result: SpfResult) -> &'static str {
     match result {
         SpfResult::None => "none",

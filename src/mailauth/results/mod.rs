@@ -1,14 +1,14 @@
-//! The field Authentication-Results (RFC 8601), in which this server states what it has found out
-//! about a message.
+//! Writes and recognizes Authentication-Results: fields (RFC 8601), in which a server states what
+//! it has found out about a message.
 //!
-//! [`field`] writes one field with all results. Its values come from strangers: they are quoted
-//! where the syntax needs quotes, comments are escaped, characters other than printable ASCII
-//! become `?`, and long values are cut. So no value can forge a result, a field or a line, and no
-//! line is longer than 998 octets.
+//! [`field`] writes one field with all results. Its values come from strangers. So values are
+//! quoted where the syntax needs quotes, comments are escaped, characters other than printable
+//! ASCII become `?`, and long values are cut. No value can forge a result, a field or a line, and
+//! no line is longer than 998 octets.
 //!
-//! [`claims_to_be`] finds the fields in an incoming message that claim to be this server's.
-//! They must be removed (RFC 8601 5). A field whose identifier cannot be read counts as one of
-//! them, because another reader might read it in another way.
+//! [`claims_to_be`] recognizes a field in an incoming message that claims to be this server's. Such
+//! a field must be removed (RFC 8601 5). A field whose identifier cannot be read must be removed,
+//! too, because another reader might take the identifier for this server's.
 //!
 //! - `methods`: the result of each method
 //! - `read`: whose field an Authentication-Results field is
@@ -24,7 +24,7 @@ pub use write::field;
 /// The name of the field.
 pub const NAME: &str = "Authentication-Results";
 
-/// The maximum number of results in one field; more are left out.
+/// The maximum number of results in one field. Further results are left out.
 pub const MAX_RESULTS: usize = 24;
 
 /// All results for one message, in the order in which they are written.
@@ -33,7 +33,7 @@ pub struct Results {
     results: Vec<One>,
 }
 
-/// The result of one method.
+/// The result of one method of RFC 8601, such as SPF or DKIM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct One {
     method: &'static str,
@@ -53,27 +53,28 @@ impl Results {
         }
     }
 
-    /// Whether there is no result. The field then says `none`.
+    /// Returns whether there is no result. If so, the field says `none`.
     pub fn is_empty(&self) -> bool {
         self.results.is_empty()
     }
 }
 
 impl One {
-    /// A result, such as `spf` and `pass`. Both must be keywords of RFC 8601.
+    /// Returns the result of a method, such as `pass` of `spf`. Both words must be keywords of RFC
+    /// 8601.
     pub fn new(method: &'static str, result: &'static str) -> Self {
         Self { method, result, comment: None, properties: Vec::new() }
     }
 
-    /// Adds a comment for people, such as the reason. An empty one is left out.
+    /// Adds a comment for people, such as the reason for the result. An empty comment is left out.
     #[must_use]
     pub fn comment(mut self, text: &str) -> Self {
         self.comment = (!text.is_empty()).then(|| text.to_owned());
         self
     }
 
-    /// Adds a property. `name` is its type and its name, such as `header.d`. A property without a
-    /// value is left out.
+    /// Adds a property. `name` consists of the property's type and name, such as `header.d`. A
+    /// property without a value is left out.
     #[must_use]
     pub fn property(mut self, name: &'static str, value: &str) -> Self {
         if !value.is_empty() {

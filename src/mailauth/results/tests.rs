@@ -4,7 +4,7 @@ use crate::mailauth::arc;
 use crate::mailauth::spf::{Identity, SpfResult};
 use crate::mailauth::{dkim, dmarc, spf};
 
-/// A result as the pipeline makes them.
+/// Returns results as a session makes them.
 fn all() -> Results {
     let mut results = Results::default();
     results.add(One::new("spf", "pass").property("smtp.mailfrom", "jon@example.org"));
@@ -108,7 +108,7 @@ fn the_results_of_the_methods() {
     assert_eq!(vouches, expected);
 }
 
-/// No value can end its quotes, its comment or its line.
+/// A hostile value cannot end its quotes, its comment or its line.
 #[test]
 fn values_of_strangers_are_quoted() {
     let write = |one: One| {
@@ -207,7 +207,7 @@ fn fields_that_claim_to_be_ours() {
     assert!(claims_to_be(long.as_bytes(), "mx.example.net"), "it is not read to its end");
 }
 
-/// What this server writes is found again.
+/// A field that this server has written is recognized as its own.
 #[test]
 fn our_own_field_claims_to_be_ours() {
     for host in ["mx.example.net", "localhost", "xn--mller-kva.example"] {

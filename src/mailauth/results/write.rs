@@ -5,7 +5,7 @@ use crate::address::parse_domain;
 
 /// The width at which the field is folded, in octets.
 const WIDTH: usize = 78;
-/// The maximum length of a value, in octets: an address is not longer.
+/// The maximum length of a value, in octets. No mail address is longer.
 const MAX_VALUE: usize = 320;
 /// The maximum length of a comment, in octets.
 const MAX_COMMENT: usize = 200;
@@ -29,7 +29,7 @@ pub fn field(results: &Results, authserv_id: &str) -> String {
 fn write(out: &mut String, one: &One) {
     *out += &format!("{}={}", one.method, one.result);
     if let Some(comment) = &one.comment {
-        // A comment may be folded between words only.
+        // Lines may be folded only between the words of a comment.
         let text = format!("({})", escaped(comment));
         text.split_ascii_whitespace().for_each(|word| append(out, word));
     }
@@ -38,14 +38,15 @@ fn write(out: &mut String, one: &One) {
     }
 }
 
-/// Appends a blank and a word, on a new line if it does not fit on the last one.
+/// Appends a blank and a word. If the word does not fit on the last line, it begins a new line.
 fn append(out: &mut String, word: &str) {
     let column = out.len() - out.rfind('\n').map_or(0, |at| at + 1);
     *out += if column + 1 + word.len() > WIDTH { "\n\t\t" } else { " " };
     *out += word;
 }
 
-/// The value of a property: an address or a domain as it is, if it needs no quotes.
+/// Returns the text of a property's value. An address or a domain that needs no quotes stays as it
+/// is.
 fn pvalue(text: &str) -> String {
     let is_domain = |domain: &str| !domain.starts_with('[') && parse_domain(domain).is_ok();
     match text.rsplit_once('@') {
@@ -54,17 +55,18 @@ fn pvalue(text: &str) -> String {
     }
 }
 
-/// A local part without quotes that every reader understands; it may be empty (`@example.org`).
+/// Returns whether a local part needs no quotes. An empty local part (`@example.org`) needs none.
 fn is_dot_atom(local: &str) -> bool {
     local.is_empty() || local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(is_atom))
 }
 
-/// A character of an atom (RFC 5322 3.2.3). `=` and `/` are left out: they are special in a token.
+/// Returns whether an octet may stand in an atom (RFC 5322 3.2.3). `=` and `/` are excluded,
+/// because they have a meaning of their own in this field.
 fn is_atom(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-^_`{|}~".contains(&b)
 }
 
-/// A token as it is, and other text as a quoted string (RFC 2045 5.1).
+/// Returns a token as it is, and any other text as a quoted string (RFC 2045 5.1).
 fn value(text: &str) -> String {
     let is_token = |b: u8| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&b);
     if !text.is_empty() && text.len() <= MAX_VALUE && text.bytes().all(is_token) {
@@ -80,7 +82,7 @@ fn value(text: &str) -> String {
     out + "\""
 }
 
-/// The text of a comment, in which parentheses and backslashes are escaped.
+/// Returns the text of a comment, in which parentheses and backslashes are escaped.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in printable(text, MAX_COMMENT) {
@@ -92,7 +94,8 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// The first characters of a text. Those that are not printable ASCII become `?`.
+/// Returns the first `max` characters of a text. Characters that are not printable ASCII become
+/// `?`.
 fn printable(text: &str, max: usize) -> impl Iterator<Item = char> {
     text.chars().take(max).map(|c| if (' '..='~').contains(&c) { c } else { '?' })
 }

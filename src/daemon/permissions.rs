@@ -35,6 +35,7 @@ impl Names {
             ("remote.routes", &config.remote.routes),
             (CREDENTIALS, &config.remote.credentials),
             (SRS_SECRET, &config.remote.srs_secret),
+            ("policy.access", &config.policy.access),
             ("submission.senders", &config.submission.senders),
             ("submission.rewrite", &config.submission.rewrite),
         ];

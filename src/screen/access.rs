@@ -420,6 +420,64 @@ recipient  @razorback          ok
     }
 
     #[test]
+    fn mail_waits_if_the_table_cannot_be_read() {
+        let mut config = crate::config::default();
+        config.policy.access.path = std::env::temp_dir();
+        let (access, errors) = Access::begin(&config);
+        assert_eq!(errors.len(), 1);
+        let recipient = Address::parse("jon@razorback").expect("an address");
+        let question =
+            Question { address: None, name: ClientName::None, hello: "x", sender: None, recipient: &recipient };
+        let Some(policy::Verdict::Defer(reply, reason)) = access.ask(&question).verdict else { panic!() };
+        assert_eq!(reply.code(), 451);
+        assert_eq!(reason.to_string(), format!("rule=access table={}", std::env::temp_dir().display()));
+    }
+
+    /// Whatever a file contains, reading it ends without a panic, and each line is either in the
+    /// table or has an error.
+    #[test]
+    fn any_text_is_a_table_or_has_errors() {
+        const WORDS: [&str; 24] = [
+            "client",
+            "helo",
+            "sender",
+            "recipient",
+            "unknown",
+            "<>",
+            "@",
+            "@a.b",
+            ".a",
+            ".",
+            "a@b",
+            "192.0.2.1/33",
+            "::/0",
+            "0/0",
+            "ok",
+            "reject",
+            "defer",
+            "421",
+            "550",
+            "5.7.1",
+            "tag",
+            "x",
+            "\u{fc}",
+            "quarantine",
+        ];
+        let mut seed: u32 = 1;
+        let mut number = |below: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize % below
+        };
+        for _ in 0..5000 {
+            let words: Vec<&str> = (0..1 + number(6)).map(|_| WORDS[number(WORDS.len())]).collect();
+            let text = words.join([" ", "\t", "  "][number(3)]);
+            let (table, errors) = Table::read(Path::new("access"), &text);
+            let rows = table.networks.len() + table.rows.iter().map(HashMap::len).sum::<usize>();
+            assert!(errors.len() <= 1 && (rows == 1 || errors.len() == 1), "{text}: {errors:?}");
+        }
+    }
+
+    #[test]
     fn marks_are_kept() {
         let table = table("sender @a.example tag x\n");
         assert_eq!(

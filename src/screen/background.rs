@@ -1,6 +1,11 @@
 //! Runs blocking look-ups for a session, each on a thread of its own. So the session waits for the
 //! slowest look-up, and not for one after another.
+//!
+//! The number of these threads is limited, since a name server that does not answer keeps them for
+//! seconds. A look-up beyond the limit is made by its session when the result is needed, and ends
+//! at the same time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
@@ -10,6 +15,27 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(300);
 /// The size of a thread's stack, in bytes.
 const STACK: usize = 512 << 10;
+/// The maximum number of threads of all sessions.
+const MAX_THREADS: usize = 1000;
+
+/// The number of threads.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// One of [`MAX_THREADS`], until it is dropped.
+struct Slot;
+
+impl Slot {
+    fn take() -> Option<Self> {
+        let slot = Self;
+        (THREADS.fetch_add(1, Ordering::Relaxed) < MAX_THREADS).then_some(slot)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// A look-up under way, or its result.
 pub struct Background<T> {
@@ -29,11 +55,15 @@ impl<T: Send + 'static> Background<T> {
     where
         F: FnOnce() -> T + Send + Clone + 'static,
     {
+        let Some(slot) = Slot::take() else { return Self { state: State::Waiting(Box::new(work)) } };
         let (sender, answer) = sync_channel(1);
         let run = work.clone();
         let thread = Builder::new().name("lookup".into()).stack_size(STACK);
-        // If the session has ended meanwhile, nobody receives the result.
-        let started = thread.spawn(move || drop(sender.send(run())));
+        let started = thread.spawn(move || {
+            let _slot = slot;
+            // If the session has ended meanwhile, nobody receives the result.
+            drop(sender.send(run()));
+        });
         let state = match started {
             Ok(_) => State::Running(answer, until),
             Err(_) => State::Waiting(Box::new(work)),
@@ -77,8 +107,23 @@ impl<T> std::fmt::Debug for Background<T> {
 mod tests {
     use super::*;
 
+    /// Held by a test that counts threads.
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+    #[test]
+    fn a_look_up_beyond_the_limit_is_made_when_it_is_needed() {
+        let _alone = ALONE.lock();
+        let slots: Vec<_> = (0..MAX_THREADS).map_while(|_| Slot::take()).collect();
+        let mut beyond = Background::begin(Instant::now(), || 7);
+        assert_eq!(format!("{beyond:?}"), "waiting");
+        drop(slots);
+        assert_eq!(beyond.wait(), Some(&7));
+        assert!(Slot::take().is_some(), "the places are free again");
+    }
+
     #[test]
     fn look_ups_run_side_by_side_and_end_in_time() {
+        let _alone = ALONE.lock();
         let begun = Instant::now();
         let until = begun + Duration::from_millis(700);
         let late = |milliseconds| move || std::thread::sleep(Duration::from_millis(milliseconds));

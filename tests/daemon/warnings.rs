@@ -522,6 +522,7 @@ fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
         ("remote.srs_secret", "srs_secret"),
         ("local.users", "users"),
         ("submission.senders", "senders"),
+        ("policy.access", "access"),
     ] {
         chmod(&site, file, 0);
         let needed = match key {
@@ -534,15 +535,21 @@ fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
         let (code, printed) = examine(&site);
         assert_eq!(code, Some(78), "{printed}");
         assert!(printed.ends_with(&wanted) && printed.lines().count() == 1, "{wanted}{printed}");
-        if ["users", "senders"].contains(&file) {
-            // With an unreadable users or senders file the daemon starts, and requests that need
-            // the table get a temporary failure.
+        if ["users", "senders", "access"].contains(&file) {
+            // With an unreadable users, senders or access file the daemon starts, and requests that
+            // need the table get a temporary failure.
             let daemon = site.start();
             assert!(daemon.log().contains(wanted.trim_end()), "{}", daemon.log());
             let mut client = daemon.client();
             client.ehlo();
-            client.ask("MAIL FROM:<x@x.test>", if file == "users" { "250 " } else { "451 " });
-            client.ask("RCPT TO:<jon@razorback>", if file == "users" { "451 " } else { "503 " });
+            client.ask("MAIL FROM:<x@x.test>", if file == "senders" { "451 " } else { "250 " });
+            let recipient = match file {
+                "users" => "451 ",
+                "senders" => "503 ",
+                // The client may relay.
+                _ => "250 ",
+            };
+            client.ask("RCPT TO:<jon@razorback>", recipient);
         } else {
             let started = site.penfoldd(&["-d"]).output().expect("it runs");
             let printed = String::from_utf8_lossy(&started.stderr);
@@ -614,6 +621,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
     site.write("routes", "x.test lmtp:/x\n");
     site.write("senders", "jon *x\n");
     site.write("rewrite", "jon\n");
+    site.write("access", "client 192.0.2.1 maybe\n");
     let rewrite = format!("{:?}", site.path("rewrite"));
     site.set("submission", "rewrite", &rewrite);
     chmod(&site, "users", 0o600);
@@ -632,11 +640,12 @@ fn a_table_with_errors_does_not_stop_a_start() {
         "routes:1:8: lmtp: is not supported",
         "senders:1:5: expected an address",
         "rewrite:1:1: expected two addresses",
+        "access:1:18: expected ok, reject",
     ] {
         assert!(printed.contains(place), "{place}: {printed}");
         assert!(log.contains(place), "{place}: {log}");
     }
-    assert_eq!(log.matches(": has errors: its valid lines are in force").count(), 6, "{log}");
+    assert_eq!(log.matches(": has errors: its valid lines are in force").count(), 7, "{log}");
     let mut client = daemon.client();
     client.ehlo();
     client.ask("MAIL FROM:<x@razorback>", "250 ");

@@ -270,6 +270,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
 fn filtered() -> Vec<(Site, Daemon)> {
     let good = Milter::start(Script::default().at(b'E', &[b"hX-Spam\0no\0", b"c"]));
     let bad = Milter::start(Script::default().at(b'E', &[b"r"]));
+    let strict = Milter::start(Script::default().at(b'M', &[b"t"]));
     let absent = "127.0.0.1:1".parse().expect("an address");
     let one = |address: SocketAddr| {
         let site = Site::with(&format!("filter = [{{ socket = \"inet:{address}\" }}]"));
@@ -282,7 +283,7 @@ fn filtered() -> Vec<(Site, Daemon)> {
         }
         (site, daemon)
     };
-    [good.address, bad.address, absent].map(one).into()
+    [good.address, bad.address, strict.address, absent].map(one).into()
 }
 
 #[test]

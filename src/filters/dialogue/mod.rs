@@ -357,7 +357,7 @@ impl Dialogue {
             Response::Close => Verdict::Close(reply::filter::closing(&self.filters.hostname)),
             Response::Continue | Response::Skip | Response::Progress | Response::Change(_) => Verdict::Accept,
         };
-        if matches!(verdict, Verdict::Refuse(_) | Verdict::Close(_)) {
+        if stage != "message" && matches!(verdict, Verdict::Refuse(_) | Verdict::Close(_)) {
             self.note_refusal(index, stage);
         }
         verdict

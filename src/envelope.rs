@@ -82,6 +82,9 @@ pub enum Origin {
     /// A client sent the message.
     #[default]
     Client,
+    /// A user of this host sent the message, with a sender that is not local. If the message leaves
+    /// again, its sender is not rewritten.
+    Own,
     /// The message is a report from this server to a sender.
     Report,
     /// The message is a report from this server to the postmaster. If it fails, no report is sent.

@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use super::document::Section;
 use super::{TableFile, values};
 use crate::address::{Address, parse_domain};
+use crate::envelope::Folder;
 
 /// The bounds of `policy.dnsbl_threshold`, and of the absolute value of a list's weight.
 const WEIGHT: RangeInclusive<usize> = 1..=1000;
@@ -101,9 +102,8 @@ pub enum Greylist {
 pub enum Quarantine {
     /// The message stays in the queue until an administrator releases or removes it.
     Hold,
-    /// The message is delivered into this folder of the recipient's Maildir. The name begins with a
-    /// dot.
-    Folder(String),
+    /// The message is delivered into this folder of the recipient's Maildir.
+    Folder(Folder),
 }
 
 /// A DNS list, and what an answer in it means.
@@ -309,17 +309,11 @@ fn greylist_delay(value: &DeValue<'_>) -> Result<Duration, String> {
 }
 
 fn quarantine(value: &DeValue<'_>) -> Result<Quarantine, String> {
-    let is_folder = |name: &&str| {
-        let rest = name.strip_prefix('.').unwrap_or_default();
-        let is_plain = rest.chars().all(|c| !c.is_control() && !matches!(c, '/' | '\\'));
-        is_plain && !rest.is_empty() && !rest.contains("..") && !rest.starts_with('.') && !rest.ends_with('.')
-    };
     match value.as_str() {
         Some("hold") => Ok(Quarantine::Hold),
         other => other
-            .filter(is_folder)
-            .filter(|name| name.len() <= 100)
-            .map(|name| Quarantine::Folder(name.to_owned()))
+            .and_then(Folder::parse)
+            .map(Quarantine::Folder)
             .ok_or_else(|| "expected \"hold\" or a folder of a Maildir, such as \".Junk\"".to_owned()),
     }
 }

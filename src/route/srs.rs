@@ -3,7 +3,8 @@
 //!
 //! A sender is rewritten when a message leaves again: an alias, the virtual table or a `.forward`
 //! has replaced a local recipient by one elsewhere, and the sender is not local. The spool keeps the
-//! original sender, because reports of this host go there directly.
+//! original sender, because reports of this host go there directly. The sender of a user of this
+//! host stays as it is: it belongs to the user, and a smart host may accept no other one.
 //!
 //! The first secret of the file makes addresses. If there is no file, a secret that is derived from
 //! the spool's key does. All secrets verify addresses, so that a secret can be replaced.
@@ -15,8 +16,9 @@ use super::{DomainClass, Expansion, Route, Router};
 use crate::address::Address;
 use crate::config::table::{Watched, lines};
 use crate::config::{Config, ConfigError};
-use crate::envelope::{Action, Recipient};
+use crate::envelope::{Action, Origin, Recipient};
 use crate::privsep::Rights;
+use crate::spool::Entry;
 use crate::srs::{self, Secret};
 use crate::sys;
 
@@ -93,10 +95,9 @@ impl Router {
         srs::forward(rewriting.all().first()?, sender, &rewriting.domain, sys::now())
     }
 
-    /// Whether a message with this sender leaves again for the recipient, and the sender has to be
-    /// rewritten.
-    pub fn is_forwarded(&self, sender: Option<&Address>, recipient: &Recipient) -> bool {
-        let (Some(_), Some(sender)) = (&self.srs, sender) else { return false };
+    /// Whether a message leaves again for the recipient, and its sender has to be rewritten.
+    pub fn is_forwarded(&self, entry: &Entry, recipient: &Recipient) -> bool {
+        let (Some(_), Some(sender), Origin::Client) = (&self.srs, entry.sender(), entry.origin()) else { return false };
         let is_local = |address: &Address| self.class_of(address.domain()) == DomainClass::Local;
         recipient.action == Action::Deliver
             && recipient.original.as_ref().is_some_and(is_local)

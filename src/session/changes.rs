@@ -76,6 +76,11 @@ impl Changes {
         self.prepended.insert_str(0, lines);
     }
 
+    /// Puts lines below those that already stand before the text. Each line ends in LF.
+    pub fn append(&mut self, lines: &str) {
+        self.prepended.push_str(lines);
+    }
+
     /// Returns the reason for rejecting a submitted message. Returns `None` while there is no
     /// reason.
     pub fn refusal(&self) -> Option<&Refusal> {

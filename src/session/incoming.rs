@@ -155,6 +155,11 @@ impl Complete {
         self.changes.prepend(lines);
     }
 
+    /// Puts lines below those that the message already begins with.
+    pub fn append(&mut self, lines: &str) {
+        self.changes.append(lines);
+    }
+
     /// Commits the message. Returns the name of the entry, and the mailbox into which the entry's
     /// file can be renamed, if there is one.
     ///

@@ -3,9 +3,11 @@
 use super::transaction::Transaction;
 use super::{Phase, Session, Step, filters};
 use crate::address::{self, Address, AddressError};
+use crate::envelope::Origin;
 use crate::policy::mail::{Mail, Room, SenderRight};
 use crate::policy::{self, Facts};
 use crate::reply::{self, Reply};
+use crate::route::DomainClass;
 use crate::smtp::command::Path;
 use crate::smtp::parameters::{MailParameters, ParameterError};
 
@@ -45,7 +47,14 @@ impl Session<'_> {
         let room = self.room(size.min(max_size));
         self.apply(policy::mail::check(&facts, &Mail { path, sender: sender.as_ref(), size, max_size, room, right }))?;
         self.count_message()?;
-        Ok(Transaction::new(sender.map(|sender| self.rewritten(sender)), parameters.options))
+        let is_local = |address: &Address| self.service.router.class_of(address.domain()) == DomainClass::Local;
+        let is_own = facts.login.is_some() || facts.is_local_user || sender.as_ref().is_some_and(is_local);
+        let sender = sender.map(|sender| self.rewritten(sender));
+        let mut transaction = Transaction::new(sender, parameters.options);
+        if is_own && transaction.envelope.sender.as_ref().is_some_and(|sender| !is_local(sender)) {
+            transaction.envelope.origin = Origin::Own;
+        }
+        Ok(transaction)
     }
 
     fn room(&self, size: u64) -> Room {

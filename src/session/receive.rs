@@ -13,7 +13,7 @@ use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Session};
 use crate::config::policy::Quarantine;
-use crate::envelope::{Action, Folder};
+use crate::envelope::{self, Action};
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
@@ -60,9 +60,12 @@ impl Session<'_> {
         let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
             (_, None) => (None, None),
             (Quarantine::Hold, Some(reason)) => (Some(reason.as_str()), None),
-            (Quarantine::Folder(name), Some(_)) => (None, Folder::parse(name)),
+            (Quarantine::Folder(folder), Some(_)) => (None, Some(folder)),
         };
-        let (name, mailbox) = complete.commit(&transaction.envelope, hold, folder.as_ref())?;
+        if let Some(reason) = &transaction.quarantine {
+            complete.append(&trace::quarantine_field(reason));
+        }
+        let (name, mailbox) = complete.commit(&transaction.envelope, hold, folder)?;
         let origin = self.origin(transaction.forwarded.as_ref());
         log::accepted(&log::Accepted {
             id: &name.id,
@@ -78,6 +81,9 @@ impl Session<'_> {
             user: self.login.as_deref().or(self.client.local_user.as_ref().map(|user| user.login.as_str())),
             caller: self.client.local_user.as_ref().map(|user| (user.uid, user.program.as_str())),
         });
+        if let Some(reason) = hold {
+            log::held(&name.id, reason);
+        }
         Ok(Accepted { name, mailbox })
     }
 
@@ -104,6 +110,8 @@ impl Session<'_> {
     /// or if the message's file cannot be renamed or linked into the Maildir.
     fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
+            // A direct head cannot say that a user of this host has sent the message.
+            _ if transaction.envelope.origin == envelope::Origin::Own => None,
             [only] if only.original.is_none() && only.action == Action::Deliver => {
                 match self.service.router.route(&only.address) {
                     Route::Mailbox(mailbox) if !mailbox.is_mbox => {

@@ -209,9 +209,8 @@ impl Worker {
         {
             return None;
         }
-        let is_forwarded = |addressee: &RecipientEntry| {
-            attempt.settings.router.is_forwarded(attempt.entry.sender(), &addressee.recipient)
-        };
+        let is_forwarded =
+            |addressee: &RecipientEntry| attempt.settings.router.is_forwarded(&attempt.entry, &addressee.recipient);
         if addressees.first().is_some_and(|first| addressees.iter().any(|to| is_forwarded(to) != is_forwarded(first))) {
             return None;
         }
@@ -239,8 +238,7 @@ impl Worker {
         let (entry, router) = (&attempt.entry, &attempt.settings.router);
         let id = entry.id().to_string();
         // The spool keeps the original sender, to whom failures are reported.
-        let is_forwarded =
-            addressees.first().is_some_and(|addressee| router.is_forwarded(entry.sender(), &addressee.recipient));
+        let is_forwarded = addressees.first().is_some_and(|addressee| router.is_forwarded(entry, &addressee.recipient));
         let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
         let delivery = Delivery {
             id: &id,

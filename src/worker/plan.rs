@@ -79,7 +79,7 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
         let destination = destination(addressee, &router.route_of(&addressee.recipient));
         // Recipients for which the sender is rewritten need an attempt of their own.
-        let is_forwarded = router.is_forwarded(entry.sender(), &addressee.recipient);
+        let is_forwarded = router.is_forwarded(entry, &addressee.recipient);
         let index = *known.entry((destination, is_forwarded)).or_insert_with_key(|(destination, _)| {
             jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1

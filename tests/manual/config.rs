@@ -19,6 +19,7 @@ use penfold::config::{
     Scheme, Submission, TableFile, Users, load, parse,
 };
 use penfold::endpoint::Endpoint;
+use penfold::envelope::Folder;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -144,7 +145,7 @@ fn every_key_has_its_effect() {
             dmarc_reports: Some(Address::parse("dmarc@example.org").expect("an address")),
             greylist: Greylist::Suspicious,
             greylist_delay: Duration::from_secs(24 * 3600),
-            quarantine: Quarantine::Folder(".Junk".into()),
+            quarantine: Quarantine::Folder(Folder::parse(".Junk").expect("a folder")),
             messages_per_hour: 1000,
             unknown_recipients_per_hour: 10_000_000,
         },

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use common::client::{Client, TEXT};
 use common::homes::Homes;
+use common::programs::sendmail;
 use common::remote::{Received, Remote, Sink};
 use common::{Daemon, Site, own};
 
@@ -188,6 +189,31 @@ fn a_forward_file_rewrites_the_sender_too() {
     }
     bounce(&daemon, &address);
     assert_eq!(remote.messages(2)[1].recipients, ["<ann@origin.test>"]);
+}
+
+#[test]
+fn the_sender_of_an_own_user_is_kept() {
+    let remote = Remote::sink();
+    let mut site = site(&remote);
+    site.write("rewrite", "@razorback.test anna@origin.test\n");
+    site.set("submission", "rewrite", &format!("{:?}", site.path("rewrite")));
+    let daemon = site.start();
+    let sent = sendmail(&site, &["-f", "anna@origin.test", "out@razorback.test"], b"Subject: x\n\nhello\n");
+    assert!(sent.status.success());
+    assert_eq!(sender(&remote.messages(1)[0]), "anna@origin.test");
+    // The rewrite table has made this sender of a local one.
+    let sent = sendmail(&site, &["-f", "jon@razorback.test", "info@razorback.test"], b"Subject: x\n\nhello\n");
+    assert!(sent.status.success());
+    assert_eq!(sender(&remote.messages(2)[1]), "anna@origin.test");
+    assert!(daemon.settles(&site));
+    let Some(homes) = Homes::new(SETTINGS) else { return };
+    homes.site.write("routes", &format!("far.test {0}\n", remote.host_port()));
+    homes.write("jon", ".forward", "elvis@far.test\n", 0o600);
+    let daemon = homes.start();
+    let sent = sendmail(&homes.site, &["-f", "anna@origin.test", "jon"], b"Subject: x\n\nhello\n");
+    assert!(sent.status.success());
+    assert_eq!(sender(&remote.messages(3)[2]), "anna@origin.test");
+    assert!(daemon.settles(&homes.site));
 }
 
 #[test]

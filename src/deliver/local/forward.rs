@@ -286,7 +286,7 @@ impl LocalDelivery<'_> {
         let is_derived = !self.entry.steps().is_empty();
         let left = match self.entry.origin() {
             _ if is_derived => addressee.share,
-            Origin::Client => MAX_LISTED,
+            Origin::Client | Origin::Own => MAX_LISTED,
             Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
         match is_forward {

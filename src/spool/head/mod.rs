@@ -12,7 +12,8 @@
 //! The first line describes the message. Its first field is `head=`, which has three values: the
 //! offset of the content, the content's size on the wire, and whether the content is 7-bit. Earlier
 //! versions ignore the last two values. The other fields are in any order. A forwarded message has
-//! a field `past=` for each list or `.forward` file that led to it. The fields of a message in
+//! a field `past=` for each list or `.forward` file that led to it. The field `own=yes` marks a
+//! message of a user of this host with a sender elsewhere. The fields of a message in
 //! quarantine are `reason=`, which says why the message was held, and `folder=`, the folder of the
 //! recipients' Maildirs that it goes into.
 //!
@@ -212,6 +213,8 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
     };
     let origin = match envelope.origin {
         Origin::Client => "client",
+        // Earlier versions leave an entry with an unknown field alone.
+        Origin::Own => "client own=yes",
         Origin::Report => "report",
         Origin::Postmaster => "postmaster",
     };
@@ -380,7 +383,9 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
             ("head", Value::Word(word)) => head.measure = read_measure(word)?,
             ("body", Value::Word("7bit")) => head.options.body = Body::SevenBit,
             ("body", Value::Word("8bit")) => head.options.body = Body::EightBit,
+            ("origin", Value::Word("client")) if head.origin == Origin::Own => {}
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
+            ("own", Value::Word("yes")) if head.origin == Origin::Client => head.origin = Origin::Own,
             ("origin", Value::Word("report")) => head.origin = Origin::Report,
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
             ("past", Value::Word(step)) => derivation::read(&mut head.steps, step)?,
@@ -392,7 +397,7 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
                 head.folder = Some(Folder::parse(&name).ok_or(MALFORMED)?);
             }
             ("from", Value::Path(path)) => from = Some(path),
-            ("head" | "body" | "origin" | "past" | "reason" | "folder" | "from", _) => return Err(MALFORMED),
+            ("head" | "body" | "origin" | "own" | "past" | "reason" | "folder" | "from", _) => return Err(MALFORMED),
             _ => return Err(UNKNOWN),
         }
         Ok(())

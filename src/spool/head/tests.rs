@@ -101,6 +101,21 @@ fn a_message_in_quarantine_has_a_reason_or_a_folder() {
 }
 
 #[test]
+fn a_message_of_an_own_user_is_marked() {
+    for origin in [Origin::Client, Origin::Own, Origin::Report, Origin::Postmaster] {
+        let text = queued(&Envelope { origin, ..envelope(1) });
+        assert_eq!(
+            (read(text.as_bytes()).map(|head| head.origin), text.contains(" own=yes ")),
+            (Ok(origin), origin == Origin::Own)
+        );
+    }
+    let text = queued(&Envelope { origin: Origin::Own, ..envelope(1) });
+    for (from, to) in [(" own=yes", " own=yea"), ("client own=yes", "report own=yes")] {
+        assert_eq!(read(text.replace(from, to).as_bytes()), Err(MALFORMED), "{to}");
+    }
+}
+
+#[test]
 fn the_longest_heads_can_be_read_back() {
     let quotes = "\"".repeat(address::MAX_ADDRESS - 6);
     let long = Address::new(&quotes, "x.org").expect("the longest address");

@@ -88,6 +88,11 @@ impl Router {
         self.srs.is_some()
     }
 
+    /// The domain of rewritten senders; `None` if senders are not rewritten.
+    pub fn forwarding_domain(&self) -> Option<&str> {
+        self.srs.as_ref().map(|rewriting| &*rewriting.domain)
+    }
+
     /// Returns the sender that replaces `sender` when a message leaves again; `None` if the sender
     /// cannot be rewritten.
     pub fn rewritten_sender(&self, sender: &Address) -> Option<Address> {

@@ -14,6 +14,8 @@ const BLOCK: usize = 64 << 10;
 /// early, reading fails.
 #[derive(Debug, Clone)]
 pub struct Content<'a> {
+    /// Text that is read before the file.
+    front: &'a [u8],
     file: &'a File,
     offset: u64,
     size: u64,
@@ -23,7 +25,7 @@ pub struct Content<'a> {
 impl<'a> Content<'a> {
     /// A reader that begins at `offset` in a file of `size` bytes.
     pub fn new(file: &'a File, offset: u64, size: u64) -> Self {
-        Self { file, offset, size, measure: None }
+        Self { front: b"", file, offset, size, measure: None }
     }
 
     /// Sets the measure of the content; `None` if it is not known.
@@ -32,9 +34,17 @@ impl<'a> Content<'a> {
         Self { measure, ..self }
     }
 
+    /// Puts complete lines before the content. Nothing may have been read yet.
+    #[must_use]
+    pub fn preceded_by(self, front: &'a str) -> Self {
+        let before = Meter::default().measure(front.as_bytes());
+        let join = |own: Measure| Measure { size: before.size + own.size, is_ascii: before.is_ascii && own.is_ascii };
+        Self { front: front.as_bytes(), measure: self.measure.map(join), ..self }
+    }
+
     /// The number of bytes that are not yet read.
     pub fn left(&self) -> u64 {
-        self.size.saturating_sub(self.offset)
+        self.front.len() as u64 + self.size.saturating_sub(self.offset)
     }
 
     /// Returns the measure of the content. The head of most queued entries contains the measure.
@@ -65,6 +75,9 @@ impl<'a> Content<'a> {
 
 impl Read for Content<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if !self.front.is_empty() {
+            return self.front.read(into);
+        }
         let count = self.file.read_at(into, self.offset)?;
         if count == 0 && !into.is_empty() && self.left() > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -139,5 +152,26 @@ mod tests {
                 assert_eq!(meter.measure(front.as_bytes()), Measure { size, is_ascii }, "{text:?} cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn lines_can_be_put_before_the_content() {
+        let path = std::env::temp_dir().join(format!("penfold-content-{}", std::process::id()));
+        std::fs::write(&path, "head\nA: b\n\n.c").expect("a scratch file");
+        let file = File::open(&path).expect("the file");
+        let content = Content::new(&file, 5, 13).preceded_by("X: \u{f6}\n");
+        let read = |mut content: Content<'_>| {
+            let mut text = String::new();
+            content.read_to_string(&mut text).expect("text");
+            text
+        };
+        assert_eq!(content.left(), 6 + 8);
+        assert_eq!(read(content.clone()), "X: \u{f6}\nA: b\n\n.c");
+        let measured = content.measure().expect("a measure");
+        assert_eq!(measured, Measure { size: 7 + 12, is_ascii: false });
+        let known =
+            Content::new(&file, 5, 13).measured(Some(Measure { size: 12, is_ascii: true })).preceded_by("X: \u{f6}\n");
+        assert_eq!((known.measure().expect("known"), read(known.clone())), (measured, read(content)));
+        std::fs::remove_file(path).expect("it is there");
     }
 }

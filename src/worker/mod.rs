@@ -24,6 +24,8 @@ use crate::deliver::{Delivery, log_outcome};
 use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
 use crate::log;
+#[cfg(feature = "arc")]
+use crate::mailauth::arc::seal_forwarded;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
 use crate::route::Route;
@@ -240,12 +242,13 @@ impl Worker {
         // The spool keeps the original sender, to whom failures are reported.
         let is_forwarded = addressees.first().is_some_and(|addressee| router.is_forwarded(entry, &addressee.recipient));
         let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
+        let seal = if is_forwarded { seal(attempt) } else { String::new() };
         let delivery = Delivery {
             id: &id,
             sender: rewritten.as_ref().or(entry.sender()),
             options: entry.options(),
             recipients: addressees.iter().map(|addressee| &addressee.recipient.address).collect(),
-            content: entry.content(),
+            content: entry.content().preceded_by(&seal),
         };
         let settings = &attempt.settings;
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
@@ -255,6 +258,25 @@ impl Worker {
         (self.contact, self.address) = (contact, address);
         outcomes
     }
+}
+
+/// The ARC set for a message that is forwarded; no text if it is not sealed.
+#[cfg(feature = "arc")]
+fn seal(attempt: &Attempt<'_>) -> String {
+    let (settings, entry) = (&attempt.settings, &attempt.entry);
+    let Some(domain) = settings.router.forwarding_domain() else { return String::new() };
+    match seal_forwarded(&settings.keys, domain, &settings.config.hostname, entry.content(), sys::now()) {
+        Ok(Ok(set)) => return set,
+        Ok(Err(why)) => ::log::debug!("{} is not sealed: {why}", entry.id()),
+        // The delivery will find the same error, and report it.
+        Err(e) => ::log::debug!("{} is not sealed: {e}", entry.id()),
+    }
+    String::new()
+}
+
+#[cfg(not(feature = "arc"))]
+fn seal(_: &Attempt<'_>) -> String {
+    String::new()
 }
 
 impl Attempt<'_> {

@@ -1,11 +1,13 @@
 //! Delivery to other hosts.
 //!
+//! - `arc`: sets of forwarded mail
 //! - `client`: the SMTP client and its DNS lookups, without the daemon
 //! - `end_to_end`: with the daemon, the log and the report
 //! - `many_hosts`: slow and dead hosts beside healthy ones
 //! - `security`: TLS and AUTH, with the log and the queue
 //! - `srs`: rewritten senders of forwarded mail, and their bounces
 
+mod arc;
 mod client;
 mod end_to_end;
 mod many_hosts;

@@ -17,6 +17,7 @@
 //! Modules:
 //!
 //! - `chain`: the sets of a message, and their order
+//! - `forward`: sealing messages that this host forwards
 //! - `seal`: adding a set
 //! - `verify`: verifying the sets
 
@@ -25,9 +26,11 @@ use std::fmt;
 use super::dkim;
 
 mod chain;
+mod forward;
 mod seal;
 mod verify;
 
+pub use forward::seal_forwarded;
 pub use seal::{NotSealed, Sealer};
 pub(super) use verify::wanted;
 pub use verify::{key_names, verify};

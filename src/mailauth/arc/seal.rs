@@ -67,10 +67,15 @@ impl Sealer {
         self.body.feed(rest);
     }
 
+    /// The fields so far.
+    pub fn header(&self) -> &[u8] {
+        self.front.header()
+    }
+
     /// Ends the message, and makes a set. The key signs for its domain under its selector.
-    /// `results` is the value of this server's Authentication-Results field, and `chain` is the
-    /// result for the chain when the message arrived. `now` is the time in seconds since 1970.
-    /// Returns the three fields of the set. Their lines end in LF.
+    /// `results` is the value of this server's Authentication-Results field. `chain` is the result
+    /// for the chain when the message arrived; it has no meaning if there is no chain. `now` is the
+    /// time in seconds since 1970. Returns the three fields of the set. Their lines end in LF.
     ///
     /// # Errors
     /// A [`NotSealed`].
@@ -136,12 +141,8 @@ impl Sealer {
 /// result that the seal states.
 fn before(header: &Header<'_>, chain: Status) -> Result<(usize, Vec<u8>, Status), NotSealed> {
     let mut text = Vec::new();
-    let sets = match (chain::sets(header), chain) {
-        (_, Status::TempError) => return Err(NotSealed::Unknown),
-        (Ok(sets), _) => sets,
-        // If the sets have no order, there is no number for the next one.
-        (Err(_), _) => return Err(NotSealed::Broken),
-    };
+    // If the sets have no order, there is no number for the next one.
+    let sets = chain::sets(header).map_err(|_| NotSealed::Broken)?;
     if sets.len() >= MAX_SETS {
         return Err(NotSealed::TooMany);
     }
@@ -152,6 +153,7 @@ fn before(header: &Header<'_>, chain: Status) -> Result<(usize, Vec<u8>, Status)
     let result = match chain {
         _ if sets.is_empty() => Status::None,
         Status::Pass => Status::Pass,
+        Status::TempError => return Err(NotSealed::Unknown),
         // The seal of a set that reports a broken chain signs only its own set (RFC 8617 5.1.2).
         _ => return Ok((number, text, Status::Fail)),
     };

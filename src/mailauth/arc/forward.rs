@@ -1,0 +1,91 @@
+//! Seals messages that this host forwards.
+
+use std::io::{self, Read};
+
+use super::{NotSealed, Sealer, Status};
+use crate::mailauth::dkim::Algorithm;
+use crate::mailauth::keys::Keys;
+use crate::mailauth::results;
+use crate::message::field::fields;
+
+/// The number of octets that are read and hashed at a time.
+const BLOCK: usize = 64 << 10;
+
+/// Makes a set for a message that this host sends on, with a key of `domain`. The set repeats the
+/// Authentication-Results of this host, whose name is `hostname`. `now` is the time in seconds since
+/// 1970. Returns the fields to put before the message, or no text if there is no key, or if the
+/// chain is not to be extended.
+///
+/// # Errors
+/// Those of `content`.
+pub fn seal_forwarded(
+    keys: &Keys,
+    domain: &str,
+    hostname: &str,
+    mut content: impl Read,
+    now: u64,
+) -> io::Result<Result<String, NotSealed>> {
+    let signing = keys.for_domain(domain);
+    // Few verifiers of chains know Ed25519.
+    let rsa = signing.iter().find(|(_, _, key)| key.algorithm() == Algorithm::RsaSha256);
+    let Some((domain, selector, key)) = rsa.or(signing.first()) else { return Ok(Ok(String::new())) };
+    let (mut sealer, mut block) = (Sealer::new(), vec![0; BLOCK]);
+    loop {
+        match content.read(&mut block) {
+            Ok(0) => break,
+            Ok(count) => sealer.feed(block.get(..count).unwrap_or_default()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let (results, chain) = stated(sealer.header(), hostname);
+    Ok(sealer.finish((domain, selector, key), &results, chain, now))
+}
+
+/// What this host has found out about a message when it arrived: the value of the topmost
+/// Authentication-Results field of its own, and the result for the chain in it.
+fn stated(header: &[u8], hostname: &str) -> (String, Status) {
+    let is_own = |body: &[u8]| results::claims_to_be(body, hostname);
+    let mut own = fields(header).filter(|field| field.is(results::NAME) && is_own(field.body));
+    let Some(field) = own.next() else { return (format!("{hostname}; none"), Status::TempError) };
+    let value = String::from_utf8_lossy(field.body).trim().to_owned();
+    // This is how `results` begins a result, and nothing within a result.
+    let word = value.split_once(";\n\tarc=").map(|(_, rest)| rest.split([' ', '\n', ';']).next().unwrap_or_default());
+    let statuses = [Status::None, Status::Pass, Status::Fail];
+    let status = statuses.into_iter().find(|status| word == Some(status.word()));
+    (value, status.unwrap_or(Status::TempError))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailauth::arc::{Chain, Reason, Sealed};
+    use crate::mailauth::results::{One, Results, field};
+
+    #[test]
+    fn the_own_results_and_the_result_for_the_chain_are_found() {
+        for (chain, comment, wanted) in [
+            (Some(Status::Pass), "x", Status::Pass),
+            (Some(Status::Fail), "x", Status::Fail),
+            (Some(Status::TempError), "x", Status::TempError),
+            (None, "x", Status::TempError),
+            (None, ";\n\tarc=pass", Status::TempError),
+            (Some(Status::Fail), ";\n\tarc=pass (i=1)", Status::Fail),
+        ] {
+            let mut results = Results::default();
+            results.add(One::new("spf", "pass").comment(comment).property("smtp.mailfrom", comment));
+            let sets = vec![Sealed { domain: "x.test".into(), results: String::new() }];
+            let reason = Some(Reason::Reported);
+            chain.iter().for_each(|&status| {
+                results.add(One::arc(&Chain { status, reason: reason.clone(), sets: sets.clone() }))
+            });
+            let own = field(&results, "mx.test");
+            let other = field(&Results::default(), "other.test");
+            let (value, status) = stated(format!("{other}{own}{other}From: x\n").as_bytes(), "mx.test");
+            assert_eq!(status, wanted, "{own}");
+            assert_eq!(format!("Authentication-Results: {value}\n"), own);
+        }
+        let (value, status) = stated(b"From: x\n", "mx.test");
+        assert_eq!((&*value, status), ("mx.test; none", Status::TempError));
+    }
+}

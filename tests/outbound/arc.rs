@@ -1,0 +1,91 @@
+//! Forwarded mail leaves with an ARC set, by a `[[dkim]]` key of the domain of rewritten senders.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use common::client::Client;
+use common::dns::Dns;
+use common::remote::Remote;
+use common::{Daemon, Site, keys};
+use penfold::mailauth::arc::{self, Chain};
+use penfold::mailauth::dkim::Verifier;
+use penfold::mailauth::lookup::Lookup;
+use penfold::outcome::NoAnswer;
+
+const TEXT: &str = "From: Ann <ann@origin.test>\r\nTo: out@razorback.test\r\nSubject: tea\r\n\r\n.. is ready\r\n";
+
+/// A DNS in which every name has the same key.
+struct Record(String);
+
+impl Lookup for Record {
+    fn txt(&self, _: &str) -> Result<Vec<Vec<u8>>, NoAnswer> {
+        Ok(vec![self.0.clone().into_bytes()])
+    }
+    fn ipv4(&self, _: &str) -> Result<Vec<Ipv4Addr>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+    fn ipv6(&self, _: &str) -> Result<Vec<Ipv6Addr>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+    fn mx(&self, _: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+    fn names(&self, _: IpAddr) -> Result<Vec<String>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+}
+
+fn chain(message: &str, record: &Record) -> Chain {
+    let mut verifier = Verifier::new();
+    verifier.feed(message.as_bytes());
+    arc::verify(&verifier.finish(), record, 1_790_000_000)
+}
+
+/// Sends a message as a stranger, and returns what the other host gets, with LF.
+fn forwarded(daemon: &Daemon, remote: &Remote, text: &str) -> String {
+    let before = remote.look(|seen| seen.messages.len());
+    let stranger = daemon.connect_from(Ipv4Addr::new(127, 0, 0, 9));
+    Client::new(stranger).send("ann@origin.test", &["out@razorback.test"], text);
+    let message = remote.messages(before + 1).remove(before);
+    String::from_utf8(message.data).expect("text").replace("\r\n", "\n")
+}
+
+#[test]
+fn forwarded_mail_is_sealed() {
+    let remote = Remote::sink();
+    let mut site =
+        Site::with("relay.networks = [\"127.0.0.1/32\"]\npolicy.dmarc = \"mark\"\npolicy.own_hello = \"accept\"");
+    site.make_root_owned();
+    site.write("aliases", "out: elvis@far.test\n");
+    site.write("routes", &format!("far.test {0}\norigin.test {0}\n", remote.host_port()));
+    let made = keys::make("razorback.test", &site.path("dkim"), "a");
+    let rsa = made.iter().find(|key| key.selector == "a-rsa").expect("an RSA key");
+    let dns = Dns::zone(&format!("{}origin.test MX 0 mx.origin.test\nmx.origin.test A 127.0.0.9\n", rsa.zone_line()));
+    site.set("dns", "nameservers", &dns.nameservers());
+    // Without a key, nothing is sealed.
+    let daemon = site.start();
+    assert!(!forwarded(&daemon, &remote, TEXT).contains("ARC-"));
+    drop(daemon);
+    made.iter().for_each(|key| key.add_to(&mut site));
+    let daemon = site.start();
+    let record = Record(rsa.record.clone());
+    let once = forwarded(&daemon, &remote, TEXT);
+    let seals = chain(&once, &record);
+    assert_eq!((seals.status, seals.sets.len()), (arc::Status::Pass, 1), "{seals:?}\n{once}");
+    assert_eq!(seals.sets[0].domain, "razorback.test");
+    assert!(seals.sets[0].results.starts_with("razorback.test;"), "{seals:?}");
+    assert!(seals.sets[0].results.contains("dmarc="), "{seals:?}");
+    assert!(once.ends_with("\n\n. is ready\n"), "{once}");
+    // The next server, which has the same key here, adds a set of its own.
+    let twice = forwarded(&daemon, &remote, &once.replace("\n.", "\n..").replace('\n', "\r\n"));
+    let seals = chain(&twice, &record);
+    assert_eq!((seals.status, seals.sets.len()), (arc::Status::Pass, 2), "{seals:?}\n{twice}");
+    assert!(seals.sets[1].results.contains("arc=pass (i=1)"), "{seals:?}");
+    // A chain that came broken is reported as broken.
+    let altered = once.replace("is ready", "is cold").replace("\n.", "\n..").replace('\n', "\r\n");
+    let seals = chain(&forwarded(&daemon, &remote, &altered), &record);
+    assert_eq!((seals.status, seals.reason), (arc::Status::Fail, Some(arc::Reason::Reported)));
+    // What the authors of this host send is not forwarded.
+    daemon.submit_from("jon@razorback.test", &["out@razorback.test"]);
+    let message = String::from_utf8(remote.messages(5).remove(4).data).expect("text");
+    assert!(!message.contains("ARC-"), "{message}");
+}

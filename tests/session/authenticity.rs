@@ -135,6 +135,15 @@ fn an_arc_chain_is_verified() {
     }
 }
 
+/// Mail programs show an author wherever the field is.
+#[test]
+fn an_author_below_a_long_header_is_checked() {
+    let dns = zone("reject");
+    let site = site(&dns, "policy.dmarc = \"obey\"");
+    let daemon = site.start();
+    send(&daemon, &("X-Padding: padding\n".repeat(10_000) + TEXT), "550 5.7.26 ");
+}
+
 #[test]
 fn a_mute_name_server_costs_a_stranger_five_seconds_and_leaves_temporary_errors() {
     let dns = Dns::start(|_, _| common::dns::Answer::silence());

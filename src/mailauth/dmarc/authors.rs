@@ -3,11 +3,12 @@
 //! A message should have one field From with the addresses of one domain. Other messages are read
 //! with caution: every domain that a mail program might show as the author's counts, also in an
 //! obsolete source route, in a name that looks like an address, and in a second field From. If a
-//! quote or a comment is not closed, its content counts, too. Each domain is then checked on its
+//! quote or a comment is not closed, its content counts, too. The fields are found in a header of any
+//! length, and behind lines that do not belong in a header. Each domain is then checked on its
 //! own, and the strictest result counts.
 
 use crate::address::parse_domain_utf8;
-use crate::message::field;
+use crate::message::field::{Lines, Part, Piece};
 
 /// The maximum number of domains that are checked. A message with more gets `permerror`, unless one
 /// of the first fails.
@@ -27,14 +28,69 @@ pub struct Authors {
     pub fields: usize,
 }
 
-impl Authors {
-    /// Reads a header: complete fields with lines that end in LF.
-    pub fn of_header(header: &[u8]) -> Self {
-        let mut authors = Self::default();
-        for field in field::fields(header).filter(|field| field.is("From")) {
-            authors.take(field.body);
+/// Finds the authors while a message arrives, in a header of any length.
+#[derive(Debug, Default)]
+pub struct AuthorScan {
+    lines: Lines,
+    authors: Authors,
+    /// The beginning of the body of the field From that is being read.
+    body: Option<Vec<u8>>,
+    is_over: bool,
+}
+
+impl AuthorScan {
+    /// Takes a piece of the text, which has LF as the line end and may be split anywhere.
+    pub fn feed(&mut self, mut text: &[u8]) {
+        let Self { lines, authors, body, is_over } = self;
+        while let Some(piece) = if *is_over { None } else { lines.next(&mut text) } {
+            *is_over = read(piece, authors, body);
         }
-        authors
+    }
+
+    /// The authors, when the text has ended.
+    pub fn finish(mut self) -> Authors {
+        if let Some(piece) = self.lines.finish() {
+            read(piece, &mut self.authors, &mut self.body);
+        }
+        end_field(&mut self.authors, &mut self.body);
+        self.authors
+    }
+}
+
+/// Reads a line of the header, or a part of one. Returns whether the header has ended.
+fn read(piece: Piece<'_>, authors: &mut Authors, body: &mut Option<Vec<u8>>) -> bool {
+    match piece {
+        Piece::Line(Part::Field(name, front), _) => {
+            end_field(authors, body);
+            if name.eq_ignore_ascii_case(b"From") {
+                *body = Some(front.to_vec());
+            }
+        }
+        Piece::Line(Part::Continuation, more) | Piece::Rest(more) => {
+            if let Some(body) = body.as_mut().filter(|body| body.len() <= MAX_FIELD) {
+                body.extend_from_slice(more);
+            }
+        }
+        Piece::Line(part, _) => {
+            end_field(authors, body);
+            return part == Part::End;
+        }
+    }
+    false
+}
+
+fn end_field(authors: &mut Authors, body: &mut Option<Vec<u8>>) {
+    if let Some(body) = body.take() {
+        authors.take(&body);
+    }
+}
+
+impl Authors {
+    /// Reads a header: fields with lines that end in LF.
+    pub fn of_header(header: &[u8]) -> Self {
+        let mut scan = AuthorScan::default();
+        scan.feed(header);
+        scan.finish()
     }
 
     /// Reads the body of one more field From.

@@ -32,7 +32,7 @@ use std::fmt;
 use super::spf::{Identity, SpfResult};
 use super::{dkim, spf};
 
-pub use authors::{Authors, MAX_AUTHORS};
+pub use authors::{AuthorScan, Authors, MAX_AUTHORS};
 pub use evaluate::evaluate;
 pub use record::{Alignment, Psd, Record, ReportUri};
 pub use walk::{Found, MAX_QUERIES, Trouble, organizational_domain, policy_record, record_names};

@@ -5,8 +5,9 @@ use super::*;
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
-/// A zone: lines of the form `name TXT text`, `name A address`, and `name FAIL` for a name whose
-/// server does not answer. Every name that is the end of another one exists.
+/// A zone: lines of the form `name TXT text`, `name A address`, `name AAAA address`, `name MX host`,
+/// and `name FAIL` for a name whose server does not answer. Every name that is the end of another
+/// one exists.
 pub(super) struct Zone {
     lines: Vec<(String, String, String)>,
     asked: Mutex<Vec<String>>,
@@ -51,12 +52,12 @@ impl Lookup for Zone {
         self.find(name, "A", |text| text.parse().expect("an address"))
     }
 
-    fn ipv6(&self, _: &str) -> Result<Vec<Ipv6Addr>, NoAnswer> {
-        Err(NoAnswer::NoData)
+    fn ipv6(&self, name: &str) -> Result<Vec<Ipv6Addr>, NoAnswer> {
+        self.find(name, "AAAA", |text| text.parse().expect("an address"))
     }
 
-    fn mx(&self, _: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
-        Err(NoAnswer::NoData)
+    fn mx(&self, name: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
+        self.find(name, "MX", |text| (10, text.to_owned()))
     }
 
     fn names(&self, _: IpAddr) -> Result<Vec<String>, NoAnswer> {
@@ -443,6 +444,13 @@ fn domains_in_from() {
         let found = Authors::of_header(header.as_bytes());
         assert_eq!(found.domains.join(" "), domains, "{header:?}");
         assert!(!found.has_more);
+    }
+    let hidden =
+        format!("Subject: hello\n{}stray line\nFrom: a@\n x.test\n\nFrom: b@y.test\n", "X: y\n".repeat(100_000));
+    for size in [1, 7, 1000, hidden.len()] {
+        let mut scan = AuthorScan::default();
+        hidden.as_bytes().chunks(size).for_each(|piece| scan.feed(piece));
+        assert_eq!(scan.finish().domains.join(" "), "x.test", "pieces of {size}");
     }
     let long = format!("From: {}<a@x.test>", " ".repeat(40_000));
     assert!(Authors::of_header(long.as_bytes()).has_more);

@@ -12,7 +12,7 @@ use crate::log;
 use crate::mailauth::arc;
 use crate::mailauth::dkim::{self, Signatures, Verifier};
 use crate::mailauth::dmarc::reports::{Action, Row};
-use crate::mailauth::dmarc::{self, Authors, Identifier, Mechanism, Outcome, Policy, Vouches};
+use crate::mailauth::dmarc::{self, AuthorScan, Authors, Identifier, Mechanism, Outcome, Policy, Vouches};
 use crate::mailauth::lookup::Until;
 use crate::mailauth::results::{self, One, Results};
 use crate::mailauth::spf;
@@ -28,13 +28,17 @@ const LOOKUP_TIME: Duration = Duration::from_secs(5);
 pub type SpfResults = Vec<spf::Checked>;
 
 /// Collects what the checks need from the text of a message while it arrives.
-#[derive(Debug)]
-pub struct Collector(Verifier);
+#[derive(Debug, Default)]
+pub struct Collector {
+    verifier: Verifier,
+    authors: AuthorScan,
+}
 
 impl Collector {
     /// Takes the next piece of the text.
     pub fn feed(&mut self, text: &[u8]) {
-        self.0.feed(text);
+        self.verifier.feed(text);
+        self.authors.feed(text);
     }
 }
 
@@ -43,7 +47,7 @@ impl Session<'_> {
     /// are not checked.
     pub(in super::super) fn collector(&self) -> Option<Collector> {
         let is_checked = !self.facts().may_relay() && self.service.config.policy.dmarc != Dmarc::None;
-        is_checked.then(|| Collector(Verifier::new()))
+        is_checked.then(Collector::default)
     }
 
     /// Checks a message whose client may not relay, puts the results on top of it, and logs them.
@@ -66,9 +70,10 @@ impl Session<'_> {
         for checked in &transaction.spf {
             results.add(One::spf(checked, sender.trim_matches(['<', '>'])));
         }
-        let signatures = collector.map(|collector| collector.0.finish());
+        let collected = collector.map(|collector| (collector.verifier.finish(), collector.authors.finish()));
         let until = Instant::now() + LOOKUP_TIME.saturating_sub(transaction.lookup_time);
-        let checked = signatures.as_ref().map(|signatures| self.check_author(signatures, transaction, until));
+        let check = |(signatures, authors): &_| self.check_author(signatures, authors, transaction, until);
+        let checked = collected.as_ref().map(check);
         if let Some((signatures, dmarc)) = &checked {
             for signature in signatures {
                 results.add(One::dkim(signature));
@@ -79,7 +84,7 @@ impl Session<'_> {
             results.add(One::dmarc(dmarc));
         }
         #[cfg(feature = "arc")]
-        if let Some(chain) = signatures.as_ref().and_then(|signatures| self.check_chain(signatures, until)) {
+        if let Some(chain) = collected.as_ref().and_then(|(signatures, _)| self.check_chain(signatures, until)) {
             results.add(One::arc(&chain));
         }
         complete.prepend(&results::field(&results, self.hostname()));
@@ -130,11 +135,11 @@ impl Session<'_> {
     fn check_author(
         &self,
         signatures: &Signatures,
+        authors: &Authors,
         transaction: &Transaction,
         until: Instant,
     ) -> (Vec<dkim::Checked>, dmarc::Checked) {
         let dns = &self.service.site.dns;
-        let authors = Authors::of_header(signatures.header());
         // The DMARC records and the keys of the ARC chain are looked up at the same time as the
         // keys of the signatures. Their later users find them in the cache.
         let names = authors.domains.iter().flat_map(|domain| dmarc::record_names(domain));
@@ -156,7 +161,7 @@ impl Session<'_> {
                 vouches: Vouches::Unknown,
             });
         }
-        let dmarc = dmarc::evaluate(&lookup, &authors, &identifiers);
+        let dmarc = dmarc::evaluate(&lookup, authors, &identifiers);
         (checked, dmarc)
     }
 }

@@ -256,6 +256,15 @@ fn no_report_goes_to_a_host_that_is_not_public() {
         ("x.test A 10.0.0.1", false),
         ("x.test TXT text", false),
         ("x.test FAIL", false),
+        ("x.test AAAA 2001:db8::1", true),
+        ("x.test A 192.0.2.1\nx.test AAAA ::1", false),
+        ("x.test MX mx.y.test\nmx.y.test A 192.0.2.1", true),
+        ("x.test MX mx.y.test\nmx.y.test A 127.0.0.1", false),
+        ("x.test MX mx.y.test\nx.test MX mx.z.test\nmx.y.test A 192.0.2.1\nmx.z.test A 192.168.0.1", false),
+        ("x.test MX mx.y.test\nx.test MX mx.z.test\nmx.y.test A 192.0.2.1", true),
+        ("x.test MX mx.y.test\nmx.y.test FAIL", false),
+        ("x.test MX mx.y.test\nx.test A 192.0.2.1", false),
+        ("x.test MX .\nx.test A 192.0.2.1", false),
         ("", false),
     ] {
         assert_eq!(has_public_hosts(&Zone::new(zone), "x.test"), is_good, "{zone}");

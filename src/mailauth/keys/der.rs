@@ -1,4 +1,4 @@
-//! Writes private keys in DER and PEM (RFC 5958, RFC 8017 A.1.2, RFC 8410).
+//! Writes new private keys in DER and PEM (RFC 5958, RFC 8017 A.1.2, RFC 8410).
 
 use data_encoding::BASE64;
 
@@ -13,7 +13,7 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
 /// The object identifier id-Ed25519.
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
-/// The length of a line of base64 in PEM.
+/// The number of characters in a line of base64 in PEM.
 const PEM_LINE: usize = 64;
 
 /// The numbers of an RSA key, each with the most significant octet first.
@@ -63,8 +63,8 @@ fn pkcs8(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &parts.concat())
 }
 
-/// Returns a number that is not negative. DER allows no needless zeros at its front, and requires
-/// one if the number would look negative otherwise.
+/// Returns a number that is not negative in DER. If the highest bit is set, a zero octet is put
+/// before the number, so that it does not look negative. All other leading zeros are removed.
 fn integer(number: &[u8]) -> Vec<u8> {
     let zeros = number.iter().take_while(|octet| **octet == 0).count();
     let digits = number.get(zeros..).unwrap_or_default();

@@ -1,9 +1,10 @@
-//! Makes new keys.
+//! Makes new DKIM keys for an administrator.
 //!
-//! ring signs with RSA keys but makes none. So the primes come from the package crypto-primes, and
-//! the numbers of the key are computed from them here. The computation takes a time that depends on
-//! the numbers; it happens once in the life of a key, in a program that talks to nobody. ring checks
-//! that the numbers fit together when the key is read back, and nothing else is returned.
+//! The library ring signs with RSA keys but makes none. So the primes come from the package
+//! crypto-primes, and this module computes the numbers of the key from the primes. The time of the
+//! computation depends on the secret numbers. An attacker cannot measure the time, because the
+//! computation happens once in the life of a key, in a program without connections. ring reads each
+//! new key back and checks that its numbers fit together.
 
 use std::io;
 
@@ -18,21 +19,21 @@ use crate::mailauth::dkim::SigningKey;
 
 /// The length of each of the two primes of an RSA key, in bits.
 const PRIME: u32 = 1024;
-/// The public exponent of RSA keys, which some verifiers require (RFC 6376 3.3.1 has no other).
+/// The public exponent of RSA keys. Some verifiers accept no other.
 const EXPONENT: u32 = 65537;
 
 /// Makes an RSA key of 2048 bits, in PEM.
 ///
 /// # Errors
-/// If the system has no random numbers.
+/// The error of the system, if it has no random numbers.
 pub fn rsa() -> io::Result<String> {
-    // The generator below cannot return an error. If the system has random numbers once, it always
-    // has them.
+    // The generator of primes cannot return an error, so the system is asked for random numbers
+    // first. If it has random numbers once, it always has them.
     getrandom::fill(&mut [0; 32])?;
     loop {
         let (p, q) = (prime()?, prime()?);
-        // Two primes that are not far apart would be found by a search (FIPS 186-5 A.1.3), and ring
-        // expects the larger one first.
+        // If the two primes were close to each other, an attacker could find them by a search (FIPS
+        // 186-5 A.1.3). ring expects the larger prime first.
         if p.bitxor(&q).bit_width_vartime() > PRIME - 100
             && let Some(key) = if p > q { rsa_of(&p, &q) } else { rsa_of(&q, &p) }
         {
@@ -44,7 +45,7 @@ pub fn rsa() -> io::Result<String> {
 /// Makes an Ed25519 key, in PEM.
 ///
 /// # Errors
-/// If the system has no random numbers.
+/// The error of the system, if it has no random numbers.
 pub fn ed25519() -> io::Result<String> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
@@ -59,8 +60,8 @@ fn prime() -> io::Result<U1024> {
     found.map_err(|e| io::Error::other(e.to_string()))?.ok_or_else(|| io::Error::other("no prime was found"))
 }
 
-/// Returns the RSA key with these primes, the larger one first. `None` if there is no key with the
-/// public exponent [`EXPONENT`].
+/// Returns the RSA key with these primes, the larger one first. Returns `None` if there is no key
+/// with the public exponent [`EXPONENT`].
 fn rsa_of(p: &U1024, q: &U1024) -> Option<String> {
     let less_one = |prime: &U1024| prime.wrapping_sub(&U1024::ONE);
     let modulus: U2048 = p.concatenating_mul(q);

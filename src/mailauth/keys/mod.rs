@@ -1,9 +1,10 @@
-//! The keys that sign mail (DKIM), from the `[[dkim]]` tables of the configuration.
+//! Keeps the keys that sign mail with DKIM, as the `[[dkim]]` tables of the configuration name
+//! them.
 //!
-//! Every use of a key checks its file, and the table that names it, for changes, and reads them
-//! again if they have changed. After the first reading, an error never removes a key: it is logged
-//! with its file, and the old key stays in force. A key that only root can read comes through the
-//! opener, as the keys of certificates do.
+//! Every use of a key checks the key's file, and the table that names the key, for changes. A
+//! changed file is read again. If the new file has an error, the error is logged and the old key
+//! stays in force. A key that only root can read comes through the opener, the process with root's
+//! rights that opens such files.
 //!
 //! A domain may have several keys, for example an RSA key and an Ed25519 key, or an old and a new
 //! one. All of them sign side by side. A key signs for its own domain only, not for subdomains, except
@@ -58,11 +59,11 @@ pub struct Named {
 pub type Signing = (String, String, Arc<SigningKey>);
 
 impl Keys {
-    /// Reads the keys that the configuration names. Returns them, and the errors in the lines of
-    /// tables, which leave the other lines in force.
+    /// Reads the keys that the configuration names. Returns the keys, and the errors in the lines
+    /// of tables. A line with an error does not affect the other lines.
     ///
     /// # Errors
-    /// All errors in keys, if a `[[dkim]]` table names one that cannot be used.
+    /// If a `[[dkim]]` table names a key that cannot be used, all errors.
     pub fn open(config: &Config, rights: &Rights) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let (mut keys, mut errors, mut faults) = (Self::default(), Vec::new(), Vec::new());
         for dkim in &config.dkim {
@@ -88,13 +89,13 @@ impl Keys {
         }
     }
 
-    /// Whether there is no key.
+    /// Returns whether there is no key.
     pub fn is_empty(&self) -> bool {
         self.named.is_empty() && self.tables.iter().all(|table| table.current().is_empty())
     }
 
-    /// The keys that sign a message whose author has an address in this domain. A domain that is
-    /// not ASCII may have U-labels.
+    /// Returns the keys that sign a message whose author has an address in this domain. The domain
+    /// may have U-labels (UTF-8).
     pub fn for_domain(&self, domain: &str) -> Vec<Signing> {
         if self.named.is_empty() && self.tables.is_empty() {
             return Vec::new();
@@ -104,16 +105,16 @@ impl Keys {
         all.map(|named| (named.domain.clone(), named.selector.clone(), named.current())).collect()
     }
 
-    /// The keys that sign a message with this From, the value of the field. If From has several
-    /// addresses, the first one counts.
+    /// Returns the keys that sign a message with this value of its From field. If the field has
+    /// several addresses, the first one counts.
     pub fn for_author(&self, from: &[u8]) -> Vec<Signing> {
         author_domain(from).map(|domain| self.for_domain(&domain)).unwrap_or_default()
     }
 
-    /// Signs a report of this server, with lines that end in LF, whose From has an address in
-    /// `domain`. If that domain has no key, the nearest domain above it signs, because this host
-    /// has a name of its own in a domain that signs. Returns the fields to put before the report,
-    /// or no text if there is no key. If the report cannot be signed, that is logged.
+    /// Signs a report of this server, whose From has an address in `domain` and whose lines end in
+    /// LF. The domain may be this host's own name, so if it has no key, the nearest domain above it
+    /// signs. Returns the fields to put before the report, or an empty text if there is no key. If
+    /// the report cannot be signed, the error is logged.
     pub fn sign_report(&self, domain: &str, report: &[u8], now: u64) -> String {
         let domains = iter::successors(Some(domain), |domain| Some(domain.split_once('.')?.1));
         let mut domains = domains.map(|domain| self.for_domain(domain));
@@ -136,7 +137,8 @@ impl Keys {
         all
     }
 
-    /// The keys of a domain in canonical form. If a selector occurs twice, its first key counts.
+    /// Returns the keys of a domain in canonical form. If two keys have the same selector, the
+    /// first one counts.
     fn named_for(&self, domain: &str) -> Vec<Named> {
         let mut all: Vec<Named> = Vec::new();
         add_new(&mut all, self.named.iter().filter(|named| named.domain == domain));
@@ -150,17 +152,17 @@ impl Named {
         Self { domain: key.domain.clone(), selector: key.selector.clone(), key: file }
     }
 
-    /// The key in force.
+    /// Returns the key in force, which is read again if its file has changed.
     pub fn current(&self) -> Arc<SigningKey> {
         self.key.current()
     }
 
-    /// The file with the private key.
+    /// Returns the file with the private key.
     pub fn path(&self) -> &Path {
         self.key.path()
     }
 
-    /// The name of the public key in the DNS.
+    /// Returns the name of the public key in the DNS.
     pub fn dns_name(&self) -> String {
         dns_name(&self.selector, &self.domain)
     }
@@ -170,12 +172,13 @@ impl Named {
     }
 }
 
-/// The name of a public key in the DNS (RFC 6376 3.6.2.1).
+/// Returns the name of a public key in the DNS (RFC 6376 3.6.2.1).
 pub fn dns_name(selector: &str, domain: &str) -> String {
     format!("{selector}._domainkey.{domain}")
 }
 
-/// The domain of the first address in From; `None` if From has none, or cannot be read.
+/// Returns the domain of the first address in From. Returns `None` if From has none, or cannot be
+/// read.
 pub fn author_domain(from: &[u8]) -> Option<String> {
     let author = mailboxes(from)?.into_iter().next()?.address_at("")?;
     Some(author.domain().to_owned()).filter(|domain| !domain.is_empty())

@@ -10,17 +10,18 @@ use crate::outcome::NoAnswer;
 /// What the DNS says about a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
-    /// There is one record, with this key.
+    /// There is one record, and it has this key.
     Good,
-    /// There is one record, with this key and the flag `t=y`.
+    /// There is one record, and it has this key and the flag `t=y`, which says that the domain is
+    /// only testing.
     Testing,
     /// There is no record.
     Missing,
-    /// There are several records. Verifiers take any one of them.
+    /// There are this many records. A verifier may take any one of them.
     Several(usize),
-    /// The record has another key of the same kind.
+    /// The record has another key of the same algorithm.
     OtherKey,
-    /// The record has a key of another kind.
+    /// The record has a key of another algorithm.
     OtherKind,
     /// The record cannot be used.
     Bad(Reason),
@@ -53,7 +54,7 @@ impl Published {
         }
     }
 
-    /// Whether verifiers find the key.
+    /// Returns whether every verifier finds this key.
     pub fn is_good(&self) -> bool {
         matches!(self, Self::Good | Self::Testing)
     }

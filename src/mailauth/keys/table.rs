@@ -4,9 +4,10 @@
 //! example.org  202611-rsa  /etc/penfold/dkim/example.org.202611-rsa.pem
 //! ```
 //!
-//! A line with an error costs that line at the start; later, the old table stays in force. When a
-//! table is read again, keys whose paths it had before are kept, so that a large table costs little
-//! and a key whose file has become bad meanwhile stays in force.
+//! If a line has an error when the server starts, that line is ignored. If a changed table has an
+//! error, the old table stays in force. When a table is read again, a key whose path was in the old
+//! table is not opened again. So a large table costs little, and a key stays in force even if its
+//! file has become bad meanwhile.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,17 +22,17 @@ use crate::privsep::Rights;
 /// The maximum length of a name in the DNS, in octets.
 const MAX_NAME: usize = 253;
 
-/// The keys of a table, for each domain in the order of lines.
+/// The keys of a table by domain. The keys of a domain are in the order of the lines.
 #[derive(Debug, Default)]
 pub struct Table(HashMap<String, Vec<Named>>);
 
 impl Table {
-    /// Whether the table has no key.
+    /// Returns whether the table has no key.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The keys of a domain.
+    /// Returns the keys of a domain.
     pub fn of(&self, domain: &str) -> &[Named] {
         self.0.get(domain).map_or(&[], Vec::as_slice)
     }
@@ -44,7 +45,8 @@ impl Table {
     }
 }
 
-/// Returns the parser of a table. The parser remembers the keys that it has opened with `rights`.
+/// Returns the parser of a table. The parser opens the keys with `rights`, and remembers them for
+/// the next time.
 pub fn parser(rights: &Rights) -> impl Fn(&Path, &str) -> (Table, Vec<ConfigError>) + Send + Sync + 'static {
     let (rights, opened) = (rights.clone(), Mutex::new(HashMap::<PathBuf, KeyFile>::new()));
     move |file, text| {

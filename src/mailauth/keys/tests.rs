@@ -18,7 +18,7 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// Replaces a file in one step.
+    /// Replaces a file in one step, so that no reader sees a part of it.
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path("new"), text).expect("a scratch file");
         fs::rename(self.path("new"), self.path(name)).expect("a rename");

@@ -1,14 +1,15 @@
-//! Evaluates SPF records: the function check_host() of RFC 7208 4.
+//! Evaluates the SPF records of a domain for a client, as the function check_host() of RFC 7208 4
+//! does.
 //!
-//! The limits of RFC 7208 4.6.4 hold for a whole check, with all records that are included: at most
-//! [`MAX_TERMS`] terms that ask the DNS, at most [`MAX_VOID`] of them without an answer, at most
-//! [`MAX_EXCHANGERS`] mail exchangers and [`crate::dns::MAX_NAMES`] names of the client. The time is
-//! limited by the deadline of the look-ups.
+//! The limits of RFC 7208 4.6.4 apply to a whole check with all included records: at most
+//! [`MAX_TERMS`] terms may ask the DNS, and at most [`MAX_VOID`] of them may be void, without an
+//! answer. At most [`MAX_EXCHANGERS`] mail exchangers of a domain and [`crate::dns::MAX_NAMES`]
+//! names of the client are looked up. The deadline of the look-ups limits the time.
 //!
-//! A term counts as void once, even if several hosts that its MX records name have no address:
-//! RFC 7208 11.1 counts terms. The records that a record includes are looked up at the same time,
-//! when the first of them is needed. The names of the client's address count for nothing, since the owner
-//! of the domain has no influence on them.
+//! If several hosts in the MX records of a term have no address, the term is void only once,
+//! because RFC 7208 11.1 counts terms. The records that a record includes are looked up at the same
+//! time, when the first of them is needed. Look-ups for the names of the client's address are not
+//! counted as void, because the owner of the domain has no influence on these names.
 
 use std::net::IpAddr;
 
@@ -20,38 +21,40 @@ use crate::outcome::NoAnswer;
 
 /// The maximum number of terms that ask the DNS.
 const MAX_TERMS: usize = 10;
-/// The maximum number of terms whose name does not exist or has no such record.
+/// The maximum number of void terms, whose name does not exist or has no record of the type.
 const MAX_VOID: usize = 2;
-/// The maximum number of mail exchangers of a domain. A domain with more is an error.
+/// The maximum number of mail exchangers of a domain. If a term names a domain with more, the
+/// result is an error.
 const MAX_EXCHANGERS: usize = 10;
 
-/// A check with its counters.
+/// A check in progress, with its counters.
 pub(super) struct Check<'a> {
     pub(super) dns: &'a dyn Lookup,
-    /// What macros stand for. The domain is that of the record that is being evaluated.
+    /// The values of the macros. The domain is replaced by the domain of each record that is
+    /// evaluated.
     pub(super) values: Values<'a>,
     terms: usize,
     void: usize,
-    /// The number of look-ups that were announced.
+    /// The number of look-ups that were announced to the resolver, so that they run early.
     announced: usize,
-    /// The validated names of the client, once they were needed.
+    /// The validated names of the client; `None` until a term needs them.
     names: Option<Vec<String>>,
 }
 
-/// What a domain's record says.
+/// What the record of a domain says about the client.
 pub(super) struct Found {
     pub(super) result: SpfResult,
-    /// The mechanism that matched.
+    /// The mechanism that matched, or the reason why there is no result.
     pub(super) mechanism: String,
-    /// The explanation of the record, and the domain of the record.
+    /// The name of the explanation (`exp=`) in the record, and the domain of the record.
     pub(super) explanation: Option<(Macros, String)>,
 }
 
 /// Why a record cannot be evaluated.
 pub(super) enum Trouble {
-    /// DNS trouble.
+    /// A look-up has failed. The text is for people.
     Temporary(String),
-    /// The records are wrong.
+    /// The records have an error. The text is for people.
     Permanent(String),
 }
 
@@ -62,7 +65,7 @@ impl<'a> Check<'a> {
         Self { dns, values, terms: 0, void: 0, announced: 0, names: None }
     }
 
-    /// Evaluates the record of a domain, in which all labels are valid.
+    /// Evaluates the record of a domain. All labels of the domain must be valid.
     pub(super) fn host(&mut self, domain: &str) -> Result<Found, Trouble> {
         let nothing = |why: &str| Found { result: SpfResult::None, mechanism: why.into(), explanation: None };
         let texts = match self.dns.txt(domain) {
@@ -106,7 +109,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Evaluates the record of a domain that a record names.
+    /// Evaluates the record of a domain that another record names.
     fn host_of_term(&mut self, domain: &str) -> Result<Found, Trouble> {
         if !domain.contains('.') {
             return Ok(Found { result: SpfResult::None, mechanism: "not a domain".into(), explanation: None });
@@ -114,8 +117,8 @@ impl<'a> Check<'a> {
         self.host(domain)
     }
 
-    /// Announces the look-ups of the records that these terms include. A check announces at most as
-    /// many as it may look up.
+    /// Announces the look-ups of the records that these terms include, so that they run at the same
+    /// time. A check announces at most as many look-ups as it may make.
     fn announce(&mut self, directives: &[Directive], domain: &str) {
         let left = MAX_TERMS.saturating_sub(self.terms.max(self.announced));
         let included = directives.iter().filter_map(|directive| match &directive.mechanism {
@@ -129,7 +132,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The text of an explanation.
+    /// Looks up and expands the text of an explanation. Returns `None` if there is no usable text.
     pub(super) fn explain(&mut self, (macros, domain): &(Macros, String)) -> Option<String> {
         let name = self.expand(macros, domain)?;
         let texts = self.dns.txt(&name).ok()?;
@@ -198,12 +201,13 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The data of an answer; none if there is no such record.
+    /// Returns the data of an answer. If there are no records, counts the term as void and returns
+    /// no data.
     fn counted<T>(&mut self, found: Result<Vec<T>, NoAnswer>, text: &str) -> Result<Vec<T>, Trouble> {
         match found {
             Ok(found) if !found.is_empty() => Ok(found),
             Ok(_) | Err(NoAnswer::NxDomain | NoAnswer::NoData) => self.count_void(text).map(|()| Vec::new()),
-            // No name server can know such a name.
+            // The name cannot exist in the DNS, so nothing was asked and nothing is counted.
             Err(NoAnswer::BadName) => Ok(Vec::new()),
             Err(trouble) => Err(Temporary(format!("{text}: {trouble}"))),
         }
@@ -230,7 +234,8 @@ impl<'a> Check<'a> {
         macros.domain(&Values { domain, client: &client, ..self.values.clone() })
     }
 
-    /// The value of the macro `p` for a domain, if the string needs it.
+    /// Returns the value of the macro `p` (the client's name) for a domain. If the string does not
+    /// use the macro, returns an empty text.
     fn client_for(&mut self, macros: &Macros, domain: &str) -> String {
         if !macros.has_name() {
             return String::new();
@@ -241,7 +246,8 @@ impl<'a> Check<'a> {
         same.or_else(below).or(names.first()).map_or("unknown", String::as_str).to_owned()
     }
 
-    /// The names of the client that lead back to its address; none if they cannot be looked up.
+    /// Returns the validated names of the client, those that lead back to its address. If they
+    /// cannot be looked up, there are none.
     fn names(&mut self) -> &[String] {
         let (dns, ip) = (self.dns, self.values.ip);
         self.names.get_or_insert_with(|| validated_names(dns, ip))
@@ -257,7 +263,7 @@ fn validated_names(dns: &dyn Lookup, ip: IpAddr) -> Vec<String> {
     claimed
 }
 
-/// Whether a name is a domain, or is below it.
+/// Returns whether a name is a domain, or is below it.
 fn is_at_or_below(name: &str, domain: &str) -> bool {
     let (name, domain) = (name.trim_end_matches('.'), domain.trim_end_matches('.'));
     let Some(at) = name.len().checked_sub(domain.len()) else { return false };

@@ -1,7 +1,7 @@
-//! Macro strings in SPF records and explanations (RFC 7208 7).
+//! Parses and expands the macro strings in SPF records and explanations (RFC 7208 7).
 //!
-//! A string is parsed once, when its record is parsed, because a syntax error anywhere in a record
-//! is an error of the record. The size of an expansion is limited, whatever the string says.
+//! A string is parsed together with its record, because a syntax error anywhere in a record makes
+//! the whole record invalid. The size of an expansion is limited, whatever the string contains.
 
 use std::net::IpAddr;
 
@@ -21,10 +21,11 @@ enum Piece {
     Text(Box<str>),
     Macro {
         letter: char,
-        /// The number of parts that are kept, counted from the right.
+        /// The number of parts of the value that are kept, counted from the right.
         parts: usize,
         is_reversed: bool,
-        /// Where the value is divided; `.` if empty.
+        /// The characters at which the value is divided into parts. If the text is empty, the value
+        /// is divided at dots.
         delimiters: Box<str>,
         /// Whether the value is escaped for a URL.
         is_escaped: bool,
@@ -42,9 +43,9 @@ pub(super) struct Values<'a> {
     pub(super) hello: &'a str,
     /// The name of this host.
     pub(super) here: &'a str,
-    /// The validated name of the client; needed only for strings with [`Macros::has_name`].
+    /// The validated name of the client. Only strings with [`Macros::has_name`] need it.
     pub(super) client: &'a str,
-    /// Seconds since 1970.
+    /// The time of the check, in seconds since 1970.
     pub(super) time: u64,
 }
 
@@ -69,13 +70,14 @@ impl Macros {
         Some(scan(text, true)?.0)
     }
 
-    /// Whether the string uses the validated name of the client.
+    /// Returns whether the string uses the validated name of the client.
     pub(super) fn has_name(&self) -> bool {
         self.0.iter().any(|piece| matches!(piece, Piece::Macro { letter: 'p', .. }))
     }
 
-    /// The string as a domain, without the final dot. If it is too long, labels are removed on the
-    /// left. `None` if the result is not ASCII: no domain matches it (RFC 8616 4).
+    /// Expands the string to a domain without the final dot. If the domain is too long, labels are
+    /// removed on the left. Returns `None` if the result is not ASCII, because no domain then
+    /// matches (RFC 8616 4).
     pub(super) fn domain(&self, values: &Values) -> Option<String> {
         let mut domain = String::new();
         for piece in &self.0 {
@@ -83,8 +85,8 @@ impl Macros {
             if !domain.is_ascii() {
                 return None;
             }
-            // Only the end matters. The labels in question are complete, unless one is too long for
-            // any name.
+            // Only the last [`MAX_DOMAIN`] octets matter, so a very long text is cut on the left.
+            // The cut may leave a part of a label, which is removed below.
             if domain.len() > 8 * MAX_VALUE {
                 domain.drain(..domain.len() - MAX_VALUE);
             }
@@ -96,8 +98,8 @@ impl Macros {
         Some(rest.to_ascii_lowercase())
     }
 
-    /// The string as an explanation of at most [`MAX_EXPLANATION`] octets. `None` if it is empty or
-    /// not printable ASCII.
+    /// Expands the string to an explanation of at most [`MAX_EXPLANATION`] octets. Returns `None`
+    /// if the explanation is empty or not printable ASCII.
     pub(super) fn explanation(&self, values: &Values) -> Option<String> {
         let mut text = String::new();
         for piece in &self.0 {
@@ -152,7 +154,8 @@ impl Values<'_> {
     }
 }
 
-/// The address with its parts divided by dots: octets of IPv4, hexadecimal digits of IPv6.
+/// Returns an address with dots between its parts: the octets of an IPv4 address, or the
+/// hexadecimal digits of an IPv6 address.
 fn dotted(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
@@ -173,7 +176,7 @@ fn escape(text: &str, into: &mut String) {
     }
 }
 
-/// Parses a macro string. Also returns its literal end: what follows the last macro.
+/// Parses a macro string. Returns it, and the literal text after its last macro.
 fn scan(text: &str, is_explanation: bool) -> Option<(Macros, &str)> {
     let is_literal = |b: u8| (b'!'..=b'~').contains(&b) || (is_explanation && b == b' ');
     let (mut pieces, mut rest) = (Vec::new(), text);
@@ -203,7 +206,7 @@ fn scan(text: &str, is_explanation: bool) -> Option<(Macros, &str)> {
     }
 }
 
-/// Parses the content of the braces.
+/// Parses a macro, the text between the braces of `%{...}`.
 fn parse_macro(inside: &str, is_explanation: bool) -> Option<Piece> {
     let letter = inside.chars().next()?;
     let (small, is_escaped) = (letter.to_ascii_lowercase(), letter.is_ascii_uppercase());
@@ -216,7 +219,7 @@ fn parse_macro(inside: &str, is_explanation: bool) -> Option<Piece> {
     let (digits, rest) = rest.split_at(digits);
     let parts = match digits {
         "" => usize::MAX,
-        // A number that is too large for its type keeps all parts.
+        // If the number is too large for its type, all parts are kept.
         digits => Some(digits.parse().unwrap_or(usize::MAX)).filter(|parts| *parts > 0)?,
     };
     let delimiters = rest.strip_prefix(['r', 'R']);
@@ -226,7 +229,8 @@ fn parse_macro(inside: &str, is_explanation: bool) -> Option<Piece> {
     is_good.then(|| Piece::Macro { letter: small, parts, is_reversed, delimiters: delimiters.into(), is_escaped })
 }
 
-/// Whether a text ends in a dot and a label that is not only digits, and perhaps a final dot.
+/// Returns whether a text ends in a dot and a label that does not consist of digits only. A final
+/// dot may follow the label.
 fn ends_in_top_label(text: &str) -> bool {
     let text = text.strip_suffix('.').unwrap_or(text);
     let Some((_, label)) = text.rsplit_once('.') else { return false };

@@ -1,9 +1,9 @@
-//! SPF (RFC 7208, and RFC 8616 for addresses that are not ASCII): whether a client may use the
-//! domain of a sender.
+//! Checks by SPF for a session whether a client may use the domain of a sender (RFC 7208, and RFC
+//! 8616 for addresses that are not ASCII).
 //!
-//! Records are written by strangers: the number of look-ups, the time, the size of macro expansions
-//! and of all texts in the result are limited. DNS trouble is a result of its own, which a later
-//! check may change.
+//! Strangers write the records. So the number of look-ups, the time, the size of macro expansions
+//! and the size of all texts in the result are limited. If a look-up fails, the result is
+//! `TempError`, and a later check may have another result.
 //!
 //! - `evaluate`: the records of a domain, evaluated for a client
 //! - `macros`: macro strings
@@ -22,7 +22,7 @@ use crate::address::parse_domain_utf8;
 use evaluate::{Check, Trouble};
 use macros::Values;
 
-/// The local part of an address without one (RFC 7208 4.3).
+/// The local part that is used for an address without one (RFC 7208 4.3).
 const POSTMASTER: &str = "postmaster";
 /// The maximum length of a domain that can be looked up, in octets.
 const MAX_DOMAIN: usize = 253;
@@ -42,16 +42,16 @@ pub enum SpfResult {
     Fail,
     /// The client probably may not use the domain.
     SoftFail,
-    /// DNS trouble; a later check may succeed.
+    /// A look-up has failed. A later check may succeed.
     TempError,
-    /// The domain's records cannot be interpreted.
+    /// The domain's records have an error, or exceed a limit.
     PermError,
 }
 
-/// The name that a client gives, and that a check is about (RFC 7208 2.3, 2.4).
+/// The name given by the client that a check is about (RFC 7208 2.3, 2.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// The name in HELO or EHLO. This includes the check of a null sender.
+    /// The name in HELO or EHLO. It is also checked in place of a null sender.
     Hello,
     /// The domain of the envelope sender.
     MailFrom,
@@ -62,19 +62,20 @@ pub enum Identity {
 pub struct Checked {
     /// The result.
     pub result: SpfResult,
-    /// Which name was checked.
+    /// The kind of name that was checked.
     pub identity: Identity,
     /// The domain that was checked, in lower case.
     pub domain: Box<str>,
-    /// The explanation of the domain's owner for `Fail`: printable ASCII, of bounded length.
+    /// For `Fail`, the explanation of the domain's owner in printable ASCII, of bounded length;
+    /// `None` if there is none.
     pub explanation: Option<Box<str>>,
-    /// The mechanism that led to the result, such as `ip4:192.0.2.0/24` or `default`, or the reason
-    /// for `None` or an error: printable ASCII, of bounded length.
+    /// The mechanism that led to the result, such as `ip4:192.0.2.0/24` or `default`. For `None` or
+    /// an error, the reason. The text is printable ASCII of bounded length.
     pub mechanism: Box<str>,
 }
 
 impl SpfResult {
-    /// The keyword for the result in an Authentication-Results field (RFC 8601 2.7.2).
+    /// Returns the keyword for the result in an Authentication-Results field (RFC 8601 2.7.2).
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -94,9 +95,9 @@ impl fmt::Display for SpfResult {
     }
 }
 
-/// Checks the envelope sender, an address without brackets. If it is empty, checks
-/// `postmaster@HELO` in its place (RFC 7208 2.4). `hello` is the argument of HELO or EHLO; `here` is
-/// the name of this host, for explanations.
+/// Checks the envelope sender, an address without brackets. If the sender is empty, checks
+/// `postmaster@HELO` in its place (RFC 7208 2.4). `hello` is the argument of HELO or EHLO. `here`
+/// is the name of this host, which explanations may contain.
 pub fn check(dns: &dyn Lookup, ip: IpAddr, hello: &str, sender: &str, here: &str) -> Checked {
     if sender.is_empty() {
         return check_hello(dns, ip, hello, here);
@@ -144,8 +145,8 @@ fn check_as(
     }
 }
 
-/// Returns a domain in canonical form if it is a name of at least two labels (RFC 7208 4.3), and not
-/// an address.
+/// Returns a domain in canonical form. Returns `None` if it has fewer than two labels (RFC 7208
+/// 4.3), or is an address.
 fn valid_domain(text: &str) -> Option<Box<str>> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let domain = parse_domain_utf8(text).ok().filter(|domain| domain.len() <= MAX_DOMAIN)?;
@@ -153,7 +154,7 @@ fn valid_domain(text: &str) -> Option<Box<str>> {
     (!domain.starts_with('[') && !top.bytes().all(|b| b.is_ascii_digit())).then_some(domain)
 }
 
-/// A text for logs and fields: printable ASCII, of bounded length.
+/// Makes a text fit for logs and fields: printable ASCII, of bounded length.
 fn brief(text: &str) -> Box<str> {
     let printable = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
     text.chars().take(MAX_TEXT).map(printable).collect::<String>().into()

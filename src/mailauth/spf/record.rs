@@ -1,11 +1,11 @@
-//! The syntax of an SPF record (RFC 7208 4.5, 4.6, 5, 6).
+//! Parses SPF records (RFC 7208 4.5, 4.6, 5, 6).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::SpfResult;
 use super::macros::Macros;
 
-/// A record whose syntax is correct as a whole.
+/// A record. Its whole syntax is correct.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Record<'a> {
     pub(super) directives: Vec<Directive<'a>>,
@@ -13,7 +13,7 @@ pub(super) struct Record<'a> {
     pub(super) explanation: Option<Macros>,
 }
 
-/// A mechanism, and the result if it matches.
+/// A mechanism, and the result of the check if the mechanism matches.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Directive<'a> {
     pub(super) result: SpfResult,
@@ -22,7 +22,7 @@ pub(super) struct Directive<'a> {
     pub(super) text: &'a str,
 }
 
-/// A mechanism. A domain that is absent is the domain of the record.
+/// A mechanism. If its domain is `None`, the domain of the record is meant.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Mechanism {
     All,
@@ -34,7 +34,8 @@ pub(super) enum Mechanism {
     Exists(Macros),
 }
 
-/// The lengths of the prefixes with which an address is compared, in bits.
+/// The numbers of bits at the beginning of two addresses that are compared, for each address
+/// family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prefixes {
     ipv4: u8,
@@ -42,13 +43,13 @@ pub(super) struct Prefixes {
 }
 
 impl Prefixes {
-    /// Whether two addresses of the same family have the same prefix.
+    /// Returns whether two addresses are of the same family and have the same prefix.
     pub(super) fn matches(self, one: IpAddr, other: IpAddr) -> bool {
         is_within(one, other, if one.is_ipv4() { self.ipv4 } else { self.ipv6 })
     }
 }
 
-/// Whether two addresses are of the same family and agree in their first `bits` bits.
+/// Returns whether two addresses are of the same family and agree in their first `bits` bits.
 pub(super) fn is_within(one: IpAddr, other: IpAddr, bits: u8) -> bool {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {
@@ -63,7 +64,7 @@ pub(super) fn is_within(one: IpAddr, other: IpAddr, bits: u8) -> bool {
     }
 }
 
-/// Whether a TXT record is an SPF record. Its syntax may be wrong all the same.
+/// Returns whether a TXT record is an SPF record, even one with a wrong syntax.
 pub(super) fn is_spf(text: &[u8]) -> bool {
     const VERSION: &[u8] = b"v=spf1";
     text.get(..VERSION.len()).is_some_and(|start| start.eq_ignore_ascii_case(VERSION))
@@ -71,10 +72,10 @@ pub(super) fn is_spf(text: &[u8]) -> bool {
 }
 
 impl<'a> Record<'a> {
-    /// Parses a record with [`is_spf`].
+    /// Parses a record for which [`is_spf`] is true.
     ///
     /// # Errors
-    /// The term that is wrong, or what else is wrong.
+    /// The term whose syntax is wrong, or a description of the error.
     pub(super) fn parse(text: &'a [u8]) -> Result<Self, &'a str> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|b| (b' '..=b'~').contains(&b)));
         let text = text.ok_or("a character that is not printable ASCII")?;
@@ -85,7 +86,7 @@ impl<'a> Record<'a> {
         Ok(record)
     }
 
-    /// Adds a term; `None` if its syntax is wrong.
+    /// Adds a term. Returns `None` if its syntax is wrong.
     fn add(&mut self, term: &'a str) -> Option<()> {
         let name = term.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)));
         if let Some((name, value)) = name.filter(|at| term[*at..].starts_with('=')).map(|at| term.split_at(at)) {
@@ -149,7 +150,7 @@ impl Mechanism {
         })
     }
 
-    /// Whether the mechanism counts towards the limit of look-ups.
+    /// Returns whether the mechanism counts towards the limit of terms that ask the DNS.
     pub(super) fn asks_dns(&self) -> bool {
         !matches!(self, Self::All | Self::Network(..))
     }
@@ -166,7 +167,8 @@ fn domain_and_prefixes(text: &str) -> Option<(Option<Macros>, Prefixes)> {
     Some((domain, Prefixes { ipv4, ipv6 }))
 }
 
-/// Splits the length of a prefix off the end of a text, if it is there. `None` if it is wrong.
+/// Splits the length of a prefix off the end of a text. If the text has none, the length is `max`.
+/// Returns `None` if the length is malformed.
 fn split_prefix<'a>(text: &'a str, mark: &str, max: u8) -> Option<(&'a str, u8)> {
     let before = text.trim_end_matches(|c: char| c.is_ascii_digit());
     match before.strip_suffix(mark) {
@@ -183,7 +185,7 @@ fn network(text: &str, max: u8) -> Option<(&str, u8)> {
     }
 }
 
-/// Parses a number of bits, which has no leading zero.
+/// Parses a number of bits of at most `max`. A leading zero is malformed.
 fn bits(digits: &str, max: u8) -> Option<u8> {
     let is_number = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     digits.parse().ok().filter(|bits| is_number && *bits <= max)

@@ -9,7 +9,8 @@ use crate::outcome::NoAnswer;
 use macros::Macros;
 use record::Record;
 
-/// A zone: lines of the form `name TYPE data`. `name SERVFAIL` fails for all types.
+/// A zone: lines of the form `name TYPE data`. After the line `name SERVFAIL`, all look-ups of that
+/// name fail.
 struct Zone {
     records: HashMap<(String, String), Vec<String>>,
     names: Vec<String>,
@@ -74,7 +75,8 @@ fn checked(zone: &Zone, address: &str, sender: &str) -> Checked {
     check(zone, ip(address), "mail.example.org", sender, "mx.here.test")
 }
 
-/// The result for `x@a.test` and the client 192.0.2.1, if the zone has these lines.
+/// Returns the result for the sender `x@a.test` and the client 192.0.2.1 in a zone with these
+/// lines.
 fn result(zone: &str) -> (SpfResult, String) {
     let checked = checked(&Zone::new(zone), "192.0.2.1", "x@a.test");
     (checked.result, checked.mechanism.into())
@@ -274,7 +276,7 @@ fn hosts_without_an_address_count_once_for_their_mx() {
     for n in 0..10 {
         zone += &format!("a.test MX m{n}.test\nm{n}.test A 192.0.2.{n}\n");
     }
-    // The client has IPv6, and the exchangers have only IPv4.
+    // The client's address is IPv6, and the exchangers have only IPv4 addresses.
     assert_eq!(checked(&Zone::new(&zone), "2001:db8::1", "x@a.test").result, Pass);
     zone += "a.test MX m10.test\n";
     assert_eq!(checked(&Zone::new(&zone), "2001:db8::1", "x@a.test").result, PermError);
@@ -290,7 +292,7 @@ fn the_names_of_the_client_are_looked_up_once_and_are_few() {
     let zone = Zone::new(&zone);
     let checked = checked(&zone, "192.0.2.1", "x@a.test");
     assert_eq!((checked.result, checked.explanation.as_deref()), (Fail, Some("h0.b.test")));
-    // TXT, PTR, ten addresses, `exists`, `a`, the explanation.
+    // One look-up each for TXT, PTR, `exists`, `a` and the explanation, and ten for addresses.
     assert_eq!(zone.count(), 15);
 }
 
@@ -434,7 +436,7 @@ fn an_explanation_is_one_printable_line_of_bounded_length() {
         let zone = Zone::new(&format!("a.test TXT v=spf1 -all exp=e.test\n{explanation}"));
         assert_eq!(checked(&zone, "192.0.2.1", "x@a.test").explanation.as_deref(), want, "{explanation}");
     }
-    // The sender can be UTF-8, and then does not fit.
+    // If the sender is UTF-8, the expansion is no domain, and the term does not match.
     let zone = Zone::new("a.test TXT v=spf1 exists:%{l}.a.test include:%{l}.a.test -all exp=e.test\ne.test TXT %{l}!");
     let checked = checked(&zone, "192.0.2.1", "\u{fc}@a.test");
     assert_eq!((checked.result, checked.explanation), (Fail, None));

@@ -698,9 +698,9 @@ const WORDS: &str = "correct horse battery";
 /// The three single lines that the page shows between the examples.
 fn asides() -> [String; 3] {
     let section = pages::section("penfold.conf.5", "EXAMPLES");
-    let lines =
-        section.lines().filter_map(|line| line.strip_prefix(".Dl ")).filter(|line| !line.starts_with("install "));
-    let lines: Vec<String> = lines.map(str::to_owned).collect();
+    let lines = section.lines().filter_map(|line| line.strip_prefix(".Dl "));
+    let is_of_a_table = |line: &&str| ["mx.example.org:", "desk ", "@desk"].iter().any(|front| line.starts_with(front));
+    let lines: Vec<String> = lines.filter(is_of_a_table).map(str::to_owned).collect();
     lines.try_into().expect("a line of credentials, one of senders, one of rewriting")
 }
 

@@ -5,9 +5,9 @@
 //! through the opener, as it gets the keys of certificates. No file is overwritten, and either both
 //! keys are made or none. Root makes no files in a directory that another user can change.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::address::{parse_domain, parse_domain_utf8};
@@ -15,14 +15,12 @@ use crate::exit::{self, Exit};
 use crate::mailauth::dkim::SigningKey;
 use crate::mailauth::keys::{self, make};
 use crate::privsep::rootpath::is_roots_alone;
-use crate::sys;
+use crate::sys::{self, disk};
 
 /// The directory of new keys, unless an option names another one.
 const DIRECTORY: &str = "/etc/penfold/dkim";
 /// The mode of that directory. The server looks there for changes of the keys.
 const DIRECTORY_MODE: u32 = 0o755;
-/// The mode of a key.
-const KEY_MODE: u32 = 0o600;
 /// The maximum length of a name in the DNS, in octets.
 const MAX_NAME: usize = 253;
 /// The reason why a key is not made whose file exists.
@@ -120,17 +118,18 @@ fn make_directory(directory: &Path) -> Result<(), Exit> {
 fn write_all(directory: &Path, keys: &[Key]) -> Result<(), Exit> {
     for (done, key) in keys.iter().enumerate() {
         if let Err(e) = write(key) {
-            keys.iter().take(done).for_each(|key| drop(fs::remove_file(&key.path)));
+            keys.iter().take(done).for_each(|key| drop(disk::remove(&key.path)));
             return Err(cannot(&key.path, &e));
         }
     }
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(|e| cannot(directory, &e))
+    disk::sync_directory(directory).map_err(|e| cannot(directory, &e))
 }
 
 fn write(key: &Key) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(KEY_MODE).open(&key.path)?;
-    let written = file.write_all(key.text.as_bytes()).and_then(|()| file.sync_all());
-    written.inspect_err(|_| drop(fs::remove_file(&key.path)))
+    // The mode of the file is 600.
+    let file = disk::create(&key.path)?;
+    let written = disk::write(&file, key.text.as_bytes()).and_then(|()| disk::sync(&file));
+    written.inspect_err(|_| drop(disk::remove(&key.path)))
 }
 
 fn cannot(path: &Path, error: &io::Error) -> Exit {

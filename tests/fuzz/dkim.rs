@@ -1,4 +1,4 @@
-//! DKIM: mutated messages with signatures, signature fields and key records.
+//! DKIM and ARC: mutated messages with signatures, signature fields and key records.
 //!
 //! No input may end in a panic. A mutated message passes only if all that was signed is unchanged
 //! but for blanks.
@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str;
 
 use common::chance::Chance;
+use penfold::mailauth::arc::{self, Sealer};
 use penfold::mailauth::dkim::{Checked, MAX_SIGNATURES, Record, Signer, SigningKey, Verifier};
 use penfold::mailauth::lookup::Lookup;
 use penfold::outcome::NoAnswer;
@@ -155,5 +156,39 @@ fn any_key_record_has_a_result() {
         let zone = Records(vec![record; chance.of(0..8)]);
         let passed = verify([message.as_bytes()], &zone).into_iter().filter(Checked::is_pass).count();
         assert!(passed < 2, "one key passes for both");
+    });
+}
+
+/// Mutated chains of ARC sets: no panic, the same result however the text is split, and what passes
+/// is unchanged.
+#[test]
+fn mutated_chains_pass_only_if_what_is_sealed_is_unchanged() {
+    let [rsa, _] = keys();
+    let zone = Records(vec![rsa.record().into_bytes()]);
+    let mut message = MESSAGE.to_owned();
+    for number in 1..3 {
+        let mut sealer = Sealer::new();
+        sealer.feed(message.as_bytes());
+        let results = format!("mx{number}.test;\n\tspf=pass smtp.mailfrom=a@example.org");
+        let set = sealer.finish(("example.org", "r", &rsa), &results, arc::Status::Pass, NOW).expect("a set");
+        message = set + &message;
+    }
+    let check = |pieces: Vec<&[u8]>| {
+        let mut verifier = Verifier::new();
+        pieces.into_iter().for_each(|piece| verifier.feed(piece));
+        arc::verify(&verifier.finish(), &zone, NOW)
+    };
+    assert_eq!(check(vec![message.as_bytes()]).status, arc::Status::Pass);
+    repeat(|chance| {
+        let mutated = mutate(chance, message.as_bytes());
+        let chain = check(vec![&mutated]);
+        assert_eq!(check(chance.pieces(&mutated, 9)), chain);
+        if chain.status == arc::Status::Pass {
+            let text = bare(&mutated);
+            for part in ["i=1;mx1.test;spf=pass", "i=2;mx2.test;spf=pass", "subject:tea", "hello,teaisready."] {
+                assert!(text.windows(part.len()).any(|window| window == part.as_bytes()), "{part} {chain:?}");
+            }
+            assert_eq!(chain.sets.len(), 2);
+        }
     });
 }

@@ -5,7 +5,7 @@
 //!
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon
 //! - `control`: the control socket, with the real daemon
-//! - `dkim`: signed messages, signature fields and key records
+//! - `dkim`: signed messages, signature fields, key records and ARC chains
 //! - `dmarc`: DMARC records, From, and Authentication-Results fields
 //! - `filters`: packets of milters and answers of policy services
 //! - `proxy`: PROXY headers and XCLIENT attributes

@@ -16,6 +16,8 @@ use crate::message::field::{Section, State, fields};
 /// The maximum length of a header that filters are shown, in octets, and of a header that they have
 /// changed.
 pub const MAX_HEADER: usize = 1 << 20;
+/// The maximum number of fields of a header that filters are shown.
+const MAX_FIELDS: usize = 5000;
 /// The maximum size of a replaced body that is held in memory.
 const MAX_IN_MEMORY: usize = 64 << 10;
 
@@ -195,7 +197,8 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Reads the header of a message; `None` if the header is longer than [`MAX_HEADER`].
+    /// Reads the header of a message; `None` if the header is longer than [`MAX_HEADER`], or has too
+    /// many fields.
     ///
     /// # Errors
     /// Those of reading.
@@ -210,7 +213,7 @@ impl<'a> Text<'a> {
                 Err(e) => return Err(e),
             }
         }
-        if section.state() == State::TooLong {
+        if section.state() == State::TooLong || fields(section.header()).count() > MAX_FIELDS {
             return Ok(None);
         }
         let has_separator = section.remainder() == b"\n";

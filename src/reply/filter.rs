@@ -27,8 +27,8 @@ pub fn unavailable() -> Reply {
 }
 
 /// Refuses a message whose header is longer than filters are shown.
-pub fn header_too_long(limit: usize) -> Reply {
-    Reply::new(552, Status(5, 3, 4), format!("The header is too long; the limit is {limit} bytes"))
+pub fn header_too_long() -> Reply {
+    Reply::new(552, Status(5, 3, 4), "The header is too long, or has too many fields")
 }
 
 /// Reads the reply that a filter gives, of one or several lines. The text becomes printable ASCII

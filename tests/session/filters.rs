@@ -1,11 +1,13 @@
 //! Milters and policy services: what they are told, what they decide, and what a hostile one can do.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::client::{Client, TEXT};
 use common::filter::{Milter, PolicyService, Script, Then};
+use common::tls::Authority;
 use common::{Daemon, Site, programs};
 
 /// The time limit of filters for a command. For a message it is ten times as long.
@@ -280,6 +282,33 @@ fn is_contained(letter: u8, then: &Then) {
     }
 }
 
+/// A milter that closes a connection without use is asked over a new one.
+#[test]
+fn a_connection_that_a_milter_has_closed_is_made_again() {
+    let milter = Milter::start(Script::default().then(b'A', 1, Then::Close));
+    let site = site_of(&milter);
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    client.ask("RSET", "250 ");
+    milter.wait_for(b'A');
+    thread::sleep(Duration::from_millis(100));
+    client.send("anna@example.net", &["jon@razorback"], TEXT);
+    assert_eq!(milter.connections(), 2);
+}
+
+#[test]
+fn a_header_of_many_fields_is_refused() {
+    let milter = Milter::start(Script::default());
+    let site = site_of(&milter);
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.begin("anna@example.net", &["jon@razorback"]);
+    client.send_text(&("A:\r\n".repeat(100_000) + "\r\nx\r\n.\r\n"));
+    client.expect("552 5.3.4 ");
+    client.send("anna@example.net", &["jon@razorback"], TEXT);
+}
+
 #[test]
 fn a_milter_that_reads_no_body_is_given_up() {
     let milter = Milter::start(Script { protocol: 0x8_0000, ..Script::default() }.then(b'B', usize::MAX, Then::Hang));
@@ -512,4 +541,29 @@ fn mail_of_local_programs_is_filtered() {
     let message = text(&daemon.wait_mail(&site, "jon", 1)[0]);
     assert!(message.contains("\nX-Filter: yes\n"), "{message}");
     assert_eq!(milter.macros("_"), ["localhost [127.0.0.1]"]);
+}
+
+#[test]
+fn a_milter_is_told_of_the_login_and_the_encryption() {
+    let milter = Milter::start(Script::default());
+    let authority = Authority::new();
+    let mut site = authority.site("listen.kind = \"submission\"\nlisten.auth = \"always\"\nrelay.networks = []");
+    // The password is "pencil".
+    let secret = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
+                  wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+    site.add("users", &format!("elvis:{secret}:"));
+    ask(&mut site, &[(milter.address, ", for = [\"submission\"]")]);
+    let daemon = site.start();
+    let script = "import smtplib,ssl,sys\ns=smtplib.SMTP('127.0.0.1',int(sys.argv[1]))\n\
+                  c=ssl.create_default_context();c.check_hostname=False;c.verify_mode=ssl.CERT_NONE\ns.starttls(context=c)\n\
+                  s.login('elvis','pencil')\ns.sendmail('elvis@razorback',['jon@razorback'],'Subject: x\\r\\n\\r\\nx\\r\\n')\n";
+    let Ok(output) = Command::new("python3").args(["-c", script, &daemon.port.to_string()]).output() else {
+        return common::skipped("python3 is not installed");
+    };
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for (name, value) in
+        [("{tls_version}", "TLSv1.3"), ("{auth_authen}", "elvis"), ("{auth_type}", "PLAIN"), ("{cipher_bits}", "256")]
+    {
+        assert_eq!(milter.macros(name).first().map(String::as_str), Some(value), "{name}");
+    }
 }

@@ -11,7 +11,7 @@ use super::changes::Changes;
 use super::facts::{Client, Person};
 use super::milter::{MessageError, Milter, NewField, Response, Room};
 use super::policy::Service;
-use super::text::{Content, MAX_HEADER, Text};
+use super::text::{Content, Text};
 use super::{Filters, Trouble};
 use crate::config::{Filter, FilterProtocol, OnFailure};
 use crate::log;
@@ -225,7 +225,7 @@ impl Dialogue {
             return Ok(Ended { verdict: Verdict::Accept, changes });
         }
         let Some(mut text) = Text::read(content)? else {
-            return Ok(Ended { verdict: Verdict::Refuse(reply::filter::header_too_long(MAX_HEADER)), changes });
+            return Ok(Ended { verdict: Verdict::Refuse(reply::filter::header_too_long()), changes });
         };
         for field in std::mem::take(&mut self.message.prepended) {
             // The header is too long now: it would have been refused with a few octets more.
@@ -289,6 +289,10 @@ impl Dialogue {
                 return Verdict::Accept;
             }
             None => {}
+        }
+        // A filter may close a connection that it has not used for a while.
+        if member.milter.as_mut().is_some_and(|milter| milter.is_stale()) {
+            member.milter = None;
         }
         if member.milter.is_some() && is_greeted {
             return Verdict::Accept;

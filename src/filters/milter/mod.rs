@@ -206,6 +206,11 @@ impl Milter {
         self.event(&UNKNOWN, client, None, &data)
     }
 
+    /// Whether the filter has closed the connection, or has sent something without being asked.
+    pub fn is_stale(&mut self) -> bool {
+        self.link.is_stale()
+    }
+
     /// Ends the message, if the filter was told of one. The filter does not answer, and an error
     /// shows at the next event.
     pub fn abort(&mut self) {

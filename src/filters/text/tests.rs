@@ -76,6 +76,9 @@ fn a_message_of_any_form_is_written_as_it_was() {
 fn a_header_has_a_maximum_length() {
     let long = [b"A: ".as_slice(), &vec![b'x'; MAX_HEADER], b"\n\nbody\n"].concat();
     assert!(Text::read(&long.as_slice()).expect("read").is_none());
+    let many = "A:\n".repeat(MAX_FIELDS);
+    assert!(Text::read(&many.as_bytes()).expect("read").is_some());
+    assert!(Text::read(&format!("{many}B:\n").as_bytes()).expect("read").is_none());
     let mut text = Text::read(&MESSAGE).expect("read").expect("short");
     let big = field("X", &"y".repeat(60_000));
     assert!((0..30).any(|_| text.header.add(&big, false).is_err()));

@@ -1,4 +1,4 @@
-//! Hashes of a body, for several signatures at once.
+//! Computes the hashes of a message's body that its signatures need, all in one pass.
 
 use std::fmt;
 
@@ -6,25 +6,26 @@ use ring::digest::{Context, Digest, SHA256};
 
 use super::canon::{Body, Canon};
 
-/// A hash that signatures need: the form of the body, and the number of octets of `l=`.
+/// Identifies a hash: the canonical form of the body, and the number of octets that are hashed
+/// (`l=`); `None` for all octets.
 type Key = (Canon, Option<u64>);
 
-/// The hashes of a body that arrives in pieces.
+/// The unfinished hashes of a body that arrives in pieces.
 #[derive(Debug, Default)]
 pub struct Hasher {
     streams: Vec<(Body, Tally)>,
 }
 
-/// The hashes of one canonical form.
+/// The unfinished hashes of one canonical form.
 struct Tally {
     form: Canon,
-    /// The octets so far.
+    /// The number of octets in this form so far.
     length: u64,
     sums: Vec<(Option<u64>, Context)>,
 }
 
 impl Hasher {
-    /// A hasher for all of these hashes, of which each is made once.
+    /// Begins all of these hashes. A hash that is wanted several times is computed once.
     pub fn new(wanted: impl IntoIterator<Item = Key>) -> Self {
         let mut hasher = Self::default();
         for (form, limit) in wanted {
@@ -48,7 +49,7 @@ impl Hasher {
         }
     }
 
-    /// The hashes of the body, which has ended.
+    /// Ends the body, and returns its hashes.
     pub fn finish(self) -> Hashes {
         let mut hashes = Vec::new();
         for (body, mut tally) in self.streams {
@@ -82,8 +83,8 @@ impl Tally {
 pub struct Hashes(Vec<(Key, Digest, u64)>);
 
 impl Hashes {
-    /// A hash, and the length of the whole body in its canonical form. `None` if the hash was not
-    /// wanted.
+    /// Returns a hash, and the length of the whole body in the hash's canonical form. Returns
+    /// `None` if the hash was not wanted.
     pub fn get(&self, form: Canon, limit: Option<u64>) -> Option<(&[u8], u64)> {
         let mut hashes = self.0.iter();
         hashes.find(|(key, ..)| *key == (form, limit)).map(|(_, digest, length)| (digest.as_ref(), *length))

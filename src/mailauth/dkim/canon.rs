@@ -1,7 +1,8 @@
-//! The two canonical forms of a message, `simple` and `relaxed` (RFC 6376 3.4).
+//! Brings headers and bodies into the two canonical forms, `simple` and `relaxed`, that signatures
+//! cover (RFC 6376 3.4).
 //!
-//! The text has LF as the line end, and the canonical form has CR LF. A CR in the text is an octet
-//! like any other.
+//! Lines of the text end in LF, and lines of the canonical form end in CR LF. A CR in the text is
+//! an octet like any other.
 
 use memchr::{memchr, memchr3};
 
@@ -15,7 +16,7 @@ pub enum Canon {
 }
 
 impl Canon {
-    /// The form with a name from `c=`.
+    /// Returns the form with a name from `c=`. Returns `None` if the name is unknown.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "simple" => Some(Self::Simple),
@@ -25,8 +26,8 @@ impl Canon {
     }
 }
 
-/// Appends the canonical form of a field to `out`. `name` is the name without blanks, `raw` the
-/// whole field, and `body` its part after the colon.
+/// Appends the canonical form of a field to `out`. `name` is the field's name without blanks, `raw`
+/// is the whole field, and `body` is the part after the colon.
 pub fn field(form: Canon, name: &[u8], raw: &[u8], body: &[u8], out: &mut Vec<u8>) {
     match form {
         Canon::Simple => simple_field(raw, out),
@@ -46,7 +47,8 @@ fn simple_field(raw: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Unfolds a value, makes one space of each run of white space, and removes it at both ends.
+/// Appends the relaxed form of a value: folding and the white space at both ends are removed, and
+/// every other run of white space becomes one space.
 fn relaxed_value(body: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     let words = body.split(|&b| matches!(b, b' ' | b'\t' | b'\n')).filter(|word| !word.is_empty());
@@ -58,8 +60,8 @@ fn relaxed_value(body: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The length of the text at the front of `rest` that is its own relaxed form. The first octet is
-/// not white space.
+/// Returns the length of the text at the beginning of `rest` that the relaxed form leaves
+/// unchanged. The first octet of `rest` must not be white space.
 fn unchanged(rest: &[u8]) -> usize {
     let mut length = 0;
     while let Some(tail) = rest.get(length..)
@@ -76,24 +78,27 @@ fn unchanged(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// The number of octets that are collected before they are passed on.
+/// The number of octets that are collected before they are passed on together, because hashing many
+/// small pieces is slow.
 const BUFFER: usize = 4096;
 
-/// Brings a body that arrives in pieces into canonical form. At most [`BUFFER`] octets are held.
+/// A body that arrives in pieces and is brought into canonical form. At most [`BUFFER`] octets are
+/// held in memory.
 #[derive(Debug)]
 pub struct Body {
     form: Canon,
     /// Canonical text that was not passed on yet.
     buffer: Vec<u8>,
-    /// Line ends that belong to the body only if more text follows.
+    /// The number of line ends that belong to the body only if more text follows.
     line_ends: u64,
-    /// Whether white space was read that counts only if more text follows in its line.
+    /// Whether white space was read that belongs to the body only if more text follows in the same
+    /// line.
     has_blank: bool,
     is_empty: bool,
 }
 
 impl Body {
-    /// An empty body.
+    /// Returns a body that is empty so far.
     pub fn new(form: Canon) -> Self {
         Self { form, buffer: Vec::with_capacity(BUFFER), line_ends: 0, has_blank: false, is_empty: true }
     }

@@ -1,14 +1,15 @@
-//! The little of DER that public keys need: RSAPublicKey and SubjectPublicKeyInfo (RFC 8017 A.1.1,
+//! Reads and writes public RSA keys in DER: RSAPublicKey and SubjectPublicKeyInfo (RFC 8017 A.1.1,
 //! RFC 5280 4.1.2.7).
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const SEQUENCE: u8 = 0x30;
-/// The AlgorithmIdentifier of RSA keys, in the content of its sequence: rsaEncryption, with NULL.
+/// The content of the AlgorithmIdentifier of RSA keys: the object identifier rsaEncryption, and
+/// NULL.
 const RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
-/// Finds the RSAPublicKey in `octets`, which is one or is the SubjectPublicKeyInfo of one. Returns
-/// the key and the number of bits of its modulus.
+/// Finds the RSAPublicKey in `octets`, which are the key itself or its SubjectPublicKeyInfo.
+/// Returns the key and the number of bits of its modulus. Returns `None` if `octets` are malformed.
 pub fn rsa_public_key(octets: &[u8]) -> Option<(&[u8], usize)> {
     let (content, rest) = element(SEQUENCE, octets)?;
     if !rest.is_empty() {
@@ -16,7 +17,7 @@ pub fn rsa_public_key(octets: &[u8]) -> Option<(&[u8], usize)> {
     }
     let key = match element(SEQUENCE, content) {
         Some((algorithm, rest)) => {
-            // Some keys lack the NULL.
+            // Some programs leave out the NULL, which is two octets.
             if algorithm != RSA && Some(algorithm) != RSA.get(..RSA.len() - 2) {
                 return None;
             }
@@ -43,7 +44,8 @@ pub fn subject_public_key_info(key: &[u8]) -> Vec<u8> {
     wrap(SEQUENCE, &content)
 }
 
-/// Splits the element with a tag off the front. Returns its content and the rest.
+/// Splits the first element off `octets`. Returns its content and the rest. Returns `None` if the
+/// element is malformed or has another tag.
 fn element(tag: u8, octets: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&[found, first], rest) = octets.split_first_chunk()?;
     if found != tag {

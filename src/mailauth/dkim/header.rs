@@ -1,5 +1,5 @@
-//! The header of a message as signatures see it: which fields are signed (RFC 6376 5.4.2), and the
-//! text that is signed (RFC 6376 3.7).
+//! Collects the header of a message, finds the fields that a signature covers (RFC 6376 5.4.2), and
+//! makes the text that is signed (RFC 6376 3.7).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -8,7 +8,8 @@ use super::MAX_HEADER;
 use super::canon::{self, Canon};
 use crate::message::field::{Field, Section, State, fields};
 
-/// The size of the pieces in which a header is read, which limits how much of a long line is held.
+/// The size of the pieces in which a header is read, in octets. It limits how much of a long line
+/// is held in memory.
 const PIECE: usize = 16 * 1024;
 
 /// The header of a message that arrives in pieces. At most [`MAX_HEADER`] octets and one piece are
@@ -17,7 +18,7 @@ const PIECE: usize = 16 * 1024;
 pub struct Front(Section);
 
 impl Front {
-    /// A header before its first octet.
+    /// Returns a header that is empty so far.
     pub fn new() -> Self {
         Self(Section::new(MAX_HEADER))
     }
@@ -33,27 +34,27 @@ impl Front {
         rest
     }
 
-    /// Ends the text, which also ends the header.
+    /// Ends the text, and so the header.
     pub fn finish(&mut self) {
         self.0.finish();
     }
 
-    /// Whether the header may go on.
+    /// Returns whether the header has not ended yet.
     pub fn is_open(&self) -> bool {
         self.0.state() == State::Open
     }
 
-    /// Whether the header is longer than [`MAX_HEADER`].
+    /// Returns whether the header is longer than [`MAX_HEADER`].
     pub fn is_too_long(&self) -> bool {
         self.0.state() == State::TooLong
     }
 
-    /// The fields that were read.
+    /// Returns the text of the header that was read.
     pub fn header(&self) -> &[u8] {
         self.0.header()
     }
 
-    /// The beginning of the body, as far as it was taken with the header.
+    /// Returns the beginning of the body that was taken together with the end of the header.
     pub fn body(&self) -> &[u8] {
         let remainder = self.0.remainder();
         remainder.strip_prefix(b"\n").unwrap_or(remainder)
@@ -64,7 +65,8 @@ impl Front {
 #[derive(Debug)]
 pub struct Header<'a> {
     fields: Vec<Field<'a>>,
-    /// The places in `fields` of the fields with a name in lower case, from top to bottom.
+    /// For each name in lower case, the indexes in `fields` of the fields with this name, from top
+    /// to bottom.
     places: HashMap<Vec<u8>, Vec<usize>>,
 }
 
@@ -79,20 +81,21 @@ impl<'a> Header<'a> {
         Self { fields, places }
     }
 
-    /// The fields with a name in lower case, from top to bottom, and their places.
+    /// Returns the fields with a name, from top to bottom, each with its place (its index among all
+    /// fields). `name` must be in lower case.
     pub fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = (usize, Field<'a>)> {
         let places = self.places.get(name.as_bytes()).map(Vec::as_slice).unwrap_or_default();
         places.iter().filter_map(|&place| Some((place, *self.fields.get(place)?)))
     }
 
-    /// The field at a place.
+    /// Returns the field at a place.
     pub fn at(&self, place: usize) -> Option<Field<'a>> {
         self.fields.get(place).copied()
     }
 
-    /// The canonical text of the fields that a signature signs. A name that occurs several times
-    /// stands for as many fields, from the bottom up; names without a field stand for nothing. The
-    /// field at the place `own` is the signature itself, which is never signed in this way.
+    /// Returns the canonical text of the fields that a signature covers. Each occurrence of a name
+    /// in `names` stands for one field, from the bottom up. If no field is left, the name stands
+    /// for nothing. The field at the place `own` is the signature's own field, and is left out.
     pub fn signed<N: AsRef<str>>(&self, names: &[N], form: Canon, own: Option<usize>) -> Vec<u8> {
         let mut left: HashMap<&str, _> = HashMap::new();
         let mut text = Vec::new();
@@ -107,8 +110,8 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Appends the canonical form of a signature's own field, without the signature, which is at
-/// `place` in its value, and without the last line end.
+/// Appends the canonical form of a signature's own field without the signature and without the last
+/// line end. The signature is at `place` in the field's value.
 pub fn append_own(field: &Field<'_>, place: Range<usize>, form: Canon, text: &mut Vec<u8>) {
     let start = field.raw.len() - field.body.len();
     let front = field.raw.get(..start + place.start).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Private keys, which make signatures, and the records of their public keys.
+//! Reads private keys, signs with them, and makes the DNS records of their public keys.
 
 use std::fmt;
 
@@ -19,16 +19,16 @@ enum Pair {
     Ed25519(Ed25519KeyPair),
 }
 
-/// The reason why a text is not a key that signs.
+/// The reason why a text is not a usable private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyError {
     /// The text is not PEM, or the PEM is malformed.
     NotPem,
-    /// The file has no private key, or one that is protected with a password.
+    /// The text has no private key, or the key is protected with a password.
     NoKey,
     /// The key is neither RSA nor Ed25519.
     Type,
-    /// The key is not accepted, for the reason that ring gives.
+    /// The library ring rejects the key for this reason.
     Rejected(String),
 }
 
@@ -48,7 +48,7 @@ impl fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 impl fmt::Debug for SigningKey {
-    /// Shows nothing of the key.
+    /// Shows no part of the key, because the key is secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.algorithm().name())
     }
@@ -77,7 +77,7 @@ impl SigningKey {
     /// # Errors
     /// A [`KeyError`].
     pub fn from_pkcs8(octets: &[u8]) -> Result<Self, KeyError> {
-        // The form that other programs write has no public key in it.
+        // Other programs write the key without the public key, which this function allows.
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(octets) {
             return Ok(Self(Pair::Ed25519(pair)));
         }
@@ -89,7 +89,7 @@ impl SigningKey {
         Ok(Self(Pair::Rsa(Box::new(pair))))
     }
 
-    /// The algorithm of the signatures.
+    /// Returns the algorithm of the key's signatures.
     pub fn algorithm(&self) -> Algorithm {
         match self.0 {
             Pair::Rsa(_) => Algorithm::RsaSha256,
@@ -97,7 +97,7 @@ impl SigningKey {
         }
     }
 
-    /// The public key in the form of `p=` in a key record, before base64.
+    /// Returns the public key as the octets that `p=` in a key record encodes in base64.
     pub fn public_key(&self) -> Vec<u8> {
         match &self.0 {
             Pair::Rsa(pair) => der::subject_public_key_info(pair.public_key().as_ref()),
@@ -105,7 +105,7 @@ impl SigningKey {
         }
     }
 
-    /// The text of the TXT record that publishes the key.
+    /// Returns the text of the TXT record that publishes the public key.
     pub fn record(&self) -> String {
         let kind = match self.0 {
             Pair::Rsa(_) => "rsa",
@@ -122,7 +122,7 @@ impl SigningKey {
                 pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text, &mut signature).ok()?;
                 Some(signature)
             }
-            // The hash is what is signed (RFC 8463 3).
+            // Ed25519 signs the hash of the text instead of the text (RFC 8463 3).
             Pair::Ed25519(pair) => Some(pair.sign(digest(&SHA256, text).as_ref()).as_ref().to_vec()),
         }
     }

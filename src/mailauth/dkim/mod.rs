@@ -1,22 +1,24 @@
-//! DKIM: signatures of domains, verified and made (RFC 6376, RFC 8301, RFC 8463).
+//! Verifies and makes DKIM signatures, by which a domain takes responsibility for a message (RFC
+//! 6376, RFC 8301, RFC 8463).
 //!
-//! Both directions take the message in pieces, with LF line ends, and keep the header, of at most
-//! [`MAX_HEADER`] octets, and hashes of the body. The header says which hashes are needed, so a
-//! body of any size costs no memory. All text from outside is bounded: at most [`MAX_SIGNATURES`]
-//! signatures are verified, the topmost ones.
+//! The verifier and the signer take the message in pieces, with lines that end in LF. They keep the
+//! header, of at most [`MAX_HEADER`] octets, and hashes of the body. The header says which hashes
+//! are needed, so a long body costs no memory. Only the topmost [`MAX_SIGNATURES`] signatures are
+//! verified.
 //!
-//! Some decisions that the RFCs leave open:
+//! The RFCs leave some decisions open. penfold decides as follows:
 //!
-//! - `rsa-sha1`, and RSA keys with fewer than 1024 or more than 4096 bits, are `policy` results
-//!   (RFC 8301). So are signatures that have expired, if the body is unchanged.
-//! - A signature with `l=` counts only if it covers the whole body. If the body is longer, anybody
-//!   can have added the rest, and the result is `policy`, with [`Reason::Appended`].
-//! - A signature field that cannot be read is `neutral` (RFC 8601 2.7.1). A missing, malformed or
-//!   revoked key, and a key for another purpose, are `permerror`. A look-up that failed is
-//!   `temperror`.
-//! - A key with `t=y` is an ordinary key: a domain that only tests loses nothing, since no result
-//!   here refuses a message. [`Checked::is_testing`] shows the flag.
-//! - If a key name has several records, each record that can be a key for the signature is tried.
+//! - The result is `policy` for the algorithm `rsa-sha1`, and for RSA keys with fewer than 1024 or
+//!   more than 4096 bits (RFC 8301). The result is `policy`, too, for an expired signature of an
+//!   unchanged body.
+//! - A signature with `l=` passes only if it covers the whole body. If the body is longer, anybody
+//!   may have added the rest, and the result is `policy` with [`Reason::Appended`].
+//! - If a signature field cannot be read, the result is `neutral` (RFC 8601 2.7.1). If the key is
+//!   missing, malformed, revoked or for another purpose, the result is `permerror`. If the look-up
+//!   of the key fails, the result is `temperror`.
+//! - A key with `t=y` (the domain is only testing) is used like any other key, because a DKIM
+//!   result alone never refuses a message. [`Checked::is_testing`] shows the flag.
+//! - If the name of a key has several records, they are tried one after another.
 //!
 //! Modules:
 //!
@@ -57,7 +59,7 @@ pub const MAX_HEADER: usize = 128 * 1024;
 /// The maximum number of signatures of a message that are verified.
 pub const MAX_SIGNATURES: usize = 10;
 
-/// An algorithm that penfold verifies and signs with.
+/// An algorithm with which penfold verifies and signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
     /// RSA with SHA-256.
@@ -67,12 +69,12 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithm with a name from `a=`.
+    /// Returns the algorithm with a name from `a=`. Returns `None` if penfold does not support it.
     fn parse(name: &str) -> Option<Self> {
         [Self::RsaSha256, Self::Ed25519Sha256].into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// The name in `a=`.
+    /// Returns the name of the algorithm in `a=`.
     pub fn name(self) -> &'static str {
         match self {
             Self::RsaSha256 => "rsa-sha256",
@@ -84,13 +86,14 @@ impl Algorithm {
 /// The result of a verification (RFC 8601 2.7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The signature is valid, and nothing speaks against it.
+    /// The signature is valid and accepted.
     Pass,
     /// The message was altered after it was signed, or another key has signed it.
     Fail,
     /// The signature field cannot be read.
     Neutral,
-    /// The signature is of a kind that is not accepted here.
+    /// The signature is of a kind that penfold does not accept, for example because its key is too
+    /// short.
     Policy,
     /// The signature can never be verified, for example because there is no key.
     PermError,
@@ -99,7 +102,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word for the result in Authentication-Results fields and in the log.
+    /// Returns the word for the result in Authentication-Results: fields and in the log.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -124,7 +127,7 @@ pub enum Reason {
     Algorithm,
     /// The canonical form is unknown.
     Canonicalization,
-    /// The key is not in the DNS, but somewhere that only other verifiers know.
+    /// The signature says that the key is not in the DNS, but is found by another method (`q=`).
     Query,
     /// The algorithm is rsa-sha1.
     Sha1,
@@ -132,19 +135,19 @@ pub enum Reason {
     KeySize(usize),
     /// The signature has expired.
     Expired,
-    /// The body goes on after the part that is signed (`l=`).
+    /// The body is longer than the part that is signed (`l=`).
     Appended,
-    /// The body is not the one that was signed.
+    /// The hash of the body is not the one in the signature.
     BodyAltered,
     /// The body is shorter than `l=` says.
     BodyTooShort,
-    /// The signature does not fit the header and the key.
+    /// The signature does not match the header and the key.
     Mismatch,
     /// From is not signed.
     FromNotSigned,
-    /// The identity `i=` is not in the signing domain, or in a subdomain that the key excludes.
+    /// The identity `i=` is outside the signing domain, or is in a subdomain that the key excludes.
     Identity,
-    /// There is no key with this name.
+    /// The DNS has no key under the name that the signature gives.
     NoKey,
     /// The part of the key record that is missing or malformed.
     Record(&'static str),
@@ -152,9 +155,9 @@ pub enum Reason {
     Revoked,
     /// The key is for another algorithm.
     KeyType,
-    /// The key may not be used with SHA-256.
+    /// The key record does not allow SHA-256.
     KeyHash,
-    /// The key is not for mail.
+    /// The key record says that the key is not for mail.
     KeyService,
     /// The header is longer than [`MAX_HEADER`].
     HeaderTooLong,
@@ -163,7 +166,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The result that this reason stands for.
+    /// Returns the result that follows from this reason.
     pub fn status(&self) -> Status {
         match self {
             Self::Malformed(_) | Self::Version | Self::Algorithm | Self::Canonicalization | Self::Query => {
@@ -221,21 +224,21 @@ pub struct Checked {
     pub domain: String,
     /// The selector, `s=`; empty if the field has no valid one.
     pub selector: String,
-    /// The algorithm, if it is one that penfold knows.
+    /// The algorithm; `None` if penfold does not support it.
     pub algorithm: Option<Algorithm>,
     /// The first characters of the signature, which tell it from others of the same domain
     /// (`header.b`, RFC 6008).
     pub mark: String,
     /// The result.
     pub status: Status,
-    /// The reason for any result but pass.
+    /// The reason for the result; `None` if the signature passes.
     pub reason: Option<Reason>,
     /// Whether the domain says that it only tests DKIM (`t=y` in the key record).
     pub is_testing: bool,
 }
 
 impl Checked {
-    /// Whether the signature is valid, so that the domain answers for the message.
+    /// Returns whether the signature passes. The domain is then responsible for the message.
     pub fn is_pass(&self) -> bool {
         self.status == Status::Pass
     }

@@ -1,4 +1,5 @@
-//! The key record in the DNS (RFC 6376 3.6.1, RFC 8463).
+//! Parses key records in the DNS, and verifies signatures with their keys (RFC 6376 3.6.1, RFC
+//! 8463).
 
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, UnparsedPublicKey};
@@ -8,34 +9,35 @@ use super::key::SigningKey;
 use super::tags::{Tags, base64, parts};
 use super::{Algorithm, Reason};
 
-/// The maximum length of a record, in octets. A key of 4096 bits needs 750.
+/// The maximum length of a record, in octets. A record with an RSA key of 4096 bits needs about
+/// 750.
 const MAX_RECORD: usize = 4096;
-/// The maximum length of a key, in octets.
+/// The maximum length of a decoded key, in octets.
 const MAX_KEY: usize = 2048;
-/// The bits of the RSA keys that are accepted (RFC 8301 3.2).
+/// The numbers of bits of RSA keys that are accepted (RFC 8301 3.2).
 const RSA_BITS: std::ops::RangeInclusive<usize> = 1024..=4096;
 
 /// A key record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     key: PublicKey,
-    /// Whether the domain is only testing, `t=y`.
+    /// Whether the domain is only testing DKIM (`t=y`).
     pub is_testing: bool,
-    /// Whether `i=` may not be in a subdomain, `t=s`.
+    /// Whether `i=` of a signature must not be in a subdomain (`t=s`).
     pub is_strict: bool,
 }
 
-/// A key that verifies signatures.
+/// A public key, which verifies signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PublicKey {
-    /// An RSA key as RFC 8017 defines it, RSAPublicKey.
+    /// An RSA key, as the RSAPublicKey of RFC 8017.
     Rsa(Vec<u8>),
     /// An Ed25519 key.
     Ed25519([u8; 32]),
 }
 
 impl Record {
-    /// Parses a record. The error is the reason why no signature can be verified with it.
+    /// Parses a record. The error is the reason why the record cannot verify any signature.
     pub fn parse(text: &[u8]) -> Result<Self, Reason> {
         let tags = if text.len() > MAX_RECORD { None } else { Tags::parse(text) };
         let tags = tags.ok_or(Reason::Record("tag list"))?;
@@ -65,7 +67,7 @@ impl Record {
         Ok(Self { key, is_testing: flag("y"), is_strict: flag("s") })
     }
 
-    /// Whether the key is one for an algorithm.
+    /// Returns whether the key is for this algorithm.
     pub fn fits(&self, algorithm: Algorithm) -> bool {
         match self.key {
             PublicKey::Rsa(_) => algorithm == Algorithm::RsaSha256,
@@ -73,7 +75,7 @@ impl Record {
         }
     }
 
-    /// Whether the record publishes the public part of a private key.
+    /// Returns whether the record publishes the public part of a private key.
     pub fn publishes(&self, key: &SigningKey) -> bool {
         let public = key.public_key();
         match &self.key {
@@ -88,7 +90,7 @@ impl Record {
             PublicKey::Rsa(key) => {
                 UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, key).verify(text, signature)
             }
-            // The hash is what is signed (RFC 8463 3).
+            // Ed25519 signs the hash of the text instead of the text (RFC 8463 3).
             PublicKey::Ed25519(key) => {
                 UnparsedPublicKey::new(&ED25519, key).verify(digest(&SHA256, text).as_ref(), signature)
             }
@@ -97,8 +99,8 @@ impl Record {
     }
 }
 
-/// Reads an RSA key of an accepted size. The key is a SubjectPublicKeyInfo, as all write it, or an
-/// RSAPublicKey, as RFC 6376 says.
+/// Reads an RSA key of an accepted size. RFC 6376 describes an RSAPublicKey, but nearly all domains
+/// publish a SubjectPublicKeyInfo, so both forms are accepted.
 fn rsa(octets: &[u8]) -> Result<PublicKey, Reason> {
     let (key, bits) = der::rsa_public_key(octets).ok_or(Reason::Record("p="))?;
     if !RSA_BITS.contains(&bits) {

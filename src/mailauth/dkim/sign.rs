@@ -1,8 +1,8 @@
-//! Makes signatures, with `c=relaxed/relaxed`.
+//! Signs outgoing messages, with `c=relaxed/relaxed`.
 //!
-//! Each field in [`SIGNED`] is signed in every instance. The fields in [`OVERSIGNED`] are named
-//! once more than they occur, so that nobody can add another one without breaking the signature
-//! (RFC 6376 8.15). Mailing lists add the others, such as List-Id.
+//! All instances of the fields in [`SIGNED`] are signed. The fields in [`OVERSIGNED`] are named in
+//! `h=` once more than they occur. So nobody can add another one without breaking the signature
+//! (RFC 6376 8.15). Fields that mailing lists add, such as List-Id, are not named once more.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use super::canon::{self, Canon};
 use super::header::{Front, Header};
 use super::key::SigningKey;
 
-/// Fields that are named once more than they occur.
+/// The fields that are named in `h=` once more than they occur.
 const OVERSIGNED: &[&str] = &[
     "From",
     "Reply-To",
@@ -28,7 +28,7 @@ const OVERSIGNED: &[&str] = &[
     "Content-Type",
     "Content-Transfer-Encoding",
 ];
-/// Fields that are signed if the message has them.
+/// The fields that are signed if the message has them.
 const SIGNED: &[&str] = &[
     "Sender",
     "Auto-Submitted",
@@ -52,7 +52,7 @@ const SIGNED: &[&str] = &[
 ];
 /// The maximum number of instances of a field that are signed, from the bottom up.
 const MAX_INSTANCES: usize = 8;
-/// The width of the lines of a signature field.
+/// The maximum width of the lines of a signature field, in columns.
 const WIDTH: usize = 76;
 
 /// The reason why a message was not signed.
@@ -60,7 +60,7 @@ const WIDTH: usize = 76;
 pub enum NotSigned {
     /// The header is longer than [`MAX_HEADER`](super::MAX_HEADER).
     HeaderTooLong,
-    /// The message has no From.
+    /// The message has no From field.
     NoFrom,
     /// The system has no random numbers.
     NoRandom,
@@ -78,8 +78,8 @@ impl fmt::Display for NotSigned {
 
 impl std::error::Error for NotSigned {}
 
-/// Takes a message that will be signed. The text is the final one, but fields that
-/// are not signed, such as Received, may be added later.
+/// Collects from a message what its signatures need. The text must be the final one. Only fields
+/// that are not signed, such as Received, may be added later.
 #[derive(Debug)]
 pub struct Signer {
     front: Front,
@@ -93,12 +93,12 @@ impl Default for Signer {
 }
 
 impl Signer {
-    /// A signer before the first octet of its message.
+    /// Returns a signer that has not taken any text yet.
     pub fn new() -> Self {
         Self { front: Front::new(), body: Hasher::new([(Canon::Relaxed, None)]) }
     }
 
-    /// Takes a piece of the text, which has LF as the line end and may be split anywhere.
+    /// Takes the next piece of the text. Lines end in LF, and the text may be split anywhere.
     pub fn feed(&mut self, text: &[u8]) {
         let was_open = self.front.is_open();
         let rest = self.front.feed(text);
@@ -108,8 +108,9 @@ impl Signer {
         self.body.feed(rest);
     }
 
-    /// Ends the message, and makes a signature with each key for its domain and its selector.
-    /// `now` is the time in seconds since 1970. Returns the fields, whose lines end in LF.
+    /// Ends the message, and makes one signature with each key. Each element of `keys` is a domain,
+    /// a selector and the key. `now` is the time in seconds since 1970. Returns the signature
+    /// fields. Their lines end in LF.
     ///
     /// # Errors
     /// A [`NotSigned`].
@@ -147,7 +148,7 @@ impl Signer {
     }
 }
 
-/// The names of the signed fields, in the order of `h=`.
+/// Returns the names of the signed fields in the order of `h=`.
 pub fn names(header: &Header<'_>) -> Vec<&'static str> {
     let mut names = Vec::new();
     for (list, more) in [(OVERSIGNED, 1), (SIGNED, 0)] {
@@ -159,15 +160,15 @@ pub fn names(header: &Header<'_>) -> Vec<&'static str> {
     names
 }
 
-/// A signature field that is being written, folded between tags and within lists.
+/// A signature field that is being written. It is folded between tags, and within lists of names.
 pub struct Folded {
     text: String,
-    /// The length of the last line.
+    /// The length of the last line, in columns.
     column: usize,
 }
 
 impl Folded {
-    /// A field with this name.
+    /// Begins a field with this name.
     pub fn new(name: &str) -> Self {
         Self { text: format!("{name}:"), column: name.len() + 1 }
     }
@@ -192,7 +193,8 @@ impl Folded {
         self.tag(name, &BASE64.encode(octets));
     }
 
-    /// Appends `b=`, the signature of `text` and this field, and ends the field.
+    /// Appends `b=` with the signature of `text` and of this field, and ends the field. Returns the
+    /// field, or `None` if the system has no random numbers.
     pub fn sign(mut self, text: &[u8], key: &SigningKey) -> Option<String> {
         self.word("b=", " ");
         let (name, body) = self.text.split_once(':')?;
@@ -213,7 +215,8 @@ impl Folded {
         Some(self.text)
     }
 
-    /// Appends a word after `blank`, or on a new line if there is no room.
+    /// Appends `blank` and a word. If the line has no room for both, the word begins a new line
+    /// instead.
     fn word(&mut self, word: &str, blank: &str) {
         if self.column + blank.len() + word.len() > WIDTH {
             self.fold();

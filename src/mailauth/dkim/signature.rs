@@ -1,4 +1,4 @@
-//! The signature field, `DKIM-Signature:` (RFC 6376 3.5).
+//! Parses signature fields: `DKIM-Signature:` (RFC 6376 3.5), and the similar fields of ARC.
 
 use std::ops::Range;
 
@@ -23,32 +23,33 @@ pub struct Signature {
     pub algorithm: Algorithm,
     /// The signature, `b=`.
     pub octets: Vec<u8>,
-    /// The place of the signature in the value of the field, with the white space around it.
+    /// The range of octets of the signature in the field's value, with the white space around it.
     pub place: Range<usize>,
     /// The hash of the body, `bh=`.
     pub body_hash: Vec<u8>,
-    /// The form of the header, the first word of `c=`.
+    /// The canonical form of the header, the first word of `c=`.
     pub header_form: Canon,
-    /// The form of the body, the second word of `c=`.
+    /// The canonical form of the body, the second word of `c=`.
     pub body_form: Canon,
     /// The names of the signed fields in lower case, `h=`.
     pub names: Vec<String>,
     /// The number of octets of the body that are signed, `l=`; `None` if all are.
     pub length: Option<u64>,
-    /// The time after which the signature does not count any more, `x=`.
+    /// The time at which the signature expires, `x=`, in seconds since 1970; `None` if it does not
+    /// expire.
     pub expires: Option<u64>,
-    /// Whether the domain in `i=` is the signing domain itself, and not a subdomain of it.
+    /// Whether the domain in `i=` is the signing domain itself. Otherwise it is a subdomain.
     pub is_exact: bool,
 }
 
-/// A signature field, as far as it can be read.
+/// The parts of a signature field that could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The signing domain, `d=`, in canonical form; empty if there is none.
     pub domain: String,
     /// The selector, `s=`, in canonical form; empty if there is none.
     pub selector: String,
-    /// The algorithm, if it is one that penfold knows.
+    /// The algorithm; `None` if penfold does not support it.
     pub algorithm: Option<Algorithm>,
     /// The first characters of the signature, at most [`MARK`].
     pub mark: String,
@@ -56,7 +57,7 @@ pub struct Claim {
     pub signature: Result<Signature, Reason>,
 }
 
-/// The number of characters of a signature that tell it from others (RFC 6008 4).
+/// The number of characters of a signature that are enough to tell it from others (RFC 6008 4).
 pub const MARK: usize = 12;
 
 /// The kind of field that is read.
@@ -64,16 +65,17 @@ pub const MARK: usize = 12;
 pub enum Kind {
     /// `DKIM-Signature:`.
     Dkim,
-    /// `ARC-Message-Signature:`, whose `i=` is a number, and which needs no `v=` (RFC 8617 4.1.2).
+    /// `ARC-Message-Signature:`. Its `i=` is a number, and it needs no `v=` (RFC 8617 4.1.2).
     #[cfg(feature = "arc")]
     ArcMessage,
-    /// `ARC-Seal:`, which has no `h=` and no `bh=` either (RFC 8617 4.1.3).
+    /// `ARC-Seal:`. Its `i=` is a number, and it has no `v=`, no `h=` and no `bh=` (RFC 8617
+    /// 4.1.3).
     #[cfg(feature = "arc")]
     ArcSeal,
 }
 
 impl Kind {
-    /// Whether the field signs fields of its choice and the body.
+    /// Returns whether the field signs fields of its choice and the body.
     fn signs_message(self) -> bool {
         match self {
             Self::Dkim => true,
@@ -103,14 +105,14 @@ impl Claim {
         Self { domain, selector, algorithm, mark, signature }
     }
 
-    /// The name in the DNS of the key.
+    /// Returns the DNS name of the key's record.
     pub fn key_name(&self) -> String {
         format!("{}._domainkey.{}", self.selector, self.domain)
     }
 }
 
-/// A domain or selector in canonical form. It may have U-labels (RFC 8616), but is no address
-/// literal.
+/// Returns a domain or selector in canonical form. The text may have U-labels (RFC 8616). Returns
+/// `None` if the text is no DNS name.
 fn domain_name(text: &str) -> Option<String> {
     let domain = parse_domain_utf8(text).ok()?;
     (!domain.starts_with('[')).then(|| domain.into())
@@ -164,7 +166,7 @@ impl Signature {
         Ok(signature)
     }
 
-    /// Reads what is signed: `h=`, `bh=` and `l=`.
+    /// Reads the tags that say what is signed: `h=`, `bh=` and `l=`.
     fn read_coverage(&mut self, tags: &Tags<'_>) -> Result<(), Reason> {
         let names = tags.get("h").ok_or(Reason::Malformed("h="))?;
         self.names = parts(names).take(MAX_NAMES + 1).map(str::to_ascii_lowercase).collect();
@@ -182,14 +184,15 @@ impl Signature {
     }
 }
 
-/// Reads `c=`: the forms of the header and of the body.
+/// Reads `c=`, the canonical forms of the header and of the body.
 fn forms(value: Option<&str>) -> Result<(Canon, Canon), Reason> {
     let value = value.unwrap_or("simple/simple");
     let (header, body) = value.split_once('/').unwrap_or((value, "simple"));
     Canon::parse(header).zip(Canon::parse(body)).ok_or(Reason::Canonicalization)
 }
 
-/// Reads `t=` and `x=`. Returns `x=`, which must be later than `t=`.
+/// Reads `t=` (the time of the signature) and `x=` (the time at which it expires), and returns
+/// `x=`. If both are there, `x=` must be later.
 fn times(tags: &Tags<'_>) -> Result<Option<u64>, Reason> {
     let (time, expires) = (number(tags, "t")?, number(tags, "x")?);
     match (time, expires) {
@@ -198,7 +201,8 @@ fn times(tags: &Tags<'_>) -> Result<Option<u64>, Reason> {
     }
 }
 
-/// Reads a number. RFC 6376 allows 76 digits; what is too large for 64 bits is as good as infinite.
+/// Reads a number. RFC 6376 allows up to 76 digits. A number that is too large for 64 bits becomes
+/// the largest one.
 fn number(tags: &Tags<'_>, name: &'static str) -> Result<Option<u64>, Reason> {
     let Some(value) = tags.get(name) else { return Ok(None) };
     let is_number = (1..=76).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());

@@ -1,19 +1,19 @@
-//! Tag lists, `name=value; name=value`: the form of signature fields and key records
+//! Parses tag lists, `name=value; name=value`, which signature fields and key records consist of
 //! (RFC 6376 3.2).
 
 use std::ops::Range;
 
-/// The maximum number of tags of a list.
+/// The maximum number of tags in a list.
 const MAX_TAGS: usize = 64;
 
 /// A tag of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag<'a> {
-    /// The name, in which case matters.
+    /// The name. Upper and lower case differ.
     pub name: &'a str,
     /// The value, without white space around it.
     pub value: &'a str,
-    /// The place of the value in the text, with the white space around it.
+    /// The range of octets of the value in the text, with the white space around it.
     pub place: Range<usize>,
 }
 
@@ -22,8 +22,8 @@ pub struct Tag<'a> {
 pub struct Tags<'a>(Vec<Tag<'a>>);
 
 impl<'a> Tags<'a> {
-    /// Parses a list. Returns `None` if it is malformed, which includes a name that occurs twice.
-    /// Line ends count as white space.
+    /// Parses a list. Line ends count as white space. Returns `None` if the list is malformed or a
+    /// name occurs twice.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let mut tags: Vec<Tag<'a>> = Vec::new();
@@ -45,17 +45,17 @@ impl<'a> Tags<'a> {
         Some(Self(tags))
     }
 
-    /// The tag with a name.
+    /// Returns the tag with a name. Returns `None` if there is none.
     pub fn tag(&self, name: &str) -> Option<&Tag<'a>> {
         self.0.iter().find(|tag| tag.name == name)
     }
 
-    /// The value of the tag with a name.
+    /// Returns the value of the tag with a name. Returns `None` if there is none.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.tag(name).map(|tag| tag.value)
     }
 
-    /// The name of the first tag.
+    /// Returns the name of the first tag. Returns `None` if the list is empty.
     pub fn first(&self) -> Option<&'a str> {
         self.0.first().map(|tag| tag.name)
     }
@@ -69,15 +69,17 @@ fn is_value(value: &str) -> bool {
     value.bytes().all(|b| !b.is_ascii_control() || b.is_ascii_whitespace())
 }
 
-/// The parts of a list with colons, such as `h=`, without white space around them.
+/// Returns the parts of a value with colons between them, such as that of `h=`. White space around
+/// the parts is removed.
 pub fn parts(value: &str) -> impl Iterator<Item = &str> {
     value.split(':').map(str::trim_ascii)
 }
 
-/// Decodes base64, in which white space may stand anywhere. The result has at most `limit` octets.
+/// Decodes base64 with white space anywhere in it. Returns `None` if the text is malformed or the
+/// result would be longer than `limit` octets.
 pub fn base64(value: &str, limit: usize) -> Option<Vec<u8>> {
     let compact: Vec<u8> = value.bytes().filter(|b| !b.is_ascii_whitespace()).take(limit.div_ceil(3) * 4 + 1).collect();
-    // Some signers leave out the padding.
+    // The padding is not required, because some signers leave it out.
     let bare = compact.strip_suffix(b"==").or_else(|| compact.strip_suffix(b"=")).unwrap_or(&compact);
     let decoded = data_encoding::BASE64_NOPAD.decode(bare).ok()?;
     (decoded.len() <= limit).then_some(decoded)

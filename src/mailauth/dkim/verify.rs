@@ -11,11 +11,11 @@ use crate::outcome::NoAnswer;
 
 /// The maximum number of records of one name that are tried as keys.
 const MAX_RECORDS: usize = 5;
-/// Takes a message, of which signatures will be verified.
+/// Collects from a message what the verification of its signatures needs.
 #[derive(Debug)]
 pub struct Verifier {
     front: Front,
-    /// The body, once the header is complete.
+    /// The hashes of the body. They begin when the header is complete.
     body: Hasher,
     claims: Vec<(usize, Claim)>,
     ignored: usize,
@@ -28,12 +28,12 @@ impl Default for Verifier {
 }
 
 impl Verifier {
-    /// A verifier before the first octet of its message.
+    /// Returns a verifier that has not taken any text yet.
     pub fn new() -> Self {
         Self { front: Front::new(), body: Hasher::default(), claims: Vec::new(), ignored: 0 }
     }
 
-    /// Takes a piece of the text, which has LF as the line end and may be split anywhere.
+    /// Takes the next piece of the text. Lines end in LF, and the text may be split anywhere.
     pub fn feed(&mut self, text: &[u8]) {
         let was_open = self.front.is_open();
         let rest = self.front.feed(text);
@@ -43,7 +43,7 @@ impl Verifier {
         self.body.feed(rest);
     }
 
-    /// Ends the message.
+    /// Ends the message, and returns its signatures, which are not verified yet.
     pub fn finish(mut self) -> Signatures {
         let was_open = self.front.is_open();
         self.front.finish();
@@ -54,7 +54,8 @@ impl Verifier {
         Signatures { front, claims, ignored, hashes: body.finish() }
     }
 
-    /// Finds the signatures when the header has ended, and begins the hashes that they need.
+    /// Finds the signatures in the complete header, and begins the hashes of the body that they
+    /// need.
     fn begin_body(&mut self) {
         let header = Header::new(self.front.header());
         let mut signatures = header.named("dkim-signature");
@@ -83,25 +84,26 @@ pub struct Signatures {
 }
 
 impl Signatures {
-    /// The header of the message, or its beginning if it is longer than [`MAX_HEADER`].
+    /// Returns the header of the message. If the header is longer than [`MAX_HEADER`], returns its
+    /// beginning.
     ///
     /// [`MAX_HEADER`]: super::MAX_HEADER
     pub fn header(&self) -> &[u8] {
         self.front.header()
     }
 
-    /// Whether the message has no signature.
+    /// Returns whether the message has no signature.
     pub fn is_empty(&self) -> bool {
         self.claims.is_empty()
     }
 
-    /// The number of signatures beyond [`MAX_SIGNATURES`], which are not verified.
+    /// Returns the number of signatures beyond [`MAX_SIGNATURES`], which are not verified.
     pub fn ignored(&self) -> usize {
         self.ignored
     }
 
-    /// Verifies the signatures, from top to bottom. `now` is the time in seconds since 1970. The
-    /// keys are looked up side by side, so that the slowest answer decides how long it takes.
+    /// Verifies the signatures, from top to bottom. `now` is the time in seconds since 1970. All
+    /// keys are looked up at the same time, so only the slowest answer costs time.
     pub fn verify(&self, lookup: &dyn Lookup, now: u64) -> Vec<Checked> {
         let early: Vec<_> = self.claims.iter().map(|(_, claim)| self.check_body(claim, now)).collect();
         let mut names: Vec<String> = Vec::new();
@@ -125,7 +127,7 @@ impl Signatures {
         self.claims.iter().zip(early).map(check).collect()
     }
 
-    /// Checks all that needs no key.
+    /// Checks everything about a signature that needs no key.
     fn check_body<'c>(&self, claim: &'c Claim, now: u64) -> Result<&'c Signature, Reason> {
         if self.front.is_too_long() {
             return Err(Reason::HeaderTooLong);
@@ -138,7 +140,7 @@ impl Signatures {
         Ok(signature)
     }
 
-    /// Whether the header was too long to be kept.
+    /// Returns whether the header was too long to be kept.
     #[cfg(feature = "arc")]
     pub(in crate::mailauth) fn is_too_long(&self) -> bool {
         self.front.is_too_long()
@@ -159,7 +161,8 @@ impl Signatures {
         Ok(())
     }
 
-    /// Verifies a signature with the records of its key. Returns whether the key is only for tests.
+    /// Verifies a signature with the records of its key. Returns whether the domain is only testing
+    /// (`t=y`).
     fn check_key(
         &self,
         header: &Header<'_>,
@@ -174,15 +177,17 @@ impl Signatures {
     }
 }
 
-/// Verifies a signature of a text with the records of its key. Returns whether the key is only for
-/// tests. If several records fail, the reason is that of the record that came closest.
+/// Verifies a signature of a text with the records of its key. Returns whether the domain is only
+/// testing (`t=y`). If all records fail, the error is that of the record that came closest to
+/// success.
 pub fn verify_with(records: &[Vec<u8>], signature: &Signature, text: &[u8]) -> Result<bool, Reason> {
     let mut reason = None;
     for record in records.iter().take(MAX_RECORDS) {
         match verify_with_one(record, signature, text) {
             Ok(is_testing) => return Ok(is_testing),
             Err(Reason::Mismatch) => reason = Some(Reason::Mismatch),
-            // The record of another protocol, below a wildcard, says nothing about the key.
+            // A record that cannot be parsed may belong to another protocol, for example below a
+            // wildcard. So its error gives way to that of a key record.
             Err(new) => reason = reason.filter(|old| !matches!(old, Reason::Record(_))).or(Some(new)),
         }
     }
@@ -200,7 +205,7 @@ fn verify_with_one(record: &[u8], signature: &Signature, text: &[u8]) -> Result<
     if record.verifies(text, &signature.octets) { Ok(record.is_testing) } else { Err(Reason::Mismatch) }
 }
 
-/// The reason that a failed look-up of a key stands for.
+/// Returns the reason that follows from a failed look-up of a key.
 pub fn no_key(why: &NoAnswer) -> Reason {
     match why {
         NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName => Reason::NoKey,

@@ -1,4 +1,4 @@
-//! The canonical forms: the examples of RFC 6376 3.4, and properties with random text.
+//! Tests the canonical forms with the examples of RFC 6376 3.4, and with random text.
 
 use common::chance::Chance;
 
@@ -69,7 +69,7 @@ fn fields_without_a_value_or_a_line_end() {
     }
 }
 
-/// Random text with many blanks and line ends, some runs of which are long.
+/// Returns random text with many blanks and line ends. Some runs of them are long.
 fn random_text(chance: &mut Chance) -> String {
     let mut text = String::new();
     for _ in 0..chance.of(0..40) {
@@ -80,7 +80,7 @@ fn random_text(chance: &mut Chance) -> String {
     text
 }
 
-/// The forms as the RFC describes them, on the whole text.
+/// Returns the canonical form of a whole text, computed step by step as the RFC describes it.
 fn by_definition(form: Canon, text: &str) -> String {
     let ended = if text.is_empty() || text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     let squeeze = |line: &str| {
@@ -105,8 +105,8 @@ fn by_definition(form: Canon, text: &str) -> String {
     lines.into_iter().map(|line| line + "\r\n").collect()
 }
 
-/// For random bodies: the form is the one that the RFC defines, however the text is split; it is
-/// its own form; and blanks do not change the relaxed one.
+/// Checks random bodies. The form is the one that the RFC defines, however the text is split. The
+/// form of a form is the form itself. Added blanks do not change the relaxed form.
 #[test]
 fn the_form_of_a_body_has_its_properties() {
     let mut chance = Chance::new(1, "bodies");
@@ -123,7 +123,8 @@ fn the_form_of_a_body_has_its_properties() {
     }
 }
 
-/// For random fields: the relaxed form is its own form, and folding and blanks do not change it.
+/// Checks random fields. The relaxed form of a relaxed form is itself. Folding and added blanks do
+/// not change it.
 #[test]
 fn the_form_of_a_header_has_its_properties() {
     let mut chance = Chance::new(1, "headers");

@@ -1,4 +1,4 @@
-//! Private keys and key records.
+//! Tests private keys and key records.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 fn keys_are_read_from_pem() {
     let public = include_str!("rsa.pub");
     assert_eq!(rsa().record(), format!("v=DKIM1; k=rsa; p={public}"));
-    // The key pair of RFC 8463 A.
+    // The expected record has the public key of RFC 8463 A.
     assert_eq!(ed25519().record(), "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=");
     let other = SigningKey::from_pem(include_bytes!("rsa8.pem")).expect("PKCS #8");
     assert_eq!(other.public_key(), rsa().public_key());

@@ -1,4 +1,4 @@
-//! Tests of DKIM: the examples of the RFCs, each result, the canonical forms, and signing.
+//! Tests DKIM: the examples of the RFCs, each result, the canonical forms, and signing.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,7 +19,7 @@ mod vectors;
 pub(in crate::mailauth) struct Zone(pub(in crate::mailauth) HashMap<String, Result<Vec<Vec<u8>>, NoAnswer>>);
 
 impl Zone {
-    /// A zone with one record for each name.
+    /// Returns a zone with one record for each name.
     pub(in crate::mailauth) fn of(records: &[(&str, &str)]) -> Self {
         let record = |(name, text): &(&str, &str)| ((*name).to_owned(), Ok(vec![text.as_bytes().to_vec()]));
         Self(records.iter().map(record).collect())
@@ -62,20 +62,20 @@ pub(in crate::mailauth) fn ed25519() -> SigningKey {
     SigningKey::from_pem(include_bytes!("ed25519.pem")).expect("a key")
 }
 
-/// A zone with the keys `r` and `e` of example.org.
+/// Returns a zone with the keys of example.org under the selectors `r` (RSA) and `e` (Ed25519).
 pub(in crate::mailauth) fn zone() -> Zone {
     let (rsa, ed25519) = (rsa().record(), ed25519().record());
     Zone::of(&[("r._domainkey.example.org", &rsa), ("e._domainkey.example.org", &ed25519)])
 }
 
-/// Verifies a message, which is passed on in pieces of `size` octets.
+/// Verifies a message. The verifier gets it in pieces of `size` octets.
 fn verify_in(size: usize, message: &[u8], zone: &Zone) -> Vec<Checked> {
     let mut verifier = Verifier::new();
     message.chunks(size).for_each(|piece| verifier.feed(piece));
     verifier.finish().verify(zone, NOW)
 }
 
-/// Verifies a message, and checks that the result does not depend on how it is split.
+/// Verifies a message, and checks that the result does not depend on how the text is split.
 fn verify(message: &str, zone: &Zone) -> Vec<Checked> {
     let checked = verify_in(message.len().max(1), message.as_bytes(), zone);
     for size in [1, 7] {
@@ -84,13 +84,13 @@ fn verify(message: &str, zone: &Zone) -> Vec<Checked> {
     checked
 }
 
-/// The results and reasons for the signatures of a message.
+/// Returns the results and reasons for the signatures of a message.
 fn results(message: &str, zone: &Zone) -> Vec<(Status, Option<Reason>)> {
     verify(message, zone).into_iter().map(|checked| (checked.status, checked.reason)).collect()
 }
 
-/// Puts a signature field before a message. `tags` has all tags but `bh=` and `b=`, which are
-/// computed for the forms and the length in the tags.
+/// Puts a signature field before a message. `tags` has all tags but `bh=` and `b=`. These two are
+/// computed by the forms and the length in the other tags.
 fn signed(tags: &str, message: &str, key: &SigningKey) -> String {
     let list = tags::Tags::parse(tags.as_bytes()).expect("tags");
     let (header, body) = message.split_once("\n\n").expect("a body");

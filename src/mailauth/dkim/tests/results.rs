@@ -1,4 +1,4 @@
-//! Each result, with its reason.
+//! Tests each result of a verification, with its reason.
 
 use super::*;
 
@@ -65,7 +65,8 @@ fn the_tags_of_a_signature_decide() {
         (with("v=1"), Some(Reason::Malformed("tag list"))),
         (with("a"), Some(Reason::Malformed("tag list"))),
     ] {
-        // The signature is made with good tags where the helper needs them.
+        // The function `signed` cannot read a malformed tag list. So it signs with good tags, which
+        // are then replaced.
         let made = match reason {
             Some(Reason::Malformed("tag list")) => signed(TAGS, MESSAGE, &rsa()).replacen(TAGS, &tags, 1),
             _ => signed(&tags, MESSAGE, &rsa()),
@@ -89,12 +90,12 @@ fn the_octets_of_a_signature_are_bounded_and_checked() {
     }
     assert_eq!(results(&with(&"A".repeat(1364)), &zone())[0].0, Status::Fail);
     assert_eq!(results(&with(&"A".repeat(1368)), &zone())[0].0, Status::Neutral);
-    // White space in b= does not matter.
+    // White space in `b=` does not matter.
     let folded = message[start..end].split_at(7);
     assert_eq!(results(&with(&format!("\n {} \n\t{} ", folded.0, folded.1)), &zone())[0].0, Status::Pass);
 }
 
-/// The part after `l=` may be anybody's.
+/// Anybody may have added the part of the body after `l=` octets.
 #[test]
 fn a_body_that_goes_on_after_the_signed_part_does_not_pass() {
     let body = "Hello Ann,\r\n\r\ntea is ready.\r\n".len();
@@ -210,7 +211,7 @@ fn a_header_that_is_too_long_is_not_verified() {
     assert_eq!(verify_in(1 << 20, endless.as_bytes(), &zone()), []);
 }
 
-/// The signature that is verified is not among the fields that its `h=` names.
+/// If `h=` names DKIM-Signature, the fields that it names do not include the signature's own field.
 #[test]
 fn a_signature_may_sign_others_but_not_itself() {
     let first = signed(TAGS, MESSAGE, &rsa());

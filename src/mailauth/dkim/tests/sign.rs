@@ -1,4 +1,4 @@
-//! Signing, and what of a signed message may be changed.
+//! Tests signing, and which changes a signed message survives.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn sign(message: &str, keys: &[(&str, &str, &SigningKey)]) -> Result<String, Not
     signer.finish(keys, NOW)
 }
 
-/// [`MESSAGE`] with a signature by each key.
+/// Returns [`MESSAGE`] with a signature by each of the two keys.
 fn signed_by_both() -> String {
     let fields = sign(MESSAGE, &[("example.org", "r", &rsa()), ("example.org", "e", &ed25519())]);
     fields.expect("signatures") + MESSAGE
@@ -58,7 +58,8 @@ fn from_and_the_usual_fields_are_oversigned() {
     }
 }
 
-/// A relay may add trace fields and refold; a mailing list may add its fields.
+/// A relay may add trace fields and fold fields in another way. A mailing list may add its own
+/// fields.
 #[test]
 fn fields_that_relays_and_lists_add_break_nothing() {
     for (from, to) in [

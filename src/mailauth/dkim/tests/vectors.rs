@@ -1,8 +1,8 @@
-//! The examples of RFC 6376 and RFC 8463.
+//! Tests the examples of RFC 6376 and RFC 8463.
 
 use super::*;
 
-/// The message of RFC 6376 A.2, which is the one of RFC 8463 A.3 as well.
+/// The message of RFC 6376 A.2. RFC 8463 A.3 uses the same message.
 const FIELDS_AND_BODY: &str = "From: Joe SixPack <joe@football.example.com>\n\
     To: Suzie Q <suzie@shopping.example.net>\n\
     Subject: Is dinner ready?\n\
@@ -80,8 +80,8 @@ fn the_signatures_of_the_rfcs_are_valid() {
     }
 }
 
-/// Each octet counts in the simple form, and each one but blanks and case of names in the relaxed
-/// form.
+/// In the simple form, a change of any octet breaks the signature. In the relaxed form, blanks and
+/// the case of names do not matter.
 #[test]
 fn an_altered_example_fails() {
     for (from, to, simple, relaxed) in [

@@ -76,6 +76,14 @@ impl<T: Send + 'static> Background<T> {
         Self { state: State::Known(Some(result)) }
     }
 
+    /// Whether [`Background::wait`] has found no result, or one for which `is_bad`.
+    pub fn is_failed(&self, is_bad: impl FnOnce(&T) -> bool) -> bool {
+        match &self.state {
+            State::Known(result) => result.as_ref().is_none_or(is_bad),
+            State::Running(..) | State::Waiting(_) => false,
+        }
+    }
+
     /// Waits for the result. Returns `None` if the look-up has not ended in time, or has panicked.
     pub fn wait(&mut self) -> Option<&T> {
         let result = match std::mem::replace(&mut self.state, State::Known(None)) {

@@ -46,6 +46,8 @@ pub struct Client {
     #[cfg(feature = "mailauth")]
     pub(super) hello_spf: Option<(String, Background<crate::mailauth::spf::Checked>)>,
     refused_recipients: usize,
+    /// How long look-ups for the current message were waited for.
+    pub(super) waited: Duration,
 }
 
 /// What is looked up for one message, and what the rules have found so far.
@@ -111,6 +113,7 @@ impl Session<'_> {
             return None;
         }
         let until = Instant::now() + screen::TIME;
+        self.screen.waited = Duration::ZERO;
         self.begin_lists();
         self.begin_name(until);
         let (service, hello) = (self.service, self.phase.hello().map(|hello| hello.name.clone()).unwrap_or_default());
@@ -139,6 +142,10 @@ impl Session<'_> {
     /// Begins to look up the client's name, which at least the log line of the message needs.
     fn begin_name(&mut self, until: Instant) {
         let Some(address) = self.client.address.filter(|address| !address.to_canonical().is_loopback()) else { return };
+        if self.screen.is_name_unknown && self.service.access.needs_name() {
+            // Only the name look-ups of an earlier message have failed.
+            (self.name, self.screen.is_name_unknown) = (None, false);
+        }
         if self.name.is_none() && self.screen.name.is_none() {
             let dns = Arc::clone(&self.service.site.dns);
             self.screen.name = Some(Background::begin(until, move || dns.verified_name_until(address, until)));
@@ -149,7 +156,9 @@ impl Session<'_> {
     pub(super) fn verified_name(&mut self) -> Option<String> {
         let (dns, address) = (&self.service.site.dns, self.client.address?);
         if let (None, Some(mut asked)) = (&self.name, self.screen.name.take()) {
+            let begun = Instant::now();
             let found = asked.wait().and_then(|found| found.clone().ok());
+            self.screen.waited += begun.elapsed();
             self.screen.is_name_unknown = found.is_none();
             self.name = Some(found.flatten());
         }
@@ -161,10 +170,8 @@ impl Session<'_> {
         let Phase::InMail(_, transaction) = &mut self.phase else { return Ok(()) };
         let sender = transaction.envelope.sender.clone();
         let Some(mut screening) = transaction.screening.take() else { return Ok(()) };
-        let begun = Instant::now();
         let checked = self.rules(&mut screening, sender.as_ref(), recipient);
         if let Phase::InMail(_, transaction) = &mut self.phase {
-            transaction.lookup_time += begun.elapsed();
             transaction.screening = Some(screening);
         }
         checked
@@ -174,9 +181,8 @@ impl Session<'_> {
     /// for quarantine, and whether the message is exempt.
     pub(super) fn finish_screening(&mut self, transaction: &mut Transaction) {
         let Some(mut screening) = transaction.screening.take() else { return };
-        let begun = Instant::now();
         transaction.spf = self.spf_results(&mut screening);
-        transaction.lookup_time += begun.elapsed();
+        transaction.lookup_time += self.screen.waited;
         transaction.is_exempt = screening.is_exempt;
         let mut marks = screening.marks.iter();
         if let Some((_, reason)) = marks.find(|(mark, _)| *mark == Mark::Quarantine) {
@@ -189,26 +195,42 @@ impl Session<'_> {
     }
 
     fn rules(&mut self, screening: &mut Screening, sender: Option<&Address>, recipient: &Address) -> Result<(), Reply> {
-        let service = self.service;
         let hello = self.phase.hello().map(|hello| hello.name.clone()).unwrap_or_default();
         let access = self.access(&hello, sender, recipient);
+        match access.verdict {
+            Some(verdict) => self.apply(verdict)?,
+            None => {
+                self.usual_rules(screening, &hello, sender, recipient)?;
+                screening.is_exempt = false;
+            }
+        }
         for (mark, reason) in access.marks {
             self.mark(screening, mark, reason);
         }
-        if let Some(verdict) = access.verdict {
-            return self.apply(verdict);
-        }
-        screening.is_exempt = false;
+        Ok(())
+    }
+
+    /// The rules that are asked unless a line of the access table decides.
+    fn usual_rules(
+        &mut self,
+        screening: &mut Screening,
+        hello: &str,
+        sender: Option<&Address>,
+        recipient: &Address,
+    ) -> Result<(), Reply> {
+        let service = self.service;
         let policy = &service.config.policy;
-        let is_own = policy.refuses_own_hello && self.is_own_hello(&hello);
-        self.apply(strangers::own_hello(&hello, is_own))?;
+        let is_own = policy.refuses_own_hello && self.is_own_hello(hello);
+        self.apply(strangers::own_hello(hello, is_own))?;
         if let Some(asked) = screening.domain.take() {
+            let begun = Instant::now();
             screening.sender_domain = match asked.wait() {
                 MailDomain::Usable => SenderDomain::Good,
                 MailDomain::NullMx => SenderDomain::Null,
                 MailDomain::Absent => SenderDomain::Missing,
                 MailDomain::Unknown(_) => SenderDomain::Unknown,
             };
+            self.screen.waited += begun.elapsed();
         }
         self.apply(strangers::sender_domain(&address::path(sender), screening.sender_domain))?;
         let is_local = service.router.class_of(recipient.domain()) == DomainClass::Local;
@@ -293,10 +315,11 @@ impl Session<'_> {
 
     /// The DNS lists that contain the client or one of the domains.
     fn listed(&mut self, screening: &mut Screening) -> Listed {
-        let lists = &self.service.site.lists;
+        let (lists, begun) = (&self.service.site.lists, Instant::now());
         let client = self.screen.listed.get_or_insert_with(|| lists.wait(self.screen.lists.take()));
         let domains = std::mem::take(&mut screening.domain_lists);
         let domains = screening.domains_listed.get_or_insert_with(|| lists.wait(domains));
+        self.screen.waited += begun.elapsed();
         let names = client.names.iter().chain(&domains.names).cloned().collect();
         Listed { sum: client.sum.saturating_add(domains.sum), names }
     }

@@ -26,7 +26,9 @@ impl Session<'_> {
         let is_used = self.service.config.policy.spf != Spf::None;
         let client = self.client_address().filter(|_| is_used)?;
         let (dns, here) = (Arc::clone(&self.service.site.dns), self.hostname().to_owned());
-        if self.screen.hello_spf.as_ref().is_none_or(|(known, _)| known != hello) {
+        let is_trouble = |checked: &Checked| checked.result == SpfResult::TempError;
+        let is_usable = |(known, check): &(String, Background<Checked>)| known == hello && !check.is_failed(is_trouble);
+        if !self.screen.hello_spf.as_ref().is_some_and(is_usable) {
             let (dns, here, name) = (Arc::clone(&dns), here.clone(), hello.to_owned());
             let work = move || spf::check_hello(&Until { dns: &dns, until }, client, &name, &here);
             self.screen.hello_spf = Some((hello.to_owned(), Background::begin(until, work)));
@@ -40,8 +42,10 @@ impl Session<'_> {
     /// null. Waits for the checks, but never beyond the time of the message. A check that has not
     /// ended is missing.
     pub(super) fn spf_results(&mut self, screening: &mut Screening) -> Vec<Checked> {
+        let begun = Instant::now();
         let hello = self.screen.hello_spf.as_mut().and_then(|(_, check)| check.wait().cloned());
         let mail = screening.spf.as_mut().and_then(|check| check.wait().cloned());
+        self.screen.waited += begun.elapsed();
         hello.into_iter().chain(mail).collect()
     }
 

@@ -19,9 +19,15 @@ impl Session<'_> {
         if router.class_of(address.domain()) != DomainClass::Local {
             return Step::Reply(reply::verify::cannot_verify());
         }
+        if let Err(reply) = self.check_unknown_recipients() {
+            return Step::Reply(reply);
+        }
         Step::Reply(match router.expand(&address) {
             Expansion::Finals(_) => reply::verify::exists(&address),
-            Expansion::Unknown => reply::recipient::unknown_user(&address),
+            Expansion::Unknown => {
+                self.note_refused_recipient(true);
+                reply::recipient::unknown_user(&address)
+            }
             Expansion::Refused(status, text) => reply::recipient::refused(&address, status, &text),
             Expansion::Temporary(_) => reply::verify::cannot_verify(),
         })

@@ -291,6 +291,12 @@ fn a_mute_name_server_delays_a_stranger_by_at_most_5_seconds() {
     let begun = Instant::now();
     client.send("a@good.example", &["jon@razorback"], TEXT);
     assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
+    // A look-up that nothing waits for at RCPT, such as that of the name, counts as well.
+    site.write("access", "");
+    let mut other = self::client(&daemon, "192.0.2.1", "mx.good.example");
+    let begun = Instant::now();
+    other.send("a@good.example", &["jon@razorback"], TEXT);
+    assert!(begun.elapsed() < limit, "{:?}", begun.elapsed());
     // Another message in the same session waits for its own look-ups only.
     let begun = Instant::now();
     client.send("b@good.example", &["jon@razorback"], TEXT);
@@ -373,6 +379,23 @@ fn refused_recipients_slow_the_dialogue_down() {
     let slow = refused("192.0.2.1", 6);
     assert!((Duration::from_millis(1500)..Duration::from_secs(3)).contains(&slow), "{slow:?}");
     assert!(refused("127.0.0.1", 6) < Duration::from_millis(500), "a client that may relay is not slowed down");
+}
+
+/// A refused recipient leaves no mark on the message for the others.
+#[test]
+fn only_accepted_recipients_mark_a_message() {
+    let dns = server();
+    let site = site(&dns, "policy.dnsbl = [\"bl.example\"]");
+    site.write("access", "recipient jon@razorback quarantine\n");
+    let daemon = site.start();
+    let mut client = client(&daemon, "192.0.2.2", "mx.good.example");
+    client.ask("MAIL FROM:<a@good.example>", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "550 5.7.1 ");
+    client.ask("RCPT TO:<postmaster@razorback>", "250 ");
+    client.ask("DATA", "354 ");
+    client.send_text("Subject: x\r\n\r\n.\r\n");
+    client.expect("250 ");
+    daemon.wait_mail(&site, "root", 1);
 }
 
 /// A message in quarantine is held, with the line of the table as the reason.

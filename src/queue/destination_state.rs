@@ -2,9 +2,10 @@
 //! jobs and for some time afterwards. A job is the recipients of one entry that have the same
 //! destination.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::health::Health;
+use super::health::{DestinationStatus, Health};
 use super::pool::Class;
 use super::ready::Ready;
 use super::turns::JobRef;
@@ -131,6 +132,23 @@ impl DestinationState {
             list.dedup();
         }
         list.push(job);
+    }
+
+    /// The status of the destination for the listing, if the configuration allows at most `max_jobs`.
+    pub fn status(&self, destination: &Arc<Destination>, max_jobs: usize, now: Instant) -> DestinationStatus {
+        DestinationStatus {
+            destination: Arc::clone(destination),
+            address: self.address.clone(),
+            state: self.health.word(),
+            running: self.running,
+            limit: self.health.limit(max_jobs),
+            ready: self.ready.len(),
+            down: match &self.health {
+                Health::Down(down) => Some((now - down.since, down.next_probe.saturating_duration_since(now))),
+                _ => None,
+            },
+            last_failure: self.last_failure.clone(),
+        }
     }
 
     /// Returns whether the destination has no ready and no running jobs.

@@ -489,19 +489,6 @@ impl Turns {
             .iter()
             .filter(|(destination, _)| ***destination != Destination::Local && is_selected(destination));
         let now = Instant::now();
-        let status = |(destination, state): (&Arc<Destination>, &DestinationState)| DestinationStatus {
-            destination: Arc::clone(destination),
-            address: state.address.clone(),
-            state: state.health.word(),
-            running: state.running,
-            limit: state.health.limit(self.max_jobs),
-            ready: state.ready.len(),
-            down: match &state.health {
-                Health::Down(down) => Some((now - down.since, down.next_probe.saturating_duration_since(now))),
-                _ => None,
-            },
-            last_failure: state.last_failure.clone(),
-        };
-        selected.map(status).collect()
+        selected.map(|(destination, state)| state.status(destination, self.max_jobs, now)).collect()
     }
 }

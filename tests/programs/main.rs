@@ -7,6 +7,7 @@
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
 
 mod control_socket;
+#[cfg(feature = "mailauth")]
 mod dkim;
 mod install;
 mod make;

@@ -1,30 +1,32 @@
-//! Finds the domains of the authors in the fields From of a message (RFC 9989 5.3.1, 11.5).
+//! Finds the domains of a message's authors, for which DMARC is checked, in the From fields (RFC
+//! 9989 5.3.1, 11.5).
 //!
-//! A message should have one field From with the addresses of one domain. Other messages are read
-//! with caution: every domain that a mail program might show as the author's counts, also in an
-//! obsolete source route, in a name that looks like an address, and in a second field From. If a
-//! quote or a comment is not closed, its content counts, too. The fields are found in a header of any
-//! length, and behind lines that do not belong in a header. Each domain is then checked on its
-//! own, and the strictest result counts.
+//! A message should have one From field, with addresses in one domain. Other messages are read with
+//! caution: every domain counts that a mail program might show as the author's. The domain may
+//! stand in an obsolete source route, in a name that looks like an address, or in a second From
+//! field. If a quote or a comment is not closed, the domains in it count, too. From fields are
+//! found in a header of any length, and even after lines that do not belong in a header. Each
+//! domain is checked on its own, and the strictest result applies.
 
 use crate::address::parse_domain_utf8;
 use crate::message::field::{Lines, Part, Piece};
 
-/// The maximum number of domains that are checked. A message with more gets `permerror`, unless one
-/// of the first fails.
+/// The maximum number of domains that are checked. If a message has more domains and none of the
+/// first ones fails, the result is `permerror`.
 pub const MAX_AUTHORS: usize = 5;
-/// The part of a field that is read, in octets. What follows counts as another domain.
+/// The number of octets of a field that are read. If a field is longer, the rest counts as another
+/// domain.
 const MAX_FIELD: usize = 32 << 10;
 
 /// The domains of the authors of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Authors {
-    /// The different domains, in canonical form and in the order of the text: at most
+    /// The different domains in canonical form, in the order of the text. There are at most
     /// [`MAX_AUTHORS`].
     pub domains: Vec<Box<str>>,
     /// Whether there are more domains, or text that was not read.
     pub has_more: bool,
-    /// The number of fields From, and 2 for more.
+    /// The number of From fields; 2 if there are more than two.
     pub fields: usize,
 }
 
@@ -33,13 +35,13 @@ pub struct Authors {
 pub struct AuthorScan {
     lines: Lines,
     authors: Authors,
-    /// The beginning of the body of the field From that is being read.
+    /// The body so far of the From field that is being read; `None` outside of a From field.
     body: Option<Vec<u8>>,
     is_over: bool,
 }
 
 impl AuthorScan {
-    /// Takes a piece of the text, which has LF as the line end and may be split anywhere.
+    /// Takes the next piece of the text. Lines end in LF, and the text may be split anywhere.
     pub fn feed(&mut self, mut text: &[u8]) {
         let Self { lines, authors, body, is_over } = self;
         while let Some(piece) = if *is_over { None } else { lines.next(&mut text) } {
@@ -47,7 +49,7 @@ impl AuthorScan {
         }
     }
 
-    /// The authors, when the text has ended.
+    /// Ends the text, and returns the authors.
     pub fn finish(mut self) -> Authors {
         if let Some(piece) = self.lines.finish() {
             read(piece, &mut self.authors, &mut self.body);
@@ -93,19 +95,19 @@ impl Authors {
         scan.finish()
     }
 
-    /// Reads the body of one more field From.
+    /// Reads the body of another From field.
     pub fn take(&mut self, body: &[u8]) {
         self.fields = (self.fields + 1).min(2);
         let text = body.get(..MAX_FIELD).unwrap_or(body);
         self.has_more |= text.len() < body.len();
         if !self.scan(text, true) {
-            // Something is not closed: mail programs may show any part of the text.
+            // If a quote or a comment is not closed, a mail program may show any part of the text.
             self.scan(text, false);
         }
     }
 
-    /// Collects what follows each `@`. If `is_strict`, comments and quoted strings are skipped.
-    /// Returns whether all of them are closed.
+    /// Collects the domain after each `@`. If `is_strict`, comments and quoted strings are skipped.
+    /// Returns false if one of them is not closed.
     fn scan(&mut self, text: &[u8], is_strict: bool) -> bool {
         let mut at = 0;
         while let Some(&b) = text.get(at) {
@@ -134,7 +136,7 @@ impl Authors {
     fn add(&mut self, domain: &[u8]) {
         let text = String::from_utf8_lossy(domain);
         let text = text.trim_end_matches('.');
-        // What is no domain has no record, so it can be left out.
+        // A text that is not a domain cannot have a record, so it is left out.
         let Ok(domain) = parse_domain_utf8(text) else { return };
         if self.domains.contains(&domain) {
             return;
@@ -147,8 +149,8 @@ impl Authors {
     }
 }
 
-/// The domain that begins at `at`, and the offset of its end: words with dots between them, without
-/// the blanks and comments that may stand around the dots, or an address literal.
+/// Returns the domain that begins at `at`, and the offset of its end. A domain is an address
+/// literal, or words with dots between them. Blanks and comments around the dots are left out.
 fn domain(text: &[u8], mut at: usize) -> (Vec<u8>, usize) {
     let mut domain = Vec::new();
     at = skip_blanks(text, at);
@@ -164,7 +166,7 @@ fn domain(text: &[u8], mut at: usize) -> (Vec<u8>, usize) {
         }
         let next = skip_blanks(text, at);
         let is_open = domain.ends_with(b".") || text.get(next) == Some(&b'.');
-        // A word may continue only after a dot.
+        // A second word belongs to the domain only after a dot.
         if next == at || !is_open || text.get(next).is_none_or(|&b| ends_word(b)) {
             return (domain, at);
         }
@@ -176,7 +178,8 @@ fn ends_word(b: u8) -> bool {
     b.is_ascii_whitespace() || b.is_ascii_control() || b"()<>[]:;@\\,\"".contains(&b)
 }
 
-/// The offset after blanks, line ends and comments. A comment that is not closed is not skipped.
+/// Returns the offset after blanks, line ends and comments. A comment that is not closed is not
+/// skipped.
 fn skip_blanks(text: &[u8], mut at: usize) -> usize {
     while let Some(&b) = text.get(at) {
         match b {
@@ -191,7 +194,8 @@ fn skip_blanks(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// The offset after the quoted string whose content begins at `at`.
+/// Returns the offset after the quoted string whose content begins at `at`. Returns `None` if the
+/// string is not closed.
 fn quote_end(text: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match text.get(at)? {
@@ -202,7 +206,8 @@ fn quote_end(text: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The offset after the comment whose content begins at `at`.
+/// Returns the offset after the comment whose content begins at `at`. Returns `None` if the comment
+/// is not closed.
 fn comment_end(text: &[u8], mut at: usize) -> Option<usize> {
     let mut depth = 1_usize;
     while depth > 0 {

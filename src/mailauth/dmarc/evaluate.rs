@@ -1,4 +1,5 @@
-//! Decides whether a message passes DMARC, and which policy applies if not (RFC 9989 5.3).
+//! Decides whether a message passes DMARC, and which policy applies to a message that fails (RFC
+//! 9989 5.3).
 
 use std::cmp::Reverse;
 
@@ -8,13 +9,14 @@ use super::walk::{Found, Records, Trouble, is_at_or_below, organizational};
 use super::{Checked, Identifier, Mechanism, Outcome, Policy, Vouches};
 use crate::mailauth::lookup::Lookup;
 
-/// The maximum number of look-ups for one message: several walks, but not all that a hostile
-/// message could ask for.
+/// The maximum number of look-ups for one message. It is enough for several walks up the DNS tree,
+/// but a hostile message could ask for more.
 const MAX_LOOKUPS: usize = 60;
 
-/// Checks a message: the domains in its From, and the domains that SPF and DKIM have vouched for.
+/// Checks whether SPF or DKIM vouches for the domains in the From field of a message. `identifiers`
+/// are the domains for which they vouch.
 ///
-/// If From has several domains, each is checked, and the result with the strictest policy counts.
+/// If From has several domains, each is checked, and the result with the strictest policy applies.
 pub fn evaluate(lookup: &dyn Lookup, authors: &Authors, identifiers: &[Identifier<'_>]) -> Checked {
     let records = Records::new(lookup, MAX_LOOKUPS);
     let checked = authors.domains.iter().map(|domain| check(&records, domain, identifiers));
@@ -40,7 +42,8 @@ pub fn evaluate(lookup: &dyn Lookup, authors: &Authors, identifiers: &[Identifie
     }
 }
 
-/// Orders results: first by the policy that applies, then by how little the message has shown.
+/// Returns a value by which results are ordered: first by the policy that applies, then by the
+/// outcome, from pass to fail.
 fn severity(checked: &Checked) -> (Policy, u8) {
     let rank = match checked.outcome {
         Outcome::Fail => 4,
@@ -122,8 +125,8 @@ fn examine(
     }
 }
 
-/// The record that applies to a domain: its own, that of its organizational domain, or that of the
-/// public suffix above (RFC 9989 4.10.1).
+/// Returns the record that applies to a domain: its own, that of its organizational domain, or that
+/// of the public suffix above (RFC 9989 4.10.1). Returns `None` if there is none.
 fn applicable(records: &Records<'_>, domain: &str) -> Result<Option<Found>, Trouble> {
     if let Some(record) = records.get(domain)? {
         return Ok(Some(Found { domain: domain.into(), record }));
@@ -131,11 +134,13 @@ fn applicable(records: &Records<'_>, domain: &str) -> Result<Option<Found>, Trou
     let mut walked = records.walk(domain)?;
     let organization = organizational(domain, &walked);
     let at = walked.iter().position(|found| *found.domain == *organization);
-    // If the organizational domain has no record, the walk has ended at a public suffix.
+    // If the organizational domain has no record, the last record of the walk is that of a public
+    // suffix.
     Ok(at.or(walked.len().checked_sub(1)).map(|at| walked.swap_remove(at)))
 }
 
-/// Whether the domain of an identifier is aligned with the domain in From.
+/// Returns whether the domain of an identifier is aligned with `domain`, the domain in From:
+/// whether it is similar enough for the record.
 fn is_aligned(
     records: &Records<'_>,
     domain: &str,
@@ -150,8 +155,8 @@ fn is_aligned(
     if other == domain || alignment == Alignment::Strict {
         return Ok(other == domain);
     }
-    // Domains without a common parent have no common organizational domain, so that nothing needs
-    // to be looked up for them.
+    // If the top-level domains differ, the organizational domains differ, too, and nothing needs to
+    // be looked up.
     let top = |name: &str| name.rsplit('.').next().map(str::to_owned);
     if top(&other) != top(domain) {
         return Ok(false);
@@ -165,7 +170,7 @@ fn is_aligned(
     Ok(organizational(&other, &walked) == organization)
 }
 
-/// The policy that a record asks for, without regard to `t`.
+/// Returns the policy that a record asks for, before `t=y` lowers it.
 fn policy(records: &Records<'_>, domain: &str, found: &Found) -> Policy {
     let record = &found.record;
     let own = record.policy.unwrap_or_default();
@@ -178,7 +183,7 @@ fn policy(records: &Records<'_>, domain: &str, found: &Found) -> Policy {
         Some(nonexistent) => match records.exists(domain) {
             Some(true) => existing,
             Some(false) => nonexistent,
-            // Nobody knows, so the milder policy applies.
+            // The DNS does not say whether the domain exists, so the milder policy applies.
             None => existing.min(nonexistent),
         },
     }

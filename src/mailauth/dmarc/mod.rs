@@ -1,19 +1,21 @@
-//! DMARC: whether SPF or DKIM vouch for the domain in From, and what its owner asks for if not.
+//! Checks by DMARC whether SPF or DKIM vouches for the domain in From, and finds out what the
+//! domain's owner asks for if neither does.
 //!
-//! RFC 9989 is followed, which replaced RFC 7489 and RFC 9091 in May 2026, and RFC 9990 for the
-//! reports. Failure reports (RFC 9991) are not sent. The main differences from RFC 7489, and so
-//! from opendmarc as Debian ships it:
+//! The rules are those of RFC 9989, which replaced RFC 7489 and RFC 9091 in May 2026. Aggregate
+//! reports follow RFC 9990. Failure reports (RFC 9991) are not sent. RFC 9989 differs from RFC
+//! 7489, which opendmarc in Debian implements, mainly in these points:
 //!
-//! - A walk up the DNS tree finds the organizational domain, and no list of public suffixes does.
+//! - A walk up the DNS tree finds the organizational domain. No list of public suffixes is needed.
 //! - `np` is the policy for names that do not exist, `psd` marks where an organization begins, and
 //!   `t=y` lowers the policy by one level. `pct`, `rf` and `ri` are ignored.
 //! - A record without `p` counts as `p=none` if it asks for reports.
 //!
-//! [`evaluate`] gets the domains in From ([`Authors`]) and the domains that SPF and DKIM have
-//! vouched for ([`Identifier`]). Its result is final if a domain that is aligned has passed. A
-//! look-up that fails matters only if its answer could change the result: the names that a stranger
-//! chooses cannot suspend the policy of another domain, because a domain that is not at or below
-//! the organizational domain of the author is never looked up.
+//! [`evaluate`] gets the domains in From ([`Authors`]) and the domains for which SPF and DKIM vouch
+//! ([`Identifier`]). A message passes if one of the latter is *aligned* with the domain in From:
+//! equal, or with the same organizational domain if the record allows it. A failed look-up matters
+//! only if its answer could change the result. A domain that is not at or below the organizational
+//! domain of the author is never looked up. So a stranger cannot suspend the policy of a domain by
+//! the choice of other names.
 //!
 //! - `authors`: the domains of the authors, read from the field From
 //! - `evaluate`: pass or fail, and the policy
@@ -37,7 +39,7 @@ pub use evaluate::evaluate;
 pub use record::{Alignment, Psd, Record, ReportUri};
 pub use walk::{Found, MAX_QUERIES, Trouble, organizational_domain, policy_record, record_names};
 
-/// What a domain asks receivers to do with mail that fails.
+/// What the owner of a domain asks receivers to do with mail that fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
     /// Nothing in particular.
@@ -50,7 +52,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// The word in a record.
+    /// Returns the word for the policy in a record.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -63,7 +65,7 @@ impl Policy {
         [Self::None, Self::Quarantine, Self::Reject].into_iter().find(|policy| word.eq_ignore_ascii_case(policy.name()))
     }
 
-    /// The policy that applies while its owner is testing (`t=y`).
+    /// Returns the policy that applies in place of this one while the owner is testing (`t=y`).
     fn lowered(self) -> Self {
         match self {
             Self::Reject => Self::Quarantine,
@@ -81,7 +83,7 @@ impl fmt::Display for Policy {
 /// The result for a message, in the words of RFC 8601.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// A domain that is aligned has passed SPF or DKIM.
+    /// An aligned domain has passed SPF or DKIM.
     Pass,
     /// No record applies, or From has no domain.
     None,
@@ -89,12 +91,12 @@ pub enum Outcome {
     PermError,
     /// The DNS did not answer in time.
     TempError,
-    /// There is a record, and no domain that is aligned has passed.
+    /// A record applies, and no aligned domain has passed SPF or DKIM.
     Fail,
 }
 
 impl Outcome {
-    /// The keyword.
+    /// Returns the keyword for the result.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pass => "pass",
@@ -109,14 +111,14 @@ impl Outcome {
 /// The mechanism that vouches for a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
-    /// SPF, for the domain of MAIL, or of HELO if the reverse-path is null. A pass for the HELO
-    /// domain of a message with a sender does not count (RFC 9989 3.2.4).
+    /// SPF vouches for the domain in MAIL, or for the domain in HELO if the reverse-path is null.
+    /// If the message has a sender, a pass for the HELO domain does not count (RFC 9989 3.2.4).
     Spf,
-    /// A DKIM signature, for its `d=`.
+    /// A DKIM signature vouches for the domain in its `d=`.
     Dkim,
 }
 
-/// What a mechanism says about a domain. Other results than these do not matter.
+/// What a mechanism says about a domain. Results of other kinds do not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vouches {
     /// The mechanism has passed.
@@ -132,19 +134,19 @@ pub struct Identifier<'a> {
     pub domain: &'a str,
     /// The mechanism.
     pub mechanism: Mechanism,
-    /// What it says.
+    /// What the mechanism says about the domain.
     pub vouches: Vouches,
 }
 
-/// The result of SPF that counts, out of those for HELO and for the sender: the one for the sender,
-/// or the one for HELO if the reverse-path is null.
+/// Returns the SPF result that counts for DMARC: the one for the sender, or the one for HELO if the
+/// reverse-path is null. Returns `None` if that name was not checked.
 pub fn sender_check(all: &[spf::Checked], has_sender: bool) -> Option<&spf::Checked> {
     let identity = if has_sender { Identity::MailFrom } else { Identity::Hello };
     all.iter().find(|checked| checked.identity == identity)
 }
 
-/// The domains that SPF and DKIM vouch for. `spf` is the result that [`sender_check`]
-/// returns.
+/// Returns the domains for which SPF and DKIM vouch, or may vouch. `spf` is the result that
+/// [`sender_check`] returns.
 pub fn identifiers<'a>(spf: Option<&'a spf::Checked>, dkim: &'a [dkim::Checked]) -> Vec<Identifier<'a>> {
     let by_spf = spf.and_then(|checked| {
         let vouches = match checked.result {
@@ -165,31 +167,31 @@ pub fn identifiers<'a>(spf: Option<&'a spf::Checked>, dkim: &'a [dkim::Checked])
     by_spf.into_iter().chain(by_dkim).collect()
 }
 
-/// The result for a message.
+/// The result for a message, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     /// The result.
     pub outcome: Outcome,
-    /// What the owner of the domain asks for: for [`Outcome::Fail`] the policy that applies to the
-    /// message, and otherwise nothing.
+    /// The policy that the owner of the domain asks for. It is [`Policy::None`] unless the outcome
+    /// is [`Outcome::Fail`].
     pub policy: Policy,
     /// Whether `t=y` has lowered the policy.
     pub is_testing: bool,
-    /// The domain in From that the result is for; empty if there is none.
+    /// The domain in From to which the result applies; empty if there is none.
     pub domain: Box<str>,
-    /// The record that applies, and its domain.
+    /// The record that applies, and the domain at which it was found; `None` if no record applies.
     pub found: Option<Found>,
     /// Whether SPF has passed for an aligned domain.
     pub spf: bool,
     /// Whether a DKIM signature of an aligned domain has passed.
     pub dkim: bool,
-    /// The reason for a result other than pass and fail; empty for these.
+    /// The reason for the outcome; empty for pass and fail.
     pub reason: &'static str,
 }
 
 impl Checked {
-    /// The text in parentheses after the result in Authentication-Results: the policy that applies,
-    /// or the reason.
+    /// Returns the text in parentheses after the result in Authentication-Results: the policy that
+    /// applies, or the reason.
     pub fn comment(&self) -> String {
         match (&self.found, self.outcome) {
             (Some(found), Outcome::Pass) => format!("p={}", found.record.policy.unwrap_or_default()),

@@ -1,15 +1,15 @@
-//! Reads DMARC records (RFC 9989 4.7 and 4.8).
+//! Parses DMARC records (RFC 9989 4.7 and 4.8).
 //!
-//! A record begins with `v=DMARC1`. Tags that are unknown are ignored, and so are values that are
-//! malformed. If a tag occurs twice, the first one counts. Names and values are read in any case,
-//! except `DMARC1`.
+//! A record begins with `v=DMARC1`. Unknown tags and malformed values are ignored. If a tag occurs
+//! twice, the first one counts. Upper and lower case are the same in names and values, except in
+//! `DMARC1`.
 
 use super::Policy;
 use crate::address::Address;
 
 /// The maximum number of addresses for reports that are read from a tag.
 pub const MAX_URIS: usize = 5;
-/// The maximum length of a record that is read, in octets. A longer one is no DMARC record.
+/// The maximum length of a record, in octets. A longer text does not count as a DMARC record.
 const MAX_RECORD: usize = 8192;
 
 /// A DMARC record.
@@ -23,9 +23,9 @@ pub struct Record {
     pub nonexistent: Option<Policy>,
     /// Whether `sp` or `np` is present and malformed.
     pub has_bad_policy: bool,
-    /// `adkim`: how similar the domain of a signature must be.
+    /// `adkim`: how similar the domain of a signature must be to the domain in From.
     pub dkim: Alignment,
-    /// `aspf`: how similar the domain of the sender must be.
+    /// `aspf`: how similar the domain of the envelope sender must be to the domain in From.
     pub spf: Alignment,
     /// `psd`: whether other organizations register names below the domain.
     pub psd: Psd,
@@ -41,13 +41,13 @@ pub struct Record {
     pub fo: Box<str>,
 }
 
-/// How similar two domains must be.
+/// How similar two domains must be to be aligned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Alignment {
-    /// They have the same organizational domain.
+    /// They must have the same organizational domain.
     #[default]
     Relaxed,
-    /// They are identical.
+    /// They must be identical.
     Strict,
 }
 
@@ -68,13 +68,13 @@ pub enum Psd {
 pub struct ReportUri {
     /// The address.
     pub address: Address,
-    /// The maximum size of a report, in octets. The suffix that says so (`!10m`) is obsolete; it is
-    /// respected where it is still used.
+    /// The maximum size of a report in octets, from a suffix such as `!10m`; `None` for any size.
+    /// The suffix is obsolete, but still respected.
     pub max_size: Option<u64>,
 }
 
 impl Record {
-    /// Reads a record. Returns `None` if the text is not a DMARC record of this version.
+    /// Parses a record. Returns `None` if the text is not a DMARC record of version 1.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text = text.get(..text.len()).filter(|text| text.len() <= MAX_RECORD)?;
         let mut tags = text.split(|&b| b == b';').map(tag);
@@ -88,7 +88,8 @@ impl Record {
             let name = name.to_ascii_lowercase();
             if !seen.contains(&name) {
                 record.take(&name, value);
-                // Only known names are remembered, so that the list stays short.
+                // Only names of known tags are remembered, so that the list of tags that have
+                // occurred stays short.
                 if KNOWN.contains(&name.as_str()) {
                     seen.push(name);
                 }
@@ -129,9 +130,9 @@ impl Record {
         }
     }
 
-    /// The record as it applies to messages (RFC 9989 4.10.1). If `p` is missing or malformed, or
-    /// `sp` or `np` is malformed, all policies are `none` if the record asks for reports; otherwise
-    /// the record does not apply, and the result is `None`.
+    /// Returns the record as it applies to messages (RFC 9989 4.10.1). If `p` is missing or
+    /// malformed, or if `sp` or `np` is malformed, the record applies only if it asks for reports,
+    /// and all policies are `none`. Returns `None` if the record does not apply.
     pub fn usable(self) -> Option<Self> {
         if self.policy.is_some() && !self.has_bad_policy {
             return Some(self);
@@ -163,7 +164,8 @@ impl Default for Record {
     }
 }
 
-/// The name and the value of a tag, without blanks around them; `None` if the text is no tag.
+/// Returns the name and the value of a tag, without blanks around them. Returns `None` if the text
+/// is not a tag.
 fn tag(text: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
     let (name, value) = text.split_once('=')?;
@@ -175,7 +177,8 @@ fn tag(text: &[u8]) -> Option<(&str, &str)> {
     is_tag.then_some((name, value))
 }
 
-/// Whether a value is one of `fo`: `0`, `1`, `d` and `s`, each at most once, with colons between.
+/// Returns whether a value is valid for `fo`: `0`, `1`, `d` and `s` with colons between them, each
+/// at most once, but not both `0` and `1`.
 fn is_fo(value: &str) -> bool {
     let parts: Vec<String> = value.split(':').map(|part| part.trim_ascii().to_ascii_lowercase()).collect();
     let is_known = |part: &String| ["0", "1", "d", "s"].contains(&part.as_str());
@@ -184,8 +187,8 @@ fn is_fo(value: &str) -> bool {
         && !(parts.iter().any(|p| p == "0") && parts.iter().any(|p| p == "1"))
 }
 
-/// The addresses in a list of URIs, at most [`MAX_URIS`], and whether the list has a valid URI.
-/// URIs of other schemes and malformed ones are ignored.
+/// Returns the addresses in a list of URIs, and whether the list has a valid URI of any scheme. At
+/// most [`MAX_URIS`] addresses are returned. Malformed URIs are ignored.
 fn uris(value: &str) -> (Vec<ReportUri>, bool) {
     let parts = || value.split(',').map(str::trim_ascii);
     let has_any = parts().any(|uri| has_scheme(uri) && (mailto(uri).is_some() || !is_mailto(uri)));
@@ -196,7 +199,8 @@ fn is_mailto(uri: &str) -> bool {
     uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("mailto:"))
 }
 
-/// Whether a text begins with the scheme of a URI, and has something after it (RFC 3986 3.1).
+/// Returns whether a text has the form of a URI: a scheme, a colon and something after it (RFC 3986
+/// 3.1).
 fn has_scheme(uri: &str) -> bool {
     uri.split_once(':').is_some_and(|(scheme, rest)| {
         scheme.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -206,7 +210,8 @@ fn has_scheme(uri: &str) -> bool {
     })
 }
 
-/// Reads a `mailto:` URI with one address (RFC 6068). Header fields after `?` are ignored.
+/// Parses a `mailto:` URI with one address (RFC 6068). Header fields after `?` are ignored. Returns
+/// `None` if the URI has another form.
 fn mailto(uri: &str) -> Option<ReportUri> {
     if !is_mailto(uri) {
         return None;
@@ -218,13 +223,14 @@ fn mailto(uri: &str) -> Option<ReportUri> {
     };
     let path = rest.split('?').next()?;
     let address = Address::parse(&decoded(path)?).ok()?;
-    // An address without a domain, or with an address literal, is not one that a stranger can
-    // name.
+    // A stranger must not direct reports to an address without a domain, which is a local user, or
+    // to an address literal.
     let is_good = !address.domain().is_empty() && address.literal().is_none();
     is_good.then_some(ReportUri { address, max_size })
 }
 
-/// A size such as `10m`: digits, and a unit of a power of 1024.
+/// Parses a size, such as `10m`: digits, and perhaps a unit, which is a power of 1024. Returns the
+/// size in octets.
 fn size(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {
@@ -236,11 +242,12 @@ fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    // A number that is too large is no limit.
+    // If the number is too large for its type, the size is practically unlimited.
     is_number.then(|| digits.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(unit))
 }
 
-/// Decodes `%XX`. Returns `None` if the result is not printable ASCII.
+/// Decodes the octets that a URI writes as `%XX`. Returns `None` if the result is not printable
+/// ASCII.
 fn decoded(text: &str) -> Option<String> {
     let mut out = String::new();
     let mut rest = text.as_bytes();

@@ -5,9 +5,9 @@ use super::*;
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
-/// A zone: lines of the form `name TXT text`, `name A address`, `name AAAA address`, `name MX host`,
-/// and `name FAIL` for a name whose server does not answer. Every name that is the end of another
-/// one exists.
+/// A zone: lines of the form `name TXT text`, `name A address`, `name AAAA address`, `name MX
+/// host`, and `name FAIL` for a name whose server does not answer. The parents of each of these
+/// names exist, too.
 pub(super) struct Zone {
     lines: Vec<(String, String, String)>,
     asked: Mutex<Vec<String>>,
@@ -70,8 +70,8 @@ pub(super) fn authors(domains: &str) -> Authors {
     Authors::of_header(format!("From: {}\n", addresses.join(", ")).as_bytes())
 }
 
-/// Identifiers in a short form: `spf:a.test dkim:b.test`, with `?` behind the domain if the
-/// mechanism could not find out.
+/// Parses identifiers in a short form, such as `spf:a.test dkim:b.test`. A `?` after the domain
+/// means that the mechanism could not find out.
 pub(super) fn identifiers(text: &str) -> Vec<Identifier<'_>> {
     text.split_whitespace().map(identifier).collect()
 }
@@ -83,7 +83,7 @@ fn identifier(word: &str) -> Identifier<'_> {
     Identifier { domain: domain.trim_end_matches('?'), mechanism, vouches }
 }
 
-/// The result and the policy, such as `fail reject`, or the result alone.
+/// Returns the result and the policy, such as `fail reject`, or the result alone if it is not fail.
 fn check(zone: &str, from: &str, passed: &str) -> String {
     let checked = evaluate(&Zone::new(zone), &authors(from), &identifiers(passed));
     match checked.outcome {
@@ -182,7 +182,8 @@ fn sizes_and_options_for_reports() {
     }
 }
 
-/// RFC 9989 4.10.1: what is not a policy asks for nothing, and only reports keep a record alive.
+/// If a policy is malformed, it asks for nothing, and the record applies only if it asks for
+/// reports (RFC 9989 4.10.1).
 #[test]
 fn records_without_a_valid_policy() {
     for (record, result) in [
@@ -229,7 +230,7 @@ fn a_walk_asks_for_at_most_eight_names() {
     }
 }
 
-/// The examples of RFC 9989 4.10.2 and B.4, and what the rules add to them.
+/// The examples of RFC 9989 4.10.2 and B.4, and other cases of the same rules.
 #[test]
 fn organizational_domains() {
     let plain = "v=DMARC1; p=none";
@@ -267,7 +268,7 @@ fn organizational_domains() {
     assert_eq!(organizational_domain(&Zone::new("_dmarc.com FAIL"), "example.com"), Err(Trouble::Dns));
 }
 
-/// RFC 9989 B.1, with records that make example.com and example.net organizations.
+/// The examples of RFC 9989 B.1, with records that make example.com and example.net organizations.
 #[test]
 fn alignment() {
     let zone = "_dmarc.example.com TXT v=DMARC1; p=reject\n_dmarc.example.net TXT v=DMARC1; p=reject";
@@ -295,11 +296,11 @@ fn alignment() {
     assert_eq!(check(only_dkim, "example.com", "dkim:a.example.com"), "pass");
     let checked = evaluate(&Zone::new(zone), &authors("example.com"), &identifiers("dkim:a.example.com spf:b.test"));
     assert_eq!((checked.spf, checked.dkim), (false, true));
-    // RFC 9989 11.8: an organization of its own below another one.
+    // With `psd=n`, a domain is an organization of its own below another one (RFC 9989 11.8).
     let split = "_dmarc.mail.example.com TXT v=DMARC1; p=reject; psd=n\n_dmarc.example.com TXT v=DMARC1; p=reject";
     assert_eq!(check(split, "evil.example.com", "dkim:mail.example.com"), "fail reject");
     assert_eq!(check(split, "a.mail.example.com", "dkim:b.mail.example.com"), "pass");
-    // RFC 9989 B.4.3: three banks below one public suffix.
+    // Three banks are below one public suffix (RFC 9989 B.4.3).
     let banks =
         "_dmarc.bank.example TXT v=DMARC1; p=reject; psd=y\n_dmarc.giant.bank.example TXT v=DMARC1; p=quarantine";
     assert_eq!(check(banks, "giant.bank.example", "spf:mail.giant.bank.example"), "pass");
@@ -325,11 +326,12 @@ fn policies_for_names_below_a_domain() {
             assert_eq!(check(&zone, from, "spf:y.test"), format!("fail {policy}"), "{from}: {record}");
         }
         let trouble = format!("{zone}\nlost.x.test FAIL");
-        // The words happen to sort from mild to strict.
+        // The words for the policies happen to sort alphabetically from mild to strict.
         let milder = existing.min(nonexistent);
         assert_eq!(check(&trouble, "lost.x.test", ""), format!("fail {milder}"), "{record}");
     }
-    // The record of a domain itself has no policy for it but p, and records between are ignored.
+    // For the domain of the record itself, only `p` applies. Records between the domain and its
+    // organizational domain are ignored.
     let zone = "_dmarc.a.x.test TXT v=DMARC1; p=none; sp=reject\n_dmarc.x.test TXT v=DMARC1; p=reject; sp=quarantine";
     assert_eq!(check(zone, "a.x.test", ""), "fail none");
     assert_eq!(check(zone, "b.a.x.test", ""), "fail quarantine");
@@ -347,7 +349,8 @@ fn testing_is_noted() {
     assert_eq!((y.policy, y.is_testing, &*y.comment()), (Policy::None, false, "policy none"));
 }
 
-/// A name that a stranger chooses cannot make the result of another domain temporary.
+/// A stranger cannot turn the result of a domain into a temporary error by the choice of another
+/// name.
 #[test]
 fn only_trouble_that_matters_is_an_error() {
     let zone =

@@ -1,8 +1,9 @@
-//! The walk up the DNS tree that finds DMARC records and organizational domains (RFC 9989 4.10).
+//! Walks up the DNS tree from a domain, to find DMARC records and the organizational domain (RFC
+//! 9989 4.10).
 //!
-//! A walk asks for the record of a domain, and then of its parents. If the domain has more than
-//! eight labels, it skips to the parent with seven, so that a walk has at most [`MAX_QUERIES`]
-//! look-ups. It ends early at a record that says `psd=y` or `psd=n`.
+//! A walk looks up the record of a domain, and then those of its parents. If the domain has more
+//! than eight labels, the next parent is the one with seven labels, so that a walk has at most
+//! [`MAX_QUERIES`] look-ups. A record with `psd=y` or `psd=n` ends the walk.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -23,16 +24,16 @@ pub struct Found {
     pub record: Record,
 }
 
-/// Why a walk has no result.
+/// The reason why a walk has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// The DNS did not answer.
     Dns,
-    /// There were too many look-ups for the message.
+    /// The message would need more look-ups than are allowed.
     TooMany,
 }
 
-/// The records that were looked up for one message. No name is asked for twice.
+/// The records that were looked up for one message. No record is looked up twice.
 pub(super) struct Records<'a> {
     lookup: &'a dyn Lookup,
     known: RefCell<HashMap<String, Result<Option<Record>, Trouble>>>,
@@ -40,12 +41,12 @@ pub(super) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// No records yet. At most `max` look-ups will be made.
+    /// Returns a value without records. At most `max` look-ups will be made.
     pub(super) fn new(lookup: &'a dyn Lookup, max: usize) -> Self {
         Self { lookup, known: RefCell::default(), left: Cell::new(max) }
     }
 
-    /// The only DMARC record of a domain. If it has several, none counts.
+    /// Returns the DMARC record of a domain. Returns `None` if the domain has none, or several.
     pub(super) fn get(&self, domain: &str) -> Result<Option<Record>, Trouble> {
         if let Some(known) = self.known.borrow().get(domain) {
             return known.clone();
@@ -63,7 +64,7 @@ impl<'a> Records<'a> {
         found
     }
 
-    /// Whether a domain exists (RFC 8020); `None` if the DNS does not say.
+    /// Returns whether a domain exists in the DNS (RFC 8020). Returns `None` if the look-up fails.
     pub(super) fn exists(&self, domain: &str) -> Option<bool> {
         self.take_one().ok()?;
         match self.lookup.ipv4(domain) {
@@ -78,7 +79,7 @@ impl<'a> Records<'a> {
         Ok(())
     }
 
-    /// Walks up from a domain. Returns the records, the one at the longest name first.
+    /// Walks up from a domain. Returns the records on the way, the one at the longest name first.
     pub(super) fn walk(&self, domain: &str) -> Result<Vec<Found>, Trouble> {
         let mut all = Vec::new();
         for name in names(domain) {
@@ -94,9 +95,9 @@ impl<'a> Records<'a> {
     }
 }
 
-/// The names that a walk asks for, in order.
+/// Returns the names whose records a walk looks up, in order.
 pub(super) fn names(domain: &str) -> impl Iterator<Item = &str> {
-    // Every name but the first has at most seven labels.
+    // All names after the first one have at most seven labels.
     let mut skip = domain.split('.').count().saturating_sub(MAX_QUERIES);
     let mut next = Some(domain);
     let step = move || {
@@ -111,8 +112,8 @@ fn parent(name: &str) -> Option<&str> {
     name.split_once('.').map(|(_, parent)| parent)
 }
 
-/// The organizational domain of `domain`, from the records of a walk that began there (RFC 9989
-/// 4.10.2).
+/// Returns the organizational domain of `domain`. `walked` are the records of a walk that began at
+/// `domain` (RFC 9989 4.10.2).
 pub(super) fn organizational<'a>(domain: &'a str, walked: &'a [Found]) -> &'a str {
     for found in walked {
         match found.record.psd {
@@ -124,14 +125,15 @@ pub(super) fn organizational<'a>(domain: &'a str, walked: &'a [Found]) -> &'a st
     walked.last().map_or(domain, |found| &found.domain)
 }
 
-/// The name with one label more than `parent` on the way to `domain`, which is below `parent`.
+/// Returns the end of `domain` that has one label more than `parent`. `domain` must be below
+/// `parent`. For example, `com` and `a.b.com` give `b.com`.
 fn one_below<'a>(parent: &str, domain: &'a str) -> &'a str {
     let front = domain.len().saturating_sub(parent.len() + 1);
     let label = domain.get(..front).and_then(|front| front.rfind('.')).map_or(0, |dot| dot + 1);
     domain.get(label..).unwrap_or(domain)
 }
 
-/// Whether `domain` is `parent` or a name below it.
+/// Returns whether `domain` is `parent` or a name below `parent`.
 pub(super) fn is_at_or_below(domain: &str, parent: &str) -> bool {
     domain.strip_suffix(parent).is_some_and(|front| front.is_empty() || front.ends_with('.'))
 }
@@ -145,8 +147,8 @@ pub fn organizational_domain(lookup: &dyn Lookup, domain: &str) -> Result<Box<st
     Ok(organizational(domain, &walked).into())
 }
 
-/// The names of the records that may be asked for to evaluate a domain, so that a caller can ask for
-/// them side by side.
+/// Returns the names of the records that the evaluation of a domain may need, so that a caller can
+/// look them up at the same time.
 pub fn record_names(domain: &str) -> impl Iterator<Item = String> {
     names(domain).map(|name| format!("_dmarc.{name}"))
 }

@@ -1,9 +1,10 @@
-//! Counts messages for reports, in the state directory.
+//! Counts messages for DMARC reports, and keeps the counts in the state directory.
 //!
-//! The rows of the last half minute are added up in memory, so that a flood of messages from one
-//! client becomes few records. The records of all processes are read only when reports are made.
-//! A record is `rDAY|COUNT|ROW`, or `sDAY` once the report for that day was sent; its key is the
-//! domain whose record was found.
+//! Messages with the same facts share a row. The rows of the last half minute are added up in
+//! memory, so that a flood of messages from one client becomes few records in the journal. The
+//! records of all processes are read only when reports are made. The value of a record is
+//! `rDAY|COUNT|ROW`, or `sDAY` once the report for that day was sent. Its key is the domain whose
+//! DMARC record was found.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,13 +15,14 @@ use super::row::Row;
 use crate::state::{Journal, Limits, Record, State};
 use crate::sys;
 
-/// The maximum number of rows in a report: those with the most messages.
+/// The maximum number of rows in a report. Rows with the most messages come first.
 pub const MAX_ROWS: usize = 1000;
 /// The maximum number of different rows that are held in memory before they are written.
 const MAX_PENDING: usize = 200;
 /// The time after which rows are written, in seconds.
 const MAX_WAIT: u64 = 30;
-/// The limits of the journal: about 60,000 rows in its two files, of the last three days.
+/// The limits of the journal. It has about 60,000 rows in its two files, all of the last three
+/// days.
 const LIMITS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(3 * DAY) };
 /// The name of the journal.
 const NAME: &str = "dmarc";
@@ -29,16 +31,16 @@ const NAME: &str = "dmarc";
 #[derive(Debug)]
 pub struct Counts {
     state: State,
-    /// Locked only while a message is counted, or rows are written.
+    /// The contents. The lock is held only while a message is counted or rows are written.
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     journal: Journal,
-    /// The rows that are not written yet, with their day and domain.
+    /// The number of messages of each row that is not written yet, by day, domain and row.
     pending: HashMap<(u64, Box<str>, String), u64>,
-    /// When the oldest of them was counted, in seconds since 1970.
+    /// The time at which the oldest row in `pending` was counted, in seconds since 1970.
     since: u64,
 }
 
@@ -47,14 +49,14 @@ struct Inner {
 pub struct Counted {
     /// The domain whose record was found.
     pub domain: Box<str>,
-    /// At most [`MAX_ROWS`] rows with their numbers of messages, the largest first.
+    /// At most [`MAX_ROWS`] rows, each with its number of messages, the largest number first.
     pub rows: Vec<(Row, u64)>,
     /// The number of rows that were left out.
     pub omitted: usize,
 }
 
 impl Counts {
-    /// The counts in a state directory. Nothing is opened yet.
+    /// Returns the counts in a state directory. The journal is opened only when it is needed.
     pub fn shared(state: &State) -> Self {
         let inner = Inner { journal: state.journal(NAME, LIMITS), pending: HashMap::new(), since: 0 };
         Self { state: state.clone(), inner: Mutex::new(inner) }
@@ -81,8 +83,8 @@ impl Counts {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).flush(sys::now());
     }
 
-    /// The rows of a day, in days since 1970, for which no report was sent: the domains with the
-    /// most messages first.
+    /// Returns the rows of a day for the domains whose report was not sent yet. The domains with
+    /// the most messages come first. `day` is in days since 1970.
     pub fn of_day(&self, day: u64) -> Vec<Counted> {
         self.of_day_at(sys::now(), day)
     }
@@ -100,7 +102,8 @@ impl Counts {
             }
             _ => {}
         };
-        // Another journal reads all records, also those that this process has written.
+        // A journal passes each record only once, and skips the records that it has written. So a
+        // new journal is opened, which passes all of them.
         drop(self.state.journal(NAME, LIMITS).lock(now, take));
         domains.retain(|domain, _| !sent.contains(domain));
         let mut all: Vec<Counted> = domains.into_iter().map(|(domain, rows)| counted(&domain, rows)).collect();
@@ -110,7 +113,7 @@ impl Counts {
         all
     }
 
-    /// Notes that the report for a day and a domain was sent, or need not be sent.
+    /// Records that the report for a day and a domain was sent, or need not be sent.
     pub fn note_sent(&self, day: u64, domain: &str) {
         self.note_sent_at(sys::now(), day, domain);
     }
@@ -135,7 +138,8 @@ impl Inner {
             return;
         }
         let pending = std::mem::take(&mut self.pending);
-        // Without the lock the rows are lost: the state is a convenience.
+        // If the journal cannot be locked, the rows are lost. That is acceptable, because the
+        // counts are only a convenience.
         if let Some(mut locked) = self.journal.lock(now, |_| {}) {
             for ((day, domain, row), count) in pending {
                 locked.append(&Record { time: now, key: domain.into(), value: format!("r{day}|{count}|{row}") });
@@ -144,7 +148,8 @@ impl Inner {
     }
 }
 
-/// Reads the value of a record: its day, and the count and the row unless the report was sent.
+/// Parses the value of a record. Returns the day, and the count and the row. Instead of the latter
+/// two there is `None` if the record says that the report was sent.
 fn read(value: &str) -> Option<(u64, Option<(u64, &str)>)> {
     if let Some(day) = value.strip_prefix('s') {
         return Some((day.parse().ok()?, None));

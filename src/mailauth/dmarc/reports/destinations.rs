@@ -1,9 +1,9 @@
-//! Decides to which addresses a report may be sent.
+//! Decides to which addresses a DMARC report may be sent.
 //!
-//! A domain may name any address in its record, also that of a victim. An address in another
-//! organization must have agreed, by a record of its own (RFC 9990 4). And since strangers choose
-//! the domains, a report never goes to a domain whose mail hosts have addresses of this host or of
-//! a private network.
+//! A domain may name any address in its record, even that of a victim. So the domain of an address
+//! in another organization must have agreed by a record of its own (RFC 9990 4). Strangers choose
+//! the domains. So a report never goes to a domain whose mail hosts have addresses of this host or
+//! of a private network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,12 +12,11 @@ use super::super::walk::organizational_domain;
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
-/// The maximum number of mail exchangers of a domain that are looked up. With more, the domain gets
-/// no reports.
+/// The maximum number of mail exchangers of a domain. A domain with more gets no reports.
 const MAX_HOSTS: usize = 20;
 
-/// The addresses of a record, found at `domain`, to which a report about the domain may be sent.
-/// An address that cannot be checked now is left out.
+/// Returns the addresses in `record` to which a report about `domain` may be sent. The record was
+/// found at this domain. An address that cannot be checked now is left out.
 pub fn allowed(lookup: &dyn Lookup, domain: &str, record: &Record) -> Vec<ReportUri> {
     let mut all: Vec<ReportUri> = Vec::new();
     let Ok(organization) = organizational_domain(lookup, domain) else { return all };
@@ -34,8 +33,9 @@ pub fn allowed(lookup: &dyn Lookup, domain: &str, record: &Record) -> Vec<Report
     all
 }
 
-/// The addresses to use in place of one that is in another organization: none, if that organization
-/// has not agreed; others at the same host, if its record names some.
+/// Returns the addresses that are used in place of one in another organization. If that
+/// organization has not agreed, there are none. If its record names other addresses in the same
+/// domain, these are used. Otherwise the address itself is used.
 fn agreed(lookup: &dyn Lookup, domain: &str, uri: &ReportUri) -> Vec<ReportUri> {
     let host = uri.address.domain();
     let Ok(texts) = lookup.txt(&format!("{domain}._report._dmarc.{host}")) else { return Vec::new() };
@@ -46,12 +46,13 @@ fn agreed(lookup: &dyn Lookup, domain: &str, uri: &ReportUri) -> Vec<ReportUri> 
     match records.find(|record| record.has_rua) {
         None => vec![uri.clone()],
         Some(record) if record.rua.iter().all(|other| other.address.domain() == host) => record.rua,
-        // An override that leads elsewhere forbids both (RFC 9990 4).
+        // If the record names an address in another domain, no address may be used (RFC 9990 4).
         Some(_) => Vec::new(),
     }
 }
 
-/// Whether the hosts that take mail for a domain are all known, and are elsewhere in the Internet.
+/// Returns whether the addresses of all hosts that take mail for a domain are known, and are all
+/// public.
 pub fn has_public_hosts(lookup: &dyn Lookup, domain: &str) -> bool {
     let hosts = match lookup.mx(domain) {
         Ok(hosts) => hosts.into_iter().map(|(_, host)| host).collect(),
@@ -78,8 +79,8 @@ fn any(addresses: Vec<impl Into<IpAddr>>) -> Vec<IpAddr> {
     addresses.into_iter().map(Into::into).collect()
 }
 
-/// Whether an address is that of a host in the Internet: neither this host nor a private or local
-/// network. Addresses for documentation count as public.
+/// Returns whether an address is public: neither of this host nor of a private or local network.
+/// Addresses for documentation count as public.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_ipv4(address),
@@ -104,8 +105,8 @@ fn is_public_ipv4(address: Ipv4Addr) -> bool {
 
 fn is_public_ipv6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    // These forms of an address contain an IPv4 address, to which mail may get: IPv4-compatible
-    // ones, NAT64 (RFC 6052, RFC 8215), and 6to4.
+    // Some forms of an IPv6 address contain an IPv4 address that the mail may reach:
+    // IPv4-compatible addresses, NAT64 (RFC 6052, RFC 8215) and 6to4.
     let [.., high, low] = segments;
     let inside = match segments {
         [0, 0, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, ..] => Some((high, low)),
@@ -113,7 +114,7 @@ fn is_public_ipv6(address: Ipv6Addr) -> bool {
         _ => None,
     };
     let ipv4 = inside.map(|(high, low)| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    // Only 2000::/3 and NAT64 are addresses of hosts in the Internet.
+    // Hosts in the Internet have addresses in 2000::/3, or NAT64 addresses.
     let is_global = (segments[0] & 0xe000) == 0x2000 || segments[..2] == [0x64, 0xff9b];
     is_global && ipv4.is_none_or(is_public_ipv4)
 }

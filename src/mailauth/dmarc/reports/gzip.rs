@@ -1,14 +1,14 @@
-//! Compresses reports (RFC 1951, RFC 1952).
+//! Compresses DMARC reports into the gzip format (RFC 1951, RFC 1952).
 //!
-//! Reports are the only thing that is compressed here, and their XML repeats itself: one pass that
-//! finds repetitions, and the fixed code of the format, make them ten times smaller. A library
-//! would gain another third, and bring packages.
+//! The XML of a report has many repetitions. So one pass that finds repetitions, and the fixed
+//! Huffman code of the format, make a report about ten times smaller. A library would make it
+//! smaller by another third, but would need more packages.
 
-/// The oldest text that a repetition can refer to, in octets.
+/// The maximum distance between a text and its repetition, in octets.
 const WINDOW: usize = 32 << 10;
-/// The length of the shortest and the longest repetition that is used, in octets.
+/// The lengths of the shortest and of the longest repetition that is used, in octets.
 const LENGTHS: (usize, usize) = (4, 258);
-/// The number of bits of a key under which a place in the text is found again.
+/// The number of bits of a key, the hash of four octets by which a repetition is found.
 const KEY_BITS: u32 = 15;
 
 /// The first length of each length code from 257 on, and its number of extra bits.
@@ -77,10 +77,10 @@ const DISTANCE_CODES: [(usize, u32); 30] = [
     (24577, 13),
 ];
 
-/// Returns a gzip file with this content, of less than 4 GiB.
+/// Returns a gzip file with this content. The content must be shorter than 4 GiB.
 pub(super) fn compress(content: &[u8]) -> Vec<u8> {
     let mut bits = Bits { out: vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], held: 0, count: 0 };
-    // One block, the last one, with the fixed code.
+    // The only block of the file has the mark of the last block and the type of the fixed code.
     bits.push(0b011, 3);
     deflate(content, &mut bits);
     bits.symbol(256);
@@ -91,7 +91,7 @@ pub(super) fn compress(content: &[u8]) -> Vec<u8> {
 }
 
 fn deflate(content: &[u8], bits: &mut Bits) {
-    // The last place, plus one, at which each key has occurred.
+    // For each key, the last place at which it has occurred, plus one; 0 if it has not occurred.
     let mut places = vec![0_usize; 1 << KEY_BITS];
     let mut at = 0;
     while let Some(&octet) = content.get(at) {
@@ -122,13 +122,15 @@ fn deflate(content: &[u8], bits: &mut Bits) {
     }
 }
 
-/// The key of the four octets at a place.
+/// Returns the key of the four octets at a place. Returns `None` if fewer than four octets are
+/// left.
 fn key(content: &[u8], at: usize) -> Option<usize> {
     let (four, _) = content.get(at..)?.split_first_chunk::<4>()?;
     Some((u32::from_le_bytes(*four).wrapping_mul(0x9e37_79b1) >> (32 - KEY_BITS)) as usize)
 }
 
-/// The length and the distance of a repetition at `at` of the text at `place - 1`, if it is one.
+/// Returns the length and the distance of the repetition, if the text at `at` repeats the text at
+/// `place - 1`. Returns `None` if it does not.
 fn repetition(content: &[u8], place: usize, at: usize) -> Option<(usize, usize)> {
     let start = place.checked_sub(1).filter(|start| at - start <= WINDOW)?;
     let pairs = content.get(start..)?.iter().zip(content.get(at..)?).take(LENGTHS.1);
@@ -136,7 +138,7 @@ fn repetition(content: &[u8], place: usize, at: usize) -> Option<(usize, usize)>
     (length >= LENGTHS.0).then_some((length, at - start))
 }
 
-/// The code for a value, its extra bits and their number.
+/// Returns the code for a value, its extra bits, and the number of these bits.
 fn code(codes: &[(usize, u32)], value: usize) -> (usize, u32, u32) {
     let code = codes.partition_point(|(first, _)| *first <= value).saturating_sub(1);
     let (first, bit_count) = codes.get(code).copied().unwrap_or_default();
@@ -161,7 +163,7 @@ impl Bits {
         }
     }
 
-    /// Writes a code, whose highest bit comes first.
+    /// Writes a Huffman code. Its highest bit comes first.
     fn push_reversed(&mut self, code: u32, count: u32) {
         self.push(code.reverse_bits() >> (32 - count), count);
     }
@@ -183,7 +185,7 @@ impl Bits {
     }
 }
 
-/// The checksum of the content.
+/// Returns the CRC-32 checksum of the content.
 fn crc32(content: &[u8]) -> u32 {
     let mut table = [0_u32; 256];
     for (octet, entry) in (0..).zip(&mut table) {
@@ -197,7 +199,7 @@ fn crc32(content: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    /// Reads what [`compress`] writes: a file with one block in the fixed code.
+    /// Decompresses a file that [`compress`] has written: one block in the fixed code.
     fn decompress(file: &[u8]) -> Vec<u8> {
         assert_eq!(&file[..4], [0x1f, 0x8b, 8, 0]);
         let mut at = 80;

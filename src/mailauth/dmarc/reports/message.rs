@@ -1,4 +1,4 @@
-//! Composes the mail that carries a report (RFC 9990 3.5.2).
+//! Composes the mail that carries a DMARC report (RFC 9990 3.5.2).
 
 use data_encoding::BASE64;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use super::{DAY, gzip, xml};
 use crate::address::Address;
 use crate::message::trace;
 
-/// The number of octets in a line of base64, before the encoding: 76 characters after it.
+/// The number of octets that a line of base64 encodes. The encoded line has 76 characters.
 const BASE64_LINE: usize = 57;
 
 /// A report about one domain and one day.
@@ -22,19 +22,19 @@ pub struct Report<'a> {
     pub sender: &'a Address,
     /// The day, in days since 1970.
     pub day: u64,
-    /// The record that the domain has now.
+    /// The DMARC record that the domain has now.
     pub record: &'a Record,
     /// The domain and its rows.
     pub counted: &'a Counted,
 }
 
 impl Report<'_> {
-    /// The Report-ID, which is the same whenever this host makes the report.
+    /// Returns the Report-ID. It is the same whenever this host makes the report.
     pub fn id(&self) -> String {
         format!("{}.{}@{}", self.day * DAY, self.counted.domain, self.hostname)
     }
 
-    /// The name of the file.
+    /// Returns the name of the attached file.
     fn file(&self) -> String {
         let Self { hostname, day, counted, .. } = self;
         format!("{hostname}!{}!{}!{}.xml.gz", counted.domain, day * DAY, day * DAY + DAY - 1)
@@ -47,11 +47,11 @@ pub fn attachment(report: &Report<'_>) -> Vec<u8> {
 }
 
 /// Returns the whole message for one address: header and body in ASCII, with lines that end in LF.
-/// `id` is the queue id; `now` is in seconds since 1970.
+/// `id` is the queue id of the message. `now` is in seconds since 1970.
 pub fn message(report: &Report<'_>, attachment: &[u8], to: &Address, id: &str, now: u64) -> String {
     let Report { hostname, sender, counted, .. } = report;
     let (domain, file) = (&counted.domain, report.file());
-    // "=_" does not occur in base64 or in the text.
+    // The text `=_` occurs neither in base64 nor in the text part, so it can begin the boundary.
     let boundary = format!("=_{id}");
     let time = Timestamp::from_second(now as i64).unwrap_or(Timestamp::UNIX_EPOCH);
     let mut out = format!("Date: {}\n", trace::date(&time.to_zoned(TimeZone::UTC)));

@@ -1,13 +1,15 @@
-//! Aggregate reports (RFC 9990): what is counted, where a report may go, and the report itself.
+//! Counts messages for aggregate reports to the domains of their authors, and makes the reports
+//! (RFC 9990).
 //!
-//! While messages arrive, [`Counts`] counts them in the state directory, by UTC day, domain and
-//! [`Row`]. Once a day the daemon takes the rows of the day before, asks again for the record of
-//! each domain, checks the addresses in it ([`destinations`]), and sends what [`message`] composes.
-//! A record that has disappeared meanwhile, or no longer asks for reports, ends the report.
+//! While messages arrive, [`Counts`] counts them in the state directory by UTC day, domain and
+//! [`Row`], the facts about a message that a report shows. Once a day the daemon takes the rows of
+//! the day before, looks up the record of each domain again, checks the addresses in the record
+//! ([`destinations`]), and sends the mail that [`message`] composes. If the record has disappeared
+//! meanwhile, or no longer asks for reports, no report is sent.
 //!
-//! The counts are a convenience: they are bounded, and may be lost in part with the state
-//! directory. A report is sent at most once for each day and domain, unless the state is lost; then
-//! it has the same Report-ID again.
+//! The counts are only a convenience: they are bounded, and may be lost with the state directory.
+//! For each day and domain, a report is sent at most once. If the state is lost, a report may be
+//! sent again, with the same Report-ID.
 //!
 //! - `counts`: the counts in the state directory
 //! - `destinations`: the addresses to which a report may be sent
@@ -28,7 +30,8 @@ pub use destinations::{allowed, has_public_hosts, is_public};
 pub use message::{Report, attachment, message};
 pub use row::{Action, Row, Signature};
 
-/// The maximum number of domains that get a report about a day: those with the most messages.
+/// The maximum number of domains that get a report about a day. Domains with the most messages come
+/// first.
 pub const MAX_REPORTS: usize = 500;
 
 /// The number of seconds in a day.

@@ -1,7 +1,9 @@
-//! The facts about a message that a report shows, and their form in the state directory.
+//! Collects the facts about a message that a DMARC report shows, and reads and writes them for the
+//! state directory.
 //!
-//! A row is one line of text with `|` between its parts. Names come from strangers: characters that
-//! are unusual in names become `?`, and long names are cut. A row that is read may be any text.
+//! A row is one line of text with `|` between its parts. Names come from strangers. So characters
+//! that are unusual in names become `?`, and long names are cut. A row that is read back may be any
+//! text, because the file may be damaged.
 
 use std::net::IpAddr;
 
@@ -16,7 +18,7 @@ const MAX_NAME: usize = 255;
 /// What was done with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It was accepted as any other message.
+    /// It was accepted like any other message.
     Accepted,
     /// It was put into quarantine.
     Quarantined,
@@ -40,27 +42,28 @@ pub struct Signature {
 pub struct Row {
     /// The address of the client.
     pub source: IpAddr,
-    /// What was done: `none`, `pass`, `quarantine` or `reject`.
+    /// What was done with the message: `none`, `pass`, `quarantine` or `reject`.
     pub disposition: String,
     /// Whether DKIM has passed for an aligned domain.
     pub dkim: bool,
     /// Whether SPF has passed for an aligned domain.
     pub spf: bool,
-    /// Why the disposition is not the one that the domain asks for; empty if it is.
+    /// The reason why the disposition is not the one that the domain asks for; empty if it is the
+    /// same.
     pub reason: String,
     /// The domain in From.
     pub header_from: String,
     /// The domain of the envelope sender; empty for the null sender.
     pub envelope_from: String,
-    /// The domain that SPF was checked for, and the result; both may be empty.
+    /// The domain that SPF has checked, and the result; both are empty if SPF was not checked.
     pub spf_result: (String, String),
     /// The signatures, the most important ones first.
     pub signatures: Vec<Signature>,
 }
 
 impl Row {
-    /// The row for a message, with the results of SPF and DKIM as they were found. `envelope_from`
-    /// is the domain of the sender, or empty. See [`Row::new`].
+    /// Returns the row for a message, as [`Row::new`] does, from the results of the SPF and DKIM
+    /// checks. `envelope_from` is the domain of the envelope sender; empty if there is none.
     pub fn of(
         checked: &Checked,
         source: IpAddr,
@@ -79,8 +82,8 @@ impl Row {
         Self::new(checked, source, action, envelope_from, spf, dkim.iter().map(signature).collect())
     }
 
-    /// The row for a message. Returns `None` if the result is neither pass nor fail, or if the
-    /// domain asks for no reports.
+    /// Returns the row for a message. Returns `None` if the DMARC result is neither pass nor fail,
+    /// or if the domain asks for no reports.
     pub fn new(
         checked: &Checked,
         source: IpAddr,
@@ -92,7 +95,8 @@ impl Row {
         let found = checked.found.as_ref().filter(|found| !found.record.rua.is_empty())?;
         let (disposition, reason) = disposition(checked, action)?;
         let author = &*checked.domain;
-        // RFC 9990 3.1.3: first those that pass, and of these the ones closest to the author.
+        // Signatures that pass come first, and among them those closest to the author's domain (RFC
+        // 9990 3.1.3).
         signatures.sort_by_key(|signature| match &*signature.result {
             "pass" if signature.domain == author => 0,
             "pass" if author.ends_with(&*found.domain) && signature.domain.ends_with(&*found.domain) => 1,
@@ -118,7 +122,7 @@ impl Row {
         })
     }
 
-    /// The row as text.
+    /// Returns the row as text.
     pub(super) fn to_text(&self) -> String {
         let Self { source, disposition, reason, header_from, envelope_from, spf_result: (domain, result), .. } = self;
         let (dkim, spf) = (u8::from(self.dkim), u8::from(self.spf));
@@ -130,7 +134,7 @@ impl Row {
         text
     }
 
-    /// Reads a row. Returns `None` for any text that [`Row::to_text`] does not write.
+    /// Parses a row. Returns `None` if [`Row::to_text`] cannot have written the text.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('|').collect();
         let ([source, disposition, aligned, reason, header_from, envelope_from, domain, result], rest) =
@@ -172,7 +176,8 @@ impl Row {
 const DISPOSITIONS: [&str; 4] = ["none", "pass", "quarantine", "reject"];
 const REASONS: [&str; 3] = ["", "policy_test_mode", "local_policy"];
 
-/// The disposition, and the reason if it differs from what the domain asks for.
+/// Returns the disposition, and the reason why it is not the one that the domain asks for. The
+/// reason is empty if it is the same. Returns `None` if the message is not reported.
 fn disposition(checked: &Checked, action: Action) -> Option<(&'static str, &'static str)> {
     let record = &checked.found.as_ref()?.record;
     let done = match action {
@@ -190,7 +195,8 @@ fn disposition(checked: &Checked, action: Action) -> Option<(&'static str, &'sta
     }
 }
 
-/// A name in which unusual characters are `?`. The text of a row needs no other protection.
+/// Returns a name with `?` in place of unusual characters, so that it cannot contain the separator
+/// `|`.
 fn clean(name: &str) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || "-._:".contains(c) { c } else { '?' };
     name.chars().take(MAX_NAME).map(|c| if c == '?' { c } else { keep(c) }).collect()

@@ -24,7 +24,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// The counts as another process would open them.
+    /// Returns the counts as another process would open them.
     fn counts(&self) -> Counts {
         Counts::shared(&State::at(&self.0))
     }
@@ -46,7 +46,7 @@ fn row_of(from: &str, passed: &str, action: Action) -> Option<Row> {
     Row::new(&checked, source, action, "b.test", ("b.test", "fail"), vec![signature("a.test", "s", "pass")])
 }
 
-/// A row of a client; its signatures come from a hostile message.
+/// Returns a row of a client. Its signatures come from a hostile message.
 fn row(client: u8) -> Row {
     let mut row = row_of("x.test", "", Action::Rejected).expect("a row");
     row.source = IpAddr::from([192, 0, 2, client]);
@@ -154,7 +154,8 @@ fn what_is_in_memory_is_written_in_the_end() {
     assert!((day..day + 2).any(|day| scratch.counts().of_day(day).len() == 1));
 }
 
-/// A flood of one kind of message is one record, and a flood of kinds is bounded on disk.
+/// Many messages with the same facts become one record. Many messages with different facts take a
+/// bounded space on disk.
 #[test]
 fn counts_are_bounded() {
     let scratch = Scratch::new("bounded");
@@ -173,7 +174,7 @@ fn counts_are_bounded() {
     let all = counts.of_day_at(NOON, NOON / DAY);
     assert!(all[0].rows.len() == MAX_ROWS && all[0].omitted > 10_000, "{}", all[0].omitted);
     assert!(size("dmarc") + size("dmarc.old") <= 16 << 20);
-    // Without a state directory nothing is counted, and nothing fails.
+    // If there is no state directory, nothing is counted, and nothing fails.
     let nowhere = Counts::shared(&State::at(Path::new("/nonexistent")));
     nowhere.count_at(NOON, "x.test", &row(1));
     assert_eq!(nowhere.of_day_at(NOON, NOON / DAY), []);

@@ -1,5 +1,5 @@
-//! Writes a report as XML (RFC 9990 3.1.1). Only the parts of a [`Row`] and names in canonical form
-//! get into it; what would have a meaning in XML is escaped all the same.
+//! Writes a DMARC report as XML (RFC 9990 3.1.1). The values come from a [`Row`] or are names in
+//! canonical form. They are escaped nevertheless, so that they cannot have a meaning in XML.
 
 use std::fmt::Write;
 
@@ -38,7 +38,7 @@ fn metadata(out: &mut String, report: &Report<'_>) {
     close(out, 1, "report_metadata");
 }
 
-/// The record that was found, with its default values.
+/// Appends the record that was found, with the default values of tags that are missing.
 fn published(out: &mut String, domain: &str, record: &Record) {
     let mode = |alignment| if alignment == Alignment::Strict { "s" } else { "r" };
     let own = record.policy.unwrap_or_default();

@@ -26,7 +26,8 @@ pub trait Lookup: Sync {
         names.iter().map(|name| self.txt(name)).collect()
     }
 
-    /// Announces look-ups of TXT records that will probably follow, so that they can begin now.
+    /// Announces look-ups of TXT records that will probably follow, so that an implementation can
+    /// begin them now.
     fn announce_txt(&self, names: &[&str]) {
         let _ = names;
     }
@@ -91,8 +92,9 @@ impl Lookup for Until<'_> {
 
     fn announce_txt(&self, names: &[&str]) {
         for name in names {
-            // The look-up goes on without its caller. A second one that begins meanwhile shares the
-            // question, and a later one finds the answer in the cache.
+            // The look-up continues after its handle is dropped. If another look-up of the name
+            // begins meanwhile, both share one question to the name server. A later look-up finds
+            // the answer in the cache.
             drop(self.dns.begin_txt(name, self.until));
         }
     }

@@ -21,7 +21,7 @@ const JOBS_PER_CONNECTION: usize = 2;
 /// destination is down.
 const MAX_DEFERRING: usize = 4;
 
-/// A destination's health and jobs.
+/// The health of a destination, and the numbers of its jobs.
 #[derive(Default)]
 pub struct DestinationState {
     pub ready: Ready,
@@ -134,7 +134,8 @@ impl DestinationState {
         list.push(job);
     }
 
-    /// The status of the destination for the listing, if the configuration allows at most `max_jobs`.
+    /// Returns the status of the destination for listings. `max_jobs` is the limit in the
+    /// configuration.
     pub fn status(&self, destination: &Arc<Destination>, max_jobs: usize, now: Instant) -> DestinationStatus {
         DestinationStatus {
             destination: Arc::clone(destination),

@@ -1,13 +1,14 @@
 //! Decides for the queue how many jobs of one destination may run at the same time, by the
 //! destination's health.
 //!
-//! A destination about which nothing is known gets a few connections. With every attempt that a
-//! host answers, the number grows by one, up to the limit of the configuration. Each attempt that
-//! no host answers halves the number. When the number reaches zero, the destination is *down*: its
-//! mail is deferred at once without an attempt, until a probe (a single job that is tried)
-//! succeeds. A slow destination gets few connections, whatever number it had reached. A system user
-//! is a destination, too, because the programs that deliver the user's mail may hang just like a
-//! host. The functions do not read the clock; the time is an argument.
+//! A destination about which nothing is known gets a few connections. After a host has answered,
+//! the destination gets more: one more with every further answer, up to the limit of the
+//! configuration. Each attempt that no host answers halves the number. If the number is one, or if
+//! no host has answered before, such an attempt brings the destination *down*: its mail is deferred
+//! at once without an attempt, until a probe (a single job that is tried) succeeds. A slow
+//! destination gets few connections, whatever number it had reached. A system user is a
+//! destination, too, because the programs that deliver the user's mail may hang just like a host.
+//! The functions do not read the clock, but get the time from their callers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,7 +130,7 @@ impl Health {
         }
     }
 
-    /// Maximum number of running jobs, at most `max_jobs`.
+    /// Returns how many jobs of the destination may run now. The result is at most `max_jobs`.
     pub fn limit(&self, max_jobs: usize) -> usize {
         match self {
             Self::Unknown => UNPROVEN.min(max_jobs),
@@ -140,7 +141,7 @@ impl Health {
         }
     }
 
-    /// Returns the standing of the destination for a new job.
+    /// Returns the trust in the destination for a new job, which decides the timeouts of its hosts.
     pub fn trust(&self) -> Trust {
         match self {
             Self::Unknown => Trust::Unproven,
@@ -149,7 +150,7 @@ impl Health {
         }
     }
 
-    /// Returns the word for the listing.
+    /// Returns the word for the health in listings.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unknown => "new",

@@ -433,8 +433,8 @@ recipient  @razorback          ok
         assert_eq!(reason.to_string(), format!("rule=access table={}", std::env::temp_dir().display()));
     }
 
-    /// Whatever a file contains, reading it ends without a panic, and each line is either in the
-    /// table or has an error.
+    /// A file with any content is read without a panic, and each line is either in the table or has
+    /// an error.
     #[test]
     fn any_text_is_a_table_or_has_errors() {
         const WORDS: [&str; 24] = [

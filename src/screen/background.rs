@@ -1,9 +1,9 @@
 //! Runs blocking look-ups for a session, each on a thread of its own. So the session waits for the
 //! slowest look-up, and not for one after another.
 //!
-//! The number of these threads is limited, since a name server that does not answer keeps them for
-//! seconds. A look-up beyond the limit is made by its session when the result is needed, and ends
-//! at the same time.
+//! The number of these threads is limited, because a name server that does not answer keeps them
+//! busy for seconds. If no thread is left for a look-up, the session itself makes it when the
+//! result is needed. The deadline of the look-up stays the same.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(300);
 /// The size of a thread's stack, in bytes.
 const STACK: usize = 512 << 10;
-/// The maximum number of threads of all sessions.
+/// The maximum number of look-up threads of all sessions together.
 const MAX_THREADS: usize = 1000;
 
-/// The number of threads.
+/// The number of look-up threads that are running now.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// One of [`MAX_THREADS`], until it is dropped.
+/// The right to run one of the [`MAX_THREADS`] threads. It is given back when the value is dropped.
 struct Slot;
 
 impl Slot {
@@ -76,7 +76,8 @@ impl<T: Send + 'static> Background<T> {
         Self { state: State::Known(Some(result)) }
     }
 
-    /// Whether [`Background::wait`] has found no result, or one for which `is_bad`.
+    /// Returns whether [`Background::wait`] has found no result, or a result for which `is_bad`
+    /// returns true.
     pub fn is_failed(&self, is_bad: impl FnOnce(&T) -> bool) -> bool {
         match &self.state {
             State::Known(result) => result.as_ref().is_none_or(is_bad),
@@ -115,7 +116,7 @@ impl<T> std::fmt::Debug for Background<T> {
 mod tests {
     use super::*;
 
-    /// Held by a test that counts threads.
+    /// A lock for the tests that count threads, so that no two of them run at the same time.
     static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
     #[test]

@@ -71,7 +71,7 @@ impl Changes {
         &self.prepended
     }
 
-    /// Puts lines before those that already stand before the text. Each line ends in LF.
+    /// Puts lines above those that already stand before the text. Each line ends in LF.
     pub fn prepend(&mut self, lines: &str) {
         self.prepended.insert_str(0, lines);
     }

@@ -144,18 +144,20 @@ impl Complete {
         if changes.changes_text() { self.draft.rewrite(|from, to| changes.apply(from, to)) } else { Ok(()) }
     }
 
-    /// Gives up the mailbox that the file could be renamed into, because the recipients have changed.
+    /// Forgets the mailbox into which the message's file could be renamed, because a filter has
+    /// changed the recipients.
     #[cfg(feature = "filters")]
     pub fn forget_mailbox(&mut self) {
         self.mailbox = None;
     }
 
-    /// Puts lines before those that the message already begins with.
+    /// Puts lines above those that already stand before the message.
     pub fn prepend(&mut self, lines: &str) {
         self.changes.prepend(lines);
     }
 
-    /// Puts lines below those that the message already begins with.
+    /// Puts lines below those that already stand before the message, and so directly above the
+    /// message.
     pub fn append(&mut self, lines: &str) {
         self.changes.append(lines);
     }

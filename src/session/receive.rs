@@ -43,7 +43,7 @@ impl Session<'_> {
         Ok(Incoming::new(draft, mailbox, changes, self.collector(), self.service.config.limits.message_size))
     }
 
-    /// Commits a message that has ended, or returns the reply to a message that is not kept: a
+    /// Commits a message that has ended. The error is the reply to a message that is not kept: a
     /// refusal, or a 250 if a filter discards the message.
     pub(super) fn end_message(
         &mut self,
@@ -110,7 +110,7 @@ impl Session<'_> {
     /// or if the message's file cannot be renamed or linked into the Maildir.
     fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
-            // A direct head cannot say that a user of this host has sent the message.
+            // A direct head cannot express that a user of this host has sent the message.
             _ if transaction.envelope.origin == envelope::Origin::Own => None,
             [only] if only.original.is_none() && only.action == Action::Deliver => {
                 match self.service.router.route(&only.address) {

@@ -1,4 +1,4 @@
-//! Seals messages that this host forwards.
+//! Makes the ARC set for a message that this host forwards.
 
 use std::io::{self, Read};
 
@@ -26,7 +26,7 @@ pub fn seal_forwarded(
     now: u64,
 ) -> io::Result<Result<String, NotSealed>> {
     let signing = keys.for_domain(domain);
-    // Few verifiers of chains know Ed25519.
+    // Few verifiers of ARC chains support Ed25519, so an RSA key is preferred.
     let rsa = signing.iter().find(|(_, _, key)| key.algorithm() == Algorithm::RsaSha256);
     let Some((domain, selector, key)) = rsa.or(signing.first()) else { return Ok(Ok(String::new())) };
     let (mut sealer, mut block) = (Sealer::new(), vec![0; BLOCK]);
@@ -42,14 +42,16 @@ pub fn seal_forwarded(
     Ok(sealer.finish((domain, selector, key), &results, chain, now))
 }
 
-/// What this host has found out about a message when it arrived: the value of the topmost
-/// Authentication-Results field of its own, and the result for the chain in it.
+/// Returns what this host found out about a message when it arrived: the value of the topmost
+/// Authentication-Results field of this host, and the result for the chain in that field. If the
+/// field or the result is missing, the result is [`Status::TempError`].
 fn stated(header: &[u8], hostname: &str) -> (String, Status) {
     let is_own = |body: &[u8]| results::claims_to_be(body, hostname);
     let mut own = fields(header).filter(|field| field.is(results::NAME) && is_own(field.body));
     let Some(field) = own.next() else { return (format!("{hostname}; none"), Status::TempError) };
     let value = String::from_utf8_lossy(field.body).trim().to_owned();
-    // This is how `results` begins a result, and nothing within a result.
+    // The module `results` begins each result with `;`, a line end and a tab. No value within a
+    // result can contain these.
     let word = value.split_once(";\n\tarc=").map(|(_, rest)| rest.split([' ', '\n', ';']).next().unwrap_or_default());
     let statuses = [Status::None, Status::Pass, Status::Fail];
     let status = statuses.into_iter().find(|status| word == Some(status.word()));

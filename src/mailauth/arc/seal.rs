@@ -67,14 +67,14 @@ impl Sealer {
         self.body.feed(rest);
     }
 
-    /// The fields so far.
+    /// Returns the text of the header so far.
     pub fn header(&self) -> &[u8] {
         self.front.header()
     }
 
     /// Ends the message, and makes a set. The key signs for its domain under its selector.
     /// `results` is the value of this server's Authentication-Results field. `chain` is the result
-    /// for the chain when the message arrived; it has no meaning if there is no chain. `now` is the
+    /// for the chain when the message arrived; it is ignored if there is no chain. `now` is the
     /// time in seconds since 1970. Returns the three fields of the set. Their lines end in LF.
     ///
     /// # Errors

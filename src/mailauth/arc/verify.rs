@@ -48,8 +48,8 @@ pub fn wanted(header: &Header<'_>) -> Option<(Canon, Option<u64>)> {
     Some((signature.body_form, signature.length))
 }
 
-/// Returns the names of the keys that [`verify`] will look up, for a caller that looks them up
-/// earlier.
+/// Returns the DNS names of the keys that [`verify`] will look up, so that a caller can look them
+/// up earlier.
 pub fn key_names(signatures: &Signatures) -> Vec<String> {
     let header = Header::new(signatures.header());
     let sets = chain::sets(&header).unwrap_or_default();

@@ -75,7 +75,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns whether the field signs fields of its choice and the body.
+    /// Returns whether a field of this kind signs the body and the header fields that its `h=`
+    /// names. A seal does not.
     fn signs_message(self) -> bool {
         match self {
             Self::Dkim => true,

@@ -7,8 +7,8 @@
 //! rights that opens such files.
 //!
 //! A domain may have several keys, for example an RSA key and an Ed25519 key, or an old and a new
-//! one. All of them sign side by side. A key signs for its own domain only, not for subdomains, except
-//! for the reports of this host.
+//! one. All of them sign side by side. A key signs for its own domain only, and not for subdomains.
+//! The only exception is the reports of this host.
 //!
 //! - `der`: new keys in DER and PEM
 //! - `make`: new keys

@@ -40,7 +40,7 @@ impl One {
         Self::new("dkim", "none").comment("no signature")
     }
 
-    /// Returns the result for an ARC chain: who sealed it last, and how many have.
+    /// Returns the result for an ARC chain, with the last sealer and the number of sets.
     #[cfg(feature = "arc")]
     pub fn arc(chain: &arc::Chain) -> Self {
         let comment = match (&chain.reason, chain.sets.len()) {

@@ -154,7 +154,8 @@ impl Session<'_> {
         let mut identifiers = dmarc::identifiers(spf, &checked);
         let is_missing = spf.is_none() && self.service.config.policy.spf != Spf::None;
         if let Some(sender) = sender.filter(|_| is_missing) {
-            // The check has not ended in time. It might have passed.
+            // The SPF check has not ended in time, and might have passed. So SPF may vouch for the
+            // domain.
             identifiers.push(Identifier {
                 domain: sender.domain(),
                 mechanism: Mechanism::Spf,

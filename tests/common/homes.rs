@@ -34,6 +34,8 @@ impl Homes {
         site.set("local", "users", "\"system\"");
         fs::create_dir(site.path("home")).expect("a directory");
         chown(site.path("home"), Some(0), Some(0)).expect("root's");
+        // Other tests of the process may have changed its umask.
+        fs::set_permissions(site.path("home"), fs::Permissions::from_mode(0o755)).expect("mode 755");
         let home = |name: &str| site.path("home").join(name);
         let number = |uid, name: &str| if name == "toor" { 0 } else { uid };
         let users: Vec<_> =

@@ -5,10 +5,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use common::client::{Client, TEXT};
 use common::homes::{FIRST, Homes};
 use common::programs::python;
 use common::{Daemon, Site};
@@ -116,6 +118,37 @@ fn an_mbox_and_a_command_get_the_message_as_usual() {
         assert!(text.contains(&format!("Subject: {subject}\n")), "{file}: {text}");
     }
     assert_eq!(fs::read_dir(site.path("mail/archive/.Junk/new")).expect("a folder").count(), 1);
+}
+
+#[test]
+fn a_message_of_a_stranger_goes_where_the_configuration_says() {
+    for (quarantine, is_held) in [(".Junk", false), ("hold", true)] {
+        let mut site = Site::with("relay.networks = [\"127.0.0.1/32\"]\npolicy.sender_domain = \"accept\"");
+        site.write("access", "sender spammer@far.test quarantine\n");
+        site.set("policy", "access", &format!("{:?}", site.path("access")));
+        site.set("policy", "quarantine", &format!("{quarantine:?}"));
+        let daemon = site.start();
+        let mut client = Client::new(daemon.connect_from(Ipv4Addr::new(127, 0, 0, 9)));
+        let id = client.send("spammer@far.test", &["jon@razorback"], TEXT);
+        client.send("friend@far.test", &["jon@razorback"], TEXT);
+        let listed = || site.penfoldctl(&["queue"]);
+        if is_held {
+            daemon.wait_words(&[&id, " held reason="]);
+            assert!(listed().contains("<spammer@far.test>  held: "), "{}", listed());
+            daemon.wait_mail(&site, "jon", 1);
+            site.penfoldctl(&["release", &id]);
+            assert!(daemon.settles(&site));
+            assert_eq!(site.mail("jon").len(), 2);
+        } else {
+            assert!(daemon.settles(&site), "{}", daemon.log());
+            assert_eq!(site.mail("jon").len(), 1);
+            let junk = fs::read_dir(site.mailbox("jon").join(".Junk/new")).expect("a folder");
+            let texts: Vec<_> =
+                junk.map(|file| fs::read_to_string(file.expect("a file").path()).expect("text")).collect();
+            assert!(texts.len() == 1 && texts[0].contains("\nX-Quarantine: "), "{texts:?}");
+        }
+        assert!(daemon.terminate().success());
+    }
 }
 
 #[test]

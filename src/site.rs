@@ -35,7 +35,7 @@ use crate::users::accounts;
 
 /// The configuration, and the contents of the files that it names.
 pub struct Settings {
-    /// The configuration.
+    /// The values in the configuration file.
     pub config: Arc<Config>,
     /// The tables that decide where mail for an address goes.
     pub router: Arc<Router>,

@@ -88,12 +88,12 @@ pub enum Dmarc {
 /// The clients to which the greylist applies, so that their first attempt is deferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greylist {
-    /// No client.
+    /// No client is greylisted.
     None,
     /// Clients without a verified name, clients on a DNS list, and clients whose SPF result is
     /// softfail.
     Suspicious,
-    /// All clients.
+    /// All clients are greylisted.
     All,
 }
 

@@ -117,7 +117,7 @@ pub struct Scanned {
 /// The jobs of an entry.
 #[derive(Debug)]
 pub struct Plan {
-    /// The entry.
+    /// The name of the entry.
     pub entry: EntryName,
     /// Whether the entry must be synced to disk before a worker acts on it.
     pub unsynced: bool,
@@ -130,9 +130,9 @@ pub struct Plan {
 /// A planned job: the recipients of an entry that have the same destination.
 #[derive(Debug)]
 pub struct Planned {
-    /// The destination.
+    /// The destination that the recipients have in common.
     pub destination: Destination,
-    /// The recipients.
+    /// The recipients of the job.
     pub recipients: Vec<RecipientRef>,
     /// The recipients' domains, by which `flush DOMAIN` finds the job. Domains that `destination`
     /// already names are left out.
@@ -163,11 +163,11 @@ impl Planned {
 /// A job that the queue sends to a worker.
 #[derive(Debug)]
 pub struct Job {
-    /// The entry.
+    /// The name of the job's entry.
     pub entry: EntryName,
-    /// The destination.
+    /// The destination of all recipients of the job.
     pub destination: Arc<Destination>,
-    /// The recipients.
+    /// The recipients for whom the worker tries delivery.
     pub recipients: Vec<RecipientRef>,
     /// Outcomes of an earlier attempt that could not be recorded.
     pub unrecorded: Vec<(u32, Outcome)>,
@@ -200,7 +200,7 @@ pub struct OpenConnection {
 pub struct JobReport {
     /// The number of the worker.
     pub worker: usize,
-    /// The job.
+    /// The job, with the current name of its entry and the outcomes that are still unrecorded.
     pub job: Job,
     /// What is left to do for the job.
     pub result: JobResult,

@@ -70,7 +70,7 @@ impl Down {
 /// The status of a destination, the answer to [`crate::queue::Event::Hosts`].
 #[derive(Debug, Clone)]
 pub struct DestinationStatus {
-    /// The destination.
+    /// The destination whose status this is.
     pub destination: Arc<Destination>,
     /// The address of the last connection; `None` if there was none.
     pub address: Option<Endpoint>,

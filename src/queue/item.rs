@@ -65,9 +65,9 @@ struct ManyJobs {
 
 /// The recipients of an entry that have the same destination.
 pub struct ItemJob {
-    /// The destination.
+    /// The destination that the recipients have in common.
     pub destination: Arc<Destination>,
-    /// The recipients.
+    /// The recipients that are not settled yet.
     pub recipients: Few<RecipientRef>,
     /// The recipients' domains, by which `flush DOMAIN` finds the job. Domains that `destination`
     /// already names are left out.
@@ -99,7 +99,7 @@ pub enum JobState {
 }
 
 impl<T> Few<T> {
-    /// All elements.
+    /// Returns all elements.
     pub fn as_slice(&self) -> &[T] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -180,7 +180,7 @@ impl Item {
         (self.size, self.place) = (entry.size, entry.place);
     }
 
-    /// All jobs, including settled ones.
+    /// Returns all jobs, including settled ones.
     pub fn jobs(&self) -> &[ItemJob] {
         match &self.jobs {
             Jobs::One(job) => std::slice::from_ref(job),
@@ -188,7 +188,7 @@ impl Item {
         }
     }
 
-    /// All jobs, to be modified.
+    /// Returns all jobs, for changes to them.
     pub fn jobs_mut(&mut self) -> &mut [ItemJob] {
         match &mut self.jobs {
             Jobs::One(job) => std::slice::from_mut(job),

@@ -11,7 +11,7 @@ use super::turns::JobRef;
 /// The ready jobs of one destination.
 #[derive(Default)]
 pub enum Ready {
-    /// No job.
+    /// No job is ready.
     #[default]
     Empty,
     /// Jobs of the sender with this number.

@@ -45,7 +45,7 @@ pub struct Question<'a> {
     pub hello: &'a str,
     /// The sender; `None` for the null reverse-path.
     pub sender: Option<&'a Address>,
-    /// The recipient.
+    /// The recipient in question.
     pub recipient: &'a Address,
 }
 

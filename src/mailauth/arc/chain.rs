@@ -13,13 +13,13 @@ const NAMES: [&str; 3] = ["arc-authentication-results", "arc-message-signature",
 /// The three fields of a set.
 #[derive(Debug, Clone, Copy)]
 pub struct Set<'a> {
-    /// `ARC-Authentication-Results`.
+    /// The field `ARC-Authentication-Results`.
     pub results: Field<'a>,
-    /// `ARC-Message-Signature`.
+    /// The field `ARC-Message-Signature`.
     pub message: Field<'a>,
     /// The place of `message` among the fields of the header.
     pub place: usize,
-    /// `ARC-Seal`.
+    /// The field `ARC-Seal`.
     pub seal: Field<'a>,
 }
 

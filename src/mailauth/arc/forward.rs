@@ -12,9 +12,10 @@ use crate::message::field::fields;
 const BLOCK: usize = 64 << 10;
 
 /// Makes a set for a message that this host sends on, with a key of `domain`. The set repeats the
-/// Authentication-Results of this host, whose name is `hostname`. `now` is the time in seconds since
-/// 1970. Returns the fields to put before the message, or no text if there is no key, or if the
-/// chain is not to be extended.
+/// results in the Authentication-Results field that this host has added. `hostname` is the name of
+/// this host. `now` is the time in seconds since 1970. Returns the fields to put before the
+/// message, or an empty text if there is no key. The inner error says why the message is not
+/// sealed.
 ///
 /// # Errors
 /// Those of `content`.

@@ -100,7 +100,7 @@ impl fmt::Display for Reason {
 /// A chain after its verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// The result.
+    /// The result of the verification.
     pub status: Status,
     /// The reason for `Fail` and `TempError`.
     pub reason: Option<Reason>,

@@ -229,7 +229,7 @@ pub struct Checked {
     /// The first characters of the signature, which tell it from others of the same domain
     /// (`header.b`, RFC 6008).
     pub mark: String,
-    /// The result.
+    /// The result of the verification.
     pub status: Status,
     /// The reason for the result; `None` if the signature passes.
     pub reason: Option<Reason>,

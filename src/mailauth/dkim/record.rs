@@ -84,7 +84,7 @@ impl Record {
         }
     }
 
-    /// Whether `signature` is a signature of `text` by this key.
+    /// Returns whether `signature` is a signature of `text` by this key.
     pub fn verifies(&self, text: &[u8], signature: &[u8]) -> bool {
         match &self.key {
             PublicKey::Rsa(key) => {

@@ -63,7 +63,7 @@ pub const MARK: usize = 12;
 /// The kind of field that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// `DKIM-Signature:`.
+    /// The field `DKIM-Signature:`.
     Dkim,
     /// `ARC-Message-Signature:`. Its `i=` is a number, and it needs no `v=` (RFC 8617 4.1.2).
     #[cfg(feature = "arc")]

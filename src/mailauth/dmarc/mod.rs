@@ -42,12 +42,12 @@ pub use walk::{Found, MAX_QUERIES, Trouble, organizational_domain, policy_record
 /// What the owner of a domain asks receivers to do with mail that fails.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Policy {
-    /// Nothing in particular.
+    /// The owner asks for nothing in particular.
     #[default]
     None,
-    /// Treat it as suspicious.
+    /// Receivers should treat the mail as suspicious.
     Quarantine,
-    /// Reject it.
+    /// Receivers should reject the mail.
     Reject,
 }
 
@@ -130,9 +130,9 @@ pub enum Vouches {
 /// A domain that a mechanism vouches for, or may vouch for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identifier<'a> {
-    /// The domain.
+    /// The domain for which the mechanism vouches.
     pub domain: &'a str,
-    /// The mechanism.
+    /// The mechanism that vouches.
     pub mechanism: Mechanism,
     /// What the mechanism says about the domain.
     pub vouches: Vouches,
@@ -170,7 +170,7 @@ pub fn identifiers<'a>(spf: Option<&'a spf::Checked>, dkim: &'a [dkim::Checked])
 /// The result for a message, with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// The result.
+    /// The DMARC result.
     pub outcome: Outcome,
     /// The policy that the owner of the domain asks for. It is [`Policy::None`] unless the outcome
     /// is [`Outcome::Fail`].

@@ -66,7 +66,7 @@ pub enum Psd {
 /// An address for reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportUri {
-    /// The address.
+    /// The address to which reports are sent.
     pub address: Address,
     /// The maximum size of a report in octets, from a suffix such as `!10m`; `None` for any size.
     /// The suffix is obsolete, but still respected.

@@ -24,7 +24,7 @@ pub struct RsaNumbers<'a> {
     pub public: &'a [u8],
     /// The private exponent.
     pub private: &'a [u8],
-    /// Both primes.
+    /// The two primes, the larger one first.
     pub primes: [&'a [u8]; 2],
     /// The private exponent modulo each of the primes less one.
     pub exponents: [&'a [u8]; 2],

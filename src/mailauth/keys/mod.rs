@@ -128,7 +128,7 @@ impl Keys {
         })
     }
 
-    /// All keys, in the order of the configuration and the tables.
+    /// Returns all keys, in the order of the configuration and the tables.
     pub fn all(&self) -> Vec<Named> {
         let mut all: Vec<Named> = Vec::new();
         let tables: Vec<Arc<Table>> = self.tables.iter().map(Watched::current).collect();

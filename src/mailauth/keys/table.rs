@@ -37,7 +37,7 @@ impl Table {
         self.0.get(domain).map_or(&[], Vec::as_slice)
     }
 
-    /// All keys, sorted by domain.
+    /// Returns all keys, sorted by domain.
     pub fn all(&self) -> impl Iterator<Item = &Named> {
         let mut domains: Vec<_> = self.0.iter().collect();
         domains.sort_by_key(|(domain, _)| *domain);

@@ -60,7 +60,7 @@ pub enum Identity {
 /// A check and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// The result.
+    /// The result of the check.
     pub result: SpfResult,
     /// The kind of name that was checked.
     pub identity: Identity,

@@ -33,7 +33,7 @@ pub struct Signature {
     pub domain: String,
     /// The selector, `s=`.
     pub selector: String,
-    /// The result.
+    /// The result of the verification, in the words of RFC 8601.
     pub result: String,
 }
 

@@ -17,7 +17,7 @@ pub struct Item {
     place: Place,
     /// A number that identifies the sender.
     pub sender: u32,
-    /// Whether the entry must be synced before it is acted on.
+    /// Whether the entry must be synced to disk before a worker acts on it.
     pub unsynced: bool,
     /// What happens when none of the entry's jobs is running any more.
     pub end: ItemEnd,

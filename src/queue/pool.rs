@@ -1,11 +1,12 @@
 //! Limits how many workers each class of destinations may occupy, so that faulty hosts and users do
 //! not delay the mail of others.
 //!
-//! Each destination is in one class, and each class may occupy at most a part of the workers:
+//! Each destination is in one class, and each class may occupy at most a part of the workers. (An
+//! agent is a process that works in the mailbox of a user with the user's rights.)
 //!
 //! | class | maximum, of N workers |
 //! | --- | --- |
-//! | [`Class::Local`]: settled on this host at once | N |
+//! | [`Class::Local`]: jobs that are done on this host without delay | N |
 //! | [`Class::Defer`]: deferred without an attempt, because the destination is down | N/4 |
 //! | [`Class::User`]: agents and commands of users | N/2, slow ones included |
 //! | [`Class::SlowUser`]: slow agents and commands | N/4 |
@@ -35,7 +36,7 @@ const WANTED_SLOW_TIMEOUT: Duration = Duration::from_secs(30);
 /// how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Settled on this host at once.
+    /// Jobs that are done on this host without delay.
     Local,
     /// Deferred without an attempt, because the destination is down.
     Defer,

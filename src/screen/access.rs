@@ -66,7 +66,8 @@ struct Table {
     /// The rows whose key is a network. The map's key is the length of the network's prefix, and
     /// its address with all other bits zero.
     networks: HashMap<(u8, IpAddr), Row>,
-    /// For each kind, the rows with other keys, by the key that [`key`] returns.
+    /// For each kind of line, the rows whose key is not a network. The map's key is the one that
+    /// [`key`] returns.
     rows: [HashMap<Box<str>, Row>; 4],
     /// The error, if the file cannot be read.
     unreadable: Option<ConfigError>,

@@ -20,7 +20,7 @@ pub const MAX_QUERIES: usize = 8;
 pub struct Found {
     /// The domain, without `_dmarc.`.
     pub domain: Box<str>,
-    /// The record.
+    /// The record that was found.
     pub record: Record,
 }
 
@@ -141,7 +141,7 @@ pub(super) fn is_at_or_below(domain: &str, parent: &str) -> bool {
 /// Returns the organizational domain of a domain in canonical form.
 ///
 /// # Errors
-/// If the DNS does not answer.
+/// A [`Trouble`], if the DNS does not answer.
 pub fn organizational_domain(lookup: &dyn Lookup, domain: &str) -> Result<Box<str>, Trouble> {
     let walked = Records::new(lookup, MAX_QUERIES).walk(domain)?;
     Ok(organizational(domain, &walked).into())
@@ -156,7 +156,7 @@ pub fn record_names(domain: &str) -> impl Iterator<Item = String> {
 /// Returns the record of exactly this domain, as it applies to messages.
 ///
 /// # Errors
-/// If the DNS does not answer.
+/// A [`Trouble`], if the DNS does not answer.
 pub fn policy_record(lookup: &dyn Lookup, domain: &str) -> Result<Option<Record>, Trouble> {
     Ok(Records::new(lookup, 1).get(domain)?.and_then(Record::usable))
 }

@@ -211,7 +211,8 @@ fn a_header_that_is_too_long_is_not_verified() {
     assert_eq!(verify_in(1 << 20, endless.as_bytes(), &zone()), []);
 }
 
-/// If `h=` names DKIM-Signature, the fields that it names do not include the signature's own field.
+/// If `h=` names DKIM-Signature, the name stands for the other signatures, and never for the
+/// signature itself.
 #[test]
 fn a_signature_may_sign_others_but_not_itself() {
     let first = signed(TAGS, MESSAGE, &rsa());

@@ -72,7 +72,8 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
         &["deferred", "dsn=4.3.0", "rewrite the message in the spool: Input/output error"],
         1,
     ),
-    // In these rows the message is to be copied to the mailbox.
+    // In these rows the message is to be copied to the mailbox. The first two writes in the spool are
+    // those of the lock and the key.
     ("list@razorback", "open /mail/ada/tmp 1 EROFS", &["deferred", "dsn=4.2.0", "write ", "Read-only"], 1),
     ("list@razorback", "write /mail/ada/tmp 2 ENOSPC", &["deferred", "dsn=4.3.1", "write ", "No space left"], 1),
     ("list@razorback", "write /mail/ada/tmp 1-2 EDQUOT", &["deferred", "dsn=4.2.2", "write ", "quota exceeded"], 2),
@@ -81,11 +82,11 @@ const ROWS: &[(&str, &str, &[&str], usize)] = &[
     ("list@razorback", "fsync spool/ 2-3 EIO", &["deferred", "record a prepared delivery in the spool"], 2),
     ("list@razorback", "rename /mail/ 1 EIO", &["deferred", "dsn=4.3.0", "rename into", "Input/output error"], 1),
     ("list@razorback", "fsync /mail/ada/new 1-2 EIO", &["deferred", "dsn=4.3.0", "sync ", "Input/output error"], 2),
-    ("list@razorback", "write spool/ 4 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),
+    ("list@razorback", "write spool/ 5 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),
     ("list@razorback", "unlink spool/new 1-2 EIO", &["spool: remove ", "Input/output error"], 1),
     // The other host has accepted the message. It does not get the message again, although the
     // outcome could not be recorded.
-    ("far@far.test", "write spool/ 3 EIO", &["spool: record the outcomes of", "Input/output error"], 1),
+    ("far@far.test", "write spool/ 4 EIO", &["spool: record the outcomes of", "Input/output error"], 1),
     // In these rows a report is to be stored.
     ("void@far.test", "open spool/tmp 1 ENOSPC", &["spool: record the outcomes of", "No space left"], 1),
     ("void@far.test", "fsync spool/tmp 1 EIO", &["spool: record the outcomes of", "Input/output error"], 1),

@@ -82,9 +82,9 @@ fn the_queue_of_an_earlier_version_is_delivered() {
     sent.sort();
     let expected = [
         ("<>", "<ret@far.test>"),
+        ("<SRS0=", "<c@far.test>"),
+        ("<SRS0=", "<member@far.test>"),
         ("<jon@razorback.test>", "<later@far.test>"),
-        ("<ret@far.test>", "<c@far.test>"),
-        ("<ret@far.test>", "<member@far.test>"),
     ];
     let begins = |(sent, expected): (&(String, String), &(&str, &str))| {
         sent.0.starts_with(expected.0) && sent.1.starts_with(expected.1)

@@ -73,11 +73,11 @@ fn change(word: &str, number: usize, action: &str) -> bool {
         assert!(log.contains(&format!("{id} removed to=<bob@razorback.test>")), "{what}");
     } else {
         if places[2] == 1 {
-            assert!(ctl(&site, &["release", &id]).status.success(), "{what}");
+            // At first the spool may still be being read.
+            daemon.wait_until("a release", || ctl(&site, &["release", &id]).status.success());
         }
-        site.penfoldctl(&["flush", &id]);
     }
-    assert!(daemon.settles(&site), "{what}{}", daemon.log());
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{what}{}", daemon.log());
     let expected = usize::from(places != [0; 4]);
     let [ada, bob] = ["ada", "bob"].map(|user| books(&site, user));
     assert_eq!((ada.total(), bob.letters("held"), bob.total()), (0, expected, expected), "{what}");
@@ -101,11 +101,11 @@ fn a_rename_that_a_power_cut_has_half_undone_is_completed() {
         let held = fs::read_dir(site.path("spool/hold")).expect("a spool").next().expect("one").expect("one");
         fs::hard_link(held.path(), site.path("spool").join(place).join(held.file_name())).expect("a link");
         let daemon = site.start();
+        daemon.wait_log(|line| line.contains("started"));
         site.penfoldctl(&["flush"]);
         assert_eq!(["new", "cur", "hold"].map(|place| count(&site, place)), [0, 0, 1]);
-        site.penfoldctl(&["release", &id]);
-        site.penfoldctl(&["flush", &id]);
-        assert!(daemon.settles(&site));
+        daemon.wait_until("a release", || ctl(&site, &["release", &id]).status.success());
+        assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
         assert_eq!(books(&site, "bob").letters("held"), 1);
     }
 }

@@ -90,7 +90,7 @@ fn no_request_to_the_control_socket_does_harm() {
         b"submit a b\n",
         b"verify \"a b\"@x.test\n",
         b"verify %2\n",
-        b"remove everything\n",
+        b"erase everything\n",
         &endless[..1000],
         &too_long,
     ];

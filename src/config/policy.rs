@@ -25,6 +25,8 @@ pub(super) const PER_HOUR_OR_NONE: RangeInclusive<usize> = 0..=10_000_000;
 const MAX_LISTS: usize = 32;
 /// Whether this build has the checks that `policy.spf` and `policy.dmarc` control.
 const HAS_MAILAUTH: bool = cfg!(feature = "mailauth");
+/// Whether this build verifies the ARC chains to which `policy.arc_sealers` applies.
+const HAS_ARC: bool = cfg!(feature = "arc");
 
 /// The rules for clients that may not relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,9 @@ pub struct Policy {
     pub spf: Spf,
     /// How DMARC results are used.
     pub dmarc: Dmarc,
+    /// The domains, in canonical form, whose word counts more than a failure of DMARC, if they have
+    /// sealed a message last (ARC).
+    pub arc_sealers: Vec<String>,
     /// The sender of aggregate reports; `None` if none are kept or sent.
     pub dmarc_reports: Option<Address>,
     /// The clients whose first attempt is deferred.
@@ -196,6 +201,7 @@ pub(super) fn policy(mut section: Section<'_, '_>, default: Policy) -> Policy {
             Some("obey") => Dmarc::Obey,
             _ => default.dmarc,
         },
+        arc_sealers: sealers(&mut section).unwrap_or(default.arc_sealers),
         dmarc_reports: reports(&mut section).unwrap_or(default.dmarc_reports),
         greylist: match section.take("greylist", values::word(&["none", "suspicious", "all"])) {
             Some("none") => Greylist::None,
@@ -228,6 +234,7 @@ pub(super) fn defaults(access: TableFile) -> Policy {
         refuses_sender_domain: true,
         spf: if HAS_MAILAUTH { Spf::Mark } else { Spf::None },
         dmarc: if HAS_MAILAUTH { Dmarc::Mark } else { Dmarc::None },
+        arc_sealers: Vec::new(),
         dmarc_reports: None,
         greylist: Greylist::None,
         greylist_delay: Duration::from_secs(5 * 60),
@@ -273,6 +280,15 @@ fn built(section: &mut Section<'_, '_>, key: &'static str, words: &'static [&'st
 
 fn not_built() -> String {
     "this penfold was built without mailauth; expected \"none\"".to_owned()
+}
+
+fn sealers(section: &mut Section<'_, '_>) -> Option<Vec<String>> {
+    let sealers = section.take_all("arc_sealers", values::dns_name)?;
+    if !HAS_ARC && !sealers.is_empty() {
+        section.error("arc_sealers", "this penfold was built without the feature arc, and trusts no sealer");
+        return None;
+    }
+    Some(sealers)
 }
 
 fn reports(section: &mut Section<'_, '_>) -> Option<Option<Address>> {

@@ -78,9 +78,12 @@ pub struct Checked {
     pub dkim: Vec<(&'static str, String)>,
     /// The result of DMARC, and the policy that applies; `None` if it was not evaluated.
     pub dmarc: Option<(&'static str, String, &'static str)>,
+    /// The result for the ARC chain, and the domain of the newest seal, which is `None` if the
+    /// chain is broken; `None` if there is no chain.
+    pub arc: Option<(&'static str, Option<String>)>,
 }
 
-/// Logs what SPF, DKIM and DMARC have shown about a message.
+/// Logs what SPF, DKIM, DMARC and ARC have shown about a message.
 pub fn checked(id: &dyn fmt::Display, session: &str, event: &Checked) {
     let mut results = String::new();
     for (method, all) in [("spf", &event.spf), ("dkim", &event.dkim)] {
@@ -91,6 +94,10 @@ pub fn checked(id: &dyn fmt::Display, session: &str, event: &Checked) {
     if let Some((result, domain, policy)) = &event.dmarc {
         push(&mut results, "dmarc", &format!("{result}:{domain}"));
         push(&mut results, "policy", policy);
+    }
+    if let Some((result, domain)) = &event.arc {
+        let domain = domain.as_ref().map(|domain| format!(":{domain}")).unwrap_or_default();
+        push(&mut results, "arc", &format!("{result}{domain}"));
     }
     info!("{id} checked session={session}{results}");
 }

@@ -1,5 +1,5 @@
-//! Decides whether a received message is accepted, by its form, its size, signs of a mail loop, and
-//! DMARC.
+//! Decides whether a received message is accepted, by its form, its size, signs of a mail loop,
+//! DMARC, and the word of trusted ARC sealers.
 
 use super::{Facts, Source, Verdict};
 use crate::reply;
@@ -38,6 +38,22 @@ pub enum Asks {
     Quarantine,
     /// Rejection.
     Reject,
+}
+
+/// The newest seal of a valid ARC chain.
+#[derive(Debug, Clone, Copy)]
+pub struct Seal<'a> {
+    /// The domain of the sealer, with A-labels.
+    pub domain: &'a str,
+    /// Whether the sealer says that DMARC had passed when it received the message.
+    pub says_passed: bool,
+}
+
+/// Whether a message is accepted although the author's domain asks for something else, because a
+/// sealer in `policy.arc_sealers` says that DMARC had passed.
+pub fn is_vouched_for(is_obeyed: bool, asks: Asks, seal: Option<Seal<'_>>, sealers: &[String]) -> bool {
+    let is_trusted = |seal: &Seal<'_>| sealers.iter().any(|sealer| sealer.eq_ignore_ascii_case(seal.domain));
+    is_obeyed && asks != Asks::Nothing && seal.is_some_and(|seal| seal.says_passed && is_trusted(&seal))
 }
 
 /// Refuses a message if the author's domain asks for that, and `policy.dmarc` is `obey`.
@@ -102,6 +118,27 @@ mod tests {
             (Message { size: 11, has_nul: true, has_bare_newline: true, ..good }, "refuse 554 bare-newline"),
         ] {
             assert_eq!(shown(&precheck(&message)), want, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_sealer_vouches_for_a_message() {
+        let good = Seal { domain: "lists.example", says_passed: true };
+        let sealers = ["gate.example".to_owned(), "lists.example".to_owned()];
+        for (is_obeyed, asks, seal, want) in [
+            (true, Asks::Reject, Some(good), true),
+            (true, Asks::Quarantine, Some(good), true),
+            (true, Asks::Nothing, Some(good), false),
+            (false, Asks::Reject, Some(good), false),
+            (true, Asks::Reject, None, false),
+            (true, Asks::Reject, Some(Seal { says_passed: false, ..good }), false),
+            (true, Asks::Reject, Some(Seal { domain: "Lists.Example", ..good }), true),
+            (true, Asks::Reject, Some(Seal { domain: "a.lists.example", ..good }), false),
+            (true, Asks::Reject, Some(Seal { domain: "example", ..good }), false),
+            (true, Asks::Reject, Some(Seal { domain: "", ..good }), false),
+        ] {
+            assert_eq!(is_vouched_for(is_obeyed, asks, seal, &sealers), want, "{is_obeyed} {asks:?} {seal:?}");
+            assert!(!is_vouched_for(is_obeyed, asks, seal, &[]), "nobody is trusted by default");
         }
     }
 

@@ -421,6 +421,25 @@ fn an_open_relay() {
 }
 
 #[test]
+fn keys_of_dmarc_that_have_no_effect() {
+    let no_effect = "policy.dmarc is not obey: policy.arc_sealers has no effect";
+    for (settings, warnings) in [
+        ("policy.spf = \"mark\"\npolicy.dmarc = \"obey\"\npolicy.arc_sealers = [\"lists.example\"]", &[][..]),
+        ("policy.dmarc = \"mark\"\npolicy.arc_sealers = [\"lists.example\"]", &[no_effect]),
+        (
+            "policy.dmarc = \"none\"\npolicy.dmarc_reports = \"dmarc@razorback.test\"",
+            &["policy.dmarc is none: no DMARC reports are sent"],
+        ),
+        (
+            "policy.spf = \"none\"\npolicy.dmarc = \"obey\"",
+            &["policy.spf is none: with policy.dmarc = obey, mail that only SPF vouches for is refused"],
+        ),
+    ] {
+        assert_warned(&site(settings), warnings);
+    }
+}
+
+#[test]
 fn names_that_other_hosts_cannot_resolve() {
     let only = "local.domains has example.org, and only this host can connect: see [[listen]]";
     let neither = |host: &str| {

@@ -142,6 +142,7 @@ fn every_key_has_its_effect() {
             refuses_sender_domain: false,
             spf: Spf::Refuse,
             dmarc: Dmarc::Obey,
+            arc_sealers: vec!["lists.example.net".into(), "xn--mller-kva.example".into()],
             dmarc_reports: Some(Address::parse("dmarc@example.org").expect("an address")),
             greylist: Greylist::Suspicious,
             greylist_delay: Duration::from_secs(24 * 3600),

@@ -9,11 +9,17 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::client::{Client, TEXT};
+use common::dns::Dns;
 use common::filter::{Milter, Script};
 use common::programs::{code_and_text, command, feed, sendmail};
 use common::remote::{Conduct, Offer, Remote, Sink, Then};
 use common::tls::Authority;
 use common::{Daemon, Site, free_port, own, pages};
+use penfold::mailauth::arc::{self, Sealer};
+use penfold::mailauth::dkim::SigningKey;
+
+/// The private key of a sealer, an Ed25519 seed in PKCS #8.
+const SEALING_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 
 // Tables
 
@@ -286,6 +292,23 @@ fn filtered() -> Vec<(Site, Daemon)> {
     [good.address, bad.address, strict.address, absent].map(one).into()
 }
 
+/// A daemon that has checked a message with an ARC chain.
+fn sealed() -> (Dns, Site, Daemon) {
+    let key = SigningKey::from_pem(SEALING_KEY.as_bytes()).expect("a key");
+    let text = "From: a@x.invalid\nDKIM-Signature: v=1; d=x.invalid\n\nx\n";
+    let mut sealer = Sealer::new();
+    sealer.feed(text.as_bytes());
+    let set = sealer.finish(("lists.test", "s", &key), "lists.test; none", arc::Status::None, 1_780_000_000);
+    let dns = Dns::zone(&format!("s._domainkey.lists.test TXT {}", key.record()));
+    let mut site = Site::with("relay.networks = []\npolicy.dmarc = \"mark\"");
+    site.set("dns", "nameservers", &dns.nameservers());
+    let daemon = site.start();
+    let text = (set.expect("a set") + text).replace('\n', "\r\n");
+    daemon.greeted().send("a@x.invalid", &["jon@razorback"], &text);
+    daemon.wait_words(&[" checked "]);
+    (dns, site, daemon)
+}
+
 #[test]
 fn log_lines_have_the_documented_form() {
     let authority = Authority::new();
@@ -307,6 +330,7 @@ fn log_lines_have_the_documented_form() {
     let strangers = stranger_site.start();
     strangers.submit_from("news@x.org", &["jon@razorback"]);
     let filtering = filtered();
+    let (_dns, _site, sealed) = sealed();
     let shown = shown();
     assert!(shown.len() > 17, "{shown:?}");
     for line in shown {
@@ -317,6 +341,8 @@ fn log_lines_have_the_documented_form() {
                 + &checking.log()
                 + "\n"
                 + &strangers.log()
+                + "\n"
+                + &sealed.log()
                 + "\n"
                 + &filtering.iter().map(|(_, daemon)| daemon.log()).collect::<String>()
         };

@@ -21,11 +21,20 @@ fn signed(text: &str) -> String {
     signer.finish(&[("example.net", "s", &key)], 1_780_000_000).expect("a signature") + text
 }
 
-/// A zone in which example.net has a key, and asks for `policy`.
+/// Puts a set of a sealer before a message. `said` is what the sealer has found out.
+fn sealed(text: &str, sealer: &str, said: &str, chain: arc::Status) -> String {
+    let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key");
+    let mut collected = Sealer::new();
+    collected.feed(text.as_bytes());
+    collected.finish((sealer, "s", &key), said, chain, 1_780_000_000).expect("a set") + text
+}
+
+/// A zone in which example.net and two sealers have a key, and example.net asks for `policy`.
 fn zone(policy: &str) -> Dns {
     let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key").record();
     Dns::zone(&format!(
-        "s._domainkey.example.net TXT {key}\n_dmarc.example.net TXT v=DMARC1; p={policy}\nexample.net MX 0 ."
+        "s._domainkey.example.net TXT {key}\ns._domainkey.lists.test TXT {key}\ns._domainkey.other.test TXT {key}\n\
+         _dmarc.example.net TXT v=DMARC1; p={policy}\nexample.net MX 0 ."
     ))
 }
 
@@ -114,11 +123,7 @@ fn a_message_that_was_altered_is_marked_or_refused_or_put_into_quarantine() {
 #[test]
 fn an_arc_chain_is_verified() {
     let dns = zone("none");
-    let mut sealer = Sealer::new();
-    sealer.feed(TEXT.as_bytes());
-    let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key");
-    let set = sealer.finish(("example.net", "s", &key), "mx.test; spf=pass", arc::Status::None, 1_780_000_000);
-    let sealed = set.expect("a set") + TEXT;
+    let sealed = sealed(TEXT, "example.net", "mx.test; spf=pass", arc::Status::None);
     for (text, result) in [
         (TEXT.to_owned(), None),
         (sealed.clone(), Some("; arc=pass (i=1) header.d=example.net")),
@@ -132,6 +137,83 @@ fn an_arc_chain_is_verified() {
             Some(result) => assert!(results.contains(result), "{results}"),
             None => assert!(!results.contains("; arc="), "{results}"),
         }
+    }
+}
+
+/// A list has changed a message, which DMARC would refuse.
+#[test]
+fn a_trusted_sealer_vouches_for_a_message_that_dmarc_would_refuse() {
+    const PASSED: &str =
+        "mx.lists.test; spf=pass smtp.mailfrom=anna@example.net;\n\tdmarc=pass (p=reject) header.from=example.net";
+    let changed = signed(TEXT).replace("How are you?", "How are you?\n--\nThe list");
+    let by = |domain: &str, said: &str| sealed(&changed, domain, said, arc::Status::None);
+    let again = |text: &str, domain: &str, said: &str| sealed(text, domain, said, arc::Status::Pass);
+    let (good, other) = (by("lists.test", PASSED), by("other.test", PASSED));
+    let says = |said: &str| by("lists.test", &format!("mx.lists.test; {said}"));
+    let two_authors = changed.replace("\nTo:", ", eve@lists.test\nTo:");
+    let dns = zone("reject; rua=mailto:x@example.net");
+    let settings = "policy.dmarc = \"obey\"\npolicy.dmarc_reports = \"dmarc@razorback.test\"\npolicy.arc_sealers = ";
+    let mut accepted = 0;
+    for (sealers, text, reply) in [
+        ("[\"gate.test\", \"Lists.test\"]", &good, "250 "),
+        ("[\"lists.test\"]", &again(&other, "lists.test", PASSED), "250 "),
+        ("[]", &good, "550 5.7.26 "),
+        ("[\"other.test\", \"test\", \"a.lists.test\"]", &good, "550 5.7.26 "),
+        ("[\"lists.test\"]", &changed, "550 5.7.26 "),
+        ("[\"lists.test\"]", &good.replace("How are", "Who are"), "550 5.7.26 "),
+        ("[\"lists.test\"]", &good.replace("p=reject", "p=none"), "550 5.7.26 "),
+        ("[\"lists.test\"]", &again(&good, "other.test", PASSED), "550 5.7.26 "),
+        ("[\"lists.test\"]", &again(&good, "lists.test", "mx.lists.test; dmarc=fail"), "550 5.7.26 "),
+        ("[\"lists.test\"]", &again(&good, "lists.test", "mx.lists.test; arc=pass"), "550 5.7.26 "),
+        ("[\"lists.test\"]", &says("none"), "550 5.7.26 "),
+        ("[\"lists.test\"]", &says("dmarc=pass header.from=lists.test"), "550 5.7.26 "),
+        ("[\"lists.test\"]", &says("spf=none (dmarc=pass header.from=example.net)"), "550 5.7.26 "),
+        ("[\"lists.test\"]", &sealed(&two_authors, "lists.test", PASSED, arc::Status::None), "550 5.7.26 "),
+    ] {
+        let site = site(&dns, &format!("{settings}{sealers}"));
+        let daemon = site.start();
+        send(&daemon, text, reply);
+        if reply == "250 " {
+            let field = results(&delivered(&daemon, &site));
+            assert!(
+                field.contains("; dmarc=fail (policy reject; accepted by a trusted ARC sealer) header."),
+                "{field}"
+            );
+            assert!(field.contains(" header.d=lists.test"), "{field}");
+            daemon.wait_words(&[" checked ", " dmarc=fail:example.net policy=reject arc=pass:lists.test"]);
+            accepted += 1;
+        } else {
+            daemon.wait_words(&[" checked ", " policy=reject"]);
+        }
+        assert!(daemon.terminate().success());
+        let counts = std::fs::read_to_string(site.path("spool/state/dmarc")).expect("counts");
+        let reason = if reply == "250 " { "|none|00|trusted_forwarder|example.net|" } else { "|reject|00||" };
+        assert!(counts.contains(reason), "{counts}");
+    }
+    assert_eq!(accepted, 2);
+    let dns = zone("quarantine");
+    let site = site(&dns, "policy.dmarc = \"obey\"\npolicy.arc_sealers = [\"lists.test\"]");
+    let daemon = site.start();
+    send(&daemon, &good, "250 ");
+    let field = results(&delivered(&daemon, &site));
+    assert!(field.contains("; dmarc=fail (policy quarantine; accepted by a trusted ARC sealer) "), "{field}");
+}
+
+/// Without `obey` there is nothing to vouch for.
+#[test]
+fn the_log_has_the_result_for_a_chain_even_if_it_decides_nothing() {
+    let dns = zone("reject");
+    let sealed = sealed(TEXT, "lists.test", "mx.test; dmarc=pass header.from=example.net", arc::Status::None);
+    for (text, logged) in [
+        (sealed.clone(), " policy=reject arc=pass:lists.test"),
+        (sealed.replace("How are", "Who are"), " policy=reject arc=fail"),
+    ] {
+        let site = site(&dns, "policy.arc_sealers = [\"lists.test\"]");
+        let daemon = site.start();
+        send(&daemon, &text, "250 ");
+        assert!(daemon.wait_words(&[" checked "]).ends_with(logged), "{}", daemon.log());
+        let field = results(&delivered(&daemon, &site));
+        assert!(field.contains("; dmarc=fail (policy reject) "), "{field}");
     }
 }
 

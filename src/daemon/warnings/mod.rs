@@ -100,6 +100,9 @@ fn of_dmarc(policy: &Policy) {
     if policy.dmarc == Dmarc::Obey && policy.spf == Spf::None {
         ::log::warn!("policy.spf is none: with policy.dmarc = obey, mail that only SPF vouches for is refused");
     }
+    if policy.dmarc != Dmarc::Obey && !policy.arc_sealers.is_empty() {
+        ::log::warn!("policy.dmarc is not obey: policy.arc_sealers has no effect");
+    }
     if policy.dmarc == Dmarc::None && policy.dmarc_reports.is_some() {
         ::log::warn!("policy.dmarc is none: no DMARC reports are sent");
     }

@@ -11,7 +11,7 @@
 //! too, because another reader might take the identifier for this server's.
 //!
 //! - `methods`: the result of each method
-//! - `read`: whose field an Authentication-Results field is
+//! - `read`: whose field an Authentication-Results field is, and what it says about DMARC
 //! - `write`: one field out of all results
 
 mod methods;
@@ -19,6 +19,8 @@ mod read;
 mod write;
 
 pub use read::claims_to_be;
+#[cfg(feature = "arc")]
+pub use read::says_dmarc_passed;
 pub use write::field;
 
 /// The name of the field.

@@ -3,6 +3,9 @@
 //! The identifier of the server is the first value of the field (RFC 8601 2.2). It is read with
 //! tolerance: it may follow comments, even nested ones, and a version or a comment may follow it.
 //! It may be in quotes and in upper or lower case, and may have U-labels (UTF-8) or A-labels.
+//!
+//! The result of DMARC in a field of another server is read with caution: if the field is malformed
+//! or states several results, DMARC has not passed.
 
 use std::borrow::Cow;
 
@@ -11,6 +14,9 @@ use crate::address::is_same_domain;
 /// The number of octets at the beginning of a field that are read. If the identifier ends later, it
 /// counts as one that cannot be read.
 const MAX_READ: usize = 2000;
+/// The maximum length of a field in which the result of DMARC is read, in octets.
+#[cfg(feature = "arc")]
+const MAX_FIELD: usize = 16 << 10;
 
 /// Returns whether a field claims to come from `authserv_id`, the name of this host. `value` is the
 /// body of the field, after the colon. Returns true if the identifier cannot be read.
@@ -23,6 +29,80 @@ pub fn claims_to_be(value: &[u8], authserv_id: &str) -> bool {
         }
         None => true,
     }
+}
+
+/// Returns whether a field says that DMARC has passed for the author's domain `author`. `value` is
+/// the body of the field, or of an ARC-Authentication-Results: field without its number.
+#[cfg(feature = "arc")]
+pub fn says_dmarc_passed(value: &[u8], author: &str) -> bool {
+    if value.len() > MAX_FIELD || identifier(value).is_none() {
+        return false;
+    }
+    let Some(statements) = statements(value) else { return false };
+    // The first part is the identifier.
+    let mut all = statements.iter().skip(1).filter_map(|tokens| dmarc(tokens)).peekable();
+    all.peek().is_some() && all.all(|(result, domain)| result == "pass" && is_same_domain(domain, author))
+}
+
+/// A part of a field between blanks and comments.
+#[cfg(feature = "arc")]
+#[derive(Debug)]
+enum Token<'a> {
+    /// A word, or the text of a quoted string.
+    Text(Cow<'a, str>),
+    /// The character `=`.
+    Equals,
+}
+
+/// Splits a field at each `;`. Returns `None` if a comment or a quoted string is not closed.
+#[cfg(feature = "arc")]
+fn statements(mut value: &[u8]) -> Option<Vec<Vec<Token<'_>>>> {
+    let (mut all, mut tokens) = (Vec::new(), Vec::new());
+    loop {
+        value = skip_blanks(value)?;
+        let Some((first, rest)) = value.split_first() else { break };
+        match first {
+            b';' => {
+                all.push(std::mem::take(&mut tokens));
+                value = rest;
+            }
+            b'=' => {
+                tokens.push(Token::Equals);
+                value = rest;
+            }
+            b'"' => {
+                let (text, rest) = quoted(rest)?;
+                tokens.push(Token::Text(String::from_utf8_lossy(&text).into_owned().into()));
+                value = rest;
+            }
+            _ => {
+                let ends = |&b: &u8| b.is_ascii_whitespace() || b.is_ascii_control() || b";=(\"".contains(&b);
+                let (text, rest) = value.split_at(value.iter().position(ends).unwrap_or(value.len()));
+                tokens.push(Token::Text(String::from_utf8_lossy(text)));
+                value = rest;
+            }
+        }
+    }
+    all.push(tokens);
+    Some(all)
+}
+
+/// Returns the result of DMARC in lower case, and the author's domain, which is empty if it is not
+/// stated or stated twice. Returns `None` if this is the result of another method.
+#[cfg(feature = "arc")]
+fn dmarc<'t>(tokens: &'t [Token<'_>]) -> Option<(String, &'t str)> {
+    let [Token::Text(method), Token::Equals, Token::Text(result), properties @ ..] = tokens else { return None };
+    // A version may follow the name of the method.
+    let name = method.split('/').next()?;
+    let domain = |tokens: &'t [Token<'_>]| match tokens {
+        [Token::Text(name), Token::Equals, Token::Text(value)] if name.eq_ignore_ascii_case("header.from") => {
+            Some(&**value)
+        }
+        _ => None,
+    };
+    let mut domains = properties.windows(3).filter_map(domain);
+    let author = domains.next().filter(|_| domains.next().is_none()).unwrap_or_default();
+    name.eq_ignore_ascii_case("dmarc").then(|| (result.to_ascii_lowercase(), author))
 }
 
 /// Returns the identifier at the beginning of a field. Returns `None` if there is none, or if it is

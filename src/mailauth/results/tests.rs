@@ -216,3 +216,62 @@ fn our_own_field_claims_to_be_ours() {
         assert!(claims_to_be(value.as_bytes(), host));
     }
 }
+
+#[cfg(feature = "arc")]
+#[test]
+fn dmarc_has_passed_only_if_a_field_clearly_says_so() {
+    for value in [
+        "mx.test; dmarc=pass header.from=example.org",
+        " mx.test 1;\tspf=fail smtp.mailfrom=x;\tdmarc=pass (p=NONE sp=NONE (x)) header.from=Example.ORG",
+        "mx.test;dmarc/1 = (a) pass action=none header.from=\"example.org\";",
+        "\"mx.test\"; DMARC=Pass policy.dmarc=reject header.from=example.org; dkim=pass header.b=\"a=;\"",
+        "mx.test; dkim=pass header.b=ab==; dmarc=pass header.from=example.org",
+    ] {
+        assert!(says_dmarc_passed(value.as_bytes(), "example.org"), "{value}");
+    }
+    for value in [
+        "",
+        "mx.test",
+        "mx.test; none",
+        "mx.test; dmarc=fail header.from=example.org",
+        "mx.test; dmarc=none (dmarc=pass header.from=example.org)",
+        "mx.test; dmarc=pass",
+        "mx.test; dmarc=pass header.from=example.net",
+        "mx.test; dmarc=pass header.from=a.example.org",
+        "mx.test; dmarc=pass header.from=example.org header.from=example.net",
+        "mx.test; dmarc=pass header.from=example.org; dmarc=fail header.from=example.org",
+        "mx.test; dmarc=passed header.from=example.org",
+        "mx.test; x-dmarc=pass header.from=example.org",
+        "mx.test; spf=pass dmarc=pass header.from=example.org",
+        "mx.test; spf=pass (; dmarc=pass header.from=example.org)",
+        "mx.test; spf=pass smtp.mailfrom=\"; dmarc=pass header.from=example.org\"",
+        "mx.test; dmarc=pass header.from=example.org (open",
+        "mx.test; dmarc=pass header.from=example.org \"open",
+        "dmarc=pass header.from=example.org",
+        "; dmarc=pass header.from=example.org",
+        "mx.test; dmarc==pass header.from=example.org",
+        "mx.test; dmarc=pass header.from==example.org",
+    ] {
+        assert!(!says_dmarc_passed(value.as_bytes(), "example.org"), "{value}");
+    }
+    let said = "mx.test; dmarc=pass header.from=xn--mller-kva.example; x=".to_owned();
+    assert!(says_dmarc_passed(
+        (said.clone() + &"(".repeat(4000) + &")".repeat(4000)).as_bytes(),
+        "xn--mller-kva.example"
+    ));
+    assert!(says_dmarc_passed(
+        "mx.test; dmarc=pass header.from=m\u{fc}ller.example".as_bytes(),
+        "xn--mller-kva.example"
+    ));
+    assert!(!says_dmarc_passed((said + &"=".repeat(20_000)).as_bytes(), "xn--mller-kva.example"), "it is too long");
+    assert!(!says_dmarc_passed(b"mx.test; dmarc=pass header.from=\xff", "example.org"));
+}
+
+/// A field that this server has written can be read by others.
+#[cfg(feature = "arc")]
+#[test]
+fn our_own_field_says_that_dmarc_has_passed() {
+    let text = field(&all(), "mx.example.net");
+    let value = text.strip_prefix("Authentication-Results:").expect("the name");
+    assert!(says_dmarc_passed(value.as_bytes(), "example.org"));
+}

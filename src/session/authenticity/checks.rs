@@ -16,8 +16,7 @@ use crate::mailauth::dmarc::{self, AuthorScan, Authors, Identifier, Mechanism, O
 use crate::mailauth::lookup::Until;
 use crate::mailauth::results::{self, One, Results};
 use crate::mailauth::spf;
-use crate::policy;
-use crate::policy::message::Asks;
+use crate::policy::message::{self, Asks, Seal};
 use crate::reply::Reply;
 use crate::sys;
 
@@ -26,6 +25,24 @@ const LOOKUP_TIME: Duration = Duration::from_secs(5);
 
 /// The SPF results of a transaction.
 pub type SpfResults = Vec<spf::Checked>;
+
+/// What the ARC chain of a message has shown. If there is no chain, nothing is set.
+#[derive(Debug, Default)]
+struct Chain {
+    /// The result for the field of the message.
+    result: Option<One>,
+    /// The result for the log, and the domain of the newest seal.
+    summary: Option<(&'static str, Option<String>)>,
+    /// If the chain is valid, the domain of the newest seal, and whether that sealer says that
+    /// DMARC had passed.
+    sealer: Option<(String, bool)>,
+}
+
+impl Chain {
+    fn seal(&self) -> Option<Seal<'_>> {
+        self.sealer.as_ref().map(|(domain, says_passed)| Seal { domain, says_passed: *says_passed })
+    }
+}
 
 /// Collects what the checks need from the text of a message while it arrives.
 #[derive(Debug, Default)]
@@ -74,6 +91,13 @@ impl Session<'_> {
         let until = Instant::now() + LOOKUP_TIME.saturating_sub(transaction.lookup_time);
         let check = |(signatures, authors): &_| self.check_author(signatures, authors, transaction, until);
         let checked = collected.as_ref().map(check);
+        let chain = match (&collected, &checked) {
+            (Some((signatures, authors)), Some((_, dmarc))) => self.check_chain(signatures, authors, dmarc, until),
+            _ => Chain::default(),
+        };
+        let is_obeyed = config.dmarc == Dmarc::Obey && !transaction.is_exempt;
+        let asks = checked.as_ref().map_or(Asks::Nothing, |(_, dmarc)| asks(dmarc));
+        let is_vouched_for = message::is_vouched_for(is_obeyed, asks, chain.seal(), &config.arc_sealers);
         if let Some((signatures, dmarc)) = &checked {
             for signature in signatures {
                 results.add(One::dkim(signature));
@@ -81,23 +105,23 @@ impl Session<'_> {
             if signatures.is_empty() {
                 results.add(One::no_dkim());
             }
-            results.add(One::dmarc(dmarc));
+            let one = One::dmarc(dmarc);
+            let accepted = || format!("{}; accepted by a trusted ARC sealer", dmarc.comment());
+            results.add(if is_vouched_for { one.comment(&accepted()) } else { one });
         }
-        #[cfg(feature = "arc")]
-        if let Some(chain) = collected.as_ref().and_then(|(signatures, _)| self.check_chain(signatures, until)) {
-            results.add(One::arc(&chain));
-        }
+        chain.result.iter().for_each(|result| results.add(result.clone()));
         complete.prepend(&results::field(&results, self.hostname()));
-        log::checked(&complete.id(), &self.client.session, &summary(&transaction.spf, checked.as_ref()));
+        let summary = log::Checked { arc: chain.summary, ..summary(&transaction.spf, checked.as_ref()) };
+        log::checked(&complete.id(), &self.client.session, &summary);
         let Some((signatures, dmarc)) = checked else { return Ok(()) };
-        let (asks, is_obeyed) = (asks(&dmarc), config.dmarc == Dmarc::Obey && !transaction.is_exempt);
         let action = match asks {
+            _ if is_vouched_for => Action::Forwarded,
             Asks::Reject if is_obeyed => Action::Rejected,
             Asks::Quarantine if is_obeyed => Action::Quarantined,
             _ => Action::Accepted,
         };
         self.count_for_reports(&dmarc, action, &signatures, transaction);
-        self.apply(policy::message::dmarc(is_obeyed, asks, &dmarc.domain))?;
+        self.apply(message::dmarc(is_obeyed && !is_vouched_for, asks, &dmarc.domain))?;
         if action == Action::Quarantined {
             transaction.quarantine.get_or_insert(format!("{} asks for quarantine (DMARC)", dmarc.domain));
         }
@@ -122,12 +146,28 @@ impl Session<'_> {
         }
     }
 
-    /// Verifies the ARC chain. Returns `None` if there is none. The result decides nothing, but is
-    /// recorded for readers who trust the servers that sealed the message.
+    /// Verifies the ARC chain, and reads what the newest sealer says about the author's domain.
     #[cfg(feature = "arc")]
-    fn check_chain(&self, signatures: &Signatures, until: Instant) -> Option<arc::Chain> {
+    fn check_chain(&self, signatures: &Signatures, authors: &Authors, dmarc: &dmarc::Checked, until: Instant) -> Chain {
         let chain = arc::verify(signatures, &Until { dns: &self.service.site.dns, until }, sys::now());
-        (chain.status != arc::Status::None).then_some(chain)
+        if chain.status == arc::Status::None {
+            return Chain::default();
+        }
+        let newest = chain.sets.last();
+        let has_passed = |set: &arc::Sealed| results::says_dmarc_passed(set.results.as_bytes(), &dmarc.domain);
+        // If there are several domains, the sealer has to vouch for each of them, but names one.
+        let is_one = authors.domains.len() == 1 && !authors.has_more;
+        Chain {
+            result: Some(One::arc(&chain)),
+            summary: Some((chain.status.word(), newest.map(|set| set.domain.clone()))),
+            sealer: newest.map(|set| (set.domain.clone(), is_one && has_passed(set))),
+        }
+    }
+
+    /// Finds no chain, because this build verifies none.
+    #[cfg(not(feature = "arc"))]
+    fn check_chain(&self, _: &Signatures, _: &Authors, _: &dmarc::Checked, _: Instant) -> Chain {
+        Chain::default()
     }
 
     /// Verifies the signatures, and evaluates DMARC for the author's domain. All look-ups end at

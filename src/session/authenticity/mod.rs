@@ -3,7 +3,8 @@
 //!
 //! Both happen when the message has ended. The results go to the log, and into an
 //! Authentication-Results: field on top of the message. `policy.dmarc` decides whether a message
-//! that fails is refused or put into quarantine.
+//! that fails is refused or put into quarantine, unless a sealer in `policy.arc_sealers` vouches for
+//! it.
 //!
 //! - `absent`: the same interface in a build without the feature `mailauth`
 //! - `checks`: the checks

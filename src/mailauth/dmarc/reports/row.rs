@@ -20,6 +20,8 @@ const MAX_NAME: usize = 255;
 pub enum Action {
     /// It was accepted like any other message.
     Accepted,
+    /// It was accepted, because a forwarder that this host trusts vouches for it.
+    Forwarded,
     /// It was put into quarantine.
     Quarantined,
     /// It was rejected.
@@ -174,20 +176,21 @@ impl Row {
 }
 
 const DISPOSITIONS: [&str; 4] = ["none", "pass", "quarantine", "reject"];
-const REASONS: [&str; 3] = ["", "policy_test_mode", "local_policy"];
+const REASONS: [&str; 4] = ["", "policy_test_mode", "local_policy", "trusted_forwarder"];
 
 /// Returns the disposition, and the reason why it is not the one that the domain asks for. The
 /// reason is empty if it is the same. Returns `None` if the message is not reported.
 fn disposition(checked: &Checked, action: Action) -> Option<(&'static str, &'static str)> {
     let record = &checked.found.as_ref()?.record;
     let done = match action {
-        Action::Accepted => Policy::None,
+        Action::Accepted | Action::Forwarded => Policy::None,
         Action::Quarantined => Policy::Quarantine,
         Action::Rejected => Policy::Reject,
     };
     match checked.outcome {
         Outcome::Pass if record.policy.unwrap_or_default() > Policy::None => Some(("pass", "")),
         Outcome::Pass => Some(("none", "")),
+        Outcome::Fail if action == Action::Forwarded => Some((done.name(), "trusted_forwarder")),
         Outcome::Fail if done == checked.policy && checked.is_testing => Some((done.name(), "policy_test_mode")),
         Outcome::Fail if done == checked.policy => Some((done.name(), "")),
         Outcome::Fail => Some((done.name(), "local_policy")),

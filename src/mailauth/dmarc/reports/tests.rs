@@ -62,6 +62,8 @@ fn what_was_done_and_why() {
         ("x.test", "", Action::Rejected, "reject", ""),
         ("x.test", "", Action::Quarantined, "quarantine", "local_policy"),
         ("x.test", "", Action::Accepted, "none", "local_policy"),
+        ("x.test", "", Action::Forwarded, "none", "trusted_forwarder"),
+        ("try.test", "", Action::Forwarded, "none", "trusted_forwarder"),
         ("try.test", "", Action::Quarantined, "quarantine", "policy_test_mode"),
         ("try.test", "", Action::Accepted, "none", "local_policy"),
     ] {

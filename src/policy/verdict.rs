@@ -54,7 +54,7 @@ pub struct Line {
 pub enum Mark {
     /// The message goes into quarantine.
     Quarantine,
-    /// The message gets a name, which filters and the log see.
+    /// The message gets a name, which the log shows.
     Tag(Box<str>),
 }
 

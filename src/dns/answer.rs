@@ -63,8 +63,8 @@ impl Datum {
 pub(super) enum Read {
     /// The data, and its lifetime in seconds.
     Data(Arc<[Datum]>, u32),
-    /// The name that an alias leads to, if the answer has no records for that name, and the
-    /// lifetime of the alias in seconds.
+    /// An alias: the name that it leads to, for which the answer has no records, and the lifetime
+    /// of the alias in seconds.
     Alias(Name, u32),
     /// There is no data, for this reason.
     Nothing(NoAnswer),

@@ -1,10 +1,11 @@
 //! Look-ups of one record type, which begin at once and are awaited later, so that many can run at
 //! the same time.
 //!
-//! Only the DNS is asked; hosts(5) is not used. A name may have any labels of printable ASCII, as
-//! SPF macros and DNS lists make them, not only those of a host. Addresses are reported as they
-//! are: loopback addresses, private addresses and 0.0.0.0 are not dropped, since the answers of DNS
-//! lists are loopback addresses. Never connect to such an address without [`super::is_usable`].
+//! Only the DNS is asked; hosts(5) is not used. A name need not be valid for a host: its labels may
+//! contain any printable ASCII, because SPF macros and DNS lists make such names. Addresses are
+//! reported as they are: loopback addresses, private addresses and 0.0.0.0 are not dropped, since
+//! the answers of DNS lists are loopback addresses. Never connect to such an address without
+//! [`super::is_usable`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;

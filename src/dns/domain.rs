@@ -1,4 +1,4 @@
-//! Whether mail could be sent to a domain, as a check of envelope senders.
+//! Finds out whether mail could be sent to a domain. The domain is that of an envelope sender.
 
 use std::time::Instant;
 
@@ -52,7 +52,8 @@ impl BegunDomain {
         match exchangers.wait() {
             Ok(found) if found.iter().any(|(_, name)| name != ".") => return MailDomain::Usable,
             Ok(found) if !found.is_empty() => return MailDomain::NullMx,
-            // Its mail exchangers have impossible names, and no address may take their place.
+            // The mail exchangers of the domain have impossible names. If a domain has MX records,
+            // its own addresses do not count.
             Ok(_) => return MailDomain::Absent,
             Err(NoAnswer::NoData | NoAnswer::NxDomain) => {}
             Err(NoAnswer::BadName) => return MailDomain::Absent,

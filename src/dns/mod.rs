@@ -4,8 +4,9 @@
 //! This is the only folder that uses the resolver library and its runtime. One thread, "dns", runs
 //! all look-ups concurrently. The thread starts with the first look-up, sleeps while there is no
 //! look-up, and ends when the [`Dns`] is dropped. Every look-up ends within `dns.timeout`, whatever
-//! the servers do. Answers are untrusted: names are checked, all records beyond a maximum number are
-//! dropped, and so are unusable addresses where mail is sent to ([`Dns::addresses`]).
+//! the servers do. Answers are untrusted: names are checked, and all records beyond a maximum
+//! number are dropped. [`Dns::addresses`], which finds the addresses to send mail to, also drops
+//! unusable addresses.
 //!
 //! resolv.conf(5) and hosts(5) are read with the first look-up and again when they have changed.
 //! For addresses and for the names of addresses, hosts(5) takes precedence over the DNS, so that a

@@ -15,7 +15,8 @@ pub fn report_sent(id: &dyn fmt::Display, domain: &str, day: u64, to: &Address, 
     info!("{id} dmarc-report domain={} day={day} to={} size={size}", Value(domain), Value(&to));
 }
 
-/// Logs that a DMARC report about a domain is not sent to an address, or to none.
+/// Logs the reason why a DMARC report about a domain is not sent to one of its addresses, or is not
+/// sent at all.
 pub fn report_withheld(domain: &str, day: u64, why: &str) {
     info!("- dmarc-report domain={} day={} reason={}", Value(domain), date(day), Value(why));
 }

@@ -78,8 +78,8 @@ pub struct Checked {
     pub dkim: Vec<(&'static str, String)>,
     /// The result of DMARC, and the policy that applies; `None` if it was not evaluated.
     pub dmarc: Option<(&'static str, String, &'static str)>,
-    /// The result for the ARC chain, and the domain of the newest seal, which is `None` if the
-    /// chain is broken; `None` if there is no chain.
+    /// The result for the ARC chain, and the domain of the newest seal. The domain is `None` if the
+    /// chain is broken. The whole is `None` if there is no chain.
     pub arc: Option<(&'static str, Option<String>)>,
 }
 

@@ -71,7 +71,7 @@ pub trait Lookup: Sync {
     }
 }
 
-/// Look-ups through a resolver that all end at a common time.
+/// Makes look-ups through a resolver. All of them end at a common time.
 #[derive(Debug, Clone, Copy)]
 pub struct Until<'a> {
     /// The resolver.

@@ -1,10 +1,10 @@
 //! Finds the addresses in a field that is checked and completed, such as From (RFC 5322 3.4).
 //!
-//! The list is read with caution: some mail programs show a name that looks like an address as the
-//! address, so such a name counts as an address here. Names, comments, quotes, groups and folded
-//! lines are understood. [`complete`] adds a domain to addresses without one, and changes no other
-//! octet. A list that cannot be read is left unchanged. Time and memory are linear in the length of
-//! the field. Recipients are read by [`super::recipients`].
+//! The list is read with caution: if a name looks like an address, some mail programs show it in
+//! place of the address, so such a name counts as an address here. Names, comments, quotes, groups
+//! and folded lines are understood. [`complete`] adds a domain to addresses without one, and
+//! changes no other octet. A list that cannot be read is left unchanged. Time and memory are linear
+//! in the length of the field. Recipients are read by [`super::recipients`].
 
 use crate::address::Address;
 

@@ -49,7 +49,7 @@ pub struct Line {
     pub number: usize,
 }
 
-/// What a rule asks for that accepts a message.
+/// A mark of a message that is accepted: what a rule asks for without refusing the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mark {
     /// The message goes into quarantine.

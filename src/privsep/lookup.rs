@@ -75,9 +75,9 @@ fn knows_own_user() -> bool {
 
 impl Question {
     /// Asks the system for the user. If `must_know` is set, the answer that there is no such user
-    /// counts only if the system knows this process's own user. Otherwise the error is
-    /// [`OWN_USER_UNKNOWN`], because the name service that knows the users may have failed, and
-    /// another one has answered.
+    /// counts only if the system knows this process's own user. If the system does not know even
+    /// that user, the error is [`OWN_USER_UNKNOWN`]: perhaps the name service that knows the users
+    /// has failed, and another one has answered.
     pub(super) fn look_up(&self, must_know: bool) -> io::Result<Option<User>> {
         let user = match self {
             Self::Named(name) => nix::unistd::User::from_name(name)?,

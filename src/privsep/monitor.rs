@@ -239,8 +239,9 @@ impl Monitor {
     /// oldest of them. If there are too many agents in all, kills the oldest agent of the user with
     /// the most agents, and fails.
     ///
-    /// An agent that is killed is no longer used by the server. It could not end by itself, because
-    /// its user had stopped it.
+    /// The limits are above the number of agents that the server uses. So the oldest agent is one
+    /// that the server has dropped, and that did not end by itself because its user had stopped it
+    /// (SIGSTOP).
     fn make_room(&mut self, name: &str) -> io::Result<()> {
         let count = |agents: &[Agent], name: &str| agents.iter().filter(|agent| agent.name == name).count();
         if count(&self.agents, name) >= MAX_AGENTS_OF_USER + self.workers {

@@ -20,8 +20,8 @@ use super::rights::{Monitor, Rights};
 const AT_ONCE: usize = 8;
 /// How long a lookup process may take to answer, and how long a look-up waits for a free process.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle process may be used again. The time must be less than [`IDLE`], after which the
-/// process ends.
+/// How long after its last answer a lookup process may be used again. This is less than [`IDLE`],
+/// so that the process has not ended yet.
 const REUSED_WITHIN: Duration = Duration::from_secs(20);
 /// How long an answer for a name is cached.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2);

@@ -26,7 +26,7 @@ pub fn unavailable() -> Reply {
     Reply::new(451, Status(4, 3, 0), "A filter is not available now, please try again later")
 }
 
-/// Refuses a message whose header is longer than filters are shown.
+/// Refuses a message whose header is too long to be shown to filters.
 pub fn header_too_long() -> Reply {
     Reply::new(552, Status(5, 3, 4), "The header is too long, or has too many fields")
 }

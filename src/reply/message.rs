@@ -54,7 +54,8 @@ pub fn delivered_before() -> Reply {
     Reply::new(554, Status(5, 4, 6), "Mail loop: by its Delivered-To fields the message was delivered here before")
 }
 
-/// Refuses a message for which the author's domain `domain` asks that (RFC 9989, RFC 7372).
+/// Refuses a message, because `domain`, the domain of its author, asks for that with DMARC (RFC
+/// 9989, RFC 7372).
 pub fn dmarc_reject(domain: &str) -> Reply {
     let text = format!("Neither SPF nor DKIM vouches for {domain}, which asks to reject such mail (DMARC)");
     Reply::new(550, Status(5, 7, 26), text)

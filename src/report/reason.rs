@@ -2,8 +2,9 @@
 //!
 //! The reason follows from the enhanced status of the last attempt, and from replies that reject
 //! this host instead of the message. Each reason has advice for the sender. An unspecific status
-//! gives an unspecific reason. An example is 5.7.0, which filters use as well as hosts that require
-//! authentication. A message that expired has a reason of its own, whatever the last reply was.
+//! gives an unspecific reason. An example is 5.7.0, which is used both by filters and by hosts that
+//! require authentication. A message that expired has a reason of its own, whatever the last reply
+//! was.
 
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Reply;

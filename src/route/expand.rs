@@ -321,7 +321,8 @@ impl<'t> Walk<'t> {
                 }
             }
         }
-        // One existing recipient is enough. The others fail later, at delivery.
+        // Once one recipient is known to exist, the others are not looked up. Those that do not
+        // exist fail later, at delivery.
         for address in undecided {
             is_known = is_known || self.tables.is_user(address)?;
         }

@@ -1,13 +1,14 @@
-//! Decides which senders are rewritten when a message is forwarded, and which addresses are
-//! rewritten ones of this host (see [`crate::srs`]).
+//! Decides which senders are rewritten when a message is forwarded, and recognizes senders that
+//! this host has rewritten (see [`crate::srs`]).
 //!
 //! A sender is rewritten when a message leaves again: an alias, the virtual table or a `.forward`
-//! has replaced a local recipient by one elsewhere, and the sender is not local. The spool keeps the
-//! original sender, because reports of this host go there directly. The sender of a user of this
-//! host stays as it is: it belongs to the user, and a smart host may accept no other one.
+//! has replaced a local recipient by one elsewhere, and the sender is not local. The spool keeps
+//! the original sender, because reports of this host go there directly. The sender of a user of
+//! this host stays as it is: it belongs to the user, and a smart host may accept no other one.
 //!
-//! The first secret of the file makes addresses. If there is no file, a secret that is derived from
-//! the spool's key does. All secrets verify addresses, so that a secret can be replaced.
+//! The first secret of the file makes addresses. If there is no file, they are made with a secret
+//! that is derived from the spool's key. All secrets verify addresses, so that a secret can be
+//! replaced.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -117,7 +118,8 @@ impl Router {
             && srs::is_rewritten(address.local())
     }
 
-    /// The recipients of a bounce to a rewritten sender; `None` if the address is none.
+    /// The recipients of a bounce to a rewritten sender; `None` if the address is not a rewritten
+    /// sender.
     pub(super) fn expand_rewritten(&self, address: &Address) -> Option<Expansion> {
         let rewriting = self.srs.as_ref().filter(|_| self.is_rewritten_sender(address))?;
         let Ok(original) = srs::reverse(&rewriting.all(), address.local(), sys::now()) else {

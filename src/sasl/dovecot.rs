@@ -24,7 +24,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::Mechanism;
 use super::server::Step;
 
-/// The maximum length of a line, in bytes: a challenge in base64, and some fields.
+/// The maximum length of a line, in bytes. It leaves room for a challenge in base64 and some other
+/// fields.
 const MAX_LINE: usize = 16 << 10;
 /// The maximum number of lines that are read in the handshake, or while waiting for an answer.
 const MAX_LINES: usize = 1000;
@@ -41,8 +42,8 @@ const ID: &str = "1";
 #[derive(Debug)]
 pub struct Dovecot {
     path: PathBuf,
-    /// The mechanisms to offer, and the time of the last request for them; `None` before the first
-    /// request. The lock is held during a request.
+    /// The mechanisms to offer, and the time of the last request for them. The time is `None`
+    /// before the first request. The lock is held during a request.
     known: Mutex<(Vec<Mechanism>, Option<Instant>)>,
 }
 
@@ -116,7 +117,7 @@ impl Dovecot {
 }
 
 impl Exchange {
-    /// The user name that the client claims, as far as Dovecot has reported it.
+    /// The user name that the client claims; empty until Dovecot has reported it.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -190,7 +190,7 @@ fn argon2id(text: &str) -> Result<Argon2id, &'static str> {
     if memory > MAX_MEMORY || !(1..=MAX_PASSES).contains(&passes) || !(1..=MAX_LANES).contains(&lanes) {
         return Err("expected an Argon2id of at most m=262144, t=32, p=16");
     }
-    // All passes together may go over at most 2 GiB of memory. This limit bounds the time of a
+    // The memory times the number of passes is at most 2 GiB. This limit bounds the time of a
     // verification.
     if u64::from(memory) * u64::from(passes) > 2 << 20 {
         return Err("expected an Argon2id of at most 2 GiB in all passes together");

@@ -46,8 +46,8 @@ pub const MAX_FINAL_RECIPIENTS: usize = 40_000;
 /// The number of refusals after which a session ends, if the client may not relay.
 pub const MAX_REFUSALS: usize = 100;
 
-/// The number of commands without a message after which a session ends, if the client may not
-/// relay.
+/// A session ends after this number of commands that lead to no message, counted since the last
+/// accepted message, if the client may not relay.
 pub const MAX_IDLE_COMMANDS: usize = 100;
 
 /// The number of errors after which any session ends.

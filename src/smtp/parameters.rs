@@ -1,7 +1,7 @@
 //! Parses the parameters of MAIL and RCPT for the server, and prints them for the client.
 //!
-//! Only the syntax of a parameter is checked. Whether a message may have that size, and which
-//! extensions are offered, is decided by the caller.
+//! Only the syntax of a parameter is checked. The caller decides whether a message may have the
+//! declared size, and which extensions are offered.
 
 use std::fmt;
 

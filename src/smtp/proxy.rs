@@ -1,11 +1,12 @@
 //! Reads the header of the PROXY protocol, versions 1 and 2, which names the client behind a proxy.
 //!
 //! A proxy sends the address of its client in the first octets of a connection. While the header is
-//! incomplete, [`parse`] returns the minimum number of octets that are still missing. [`read`] reads
-//! only that many at a time, so that it never reads more than the header. It leaves the SMTP or TLS that follows to the next reader. A header of
-//! version 1 has at most [`MAX_TEXT`] octets. A header of version 2 has at most [`MAX_BINARY`]
-//! octets after its fixed part; extensions (TLVs) among them are skipped. Any other input is
-//! [`Malformed`] as soon as that is certain. The caller decides which clients may send a header.
+//! incomplete, [`parse`] returns the minimum number of octets that are still missing. [`read`]
+//! reads only that many at a time. So it never reads more than the header, and leaves the SMTP or
+//! TLS after it to the next reader. A header of version 1 has at most [`MAX_TEXT`] octets. A header
+//! of version 2 has at most [`MAX_BINARY`] octets after its fixed part; extensions (TLVs) among
+//! them are skipped. Any other input is [`Malformed`] as soon as that is certain. The caller
+//! decides which clients may send a header.
 
 use std::fmt;
 use std::io::{self, Read};

@@ -21,10 +21,10 @@
 //! A file is rotated when it is full or its first record is too old: `NAME` becomes
 //! `NAME.old`, and replaces the previous `NAME.old`.
 //!
-//! `submit::usage` keeps such state: the amount of mail that each account, local user or stranger has
-//! sent within the hour. So do `screen::greylist`, for the clients that were asked to try again, and
-//! `mailauth::dmarc::reports`, for the messages that reports are about. Whatever a message depends on
-//! belongs in the spool itself.
+//! `submit::usage` keeps such state: the amount of mail that each account, local user or stranger
+//! has sent within the hour. So do `screen::greylist`, for the clients that were asked to try
+//! again, and `mailauth::dmarc::reports`, for the messages that reports are about. Whatever a
+//! message depends on belongs in the spool itself.
 //!
 //! - `journal`: one kind of state: its files, lock, rotation and limits
 //! - `record`: one record as a line: written, checked, read

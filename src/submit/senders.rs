@@ -17,7 +17,7 @@ use crate::address::{Address, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
-/// The senders table, and the settings that decide without it.
+/// The senders table, and the settings that decide which addresses are a user's own.
 #[derive(Debug)]
 pub struct Senders {
     table: Watched<Option<Table>>,

@@ -22,7 +22,7 @@ use nix::unistd::linkat;
 #[cfg(debug_assertions)]
 use super::fault::{Subject, step};
 
-/// In a release build, no call can be made to fail.
+/// A release build has no faults on demand, so `step` only makes the call.
 #[cfg(not(debug_assertions))]
 use released::{Subject, step};
 

@@ -260,7 +260,7 @@ impl Worker {
     }
 }
 
-/// The ARC set for a message that is forwarded; no text if it is not sealed.
+/// The ARC set for a message that is forwarded; empty if the message is not sealed.
 #[cfg(feature = "arc")]
 fn seal(attempt: &Attempt<'_>) -> String {
     let (settings, entry) = (&attempt.settings, &attempt.entry);

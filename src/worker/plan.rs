@@ -1,9 +1,10 @@
 //! Makes the plan of an entry for the queue. A plan is a list of jobs, and each job has the
 //! recipients of one destination.
 //!
-//! A plan is made for every entry when it is accepted, when the scan of the spool at the start of the
-//! daemon finds it, and when a recipient turns out to have another destination. If an entry cannot be read
-//! now, its plan is one local job, which reads the entry again. A corrupt entry is moved to `bad/`.
+//! A plan is made for every entry when it is accepted, when the scan of the spool at the start of
+//! the daemon finds it, and when a recipient turns out to have another destination. If an entry
+//! cannot be read now, its plan is one local job, which reads the entry again. A corrupt entry is
+//! moved to `bad/`.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

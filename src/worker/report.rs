@@ -99,7 +99,7 @@ impl Attempt<'_> {
 
     /// The recipient and the envelope of the report. The report goes to the sender or, if the
     /// message has the null reverse-path, to the postmaster. `None` if the message is itself a
-    /// report to the postmaster, which is not reported.
+    /// report to the postmaster, because the failure of such a report is not reported.
     fn report_envelope(&self) -> Option<(Address, Envelope)> {
         let router = &self.settings.router;
         let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
@@ -125,7 +125,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Adds our signature to a report, whose From is at the hostname, if there is a key.
+/// Adds our signature to a report, if there is a key for the domain of its From, which is the
+/// hostname.
 #[cfg(feature = "mailauth")]
 fn signed(settings: &Settings, report: Vec<u8>, now: u64) -> Vec<u8> {
     [settings.keys.sign_report(&settings.config.hostname, &report, now).into_bytes(), report].concat()

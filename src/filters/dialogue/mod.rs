@@ -81,7 +81,7 @@ struct Member {
     state: State,
 }
 
-/// What a filter has to do with the current message.
+/// The state of a filter in the current message.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
     #[default]
@@ -116,8 +116,8 @@ impl Dialogue {
         self.members.is_empty()
     }
 
-    /// MAIL: begins a message. Connects to the filters, and tells them of the client, as far as
-    /// that is not done.
+    /// MAIL: begins a message. Connects to the filters, and tells them of the client, unless that
+    /// was done for an earlier message.
     pub fn mail(&mut self, client: Client, sender: Person) -> Verdict {
         self.count += 1;
         let instance = format!("{}.{}", self.session, self.count);
@@ -228,7 +228,8 @@ impl Dialogue {
             return Ok(Ended { verdict: Verdict::Refuse(reply::filter::header_too_long()), changes });
         };
         for field in std::mem::take(&mut self.message.prepended) {
-            // The header is too long now: it would have been refused with a few octets more.
+            // An error means that the header has no room for the field, which is then left out. If
+            // the header were only a little longer, the message would have been refused anyway.
             let _ = text.header.insert(0, &field, false);
         }
         let end = Instant::now() + MAX_TIME;
@@ -277,8 +278,8 @@ impl Dialogue {
         }
     }
 
-    /// Connects to a milter, if there is no connection, and tells of the client and of HELO, as far
-    /// as that is not done.
+    /// Connects to a milter, if there is no connection, and tells it of the client and of HELO,
+    /// unless it knows them already.
     fn greet(&mut self, index: usize, is_greeted: bool) -> Verdict {
         let Some(filter) = self.filter(index).cloned() else { return Verdict::Accept };
         let Some(member) = self.members.get_mut(index) else { return Verdict::Accept };
@@ -324,7 +325,7 @@ impl Dialogue {
         true
     }
 
-    /// Asks a milter, if there is a connection and it is asked about this message.
+    /// Asks a milter, if there is a connection to it, and it is still asked about this message.
     fn ask(
         &mut self,
         index: usize,

@@ -32,7 +32,8 @@ impl Dialogue {
                 return (if is_last { Verdict::Close(reply) } else { Verdict::Refuse(reply) }, false);
             }
             Action::Prepend(field) if self.message.prepended.len() < MAX_PREPENDED => {
-                // A service that looks at the sender only says the same for each recipient.
+                // If a service decides by the sender alone, it gives the same field for each
+                // recipient.
                 if !self.message.prepended.contains(&field) {
                     self.message.prepended.push(field);
                 }

@@ -1,6 +1,6 @@
 //! The macros: facts about the session and the message that a filter reads by name.
 //!
-//! Names and values are those of Postfix, since that is what filters are tried with.
+//! Names and values are those of Postfix, because most filters are tested with Postfix.
 
 use super::packet::push_text;
 use crate::address;
@@ -75,7 +75,7 @@ pub struct Values<'a> {
 }
 
 impl Values<'_> {
-    /// The data of the packet with the macros of these names that have a value.
+    /// The data of a packet with macros. It contains each macro in `names` that has a value.
     pub fn packet(&self, letter: u8, names: &[&str]) -> Vec<u8> {
         let mut data = vec![letter];
         for name in names {

@@ -13,8 +13,8 @@ use crate::filters::Trouble;
 use crate::filters::facts::Client;
 use crate::filters::text::{Body, Header, NewBody, Text};
 
-/// The maximum number of changes that a filter makes to one message. A body counts with each
-/// packet.
+/// The maximum number of changes that a filter makes to one message. Each packet of a new body
+/// counts as a change.
 const MAX_CHANGES: usize = 2000;
 /// The maximum length of the value of a field in an event, so that the packet is not too long.
 const MAX_VALUE: usize = 60_000;
@@ -49,7 +49,7 @@ pub struct Edits {
     pub quarantine: Option<String>,
 }
 
-/// Where and how much a filter may change.
+/// The limit on a new body from a filter, and the place for a large one.
 pub struct Room<'a> {
     /// The maximum size of a new body.
     pub size: u64,

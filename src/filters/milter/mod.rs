@@ -42,7 +42,7 @@ pub struct Milter {
     options: Options,
     hostname: String,
     timeout: Duration,
-    /// Whether the filter has been told of a sender, and of no end of the message since.
+    /// Whether the filter has been told of a sender, but not yet of the end of that message.
     is_in_message: bool,
     sender: Option<Person>,
     /// The number of recipients that the filter was told of.
@@ -52,8 +52,8 @@ pub struct Milter {
     skips_recipients: bool,
 }
 
-/// An event: the letter of its packet, the flag of a filter that does not want it, and the flag of
-/// a filter that does not answer it.
+/// An event: the letter of its packet, the flag by which a filter says that it does not want the
+/// event, and the flag by which a filter says that it does not answer the event.
 struct Event {
     letter: u8,
     unwanted: u32,
@@ -153,7 +153,8 @@ impl Milter {
         self.event(&HELLO, client, None, &data)
     }
 
-    /// Tells of MAIL, and ends the message before, if its end was not told.
+    /// Tells of MAIL. If the filter was not told of the end of the previous message, ends that
+    /// first.
     ///
     /// # Errors
     /// See [`Milter::connect`].
@@ -225,7 +226,7 @@ impl Milter {
         self.say(command::QUIT);
     }
 
-    /// Sends a packet that has no answer. It does not wait for a filter that does not read.
+    /// Sends a packet that has no answer. If the filter does not read, gives up soon.
     fn say(&mut self, letter: u8) {
         self.link.set_deadline(Instant::now() + Duration::from_millis(100));
         let _ = packet::put(&mut self.link, letter, b"").and_then(|()| Ok(self.link.send()?));

@@ -18,7 +18,7 @@ pub mod action {
     pub const ALL: u32 = 0x1ff; // with the last one, to ask for macros
 }
 
-/// What is different from sending every event and waiting for every reply.
+/// The flags of the protocol. Without any flag, every event is sent, and every reply is awaited.
 pub mod protocol {
     pub const NO_CONNECT: u32 = 0x1;
     pub const NO_HELO: u32 = 0x2;
@@ -40,10 +40,10 @@ pub mod protocol {
     pub const NO_REPLY_TO_END_OF_HEADER: u32 = 0x4_0000;
     pub const NO_REPLY_TO_BODY: u32 = 0x8_0000;
     pub const LEADING_SPACE: u32 = 0x10_0000;
-    /// Everything that this server offers: not the event for recipients that it has refused itself,
-    /// and no larger packets.
+    /// The flags that this server offers: all but those for larger packets, and for recipients that
+    /// this server has refused itself.
     pub const ALL: u32 = 0x1f_f7ff;
-    /// What a version before 6 knows.
+    /// The flags that exist in versions before 6.
     pub const OLD: u32 = 0x3ff;
 }
 

@@ -123,7 +123,7 @@ fn the_keys_decide() {
         let chain = check(&sealed(2), &Zone([(name.clone(), answer)].into()));
         assert_eq!((chain.status, chain.reason), (status, Some(Reason::Message(reason))));
     }
-    // The seals of several sealers have keys of their own.
+    // If two sealers have different keys, the key of each seal is looked up.
     let mut sealer = Sealer::new();
     sealer.feed(MESSAGE.as_bytes());
     let first =

@@ -77,7 +77,8 @@ impl SigningKey {
     /// # Errors
     /// A [`KeyError`].
     pub fn from_pkcs8(octets: &[u8]) -> Result<Self, KeyError> {
-        // Other programs write the key without the public key, which this function allows.
+        // Some programs write a private key without its public key. This function of ring accepts
+        // that.
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(octets) {
             return Ok(Self(Pair::Ed25519(pair)));
         }

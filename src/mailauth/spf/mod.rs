@@ -48,7 +48,7 @@ pub enum SpfResult {
     PermError,
 }
 
-/// The name given by the client that a check is about (RFC 7208 2.3, 2.4).
+/// The kind of name that a check is about (RFC 7208 2.3, 2.4). The client gives both names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
     /// The name in HELO or EHLO. It is also checked in place of a null sender.

@@ -93,7 +93,7 @@ fn all_readers_agree_about_a_header() {
         ("From a b", "Stray", 0),
         ("From a b\n A: b\n", "Postmark Stray", 0),
         ("From a b\nFrom c d\nA: b\n", "Postmark Stray A=b", 0),
-        // A postmark stands before all fields, even before one that is removed later.
+        // After a field, a line `From ...` is no postmark, even if that field is removed later.
         ("Return-Path: a\nFrom a b\nA: b\n", "Return-Path=a Stray A=b", 1),
         ("From: a\n", "From=a", 1),
         ("From : a\n", "From=a", 1),

@@ -1,9 +1,9 @@
 //! Keeps one kind of state for several processes, in a growing file and its predecessor.
 //!
 //! Each process reads each record once, in order, except the records that it has appended itself.
-//! The lock is on the file that now has the name. If a process finds a new file under the name,
-//! because its open file was rotated or removed, it reads the rest of the old file and continues
-//! with the new file.
+//! The lock is on the file that has the journal's name now. If a process finds a new file under
+//! that name, because its open file was rotated or removed, it reads the rest of the old file and
+//! continues with the new file.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -44,8 +44,9 @@ pub struct Journal {
     current: Option<Current>,
     /// The last `NAME.old` that was read. It is kept open so that its inode number is not reused.
     old: Option<File>,
-    /// When a wait for the lock timed out. From then on the lock is tried without waiting, until it
-    /// is acquired after [`LOCK_PAUSE`] has passed. Otherwise `None`.
+    /// The time at which a wait for the lock timed out. While it is set, the lock is only tried,
+    /// without waiting. It becomes `None` as soon as the lock is acquired [`LOCK_PAUSE`] or more
+    /// after that time.
     timed_out: Option<Instant>,
     /// Whether an error was logged since the last append that succeeded.
     has_failed: bool,
@@ -140,9 +141,10 @@ impl Journal {
         Ok(false)
     }
 
-    /// If another file now has the name, reads the rest of the current file and opens the other
-    /// one. Others may have rotated more than once, so `NAME.old` is read as well, unless this
-    /// process has read that file already. After an error no record will be read twice.
+    /// If another file has the journal's name now, reads the rest of the current file and opens the
+    /// other one. Other processes may have rotated the journal more than once, so `NAME.old` is
+    /// read as well, unless this process has read that file already. After an error no record will
+    /// be read twice.
     fn follow(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<()> {
         if let Some(current) = &mut self.current {
             if is_at(&current.file, &self.path) {

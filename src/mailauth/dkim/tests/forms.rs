@@ -105,8 +105,9 @@ fn by_definition(form: Canon, text: &str) -> String {
     lines.into_iter().map(|line| line + "\r\n").collect()
 }
 
-/// Checks random bodies. The form is the one that the RFC defines, however the text is split. The
-/// form of a form is the form itself. Added blanks do not change the relaxed form.
+/// Checks random bodies. The form is the one that the RFC defines, however the text is split.
+/// Bringing a text into its canonical form twice has the same result as once. Added blanks do not
+/// change the relaxed form.
 #[test]
 fn the_form_of_a_body_has_its_properties() {
     let mut chance = Chance::new(1, "bodies");
@@ -123,8 +124,8 @@ fn the_form_of_a_body_has_its_properties() {
     }
 }
 
-/// Checks random fields. The relaxed form of a relaxed form is itself. Folding and added blanks do
-/// not change it.
+/// Checks random fields. Bringing a field into the relaxed form twice has the same result as once.
+/// Folding and added blanks do not change the result.
 #[test]
 fn the_form_of_a_header_has_its_properties() {
     let mut chance = Chance::new(1, "headers");

@@ -89,8 +89,8 @@ fn results(message: &str, zone: &Zone) -> Vec<(Status, Option<Reason>)> {
     verify(message, zone).into_iter().map(|checked| (checked.status, checked.reason)).collect()
 }
 
-/// Puts a signature field before a message. `tags` has all tags but `bh=` and `b=`. These two are
-/// computed by the forms and the length in the other tags.
+/// Puts a signature field before a message. `tags` has all tags but `bh=` and `b=`. The function
+/// computes these two, according to the forms and the length in the other tags.
 fn signed(tags: &str, message: &str, key: &SigningKey) -> String {
     let list = tags::Tags::parse(tags.as_bytes()).expect("tags");
     let (header, body) = message.split_once("\n\n").expect("a body");

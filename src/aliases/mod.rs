@@ -39,7 +39,8 @@ struct Alias {
     line: usize,
     /// The members of the alias; empty only if the alias is broken.
     members: Vec<Member>,
-    /// The first error in the alias, for which its mail waits; `None` if there is no error.
+    /// The first error in the alias; `None` if there is no error. Because of an error, mail for the
+    /// alias waits.
     broken: Option<Box<ConfigError>>,
 }
 

@@ -21,8 +21,8 @@ pub(super) struct Errors<'t> {
     found: RefCell<Vec<ConfigError>>,
     /// The unknown keys, until they are reported.
     unknown: RefCell<Vec<UnknownKey>>,
-    /// The headers of optional tables, each with the keys that no other table has. An unknown key
-    /// of the same name probably lacks the header.
+    /// The headers of optional tables, each with the keys that no other table has. If such a key is
+    /// found in another table, the line with the header is probably missing.
     optional: RefCell<Vec<(&'static str, &'static [&'static str])>>,
 }
 

@@ -35,7 +35,8 @@ pub struct Policy {
     pub access: TableFile,
     /// The DNS lists in which the client's address is looked up.
     pub dnsbl: Vec<DnsList>,
-    /// The sum of the lists' weights from which on a client is refused.
+    /// A client is refused if the weights of the lists that contain it add up to at least this
+    /// number.
     pub dnsbl_threshold: i32,
     /// The DNS lists in which the domains of HELO and of the sender are looked up.
     pub sender_lists: Vec<DnsList>,
@@ -49,8 +50,8 @@ pub struct Policy {
     pub spf: Spf,
     /// How DMARC results are used.
     pub dmarc: Dmarc,
-    /// The domains, in canonical form, whose word counts more than a failure of DMARC, if they have
-    /// sealed a message last (ARC).
+    /// The domains, in canonical form, that are trusted as sealers (ARC). If the last seal of a
+    /// message is from one of them, what it says counts more than a failure of DMARC.
     pub arc_sealers: Vec<String>,
     /// The sender of aggregate reports; `None` if none are kept or sent.
     pub dmarc_reports: Option<Address>,
@@ -318,7 +319,7 @@ fn greet_delay(value: &DeValue<'_>) -> Result<Duration, String> {
 }
 
 fn greylist_delay(value: &DeValue<'_>) -> Result<Duration, String> {
-    /// The maximum is one day, because sending servers give up after some days.
+    /// The maximum of `policy.greylist_delay`. Sending servers give up after some days.
     const MAX: Duration = Duration::from_secs(24 * 3600);
     values::seconds(value)
         .and_then(|delay| if delay <= MAX { Ok(delay) } else { Err("expected at most 24h".to_owned()) })

@@ -76,8 +76,8 @@ impl Drop for Admission {
 mod tests {
     use super::*;
 
-    /// Only root is privileged in these tests. They may run as any user, so the server's own uid
-    /// cannot be.
+    /// Only root is privileged in these tests. The server's own uid is not, because any user may
+    /// run the tests.
     fn is_root(uid: u32) -> bool {
         uid == 0
     }

@@ -62,7 +62,8 @@ impl Drop for Withdrawal<'_> {
 impl Control {
     /// Changes a message, as `user` demands.
     pub(super) fn change(&self, change: Change, id: QueueId, user: &str) -> Result<(), NotChanged> {
-        // Before that, one of two files with the same id may have to be chosen.
+        // Until the queue knows all entries, there may be two files with the same id, of which one
+        // is not chosen yet.
         if !self.site.is_scanned.load(Ordering::Acquire) {
             return Err(later("the spool is still being read"));
         }

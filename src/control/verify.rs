@@ -135,8 +135,8 @@ fn destination(route: &Route, action: &Action) -> DestinationText {
     }
 }
 
-/// Returns the condition for a delivery into the mailbox that only the delivery itself can check,
-/// as text; empty if there is none.
+/// If a delivery into the mailbox depends on a condition that can be checked only at the delivery,
+/// returns the condition as text; otherwise returns an empty text.
 fn condition(mailbox: &Mailbox, action: &Action) -> &'static str {
     match &mailbox.owner {
         Owner::User(_) if *action == Action::Deliver => ", if the home directory exists and has no .forward",

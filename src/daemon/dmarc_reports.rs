@@ -57,8 +57,8 @@ fn offset(hostname: &str) -> u64 {
     60 + hasher.finish() % SPREAD
 }
 
-/// The last day, in days since 1970, whose reports are due at a time, and the number of seconds
-/// until the next one's are due.
+/// The last day whose reports are due at the time `now`, in days since 1970, and the number of
+/// seconds until the reports of the next day are due.
 fn last_day(now: u64, offset: u64) -> (u64, u64) {
     let since = now.saturating_sub(offset);
     ((since / DAY).saturating_sub(1), DAY - since % DAY)

@@ -152,8 +152,8 @@ impl Start {
         }
     }
 
-    /// Returns errors in files that the configuration names as the error that ends a program, with
-    /// explanations of permission errors.
+    /// Makes the error that ends a program from `errors`, which were found in files that the
+    /// configuration names. Adds explanations to permission errors.
     pub fn explain_files(&self, config: &Config, errors: Vec<ConfigError>) -> Exit {
         let names = permissions::Names::of(self.path(), config);
         Exit::of_config(&errors.into_iter().map(|error| names.explain(error)).collect::<Vec<_>>())

@@ -32,8 +32,9 @@ impl Selected {
 }
 
 impl Queue {
-    /// Makes the selected jobs that wait ready, in the order in which they would have become due.
-    /// Returns the number of selected jobs, including those that were ready or running already.
+    /// Makes the waiting jobs among the selected ones ready, in the order in which they would have
+    /// become due. Returns the number of selected jobs, including those that were ready or running
+    /// already.
     pub(super) fn flush(&mut self, selector: &Selector) -> usize {
         let Selected { mut waiting, active } = self.select(selector);
         let count = waiting.len() + active.len();

@@ -125,8 +125,9 @@ impl Pool {
     /// Returns the maximum number of running jobs of one destination while other destinations of
     /// its class wait.
     ///
-    /// All proven destinations have `ready` ready jobs, and this one has `own_ready` of them. It
-    /// gets the same fraction of the workers, so that a large batch of mail is not the last to end.
+    /// All proven destinations together have `ready` ready jobs, and `own_ready` of these belong to
+    /// this destination. If it is proven, it gets the same fraction of the workers that proven
+    /// destinations have, so that a large batch of mail is not the last to end.
     /// While many workers are free, a proven destination gets at least half of the free ones.
     /// Unproven and slow destinations get more than one worker only while few jobs of their class
     /// are running.

@@ -28,7 +28,7 @@ pub struct Changes {
     prepended: String,
 }
 
-/// The names by which a header is scanned.
+/// What the scan of a header needs to know: which domains are local, and the name of this server.
 #[derive(Debug)]
 pub struct Names {
     /// Tells local domains from others.

@@ -63,8 +63,8 @@ struct Filter {
     /// The postmark (a line `From ...` before the first field), until a field follows; empty if
     /// there is none.
     postmark: Vec<u8>,
-    /// Whether the last line is kept. If the line is removed, so are the rest of it and its
-    /// continuation lines.
+    /// Whether the line that was read last is kept. If the line is removed, so are the rest of it
+    /// and its continuation lines.
     is_kept: bool,
     hops: usize,
     /// The addresses in local domains to which the message was delivered before, at most

@@ -127,8 +127,8 @@ impl Session<'_> {
     }
 
     /// Returns the name whose Authentication-Results: fields are removed from a message. Returns
-    /// `None` for a client in `relay.networks`, because this server may have sent the message there
-    /// itself.
+    /// `None` for a client in `relay.networks`: that client may have got the message from this
+    /// server, with a field that is not forged.
     fn forged_name(&self) -> Option<String> {
         let facts = self.facts();
         (!facts.is_trusted || facts.is_local_user).then(|| self.hostname().to_owned())

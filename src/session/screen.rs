@@ -25,8 +25,8 @@ use crate::screen::background::Background;
 use crate::screen::{self, lists};
 use crate::submit::usage::{Allowance, Counted};
 
-/// The number of refused recipients after which each further one is delayed, if the number of
-/// unknown recipients is limited.
+/// The number of refused recipients after which the reply to each further one is delayed. There is
+/// no delay unless `policy.unknown_recipients_per_hour` sets a limit.
 const FREE_REFUSALS: usize = 3;
 /// The delay of a refused recipient. The number of refusals in a session is limited.
 const REFUSAL_DELAY: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ pub struct Client {
     #[cfg(feature = "mailauth")]
     pub(super) hello_spf: Option<(String, Background<crate::mailauth::spf::Checked>)>,
     refused_recipients: usize,
-    /// How long look-ups for the current message were waited for.
+    /// How long the session has waited for look-ups for the current message.
     pub(super) waited: Duration,
 }
 
@@ -143,7 +143,7 @@ impl Session<'_> {
     fn begin_name(&mut self, until: Instant) {
         let Some(address) = self.client.address.filter(|address| !address.to_canonical().is_loopback()) else { return };
         if self.screen.is_name_unknown && self.service.access.needs_name() {
-            // Only the name look-ups of an earlier message have failed.
+            // The look-up that failed was for an earlier message, so the name is looked up again.
             (self.name, self.screen.is_name_unknown) = (None, false);
         }
         if self.name.is_none() && self.screen.name.is_none() {
@@ -294,8 +294,8 @@ impl Session<'_> {
         }
     }
 
-    /// Whether a name in HELO is this host's name, or the literal of an address of this host, and
-    /// the client is another host.
+    /// Whether another host claims in HELO to be this one, by this host's name or by the literal of
+    /// an address of this host.
     fn is_own_hello(&self, hello: &str) -> bool {
         let config = &self.service.config;
         let own = self.input.source.own_address().map(|address| address.ip().to_canonical());
@@ -334,7 +334,7 @@ impl Session<'_> {
         strangers::SpfFound::Good
     }
 
-    /// Counts a message of a client with its first recipient that is accepted.
+    /// Counts a message of a client once, when the first of its recipients has passed the rules.
     fn count_of_stranger(&mut self, screening: &mut Screening) -> Result<(), Reply> {
         let limit = self.service.config.policy.messages_per_hour;
         if limit == 0 || std::mem::replace(&mut screening.is_counted, true) {
@@ -366,7 +366,7 @@ impl Session<'_> {
         self.apply(strangers::unknown_recipients(is_within, limit))
     }
 
-    /// Counts a recipient of a client that was refused, and delays the reply if there were many.
+    /// Counts a refused recipient of a client, and delays the reply if there were many of them.
     pub(super) fn note_refused_recipient(&mut self, is_unknown: bool) {
         let limit = self.service.config.policy.unknown_recipients_per_hour;
         if limit == 0 || self.facts().may_relay() {

@@ -49,8 +49,8 @@ impl Session<'_> {
         hello.into_iter().chain(mail).collect()
     }
 
-    /// What the results of SPF mean for the rules: a fail of either name, then trouble, then a
-    /// softfail of the sender.
+    /// What the results of SPF mean for the rules. A fail of either name counts most, then a check
+    /// that got no answer, then a softfail of the sender.
     pub(super) fn spf_found(&mut self, screening: &mut Screening) -> SpfFound {
         if self.service.config.policy.spf == Spf::None {
             return SpfFound::Good;
@@ -72,7 +72,8 @@ fn found(results: &[Checked], has_sender: bool) -> SpfFound {
     if results.len() < 1 + usize::from(has_sender) {
         return SpfFound::Unknown("the sender".into());
     }
-    // The name in HELO of a server that others administer often has a record that fits badly.
+    // If there is a sender, a softfail of the name in HELO does not count: where others administer
+    // the server, that name often has a record that fits badly.
     match results.last() {
         Some(last) if last.result == SpfResult::SoftFail => SpfFound::SoftFail,
         _ => SpfFound::Good,

@@ -5,12 +5,13 @@
 //! time in the queue id. Then root makes the user the owner. Finally an agent, a process that runs
 //! as the user, links the file into the mailbox, and sets mode 0600 and the user's group. Before
 //! the link, the user's other processes cannot reach the file, and the server can read it by its
-//! group. So if the server cannot read a marked file, the file has a name in the mailbox, and its
-//! name in the spool can be removed.
+//! group. The change of the mode, which follows the link, takes that right away. So if the server
+//! cannot read a marked file, the file has a name in the mailbox, and its name in the spool can be
+//! removed.
 //!
 //! Once the file is in the mailbox, the user may have written to it. So a file that was handed over
-//! is never read as a queued entry, and the worker delivers the file to that user only. This module
-//! marks and opens files; `deliver::local::handover` requests the change of the owner and the link.
+//! is never read as a queued entry, and is delivered to that user only. This module marks and opens
+//! files; `deliver::local::handover` requests the change of the owner and the link.
 
 use std::fs::{self, File, Metadata};
 use std::io;

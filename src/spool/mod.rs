@@ -86,11 +86,11 @@
 //! | direct in `new/` and queued in `cur/` | queued in `cur/` | `Spool::resolve_duplicates` at the start: direct unlinked / `new/` synced |
 //! | direct in `new/`, and in `cur/` an entry of a later version | both stay | `Spool::resolve_duplicates`: that version will remove the direct one |
 //! | direct, owned by the user, 0640 | owned by the user, 0600 | linked if it has no name in the mailbox's `new/` or `cur/` / as above; delivered twice if the user has removed it meanwhile |
-//! | direct, owned by the user, 0600 | not in the spool | `Entry::open`: unlinked. Its time, which is that of the id, tells it from a file that was restored for another user |
+//! | direct, owned by the user, 0600 | not in the spool | `Entry::open`: unlinked. The time of the file is that of the id, so it is no file that was restored for another user |
 //! | `T`, with a part of a copy in `tmp/` of the mailbox | `P` | the same step made again, which replaces the part |
 //! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
-//! | `P`, copy not in `tmp/`, for less than a day or in `new/` or `cur/` | `D` | `new/` synced / record overwritten |
-//! | `P`, no copy for longer than a day | `T` | `Entry::forget_copy`: possibly delivered twice, never lost |
+//! | `P`, copy not in `tmp/`, but in `new/` or `cur/`, or prepared less than a day ago | `D` | `new/` synced / record overwritten |
+//! | `P`, copy nowhere in the mailbox, and prepared more than a day ago | `T` | `Entry::forget_copy`: possibly delivered twice, never lost |
 //! | `R` or `C`, `tmp/DERIVED` exists: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/DERIVED` unlinked |
 //! | `R` or `C`, `tmp/DERIVED` does not exist: it was sent | `F` or `D` | `Entry::recover`: records overwritten |
 //! | in `hold/` and, by another name of the same file, in `new/` or `cur/` | in `hold/` | `Spool::remove_old_names` at the start: the other name unlinked |

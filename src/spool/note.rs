@@ -53,8 +53,8 @@ impl Note {
         (!result.is_empty()).then_some(result)
     }
 
-    /// Why the message was held last; `None` if the note does not say it. A null path takes the place
-    /// of the recipient in such a line.
+    /// Why the message was held the last time; `None` if the note has no line about that. In such a
+    /// line the null path stands in place of the recipient.
     pub fn hold_reason(&self) -> Option<String> {
         let reason = self.0.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix("<> held "))?;
         Some(reason.trim().chars().filter(|c| !c.is_control()).collect())

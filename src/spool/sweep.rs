@@ -40,8 +40,9 @@ impl Spool {
         self.remove_other_names_of_held()
     }
 
-    /// Removes the names that held entries had in `new/` or `cur/`. The power cut came before the
-    /// message was reported as held or released, so nothing was delivered under the other name.
+    /// Removes the names in `new/` or `cur/` that held entries still have after a power cut. The
+    /// power cut came before the move to or from `hold/` was reported as done, so nothing was
+    /// delivered under the other name.
     fn remove_other_names_of_held(&self) -> io::Result<()> {
         for held in self.entries_in(Place::Hold)? {
             let Ok(metadata) = fs::symlink_metadata(self.path(held)) else { continue };

@@ -23,7 +23,7 @@ const DIRECTORY: &str = "/etc/penfold/dkim";
 const DIRECTORY_MODE: u32 = 0o755;
 /// The maximum length of a name in the DNS, in octets.
 const MAX_NAME: usize = 253;
-/// The reason why a key is not made whose file exists.
+/// The reason why no key is made if its file exists already.
 const EXISTS: &str = "the file exists, and is not overwritten: choose another --selector";
 /// The maximum length of a string in a TXT record, in octets (RFC 1035 3.3).
 const MAX_STRING: usize = 255;
@@ -50,7 +50,7 @@ struct Key {
 ///
 /// # Errors
 /// `DATAERR` if the domain or the selector is not valid, `CANTCREAT` if a file exists or cannot be
-/// made, and `NOPERM` if another user can change the directory of a root's key.
+/// made, and `NOPERM` if root is the caller and another user can change the directory.
 pub fn new(wanted: &New<'_>) -> Result<(), Exit> {
     let wrong = |text: String| Exit { code: exit::DATAERR, text: vec![text] };
     let domain = parse_domain_utf8(wanted.domain).ok().filter(|domain| !domain.starts_with('['));
@@ -97,7 +97,7 @@ fn this_month() -> String {
 /// Makes the directory if it is missing.
 fn make_directory(directory: &Path) -> Result<(), Exit> {
     match fs::create_dir(directory) {
-        // Whatever the umask of the caller is.
+        // The mode is set separately, so that the umask of the caller has no effect on it.
         Ok(()) => {
             fs::set_permissions(directory, Permissions::from_mode(DIRECTORY_MODE)).map_err(|e| cannot(directory, &e))?
         }

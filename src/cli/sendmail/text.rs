@@ -26,8 +26,7 @@ pub struct Text {
     size: u64,
     /// Whether the last byte was a CR. The next byte decides whether the CR belongs to a line end.
     has_cr: bool,
-    /// What the current line contains so far, as far as a line with a single dot must be
-    /// recognized.
+    /// What the current line contains so far: nothing, a single dot, or more.
     line: Line,
 }
 
@@ -64,7 +63,8 @@ impl Text {
         }
     }
 
-    /// Adds a piece of the input. Returns whether a line with a single dot in it ends the message.
+    /// Adds a piece of the input. Returns whether the message ends within the piece, by a line with
+    /// a single dot.
     fn feed(&mut self, mut chunk: &[u8], ignore_dots: bool) -> io::Result<bool> {
         while let Some(&first) = chunk.first() {
             if first == b'\r' {

@@ -95,7 +95,8 @@ fn of_open_relay(config: &Config) {
     }
 }
 
-/// Warns of keys that make DMARC judge without one of its sources, or count nothing.
+/// Warns if DMARC refuses mail although SPF is not evaluated, and of keys that have no effect with
+/// this value of `policy.dmarc`.
 fn of_dmarc(policy: &Policy) {
     if policy.dmarc == Dmarc::Obey && policy.spf == Spf::None {
         ::log::warn!("policy.spf is none: with policy.dmarc = obey, mail that only SPF vouches for is refused");

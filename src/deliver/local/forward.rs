@@ -142,7 +142,7 @@ impl LocalDelivery<'_> {
         self.log_skipped_lines(&format!("~/.forward of {}", account.name), &errors);
         let step = Step::forward(&account.name, &file);
         // If the last step followed this file as well, the file has led to a detail of its own
-        // user, whose mail now goes into the mailbox.
+        // user. The message then goes into the user's mailbox.
         if members.is_empty() || self.entry.steps().last() == Some(&step) {
             return Ok(None);
         }

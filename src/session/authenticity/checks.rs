@@ -29,7 +29,7 @@ pub type SpfResults = Vec<spf::Checked>;
 /// What the ARC chain of a message has shown. If there is no chain, nothing is set.
 #[derive(Debug, Default)]
 struct Chain {
-    /// The result for the field of the message.
+    /// The result for the Authentication-Results: field of the message.
     result: Option<One>,
     /// The result for the log, and the domain of the newest seal.
     summary: Option<(&'static str, Option<String>)>,
@@ -155,7 +155,8 @@ impl Session<'_> {
         }
         let newest = chain.sets.last();
         let has_passed = |set: &arc::Sealed| results::says_dmarc_passed(set.results.as_bytes(), &dmarc.domain);
-        // If there are several domains, the sealer has to vouch for each of them, but names one.
+        // The sealer has to vouch for every domain in From, but names only one. So it cannot vouch
+        // for a message with several.
         let is_one = authors.domains.len() == 1 && !authors.has_more;
         Chain {
             result: Some(One::arc(&chain)),
@@ -181,7 +182,7 @@ impl Session<'_> {
     ) -> (Vec<dkim::Checked>, dmarc::Checked) {
         let dns = &self.service.site.dns;
         // The DMARC records and the keys of the ARC chain are looked up at the same time as the
-        // keys of the signatures. Their later users find them in the cache.
+        // keys of the signatures. The answers are in the cache when they are needed later.
         let names = authors.domains.iter().flat_map(|domain| dmarc::record_names(domain));
         #[cfg(feature = "arc")]
         let names = names.chain(arc::key_names(signatures));

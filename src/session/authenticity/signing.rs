@@ -32,8 +32,8 @@ impl Session<'_> {
         let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();
         match signer.finish(&keys, sys::now()) {
             Ok(fields) => complete.prepend(&fields),
-            // The message is sent without a signature. Other hosts may accept it, and its sender
-            // could not remove the cause.
+            // The message is sent without a signature rather than refused: other hosts may accept
+            // it, and its sender could not remove the cause of a refusal.
             Err(why) => ::log::warn!("{} is not signed: {why}", complete.id()),
         }
         Ok(())

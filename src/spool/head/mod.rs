@@ -13,9 +13,9 @@
 //! offset of the content, the content's size on the wire, and whether the content is 7-bit. Earlier
 //! versions ignore the last two values. The other fields are in any order. A forwarded message has
 //! a field `past=` for each list or `.forward` file that led to it. The field `own=yes` marks a
-//! message of a user of this host with a sender elsewhere. The fields of a message in
-//! quarantine are `reason=`, which says why the message was held, and `folder=`, the folder of the
-//! recipients' Maildirs that it goes into.
+//! message that a user of this host has sent with a sender address that is not local. The fields of
+//! a message in quarantine are `reason=`, which says why the message was held, and `folder=`, the
+//! folder of the recipients' Maildirs that the message goes into.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. The record is
@@ -213,7 +213,8 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
     };
     let origin = match envelope.origin {
         Origin::Client => "client",
-        // Earlier versions leave an entry with an unknown field alone.
+        // This is a field of its own and not a value of `origin=`: an earlier version leaves an
+        // entry with an unknown field alone, but takes an unknown value for damage.
         Origin::Own => "client own=yes",
         Origin::Report => "report",
         Origin::Postmaster => "postmaster",

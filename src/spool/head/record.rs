@@ -21,7 +21,8 @@ pub enum State {
     /// The delivery failed. The report is complete in the `tmp/` of the spool, and may have been
     /// renamed into `new/`.
     Reported {
-        /// The number of the first recipient in the report, from which its id is derived.
+        /// The number of the first recipient in the report. The id of the report is derived from
+        /// that number.
         lead: u64,
     },
     /// The derived entry for the addresses that this recipient expands to is complete in the `tmp/`

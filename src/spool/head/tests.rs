@@ -90,7 +90,7 @@ fn a_message_in_quarantine_has_a_reason_or_a_folder() {
     let text = super::queued(&envelope(2), Marks { reason: None, folder: Some(&folder) }, None, 0);
     assert!(text.contains(" folder=.Junk%20E-mail "), "{text}");
     assert_eq!(read(text.as_bytes()).expect("a head").folder, Some(folder.clone()));
-    // The messages that are derived from it go into the same folder.
+    // A message that is derived from a message with a folder goes into the same folder.
     let derivation = Derivation { folder: Some(folder.clone()), ..Derivation::default() };
     assert_eq!(read(derived(&envelope(1), &derivation, None).as_bytes()).expect("a head").folder, Some(folder));
     for bad in ["folder=../..%20%20%20%20", "folder=Junk%20E-mailx", "folder=<a@b>%20E-mai", "folder=.a folder=.b    "]

@@ -92,7 +92,8 @@ impl Connection {
     ) -> Result<(), NotOpen> {
         self.ask_for_tls().and_then(|()| self.handshake(options, verification)).map_err(NotOpen::NoTls)?;
         self.hello("EHLO", options.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
-            // With TLS 1.3 a host may reject the handshake only after the client has finished it.
+            // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
+            // reply has come, TLS may have failed.
             None if verification == Verification::None => NotOpen::NoTls(answer),
             _ => NotOpen::Failed(answer),
         })

@@ -103,9 +103,9 @@ impl Stream {
         Ok(Self::from_socket(socket))
     }
 
-    /// Lets `host_timeout` end a read or write before the deadline, or nothing if it is `None`. Its
-    /// limit is measured from the latest call of [`Self::set_deadline`] or [`Self::set_limit`]
-    /// after this one.
+    /// Lets `host_timeout` end a read or write before the deadline. With `None`, only the deadline
+    /// does so. The limit of `host_timeout` is measured from the latest call of
+    /// [`Self::set_deadline`] or [`Self::set_limit`] after this one.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         (self.wire.host_timeout, self.wire.is_cut_short) = (host_timeout, false);
     }

@@ -23,8 +23,8 @@ impl Schedule {
     /// Returns the time of the next attempt for a message that arrived at `arrival` and was last
     /// tried at `last`. All times are in seconds since 1970. If `last` is zero, the message was
     /// never tried, and is due at once. `seed` spreads messages that arrived at the same time: it
-    /// changes the interval by up to an eighth. The minimum interval becomes longer, because
-    /// greylisting hosts may insist on that minimum. Any longer interval becomes shorter.
+    /// changes the interval by up to an eighth. It lengthens the minimum interval, because
+    /// greylisting hosts may insist on that minimum, and shortens every other interval.
     pub fn next_attempt(&self, arrival: u64, last: u64, seed: u64) -> u64 {
         if last == 0 {
             return 0;

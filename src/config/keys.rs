@@ -68,8 +68,8 @@ const OPTIONAL: &[(&str, &[&str])] = &[
 
 fn config(mut top: Section<'_, '_>) -> Config {
     OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
-    // At the top level, `tls` and `auth` are tables. A text in their place is a listener's key
-    // whose header [[listen]] is still a comment.
+    // At the top level, `tls` and `auth` are tables. A text in place of a table is probably meant
+    // as a key of a listener, whose header [[listen]] is still a comment.
     top.refuse_text("tls", "here it is the table of certificates; a listener's tls belongs below [[listen]]");
     top.refuse_text("auth", "here it is the table of who may log in; a listener's auth belongs below [[listen]]");
     let hostname = top.take("hostname", values::host_name).unwrap_or_else(own_name);

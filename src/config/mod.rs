@@ -190,7 +190,7 @@ pub struct Submission {
     /// The rewrite table: the replacements of sender addresses.
     pub rewrite: TableFile,
     /// The maximum number of messages that a system user may send in an hour with sendmail(8); zero
-    /// for any number.
+    /// for no limit.
     pub local_messages_per_hour: usize,
     /// The names or user ids of the system users without this limit.
     pub local_exempt: Vec<String>,

@@ -61,10 +61,10 @@ pub struct Policy {
     pub greylist_delay: Duration,
     /// What happens to a message in quarantine.
     pub quarantine: Quarantine,
-    /// The maximum number of messages per hour from a client's network; zero for any number.
+    /// The maximum number of messages per hour from a client's network; zero for no limit.
     pub messages_per_hour: usize,
     /// The maximum number of unknown recipients per hour that a client's network may name; zero for
-    /// any number.
+    /// no limit.
     pub unknown_recipients_per_hour: usize,
 }
 

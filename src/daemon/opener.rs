@@ -1,10 +1,10 @@
 //! Decides which files the opener, a process that opens one file as root, may open for the server.
 //!
 //! These files are the certificates, keys, users files and credentials that the configuration names
-//! now, and the keys that its tables of keys name. They may be opened only if nobody but root can
-//! change the configuration, or the table. The opener reads
-//! the configuration itself, so that it also knows the files that a reload has added. It does not
-//! say why it refuses a file: the server only logs that permission was denied.
+//! now, and the keys that its tables of keys name. A file may be opened only if nobody but root can
+//! change the configuration and, for a key that a table names, that table. The opener reads the
+//! configuration itself, so that it also knows the files that a reload has added. It does not say
+//! why it refuses a file: the server only logs that permission was denied.
 
 use std::io;
 use std::path::Path;

@@ -70,7 +70,7 @@
 //! | `P` | `T` | `Entry::forget_copy`: record overwritten / file synced | the copy does not exist, and is made again |
 //! | `T` | `R` | `Entry::create_report`: `tmp/DERIVED` written and synced / records overwritten / file synced | the report is complete |
 //! | `R` | `F` | `Entry::create_report`: `tmp/DERIVED` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
-//! | `T` | `C` | `Entry::forward`: `tmp/DERIVED` written and synced / record overwritten / file synced | the message for the addresses that this one expands to is complete |
+//! | `T` | `C` | `Entry::forward`: `tmp/DERIVED` written and synced / record overwritten / file synced | the message for the addresses that the recipient expands to is complete |
 //! | `C` | `D` | `Entry::forward`: as from `R` to `F` | that message is an entry of its own |
 //! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | nobody is left to be notified |
@@ -81,7 +81,7 @@
 //!
 //! | a crash leaves | becomes | by |
 //! | --- | --- | --- |
-//! | `new/ID,S=n` before its 250 | an entry like any other: it is complete, or does not exist | |
+//! | `new/ID,S=n`, and no 250 was sent | an entry like any other: it is complete, or does not exist | |
 //! | `tmp/ID` of a draft, of `make_queued`, or of a report without a recipient in `R` | nothing | the same step made again, or `Spool::sweep` after 36 hours |
 //! | direct in `new/` and queued in `cur/` | queued in `cur/` | `Spool::resolve_duplicates` at the start: direct unlinked / `new/` synced |
 //! | direct in `new/`, and in `cur/` an entry of a later version | both stay | `Spool::resolve_duplicates`: that version will remove the direct one |
@@ -107,7 +107,7 @@
 //!
 //! | sync | without it |
 //! | --- | --- |
-//! | `commit`: the file, for the 250 | messages are lost, under any load |
+//! | `commit`: the file, before the 250 | messages are lost, under any load |
 //! | after a restart: an entry, before anything is done with it | an entry that was linked just before the crash is delivered empty |
 //! | a copy: `tmp/N` of the mailbox | it is delivered empty |
 //! | `prepare`: the record | the message is delivered again after the user has moved it |

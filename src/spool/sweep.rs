@@ -16,10 +16,10 @@ use crate::sys::disk;
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(36 * 3600);
 
 impl Spool {
-    /// Removes the names that entries had before a rename, in `tmp/` or, if they are held now, in
-    /// another directory. On btrfs a power cut can restore such a name, and a report with a name in
-    /// `tmp/` would look unsent. The function must be
-    /// called before any entry is opened.
+    /// Removes the old names of renamed entries: names in `tmp/` and, for entries that are held
+    /// now, names in `new/` and `cur/`. On btrfs a power cut can restore such a name, and a report
+    /// with a name in `tmp/` would look unsent. The function must be called before any entry is
+    /// opened.
     ///
     /// # Errors
     /// Those of readdir(3) and unlink(2).

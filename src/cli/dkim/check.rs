@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Compares the keys of a domain, or all keys, and prints a line for each.
 ///
 /// # Errors
-/// `DATAERR` if verifiers do not find one of the keys in the DNS; `TEMPFAIL` if that is not known;
+/// `DATAERR` if there is a key that verifiers cannot use; `TEMPFAIL` if that is unknown for a key;
 /// `UNAVAILABLE` if there are no keys; `CONFIG` for errors in the configuration or a key.
 pub fn check(start: &Start, domain: Option<&str>) -> Result<(), Exit> {
     let config = start.load()?;

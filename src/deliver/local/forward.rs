@@ -44,9 +44,9 @@ const MAX_MEMBERS: usize = 10_000;
 const MAX_FORWARD_MEMBERS: usize = 1000;
 /// Maximum number of recipients that may be derived from a recipient that has a `.forward`.
 const MAX_FORWARDED: u32 = 1000;
-/// If a message is for many details of one user, such as `jon+a` and `jon+b`, at least this many
-/// recipients may be derived from each detail. If the message has passed another detail of the user
-/// and has come back from another host, at most this many may be derived.
+/// If a message is for many details of one user, such as `jon+a` and `jon+b`, they share
+/// [`MAX_FORWARDED`], but each may always have this many recipients derived from it. A detail has
+/// no more than that if the message has passed another detail and come back from another host.
 const MIN_FORWARDED: u32 = 10;
 /// A message with this many `Delivered-To:` fields that name details of one user is in a loop.
 const MAX_DETAILS: usize = 3;

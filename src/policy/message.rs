@@ -38,6 +38,11 @@ pub enum Asks {
     Quarantine,
     /// Rejection.
     Reject,
+    /// This is not known, because a look-up has failed.
+    Undecided,
+    /// Nobody knows which domains to ask, because From is missing or cannot be read. This is the
+    /// reason.
+    Unclear(&'static str),
 }
 
 /// The newest seal of a valid ARC chain.
@@ -53,15 +58,21 @@ pub struct Seal<'a> {
 /// sealer in `policy.arc_sealers` says that DMARC had passed.
 pub fn is_vouched_for(is_obeyed: bool, asks: Asks, seal: Option<Seal<'_>>, sealers: &[String]) -> bool {
     let is_trusted = |seal: &Seal<'_>| sealers.iter().any(|sealer| sealer.eq_ignore_ascii_case(seal.domain));
-    is_obeyed && asks != Asks::Nothing && seal.is_some_and(|seal| seal.says_passed && is_trusted(&seal))
+    let is_failed = !matches!(asks, Asks::Nothing | Asks::Unclear(_));
+    is_obeyed && is_failed && seal.is_some_and(|seal| seal.says_passed && is_trusted(&seal))
 }
 
-/// Refuses a message if the author's domain asks for that, and `policy.dmarc` is `obey`.
+/// If `policy.dmarc` is `obey`, refuses a message if the author's domain asks for that, or if nobody
+/// can find out what it asks for. Otherwise a stranger could avoid the policy by a From field that
+/// is hard to read, or by look-ups that fail.
 pub fn dmarc(is_obeyed: bool, asks: Asks, domain: &str) -> Verdict {
-    if is_obeyed && asks == Asks::Reject {
-        return Verdict::refuse(reply::message::dmarc_reject(domain), "dmarc", Source::Key("policy.dmarc"));
-    }
-    Verdict::Accept
+    let reply = match asks {
+        Asks::Reject if is_obeyed => reply::message::dmarc_reject(domain),
+        Asks::Unclear(reason) if is_obeyed => reply::message::dmarc_unclear(reason),
+        Asks::Undecided if is_obeyed => reply::message::dmarc_undecided(domain),
+        _ => return Verdict::Accept,
+    };
+    Verdict::refuse(reply, "dmarc", Source::Key("policy.dmarc"))
 }
 
 /// Checks the form and the size of a message, as soon as its text has ended.
@@ -122,13 +133,29 @@ mod tests {
     }
 
     #[test]
+    fn dmarc_is_obeyed_also_if_a_policy_cannot_be_found() {
+        for (asks, want) in [
+            (Asks::Nothing, "accept"),
+            (Asks::Quarantine, "accept"),
+            (Asks::Reject, "refuse 550 dmarc"),
+            (Asks::Undecided, "defer 451 dmarc"),
+            (Asks::Unclear("there is no From"), "refuse 550 dmarc"),
+        ] {
+            assert_eq!(shown(&dmarc(true, asks, "x.test")), want, "{asks:?}");
+            assert_eq!(dmarc(false, asks, "x.test"), Verdict::Accept, "{asks:?}");
+        }
+    }
+
+    #[test]
     fn only_a_trusted_sealer_vouches_for_a_message() {
         let good = Seal { domain: "lists.example", says_passed: true };
         let sealers = ["gate.example".to_owned(), "lists.example".to_owned()];
         for (is_obeyed, asks, seal, want) in [
             (true, Asks::Reject, Some(good), true),
             (true, Asks::Quarantine, Some(good), true),
+            (true, Asks::Undecided, Some(good), true),
             (true, Asks::Nothing, Some(good), false),
+            (true, Asks::Unclear("there is no From"), Some(good), false),
             (false, Asks::Reject, Some(good), false),
             (true, Asks::Reject, None, false),
             (true, Asks::Reject, Some(Seal { says_passed: false, ..good }), false),

@@ -61,6 +61,17 @@ pub fn dmarc_reject(domain: &str) -> Reply {
     Reply::new(550, Status(5, 7, 26), text)
 }
 
+/// Refuses a message whose From field is missing, or does not show all authors' domains.
+pub fn dmarc_unclear(reason: &str) -> Reply {
+    Reply::new(550, Status(5, 7, 1), format!("The author cannot be checked (DMARC): {reason}"))
+}
+
+/// Refuses a message because look-ups have failed that DMARC needs for the author's domain.
+pub fn dmarc_undecided(domain: &str) -> Reply {
+    let text = format!("The DNS did not answer, so {domain} cannot be checked (DMARC); try again later");
+    Reply::new(451, Status(4, 7, 1), text)
+}
+
 /// Refuses a From field with an address that the authenticated user may not use.
 pub fn author_not_yours(author: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("From: <{author}> is not yours to use"))

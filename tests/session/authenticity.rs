@@ -1,7 +1,9 @@
 //! Messages of strangers: the Authentication-Results: field, and what `policy.dmarc` makes of it.
 
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use common::client::Client;
 use common::dns::Dns;
 use common::{Daemon, Site, keys, programs};
 use penfold::mailauth::arc::{self, Sealer};
@@ -229,14 +231,81 @@ fn an_author_below_a_long_header_is_checked() {
 #[test]
 fn a_mute_name_server_costs_a_stranger_five_seconds_and_leaves_temporary_errors() {
     let dns = Dns::start(|_, _| common::dns::Answer::silence());
-    let site = site(&dns, "policy.dmarc = \"obey\"\ndns.timeout = \"30s\"");
-    let daemon = site.start();
-    let (text, started) = (signed(TEXT), Instant::now());
-    send(&daemon, &text, "250 ");
-    let took = started.elapsed();
-    assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
-    let field = results(&delivered(&daemon, &site));
-    assert!(field.contains("dkim=temperror ") && field.contains("dmarc=temperror "), "{field}");
+    for (word, reply) in [("mark", "250 "), ("obey", "451 4.7.1 ")] {
+        let site = site(&dns, &format!("policy.dmarc = \"{word}\"\ndns.timeout = \"30s\""));
+        let daemon = site.start();
+        let (text, started) = (signed(TEXT), Instant::now());
+        send(&daemon, &text, reply);
+        let took = started.elapsed();
+        assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
+        if word == "mark" {
+            let field = results(&delivered(&daemon, &site));
+            assert!(field.contains("dkim=temperror ") && field.contains("dmarc=temperror "), "{field}");
+        }
+    }
+}
+
+/// The names of a stranger may cost time, but not the time for the author's domain.
+#[test]
+fn slow_names_of_a_stranger_suspend_no_policy() {
+    let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key").record();
+    let zone = format!(
+        "_dmarc.example.net TXT v=DMARC1; p=reject\n_dmarc.none.test TXT v=DMARC1; p=none\nnone.test MX 0 .\n\
+         s._domainkey.example.net TXT {key}\n_dmarc.lost.test TXT v=DMARC1; p=quarantine"
+    );
+    let dns =
+        Dns::start(move |name, kind| match name.ends_with("evil.test") || name.ends_with("domainkey.lost.test") {
+            true => common::dns::Answer::silence(),
+            false => {
+                common::dns::Answer { after: Duration::from_millis(700), ..common::dns::answer(&zone, name, kind) }
+            }
+        });
+    let settings = "policy.spf = \"mark\"\npolicy.dmarc = \"obey\"\npolicy.sender_domain = \"accept\"\ndns.timeout = \"30s\"\n\
+                    listen.proxy = [\"127.0.0.1\"]";
+    let altered = signed(TEXT).replace("How are", "Who are");
+    let by_evil = signed(TEXT).replace("d=example.net", "d=evil.test");
+    let by_lost = signed(TEXT).replace("example.net", "lost.test");
+    for (sender, text, reply) in [
+        ("anna@evil.test", &signed(TEXT), "250 "),
+        ("anna@evil.test", &altered, "550 5.7.26 "),
+        ("anna@evil.test", &by_evil, "550 5.7.26 "),
+        ("anna@none.test", &by_lost, "451 4.7.1 "),
+    ] {
+        // Nothing is in the cache of a new server.
+        let site = site(&dns, settings);
+        let daemon = site.start();
+        let mut client = Client::before_banner(TcpStream::connect(daemon.address()).expect("it accepts"));
+        client.send_text("PROXY TCP4 192.0.2.1 192.0.2.25 4321 25\r\n");
+        client.expect("220 ");
+        client.ask("HELO client.example", "250 ");
+        let started = Instant::now();
+        client.begin(sender, &["jon@razorback"]);
+        client.send_text(&(text.replace('\n', "\r\n") + ".\r\n"));
+        client.expect(reply);
+        assert!(started.elapsed() < Duration::from_secs(8), "{sender}: {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn an_author_that_cannot_be_checked_is_refused_only_if_dmarc_is_obeyed() {
+    let dns = zone("reject");
+    let text = |from: &str| TEXT.replace("From: Anna <anna@example.net>\n", from);
+    for (word, reply) in [("mark", "250 "), ("obey", "550 5.7.1 The author cannot be checked (DMARC): ")] {
+        let site = site(&dns, &format!("policy.dmarc = \"{word}\""));
+        let daemon = site.start();
+        for from in [
+            &*format!("From: \"{}\" <anna@example.net>\n", "A\n ".repeat(11_000)),
+            &*format!("From: ({}) <anna@example.net>\n", "A\n ".repeat(11_000)),
+            "From: a@1.test, b@2.test, c@3.test, d@4.test, e@5.test, anna@example.net\n",
+            "From: <anna@example.net\u{a0}>\n",
+            "From:\n",
+            "",
+        ] {
+            send(&daemon, &text(from), reply);
+        }
+        let reply = if word == "mark" { "250 " } else { "550 5.7.26 " };
+        send(&daemon, &text("From: <anna\\@example.net>\n"), reply);
+    }
 }
 
 #[test]

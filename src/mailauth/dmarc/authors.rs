@@ -7,12 +7,14 @@
 //! field. If a quote or a comment is not closed, the domains in it count, too. From fields are
 //! found in a header of any length, and even after lines that do not belong in a header. Each
 //! domain is checked on its own, and the strictest result applies.
+//!
+//! Mail programs read a malformed field in different ways. So if a text after `@` is not a domain,
+//! or a domain ends in an unusual way, it is noted that there may be more domains.
 
 use crate::address::parse_domain_utf8;
 use crate::message::field::{Lines, Part, Piece};
 
-/// The maximum number of domains that are checked. If a message has more domains and none of the
-/// first ones fails, the result is `permerror`.
+/// The maximum number of domains that are checked.
 pub const MAX_AUTHORS: usize = 5;
 /// The number of octets of a field that are read. If a field is longer, the rest counts as another
 /// domain.
@@ -24,8 +26,11 @@ pub struct Authors {
     /// The different domains in canonical form, in the order of the text. There are at most
     /// [`MAX_AUTHORS`].
     pub domains: Vec<Box<str>>,
-    /// Whether there are more domains, or text that was not read.
+    /// Whether there may be more domains, because there is text that was not read, or text after
+    /// `@` that is not a domain.
     pub has_more: bool,
+    /// If there may be more domains, the reason.
+    pub reason: &'static str,
     /// The number of From fields; 2 if there are more than two.
     pub fields: usize,
 }
@@ -99,15 +104,24 @@ impl Authors {
     pub fn take(&mut self, body: &[u8]) {
         self.fields = (self.fields + 1).min(2);
         let text = body.get(..MAX_FIELD).unwrap_or(body);
-        self.has_more |= text.len() < body.len();
+        if text.len() < body.len() {
+            self.note_more("From is too long");
+        }
         if !self.scan(text, true) {
-            // If a quote or a comment is not closed, a mail program may show any part of the text.
+            // A mail program may show any part of the text.
             self.scan(text, false);
         }
     }
 
+    fn note_more(&mut self, reason: &'static str) {
+        if !std::mem::replace(&mut self.has_more, true) {
+            self.reason = reason;
+        }
+    }
+
     /// Collects the domain after each `@`. If `is_strict`, comments and quoted strings are skipped.
-    /// Returns false if one of them is not closed.
+    /// Returns false if it is uncertain where they are: if one of them is not closed, or if there
+    /// is a backslash outside of them.
     fn scan(&mut self, text: &[u8], is_strict: bool) -> bool {
         let mut at = 0;
         while let Some(&b) = text.get(at) {
@@ -121,10 +135,14 @@ impl Authors {
                     Some(end) => at = end,
                     None => return false,
                 },
-                b'\\' if is_strict => at += 1,
+                b'\\' if is_strict => return false,
                 b'@' => {
                     let (domain, end) = domain(text, at);
                     self.add(&domain);
+                    let next = if domain.ends_with(b".") { skip_blanks(text, end) } else { end };
+                    if text.get(next).is_some_and(|&b| is_unusual_end(b)) {
+                        self.note_more("a domain in From is malformed");
+                    }
                     at = end;
                 }
                 _ => {}
@@ -136,21 +154,22 @@ impl Authors {
     fn add(&mut self, domain: &[u8]) {
         let text = String::from_utf8_lossy(domain);
         let text = text.trim_end_matches('.');
-        // A text that is not a domain cannot have a record, so it is left out.
-        let Ok(domain) = parse_domain_utf8(text) else { return };
+        // A text that is not a domain has no record, but a mail program may show a domain in it.
+        let Ok(domain) = parse_domain_utf8(text) else { return self.note_more("a domain in From is malformed") };
         if self.domains.contains(&domain) {
             return;
         }
         if self.domains.len() < MAX_AUTHORS {
             self.domains.push(domain);
         } else {
-            self.has_more = true;
+            self.note_more("From has too many domains");
         }
     }
 }
 
 /// Returns the domain that begins at `at`, and the offset of its end. A domain is an address
-/// literal, or words with dots between them. Blanks and comments around the dots are left out.
+/// literal, or words with dots between them. Blanks and comments around the dots are left out, and
+/// so are backslashes, which mail programs do not show.
 fn domain(text: &[u8], mut at: usize) -> (Vec<u8>, usize) {
     let mut domain = Vec::new();
     at = skip_blanks(text, at);
@@ -161,7 +180,9 @@ fn domain(text: &[u8], mut at: usize) -> (Vec<u8>, usize) {
     }
     loop {
         while let Some(&b) = text.get(at).filter(|b| !ends_word(**b)) {
-            domain.push(b);
+            if b != b'\\' {
+                domain.push(b);
+            }
             at += 1;
         }
         let next = skip_blanks(text, at);
@@ -175,7 +196,12 @@ fn domain(text: &[u8], mut at: usize) -> (Vec<u8>, usize) {
 }
 
 fn ends_word(b: u8) -> bool {
-    b.is_ascii_whitespace() || b.is_ascii_control() || b"()<>[]:;@\\,\"".contains(&b)
+    b.is_ascii_whitespace() || b.is_ascii_control() || b"()<>[]:;@,\"".contains(&b)
+}
+
+/// Returns whether a domain that ends before `b` may go on behind it for some mail programs.
+fn is_unusual_end(b: u8) -> bool {
+    !ends_word(b) || (b.is_ascii_control() && !b.is_ascii_whitespace()) || b"[]\"".contains(&b)
 }
 
 /// Returns the offset after blanks, line ends and comments. A comment that is not closed is not

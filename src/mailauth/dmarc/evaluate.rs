@@ -9,42 +9,54 @@ use super::walk::{Found, Records, Trouble, is_at_or_below, organizational};
 use super::{Checked, Identifier, Mechanism, Outcome, Policy, Vouches};
 use crate::mailauth::lookup::Lookup;
 
-/// The maximum number of look-ups for one message. It is enough for several walks up the DNS tree,
-/// but a hostile message could ask for more.
+/// The maximum number of look-ups of records for one message. It is enough for the walks up the DNS
+/// tree from all authors and some other names, but a hostile message could ask for more.
 const MAX_LOOKUPS: usize = 60;
 
 /// Checks whether SPF or DKIM vouches for the domains in the From field of a message. `identifiers`
 /// are the domains for which they vouch.
 ///
-/// If From has several domains, each is checked, and the result with the strictest policy applies.
+/// If From has several domains, each is checked, and the result that is worst for the message
+/// applies.
 pub fn evaluate(lookup: &dyn Lookup, authors: &Authors, identifiers: &[Identifier<'_>]) -> Checked {
     let records = Records::new(lookup, MAX_LOOKUPS);
-    let checked = authors.domains.iter().map(|domain| check(&records, domain, identifiers));
+    // The records and policies of all authors come first, so that the names in signatures cannot
+    // use up their look-ups.
+    let begun: Vec<_> = authors.domains.iter().map(|domain| begin(&records, domain)).collect();
+    let checked = begun.into_iter().map(|checked| check(&records, checked, identifiers));
     let worst = checked.min_by_key(|checked| Reverse(severity(checked)));
-    let none = |outcome, reason| Checked {
-        outcome,
-        policy: Policy::None,
-        is_testing: false,
-        domain: Box::default(),
-        found: None,
-        spf: false,
-        dkim: false,
-        reason,
-    };
+    let is_unclear = authors.has_more || authors.domains.is_empty();
     match worst {
-        None if authors.has_more => none(Outcome::PermError, "From is too long"),
-        None if authors.fields == 0 => none(Outcome::None, "there is no From"),
-        None => none(Outcome::None, "From has no domain"),
+        None if authors.has_more => Checked { is_unclear, ..of("", Outcome::PermError, authors.reason) },
+        None if authors.fields == 0 => Checked { is_unclear, ..of("", Outcome::None, "there is no From") },
+        None => Checked { is_unclear, ..of("", Outcome::None, "From has no domain") },
         Some(worst) if authors.has_more && worst.outcome != Outcome::Fail => {
-            Checked { domain: worst.domain, ..none(Outcome::PermError, "From has too many domains") }
+            Checked { is_unclear, ..of(&worst.domain, Outcome::PermError, authors.reason) }
         }
+        Some(worst) if authors.has_more => Checked { is_unclear, reason: authors.reason, ..worst },
         Some(worst) => worst,
     }
 }
 
-/// Returns a value by which results are ordered: first by the policy that applies, then by the
-/// outcome, from pass to fail.
-fn severity(checked: &Checked) -> (Policy, u8) {
+/// Returns a result without a record.
+fn of(domain: &str, outcome: Outcome, reason: &'static str) -> Checked {
+    Checked {
+        outcome,
+        policy: Policy::None,
+        is_testing: false,
+        is_unclear: false,
+        domain: domain.into(),
+        found: None,
+        spf: false,
+        dkim: false,
+        reason,
+    }
+}
+
+/// Returns a value by which results are ordered. The first part says what the policy of the domain
+/// does to the message, from nothing to rejection. The second part is the outcome, from pass to
+/// fail.
+fn severity(checked: &Checked) -> (u8, u8) {
     let rank = match checked.outcome {
         Outcome::Fail => 4,
         Outcome::TempError => 3,
@@ -52,76 +64,65 @@ fn severity(checked: &Checked) -> (Policy, u8) {
         Outcome::None => 1,
         Outcome::Pass => 0,
     };
-    (checked.policy, rank)
+    let harm = match (checked.outcome, checked.policy) {
+        (Outcome::Fail, Policy::Reject) => 3,
+        _ if checked.is_undecided() => 2,
+        (Outcome::Fail, Policy::Quarantine) => 1,
+        _ => 0,
+    };
+    (harm, rank)
 }
 
-/// Checks one domain in From.
-fn check(records: &Records<'_>, domain: &str, identifiers: &[Identifier<'_>]) -> Checked {
-    let mut checked = Checked {
-        outcome: Outcome::None,
-        policy: Policy::None,
-        is_testing: false,
-        domain: domain.into(),
-        found: None,
-        spf: false,
-        dkim: false,
-        reason: "",
+/// Looks up the record and the policy that apply to a domain in From. The outcome is fail if there
+/// is a record, as long as nothing vouches for the domain.
+fn begin(records: &Records<'_>, domain: &str) -> Checked {
+    if domain.starts_with('[') {
+        return of(domain, Outcome::None, "From has an address literal");
+    }
+    let found = match applicable(records, domain) {
+        Ok(Some(found)) => found,
+        Ok(None) => return of(domain, Outcome::None, "no record"),
+        Err(trouble) => return of(domain, Outcome::TempError, reason(trouble)),
     };
-    match examine(records, domain, identifiers, &mut checked) {
-        Ok(outcome) => checked.outcome = outcome,
-        Err(trouble) => {
-            checked.outcome = Outcome::TempError;
-            checked.reason = match trouble {
-                Trouble::Dns => "the DNS did not answer",
-                Trouble::TooMany => "there were too many look-ups",
-            };
+    let Some(record) = found.record.usable() else {
+        return of(domain, Outcome::PermError, "the record has no valid policy");
+    };
+    let found = Found { domain: found.domain, record };
+    let asked = policy(records, domain, &found);
+    let is_testing = asked != Policy::None && found.record.is_testing;
+    let policy = if is_testing { asked.lowered() } else { asked };
+    Checked { policy, is_testing, found: Some(found), ..of(domain, Outcome::Fail, "") }
+}
+
+/// Checks whether one of the identifiers vouches for a domain with a record.
+fn check(records: &Records<'_>, mut checked: Checked, identifiers: &[Identifier<'_>]) -> Checked {
+    let Some(found) = &checked.found else { return checked };
+    let mut trouble = None;
+    for identifier in identifiers {
+        let answer = is_aligned(records, &checked.domain, &found.record, identifier);
+        match (answer, identifier.vouches) {
+            (Ok(true), Vouches::Yes) if identifier.mechanism == Mechanism::Spf => checked.spf = true,
+            (Ok(true), Vouches::Yes) => checked.dkim = true,
+            (Ok(true), Vouches::Unknown) => trouble = Some(Trouble::Dns),
+            // The message itself has caused that there are too many look-ups.
+            (Ok(false), _) | (Err(Trouble::TooMany), _) => {}
+            (Err(error), _) => trouble = Some(error),
         }
+    }
+    if checked.spf || checked.dkim {
+        return Checked { outcome: Outcome::Pass, policy: Policy::None, is_testing: false, ..checked };
+    }
+    if let Some(trouble) = trouble {
+        checked.outcome = Outcome::TempError;
+        checked.reason = reason(trouble);
     }
     checked
 }
 
-fn examine(
-    records: &Records<'_>,
-    domain: &str,
-    identifiers: &[Identifier<'_>],
-    checked: &mut Checked,
-) -> Result<Outcome, Trouble> {
-    if domain.starts_with('[') {
-        checked.reason = "From has an address literal";
-        return Ok(Outcome::None);
-    }
-    let Some(found) = applicable(records, domain)? else {
-        checked.reason = "no record";
-        return Ok(Outcome::None);
-    };
-    let Some(record) = found.record.usable() else {
-        checked.reason = "the record has no valid policy";
-        return Ok(Outcome::PermError);
-    };
-    let found = &*checked.found.insert(Found { domain: found.domain, record });
-    let mut passed = (false, false);
-    let mut trouble = None;
-    for identifier in identifiers {
-        let answer = is_aligned(records, domain, &found.record, identifier);
-        match (answer, identifier.vouches) {
-            (Ok(true), Vouches::Yes) if identifier.mechanism == Mechanism::Spf => passed.0 = true,
-            (Ok(true), Vouches::Yes) => passed.1 = true,
-            (Ok(true), Vouches::Unknown) => trouble = Some(Trouble::Dns),
-            (Ok(false), _) => {}
-            (Err(error), _) => trouble = Some(error),
-        }
-    }
-    (checked.spf, checked.dkim) = passed;
+fn reason(trouble: Trouble) -> &'static str {
     match trouble {
-        _ if passed.0 || passed.1 => Ok(Outcome::Pass),
-        Some(trouble) => Err(trouble),
-        None => {
-            let found = checked.found.as_ref();
-            let asked = found.map_or(Policy::None, |found| policy(records, domain, found));
-            checked.is_testing = asked != Policy::None && found.is_some_and(|found| found.record.is_testing);
-            checked.policy = if checked.is_testing { asked.lowered() } else { asked };
-            Ok(Outcome::Fail)
-        }
+        Trouble::Dns => "the DNS did not answer",
+        Trouble::TooMany => "there were too many look-ups",
     }
 }
 

@@ -14,8 +14,9 @@
 //! ([`Identifier`]). A message passes if one of the latter is *aligned* with the domain in From:
 //! equal, or with the same organizational domain if the record allows it. A failed look-up matters
 //! only if its answer could change the result. A domain that is not at or below the organizational
-//! domain of the author is never looked up. So a stranger cannot suspend the policy of a domain by
-//! the choice of other names.
+//! domain of the author is never looked up, and the records of all authors are looked up before
+//! those of other names. So a stranger cannot suspend the policy of a domain by the choice of other
+//! names.
 //!
 //! - `authors`: the domains of the authors, read from the field From
 //! - `evaluate`: pass or fail, and the policy
@@ -173,10 +174,12 @@ pub struct Checked {
     /// The DMARC result.
     pub outcome: Outcome,
     /// The policy that the owner of the domain asks for. It is [`Policy::None`] unless the outcome
-    /// is [`Outcome::Fail`].
+    /// is [`Outcome::Fail`], or [`Outcome::TempError`] with a record.
     pub policy: Policy,
     /// Whether `t=y` has lowered the policy.
     pub is_testing: bool,
+    /// Whether From is missing, has no domain, or may have more domains than were checked.
+    pub is_unclear: bool,
     /// The domain in From to which the result applies; empty if there is none.
     pub domain: Box<str>,
     /// The record that applies, and the domain at which it was found; `None` if no record applies.
@@ -185,11 +188,16 @@ pub struct Checked {
     pub spf: bool,
     /// Whether a DKIM signature of an aligned domain has passed.
     pub dkim: bool,
-    /// The reason for the outcome; empty for pass and fail.
+    /// The reason for the outcome, or why From is unclear; otherwise empty for pass and fail.
     pub reason: &'static str,
 }
 
 impl Checked {
+    /// Returns whether a failed look-up leaves open what the owner of the domain asks for.
+    pub fn is_undecided(&self) -> bool {
+        self.outcome == Outcome::TempError && (self.found.is_none() || self.policy != Policy::None)
+    }
+
     /// Returns the text in parentheses after the result in Authentication-Results: the policy that
     /// applies, or the reason.
     pub fn comment(&self) -> String {

@@ -1,3 +1,5 @@
+mod evasion;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
@@ -438,7 +440,6 @@ fn domains_in_from() {
         ("From: \"a b\"@x.test", "x.test"),
         ("From: a@[192.0.2.1]", "[192.0.2.1]"),
         ("From: a@x.test b@y.test", "x.test y.test"),
-        ("From: a@-, b@x..y, c@", ""),
         ("From: jon", ""),
         ("From:", ""),
         ("To: a@x.test", ""),
@@ -455,8 +456,6 @@ fn domains_in_from() {
         hidden.as_bytes().chunks(size).for_each(|piece| scan.feed(piece));
         assert_eq!(scan.finish().domains.join(" "), "x.test", "pieces of {size}");
     }
-    let long = format!("From: {}<a@x.test>", " ".repeat(40_000));
-    assert!(Authors::of_header(long.as_bytes()).has_more);
     let many = authors(&(0..1000).map(|n| format!("d{n}.test ")).collect::<String>());
     assert!(many.has_more && many.domains.len() == MAX_AUTHORS);
 }

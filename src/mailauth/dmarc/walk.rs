@@ -65,8 +65,8 @@ impl<'a> Records<'a> {
     }
 
     /// Returns whether a domain exists in the DNS (RFC 8020). Returns `None` if the look-up fails.
+    /// The look-up is not counted.
     pub(super) fn exists(&self, domain: &str) -> Option<bool> {
-        self.take_one().ok()?;
         match self.lookup.ipv4(domain) {
             Ok(_) | Err(NoAnswer::NoData) => Some(true),
             Err(NoAnswer::NxDomain | NoAnswer::BadName) => Some(false),

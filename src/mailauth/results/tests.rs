@@ -57,6 +57,7 @@ fn the_results_of_the_methods() {
     let checked = dmarc::Checked {
         outcome: dmarc::Outcome::None,
         policy: dmarc::Policy::None,
+        is_unclear: false,
         is_testing: false,
         domain: "example.org".into(),
         found: None,

@@ -18,10 +18,16 @@ use crate::mailauth::results::{self, One, Results};
 use crate::mailauth::spf;
 use crate::policy::message::{self, Asks, Seal};
 use crate::reply::Reply;
+use crate::screen;
 use crate::sys;
 
 /// The time that all look-ups for one message may take.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
+/// The part of this time at the end that belongs to DMARC, so that a key that cannot be looked up
+/// does not use up everything.
+const DMARC_TIME: Duration = Duration::from_millis(500);
+// Slow name servers of a stranger must leave time for the author's domain.
+const _: () = assert!(screen::TIME.as_millis() + 500 + 1500 <= LOOKUP_TIME.as_millis());
 
 /// The SPF results of a transaction.
 pub type SpfResults = Vec<spf::Checked>;
@@ -116,7 +122,7 @@ impl Session<'_> {
         let Some((signatures, dmarc)) = checked else { return Ok(()) };
         let action = match asks {
             _ if is_vouched_for => Action::Forwarded,
-            Asks::Reject if is_obeyed => Action::Rejected,
+            Asks::Reject | Asks::Unclear(_) if is_obeyed => Action::Rejected,
             Asks::Quarantine if is_obeyed => Action::Quarantined,
             _ => Action::Accepted,
         };
@@ -186,10 +192,10 @@ impl Session<'_> {
         let names = authors.domains.iter().flat_map(|domain| dmarc::record_names(domain));
         #[cfg(feature = "arc")]
         let names = names.chain(arc::key_names(signatures));
-        let early: Vec<_> = names.map(|name| dns.begin_txt(&name, until)).collect();
         let lookup = Until { dns, until };
-        let checked = signatures.verify(&lookup, sys::now());
-        early.into_iter().for_each(|answer| drop(answer.wait()));
+        names.for_each(|name| drop(dns.begin_txt(&name, until)));
+        let keys = Until { dns, until: until.checked_sub(DMARC_TIME).unwrap_or(until) };
+        let checked = signatures.verify(&keys, sys::now());
         let sender = transaction.envelope.sender.as_ref();
         let spf = dmarc::sender_check(&transaction.spf, sender.is_some());
         let mut identifiers = dmarc::identifiers(spf, &checked);
@@ -212,6 +218,8 @@ impl Session<'_> {
 fn asks(checked: &dmarc::Checked) -> Asks {
     match (checked.outcome, checked.policy) {
         (Outcome::Fail, Policy::Reject) => Asks::Reject,
+        _ if checked.is_unclear => Asks::Unclear(checked.reason),
+        _ if checked.is_undecided() => Asks::Undecided,
         (Outcome::Fail, Policy::Quarantine) => Asks::Quarantine,
         _ => Asks::Nothing,
     }

@@ -1,0 +1,89 @@
+//! Messages that try to avoid the policy of a domain.
+
+use super::*;
+
+/// Mail programs show bank.test for these fields. So it is either found, or From is unclear.
+#[test]
+fn a_malformed_from_hides_no_author() {
+    let (long, malformed) = ("From is too long", "a domain in From is malformed");
+    for (from, domains, reason) in [
+        ("<ceo\\@bank.test>", "bank.test", ""),
+        ("<ceo@\\bank.test>", "bank.test", ""),
+        ("ceo@bank\\.test", "bank.test", ""),
+        ("ceo@ba\\nk.test\\", "bank.test", ""),
+        ("ceo@bank\\ .test", "bank.test", ""),
+        ("\\\" <ceo@bank.test> \"", "bank.test", ""),
+        ("\\( <ceo@bank.test> )", "bank.test", ""),
+        ("<ceo@bank.test\u{a0}>", "", malformed),
+        ("<ceo@bank.test\u{ad}>", "bank.test", ""),
+        ("<a@evil.test>, <ceo@bank.test\u{200b}\u{a0}>", "evil.test", malformed),
+        ("<ceo@bank\"\".test>", "bank", malformed),
+        ("<ceo@bank. \"test\">", "bank", malformed),
+        ("<ceo@\"bank.test\">", "", malformed),
+        ("<ceo@ba\u{1}nk.test>", "ba", malformed),
+        ("<ceo@[bank.test]>", "", malformed),
+        ("<ceo@[192.0.2.1]bank.test>", "[192.0.2.1]", malformed),
+        ("ceo@ <bank.test>", "", malformed),
+        ("ceo@bank..test", "", malformed),
+        ("a@-", "", malformed),
+        (&*format!("\"{}\" <ceo@bank.test>", "A\n ".repeat(11_000)), "", long),
+        (&*format!("({}) <ceo@bank.test>", "A\n ".repeat(11_000)), "", long),
+        ("a@1,b@2,c@3,d@4,e@5,ceo@bank.test", "1 2 3 4 5", "From has too many domains"),
+    ] {
+        let found = Authors::of_header(format!("From: {from}\n").as_bytes());
+        assert_eq!((&*found.domains.join(" "), found.reason), (domains, reason), "{from:.80?}");
+        assert_eq!(found.has_more, !reason.is_empty(), "{from:.80?}");
+        let zone = Zone::new("_dmarc.bank.test TXT v=DMARC1; p=reject\n_dmarc.evil.test TXT v=DMARC1; p=none");
+        let checked = evaluate(&zone, &found, &[]);
+        assert!(checked.policy == Policy::Reject || checked.is_unclear, "{from:.80?}");
+    }
+    for (header, is_unclear, reason) in [
+        ("To: a@x.test\n", true, "there is no From"),
+        ("From:\n", true, "From has no domain"),
+        ("From: <>\n", true, "From has no domain"),
+        ("From: jon\n", true, "From has no domain"),
+        ("From: a@x.test\n", false, "no record"),
+        ("From: a@[192.0.2.1]\n", false, "From has an address literal"),
+    ] {
+        let checked = evaluate(&Zone::new(""), &Authors::of_header(header.as_bytes()), &[]);
+        assert_eq!((checked.outcome, checked.is_unclear, checked.reason), (Outcome::None, is_unclear, reason));
+    }
+}
+
+/// The names in the signatures of one author cannot use up the look-ups for another.
+#[test]
+fn look_ups_for_one_author_leave_those_for_others() {
+    let zone = "_dmarc.evil.test TXT v=DMARC1; p=none\n_dmarc.bank.test TXT v=DMARC1; p=reject; sp=none; np=reject";
+    let deep: Vec<String> = (0..10).map(|n| format!("dkim:a{n}.b{n}.c{n}.d{n}.e{n}.f{n}.evil.test?")).collect();
+    let others = "evil.test ceo.bank.test";
+    assert_eq!(check(zone, others, &deep.join(" ")), "fail reject");
+    let many = format!("{others} a.b.c.d.e.f.g.one.test a.b.c.d.e.f.g.two.test a.b.c.d.e.f.g.three.test");
+    assert_eq!(check(zone, &many, &deep.join(" ")), "fail reject");
+    let aligned: Vec<String> = (0..20).map(|n| format!("dkim:a{n}.b{n}.c{n}.d{n}.e{n}.f{n}.bank.test")).collect();
+    let unaligned = "_dmarc.bank.test TXT v=DMARC1; p=reject; psd=y";
+    assert_eq!(check(unaligned, "bank.test", &aligned.join(" ")), "fail reject", "too many look-ups align nothing");
+}
+
+/// A failed look-up hides a policy, unless it is known that the domain asks for nothing.
+#[test]
+fn a_policy_that_is_not_known_is_told_from_none() {
+    let zone = "_dmarc.lost.test FAIL\n_dmarc.r.test TXT v=DMARC1; p=reject\n_dmarc.n.test TXT v=DMARC1; p=none\n\
+                _dmarc.q.test TXT v=DMARC1; p=quarantine\n_dmarc.t.test TXT v=DMARC1; p=quarantine; t=y";
+    for (from, passed, is_undecided) in [
+        ("lost.test", "", true),
+        ("a.lost.test", "", true),
+        ("r.test", "dkim:r.test?", true),
+        ("q.test", "spf:a.q.test?", true),
+        ("n.test", "dkim:n.test?", false),
+        ("t.test", "dkim:t.test?", false),
+        ("r.test", "dkim:r.test? spf:r.test", false),
+        ("r.test", "", false),
+        ("evil.test", "", false),
+        ("lost.test q.test", "", true),
+        ("r.test n.test", "dkim:r.test?", true),
+        ("lost.test r.test", "", false),
+    ] {
+        let checked = evaluate(&Zone::new(zone), &authors(from), &identifiers(passed));
+        assert_eq!(checked.is_undecided(), is_undecided, "{from} {passed}");
+    }
+}

@@ -161,8 +161,8 @@ impl Session<'_> {
         }
         let newest = chain.sets.last();
         let has_passed = |set: &arc::Sealed| results::says_dmarc_passed(set.results.as_bytes(), &dmarc.domain);
-        // The sealer has to vouch for every domain in From, but names only one. So it cannot vouch
-        // for a message with several.
+        // A sealer's result for DMARC names only one domain. So if From has several domains, the
+        // sealer cannot vouch for the message.
         let is_one = authors.domains.len() == 1 && !authors.has_more;
         Chain {
             result: Some(One::arc(&chain)),

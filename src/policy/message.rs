@@ -1,5 +1,5 @@
 //! Decides whether a received message is accepted, by its form, its size, signs of a mail loop,
-//! DMARC, and the word of trusted ARC sealers.
+//! DMARC, the word of trusted ARC sealers, and the room in the quarantine.
 
 use super::{Facts, Source, Verdict};
 use crate::reply;
@@ -73,6 +73,17 @@ pub fn dmarc(is_obeyed: bool, asks: Asks, domain: &str) -> Verdict {
         _ => return Verdict::Accept,
     };
     Verdict::refuse(reply, "dmarc", Source::Key("policy.dmarc"))
+}
+
+/// Defers a message that would go into quarantine if the quarantine is full.
+pub fn quarantine(has_room: bool) -> Verdict {
+    match has_room {
+        true => Verdict::Accept,
+        false => {
+            let reply = reply::message::quarantine_full();
+            Verdict::refuse(reply, "quarantine-room", Source::Key("policy.quarantine"))
+        }
+    }
 }
 
 /// Checks the form and the size of a message, as soon as its text has ended.
@@ -167,6 +178,12 @@ mod tests {
             assert_eq!(is_vouched_for(is_obeyed, asks, seal, &sealers), want, "{is_obeyed} {asks:?} {seal:?}");
             assert!(!is_vouched_for(is_obeyed, asks, seal, &[]), "nobody is trusted by default");
         }
+    }
+
+    #[test]
+    fn a_full_quarantine_defers() {
+        assert_eq!(shown(&quarantine(true)), "accept");
+        assert_eq!(shown(&quarantine(false)), "defer 451 quarantine-room");
     }
 
     #[test]

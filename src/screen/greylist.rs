@@ -13,12 +13,13 @@
 //! longest are dropped. Senders and recipients are kept as hashes only.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
+use super::network;
 use crate::state::{Journal, Limits, Record, State};
 use crate::sys;
 
@@ -34,6 +35,11 @@ const TRIED_WITHIN: u64 = 3 * 24 * 3600;
 const MAX_NETWORKS: usize = 100_000;
 /// The maximum number of pairs of a sender and a recipient that are kept for one network.
 const MAX_WAITING: usize = 50;
+/// The number of pairs that are kept until they expire, even if the network has more than
+/// [`MAX_WAITING`]. A queue that is tried again in the same order passes by one of them, however
+/// long the queue is. The rest of the room is for the latest pairs, so that a host can pass although
+/// its neighbour tries many pairs only once.
+const FIRST_KEPT: usize = 25;
 /// The limits of the journal of first attempts. 8 MiB are about 150,000 attempts in each of its two
 /// files.
 const ATTEMPTS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(TRIED_WITHIN) };
@@ -135,14 +141,18 @@ impl Network {
     }
 
     /// Records the first attempt for a pair. If the pair's recorded attempt is too old, it is
-    /// replaced. If the network has [`MAX_WAITING`] pairs, the oldest pair is dropped.
+    /// replaced. If the network has [`MAX_WAITING`] pairs, all pairs that have expired are dropped.
+    /// If there are none, the oldest pair but the first [`FIRST_KEPT`] is dropped.
     fn wait_for(&mut self, pair: u64, time: u64) {
         match self.waiting.iter_mut().find(|(known, _)| *known == pair) {
             Some((_, first)) if first.saturating_add(TRIED_WITHIN) > time => {}
             Some((_, first)) => *first = time,
             None => {
                 if self.waiting.len() >= MAX_WAITING {
-                    self.waiting.remove(0);
+                    self.waiting.retain(|(_, first)| first.saturating_add(TRIED_WITHIN) > time);
+                }
+                if self.waiting.len() >= MAX_WAITING {
+                    self.waiting.remove(FIRST_KEPT);
                 }
                 self.waiting.push((pair, time));
             }
@@ -175,15 +185,6 @@ fn entry(networks: &mut HashMap<IpAddr, Network>, key: IpAddr) -> &mut Network {
     networks.entry(key).or_default()
 }
 
-/// Returns the network of a client: the first 24 bits of an IPv4 address, or the first 64 bits of
-/// an IPv6 address, with all other bits zero.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8))),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
-    }
-}
-
 fn text(network: IpAddr) -> String {
     format!("{network}/{}", if network.is_ipv4() { 24 } else { 64 })
 }
@@ -202,6 +203,8 @@ fn hash(network: IpAddr, sender: &str, recipient: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const DELAY: Duration = Duration::from_secs(300);
@@ -258,6 +261,33 @@ mod tests {
         ] {
             assert_eq!(check(&greylist, after, client, sender, recipient), left, "{after} {client} {sender}");
         }
+    }
+
+    /// A host with a long queue tries all of it in order, and the same again later.
+    #[test]
+    fn a_queue_of_any_length_passes_when_it_is_tried_again_in_order() {
+        let recipient = |number: u64| format!("{number}@x");
+        for (name, count) in [("queue-50", 50), ("queue-60", 60), ("queue-1000", 1000)] {
+            let scratch = Scratch::new(name);
+            let greylist = scratch.greylist();
+            let ask =
+                |greylist: &Greylist, after, number| check(greylist, after, "192.0.2.1", "a@b", &recipient(number));
+            assert!((0..count).all(|number| ask(&greylist, number, number).is_some()), "{name}");
+            assert!((0..count).all(|number| ask(&scratch.greylist(), 2000 + number, number).is_none()), "{name}");
+        }
+    }
+
+    #[test]
+    fn pairs_that_are_never_tried_again_are_not_in_the_way() {
+        let scratch = Scratch::new("neighbour");
+        let greylist = scratch.greylist();
+        let ask = |after, client, number: u64| check(&greylist, after, client, "a@b", &format!("{number}@x"));
+        assert!((0..60).all(|number| ask(0, "192.0.2.1", number) == Some(300)));
+        assert_eq!(ask(1000, "192.0.2.9", 1000), Some(300), "a neighbour");
+        assert_eq!(ask(1300, "192.0.2.9", 1000), None);
+        assert!((0..60).all(|number| ask(0, "192.0.3.1", number) == Some(300)));
+        assert!((100..160).all(|number| ask(4 * DAY, "192.0.3.1", number) == Some(300)), "all pairs have expired");
+        assert_eq!(ask(4 * DAY + 300, "192.0.3.1", 100), None);
     }
 
     #[test]

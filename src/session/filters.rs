@@ -143,7 +143,7 @@ impl Session<'_> {
         let peer = self.input.source.peer().filter(|peer| Some(peer.ip()) == self.client.address);
         Client {
             group,
-            address: self.client.address,
+            address: self.client_address(),
             port: peer.map_or(0, |peer| peer.port()),
             name,
             own: self.input.source.own_address(),

@@ -17,6 +17,7 @@ use crate::envelope::{self, Action};
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
+use crate::policy;
 use crate::reply::{self, Reply};
 use crate::route::Route;
 use crate::spool::{EntryName, NewEntry, Place};
@@ -51,6 +52,7 @@ impl Session<'_> {
         hello: &Hello,
         transaction: &mut Transaction,
     ) -> Result<Accepted, Reply> {
+        let size = incoming.size();
         let ended = incoming.end(&transaction.envelope, &self.facts(), |verdict| self.apply(verdict))?;
         let (mut complete, collector) = ended;
         self.finish_screening(transaction);
@@ -62,6 +64,9 @@ impl Session<'_> {
             (Quarantine::Hold, Some(reason)) => (Some(reason.as_str()), None),
             (Quarantine::Folder(folder), Some(_)) => (None, Some(folder)),
         };
+        if hold.is_some() {
+            self.check_quarantine(size)?;
+        }
         if let Some(reason) = &transaction.quarantine {
             complete.append(&trace::quarantine_field(reason));
         }
@@ -85,6 +90,16 @@ impl Session<'_> {
             log::held(&name.id, reason);
         }
         Ok(Accepted { name, mailbox })
+    }
+
+    /// Checks whether the quarantine has room for a message of this size. The error is the reply if
+    /// it has none for a client that may not relay.
+    fn check_quarantine(&self, size: u64) -> Result<(), Reply> {
+        if self.facts().may_relay() {
+            return Ok(());
+        }
+        let has_room = self.service.site.spool.has_room_to_hold(size).map_err(|e| storage_error(&e))?;
+        self.apply(policy::message::quarantine(has_room))
     }
 
     /// Sends the 250, and starts the delivery.

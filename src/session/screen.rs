@@ -21,7 +21,7 @@ use crate::policy::{Mark, Reason, Source, Verdict};
 use crate::reply::Reply;
 use crate::route::DomainClass;
 use crate::screen::access::{ClientName, Question};
-use crate::screen::background::Background;
+use crate::screen::background::{Background, Threads};
 use crate::screen::{self, lists};
 use crate::submit::usage::{Allowance, Counted};
 
@@ -34,6 +34,8 @@ const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 /// What is looked up about a client itself, for all messages of its session.
 #[derive(Debug, Default)]
 pub struct Client {
+    /// The threads that look something up for the session.
+    pub(super) threads: Threads,
     /// The look-up of the client's name, until its result is in the session.
     name: Option<Background<Result<Option<String>, NoAnswer>>>,
     /// Whether the look-up of the client's name failed.
@@ -44,7 +46,7 @@ pub struct Client {
     listed: Option<Listed>,
     /// The name in HELO, and the SPF check of it.
     #[cfg(feature = "mailauth")]
-    pub(super) hello_spf: Option<(String, Background<crate::mailauth::spf::Checked>)>,
+    pub(super) hello_spf: Option<super::spf::Begun>,
     refused_recipients: usize,
     /// How long the session has waited for look-ups for the current message.
     pub(super) waited: Duration,
@@ -57,9 +59,9 @@ pub struct Screening {
     sender_domain: SenderDomain,
     domain_lists: Vec<lists::Asked>,
     domains_listed: Option<Listed>,
-    /// The SPF check of the sender.
+    /// The domain of the sender, and the SPF check of the sender.
     #[cfg(feature = "mailauth")]
-    pub(super) spf: Option<Background<crate::mailauth::spf::Checked>>,
+    pub(super) spf: Option<super::spf::Begun>,
     is_counted: bool,
     /// Whether the access table says ok for every recipient so far.
     is_exempt: bool,
@@ -141,20 +143,25 @@ impl Session<'_> {
 
     /// Begins to look up the client's name, which at least the log line of the message needs.
     fn begin_name(&mut self, until: Instant) {
-        let Some(address) = self.client.address.filter(|address| !address.to_canonical().is_loopback()) else { return };
+        let Some(address) = self.client_address().filter(|address| !address.to_canonical().is_loopback()) else {
+            return;
+        };
         if self.screen.is_name_unknown && self.service.access.needs_name() {
             // The look-up that failed was for an earlier message, so the name is looked up again.
             (self.name, self.screen.is_name_unknown) = (None, false);
         }
         if self.name.is_none() && self.screen.name.is_none() {
             let dns = Arc::clone(&self.service.site.dns);
-            self.screen.name = Some(Background::begin(until, move || dns.verified_name_until(address, until)));
+            self.screen.name = Some(Background::begin(&self.screen.threads, address, until, move |until| {
+                dns.verified_name_until(address, until)
+            }));
         }
     }
 
-    /// The client's verified name, for which the first call waits.
+    /// The client's verified name, for which the first call waits. A client without a known address
+    /// has none.
     pub(super) fn verified_name(&mut self) -> Option<String> {
-        let (dns, address) = (&self.service.site.dns, self.client.address?);
+        let (dns, address) = (&self.service.site.dns, self.client_address()?);
         if let (None, Some(mut asked)) = (&self.name, self.screen.name.take()) {
             let begun = Instant::now();
             let found = asked.wait().and_then(|found| found.clone().ok());
@@ -251,6 +258,7 @@ impl Session<'_> {
         let address = self.client_address();
         let listed = self.listed(screening);
         self.apply(strangers::lists(address, &listed, policy.dnsbl_threshold))?;
+        self.begin_late_spf(screening)?;
         if policy.spf == Spf::Refuse {
             let found = self.spf_found(screening);
             self.apply(strangers::spf(address, &found))?;
@@ -274,7 +282,7 @@ impl Session<'_> {
         let name = if access.needs_name() { self.verified_name() } else { None };
         let name = match &name {
             Some(name) => ClientName::Verified(name),
-            None if self.screen.is_name_unknown => ClientName::Unknown,
+            None if self.screen.is_name_unknown || self.client_address().is_none() => ClientName::Unknown,
             None => ClientName::None,
         };
         access.ask(&Question { address: self.client_address(), name, hello, sender, recipient })
@@ -327,6 +335,12 @@ impl Session<'_> {
     /// The results of SPF, of which there are none if SPF is not built in.
     #[cfg(not(feature = "mailauth"))]
     fn spf_results(&mut self, _: &mut Screening) {}
+
+    /// Does nothing if SPF is not built in.
+    #[cfg(not(feature = "mailauth"))]
+    fn begin_late_spf(&mut self, _: &mut Screening) -> Result<(), Reply> {
+        self.apply(strangers::busy(true))
+    }
 
     /// The result of SPF, of which nothing is known if SPF is not built in.
     #[cfg(not(feature = "mailauth"))]

@@ -1,66 +1,102 @@
-//! SPF for a message of a client that may not relay: the checks begin at MAIL, and are waited for
-//! when a rule or the Authentication-Results field needs them.
+//! SPF for a message of a client that may not relay: the checks begin at MAIL, or at RCPT if no
+//! thread was left, and are waited for when a rule or the Authentication-Results field needs them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Session;
 use super::screen::Screening;
 use crate::address::Address;
 use crate::config::policy::Spf;
 use crate::mailauth::lookup::Until;
-use crate::mailauth::spf::{self, Checked, SpfResult};
-use crate::policy::strangers::SpfFound;
+use crate::mailauth::spf::{self, Checked, Identity, SpfResult};
+use crate::policy::strangers::{self, SpfFound};
+use crate::reply::Reply;
+use crate::screen;
 use crate::screen::background::Background;
+
+/// How long a recipient waits for a thread. The threads of an earlier message may end a little
+/// late.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// A check and the domain that it is about.
+pub type Begun = (String, Background<Checked>);
 
 impl Session<'_> {
     /// Begins to check the name in HELO, unless that was done, and the sender. Returns the check of
     /// the sender; `None` if the reverse-path is null, so that only HELO counts, or if SPF is not
     /// used.
-    pub(super) fn begin_spf(
-        &mut self,
-        hello: &str,
-        sender: Option<&Address>,
-        until: Instant,
-    ) -> Option<Background<Checked>> {
+    pub(super) fn begin_spf(&mut self, hello: &str, sender: Option<&Address>, until: Instant) -> Option<Begun> {
         let is_used = self.service.config.policy.spf != Spf::None;
         let client = self.client_address().filter(|_| is_used)?;
         let (dns, here) = (Arc::clone(&self.service.site.dns), self.hostname().to_owned());
         let is_trouble = |checked: &Checked| checked.result == SpfResult::TempError;
-        let is_usable = |(known, check): &(String, Background<Checked>)| known == hello && !check.is_failed(is_trouble);
+        let is_usable = |(known, check): &Begun| known == hello && !check.is_failed(is_trouble);
         if !self.screen.hello_spf.as_ref().is_some_and(is_usable) {
             let (dns, here, name) = (Arc::clone(&dns), here.clone(), hello.to_owned());
-            let work = move || spf::check_hello(&Until { dns: &dns, until }, client, &name, &here);
-            self.screen.hello_spf = Some((hello.to_owned(), Background::begin(until, work)));
+            let work = move |until| spf::check_hello(&Until { dns: &dns, until }, client, &name, &here);
+            let begun = Background::begin(&self.screen.threads, client, until, work);
+            self.screen.hello_spf = Some((hello.to_owned(), begun));
         }
+        let domain = sender?.domain().to_owned();
         let (sender, hello) = (sender?.to_string(), hello.to_owned());
-        let work = move || spf::check(&Until { dns: &dns, until }, client, &hello, &sender, &here);
-        Some(Background::begin(until, work))
+        let work = move |until| spf::check(&Until { dns: &dns, until }, client, &hello, &sender, &here);
+        Some((domain, Background::begin(&self.screen.threads, client, until, work)))
+    }
+
+    /// Begins the checks for which no thread was left at MAIL. The error is the reply if none is
+    /// left now.
+    pub(super) fn begin_late_spf(&mut self, screening: &mut Screening) -> Result<(), Reply> {
+        let begun = Instant::now();
+        let until = begun + screen::TIME.saturating_sub(self.screen.waited);
+        let mut checks: Vec<&mut Begun> = self.screen.hello_spf.iter_mut().chain(&mut screening.spf).collect();
+        let is_begun = loop {
+            if checks.iter_mut().all(|(_, check)| check.is_begun(until)) {
+                break true;
+            }
+            if begun.elapsed() >= PATIENCE {
+                break false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        self.screen.waited += begun.elapsed();
+        self.apply(strangers::busy(is_begun))
     }
 
     /// The results of SPF for a message: of HELO, and of the sender unless the reverse-path is
     /// null. Waits for the checks, but never beyond the time of the message. A check that has not
-    /// ended is missing.
+    /// ended has the result temperror.
     pub(super) fn spf_results(&mut self, screening: &mut Screening) -> Vec<Checked> {
         let begun = Instant::now();
-        let hello = self.screen.hello_spf.as_mut().and_then(|(_, check)| check.wait().cloned());
-        let mail = screening.spf.as_mut().and_then(|check| check.wait().cloned());
+        let hello = self.screen.hello_spf.as_mut().map(|(name, check)| result(check.wait(), Identity::Hello, name));
+        let mail = screening.spf.as_mut().map(|(domain, check)| result(check.wait(), Identity::MailFrom, domain));
         self.screen.waited += begun.elapsed();
         hello.into_iter().chain(mail).collect()
     }
 
     /// What the results of SPF mean for the rules. A fail of either name counts most, then a check
-    /// that got no answer, then a softfail of the sender.
+    /// that got no answer, then a softfail of the sender. A client without a known address is not
+    /// checked.
     pub(super) fn spf_found(&mut self, screening: &mut Screening) -> SpfFound {
-        if self.service.config.policy.spf == Spf::None {
+        if self.service.config.policy.spf == Spf::None || self.client_address().is_none() {
             return SpfFound::Good;
         }
-        let has_sender = screening.spf.is_some();
-        found(&self.spf_results(screening), has_sender)
+        found(&self.spf_results(screening))
     }
 }
 
-fn found(results: &[Checked], has_sender: bool) -> SpfFound {
+/// Returns the result of a check. If it has not ended in time, the result is temperror.
+fn result(check: Option<&Checked>, identity: Identity, domain: &str) -> Checked {
+    check.cloned().unwrap_or_else(|| Checked {
+        result: SpfResult::TempError,
+        identity,
+        domain: domain.to_ascii_lowercase().into(),
+        explanation: None,
+        mechanism: "the check has not ended in time".into(),
+    })
+}
+
+fn found(results: &[Checked]) -> SpfFound {
     let of = |result| results.iter().find(|checked| checked.result == result);
     if let Some(fail) = of(SpfResult::Fail) {
         return SpfFound::Fail(fail.domain.clone(), fail.explanation.clone());
@@ -68,8 +104,7 @@ fn found(results: &[Checked], has_sender: bool) -> SpfFound {
     if let Some(trouble) = of(SpfResult::TempError) {
         return SpfFound::Unknown(trouble.domain.clone());
     }
-    // A check that has not ended in time has no result.
-    if results.len() < 1 + usize::from(has_sender) {
+    if results.is_empty() {
         return SpfFound::Unknown("the sender".into());
     }
     // If there is a sender, a softfail of the name in HELO does not count: where others administer
@@ -107,10 +142,15 @@ mod tests {
             (SoftFail, Pass, SpfFound::Good),
             (PermError, Neutral, SpfFound::Good),
         ] {
-            assert_eq!(found(&[checked(hello), checked(mail)], true), want, "{hello} {mail}");
+            assert_eq!(found(&[checked(hello), checked(mail)]), want, "{hello} {mail}");
         }
-        assert_eq!(found(&[checked(SoftFail)], false), SpfFound::SoftFail, "the null reverse-path");
-        assert_eq!(found(&[checked(Pass)], true), SpfFound::Unknown("the sender".into()));
-        assert_eq!(found(&[], false), SpfFound::Unknown("the sender".into()));
+        assert_eq!(found(&[checked(SoftFail)]), SpfFound::SoftFail, "the null reverse-path");
+        assert_eq!(found(&[]), SpfFound::Unknown("the sender".into()));
+    }
+
+    #[test]
+    fn a_check_that_has_not_ended_is_a_temperror() {
+        let result = result(None, Identity::MailFrom, "X.example");
+        assert_eq!(found(&[result]), SpfFound::Unknown("x.example".into()));
     }
 }

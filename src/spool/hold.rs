@@ -99,6 +99,7 @@ impl Spool {
         self.remove_duplicate(entry.id())?;
         log(&entry);
         disk::remove(&self.path(entry.name()))?;
+        self.forget_held();
         // The note is removed last. If a crash leaves a note without an entry, a later sweep
         // removes the note.
         self.sync_places(&[entry.name().place.directory()])?;
@@ -113,6 +114,7 @@ impl Spool {
         }
         self.remove_duplicate(from.id)?;
         disk::rename_new(&self.path(from), &self.path(to))?;
+        self.forget_held();
         // The entry has moved even if the sync fails, so the error is only logged.
         if let Err(e) = self.sync_places(&[place.directory(), from.place.directory()]) {
             log::error!("spool: sync {}: {e}", place.directory());

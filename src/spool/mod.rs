@@ -34,6 +34,7 @@
 //! - `fields`: the `key=value` fields of a queued head
 //! - `handover`: makes a direct entry the file of a system user
 //! - `head`: the format of the two heads
+//! - `held`: bounds the messages in quarantine
 //! - `hold`: holds, releases and removes entries on an administrator's request
 //! - `id`: queue ids
 //! - `listing`: the entries of a directory
@@ -170,6 +171,7 @@ mod entry;
 mod fields;
 mod handover;
 mod head;
+mod held;
 mod hold;
 mod id;
 mod listing;
@@ -218,6 +220,8 @@ pub struct Spool {
     beside_later: Mutex<HashSet<QueueId>>,
     /// The space reserved for entries that are being written.
     reserved: Reserved,
+    /// The entries in `hold/`, for the bound of the quarantine.
+    held: held::Held,
     /// By id, the queued entries that could not be removed beside direct ones: see
     /// [`Spool::note_duplicate`].
     duplicates: Mutex<HashMap<QueueId, EntryName>>,
@@ -259,6 +263,7 @@ impl Spool {
             left_alone: Mutex::default(),
             beside_later: Mutex::default(),
             reserved: Reserved::default(),
+            held: held::Held::default(),
             duplicates: Mutex::default(),
             not_renameable: RwLock::default(),
         })

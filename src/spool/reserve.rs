@@ -10,7 +10,7 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::statvfs::{Statvfs, statvfs};
 
 use super::Spool;
 
@@ -60,6 +60,11 @@ impl Spool {
         self.is_free(total, files.load(Ordering::Relaxed), Purpose::Message)
     }
 
+    /// Returns the number of bytes that are free in the file system above the reserve.
+    pub(super) fn free_above_reserve(&self) -> io::Result<u64> {
+        Ok(free_bytes(&statvfs(&self.root)?).saturating_sub(RESERVE))
+    }
+
     /// Reserves space for an entry of `bytes` bytes.
     ///
     /// # Errors
@@ -78,9 +83,13 @@ impl Spool {
     fn is_free(&self, bytes: u64, files: u64, purpose: Purpose) -> io::Result<bool> {
         let parts = if purpose == Purpose::Report { 2 } else { 1 };
         let stat = statvfs(&self.root)?;
-        let free = stat.blocks_available().saturating_mul(stat.fragment_size());
+        let free = free_bytes(&stat);
         // Some file systems do not count inodes.
         let has_files = stat.files() == 0 || stat.files_available() >= files.saturating_add(RESERVE_FILES / parts);
         Ok(has_files && free >= bytes.saturating_add(RESERVE / parts))
     }
+}
+
+fn free_bytes(stat: &Statvfs) -> u64 {
+    stat.blocks_available().saturating_mul(stat.fragment_size())
 }

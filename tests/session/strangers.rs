@@ -13,6 +13,8 @@ const ZONE: &str = "
     1.2.0.192.in-addr.arpa PTR mx.good.example
     2.2.0.192.in-addr.arpa PTR mx.good.example
     4.2.0.192.in-addr.arpa SERVFAIL
+    1.0.0.127.in-addr.arpa PTR proxy.example
+    proxy.example A 127.0.0.1
     mx.good.example A 192.0.2.1
     good.example MX 10 mx.good.example
     host.example A 192.0.2.5
@@ -170,6 +172,58 @@ fn spf_refuses_only_what_fails() {
         let reply = reply(&daemon, address, hello, sender, recipient);
         assert!(reply.starts_with(want), "{address} {hello} {sender}: {reply}");
     }
+}
+
+/// A client begins one message after another, and no name server answers: at most 4 threads look
+/// something up for it. A recipient for whose sender none is left is deferred.
+#[cfg(feature = "mailauth")]
+#[test]
+fn a_session_starts_few_look_ups_at_a_time() {
+    let dns = Dns::start(|_, _| Answer::silence());
+    let site = site(&dns, "policy.spf = \"mark\"");
+    let daemon = site.start();
+    let mut client = client(&daemon, "192.0.2.1", "mx.good.example");
+    let commands = |number| format!("MAIL FROM:<a@s{number}.test>\r\nRSET\r\n");
+    client.send_text(&(0..40).map(commands).collect::<String>());
+    (0..80).for_each(|_| drop(client.expect("250 ")));
+    client.ask("MAIL FROM:<a@good.example>", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "451 4.3.2 ");
+    client.ask("RCPT TO:<postmaster@razorback>", "250 ");
+    client.ask("RSET", "250 ");
+    let senders: std::collections::BTreeSet<_> =
+        dns.asked().into_iter().map(|(name, _)| name).filter(|name| name.ends_with(".test")).collect();
+    assert!(senders.len() <= 3, "{senders:?}");
+    // Another client is not affected, and later neither is this one.
+    assert!(reply(&daemon, "192.0.2.1", "mx.good.example", "a@good.example", "jon@razorback").starts_with("250 "));
+    std::thread::sleep(Duration::from_secs(5));
+    client.ask("MAIL FROM:<a@good.example>", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "250 ");
+}
+
+/// A proxy does not know the client: the rules do not take the proxy for the client.
+#[test]
+fn a_client_without_an_address_has_neither_spf_nor_a_name() {
+    let dns = server();
+    let mut site = site(&dns, "");
+    if cfg!(feature = "mailauth") {
+        site.set("policy", "spf", "\"refuse\"");
+    }
+    site.write("access", "client localhost reject\nclient proxy.example reject\nclient 127.0.0.1 reject\n");
+    let daemon = site.start();
+    let reply = |hello: &str| {
+        let mut client = Client::before_banner(TcpStream::connect(daemon.address()).expect("it accepts"));
+        client.send_text("PROXY UNKNOWN\r\n");
+        client.expect("220 ");
+        client.ask(&format!("HELO {hello}"), "250 ");
+        client.ask("MAIL FROM:<a@strict.example>", "250 ");
+        client.ask("RCPT TO:<jon@razorback>", "")
+    };
+    let accepted = reply("strict.example");
+    assert!(accepted.starts_with("250 "), "{accepted}");
+    // Whether it has a name is unknown.
+    site.write("access", "client unknown reject nameless\n");
+    let deferred = reply("strict.example");
+    assert!(deferred.starts_with("450 4.7.1 nameless"), "{deferred}");
 }
 
 #[cfg(feature = "mailauth")]
@@ -418,6 +472,34 @@ fn the_access_table_puts_messages_into_quarantine() {
     client(&daemon, "192.0.2.1", "mx.good.example").send("a@good.example", &["jon@razorback"], TEXT);
     let junk = site.mailbox("jon").join(".Junk/new");
     daemon.wait_until("mail in .Junk", || std::fs::read_dir(&junk).is_ok_and(|mut files| files.next().is_some()));
+}
+
+/// Strangers cannot fill the spool with held messages.
+#[test]
+fn the_quarantine_is_bounded() {
+    let dns = server();
+    let site = site(&dns, "");
+    site.write("access", "sender @good.example quarantine\n");
+    let daemon = site.start();
+    let held = site.path("spool/hold");
+    for number in 0..9_999 {
+        std::fs::write(held.join(format!("1J4ZKX00000{number:08},S=1")), b"").expect("a file");
+    }
+    let mut stranger = client(&daemon, "192.0.2.1", "mx.good.example");
+    stranger.send("a@good.example", &["jon@razorback"], TEXT);
+    let mut refused = |sender: &str, want: &str| {
+        stranger.ask(&format!("MAIL FROM:<{sender}>"), "250 ");
+        stranger.ask("RCPT TO:<jon@razorback>", "250 ");
+        stranger.ask("DATA", "354 ");
+        stranger.send_text("Subject: x\r\n\r\n.\r\n");
+        stranger.expect(want);
+    };
+    refused("a@good.example", "451 4.3.1 The quarantine of this host is full");
+    refused("b@good.example", "451 4.3.1 The quarantine of this host is full");
+    refused("a@strict.example", "250 ");
+    daemon.wait_words(&["the quarantine is full: hold/ has 10000 entries of "]);
+    assert_eq!(daemon.log().matches("the quarantine is full").count(), 1);
+    assert_eq!(std::fs::read_dir(&held).expect("hold").count(), 10_000, "nothing is removed");
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub struct Client {
     /// The look-up of the client's name, until its result is in the session.
     name: Option<Background<Result<Option<String>, NoAnswer>>>,
     /// Whether the look-up of the client's name failed.
-    is_name_unknown: bool,
+    pub(super) is_name_unknown: bool,
     /// The look-ups in `policy.dnsbl`, until their result is needed.
     lists: Option<lists::Asked>,
     /// The DNS lists that contain the client.

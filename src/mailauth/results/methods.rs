@@ -57,10 +57,16 @@ impl One {
         Self::new("dmarc", checked.outcome.name()).comment(&checked.comment()).property("header.from", &checked.domain)
     }
 
-    /// Returns the result of the look-up of the client's name. `name` is the verified name.
-    pub fn iprev(address: IpAddr, name: Option<&str>) -> Self {
-        Self::new("iprev", if name.is_some() { "pass" } else { "fail" })
-            .comment(name.unwrap_or("no verified name"))
+    /// Returns the result of the look-up of the client's name. `name` is the verified name, and
+    /// `has_failed` says whether the look-up has failed.
+    pub fn iprev(address: IpAddr, name: Option<&str>, has_failed: bool) -> Self {
+        let (result, comment) = match name {
+            Some(name) => ("pass", name),
+            None if has_failed => ("temperror", "the look-up has failed"),
+            None => ("fail", "no verified name"),
+        };
+        Self::new("iprev", result)
+            .comment(comment)
             .property("policy.iprev", &address.to_canonical().to_string())
     }
 }

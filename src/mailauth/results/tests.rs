@@ -82,8 +82,9 @@ fn the_results_of_the_methods() {
         ),
         (One::no_dkim(), "dkim=none (no signature)"),
         (One::dmarc(&checked), "dmarc=none (no record) header.from=example.org"),
-        (One::iprev(address, Some("a.test")), "iprev=pass (a.test) policy.iprev=192.0.2.1"),
-        (One::iprev(address, None), "iprev=fail (no verified name) policy.iprev=192.0.2.1"),
+        (One::iprev(address, Some("a.test"), false), "iprev=pass (a.test) policy.iprev=192.0.2.1"),
+        (One::iprev(address, None, false), "iprev=fail (no verified name) policy.iprev=192.0.2.1"),
+        (One::iprev(address, None, true), "iprev=temperror (the look-up has failed) policy.iprev=192.0.2.1"),
     ] {
         let mut results = Results::default();
         results.add(one);

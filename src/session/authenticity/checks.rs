@@ -87,7 +87,7 @@ impl Session<'_> {
         }
         let mut results = Results::default();
         if let (Some(address), Some(name)) = (self.client.address, &self.name) {
-            results.add(One::iprev(address, name.as_deref()));
+            results.add(One::iprev(address, name.as_deref(), self.screen.is_name_unknown));
         }
         let sender = address::path(transaction.envelope.sender.as_ref());
         for checked in &transaction.spf {

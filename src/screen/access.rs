@@ -32,6 +32,8 @@ use crate::reply::Status;
 #[derive(Debug)]
 pub struct Access {
     table: Watched<Table>,
+    /// The separator between the user and the detail of a recipient; `None` if there are no details.
+    separator: Option<char>,
 }
 
 /// The client, the sender and the recipient about which the table is asked.
@@ -99,7 +101,7 @@ impl Access {
     pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
         let unreadable = |why: &ConfigError| Table { unreadable: Some(why.clone()), ..Table::default() };
         let (table, errors) = Watched::open_tolerant(&config.policy.access, Table::read, unreadable);
-        (Self { table }, errors)
+        (Self { table, separator: config.local.subaddress }, errors)
     }
 
     /// Returns whether the answer of [`Access::rules`] may depend on the client's verified name.
@@ -125,7 +127,7 @@ impl Access {
             let action = waiting();
             return vec![rule((&Row { line: 0, action }, false))];
         }
-        table.find(question).into_iter().map(rule).collect()
+        table.find(question, self.separator).into_iter().map(rule).collect()
     }
 
     /// Returns the decision about a recipient.
@@ -176,10 +178,10 @@ impl Table {
     }
 
     /// Returns the rows that apply in their order of precedence, each with whether it is doubtful
-    /// that the row applies.
-    fn find(&self, question: &Question<'_>) -> Vec<(&Row, bool)> {
+    /// that the row applies. `separator` is the one before the detail of a recipient.
+    fn find(&self, question: &Question<'_>, separator: Option<char>) -> Vec<(&Row, bool)> {
         let mut found = Vec::new();
-        let (recipient, sender) = (self.mailbox(Kind::Recipient, Some(question.recipient)), question.sender);
+        let recipient = self.mailbox(Kind::Recipient, Some(question.recipient), separator);
         found.extend(recipient.map(|row| (row, false)));
         found.extend(question.address.and_then(|address| self.network(address)).map(|row| (row, false)));
         let unknown = || self.row(Kind::Client, UNKNOWN);
@@ -189,7 +191,7 @@ impl Table {
             ClientName::Unknown => unknown().map(|row| (row, true)),
         });
         found.extend(self.name(Kind::Helo, &question.hello.to_ascii_lowercase()).map(|row| (row, false)));
-        found.extend(self.mailbox(Kind::Sender, sender).map(|row| (row, false)));
+        found.extend(self.mailbox(Kind::Sender, question.sender, None).map(|row| (row, false)));
         found
     }
 
@@ -224,11 +226,13 @@ impl Table {
         dots.match_indices('.').find_map(|(at, _)| self.row(kind, dots.get(at..)?))
     }
 
-    /// Returns the row of an address, of its domain, or of the smallest `.domain` that contains its
-    /// domain. The null reverse-path has a row of its own.
-    fn mailbox(&self, kind: Kind, address: Option<&Address>) -> Option<&Row> {
+    /// Returns the row of an address, of the address without its detail, of its domain, or of the
+    /// smallest `.domain` that contains its domain. The null reverse-path has a row of its own.
+    fn mailbox(&self, kind: Kind, address: Option<&Address>, separator: Option<char>) -> Option<&Row> {
         let Some(address) = address else { return self.row(kind, NULL) };
+        let base = || Some(address.local().split_once(separator?)?.0).filter(|base| !base.is_empty());
         self.row(kind, &mailbox_key(address))
+            .or_else(|| self.row(kind, &mailbox_key(&address.with_local(base()?))))
             .or_else(|| self.row(kind, &format!("@{}", address.domain())))
             .or_else(|| self.above(kind, address.domain()))
     }
@@ -316,7 +320,7 @@ mod tests {
 
     /// Returns the lines that apply. A doubtful line has a question mark.
     fn found(table: &Table, question: &Question<'_>) -> String {
-        let rows = table.find(question).into_iter();
+        let rows = table.find(question, Some('+')).into_iter();
         let shown = rows.map(|(row, is_doubtful)| format!("{}{}", row.line, if is_doubtful { "?" } else { "" }));
         shown.collect::<Vec<_>>().join(" ")
     }
@@ -339,6 +343,9 @@ sender  .example.org           ok
 sender  <>                     tag null
 recipient  abuse@razorback     ok
 recipient  @razorback          ok
+recipient  Old@razorback       reject
+recipient  old+new@razorback   ok
+recipient  a@example.net       ok
 ";
 
     #[test]
@@ -379,6 +386,13 @@ recipient  @razorback          ok
             (Question { sender: None, ..other }, "15"),
             (Question { recipient: &address("Abuse@razorback"), ..other }, "16"),
             (Question { recipient: &address("jon@razorback"), ..other }, "17"),
+            (Question { recipient: &address("jon+x@razorback"), ..other }, "17"),
+            (Question { recipient: &address("OLD+x+y@razorback"), ..other }, "18"),
+            (Question { recipient: &address("old+@razorback"), ..other }, "18"),
+            (Question { recipient: &address("old+new@razorback"), ..other }, "19"),
+            (Question { recipient: &address("+old@razorback"), ..other }, "17"),
+            (Question { recipient: &address("a-x@example.net"), ..other }, ""),
+            (Question { sender: Some(&address("jon+x@example.org")), ..other }, "13"),
             (
                 Question {
                     recipient: &address("jon@razorback"),
@@ -438,39 +452,16 @@ recipient  @razorback          ok
     /// an error.
     #[test]
     fn any_text_is_a_table_or_has_errors() {
-        const WORDS: [&str; 24] = [
-            "client",
-            "helo",
-            "sender",
-            "recipient",
-            "unknown",
-            "<>",
-            "@",
-            "@a.b",
-            ".a",
-            ".",
-            "a@b",
-            "192.0.2.1/33",
-            "::/0",
-            "0/0",
-            "ok",
-            "reject",
-            "defer",
-            "421",
-            "550",
-            "5.7.1",
-            "tag",
-            "x",
-            "\u{fc}",
-            "quarantine",
-        ];
+        const WORDS: &str = "client helo sender recipient unknown <> @ @a.b .a . a@b 192.0.2.1/33 \
+                             ::/0 0/0 ok reject defer 421 550 5.7.1 tag x \u{fc} quarantine";
+        let known: Vec<&str> = WORDS.split(' ').collect();
         let mut seed: u32 = 1;
         let mut number = |below: usize| {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             (seed >> 8) as usize % below
         };
         for _ in 0..5000 {
-            let words: Vec<&str> = (0..1 + number(6)).map(|_| WORDS[number(WORDS.len())]).collect();
+            let words: Vec<&str> = (0..1 + number(6)).map(|_| known[number(known.len())]).collect();
             let text = words.join([" ", "\t", "  "][number(3)]);
             let (table, errors) = Table::read(Path::new("access"), &text);
             let rows = table.networks.len() + table.rows.iter().map(HashMap::len).sum::<usize>();

@@ -24,7 +24,7 @@ const OTHER_MAPPINGS: u64 = 256;
 pub fn warn(config: &Config) {
     let wanted = config.limits.connections as u64;
     for limit in sys::limits() {
-        let room = room(limit.of, limit.max, config.queue.workers as u64);
+        let room = room(limit.of, limit.max, config.queue.workers as u64, config.filters.len() as u64);
         if room < wanted {
             let sys::Limit { name, max, .. } = limit;
             ::log::warn!("limits.connections is {wanted}, and {name} = {max} has room for {room}");
@@ -32,14 +32,35 @@ pub fn warn(config: &Config) {
     }
 }
 
-/// Returns the number of sessions that a system limit has room for. A session needs a thread and a
-/// descriptor. While it receives a message, a session needs a second descriptor. This one is not
-/// counted, because few sessions receive a message at the same time.
-fn room(of: Limited, max: u64, workers: u64) -> u64 {
+/// Returns the number of sessions that a system limit has room for. A session needs a thread, and
+/// descriptors for its client and for its connection to each filter. While it receives a message, a
+/// session needs one more descriptor. This one is not counted, because few sessions receive a
+/// message at the same time.
+fn room(of: Limited, max: u64, workers: u64, filters: u64) -> u64 {
     let threads = workers + OTHER_THREADS;
     match of {
-        Limited::Descriptors => max.saturating_sub(OTHER_DESCRIPTORS + workers * DESCRIPTORS_OF_WORKER),
+        Limited::Descriptors => max.saturating_sub(OTHER_DESCRIPTORS + workers * DESCRIPTORS_OF_WORKER) / (1 + filters),
         Limited::Threads => max.saturating_sub(threads),
         Limited::Mappings => (max.saturating_sub(OTHER_MAPPINGS) / MAPPINGS_OF_THREAD).saturating_sub(threads),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_take_descriptors_of_each_session() {
+        for (of, max, filters, want) in [
+            (Limited::Descriptors, 10_104, 0, 10_000),
+            (Limited::Descriptors, 10_104, 1, 5000),
+            (Limited::Descriptors, 30_104, 2, 10_000),
+            (Limited::Descriptors, 30_103, 2, 9999),
+            (Limited::Descriptors, 100, 2, 0),
+            (Limited::Threads, 10_042, 2, 10_000),
+            (Limited::Mappings, 40_424, 2, 10_000),
+        ] {
+            assert_eq!(room(of, max, 10, filters), want, "{of:?} {max} {filters}");
+        }
     }
 }

@@ -117,6 +117,9 @@ bench:
 check:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	for features in '' mailauth filters; do \
+		$(CARGO) clippy --locked --no-default-features --features "$$features" -- -D warnings || exit; \
+	done
 	@echo '$(MANDOC) -T lint -W warning man/*'
 	@said=$$($(MANDOC) -T lint -W warning man/* 2>&1) && test -z "$$said" || { printf '%s\n' "$$said"; exit 1; }
 

@@ -91,6 +91,7 @@ fn plausible_configurations_have_no_warnings() {
 }
 
 #[test]
+#[cfg_attr(not(all(feature = "arc", feature = "filters")), ignore = "a part of the page is not built in")]
 fn the_examples_of_the_page_have_no_warnings() {
     let page = include_str!("../../man/penfold.conf.5");
     let (_, examples) = page.split_once(".Sh EXAMPLES").expect("examples");
@@ -421,6 +422,7 @@ fn an_open_relay() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "arc"), ignore = "ARC is not built in")]
 fn keys_of_dmarc_that_have_no_effect() {
     let no_effect = "policy.dmarc is not obey: policy.arc_sealers has no effect";
     for (settings, warnings) in [
@@ -735,6 +737,7 @@ fn mail_for_users_of_services() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "mailauth"), ignore = "signatures are not built in")]
 fn a_key_that_receivers_do_not_find() {
     let made = keys::Made::new("razorback.test", "s");
     let mut site = site("");
@@ -767,6 +770,7 @@ fn a_key_that_receivers_do_not_find() {
 }
 
 #[test]
+#[cfg_attr(not(feature = "mailauth"), ignore = "signatures are not built in")]
 fn a_mute_name_server_delays_a_check_by_seconds() {
     let made = keys::Made::new("razorback.test", "s");
     let mut site = site("");

@@ -10,6 +10,7 @@ use common::chance::Chance;
 use common::programs::feed;
 use common::{Site, built, unpacked};
 use data_encoding::BASE64;
+#[cfg(feature = "arc")]
 use penfold::mailauth::arc::{self, Sealer};
 use penfold::mailauth::dkim::{Checked, Signer, SigningKey, Verifier};
 use penfold::mailauth::lookup::Lookup;
@@ -218,6 +219,7 @@ fn penfold_and_dkimpy_verify_signatures_of_dkimpy_alike() {
     }
 }
 
+#[cfg(feature = "arc")]
 fn chain(keys: &Keys, message: &str) -> arc::Chain {
     let mut verifier = Verifier::new();
     verifier.feed(message.as_bytes());
@@ -225,6 +227,7 @@ fn chain(keys: &Keys, message: &str) -> arc::Chain {
 }
 
 /// Adds a set to a message, by penfold or by dkimpy.
+#[cfg(feature = "arc")]
 fn seal(keys: &Keys, message: &str, by_dkimpy: bool) -> Option<String> {
     let set = if by_dkimpy {
         let result = chain(keys, message).status.word();
@@ -243,6 +246,7 @@ fn seal(keys: &Keys, message: &str, by_dkimpy: bool) -> Option<String> {
     Some(set + message)
 }
 
+#[cfg(feature = "arc")]
 #[test]
 fn dkimpy_and_penfold_extend_chains_in_turn() {
     let (keys, mut chance) = (Keys::new(), Chance::new(14, "chains"));

@@ -29,13 +29,14 @@ use penfold::address::Address;
 use penfold::envelope::{Envelope, MailOptions, Origin, Recipient};
 use penfold::spool::{NewEntry, Spool};
 
-/// Makes a test for each example. Each line names the test, the page, and the beginning of the
-/// example.
+/// Makes a test for each example. Each line names the test, the page, the beginning of the example,
+/// and the feature that it needs.
 macro_rules! examples {
-    ($($run:ident: $page:literal, $begins:literal;)*) => {
+    ($($run:ident: $page:literal, $begins:literal $($needs:literal)?;)*) => {
         const EXAMPLES: &[(&str, &str)] = &[$(($page, $begins)),*];
         mod an_example {
             $(#[test]
+            $(#[cfg_attr(not(feature = $needs), ignore = "a part is not built in")])?
             fn $run() {
                 super::$run(super::example($page, $begins));
             })*
@@ -54,7 +55,7 @@ examples! {
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
     a_quarantine_is_emptied: "penfoldctl.8", "# penfoldctl queue | grep held";
     a_user_may_log_in: "penfoldctl.8", "# penfoldctl passwd";
-    keys_are_made: "penfoldctl.8", "# penfoldctl dkim new";
+    keys_are_made: "penfoldctl.8", "# penfoldctl dkim new" "mailauth";
     the_daemon_starts: "penfoldd.8", "# penfoldd -n";
     a_message_is_looked_up: "penfold-log.5", "# grep";
     inetd_serves: "penfold-admin.7", "smtp stream";
@@ -66,11 +67,11 @@ examples! {
     a_workstation: "penfold.conf.5", "# Everything goes to the mail server of the network.";
     a_server: "penfold.conf.5", "# Mail for one domain, in Maildirs";
     a_server_for_people_too: "penfold.conf.5", "# Mail for one domain, and submission";
-    a_server_that_is_believed: "penfold.conf.5", "# A server on the Internet";
-    a_server_that_only_marks: "penfold.conf.5", "# Mail of strangers";
+    a_server_that_is_believed: "penfold.conf.5", "# A server on the Internet" "mailauth";
+    a_server_that_only_marks: "penfold.conf.5", "# Mail of strangers" "mailauth";
     a_workstation_with_a_login: "penfold.conf.5", "# Everything goes to a mail server that requires a login.";
     a_relay: "penfold.conf.5", "# A relay in front of a mail store";
-    a_server_with_filters: "penfold.conf.5", "# Mail is filtered by rspamd";
+    a_server_with_filters: "penfold.conf.5", "# Mail is filtered by rspamd" "filters";
     a_null_client: "penfold.conf.5", "# Nothing is delivered here";
     a_host_at_a_provider: "penfold.conf.5", "# Everything goes to a provider";
     a_host_for_itself: "penfold.conf.5", "# Mail from programs such as cron";

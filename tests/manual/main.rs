@@ -12,4 +12,6 @@ mod debian;
 mod examples;
 mod options;
 mod samples;
+// Its log lines are those of a program with all parts.
+#[cfg(all(feature = "arc", feature = "filters"))]
 mod tables;

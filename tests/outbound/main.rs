@@ -7,6 +7,7 @@
 //! - `security`: TLS and AUTH, with the log and the queue
 //! - `srs`: rewritten senders of forwarded mail, and their bounces
 
+#[cfg(feature = "arc")]
 mod arc;
 mod client;
 mod end_to_end;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use common::client::Client;
 use common::dns::Dns;
 use common::{Daemon, Site, keys, programs};
+#[cfg(feature = "arc")]
 use penfold::mailauth::arc::{self, Sealer};
 use penfold::mailauth::dkim::{Signer, SigningKey};
 
@@ -24,6 +25,7 @@ fn signed(text: &str) -> String {
 }
 
 /// Puts a set of a sealer before a message. `said` is what the sealer has found out.
+#[cfg(feature = "arc")]
 fn sealed(text: &str, sealer: &str, said: &str, chain: arc::Status) -> String {
     let key = SigningKey::from_pem(KEY.as_bytes()).expect("a key");
     let mut collected = Sealer::new();
@@ -122,6 +124,7 @@ fn a_message_that_was_altered_is_marked_or_refused_or_put_into_quarantine() {
     }
 }
 
+#[cfg(feature = "arc")]
 #[test]
 fn an_arc_chain_is_verified() {
     let dns = zone("none");
@@ -143,6 +146,7 @@ fn an_arc_chain_is_verified() {
 }
 
 /// A list has changed a message, which DMARC would refuse.
+#[cfg(feature = "arc")]
 #[test]
 fn a_trusted_sealer_vouches_for_a_message_that_dmarc_would_refuse() {
     const PASSED: &str =
@@ -202,6 +206,7 @@ fn a_trusted_sealer_vouches_for_a_message_that_dmarc_would_refuse() {
 }
 
 /// Without `obey` there is nothing to vouch for.
+#[cfg(feature = "arc")]
 #[test]
 fn the_log_has_the_result_for_a_chain_even_if_it_decides_nothing() {
     let dns = zone("reject");

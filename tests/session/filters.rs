@@ -343,6 +343,7 @@ fn a_policy_service_decides_about_recipients() {
         let action = match request {
             r if r.contains("recipient=root@") => "550 5.2.2 full",
             r if r.contains("sender=later@") => "DEFER_IF_PERMIT Greylisted",
+            r if r.contains("sender=bare@") => "550",
             r if r.contains("sender=odd@") => "FROBNICATE",
             r if r.contains("sender=close@") => return None,
             r if r.contains("sender=endless@") => return Some("x=y\n".repeat(100_000)),
@@ -361,6 +362,9 @@ fn a_policy_service_decides_about_recipients() {
     client.ask("RSET", "250 ");
     client.ask("MAIL FROM:<later@example.net>", "250 ");
     client.ask("RCPT TO:<jon@razorback>", "450 4.7.1 <jon@razorback>: Recipient address rejected: Greylisted");
+    client.ask("RSET", "250 ");
+    client.ask("MAIL FROM:<bare@example.net>", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "550 5.7.1 <jon@razorback>: Recipient address rejected: Access denied");
     for sender in ["odd", "close", "endless", "long", "mute"] {
         client.ask("RSET", "250 ");
         client.ask(&format!("MAIL FROM:<{sender}@example.net>"), "250 ");

@@ -65,9 +65,7 @@ impl One {
             None if has_failed => ("temperror", "the look-up has failed"),
             None => ("fail", "no verified name"),
         };
-        Self::new("iprev", result)
-            .comment(comment)
-            .property("policy.iprev", &address.to_canonical().to_string())
+        Self::new("iprev", result).comment(comment).property("policy.iprev", &address.to_canonical().to_string())
     }
 }
 

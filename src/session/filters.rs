@@ -112,7 +112,7 @@ impl Session<'_> {
                 RecipientChange::Delete(address) => transaction.remove(&self.qualified(&address)),
                 RecipientChange::Add(address) => {
                     let address = self.qualified(&address);
-                    let room = MAX_FINAL_RECIPIENTS.saturating_sub(transaction.envelope.recipients.len());
+                    let room = MAX_FINAL_RECIPIENTS.saturating_sub(transaction.references());
                     match self.expand_added(&address)?.filter(|finals| finals.len() <= room) {
                         Some(finals) => transaction.add(address, finals),
                         None => ::log::warn!("a filter adds the recipient <{address}>, which cannot be accepted"),
@@ -120,6 +120,7 @@ impl Session<'_> {
                 }
             }
         }
+        transaction.rebuild();
         Ok(())
     }
 

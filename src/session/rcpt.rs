@@ -85,7 +85,7 @@ impl Session<'_> {
             Expansion::Refused(status, text) => Lookup::Refused(*status, text),
             Expansion::Temporary(_) => Lookup::Failed,
         };
-        let found = Found { lookup, final_recipients: transaction.envelope.recipients.len() };
+        let found = Found { lookup, final_recipients: transaction.references() };
         self.apply(policy::rcpt::check(&facts, &rcpt, &found))?;
         Ok(if let Expansion::Finals(finals) = expansion { finals } else { Vec::new() })
     }

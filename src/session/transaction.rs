@@ -1,6 +1,6 @@
 //! A transaction: the envelope that MAIL and RCPT build (RFC 5321 3.3).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::authenticity::SpfResults;
@@ -14,9 +14,15 @@ use crate::envelope::{Action, Envelope, MailOptions, Origin, Recipient};
 pub struct Transaction {
     /// The envelope with the final recipients.
     pub envelope: Envelope,
-    /// The set of the final recipients. No final recipient is added twice, even if several
-    /// addresses lead to it.
-    known: HashSet<(Address, Action)>,
+    /// The final recipients, and their places in the envelope. No final recipient is added twice,
+    /// even if several addresses lead to it.
+    known: HashMap<(Address, Action), u32>,
+    /// The addresses that were given, in order, with the places of their final recipients.
+    given: Vec<(Address, Vec<u32>)>,
+    /// The set of the addresses in `given`.
+    names: HashSet<Address>,
+    /// The number of places in `given`.
+    references: usize,
     /// The number of RCPT commands that were accepted.
     accepted: usize,
     /// The address given at RCPT, for the Received field, if exactly one RCPT was accepted.
@@ -41,10 +47,12 @@ impl Transaction {
     /// A transaction without recipients.
     pub fn new(sender: Option<Address>, options: MailOptions) -> Self {
         let envelope = Envelope { sender, recipients: Vec::new(), options, origin: Origin::Client };
-        let known = HashSet::new();
         Self {
             envelope,
-            known,
+            known: HashMap::new(),
+            given: Vec::new(),
+            names: HashSet::new(),
+            references: 0,
             accepted: 0,
             named: None,
             has_refused: false,
@@ -59,32 +67,115 @@ impl Transaction {
 
     /// Adds a recipient that was accepted, and its final recipients.
     pub fn add(&mut self, named: Address, finals: Vec<Recipient>) {
-        for recipient in finals {
-            if self.known.insert((recipient.address.clone(), recipient.action.clone())) {
-                let original = (recipient.address != named).then(|| named.clone());
-                self.envelope.recipients.push(Recipient { original, ..recipient });
-            }
-        }
+        self.include(named.clone(), finals);
         self.accepted += 1;
         self.named = (self.accepted == 1).then_some(named);
     }
 
-    /// Removes the final recipients that `named`, an address given at RCPT, stands for.
+    fn include(&mut self, named: Address, finals: Vec<Recipient>) {
+        if !self.names.insert(named.clone()) {
+            return;
+        }
+        let recipients = &mut self.envelope.recipients;
+        let mut places = Vec::with_capacity(finals.len());
+        for recipient in finals {
+            let next = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
+            let place = self.known.entry((recipient.address.clone(), recipient.action.clone())).or_insert(next);
+            places.push(*place);
+            if *place == next {
+                let original = (recipient.address != named).then(|| named.clone());
+                recipients.push(Recipient { original, ..recipient });
+            }
+        }
+        self.references += places.len();
+        self.given.push((named, places));
+    }
+
+    /// Removes an address that was given at RCPT. [`Transaction::rebuild`] removes those of its
+    /// final recipients to which no other address leads. If no given address is spelled like
+    /// `named`, those that differ only in upper and lower case are removed.
     #[cfg(feature = "filters")]
     pub fn remove(&mut self, named: &Address) {
+        let is_exact = self.names.contains(named);
         let is_same =
             |other: &Address| other.domain() == named.domain() && other.local().eq_ignore_ascii_case(named.local());
-        self.envelope.recipients.retain(|recipient| {
-            let is_removed = is_same(recipient.original.as_ref().unwrap_or(&recipient.address));
+        self.given.retain(|(other, places)| {
+            let is_removed = if is_exact { other == named } else { is_same(other) };
             if is_removed {
-                self.known.remove(&(recipient.address.clone(), recipient.action.clone()));
+                self.names.remove(other);
+                self.references -= places.len();
             }
             !is_removed
         });
     }
 
+    /// Makes the envelope's recipients from the addresses that are left after removals.
+    #[cfg(feature = "filters")]
+    pub fn rebuild(&mut self) {
+        let recipients = std::mem::take(&mut self.envelope.recipients);
+        let given = std::mem::take(&mut self.given);
+        self.known.clear();
+        self.names.clear();
+        self.references = 0;
+        for (named, places) in given {
+            let finals = places.iter().filter_map(|&place| recipients.get(place as usize).cloned()).collect();
+            self.include(named, finals);
+        }
+    }
+
+    /// The number of final recipients of all addresses. A final recipient counts for each address
+    /// that leads to it, so that the number bounds the memory of the transaction.
+    pub fn references(&self) -> usize {
+        self.references
+    }
+
     /// The number of recipients that were accepted.
     pub fn accepted(&self) -> usize {
         self.accepted
+    }
+}
+
+#[cfg(all(test, feature = "filters"))]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        Address::parse(&format!("{text}@x.test")).expect("an address")
+    }
+
+    /// Each line: the addresses given with their final recipients, the removed ones, and the
+    /// envelope's recipients, with the given address if it is another one.
+    #[test]
+    fn the_recipients_that_are_left_after_removals() {
+        for (given, removed, wanted) in [
+            (&[("list", "jon ann"), ("jon", "jon")][..], &["list"][..], "jon"),
+            (&[("jon", "jon"), ("list", "jon ann")], &["list"], "jon"),
+            (&[("list", "jon ann"), ("jon", "jon")], &["jon"], "jon(list) ann(list)"),
+            (&[("jon", "jon"), ("list", "jon ann")], &["jon"], "jon(list) ann(list)"),
+            (&[("jon", "jon"), ("list", "jon ann")], &["ann", "bob"], "jon ann(list)"),
+            (&[("jon", "jon"), ("list", "jon ann")], &["LIST", "list"], "jon"),
+            (&[("jon", "jon"), ("jon", "jon"), ("bob", "bob")], &["jon"], "bob"),
+            (&[("jon", "jon"), ("Jon", "Jon")], &["Jon"], "jon"),
+            (&[("jon", "jon"), ("Jon", "Jon")], &["JON"], ""),
+            (&[("a", "jon"), ("b", "jon")], &["a"], "jon(b)"),
+        ] {
+            let mut transaction = Transaction::new(None, MailOptions::default());
+            for (named, finals) in given {
+                let finals = finals.split(' ').map(|name| Recipient::new(address(name))).collect();
+                transaction.add(address(named), finals);
+            }
+            removed.iter().for_each(|named| transaction.remove(&address(named)));
+            transaction.rebuild();
+            let original = |recipient: &Recipient| {
+                recipient.original.as_ref().map(|original| format!("({})", original.local())).unwrap_or_default()
+            };
+            let recipients = transaction.envelope.recipients.iter();
+            let left: Vec<_> = recipients.map(|one| format!("{}{}", one.address.local(), original(one))).collect();
+            assert_eq!(left.join(" "), wanted, "{given:?} without {removed:?}");
+            // What was removed can be added again.
+            transaction.add(address("ann"), vec![Recipient::new(address("ann"))]);
+            let count = transaction.envelope.recipients.iter().filter(|one| one.address == address("ann")).count();
+            assert_eq!(count, 1);
+        }
     }
 }

@@ -36,6 +36,13 @@ fn aliases_cannot_exceed_the_recipients_of_an_entry() {
     }
     client.ask("RCPT TO:<list4@razorback>", "452 4.5.3 ");
     client.ask("RCPT TO:<jon@razorback>", "250 ");
+    // The same recipients count again for each detail, but not for the same address.
+    client.ask("RSET", "250 ");
+    client.ask("MAIL FROM:<jon@razorback>", "250 ");
+    for detail in ["1", "2", "3", "3", "4"] {
+        client.ask(&format!("RCPT TO:<list0+{detail}@razorback>"), "250 ");
+    }
+    client.ask("RCPT TO:<list0+5@razorback>", "452 4.5.3 ");
 }
 
 /// If a wrapper passes a socket pair instead of a TCP connection, the client is not trusted.

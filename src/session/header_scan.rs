@@ -42,8 +42,9 @@ enum Section {
     Start,
     /// Among the fields.
     Fields,
-    /// After a line that belongs to no field. The rest may be a body, so trace fields are counted
-    /// but not removed.
+    /// After a line that belongs to no field. The rest may be a body or, for some readers, more
+    /// fields. So trace fields are counted but not removed. Authentication-Results: fields that
+    /// claim to be this server's are removed, because it does no harm if the text was a body.
     Doubtful,
     /// In the body.
     Body,
@@ -137,7 +138,7 @@ impl Filter {
                 self.is_kept = self.keeps(*part, line, out);
                 if let Part::Field(name, body) = part {
                     self.count(name, body, rules.is_local);
-                    if name.eq_ignore_ascii_case(b"Authentication-Results") && self.section == Section::Fields {
+                    if name.eq_ignore_ascii_case(b"Authentication-Results") && self.section != Section::Body {
                         self.undecided = line.to_vec();
                         return;
                     }
@@ -288,6 +289,13 @@ mod tests {
             ("A: b\nauthentication-results : \n here; spf=pass\n dkim=pass\nC: d\n\n", "A: b\nC: d\n\n"),
             ("Authentication-Results: there; spf=pass\n x\n\n", "Authentication-Results: there; spf=pass\n x\n\n"),
             ("Authentication-Results: here;", ""),
+            ("A: b\nno field\nAuthentication-Results: here; x\n y\nC: d\n", "A: b\nno field\nC: d\n"),
+            ("A: b\nno field\nauthentication-results : \n here; x\n\nC: d\n", "A: b\nno field\n\nC: d\n"),
+            (
+                "A: b\nno field\nAuthentication-Results: there; x\n y\nReturn-Path: x\n",
+                "A: b\nno field\nAuthentication-Results: there; x\n y\nReturn-Path: x\n",
+            ),
+            ("A: b\nno field\n\nAuthentication-Results: here;\n", "A: b\nno field\n\nAuthentication-Results: here;\n"),
             ("A: b\n\nAuthentication-Results: here;\n", "A: b\n\nAuthentication-Results: here;\n"),
             ("a", "\na"),
         ];

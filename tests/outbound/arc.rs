@@ -42,9 +42,13 @@ fn chain(message: &str, record: &Record) -> Chain {
 
 /// Sends a message as a stranger, and returns what the other host gets, with LF.
 fn forwarded(daemon: &Daemon, remote: &Remote, text: &str) -> String {
+    forwarded_from("out@razorback.test", daemon, remote, text)
+}
+
+fn forwarded_from(address: &str, daemon: &Daemon, remote: &Remote, text: &str) -> String {
     let before = remote.look(|seen| seen.messages.len());
     let stranger = daemon.connect_from(Ipv4Addr::new(127, 0, 0, 9));
-    Client::new(stranger).send("ann@origin.test", &["out@razorback.test"], text);
+    Client::new(stranger).send("ann@origin.test", &[address], text);
     let message = remote.messages(before + 1).remove(before);
     String::from_utf8(message.data).expect("text").replace("\r\n", "\n")
 }
@@ -55,7 +59,8 @@ fn forwarded_mail_is_sealed() {
     let mut site =
         Site::with("relay.networks = [\"127.0.0.1/32\"]\npolicy.dmarc = \"mark\"\npolicy.own_hello = \"accept\"");
     site.make_root_owned();
-    site.write("aliases", "out: elvis@far.test\n");
+    site.write("list", "elvis@far.test\n");
+    site.write("aliases", &format!("out: elvis@far.test\nlist: :include:{}\n", site.path("list").display()));
     site.write("routes", &format!("far.test {0}\norigin.test {0}\n", remote.host_port()));
     let made = keys::make("razorback.test", &site.path("dkim"), "a");
     let rsa = made.iter().find(|key| key.selector == "a-rsa").expect("an RSA key");
@@ -64,6 +69,8 @@ fn forwarded_mail_is_sealed() {
     // Without a key, nothing is sealed.
     let daemon = site.start();
     assert!(!forwarded(&daemon, &remote, TEXT).contains("ARC-"));
+    // A daemon that ends before it has recorded the delivery would repeat it.
+    assert!(daemon.settles(&site));
     drop(daemon);
     made.iter().for_each(|key| key.add_to(&mut site));
     let daemon = site.start();
@@ -84,8 +91,21 @@ fn forwarded_mail_is_sealed() {
     let altered = once.replace("is ready", "is cold").replace("\n.", "\n..").replace('\n', "\r\n");
     let seals = chain(&forwarded(&daemon, &remote, &altered), &record);
     assert_eq!((seals.status, seals.reason), (arc::Status::Fail, Some(arc::Reason::Reported)));
+    // A list is expanded at delivery, by a message with another queue id.
+    let listed = forwarded_from("list@razorback.test", &daemon, &remote, TEXT);
+    let seals = chain(&listed, &record);
+    assert_eq!((seals.status, seals.sets.len()), (arc::Status::Pass, 1), "{seals:?}\n{listed}");
+    assert!(seals.sets[0].results.contains("dmarc="), "{seals:?}");
+    // A trusted host may pass on what strangers wrote. Only this host's own results are repeated.
+    let forged = format!("Authentication-Results: razorback.test;\r\n\tdmarc=pass\r\n{TEXT}");
+    let before = remote.look(|seen| seen.messages.len());
+    daemon.greeted().send("ann@origin.test", &["out@razorback.test"], &forged);
+    let message = String::from_utf8(remote.messages(before + 1).remove(before).data).expect("text");
+    let seals = chain(&message.replace("\r\n", "\n"), &record);
+    assert_eq!((seals.status, seals.sets.len()), (arc::Status::Pass, 1), "{seals:?}\n{message}");
+    assert_eq!(seals.sets[0].results.trim(), "razorback.test; none", "{message}");
     // What the authors of this host send is not forwarded.
     daemon.submit_from("jon@razorback.test", &["out@razorback.test"]);
-    let message = String::from_utf8(remote.messages(5).remove(4).data).expect("text");
+    let message = String::from_utf8(remote.messages(7).remove(6).data).expect("text");
     assert!(!message.contains("ARC-"), "{message}");
 }

@@ -46,9 +46,16 @@ pub fn seal_forwarded(
 /// Returns what this host found out about a message when it arrived: the value of the topmost
 /// Authentication-Results field of this host, and the result for the chain in that field. If the
 /// field or the result is missing, the result is [`Status::TempError`].
+///
+/// Only a field above the topmost Received field counts. At arrival, this host puts its Received
+/// field above everything that the client sent and that filters have added, and its results above
+/// that. So a field below came with the message, even if it has this host's name: a host in
+/// `relay.networks` may pass on what strangers wrote. The queue id in the Received field is not
+/// compared, because a message that a user's `.forward` passes on has a new one.
 fn stated(header: &[u8], hostname: &str) -> (String, Status) {
+    let received = fields(header).position(|field| field.is("Received")).unwrap_or_default();
     let is_own = |body: &[u8]| results::claims_to_be(body, hostname);
-    let mut own = fields(header).filter(|field| field.is(results::NAME) && is_own(field.body));
+    let mut own = fields(header).take(received).filter(|field| field.is(results::NAME) && is_own(field.body));
     let Some(field) = own.next() else { return (format!("{hostname}; none"), Status::TempError) };
     let value = String::from_utf8_lossy(field.body).trim().to_owned();
     // The module `results` begins each result with `;`, a line end and a tab. No value within a
@@ -84,11 +91,15 @@ mod tests {
             });
             let own = field(&results, "mx.test");
             let other = field(&Results::default(), "other.test");
-            let (value, status) = stated(format!("{other}{own}{other}From: x\n").as_bytes(), "mx.test");
+            let (value, status) = stated(format!("{other}{own}{other}Received: x\nFrom: x\n").as_bytes(), "mx.test");
             assert_eq!(status, wanted, "{own}");
             assert_eq!(format!("Authentication-Results: {value}\n"), own);
         }
-        let (value, status) = stated(b"From: x\n", "mx.test");
-        assert_eq!((&*value, status), ("mx.test; none", Status::TempError));
+        let forged = "Authentication-Results: mx.test;\n\tarc=pass\n";
+        for header in ["From: x\n", forged, &format!("Received: x\n{forged}"), &format!("A: b\nreceived: x\n{forged}")]
+        {
+            let (value, status) = stated(header.as_bytes(), "mx.test");
+            assert_eq!((&*value, status), ("mx.test; none", Status::TempError), "{header}");
+        }
     }
 }

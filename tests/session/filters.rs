@@ -309,6 +309,38 @@ fn a_header_of_many_fields_is_refused() {
     client.send("anna@example.net", &["jon@razorback"], TEXT);
 }
 
+/// A milter sees a field as it is, or the message is refused. No part of it is kept from a milter.
+#[test]
+fn a_field_that_is_too_long_for_the_protocol_is_refused() {
+    let milter = Milter::start(Script::default());
+    let site = site_of(&milter);
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    let field = |length: usize| -> String {
+        let octet = |at| match at % 500 {
+            498 => "\r\n",
+            499 => " ",
+            _ => "x",
+        };
+        (0..length).map(octet).collect()
+    };
+    // The packet has the name, the value and two NULs. A line end counts as one octet.
+    let fits = 65_535 - 3;
+    for (length, reply) in [(fits, "250 "), (fits + 1, "552 5.3.4 ")] {
+        client.begin("anna@example.net", &["jon@razorback"]);
+        client.send_text(&format!("A: {}\r\n\r\nx\r\n.\r\n", field(length)));
+        client.expect(reply);
+    }
+    let seen: Vec<usize> = milter.texts(b'L').iter().map(String::len).collect();
+    assert_eq!(seen, [65_535]);
+    // A milter that wants no header does not mind.
+    let milter = Milter::start(Script { protocol: 0x20, ..Script::default() });
+    let site = site_of(&milter);
+    let text = format!("A: {}\r\n\r\nx\r\n", field(80_100));
+    site.start().greeted().send("anna@example.net", &["jon@razorback"], &text);
+    assert_eq!(milter.texts(b'L').len(), 0);
+}
+
 #[test]
 fn a_milter_that_reads_no_body_is_given_up() {
     let milter = Milter::start(Script { protocol: 0x8_0000, ..Script::default() }.then(b'B', usize::MAX, Then::Hang));
@@ -486,6 +518,29 @@ fn a_milter_changes_the_envelope() {
     assert!(site.mail("jon").is_empty());
     daemon.wait_words(&["a filter adds the recipient <nobody@razorback>, which cannot be accepted"]);
     daemon.wait_words(&["sender=<root@razorback> added=<root@razorback>", "removed=<jon@razorback>"]);
+}
+
+/// An alias shares a recipient with another RCPT, in both orders.
+#[test]
+fn a_milter_removes_only_what_no_other_rcpt_leads_to() {
+    for (recipients, deleted, delivered) in [
+        (["list@razorback", "jon@razorback"], "list@razorback", [1, 0]),
+        (["jon@razorback", "list@razorback"], "list@razorback", [1, 0]),
+        (["list@razorback", "jon@razorback"], "jon@razorback", [1, 1]),
+        (["jon@razorback", "list@razorback"], "JON@razorback", [1, 1]),
+        (["jon@razorback", "list@razorback"], "root@razorback", [1, 1]),
+    ] {
+        let packet = format!("-<{deleted}>\0");
+        let milter = Milter::start(Script::default().at(b'E', &[packet.as_bytes(), b"c"]));
+        let site = site_of(&milter);
+        site.write("aliases", "list: jon, root\n");
+        let daemon = site.start();
+        daemon.greeted().send("anna@example.net", &recipients, TEXT);
+        daemon.wait_mail(&site, "jon", 1);
+        assert!(daemon.settles(&site));
+        let stored = ["jon", "root"].map(|user| site.mail(user).len());
+        assert_eq!(stored, delivered, "{recipients:?} without {deleted}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::macros::Stage;
 use super::options::protocol;
-use super::packet::{self, MAX_DATA, command, push_text};
+use super::packet::{self, MAX_DATA, command, push_text, text_len};
 use super::{Change, Event, Milter, Response};
 use crate::address::Address;
 use crate::filters::Trouble;
@@ -16,8 +16,6 @@ use crate::filters::text::{Body, Header, NewBody, Text};
 /// The maximum number of changes that a filter makes to one message. Each packet of a new body
 /// counts as a change.
 const MAX_CHANGES: usize = 2000;
-/// The maximum length of the value of a field in an event, so that the packet is not too long.
-const MAX_VALUE: usize = 60_000;
 
 const HEADER: Event = Event {
     letter: command::HEADER,
@@ -62,6 +60,9 @@ pub struct Room<'a> {
 pub enum MessageError {
     /// The filter is in trouble.
     Filter(Trouble),
+    /// A field is longer than a packet may be. It is not sent in part, because the filter would
+    /// accept a text that it has not seen.
+    FieldTooLong,
     /// The message cannot be read.
     Content(io::Error),
 }
@@ -76,7 +77,8 @@ impl Milter {
     /// Sends a message, and reads the verdict and the changes. All of it must end by `deadline`.
     ///
     /// # Errors
-    /// If the filter fails or violates the protocol, or if the message cannot be read.
+    /// If the filter fails or violates the protocol, if it must see a field that is too long for
+    /// the protocol, or if the message cannot be read.
     pub fn message(
         &mut self,
         client: &Client,
@@ -85,6 +87,9 @@ impl Milter {
         deadline: Instant,
     ) -> Result<(Response, Edits), MessageError> {
         self.link.set_deadline(deadline);
+        if !self.options.has(HEADER.unwanted) && self.has_long_field(text) {
+            return Err(MessageError::FieldTooLong);
+        }
         let none = Edits { header: None, body: None, sender: None, recipients: Vec::new(), quarantine: None };
         if let Some(early) = self.header(client, text)? {
             return Ok((early, none));
@@ -101,6 +106,12 @@ impl Milter {
         Ok(ended)
     }
 
+    /// Whether a field does not fit into a packet.
+    fn has_long_field(&self, text: &Text<'_>) -> bool {
+        let with_space = self.options.has(protocol::LEADING_SPACE);
+        text.header.fields.iter().any(|field| text_len(field.name()) + text_len(field.value(with_space)) > MAX_DATA)
+    }
+
     /// Sends the header. Returns an answer that makes the rest superfluous.
     fn header(&mut self, client: &Client, text: &Text<'_>) -> Result<Option<Response>, Trouble> {
         let with_space = self.options.has(protocol::LEADING_SPACE);
@@ -108,8 +119,7 @@ impl Milter {
         for field in &text.header.fields {
             data.clear();
             push_text(&mut data, field.name());
-            let value = field.value(with_space);
-            push_text(&mut data, value.get(..MAX_VALUE).unwrap_or(value));
+            push_text(&mut data, field.value(with_space));
             match self.step(&HEADER, &data)? {
                 Response::Continue => {}
                 Response::Skip => break,

@@ -1,4 +1,4 @@
-//! Filters and policy services as Debian ships them: rspamd, OpenDKIM, postgrey and policyd-spf.
+//! Filters and policy services as Debian ships them: rspamd, OpenDKIM, OpenDMARC, postgrey and policyd-spf.
 
 use std::process::{Command, Stdio};
 
@@ -87,6 +87,26 @@ fn opendkim_signs_what_rspamd_has_seen() {
     assert!(sent.status.success());
     let messages = daemon.wait_mail(&site, "jon", 2);
     messages.iter().for_each(|message| is_signed(&text(message)));
+    assert!(!daemon.log().contains("filter-failed"), "{}", daemon.log());
+}
+
+/// OpenDMARC refuses what the policy of the author's domain refuses, and adds its results.
+#[test]
+fn opendmarc_refuses_and_adds_a_field() {
+    let mut site = Site::with("relay.networks = []");
+    let Some(opendmarc) = filter(&site, "opendmarc") else { return };
+    ask(&mut site, &[(&opendmarc, "")]);
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    let fields = "Date: Mon, 30 Nov 2026 00:00:00 +0000\r\nFrom: Anna <anna@reject.test>\r\n";
+    client.begin("anna@example.net", &["jon@razorback"]);
+    client.ask(&format!("{fields}\r\nx\r\n."), "550 5.7.1 rejected by DMARC policy for reject.test");
+    client.begin("anna@example.net", &["jon@razorback"]);
+    client.ask("Subject: no author\r\n\r\nx\r\n.", "550 5.7.1 ");
+    let other = fields.replace("reject.test", "example.net");
+    client.send("anna@example.net", &["jon@razorback"], &format!("{other}\r\nx\r\n"));
+    let message = text(&daemon.wait_mail(&site, "jon", 1)[0]);
+    assert!(message.contains("\nAuthentication-Results: opendmarc.test; dmarc=none "), "{message}");
     assert!(!daemon.log().contains("filter-failed"), "{}", daemon.log());
 }
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# filters.sh NAME TREE DIR PORT: run the filter NAME (rspamd, opendkim, postgrey or
-# policyd-spf) unpacked in TREE, in the foreground, with everything it writes in DIR.
+# filters.sh NAME TREE DIR PORT: run the filter NAME (rspamd, opendkim, opendmarc, postgrey
+# or policyd-spf) unpacked in TREE, in the foreground, with everything it writes in DIR.
 # It listens on 127.0.0.1 port PORT, and `ready` is printed when it does.
 #
 # OpenDKIM signs for example.org with the key KEY and the selector s. postgrey
-# delays mail for an hour.
+# delays mail for an hour. For OpenDMARC, reject.test is the only domain with a policy.
 set -eu
 . "$(dirname "$0")/root.sh"
 name=$1 tree=$2 dir=$3 port=$4
@@ -62,6 +62,23 @@ Socket inet:$port@127.0.0.1
 Background no
 END
     enter "$tree" "$dir" opendkim -f -x "$dir/opendkim.conf"
+    ;;
+opendmarc)
+    printf '_dmarc.reject.test v=DMARC1; p=reject\n' > "$dir/policies"
+    # Without a list, it ignores clients on loopback addresses.
+    printf '192.0.2.1\n' > "$dir/ignored"
+    cat > "$dir/opendmarc.conf" << END
+Syslog false
+AuthservID opendmarc.test
+TrustedAuthservIDs razorback.test
+IgnoreHosts $dir/ignored
+TestDNSData $dir/policies
+RequiredHeaders true
+RejectFailures true
+Socket inet:$port@127.0.0.1
+Background false
+END
+    enter "$tree" "$dir" opendmarc -f -c "$dir/opendmarc.conf"
     ;;
 postgrey)
     chown 5101 "$dir/var"

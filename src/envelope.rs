@@ -85,6 +85,10 @@ pub enum Origin {
     /// A user of this host sent the message, with a sender that is not local. If the message leaves
     /// again, its sender is not rewritten.
     Own,
+    /// The message is a DMARC report to a domain elsewhere. Strangers have chosen the recipient and
+    /// the mail hosts of its domain, so it is sent only to public addresses, unless the configuration
+    /// names the host. If it fails, no report is sent.
+    DmarcReport,
     /// The message is a report from this server to a sender.
     Report,
     /// The message is a report from this server to the postmaster. If it fails, no report is sent.

@@ -121,7 +121,9 @@ fn send(
             withheld(&format!("it is longer than {to} wants"));
             continue;
         }
-        let name = store(draft, settings, sender, to, &text)?;
+        // The mail hosts may have other addresses when the report is delivered.
+        let origin = if is_elsewhere { Origin::DmarcReport } else { Origin::Client };
+        let name = store(draft, settings, (sender, to), &text, origin)?;
         log::report_sent(&id, &counted.domain, day * DAY, to, text.len());
         notify(name);
     }
@@ -129,7 +131,13 @@ fn send(
 }
 
 /// Signs a report, and puts it into the spool. `author` is the address in From.
-fn store(mut draft: Draft, settings: &Settings, author: &Address, to: &Address, text: &str) -> io::Result<EntryName> {
+fn store(
+    mut draft: Draft,
+    settings: &Settings,
+    (author, to): (&Address, &Address),
+    text: &str,
+    origin: Origin,
+) -> io::Result<EntryName> {
     let router = &settings.router;
     let recipients = match router.class_of(to.domain()) {
         // If the address cannot be expanded, the delivery of the report fails or is deferred.
@@ -140,7 +148,7 @@ fn store(mut draft: Draft, settings: &Settings, author: &Address, to: &Address, 
         _ => vec![Recipient::new(to.clone())],
     };
     let sender = Some(router.qualify(author));
-    let envelope = Envelope { sender, recipients, options: MailOptions::default(), origin: Origin::Client };
+    let envelope = Envelope { sender, recipients, options: MailOptions::default(), origin };
     let signatures = settings.keys.sign_report(author.domain(), text.as_bytes(), sys::now());
     draft.write_all(text.as_bytes())?;
     draft.commit(&NewEntry::queued(&envelope, &signatures))

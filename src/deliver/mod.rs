@@ -33,6 +33,9 @@ pub struct Delivery<'a> {
     pub recipients: Vec<&'a Address>,
     /// The content; lines end in LF.
     pub content: Content<'a>,
+    /// Whether the message goes only to hosts with public addresses, unless the configuration names
+    /// the host.
+    pub only_public: bool,
 }
 
 /// A delivery to one recipient after its first step.

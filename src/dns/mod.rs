@@ -18,6 +18,7 @@
 //! - `begun`: look-ups of one type, which begin now and are awaited later
 //! - `cache`: answers kept for their lifetime
 //! - `domain`: whether mail could be sent to a domain
+//! - `public`: whether an address is public
 //! - `servers`: which name server is asked when, with or without EDNS
 //! - `system`: resolv.conf(5) and hosts(5)
 
@@ -25,6 +26,7 @@ mod answer;
 mod begun;
 mod cache;
 mod domain;
+mod public;
 mod servers;
 mod system;
 
@@ -50,6 +52,7 @@ use system::{Hosts, System};
 pub use answer::is_usable;
 pub use begun::Begun;
 pub use domain::{BegunDomain, MailDomain};
+pub use public::is_public;
 
 /// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;

@@ -23,6 +23,7 @@ use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
 use crate::deliver::{Delivery, log_outcome};
 use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
+use crate::envelope::Origin;
 use crate::log;
 #[cfg(feature = "arc")]
 use crate::mailauth::arc::seal_forwarded;
@@ -249,6 +250,7 @@ impl Worker {
             options: entry.options(),
             recipients: addressees.iter().map(|addressee| &addressee.recipient.address).collect(),
             content: entry.content().preceded_by(&seal),
+            only_public: entry.origin() == Origin::DmarcReport,
         };
         let settings = &attempt.settings;
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);

@@ -40,7 +40,11 @@ impl Attempt<'_> {
         let failed: Vec<RecipientEntry> =
             self.failures.iter().filter_map(|(n, _)| self.entry.recipient(*n as usize).cloned()).collect();
         let Some((to, envelope)) = self.report_envelope() else {
-            log::dropped(&self.entry.id(), "a report to the postmaster could not be delivered");
+            let what = match self.entry.origin() {
+                Origin::DmarcReport => "a DMARC report could not be delivered",
+                _ => "a report to the postmaster could not be delivered",
+            };
+            log::dropped(&self.entry.id(), what);
             return failed
                 .iter()
                 .try_for_each(|addressee| self.entry.settle(addressee.number, State::Failed, self.now));
@@ -99,11 +103,12 @@ impl Attempt<'_> {
 
     /// The recipient and the envelope of the report. The report goes to the sender or, if the
     /// message has the null reverse-path, to the postmaster. `None` if the message is itself a
-    /// report to the postmaster, because the failure of such a report is not reported.
+    /// report to the postmaster or a DMARC report, because the failure of such a message is not
+    /// reported.
     fn report_envelope(&self) -> Option<(Address, Envelope)> {
         let router = &self.settings.router;
         let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
-            (Origin::Postmaster, _) => return None,
+            (Origin::Postmaster | Origin::DmarcReport, _) => return None,
             (_, Some(sender)) => (router.qualify(sender), Origin::Report),
             (_, None) => (router.postmaster().clone(), Origin::Postmaster),
         };

@@ -1,11 +1,14 @@
 //! DMARC reports: what the mail of a day was, sent once after the day, to those who may get it.
 
+use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use common::clock::Clock;
-use common::dns::Dns;
+use common::dns::{self, Dns};
 use common::keys;
+use common::remote::{Conduct, Remote, Sink};
 use common::{Daemon, Site};
 use data_encoding::BASE64;
 
@@ -96,4 +99,41 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
     daemon.wait_words(&["started"]);
     assert!(daemon.settles(&site) && !daemon.log().contains("dmarc-report"), "{}", daemon.log());
     assert_eq!(site.mail("jon").len(), 1);
+}
+
+/// The owner of a domain may change its mail hosts between the check and the delivery.
+#[test]
+fn a_report_is_not_delivered_to_a_host_that_is_not_public_any_more() {
+    const MAIL: &str = "_dmarc.example.net TXT v=DMARC1; p=none; rua=mailto:x@example.net\n\
+                        example.net MX 10 mail.example.net\n";
+    const BEFORE: &str = "mail.example.net A 192.0.2.1\nmail.example.net AAAA 2001:db8::1";
+    const AFTER: &str = "mail.example.net A 127.0.0.1\nmail.example.net A 10.0.0.1\n\
+                         mail.example.net A 169.254.1.1\nmail.example.net AAAA fd00::1";
+    let mut site =
+        Site::with("relay.networks = []\npolicy.dmarc = \"mark\"\npolicy.dmarc_reports = \"root@razorback.test\"");
+    let spool = site.path("spool");
+    // The addresses change as soon as the report is in the spool.
+    let dns = Dns::start(move |name, kind| {
+        let is_empty = |sub: &&str| fs::read_dir(spool.join(sub)).is_ok_and(|mut files| files.next().is_none());
+        let hosts = if ["new", "cur"].iter().all(is_empty) { BEFORE } else { AFTER };
+        let mut answer = dns::answer(&format!("{MAIL}{hosts}"), name, kind);
+        answer.records.iter_mut().for_each(|record| record.ttl = 0);
+        answer
+    });
+    site.set("dns", "nameservers", &dns.nameservers());
+    let remote = Remote::start(TcpListener::bind("0.0.0.0:0").expect("a port"), Conduct::Sink(Sink::default()));
+    site.add("routes", &format!("example.net mx::{}", remote.address.port()));
+    let Some(clock) = Clock::new(&site) else { return };
+    clock.set("@2026-05-20 12:00:00");
+    let daemon = clock.start(&site, false);
+    send(&daemon, "anna@example.net", "250 ");
+    daemon.wait_mail(&site, "root", 1);
+    assert!(daemon.terminate().success());
+    clock.set("@2026-05-21 12:00:00");
+    let daemon = clock.start(&site, false);
+    daemon.wait_words(&[" dmarc-report domain=example.net day=2026-05-20 to=<x@example.net> size="]);
+    daemon.wait_words(&[" failed to=<x@example.net>", "5.4.4", "only loopback, private or local addresses"]);
+    daemon.wait_words(&[" dropped reason=\"a DMARC report could not be delivered\""]);
+    assert!(daemon.settles(&site));
+    assert_eq!((remote.look(|seen| seen.connections), site.mail("root").len()), (0, 1), "{}", daemon.log());
 }

@@ -287,7 +287,7 @@ impl LocalDelivery<'_> {
         let left = match self.entry.origin() {
             _ if is_derived => addressee.share,
             Origin::Client | Origin::Own => MAX_LISTED,
-            Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
+            Origin::DmarcReport | Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
         match is_forward {
             true if is_derived => left.min(MAX_FORWARDED),

@@ -4,7 +4,8 @@
 //! domain without mail exchangers is its own exchanger. Hosts that the configuration names keep
 //! their order. This host may be a mail exchanger itself, by its name or by an address that it
 //! serves. To prevent a mail loop, this host is then removed together with all exchangers that are
-//! not preferred to it. This module makes no connection.
+//! not preferred to it. A message whose recipient strangers have chosen goes only to public
+//! addresses. This module makes no connection.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -12,7 +13,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use crate::address;
 use crate::config::{HostPort, Scheme};
 use crate::destination::HostTarget;
-use crate::dns::Dns;
+use crate::dns::{Dns, is_public};
 use crate::endpoint::Endpoint;
 use crate::outcome::{Fate, NoAnswer, Outcome};
 use crate::reply::Status;
@@ -122,6 +123,27 @@ impl HostTarget {
         found
     }
 
+    /// Whether a message may go to an address. Only a host that was found in the DNS must have a
+    /// public address.
+    pub fn admits(&self, endpoint: &Endpoint, only_public: bool) -> bool {
+        match (self, endpoint) {
+            (Self::Mx { .. }, Endpoint::Tcp(address)) if only_public => is_public(address.ip()),
+            _ => true,
+        }
+    }
+
+    /// Removes the addresses that are not public. If none is left, that is a failure: the owner of
+    /// the domain alone has chosen these addresses.
+    pub fn keep_public(&self, found: &mut GroupAddresses) {
+        let count = found.peers.len();
+        found.peers.retain(|peer| self.admits(&peer.endpoint, true));
+        let is_doubtful = found.failure.as_ref().is_some_and(|outcome| outcome.fate == Fate::Deferred);
+        if let (Self::Mx { domain, .. }, true) = (self, found.peers.is_empty() && count > 0 && !is_doubtful) {
+            let why = format!("{domain}: the mail hosts have only loopback, private or local addresses");
+            found.failure = Some(Outcome::failed(Status(5, 4, 4), why));
+        }
+    }
+
     /// The outcome if no host but this one is left. It is final, since only a postmaster can break
     /// the loop (RFC 5321 5.1).
     pub fn loops(&self) -> Outcome {
@@ -214,6 +236,27 @@ fn is_this_hosts(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_public_addresses_are_kept() {
+        let target = HostTarget::Mx { domain: "x.test".into(), port: 25 };
+        let deferred = || Some(Outcome::deferred(Status(4, 4, 3), "no answer"));
+        for (addresses, failure, kept, fate) in [
+            ("192.0.2.1:25 10.0.0.1:25 [2001:db8::1]:25", None, "192.0.2.1:25 [2001:db8::1]:25", None),
+            ("127.0.0.1:25 10.0.0.1:25 169.254.1.1:25 [fd00::1]:25", None, "", Some(Fate::Failed)),
+            ("127.0.0.1:25", deferred(), "", Some(Fate::Deferred)),
+            ("", None, "", None),
+        ] {
+            let peer = |address: &str| {
+                let endpoint = Endpoint::Tcp(address.parse().expect("an address"));
+                Peer { name: "mx.test".into(), endpoint, scheme: Scheme::Smtp }
+            };
+            let all = |text: &str| text.split_whitespace().map(peer).collect::<Vec<_>>();
+            let mut found = GroupAddresses { peers: all(addresses), failure, is_this_host: false };
+            target.keep_public(&mut found);
+            assert_eq!((found.peers, found.failure.map(|f| f.fate)), (all(kept), fate), "{addresses}");
+        }
+    }
 
     #[test]
     fn a_name_with_a_loopback_address_is_not_taken_for_this_host() {

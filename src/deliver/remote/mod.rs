@@ -124,7 +124,11 @@ impl RemoteDelivery {
         delivery: &Delivery<'_>,
     ) -> AttemptResult {
         let mut progress = Progress::new(delivery, settings.trust);
-        if self.cached.as_ref().is_some_and(|cached| cached.destination == *destination) {
+        let is_fit = |cached: &CachedConnection| {
+            cached.destination == *destination
+                && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
+        };
+        if self.cached.as_ref().is_some_and(is_fit) {
             self.use_cached(settings, destination, &mut progress);
         }
         if !progress.is_over() {
@@ -188,6 +192,9 @@ impl RemoteDelivery {
         };
         for group in groups {
             let mut found = target.look_up(&self.outbound.dns, &group, &self.outbound.local);
+            if progress.delivery.only_public {
+                target.keep_public(&mut found);
+            }
             if let Some(outcome) = found.failure {
                 progress.note_no_host(outcome);
             }

@@ -13,9 +13,10 @@
 //! offset of the content, the content's size on the wire, and whether the content is 7-bit. Earlier
 //! versions ignore the last two values. The other fields are in any order. A forwarded message has
 //! a field `past=` for each list or `.forward` file that led to it. The field `own=yes` marks a
-//! message that a user of this host has sent with a sender address that is not local. The fields of
-//! a message in quarantine are `reason=`, which says why the message was held, and `folder=`, the
-//! folder of the recipients' Maildirs that the message goes into.
+//! message that a user of this host has sent with a sender address that is not local. The field
+//! `dmarc=yes` marks a DMARC report to a domain elsewhere. The fields of a message in quarantine are
+//! `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
+//! Maildirs that the message goes into.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. The record is
@@ -213,9 +214,10 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
     };
     let origin = match envelope.origin {
         Origin::Client => "client",
-        // This is a field of its own and not a value of `origin=`: an earlier version leaves an
+        // These are fields of their own and not values of `origin=`: an earlier version leaves an
         // entry with an unknown field alone, but takes an unknown value for damage.
         Origin::Own => "client own=yes",
+        Origin::DmarcReport => "client dmarc=yes",
         Origin::Report => "report",
         Origin::Postmaster => "postmaster",
     };
@@ -384,9 +386,10 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
             ("head", Value::Word(word)) => head.measure = read_measure(word)?,
             ("body", Value::Word("7bit")) => head.options.body = Body::SevenBit,
             ("body", Value::Word("8bit")) => head.options.body = Body::EightBit,
-            ("origin", Value::Word("client")) if head.origin == Origin::Own => {}
+            ("origin", Value::Word("client")) if matches!(head.origin, Origin::Own | Origin::DmarcReport) => {}
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
             ("own", Value::Word("yes")) if head.origin == Origin::Client => head.origin = Origin::Own,
+            ("dmarc", Value::Word("yes")) if head.origin == Origin::Client => head.origin = Origin::DmarcReport,
             ("origin", Value::Word("report")) => head.origin = Origin::Report,
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
             ("past", Value::Word(step)) => derivation::read(&mut head.steps, step)?,
@@ -398,7 +401,9 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
                 head.folder = Some(Folder::parse(&name).ok_or(MALFORMED)?);
             }
             ("from", Value::Path(path)) => from = Some(path),
-            ("head" | "body" | "origin" | "own" | "past" | "reason" | "folder" | "from", _) => return Err(MALFORMED),
+            ("head" | "body" | "origin" | "own" | "dmarc" | "past" | "reason" | "folder" | "from", _) => {
+                return Err(MALFORMED);
+            }
             _ => return Err(UNKNOWN),
         }
         Ok(())

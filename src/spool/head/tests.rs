@@ -101,13 +101,19 @@ fn a_message_in_quarantine_has_a_reason_or_a_folder() {
 }
 
 #[test]
-fn a_message_of_an_own_user_is_marked() {
-    for origin in [Origin::Client, Origin::Own, Origin::Report, Origin::Postmaster] {
+fn a_message_of_an_own_user_and_a_dmarc_report_are_marked() {
+    for origin in [Origin::Client, Origin::Own, Origin::DmarcReport, Origin::Report, Origin::Postmaster] {
         let text = queued(&Envelope { origin, ..envelope(1) });
         assert_eq!(
-            (read(text.as_bytes()).map(|head| head.origin), text.contains(" own=yes ")),
-            (Ok(origin), origin == Origin::Own)
+            (read(text.as_bytes()).map(|head| head.origin), text.contains(" own=yes "), text.contains(" dmarc=yes ")),
+            (Ok(origin), origin == Origin::Own, origin == Origin::DmarcReport)
         );
+    }
+    let text = queued(&Envelope { origin: Origin::DmarcReport, ..envelope(1) });
+    let moved = text.replace("origin=client dmarc=yes", "dmarc=yes origin=client");
+    assert_eq!(read(moved.as_bytes()).map(|head| head.origin), Ok(Origin::DmarcReport));
+    for (from, to) in [(" dmarc=yes", " dmarc=yea"), ("client dmarc=yes", "report dmarc=yes")] {
+        assert_eq!(read(text.replace(from, to).as_bytes()), Err(MALFORMED), "{to}");
     }
     let text = queued(&Envelope { origin: Origin::Own, ..envelope(1) });
     for (from, to) in [(" own=yes", " own=yea"), ("client own=yes", "report own=yes")] {

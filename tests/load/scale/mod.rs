@@ -7,9 +7,12 @@
 //! --ignored --nocapture` prints how fast they were.
 //!
 //! - `process`: the resources of a daemon
+//! - `signed`: large messages that are signed and verified
 //! - `spool`: a spool with any number of messages
 
 mod process;
+#[cfg(feature = "mailauth")]
+mod signed;
 mod spool;
 
 use std::net::TcpListener;

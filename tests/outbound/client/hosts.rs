@@ -153,6 +153,49 @@ fn the_dns_answer_decides() {
     }
 }
 
+/// A DMARC report is such a message: strangers choose its recipient.
+#[test]
+fn a_message_for_public_hosts_only_is_sent_to_no_other_address() {
+    let remote = Remote::start(TcpListener::bind("0.0.0.0:0").expect("a port"), Conduct::Sink(Sink::default()));
+    let port = remote.address.port();
+    let zone = NameServer::zone(
+        "loop.test MX 10 a.test\na.test A 127.0.0.1\na.test AAAA ::1
+        private.test MX 10 b.test\nb.test A 10.0.0.1\nb.test AAAA fd00::1
+        near.test MX 10 c.test\nc.test A 169.254.1.1\nc.test A 192.168.1.1\nc.test AAAA fe80::1
+        mapped.test AAAA ::ffff:127.0.0.1
+        later.test MX 10 a.test\nlater.test MX 20 servfail.test\nservfail.test SERVFAIL
+        with.test MX 10 a.test\nwith.test MX 10 servfail.test",
+    );
+    let asking = || Sender { only_public: true, ..Sender::asking(&zone, Vec::new()) };
+    for (domain, fate, status) in [
+        ("loop.test", Failed, "5.4.4"),
+        ("private.test", Failed, "5.4.4"),
+        ("near.test", Failed, "5.4.4"),
+        ("mapped.test", Failed, "5.4.4"),
+        ("[127.0.0.1]", Failed, "5.4.4"),
+        ("[IPv6:fd00::1]", Failed, "5.4.4"),
+        ("later.test", Deferred, "4.4.3"),
+        ("with.test", Deferred, "4.4.3"),
+    ] {
+        let outcome = asking().send_one(&mx(domain, port));
+        assert_eq!(shown(&outcome), (fate, status.to_owned()), "{domain}: {outcome:?}");
+        if fate == Failed {
+            assert_eq!(outcome.why, format!("{domain}: the mail hosts have only loopback, private or local addresses"));
+        }
+    }
+    assert_eq!(remote.look(|seen| seen.connections), 0);
+    // An open connection is no way there either, and stays open for other messages.
+    let mut sender = Sender::asking(&zone, Vec::new());
+    for (only_public, fate) in [(false, Delivered), (true, Failed), (false, Delivered)] {
+        sender.only_public = only_public;
+        assert_eq!(sender.send_one(&mx("loop.test", port)).fate, fate);
+    }
+    assert_eq!(remote.look(|seen| (seen.connections, seen.messages.len())), (1, 2));
+    // The postmaster may choose any host.
+    let host = HostPort { host: "127.0.0.1".into(), port, scheme: Scheme::Smtp };
+    assert_eq!(asking().send_one(&HostTarget::Hosts(vec![host])).fate, Delivered);
+}
+
 #[test]
 fn a_nonexistent_smart_host_bounces_nothing() {
     let zone = NameServer::zone("");

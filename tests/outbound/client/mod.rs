@@ -59,6 +59,8 @@ struct Sender {
     /// The text of the message that it sends.
     text: Vec<u8>,
     body: Body,
+    /// Whether hosts in the DNS must have public addresses.
+    only_public: bool,
 }
 
 impl Sender {
@@ -81,6 +83,7 @@ impl Sender {
             dns,
             text: b"Subject: x\n\nhello\n".to_vec(),
             body: Body::SevenBit,
+            only_public: false,
         }
     }
 
@@ -94,8 +97,8 @@ impl Sender {
         let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = addresses.iter().collect();
-        let what =
-            Delivery { id: "x", sender: Some(&sender), options: MailOptions { body: self.body }, recipients, content };
+        let (options, only_public) = (MailOptions { body: self.body }, self.only_public);
+        let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };
         self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what).outcomes

@@ -67,7 +67,14 @@ fn a_message_goes_over_a_unix_socket() {
         let (file, recipient) = (File::open(&message).expect("a message"), Address::parse("jon@razorback.test"));
         let content = Content::new(&file, 0, 6);
         let recipients = vec![recipient.as_ref().expect("an address")];
-        let delivery = Delivery { id: "x", sender: None, options: MailOptions::default(), recipients, content };
+        let delivery = Delivery {
+            id: "x",
+            sender: None,
+            options: MailOptions::default(),
+            recipients,
+            content,
+            only_public: false,
+        };
         let outcomes = connection.send(&delivery);
         connection.quit();
         assert_eq!(outcomes[0].outcome.fate, Fate::Delivered, "{outcomes:?}");

@@ -5,10 +5,11 @@
 //! the domains. So a report never goes to a domain whose mail hosts have addresses of this host or
 //! of a private network.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::super::record::{Record, ReportUri};
 use super::super::walk::organizational_domain;
+use crate::dns::is_public;
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
@@ -77,44 +78,4 @@ pub fn has_public_hosts(lookup: &dyn Lookup, domain: &str) -> bool {
 
 fn any(addresses: Vec<impl Into<IpAddr>>) -> Vec<IpAddr> {
     addresses.into_iter().map(Into::into).collect()
-}
-
-/// Returns whether an address is public: neither of this host nor of a private or local network.
-/// Addresses for documentation count as public.
-pub fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => is_public_ipv4(address),
-        IpAddr::V6(address) => is_public_ipv6(address),
-    }
-}
-
-fn is_public_ipv4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let is_shared = a == 100 && (64..128).contains(&b);
-    let is_benchmark = a == 198 && (18..20).contains(&b);
-    let is_protocol = (a, b, c) == (192, 0, 0);
-    !(a == 0
-        || a >= 224
-        || address.is_loopback()
-        || address.is_private()
-        || address.is_link_local()
-        || is_shared
-        || is_benchmark
-        || is_protocol)
-}
-
-fn is_public_ipv6(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
-    // Some forms of an IPv6 address contain an IPv4 address that the mail may reach:
-    // IPv4-compatible addresses, NAT64 (RFC 6052, RFC 8215) and 6to4.
-    let [.., high, low] = segments;
-    let inside = match segments {
-        [0, 0, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, ..] => Some((high, low)),
-        [0x2002, high, low, ..] => Some((high, low)),
-        _ => None,
-    };
-    let ipv4 = inside.map(|(high, low)| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    // Hosts in the Internet have addresses in 2000::/3, or NAT64 addresses.
-    let is_global = (segments[0] & 0xe000) == 0x2000 || segments[..2] == [0x64, 0xff9b];
-    is_global && ipv4.is_none_or(is_public_ipv4)
 }

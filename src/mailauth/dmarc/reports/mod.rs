@@ -26,7 +26,7 @@ mod row;
 mod xml;
 
 pub use counts::{Counted, Counts, MAX_ROWS};
-pub use destinations::{allowed, has_public_hosts, is_public};
+pub use destinations::{allowed, has_public_hosts};
 pub use message::{Report, attachment, message};
 pub use row::{Action, Row, Signature};
 

@@ -48,13 +48,14 @@ impl Session<'_> {
     /// left now.
     pub(super) fn begin_late_spf(&mut self, screening: &mut Screening) -> Result<(), Reply> {
         let begun = Instant::now();
-        let until = begun + screen::TIME.saturating_sub(self.screen.waited);
+        let left = screen::TIME.saturating_sub(self.screen.waited);
+        let until = begun + left;
         let mut checks: Vec<&mut Begun> = self.screen.hello_spf.iter_mut().chain(&mut screening.spf).collect();
         let is_begun = loop {
             if checks.iter_mut().all(|(_, check)| check.is_begun(until)) {
                 break true;
             }
-            if begun.elapsed() >= PATIENCE {
+            if begun.elapsed() >= PATIENCE.min(left) {
                 break false;
             }
             std::thread::sleep(Duration::from_millis(20));

@@ -154,6 +154,10 @@ impl Authors {
     fn add(&mut self, domain: &[u8]) {
         let text = String::from_utf8_lossy(domain);
         let text = text.trim_end_matches('.');
+        // Real display names have an `@` between blanks, as in `Team @ Example <team@example.org>`.
+        if text.is_empty() {
+            return;
+        }
         // A text that is not a domain has no record, but a mail program may show a domain in it.
         let Ok(domain) = parse_domain_utf8(text) else { return self.note_more("a domain in From is malformed") };
         if self.domains.contains(&domain) {

@@ -100,9 +100,8 @@ impl fmt::Display for Received<'_> {
 }
 
 impl Client<'_> {
-    /// The FROM clause and a line break. If the origin is hidden, the whole clause is omitted, as
-    /// is common for mail that begins on the host itself, since readers would take any word in the
-    /// clause for the name of a host.
+    /// Writes the FROM clause and a line break. The caller omits the whole clause if the origin is
+    /// hidden: a placeholder would be taken for the name of a host.
     fn write_origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (client, host) = match self.address {
             Some(address) => {

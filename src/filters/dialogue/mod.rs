@@ -34,13 +34,13 @@ const MAX_LINES: usize = 20;
 /// What the filters decide about a command or a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is accepted.
+    /// The command or message is accepted.
     Accept,
     /// The message is accepted and dropped. Only the end of a message gets this verdict.
     Discard,
-    /// It is refused with this reply.
+    /// The command or message is refused with this reply.
     Refuse(Reply),
-    /// It gets this reply, and the session ends.
+    /// The command or message gets this reply, and the session ends.
     Close(Reply),
 }
 

@@ -184,8 +184,8 @@ fn sizes_and_options_for_reports() {
     }
 }
 
-/// If a policy is malformed, it asks for nothing, and the record applies only if it asks for
-/// reports (RFC 9989 4.10.1).
+/// A record whose policy is missing or malformed applies only if the record asks for reports. It
+/// then counts as `p=none` (RFC 9989 4.10.1).
 #[test]
 fn records_without_a_valid_policy() {
     for (record, result) in [

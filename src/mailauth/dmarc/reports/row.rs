@@ -50,8 +50,8 @@ pub struct Row {
     pub dkim: bool,
     /// Whether SPF has passed for an aligned domain.
     pub spf: bool,
-    /// The reason why the disposition is not the one that the domain asks for; empty if it is that
-    /// one.
+    /// The reason why the disposition differs from the one that the domain asks for; empty if they
+    /// are the same.
     pub reason: String,
     /// The domain in From.
     pub header_from: String,

@@ -114,7 +114,7 @@ impl Outcome {
             500..=599 => (Fate::Failed, 5),
             _ => (Fate::Deferred, 4),
         };
-        // An enhanced status whose class differs from that of the code is ignored.
+        // An enhanced status is ignored if its class is not the first digit of the reply code.
         let status = reply.status().filter(|s| s.0 == class).unwrap_or(Status(class, 0, 0));
         let why = format!("the host said to {command}: {reply}");
         Self { reply: Some(reply), answered: command, ..Self::new(fate, status, why) }

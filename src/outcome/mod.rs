@@ -55,12 +55,13 @@ pub enum Contact {
     /// Nothing: no host was asked.
     #[default]
     None,
-    /// A host answered EHLO. Holds the first outcome that was not a delivery; `None` if there is
-    /// none.
+    /// A host answered EHLO. Holds the outcome of the first recipient to whom the message was not
+    /// delivered; `None` if it was delivered to all.
     Answered(Option<Box<Outcome>>),
     /// No host answered, for this reason.
     Unreachable(Box<Outcome>),
-    /// No connection was allowed, because every address of the destination is at its limit.
+    /// No host has replied about the message, and an address of the destination is at its limit of
+    /// connections.
     AtLimit,
     /// The attempt was cut short before any reply, because other mail was waiting for the worker
     /// thread.
@@ -70,8 +71,8 @@ pub enum Contact {
 /// The way of delivery in an attempt for a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// Delivery into a Maildir. The word also stands for recipients on this host that fail or wait
-    /// without an attempt.
+    /// Delivery into a Maildir. This variant is also used for recipients on this host that fail or
+    /// wait without an attempt.
     Maildir,
     /// Delivery into an mbox file.
     Mbox,

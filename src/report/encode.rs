@@ -26,7 +26,7 @@ pub(super) fn fold(out: &mut String, name: &str, value: &str) {
     out.push('\n');
 }
 
-/// Appends a paragraph with indented lines, and an empty line.
+/// Appends a paragraph with indented lines, and then an empty line.
 pub(super) fn paragraph(out: &mut String, indent: &str, text: &str) {
     *out += indent;
     flow(out, indent, text);
@@ -69,8 +69,9 @@ pub(super) fn body(out: &mut String, boundary: &str, content: &[u8]) {
     out.push('\n');
 }
 
-/// Whether a MIME part needs no encoding. A part with delivery status never needs one, because all
-/// its lines begin with the name of a field or with a blank.
+/// Whether a MIME part needs no encoding. The part with the delivery status never needs an
+/// encoding: all its lines begin with the name of a field or with a blank, so none of them looks
+/// like a boundary.
 fn is_plain(content: &[u8], boundary: &str) -> bool {
     let ends_part = |line: &[u8]| line.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()));
     let is_clean = |line: &[u8]| line.iter().all(|&b| b == b'\t' || (b' '..=b'~').contains(&b));

@@ -46,13 +46,14 @@ pub struct FailureReport<'a> {
     /// The front of the original, with lines that end in LF: the header, or as much of the header
     /// as was read. Text after an empty line is not used.
     pub header: &'a [u8],
-    /// The number of reports to the same recipient that were withheld since the last one was sent.
+    /// The number of reports to `to` that were withheld since the last report was sent to `to`.
     pub withheld: u64,
 }
 
 /// The maximum length of the text that explains one failed recipient, in characters.
 const MAX_TEXT: usize = 2000;
-/// The maximum length of that text for recipients after the first [`FULLY_SHOWN`], in characters.
+/// The maximum length of the text that explains a failed recipient after the first [`FULLY_SHOWN`]
+/// recipients, in characters.
 const MAX_TEXT_LATER: usize = 200;
 /// The number of recipients whose texts may be as long as [`MAX_TEXT`].
 const FULLY_SHOWN: usize = 25;
@@ -110,7 +111,7 @@ fn subject(report: &FailureReport, original: &[u8]) -> String {
     }
 }
 
-// The first part of the report, in plain words for people.
+// The next functions write the first part of the report, in plain words for people.
 
 fn plain_words(report: &FailureReport, original: &[u8], is_complete: bool) -> String {
     let mut text = String::new();
@@ -214,7 +215,7 @@ fn explanation(report: &FailureReport, outcome: &Outcome, max: usize) -> String 
 /// Returns this host's own explanation of a failure. A sender is not shown names of files.
 fn own_text(report: &FailureReport, outcome: &Outcome, max: usize) -> String {
     let names_file = |text: &str| text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'));
-    // The output of a command is meant for senders, whatever its content.
+    // The output of a command is meant for senders, so it is shown even if it names files.
     if report.sender.is_some() && !outcome.is_quoted && (names_file(&outcome.host) || names_file(&outcome.why)) {
         return "the mailbox could not be written to".to_owned();
     }
@@ -232,7 +233,7 @@ fn span(seconds: i64) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-// The second part of the report, for programs (RFC 3464 2).
+// The next functions write the second part of the report, for programs (RFC 3464 2).
 
 fn status_blocks(report: &FailureReport) -> String {
     let mut out = format!("Reporting-MTA: dns; {}\nX-Penfold-Queue-ID: {}\n", report.hostname, report.original);
@@ -262,7 +263,8 @@ fn status_blocks(report: &FailureReport) -> String {
 }
 
 /// Returns the status of a failed recipient. If the message expired, the status is that of the last
-/// attempt with class 4, or 4.4.7 if that attempt has no status (RFC 3463 3.5, RFC 3464 2.3.4).
+/// attempt, with the class set to 4. If that attempt has no status, the status is 4.4.7 (RFC 3463
+/// 3.5, RFC 3464 2.3.4).
 fn status(outcome: &Outcome) -> Status {
     match (outcome.fate, outcome.status) {
         (Fate::Deferred, Status(_, 0, 0)) => Status(4, 4, 7),

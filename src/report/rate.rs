@@ -34,8 +34,8 @@ const TO_REMOTE_DOMAIN: u32 = 2000;
 pub enum ReportTo {
     /// The postmaster, because the message has no sender.
     Postmaster,
-    /// A sender in a local domain, or in a domain for which mail is relayed. The address has no
-    /// subaddress.
+    /// A sender in a local domain, or in a domain for which mail is relayed. The address is given
+    /// without its subaddress.
     Local(Address),
     /// A sender in any other domain.
     Remote(Address),
@@ -152,7 +152,7 @@ fn make_room(counts: &mut HashMap<Box<str>, Count>, now: Duration) {
         let mut times: Vec<Duration> = counts.values().map(|count| count.clear).collect();
         let (_, &mut least, _) = times.select_nth_unstable(MAX_COUNTS / 10);
         let mut left = MAX_COUNTS / 10;
-        // No more than a tenth is dropped, even if several counts reach zero at the same time.
+        // No more than a tenth is dropped, even if several counts have the same value.
         counts.retain(|_, count| {
             let is_dropped = count.clear <= least && left > 0;
             left -= usize::from(is_dropped);

@@ -63,7 +63,7 @@ enum TableAnswer<'t> {
     Members(&'t [Member]),
 }
 
-/// A question of the walk about an address.
+/// What the walk asks about an address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
     /// Which entry of the tables applies to the address.
@@ -199,7 +199,7 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NodeEnd {
     Final,
-    /// The address is that of a user or unknown; it is not looked up yet.
+    /// The address is in no table. Whether it is that of a user is not known yet.
     Local,
     Unknown,
     /// The address is replaced by its members.
@@ -352,7 +352,7 @@ impl<'t> Walk<'t> {
         Ok(is_broken)
     }
 
-    /// Returns the refusal, if no mail may be sent to any of the recipients; `None` otherwise.
+    /// Returns the refusal if the routes reject all recipients; `None` otherwise.
     fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
         let router = self.tables.router;
         let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;

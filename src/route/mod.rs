@@ -151,8 +151,9 @@ impl Router {
         }
     }
 
-    /// Reads all tables as far as possible, and returns all errors. Mail for a recipient that an
-    /// error affects waits. The router is `None` if the configuration itself has an error.
+    /// Reads all tables as far as possible, and returns all errors. If an error affects a
+    /// recipient, the mail for that recipient waits. The router is `None` if the configuration
+    /// itself has an error.
     pub fn begin(config: &Config, rights: &Rights) -> (Option<Self>, Vec<ConfigError>) {
         let local = &config.local;
         let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
@@ -236,9 +237,9 @@ impl Router {
         rewritten.unwrap_or_else(|| self.cache.get(self, &address, || expand::expand(self, &address)))
     }
 
-    /// Returns the final recipients of the members of a list or of a `.forward`, which belongs to
-    /// `address`. For a user's `.forward`, `user` names that user, whose rights the commands and
-    /// files in it need.
+    /// Returns the final recipients of `members`, which are the members of a list or a `.forward`
+    /// that belongs to `address`. For a `.forward`, `user` names its user; commands and files in
+    /// the `.forward` need the rights of that user.
     pub fn expand_members(&self, address: &Address, members: &[Member], user: Option<&str>) -> Expansion {
         expand::expand_members(self, &self.qualified(address), members, user)
     }
@@ -388,7 +389,8 @@ impl Router {
     fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
         match address.domain() {
             "" => Cow::Owned(address.at(&self.first_domain)),
-            // If there are no local domains, `localhost` stands for a missing domain.
+            // If there are no local domains, an address at `localhost` counts as one without a
+            // domain.
             "localhost" if self.domains.is_empty() => Cow::Owned(address.at(&self.first_domain)),
             _ => Cow::Borrowed(address),
         }
@@ -407,8 +409,8 @@ impl Route {
             // delay only each other.
             Self::Command(_, Owner::Server) => Destination::Command(None),
             Self::Command(_, Owner::User(account)) => Destination::Command(Some(account.name.as_str().into())),
-            // A user may keep agents busy, which are processes with that user's rights. This delays
-            // only the user's own mail.
+            // A user may keep busy the agents, which are the processes with that user's rights.
+            // With a destination for each user, this delays only the user's own mail.
             Self::Mailbox(Mailbox { owner: Owner::User(account), .. }) => {
                 Destination::User(account.name.as_str().into())
             }

@@ -160,7 +160,8 @@ fn read_exchanger(text: &str) -> Result<RouteTarget, String> {
     Ok(RouteTarget::Mx { domain, port: port? })
 }
 
-/// Reads a target after `error:`, which is a status and a text that can be sent to clients.
+/// Reads the target that follows `error:`. It consists of a status and a text that can be sent to
+/// clients.
 fn read_error(text: &str) -> Result<RouteTarget, String> {
     match Status::read(text.trim_start()) {
         Some((status @ Status(4 | 5, ..), "")) => Ok(RouteTarget::Error(status, "no mail goes to this domain".into())),

@@ -3,12 +3,13 @@
 //!
 //! A sender is rewritten when a message leaves again: an alias, the virtual table or a `.forward`
 //! has replaced a local recipient by one elsewhere, and the sender is not local. The spool keeps
-//! the original sender, because reports of this host go there directly. The sender of a user of
-//! this host stays as it is: it belongs to the user, and a smart host may accept no other one.
+//! the original sender, because this host sends its own reports directly to that sender. A sender
+//! that is a user of this host is not rewritten: the address belongs to the user, and a smart host
+//! may accept no other sender.
 //!
-//! The first secret of the file makes addresses. If there is no file, they are made with a secret
-//! that is derived from the spool's key. All secrets verify addresses, so that a secret can be
-//! replaced.
+//! Rewritten addresses are made with the first secret in the file or, if there is no file, with a
+//! secret that is derived from the spool's key. They are verified with all secrets, so that a
+//! secret can be replaced.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -31,15 +32,15 @@ const MIN_SECRET: usize = 16;
 pub struct SenderRewriting {
     /// The domain of rewritten senders.
     domain: Box<str>,
-    /// The secrets of the file, which may be missing.
+    /// The secrets in the file. The file may be missing.
     secrets: Watched<Vec<Secret>>,
     /// The secret that is derived from the spool's key.
     own: OnceLock<Secret>,
 }
 
 impl SenderRewriting {
-    /// Reads the secrets. Returns `None` if senders are not rewritten, because it is switched off
-    /// or because bounces could not come back to this host's domain.
+    /// Reads the secrets. Returns `None` if senders are not rewritten, because the configuration
+    /// says so or because bounces could not come back to this host's domain.
     ///
     /// # Errors
     /// The errors in the file of secrets.
@@ -101,7 +102,8 @@ impl Router {
         srs::forward(rewriting.all().first()?, sender, &rewriting.domain, sys::now())
     }
 
-    /// Whether a message leaves again for the recipient, and its sender has to be rewritten.
+    /// Whether the message of `entry` leaves again for `recipient` and has a sender that must be
+    /// rewritten.
     pub fn is_forwarded(&self, entry: &Entry, recipient: &Recipient) -> bool {
         let (Some(_), Some(sender), Origin::Client) = (&self.srs, entry.sender(), entry.origin()) else { return false };
         let is_local = |address: &Address| self.class_of(address.domain()) == DomainClass::Local;

@@ -91,7 +91,7 @@ impl Router {
         }
     }
 
-    /// Returns an error for each mailbox in the users file that contains a placeholder.
+    /// Returns an error for each mailbox in the users file whose path contains a placeholder.
     pub fn unfilled_mailboxes(&self) -> Vec<ConfigError> {
         self.users.unfilled()
     }

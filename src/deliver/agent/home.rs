@@ -15,9 +15,9 @@ use nix::libc::O_NONBLOCK;
 
 use super::{AgentError, Response};
 
-/// The largest `.forward` in bytes.
+/// The maximum size of a `.forward`, in bytes.
 const MAX_FORWARD: u64 = 64 << 10;
-/// The largest list in bytes.
+/// The maximum size of a list, in bytes.
 const MAX_LIST: u64 = 512 << 10;
 /// The mode bits that let group and others write.
 const WRITABLE_FOR_OTHERS: u32 = 0o022;

@@ -2,10 +2,11 @@
 //! reading a home directory, or running a command.
 //!
 //! A [`Request`] is one piece of such work, and [`perform`] carries it out in a process with the
-//! required rights. That is this process, or an agent, a process that runs as the recipient.
-//! [`AgentPool`] chooses the process, and transfers the request and the response. Requests are
-//! self-contained, and no state is kept between them: if an agent dies, the next attempt finds out
-//! from the spool and the mailbox whether its request was carried out, as after a crash.
+//! required rights. The process is either the current one or an agent, which is a process that runs
+//! as the recipient. [`AgentPool`] chooses the process, and transfers the request and the response.
+//! Requests are self-contained, and no state is kept between them: if an agent dies, the next
+//! attempt finds out from the spool and the mailbox whether its request was carried out, as after a
+//! crash.
 //!
 //! Paths come from the configuration, a users file or the system, never from a client. A failure is
 //! an [`AgentError`], which becomes an outcome in `deliver::local`. This module neither decides
@@ -138,7 +139,7 @@ pub enum Request {
     },
 }
 
-/// A part of the file that goes with a request, in bytes.
+/// A part of the file that goes with a request. Both numbers are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// The offset of the part in the file.

@@ -2,11 +2,11 @@
 //! rights of one user.
 //!
 //! A server with a monitor, the process that stays root, leaves all work that needs a user's rights
-//! to an agent. The server has the monitor start an agent when one is needed, and keeps the agent
-//! for a while, since the next message is often for the same user. An agent carries out one request
-//! at a time, within a time limit. If an agent is late or sends a malformed response, the agent is
-//! dropped and the request counts as failed. The next attempt finds out whether the request was
-//! carried out.
+//! to an agent. When an agent is needed, the server asks the monitor to start one. The server then
+//! keeps the agent for a while, since the next message is often for the same user. An agent carries
+//! out one request at a time, within a time limit. If an agent is late or sends a malformed
+//! response, the agent is dropped and the request counts as failed. The next attempt finds out
+//! whether the request was carried out.
 
 use std::fs::File;
 use std::io;
@@ -47,12 +47,12 @@ struct Agent {
 }
 
 impl AgentPool {
-    /// A pool without agents. Agents will be started with `rights`.
+    /// A pool without agents. When an agent is needed, the monitor in `rights` starts it.
     pub fn new(rights: Rights) -> Self {
         Self { rights, idle: Mutex::default() }
     }
 
-    /// The rights with which agents are started.
+    /// The connection to the monitor that starts the agents, if there is a monitor.
     pub fn rights(&self) -> &Rights {
         &self.rights
     }

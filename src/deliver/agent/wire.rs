@@ -14,7 +14,7 @@ use super::{AgentError, Ended, Identity, Part, Request, Response};
 use crate::privsep::bytes::{Reader, Writer};
 use crate::privsep::fdpass;
 
-/// The longest frame in bytes.
+/// The maximum length of a frame, in bytes.
 const MAX_FRAME: usize = 1 << 20;
 
 /// Sends a request.

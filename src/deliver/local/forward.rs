@@ -38,9 +38,9 @@ use crate::users::{Account, Owner};
 
 /// Maximum number of lists that one address leads to, nested lists included.
 const MAX_LISTS: usize = 100;
-/// Maximum number of members of one list, nested lists included.
+/// Maximum number of members of one list, including the members of nested lists.
 const MAX_MEMBERS: usize = 10_000;
-/// Maximum number of members of a `.forward`, its lists included.
+/// Maximum number of members of a `.forward`, including the members of its lists.
 const MAX_FORWARD_MEMBERS: usize = 1000;
 /// Maximum number of recipients that may be derived from a recipient that has a `.forward`.
 const MAX_FORWARDED: u32 = 1000;
@@ -179,7 +179,7 @@ impl LocalDelivery<'_> {
 
     /// Replaces each list among `members` by the members of that list. A list that is named several
     /// times is read once. Skips malformed lines, and also commands and files in a list that an
-    /// alias includes. Fails if there are no members at all.
+    /// alias includes. Fails if no member is left.
     fn read_lists(&self, members: Vec<Member>, owner: &Owner, max: usize) -> Result<Vec<Member>, Outcome> {
         let (mut found, mut lists, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
         let mut sort = |members: Vec<Member>, found: &mut Vec<Member>, lists: &mut Vec<Box<str>>| {
@@ -205,7 +205,7 @@ impl LocalDelivery<'_> {
                 return Err(Outcome::deferred(Status(4, 3, 5), why));
             }
         }
-        // The failure is temporary, since the file may just be being written.
+        // The failure is temporary, since a program may be writing the file at this moment.
         if found.is_empty() {
             return Err(Outcome::deferred(Status(4, 3, 5), "nobody is on the list"));
         }

@@ -197,7 +197,7 @@ pub fn not_noted(error: &io::Error) -> Outcome {
     Outcome::from_io("record a prepared delivery in the spool", error)
 }
 
-/// The beginning of a file's name, which does not depend on the hostname.
+/// The beginning of a file's name. Unlike the whole name, it does not depend on the hostname.
 pub(super) fn file_prefix(entry: QueueId, recipient: usize) -> String {
     format!("{}.{entry}-{recipient}.", entry.seconds())
 }

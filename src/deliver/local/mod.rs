@@ -134,7 +134,8 @@ impl<'a> LocalDelivery<'a> {
         'a: 'r,
     {
         let Mailbox { path, is_mbox, owner } = mailbox;
-        // If there were a `.forward`, it would have been followed before the entry was handed over.
+        // A `.forward` is followed before any handover. So if the entry was handed over, there was
+        // no `.forward`, and none is looked for again.
         let forwarded = if self.entry.handed_over_to().is_none() { self.forward(addressee, owner) } else { None };
         if let Some(outcome) = forwarded {
             // After this note, the next message for this mailbox is written as a queued entry from

@@ -21,7 +21,7 @@ const UNPROVEN: usize = 4;
 const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 /// The maximum time between two probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
-/// Failures in a row after which an address that has answered before is down.
+/// If an address has answered before, it is down only after this many failures in a row.
 const FAILURES_UNTIL_DOWN: u32 = 3;
 /// How long an address stays listed as down after its probe is due, if there is no mail with which
 /// to probe it.

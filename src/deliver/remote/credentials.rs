@@ -41,7 +41,7 @@ pub struct Login {
     secret: Secret,
     /// The number of the line in the table.
     line: usize,
-    /// The rights with which the command that prints a token runs.
+    /// The connection to the monitor that starts the command's process, if there is a monitor.
     rights: Rights,
 }
 

@@ -4,8 +4,8 @@
 //! domain without mail exchangers is its own exchanger. Hosts that the configuration names keep
 //! their order. This host may be a mail exchanger itself, by its name or by an address that it
 //! serves. To prevent a mail loop, this host is then removed together with all exchangers that are
-//! not preferred to it. A message whose recipient strangers have chosen goes only to public
-//! addresses. This module makes no connection.
+//! not preferred to it. If strangers have chosen the recipient of a message, the message goes only
+//! to public addresses. This module makes no connection.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -132,8 +132,8 @@ impl HostTarget {
         }
     }
 
-    /// Removes the addresses that are not public. If none is left, that is a failure: the owner of
-    /// the domain alone has chosen these addresses.
+    /// Removes the addresses that are not public. If none is left, the failure is permanent,
+    /// because these addresses are the choice of the domain's owner.
     pub fn keep_public(&self, found: &mut GroupAddresses) {
         let count = found.peers.len();
         found.peers.retain(|peer| self.admits(&peer.endpoint, true));

@@ -104,8 +104,9 @@ pub struct AttemptResult {
     pub outcomes: Vec<Outcome>,
     /// What the attempt showed about the destination.
     pub contact: Contact,
-    /// The address that was used last or, if the attempt ended at the limit of an address, that
-    /// address. For IPv6 this is the /64 network (see [`place`]).
+    /// The address that was used last. But if the attempt ended because an address was at its limit
+    /// of connections, the address with the limit. For IPv6 this is the /64 network (see
+    /// [`place`]).
     pub address: Option<Endpoint>,
 }
 
@@ -251,8 +252,8 @@ impl RemoteDelivery {
         progress.tried.push(peer.endpoint.clone());
         let mut connection = match self.open(settings, (target, peer), progress.delivery.id) {
             Ok(connection) => connection,
-            // The host accepts no more connections, so this message waits for one of the other
-            // connections.
+            // The host accepts no more connections now, so this message waits until one of the
+            // other connections is free.
             Err(answer) if answer.is_too_many() && permit.refused() => {
                 progress.at_limit = Some(peer.endpoint.clone());
                 return true;

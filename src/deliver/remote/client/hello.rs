@@ -7,7 +7,7 @@ use super::{Connection, NotOpen, Stage, StageOutcome, State};
 use crate::reply::Reply;
 use crate::smtp::extensions::Extensions;
 
-/// Maximum number of greetings with code 220.
+/// Maximum number of further lines with code 220 that are read after the greeting.
 const MAX_BANNERS: usize = 100;
 
 impl Connection {

@@ -6,11 +6,12 @@
 //! - `stage`: the stages of a dialogue, with their timeouts
 //! - `transaction`: one message
 //!
-//! The dialogue begins with EHLO, or HELO if the host does not know EHLO. STARTTLS with another
-//! EHLO follows, and then AUTH, if the configuration requires them. Each message is one
-//! transaction, or several if it has many recipients. PIPELINING (RFC 2920), SIZE (RFC 1870) and
-//! 8BITMIME (RFC 6152) are used if the host offers them. A message with octets above 127 is sent
-//! unchanged to a host without 8BITMIME: in practice all accept it.
+//! The dialogue begins with EHLO, or HELO if the host does not know EHLO. If TLS is used by
+//! STARTTLS, STARTTLS and another EHLO follow. If the configuration has credentials for the host,
+//! AUTH comes next. Each message is one transaction, or several if it has many recipients.
+//! PIPELINING (RFC 2920), SIZE (RFC 1870) and 8BITMIME (RFC 6152) are used if the host offers them.
+//! A message with octets above 127 is sent unchanged to a host without 8BITMIME: in practice all
+//! accept it.
 //!
 //! The result is an outcome for each recipient, with the [`Stage`] that the dialogue reached. A
 //! broken connection and a 421 are outcomes too. All input from the host is bounded in length and
@@ -61,7 +62,7 @@ const MIN_RATE: u64 = 16 << 10;
 /// The outcome for one recipient at one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageOutcome {
-    /// The last stage of the dialogue that was begun.
+    /// The last stage that was begun in the dialogue.
     pub stage: Stage,
     /// The result of the attempt for the recipient.
     pub outcome: Outcome,
@@ -138,8 +139,8 @@ pub struct Connection {
     /// Whether the configuration names the host.
     is_configured: bool,
     logged_in: bool,
-    /// Whether the host has rejected a command because it requires authentication: no other message
-    /// can be sent over the connection.
+    /// Whether the host has rejected a command because the host requires authentication. If so, no
+    /// other message can be sent over the connection.
     needs_login: bool,
     /// Whether the host has closed the connection.
     was_closed: bool,
@@ -282,8 +283,8 @@ impl Connection {
         }
     }
 
-    /// The outcome of a broken connection. If the host has sent a rejection before closing it, that
-    /// is the outcome.
+    /// The outcome of a broken connection. If the host has sent a rejection before it closed the
+    /// connection, the rejection is the outcome.
     fn interrupted(&mut self, stage: Stage, error: &io::Error) -> StageOutcome {
         let answer = self.broken(stage, error);
         self.input.source.set_limit(Stage::Quit.timeout());
@@ -293,10 +294,10 @@ impl Connection {
         }
     }
 
-    /// Fails if there is unexpected input. It would be taken for the reply to the next command, so
-    /// that in the end a message could count as accepted because of the 250 for another message. A
-    /// rejection that comes while the content is sent can only be about this message, so the
-    /// rejection may be final.
+    /// Fails if there is unexpected input. Such input would be taken for the reply to the next
+    /// command, so that in the end a message could count as accepted because of the 250 for another
+    /// message. A rejection that comes while the content is sent can only be about this message, so
+    /// the rejection may be final.
     fn expect_silence(&mut self, stage: Stage) -> Result<(), StageOutcome> {
         match self.input.source.has_input() {
             Ok(false) if self.input.is_empty() => Ok(()),

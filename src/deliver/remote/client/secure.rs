@@ -30,12 +30,12 @@ pub struct ConnectOptions<'a> {
     pub tls: &'a Client,
     /// The encryption that is required.
     pub security: Security,
-    /// Whether the configuration names the host, rather than the DNS.
+    /// Whether the configuration names the host. Otherwise the host was found in the DNS.
     pub is_configured: bool,
     /// The credentials for the host, if there are any.
     pub login: Option<&'a Login>,
-    /// The shortened timeout, if nothing is known about the destination or it was slow or down
-    /// before.
+    /// The shortened timeout if nothing is known about the destination, or if the destination was
+    /// slow or down before; otherwise `None`.
     pub host_timeout: Option<HostTimeout>,
 }
 
@@ -93,7 +93,7 @@ impl Connection {
         self.ask_for_tls().and_then(|()| self.handshake(options, verification)).map_err(NotOpen::NoTls)?;
         self.hello("EHLO", options.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
             // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
-            // reply has come, TLS may have failed.
+            // reply to this EHLO has come, TLS may have failed.
             None if verification == Verification::None => NotOpen::NoTls(answer),
             _ => NotOpen::Failed(answer),
         })

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// A stage of the dialogue with a host, in order.
+/// A stage of the dialogue with a host. Up to `AfterDot` the stages are in the order of the
+/// dialogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Connecting.

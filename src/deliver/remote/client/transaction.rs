@@ -4,7 +4,8 @@
 //! sends DATA together with the last RCPT (RFC 2920 3.1). Every recipient gets its own outcome. If
 //! the host accepts no more recipients, the others follow in the next transaction over the same
 //! connection. That transaction has at most as many recipients as the host has just accepted. If
-//! the connection breaks, that is the outcome for all recipients that have none yet.
+//! the connection breaks, the recipients without an outcome get the broken connection as their
+//! outcome.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
@@ -41,8 +42,8 @@ struct Transaction<'a> {
     answers: &'a mut [Option<StageOutcome>],
     mail_refused: bool,
     accepted: Vec<usize>,
-    /// The indices of the recipients for the next transaction: the host accepts no more in this
-    /// one.
+    /// The indices of the recipients that are left to the next transaction, because the host
+    /// accepts no more recipients in this transaction.
     overflow: Vec<usize>,
     data: Option<Reply>,
 }
@@ -276,7 +277,7 @@ impl Command {
 }
 
 /// Whether a reply means that a transaction has too many recipients (RFC 5321 4.5.3.1.10, which
-/// also allows 552 for 452), rather than that a mailbox is full.
+/// allows 552 instead of 452). The same codes can also mean that a mailbox is full.
 fn is_too_many(reply: &Reply) -> bool {
     matches!(reply.code(), 452 | 552)
         && reply.status().is_none_or(|Status(_, subject, detail)| (subject, detail) == (5, 3))

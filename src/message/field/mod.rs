@@ -81,7 +81,8 @@ fn is_postmark(line: &[u8]) -> bool {
 fn split(field: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr(b'\n', field).unwrap_or(field.len()).min(MAX_LINE);
     let colon = memchr(b':', field.get(..end)?)?;
-    let name = field.get(..colon)?.trim_ascii_end();
+    let name = field.get(..colon)?;
+    let name = name.get(..name.iter().rposition(|b| !matches!(b, b' ' | b'\t'))? + 1)?;
     let is_name = !name.is_empty() && name.iter().all(u8::is_ascii_graphic);
     is_name.then_some((name, field.get(colon + 1..).unwrap_or_default()))
 }

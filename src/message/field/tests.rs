@@ -144,3 +144,11 @@ fn a_header_beyond_the_limit_is_not_complete() {
     scan(&text[..], 7, |name, body| names.push((name.to_vec(), body.to_vec()))).expect("memory");
     assert_eq!(names, [(b"A".to_vec(), b" b\n".to_vec()), (b"B".to_vec(), Vec::new())]);
 }
+
+#[test]
+fn only_blanks_may_stand_between_a_name_and_its_colon() {
+    assert_eq!(lines(b"A \t: b\n"), ["A=b"]);
+    for text in [&b"A\r: b\n"[..], b"A\x0c: b\n", b"A\x0b : b\n", b" : b\n", b": b\n"] {
+        assert_eq!(lines(text), ["Stray"], "{text:?}");
+    }
+}

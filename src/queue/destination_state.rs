@@ -13,9 +13,9 @@ use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
 
-/// The number of ready jobs for each running job beyond which the queue opens another connection.
-/// Sending over an open connection takes less than half as long as over a new one. So a smaller
-/// number of ready jobs is done sooner without a new connection.
+/// The queue opens another connection to a destination if there are more than this number of ready
+/// jobs for each running job. Sending a message over an open connection takes less than half as
+/// long as over a new one. So fewer ready jobs are done sooner without another connection.
 const JOBS_PER_CONNECTION: usize = 2;
 /// The maximum number of jobs of one destination that workers defer at the same time, because the
 /// destination is down.

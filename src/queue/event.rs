@@ -22,7 +22,7 @@ pub enum Event {
     /// This process has just committed an entry.
     New(EntryName),
     /// Another process has committed an entry lately. The entry may have a duplicate, another file
-    /// with the same id. So the queue keeps the entry until [`Event::DuplicatesDone`].
+    /// with the same id. So the queue does not load the entry before [`Event::DuplicatesDone`].
     Notified(EntryName),
     /// Two files in the spool have the same id.
     Duplicates(EntryName, EntryName),
@@ -51,8 +51,8 @@ pub enum Event {
     Running(Sender<Vec<RunningJob>>),
     /// The new settings after a reload.
     Settings(QueueSettings),
-    /// The scan of the spool is complete, and the process serves one pass only: the queue ends as
-    /// soon as no job is ready or running.
+    /// The queue ends as soon as no job is ready or running. A process that is to try each due
+    /// message only once sends this event when it has scanned the spool.
     Drain,
     /// The queue starts no more jobs, and ends as soon as none is running.
     Stop,
@@ -179,8 +179,8 @@ pub struct Job {
     /// The trust in the destination. It decides how long the worker waits for an answer of its
     /// hosts.
     pub trust: Trust,
-    /// If the destination is down, what is known about the failure. The worker then defers the mail
-    /// without an attempt.
+    /// What is known about the failure, if the destination is down and the worker must defer the
+    /// mail without an attempt; `None` if the worker makes an attempt.
     pub down: Option<Arc<Down>>,
     pub(super) index: usize,
     pub(super) started: u64,

@@ -8,7 +8,7 @@
 //! at once without an attempt, until a probe (a single job that is tried) succeeds. A slow
 //! destination gets few connections, whatever number it had reached. A system user is a
 //! destination, too, because the programs that deliver the user's mail may hang just like a host.
-//! The functions do not read the clock, but get the time from their callers.
+//! The functions of [`Health`] do not read the clock, but get the time from their callers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ pub struct Down {
     pub next_probe: Instant,
     /// The outcome of the last attempt.
     pub why: Outcome,
-    /// The number of probes that have failed since.
+    /// The number of probes that have failed since the destination went down.
     probes: u32,
 }
 
@@ -100,7 +100,8 @@ impl Health {
 
     /// Records that no host has answered an attempt, while `running` other jobs of the destination
     /// were running. Returns whether the destination has just gone down. A proven destination with
-    /// running jobs does not go down, because its host may only refuse further connections.
+    /// running jobs does not go down, because perhaps its host accepts the running jobs, and merely
+    /// refuses further connections.
     pub fn failed(&mut self, why: Outcome, running: usize, max_probe_interval: Duration, now: Instant) -> bool {
         let (since, probes, was_up) = match self {
             Self::Proven(window) if *window > 1 || running > 0 => {

@@ -223,8 +223,8 @@ impl Queue {
         }
     }
 
-    /// Loads one of two files with the same id. If the queue knows the id already, the entry was
-    /// accepted after the start, and its jobs take care of both files.
+    /// Loads one of two files with the same id. If the queue knows the id already, nothing is
+    /// loaded: the entry was accepted after the start, and its jobs take care of both files.
     fn choose(&mut self, first: EntryName, second: EntryName) {
         if !self.items.contains_key(&first.id) && !self.withdrawn.contains_key(&first.id) {
             let chosen = (self.tasks.choose)(first, second);

@@ -126,11 +126,11 @@ impl Pool {
     /// its class wait.
     ///
     /// All proven destinations together have `ready` ready jobs, and `own_ready` of these belong to
-    /// this destination. If it is proven, it gets the same fraction of the workers that proven
-    /// destinations have, so that a large batch of mail is not the last to end.
-    /// While many workers are free, a proven destination gets at least half of the free ones.
-    /// Unproven and slow destinations get more than one worker only while few jobs of their class
-    /// are running.
+    /// this destination. A proven destination with one tenth of these ready jobs gets one tenth of
+    /// the workers that have jobs of proven destinations, so that a large batch of mail is not the
+    /// last to end. While many workers are free, a proven destination gets at least half of the
+    /// free ones. Unproven and slow destinations get more than one worker only while few jobs of
+    /// their class are running.
     pub fn share(&self, class: Class, own_ready: usize, ready: usize) -> usize {
         let is_calm = self.running[class as usize] < self.part(8).max(2);
         match class {

@@ -28,7 +28,7 @@ use crate::timeouts::{HostTimeouts, Trust};
 
 /// A job that takes at least this long makes its remote destination slow.
 const SLOW_HOST: Duration = Duration::from_secs(10);
-/// The number of bytes of a message for which [`SLOW_HOST`] grows by one second.
+/// [`SLOW_HOST`] is extended by one second for each such number of bytes in the message.
 const BYTES_PER_SECOND: u64 = 64 << 10;
 /// A job that takes at least this long makes the destination of a user slow.
 const SLOW_USER: Duration = Duration::from_secs(3);
@@ -51,8 +51,8 @@ pub struct NextJob {
     pub number: u64,
     /// The trust in the destination, which decides the timeouts of its hosts.
     pub trust: Trust,
-    /// If the destination is down, what is known about the failure. The job is then deferred
-    /// without an attempt.
+    /// What is known about the failure, if the destination is down and the job is deferred without
+    /// an attempt; `None` if there is an attempt.
     pub down: Option<Arc<Down>>,
     /// The address to which mail for the destination was last sent; `None` if none is known.
     pub address: Option<Endpoint>,
@@ -72,7 +72,8 @@ pub struct Turns {
     ready_proven: usize,
     /// The index of the class that has the next turn.
     next_class: usize,
-    /// Whether the newest unproven destination has the next turn. Otherwise it is the oldest one.
+    /// Whether the newest unproven destination has the next turn. Otherwise the oldest one has the
+    /// turn.
     newest: bool,
     pool: Pool,
     /// The running jobs by number. The next job gets `next_number`.

@@ -10,8 +10,8 @@ use memchr::memchr_iter;
 const BLOCK: usize = 64 << 10;
 
 /// A reader of the content of an entry. A clone begins at the current offset of the original and
-/// has an offset of its own, so that several threads can read the same file. If the file ends too
-/// early, reading fails.
+/// has an offset of its own, so that several threads can read the same file. If the file has fewer
+/// than `size` bytes, reading fails.
 #[derive(Debug, Clone)]
 pub struct Content<'a> {
     /// Text that is read before the file.

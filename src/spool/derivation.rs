@@ -1,9 +1,9 @@
 //! Stores the derivation of an entry: the lists and `.forward` files that led to the entry and, for
 //! each recipient, the number of further recipients that the recipient may lead to.
 //!
-//! The derivation is part of the head of the entry, where no sender can write. With it `deliver`
-//! ends loops, and limits the number of messages that one message can become. Received messages and
-//! reports have no derivation.
+//! The derivation is part of the head of the entry, where no sender can write. `deliver` uses the
+//! derivation to end loops, and to limit the number of messages that one message can become.
+//! Received messages and reports have no derivation.
 
 use super::fields::{read_text, write_text};
 use super::head::HeadError::{self, Corrupt};

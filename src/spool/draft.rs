@@ -5,11 +5,11 @@
 //! (see [`NewEntry`]).
 //!
 //! Content of at most [`BUFFER`] bytes stays in memory until the commit, and is written together
-//! with the front. Longer content is written to a file as it arrives, behind a gap for the front
-//! that [`Draft::expect`] announces. At the commit the front of a queued entry (one with a record
-//! for each recipient) is padded to fill the gap. If the front does not fit, the content is shifted
-//! within the file, which costs a copy in the page cache. In each case the commit takes one fsync
-//! of the file.
+//! with the front. Longer content is written to a file as it arrives, after a gap that is left for
+//! the front. [`Draft::expect`] announces the front, and thus sets the length of the gap. At the
+//! commit the front of a queued entry (one with a record for each recipient) is padded to fill the
+//! gap. If the front does not fit, the content is shifted within the file, which costs a copy in
+//! the page cache. In each case the commit takes one fsync of the file.
 //!
 //! The file of a draft has no name (O_TMPFILE). If the file system does not support such files, the
 //! file is `tmp/ID`, and is locked. A draft that is dropped leaves no file.
@@ -31,8 +31,8 @@ use crate::sys::disk;
 /// The maximum size of content that is held in memory, in bytes.
 pub const BUFFER: usize = 64 << 10;
 
-/// The number of bytes after which the free space is checked again, because other messages are
-/// written at the same time.
+/// While content is written to the file, the free space is checked again after each such number of
+/// bytes, because other messages are written at the same time.
 const CHECK_INTERVAL: u64 = 4 << 20;
 
 /// A description of the entry that a draft becomes. It decides the directory, and the front of the
@@ -44,9 +44,10 @@ pub struct NewEntry<'a> {
     /// Whether the head is a direct one, which consists of the header fields Return-Path: and
     /// Delivered-To:, so that the file can be renamed into the mailbox of the only recipient. The
     /// value is ignored if there are several recipients, if the entry is held or if it goes into a
-    /// folder, because a direct head cannot express that.
+    /// folder, because a direct head can express none of these.
     pub is_direct: bool,
-    /// If the entry goes to `hold/`, where it is not tried: the reason, which listings show.
+    /// The reason for which the entry goes to `hold/`, where it is not tried; `None` if the entry
+    /// does not go there. Listings show the reason.
     pub hold: Option<&'a str>,
     /// The folder of the recipients' Maildirs that the message goes into; `None` for the inbox.
     pub folder: Option<&'a Folder>,

@@ -10,10 +10,10 @@ use crate::sys::disk;
 impl Spool {
     /// Chooses one of two files with the same id, removes or sets aside the other, and returns the
     /// chosen one. A crash in [`make_queued`](super::Entry::make_queued) leaves a direct and a
-    /// queued file, of which the queued one is kept. No worker may have the entry open, because a
-    /// running `make_queued` has both files for a moment. If a later version of penfold has written
-    /// one of the files, both stay until that version chooses, and until then the direct one cannot
-    /// be opened.
+    /// queued file, of which the queued one is kept. The caller makes sure that no worker has the
+    /// entry open, because a worker in `make_queued` has both files for a moment. If a later
+    /// version of penfold has written one of the files, both stay until that version chooses, and
+    /// until then the direct one cannot be opened.
     pub fn resolve_duplicates(self: &Arc<Self>, first: EntryName, second: EntryName) -> EntryName {
         let opened = (self.entry(first), self.entry(second));
         if matches!(opened, (Err(Unusable::Later(_)), _) | (_, Err(Unusable::Later(_)))) {

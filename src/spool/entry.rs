@@ -158,7 +158,7 @@ impl Entry {
         self.head.options
     }
 
-    /// Whether the message was received from a client, or is a report by this server.
+    /// The source of the message, which decides where a report of its failure is sent.
     pub fn origin(&self) -> Origin {
         self.head.origin
     }
@@ -253,9 +253,9 @@ impl Entry {
         disk::sync(&self.file)
     }
 
-    /// Records that a copy for a recipient is complete in the `tmp/` of its mailbox. `born` and
-    /// `inode` identify that `tmp/` (see [`State::Prepared`]). The copy may be renamed only after
-    /// [`Entry::sync_records`].
+    /// Records that a copy for a recipient is complete in the `tmp/` of the recipient's mailbox.
+    /// `born` and `inode` identify that `tmp/` (see [`State::Prepared`]). The copy may be renamed
+    /// only after [`Entry::sync_records`].
     ///
     /// # Errors
     /// As for [`Entry::settle`].
@@ -284,10 +284,11 @@ impl Entry {
     /// Records the state of a recipient after an attempt at `now`.
     ///
     /// # Errors
-    /// Those of pwrite(2). The recipient must not be tried again until its state is recorded.
+    /// Those of pwrite(2). If the success or failure of a delivery could not be recorded, the
+    /// recipient must not be tried again until it is recorded.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
-        // In a direct entry the offset is 0: there is no record to write to.
         let index = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
+        // In a direct entry the offset is 0: there is no record to write to.
         let entry =
             self.head.recipients.get_mut(index).filter(|entry| entry.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
         let record = DeliveryState { state, last: now, ..entry.record };
@@ -307,7 +308,8 @@ impl Entry {
         if entry.record.state == State::Todo { self.settle(number, State::Todo, now) } else { Ok(()) }
     }
 
-    /// Moves an entry from `new/` to `cur/` once it was tried.
+    /// Moves an entry from `new/` to `cur/`, because it was tried. An entry that is not in `new/`
+    /// stays where it is.
     ///
     /// # Errors
     /// Those of rename(2).

@@ -33,10 +33,10 @@ pub(super) fn new_owner(metadata: &Metadata) -> Option<u32> {
     (!server.is_root() && owner != 0 && owner != server.as_raw()).then_some(owner)
 }
 
-/// Opens a file that was handed over, and that the server may only read. `error` is the error of
-/// the attempt to open the file for writing, and is returned if the file was not handed over. If
-/// the file is in its mailbox already, its name in the spool is removed, and the error is
-/// `NotFound`.
+/// Opens a file that was handed over, for reading, because the server may not write to it. `error`
+/// is the error of the attempt to open the file for writing, and is returned if the file was not
+/// handed over. If the file is in its mailbox already, its name in the spool is removed, and the
+/// error is `NotFound`.
 pub(super) fn open(spool: &Spool, id: QueueId, path: &Path, error: io::Error) -> io::Result<File> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_file() || new_owner(&metadata).is_none() || !is_marked(&metadata, id) {

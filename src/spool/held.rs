@@ -1,5 +1,5 @@
-//! Bounds the messages in quarantine, so that strangers cannot fill the spool with mail that nobody
-//! releases.
+//! Limits the number and the total size of the messages in quarantine, so that strangers cannot
+//! fill the spool with mail that nobody releases.
 //!
 //! The entries in `hold/` are counted when a message is to be held, but at most once within
 //! [`COUNTED_FOR`], and not for each message. Messages that are held meanwhile are added to the
@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use super::{Place, Spool};
 
-/// The number of entries in `hold/` from which on no message goes into quarantine.
+/// If `hold/` contains this number of entries or more, no message goes into quarantine.
 const MAX_ENTRIES: u64 = 10_000;
 /// The time after which the entries are counted again.
 const COUNTED_FOR: Duration = Duration::from_secs(60);
 /// The minimum time between two log lines that say that there is no room.
 const LOGGED_EVERY: Duration = Duration::from_secs(3600);
 
-/// The entries in `hold/`, when they were last counted.
+/// The number and the total size of the entries in `hold/`: the last count, and the messages held
+/// since then.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<Count>);
 
@@ -34,7 +35,7 @@ struct Count {
 
 impl Count {
     /// Whether a message of `bytes` bytes has room, if `free` bytes are free above the reserve: all
-    /// entries together may use half of that.
+    /// entries in `hold/` together, with this message, may have at most half of `free` bytes.
     fn has_room(&self, bytes: u64, free: u64) -> bool {
         self.entries < MAX_ENTRIES && self.bytes.saturating_add(bytes) <= free / 2
     }
@@ -69,8 +70,8 @@ impl Spool {
         Ok(false)
     }
 
-    /// Counts the entries again before the next message goes into quarantine, because one has left
-    /// `hold/`.
+    /// Forgets the count, because an entry has left `hold/`. So the entries are counted again
+    /// before the next message goes into quarantine.
     pub(super) fn forget_held(&self) {
         self.held.0.lock().unwrap_or_else(PoisonError::into_inner).at = None;
     }

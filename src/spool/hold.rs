@@ -2,7 +2,8 @@
 //!
 //! The caller makes sure that no worker has a job of the entry. Each change is one rename or one
 //! unlink, so that a crash leaves the entry in one place. The directories are synced before the
-//! function returns, so that a power cut does not undo what was reported as done.
+//! function that makes the change returns, so that a power cut does not undo what was reported as
+//! done.
 //!
 //! A crash can interrupt a delivery between two steps. The recipient's record, or the owner of the
 //! entry's file, then tells a later attempt what is left to do. Such an entry is not held, because

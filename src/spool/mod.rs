@@ -220,10 +220,10 @@ pub struct Spool {
     beside_later: Mutex<HashSet<QueueId>>,
     /// The space reserved for entries that are being written.
     reserved: Reserved,
-    /// The entries in `hold/`, for the bound of the quarantine.
+    /// The count of the entries in `hold/`, which limits the messages in quarantine.
     held: held::Held,
-    /// By id, the queued entries that could not be removed beside direct ones: see
-    /// [`Spool::note_duplicate`].
+    /// The queued entries that stand beside direct ones with the same ids and could not be removed,
+    /// by id: see [`Spool::note_duplicate`].
     duplicates: Mutex<HashMap<QueueId, EntryName>>,
     /// The paths of the mailboxes into which nothing can be renamed: see
     /// [`Spool::note_not_renameable`].

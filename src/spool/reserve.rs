@@ -3,8 +3,8 @@
 //!
 //! Space is checked before an entry is made. A session that receives a message, or a worker that
 //! forwards one, must leave the whole reserve free. A worker that writes a report must leave half
-//! of the reserve free. Entries that workers are writing count as if they were complete, so that
-//! two workers do not count on the same space or the same inode. Rewriting or removing an entry
+//! of the reserve free. Entries that workers are still writing are counted with their full size, so
+//! that two workers do not rely on the same space or the same inode. Rewriting or removing an entry
 //! needs no check.
 
 use std::io;

@@ -42,7 +42,7 @@ impl Spool {
 
     /// Removes the names in `new/` or `cur/` that held entries still have after a power cut. The
     /// power cut came before the move to or from `hold/` was reported as done, so nothing was
-    /// delivered under the other name.
+    /// delivered under the name in `new/` or `cur/`.
     fn remove_other_names_of_held(&self) -> io::Result<()> {
         for held in self.entries_in(Place::Hold)? {
             let Ok(metadata) = fs::symlink_metadata(self.path(held)) else { continue };
@@ -59,8 +59,7 @@ impl Spool {
 
     /// Removes files that crashed writers have left in `tmp/`, and notes without a message.
     /// `awaited` contains the ids of the derived entries that the entries in `new/` and `cur/` wait
-    /// for. For held entries the function finds these ids itself. The notes of held entries stay,
-    /// too.
+    /// for. For held entries the function finds these ids itself. The notes of held entries stay.
     ///
     /// # Errors
     /// Those of readdir(3) and unlink(2).

@@ -5,7 +5,7 @@
 //!
 //! - is bounded: two files of at most [`Limits::max_size`] bytes each, and records older
 //!   than [`Limits::max_age`] do not count and disappear when their file is replaced;
-//! - is never synced: a power cut may lose the last minutes, and no mail waits for it;
+//! - is never synced: a power cut may lose the last minutes, but no mail waits for a sync;
 //! - is not trusted: its files may contain any bytes. A record that is malformed, damaged,
 //!   too long, too old or from the future is skipped, and nothing else is lost with it;
 //! - is shared by the daemon and all sessions under inetd. A lock on the file (flock(2), held for

@@ -240,7 +240,8 @@ impl Worker {
     fn send(&mut self, attempt: &mut Attempt<'_>, addressees: &[RecipientEntry], target: &HostTarget) -> Vec<Outcome> {
         let (entry, router) = (&attempt.entry, &attempt.settings.router);
         let id = entry.id().to_string();
-        // The spool keeps the original sender, to whom failures are reported.
+        // The rewritten sender is only for the remote host. The spool keeps the original sender, to
+        // whom failures are reported.
         let is_forwarded = addressees.first().is_some_and(|addressee| router.is_forwarded(entry, &addressee.recipient));
         let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
         let seal = if is_forwarded { seal(attempt) } else { String::new() };

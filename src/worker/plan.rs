@@ -24,8 +24,8 @@ pub enum Scan {
     /// The entry can be delivered by this plan.
     Deliver(Plan),
     /// The queue has to deal with the entry while none of its jobs is running. The list holds the
-    /// reports for which the entry has been waiting since a crash. If the list is empty, the entry
-    /// is corrupt or was written by a later version.
+    /// ids of the derived entries that the entry has waited for since a crash. If the list is
+    /// empty, the entry is corrupt or was written by a later version.
     Repair(Vec<QueueId>),
 }
 

@@ -91,7 +91,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The recipient of the report in the form in which reports are counted for their limits.
+    /// The recipient for whom `report::rate` counts a report with the envelope recipient `to` and
+    /// the origin `origin`.
     fn report_to(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
         match router.class_of(to.domain()) {

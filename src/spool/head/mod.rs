@@ -139,7 +139,7 @@ pub struct Head {
     pub sender: Option<Address>,
     /// The options given at MAIL.
     pub options: MailOptions,
-    /// Whether the message was received, or is a report.
+    /// The source of the message, which decides where a report of its failure is sent.
     pub origin: Origin,
     /// The lists and `.forward` files that led from the received message to this entry, in order
     /// (`past=`).
@@ -184,7 +184,7 @@ impl Marks<'_> {
     }
 }
 
-/// The front of a text: whole characters, at most `max` bytes.
+/// Returns the beginning of a text: as many whole characters as fit into `max` bytes.
 pub(super) fn cut(text: &str, max: usize) -> &str {
     let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= max).last();
     text.get(..end.unwrap_or(0)).unwrap_or_default()
@@ -367,8 +367,8 @@ pub fn without_recipients(front: &[u8]) -> Result<Head, HeadError> {
     read_first(first, head)
 }
 
-/// Parses the first line of `text`, which is the line of a recipient. `offset` is the offset of the line in
-/// the file.
+/// Parses the first line of `text`, which is the line of a recipient. `offset` is the offset of the
+/// line in the file.
 ///
 /// # Errors
 /// As for [`read`].

@@ -68,7 +68,8 @@ fn text(size: usize) -> Vec<u8> {
 
 #[test]
 fn the_committed_front_can_differ_from_the_expected_one() {
-    // The fronts that the draft expects: none, a shorter one, longer ones, and the right one.
+    // The fronts that the draft expects: none, one that is shorter than the front at the commit,
+    // longer ones, and the right one.
     let expected = [None, Some((1, "")), Some((5, "X: y\n")), Some((2, "A: b\n")), Some((3, "X: longer\n"))];
     for has_tmpfile in [true, false] {
         let scratch = Scratch::new();

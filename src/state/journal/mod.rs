@@ -238,8 +238,8 @@ impl Current {
     /// Appends a line. All complete lines of the file must have been read.
     fn append(&mut self, line: &str, time: u64) -> io::Result<()> {
         let length = self.file.metadata()?.len();
-        // After the last complete line, a process that was killed while writing has left a partial
-        // line.
+        // If the file is longer than what was read, a process that was killed while writing has
+        // left a partial line at the end.
         let text = if length > self.read { format!("\n{line}") } else { line.to_owned() };
         if let Err(error) = disk::write(&self.file, text.as_bytes()) {
             let _ = disk::cut(&self.file, length);

@@ -112,8 +112,9 @@ pub(super) fn flush(config: &Config, what: Option<&str>) -> Result<(), Exit> {
 /// Holds, releases or removes messages, and goes on if that fails for one of them.
 ///
 /// # Errors
-/// If the daemon cannot be asked. If it refuses, there is a line for each message with the reason;
-/// the code is `TEMPFAIL` if all the refusals are temporary, otherwise `UNAVAILABLE`.
+/// If the daemon cannot be asked. If it refuses to change some messages, the text has a line with
+/// the reason for each of them; the code is `TEMPFAIL` if all the refusals are temporary, otherwise
+/// `UNAVAILABLE`.
 fn change_messages(config: &Config, change: &str, ids: &[&str]) -> Result<(), Exit> {
     let action = match change {
         "hold" => "hold messages",

@@ -31,7 +31,8 @@ pub(super) const WORKERS: RangeInclusive<usize> = 1..=1000;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-/// The default of `local.mailbox` with a users file, whose users have no home directories.
+/// The default of `local.mailbox` if there is a users file, because its users have no home
+/// directories.
 pub(super) const MAILBOX_WITHOUT_HOME: &str = "/var/mail/{domain}/{user}";
 
 /// Returns the configuration that an empty file gives on a host with the name `hostname`.

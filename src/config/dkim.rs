@@ -37,7 +37,7 @@ pub(super) fn dkim(top: &mut Section<'_, '_>) -> Vec<Dkim> {
 }
 
 /// Reads one `[[dkim]]` table. Returns `None` if the table cannot be used. `names` are the pairs of
-/// domain and selector in the tables before it.
+/// domain and selector in the tables that were read before.
 fn one(mut section: Section<'_, '_>, names: &mut HashSet<(String, String)>) -> Option<Dkim> {
     const KEYS: [(&str, &str); 3] = [
         ("domain", "missing; expected the domain whose mail is signed"),

@@ -63,7 +63,7 @@ impl<'t> Errors<'t> {
     }
 
     /// Adds an error for each unknown key. `outermost` lists the known keys at the top level of the
-    /// file. `gives` says whether the file has a key at the top level.
+    /// file. `gives` says whether the file has the given key at the top level.
     fn report_unknown(&self, outermost: &[&str], gives: impl Fn(&str) -> bool) {
         for UnknownKey { place, name, key, known, header } in self.unknown.take() {
             // A quoted key may contain any character, and an error must fit on one line.
@@ -79,7 +79,8 @@ impl<'t> Errors<'t> {
         }
     }
 
-    /// Returns the header of the optional table other than `name` that has the key `key`.
+    /// Returns the header of the optional table to which the unknown key `key` belongs. `name` is
+    /// the table in which the key was found; that table itself is never returned.
     fn optional_table(&self, name: &str, key: &str) -> Option<&'static str> {
         let is_it = |(table, keys): &&(&'static str, &[&str])| bare(table) != name && keys.contains(&key);
         self.optional.borrow().iter().find(is_it).map(|(table, _)| *table)
@@ -260,8 +261,8 @@ impl<'e, 't> Section<'e, 't> {
         self.errors.optional.borrow_mut().push((header, keys));
     }
 
-    /// If the value of a key is a text where a table belongs, adds an error and treats the key as
-    /// absent.
+    /// If the value of `key` is a string in place of a table, adds an error with `text`, and treats
+    /// the key as absent.
     pub(super) fn refuse_text(&mut self, key: &'static str, text: &str) {
         let is_text = |value: &Spanned<DeValue<'t>>| value.get_ref().as_str().is_some();
         if self.left.get(key).is_some_and(is_text)

@@ -68,8 +68,8 @@ const OPTIONAL: &[(&str, &[&str])] = &[
 
 fn config(mut top: Section<'_, '_>) -> Config {
     OPTIONAL.iter().for_each(|(header, keys)| top.may_have(header, keys));
-    // At the top level, `tls` and `auth` are tables. A text in place of a table is probably meant
-    // as a key of a listener, whose header [[listen]] is still a comment.
+    // At the top level, `tls` and `auth` are tables. If one of them is a text, it is probably meant
+    // as a key of a listener, and the line [[listen]] above it is still commented out.
     top.refuse_text("tls", "here it is the table of certificates; a listener's tls belongs below [[listen]]");
     top.refuse_text("auth", "here it is the table of who may log in; a listener's auth belongs below [[listen]]");
     let hostname = top.take("hostname", values::host_name).unwrap_or_else(own_name);
@@ -179,8 +179,8 @@ fn local(mut section: Section<'_, '_>, default: Local) -> Local {
     local
 }
 
-/// Reads the template of mailboxes. `~` is an error with a users file, because its users have no
-/// home directories.
+/// Reads the template of mailboxes. If there is a users file, `~` is an error, because its users
+/// have no home directories.
 fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: String) -> String {
     match (section.take("mailbox", values::mailbox), users) {
         (None, Users::System) => default,

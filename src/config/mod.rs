@@ -192,7 +192,7 @@ pub struct Submission {
     /// The maximum number of messages that a system user may send in an hour with sendmail(8); zero
     /// for no limit.
     pub local_messages_per_hour: usize,
-    /// The names or user ids of the system users without this limit.
+    /// The names or user ids of the system users to whom `local_messages_per_hour` does not apply.
     pub local_exempt: Vec<String>,
 }
 
@@ -209,8 +209,8 @@ pub struct Limits {
     pub recipients: usize,
     /// The time that a client may take to send a command.
     pub command_timeout: Duration,
-    /// The time that a client may take to send a message after DATA. The message's size adds to
-    /// this time.
+    /// The time that a client may take to send a message after DATA. The time that the message
+    /// takes at 1 KiB per second is added.
     pub data_timeout: Duration,
 }
 
@@ -383,7 +383,7 @@ pub enum LogTo {
 /// A network: an address and the length of its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
-    /// Any address in the network.
+    /// An address in the network, not necessarily the first one.
     pub address: IpAddr,
     /// The length of the prefix in bits, at most 32 or 128.
     pub prefix: u8,

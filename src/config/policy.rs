@@ -50,8 +50,9 @@ pub struct Policy {
     pub spf: Spf,
     /// How DMARC results are used.
     pub dmarc: Dmarc,
-    /// The domains, in canonical form, that are trusted as sealers (ARC). If the last seal of a
-    /// message is from one of them, what it says counts more than a failure of DMARC.
+    /// The domains, in canonical form, that are trusted as sealers (ARC). If the newest seal of a
+    /// message is by one of these domains and says that DMARC had passed, a failure of DMARC does
+    /// not count.
     pub arc_sealers: Vec<String>,
     /// The sender of aggregate reports; `None` if none are kept or sent.
     pub dmarc_reports: Option<Address>,
@@ -119,7 +120,8 @@ pub struct DnsList {
     pub zone: String,
     /// The answers that count; `None` for any answer.
     pub answers: Option<Answers>,
-    /// The number that an answer adds to the sum. It is negative for a list of good clients.
+    /// The number that an answer adds to the sum that is compared with the threshold. The number is
+    /// negative for a list of good clients.
     pub weight: i32,
 }
 
@@ -170,7 +172,7 @@ impl DnsList {
     }
 
     /// Returns the name of the list for replies and the log. If the first label of the zone looks
-    /// like the secret key of a customer, it is left out.
+    /// like the secret key of a customer, that label is left out.
     pub fn name(&self) -> &str {
         const MIN_KEY: usize = 20;
         match self.zone.split_once('.') {

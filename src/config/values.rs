@@ -170,7 +170,7 @@ pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
 }
 
 /// Checks that a file exists. A path that this process may not access is accepted, because at a
-/// reload perhaps only root can see it. Opening the file will report an error.
+/// reload perhaps only root can see it. If there is no such file, opening it later fails.
 pub(super) fn check_exists(path: &Path) -> Read<()> {
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Err(format!("expected a file; {} is a directory", path.display())),
@@ -331,8 +331,9 @@ impl Network {
             None => bits,
         };
         match address.to_canonical() {
-            // An IPv4-mapped network such as ::ffff:192.0.2.0/120 is an IPv4 network. A prefix of less
-            // than 96 bits would include other addresses, and is an error.
+            // An IPv4-mapped network such as ::ffff:192.0.2.0/120 is an IPv4 network. A prefix of
+            // less than 96 bits is an error, because the network would include addresses that are
+            // not IPv4-mapped.
             mapped @ IpAddr::V4(_) if address.is_ipv6() => {
                 Some(Self { address: mapped, prefix: prefix.checked_sub(96)? })
             }

@@ -32,7 +32,8 @@ impl Control {
     /// Makes the queue try the selected jobs now, and returns their number. A job is one message and
     /// one destination.
     pub(super) fn flush(&self, selector: Selector) -> usize {
-        // An administrator may have moved messages back into `new/` or `cur/`.
+        // An administrator may have moved messages back into `new/` or `cur/`, so the queue is told
+        // which messages are there.
         if self.site.is_scanned.load(Ordering::Acquire) {
             let _ = self.events.send(Event::Appeared(self.settled_names()));
         }

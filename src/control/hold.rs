@@ -62,8 +62,8 @@ impl Drop for Withdrawal<'_> {
 impl Control {
     /// Changes a message, as `user` demands.
     pub(super) fn change(&self, change: Change, id: QueueId, user: &str) -> Result<(), NotChanged> {
-        // Until the queue knows all entries, there may be two files with the same id, of which one
-        // is not chosen yet.
+        // Until the queue knows all entries, there may be two files with the same id, and it is not
+        // yet decided which one is kept.
         if !self.site.is_scanned.load(Ordering::Acquire) {
             return Err(later("the spool is still being read"));
         }
@@ -71,7 +71,7 @@ impl Control {
         self.events.send(Event::Withdraw(id, sender)).map_err(|_| later("the daemon is stopping"))?;
         let answer = receiver.recv_timeout(JOB_TIMEOUT);
         if let Ok(Withdrawn::Busy) = answer {
-            // The other request gives the entry back.
+            // The other request has withdrawn the entry, and gives it back. This request must not.
             return Err(later("another request for it is under way"));
         }
         let mut withdrawal = Withdrawal { events: &self.events, id, given_back: GivenBack::Unchanged };

@@ -25,8 +25,8 @@ use crate::spool::{EntryName, QueueId};
 const STACK: usize = 256 << 10;
 /// The lock that is held while the queue is listed for an unprivileged user.
 static LISTING: Mutex<()> = Mutex::new(());
-/// The uids of the unprivileged users for whom the queue is being listed, or who wait for that,
-/// each once.
+/// The uids of the unprivileged users for whom the queue is being listed, or who wait for that.
+/// Each uid occurs only once.
 static LISTED_FOR: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 /// How long a client may take to send its request, and to accept each part of the answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! Checks whether the system's limits allow as many connections as the configuration does.
 //!
 //! Logs a warning for each limit that is too low, because clients beyond that limit will get a
-//! temporary error. Other processes use a part of the limits that hold for the whole system. That
-//! part is unknown, and is not taken into account.
+//! temporary error. Some limits hold for the whole system, so other processes use a part of them.
+//! That part is unknown, and is not taken into account.
 
 use crate::config::Config;
 use crate::sys::{self, Limited};

@@ -25,7 +25,8 @@ const SYSTEM: [&str; 6] = ["/etc", "/usr/share", "/usr/lib/ssl", "/usr/local/sha
 /// Directories in which other programs may change resolv.conf(5) while the server runs.
 const RESOLVERS: [&str; 4] = ["/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman"];
 
-/// System files that are often links to other places, where the server must read them.
+/// System files that are often links. The server must be able to read the files that the links lead
+/// to.
 const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs/ca-certificates.crt"];
 
 /// The maximum number of mailbox directories that the server itself may write to. Agents deliver to

@@ -7,9 +7,9 @@
 //! serve, it leaves the working directory and the terminal. The wait has no time limit, but the
 //! user can interrupt it.
 //!
-//! The pid file is written under another name and then renamed. So it replaces an old pid file or a
-//! link in its place, and the link is not followed. Root makes no pid file where other users may
-//! write.
+//! The pid file is written under another name and then renamed. So an old pid file or a link with
+//! this name is replaced, and the link is not followed. Root makes no pid file where other users
+//! may write.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -26,8 +26,8 @@ use crate::exit::{self, Exit};
 use crate::privsep::rootpath::is_roots_alone;
 use crate::sys::{self, disk};
 
-/// The environment variable with the process id of the first process. A process is the second one
-/// if its parent has that process id.
+/// The environment variable in which the first process passes its process id to the second process.
+/// A process is the second one if its parent has that process id.
 const VARIABLE: &str = "PENFOLD_STARTED_BY";
 
 /// The line that the second process writes to standard output when it serves.
@@ -66,7 +66,8 @@ fn start() -> io::Result<(Child, io::PipeReader)> {
     command.arg0(arguments.next().unwrap_or_else(|| "penfoldd".into())).args(arguments);
     command.env(VARIABLE, std::process::id().to_string()).stdin(Stdio::null()).stdout(writer);
     if env::var("LISTEN_PID").is_ok_and(|pid| pid == std::process::id().to_string()) {
-        // Without LISTEN_PID, the second process accepts the sockets that were passed to this one.
+        // Without LISTEN_PID, the second process takes over the sockets that were passed to this
+        // process.
         command.env_remove("LISTEN_PID");
     }
     Ok((command.spawn()?, pipe))
@@ -86,7 +87,7 @@ fn fate(child: &mut Child) -> Exit {
     }
 }
 
-/// The second process, until it serves.
+/// The second process of a daemon in the background, until this process serves clients.
 pub struct Detached {
     /// `/dev/null`, opened before the process is confined.
     null: io::Result<File>,
@@ -153,7 +154,7 @@ impl PidFile {
     }
 }
 
-/// Removes the pid file of a daemon that ends, if the file still contains `daemon`, its process id.
+/// Removes the pid file of a daemon that ends, if the file still contains the process id `daemon`.
 /// If the file cannot be removed, the next start replaces it.
 pub fn remove_pid_file(path: &Path, daemon: u32) {
     let is_regular = fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() < 32);

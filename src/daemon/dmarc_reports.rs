@@ -2,7 +2,7 @@
 //!
 //! Reports are ordinary messages in the spool. They start some minutes after midnight, at a time
 //! that depends on the name of this host, so that not all hosts report in the same minute. After a
-//! restart, the reports of the last two days that were not sent yet are sent.
+//! restart, any reports of the last two days that are still unsent are sent.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
@@ -21,9 +21,10 @@ use crate::site::{Settings, Site};
 use crate::spool::{Draft, EntryName, NewEntry};
 use crate::sys;
 
-/// The time for all look-ups about the report for one domain.
+/// The time limit for all look-ups together that the report for one domain needs.
 const LOOKUP_TIME: Duration = Duration::from_secs(20);
-/// The maximum time between two looks at the clock, which may have been set.
+/// The maximum number of seconds between two looks at the clock. The thread looks again because the
+/// clock may have been set meanwhile.
 const MAX_SLEEP: u64 = 3600;
 /// Reports start within this number of seconds after midnight.
 const SPREAD: u64 = 1800;
@@ -121,7 +122,8 @@ fn send(
             withheld(&format!("it is longer than {to} wants"));
             continue;
         }
-        // The mail hosts may have other addresses when the report is delivered.
+        // The mail hosts may have other addresses when the report is delivered. `DmarcReport` makes
+        // the delivery use only public addresses.
         let origin = if is_elsewhere { Origin::DmarcReport } else { Origin::Client };
         let name = store(draft, settings, (sender, to), &text, origin)?;
         log::report_sent(&id, &counted.domain, day * DAY, to, text.len());

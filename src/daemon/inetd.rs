@@ -1,9 +1,9 @@
 //! Serves one client in a process that inetd has started and that ends afterwards.
 //!
 //! The process notifies the running daemon of each message that it has accepted. If a notification
-//! fails, the process tries again after the session for up to [`SEARCH_TIMEOUT`]. If no other
-//! process holds the lock of the spool, it runs the queue itself. If the session cannot begin, the
-//! client gets a 421 reply, and the reason is logged.
+//! fails, the process tries again after the session for up to [`SEARCH_TIMEOUT`]. If it finds then
+//! that no other process holds the lock of the spool, it runs the queue itself. If the session
+//! cannot begin, the client gets a 421 reply, and the reason is logged.
 
 use std::fs;
 use std::io::{self, Write};

@@ -109,8 +109,8 @@ pub fn try_log(to: &LogTo) -> io::Result<()> {
     }
 }
 
-/// Returns the directory of a file. If the file is a link, also returns the directory of its
-/// target. If that target is missing, this is the nearest existing directory above it.
+/// Returns the directory of a file. If the file is a link, also returns the directory of its target
+/// or, if the target is missing, the nearest existing directory above the target.
 pub fn around(file: &Path) -> impl Iterator<Item = PathBuf> {
     let real = match file.canonicalize() {
         Ok(real) => real.parent().map(Path::to_owned),
@@ -126,7 +126,7 @@ fn above_target(link: &Path) -> Option<PathBuf> {
     nearest.parent().is_some().then_some(nearest)
 }
 
-/// Returns what failed, as text for an error from opening the log.
+/// Returns the words that say what failed if the log cannot be opened.
 pub fn doing_log(to: &LogTo) -> String {
     match to {
         LogTo::File(path) => format!("open the log {} as {}", path.display(), privsep::user_name()),

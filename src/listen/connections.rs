@@ -26,11 +26,12 @@ pub struct Connections {
     /// The connections by number.
     pub open: HashMap<u64, Connection>,
     networks: HashMap<Network, usize>,
-    /// Connections from outside relay.networks.
+    /// The number of connections from outside relay.networks.
     outsiders: usize,
-    /// Connections from outside relay.networks to a listener that is not for submission.
+    /// The number of connections from outside relay.networks to listeners that are not for
+    /// submission.
     strangers: usize,
-    /// Connections of local processes.
+    /// The number of connections of local processes.
     local_users: usize,
     warned: [Option<Instant>; 4],
     unlogged: [usize; 4],
@@ -59,8 +60,8 @@ pub enum ClientClass {
 }
 
 impl ClientClass {
-    /// The class of a client. `is_known` is false if `address` is that of a proxy, which has not
-    /// named its client.
+    /// The class of a client. `is_known` is false if `address` is the address of a proxy that has
+    /// not named its client.
     pub fn of(config: &Config, address: IpAddr, is_known: bool, kind: Kind) -> Self {
         let is_trusted = relay::is_trusted(&config.relay.networks, false, is_known.then_some(address));
         match kind {

@@ -34,7 +34,7 @@ mod connections;
 
 use connections::{ClientClass, Connection, Connections, LimitReached};
 
-/// The stack of a session's thread: its buffers are on the heap.
+/// The size of the stack of a session's thread, in bytes. The session has its buffers on the heap.
 const SESSION_STACK: usize = 256 << 10;
 /// The backlog of listen(2): the number of clients that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -315,7 +315,8 @@ impl Server {
         let mut text = Vec::new();
         reply::connection::too_many_connections(&service.config.hostname).write_to(&mut text);
         stream.set_limit(CLOSE_TIMEOUT);
-        // If writing fails, the connection is dropped all the same.
+        // A client that expects a TLS handshake gets no reply. The connection is dropped in any
+        // case, even if writing the reply fails.
         let is_clear = client.listen.tls != ListenTls::Implicit;
         if is_clear && stream.write_all(&text).is_ok() {
             stream.close();
@@ -379,8 +380,8 @@ impl Server {
         let why =
             if self.is_closed() { reply::connection::shutting_down } else { reply::connection::too_many_connections };
         why(&service.config.hostname).write_to(&mut text);
-        // The reply fits into the socket's buffer. If a client does not read the reply, nothing
-        // waits for that.
+        // The reply fits into the socket's buffer, so this thread never waits for the client to
+        // read the reply.
         let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));
     }
 

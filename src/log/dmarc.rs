@@ -8,15 +8,15 @@ use super::timestamp;
 use super::value::Value;
 use crate::address::Address;
 
-/// Logs that a DMARC report about a domain was queued. `day` is the start of its day, in seconds
-/// since 1970.
+/// Logs that a DMARC report about a domain was queued. `day` is the start of the day that the
+/// report covers, in seconds since 1970.
 pub fn report_sent(id: &dyn fmt::Display, domain: &str, day: u64, to: &Address, size: usize) {
     let (day, to) = (date(day), format!("<{to}>"));
     info!("{id} dmarc-report domain={} day={day} to={} size={size}", Value(domain), Value(&to));
 }
 
-/// Logs the reason why a DMARC report about a domain is not sent to one of its addresses, or is not
-/// sent at all.
+/// Logs the reason why a DMARC report about a domain is not sent to one of the addresses that the
+/// domain names, or is not sent at all.
 pub fn report_withheld(domain: &str, day: u64, why: &str) {
     info!("- dmarc-report domain={} day={} reason={}", Value(domain), date(day), Value(why));
 }

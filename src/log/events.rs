@@ -38,8 +38,8 @@ pub struct Accepted<'a> {
     pub tls: Encryption,
     /// The authenticated user, or the login name of a local user.
     pub user: Option<&'a str>,
-    /// If a local user submitted the message: the uid, and the name of the program, according to
-    /// the client.
+    /// If a local user submitted the message: the uid, and the name of the program as the client
+    /// gave it.
     pub caller: Option<(u32, &'a str)>,
 }
 
@@ -144,7 +144,8 @@ pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
     info!("{session} refused more={count} peer={}", host(address));
 }
 
-/// Logs that an account has reached an hourly limit. `what` is the key of the limit in the line.
+/// Logs that an account has reached the hourly limit `limit`. `what` is the key under which the
+/// line shows this number.
 pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
     warn!("{session} limit account={} {what}={limit}", Value(account));
 }

@@ -178,8 +178,8 @@ impl Monitor {
         }
     }
 
-    /// Makes a user the owner of a message. The server gets no power over the user that it does not
-    /// have through the user's agent anyway.
+    /// Makes a user the owner of a message. This gives the server no more power over the user than
+    /// the server already has through the user's agent.
     fn hand_over(&mut self, uid: u32, file: &File) -> io::Result<()> {
         let metadata = file.metadata()?;
         let is_message = metadata.is_file() && metadata.nlink() == 1 && metadata.mode() & 0o7777 == HANDOVER_MODE;

@@ -53,7 +53,7 @@ impl Rights {
     }
 
     /// Whether the monitor has ended. If so, this process has sent itself SIGTERM, so that the
-    /// service manager starts both again.
+    /// service manager starts the server and the monitor again.
     pub fn has_lost_monitor(&self) -> bool {
         matches!(self, Self::Monitored(monitor) if monitor.has_ended.load(Ordering::SeqCst))
     }

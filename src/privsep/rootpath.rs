@@ -9,13 +9,14 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Maximum number of symbolic links that are followed one inside another.
+/// The maximum depth of symbolic links. The depth is two if the target of a link leads through a
+/// second link.
 const MAX_LINKS: usize = 10;
 /// The mode bit of a directory in which users can rename and remove only their own files.
 const STICKY: u32 = 0o1000;
 
-/// Whether an absolute path exists, and only root can change where the path leads or write to its
-/// end. Each directory and symbolic link on the way, and the file or directory at the end, must
+/// Whether an absolute path exists, and only root can change where the path leads, and what is at
+/// its end. Each directory and symbolic link on the way, and the file or directory at the end, must
 /// belong to root. Nobody else may have write permission, except in sticky directories on the way.
 pub fn is_roots_alone(path: &Path) -> bool {
     path.is_absolute() && leads(path, MAX_LINKS) && fs::metadata(path).is_ok_and(|end| is_roots(&end))

@@ -1,7 +1,7 @@
 //! `penfoldctl dkim check`: compares the keys of the configuration with the DNS.
 //!
-//! Root opens only keys that nobody but root can have put in their places. The others are opened,
-//! and names are looked up, as the server's user.
+//! Root opens only keys that nobody but root can have put in their places. The server's user opens
+//! all other keys, and looks up the names.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,8 +25,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Compares the keys of a domain, or all keys, and prints a line for each.
 ///
 /// # Errors
-/// `DATAERR` if there is a key that verifiers cannot use; `TEMPFAIL` if that is unknown for a key;
-/// `UNAVAILABLE` if there are no keys; `CONFIG` for errors in the configuration or a key.
+/// `DATAERR` if there is a key that verifiers cannot use; `TEMPFAIL` if there is no such key, but a
+/// key could not be looked up; `UNAVAILABLE` if there are no keys; `CONFIG` for errors in the
+/// configuration or a key.
 pub fn check(start: &Start, domain: Option<&str>) -> Result<(), Exit> {
     let config = start.load()?;
     let named = if config.dkim.is_empty() { Vec::new() } else { open(start, &config)? };
@@ -76,7 +77,8 @@ fn open(start: &Start, config: &Config) -> Result<Vec<Named>, Exit> {
     Ok(named)
 }
 
-/// Whether only root can have put a key, or a table and all keys in it, in place.
+/// Whether nobody but root can have put a key in its place. For a table, this must be so for the
+/// table itself and for all keys that it names.
 fn is_roots(dkim: &Dkim) -> bool {
     match dkim {
         Dkim::Key(key) => is_roots_alone(&key.key),

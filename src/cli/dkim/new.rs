@@ -1,9 +1,9 @@
 //! `penfoldctl dkim new`: makes an RSA key and an Ed25519 key for a domain, and prints their DNS
 //! records and their part of the configuration.
 //!
-//! The files belong to the caller with mode 600: if root is the caller, the server gets them
-//! through the opener, as it gets the keys of certificates. No file is overwritten, and either both
-//! keys are made or none. Root makes no files in a directory that another user can change.
+//! The files belong to the caller and have the mode 600. If root is the caller, the server gets
+//! them through the opener, as it gets the keys of certificates. No file is overwritten, and either
+//! both keys are made or none. Root makes no files in a directory that another user can change.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -19,7 +19,7 @@ use crate::sys::{self, disk};
 
 /// The directory of new keys, unless an option names another one.
 const DIRECTORY: &str = "/etc/penfold/dkim";
-/// The mode of that directory. The server looks there for changes of the keys.
+/// The mode of the directory of new keys. It lets the server look there for changes of the keys.
 const DIRECTORY_MODE: u32 = 0o755;
 /// The maximum length of a name in the DNS, in octets.
 const MAX_NAME: usize = 253;

@@ -28,7 +28,7 @@ use crate::smtp::line::{Input, Line};
 /// The time limit for an answer. It is long because the daemon may wait for the DNS and for the
 /// disk.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
-/// The time limit for the answer to QUIT, which is only displayed.
+/// The time limit for the answer to QUIT. It is short, because that answer is only displayed.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval between attempts to connect.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
@@ -85,7 +85,7 @@ fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
 }
 
 /// Returns the name of the program that started sendmail. If that program is `sh`, which popen(3)
-/// starts, returns the name of its parent instead.
+/// starts, returns the name of the program that started `sh`.
 fn parent() -> String {
     let id = std::os::unix::process::parent_id().to_string();
     let name = name_of(&id);
@@ -125,7 +125,8 @@ impl Dialogue {
         Ok(dialogue)
     }
 
-    /// Sends a message, which MAIL announces with `size` octets, and returns the last reply.
+    /// Sends a message, and returns the last reply. `size` is the size in octets that the command
+    /// MAIL announces.
     ///
     /// # Errors
     /// If the daemon rejects a command or the message, the connection fails, or the text cannot be

@@ -1,10 +1,10 @@
 //! Changes the header of a message on standard input before sendmail(8) passes it to the daemon.
 //!
-//! Finds the recipients in To, Cc and Bcc, or only in Resent-To, Resent-Cc and Resent-Bcc if there
-//! are any. Removes every Bcc and Resent-Bcc. If From is missing, adds it with the sender's name.
-//! No other field changes: the daemon completes the header later. Sendmail and the daemon find the
-//! end of the header by the same rules (`message::field`). A header longer than [`MAX_HEADER`] is
-//! not searched for recipients.
+//! Finds the recipients in Resent-To, Resent-Cc and Resent-Bcc or, if the header has none of these
+//! fields, in To, Cc and Bcc. Removes every Bcc and Resent-Bcc. If From is missing, adds it with
+//! the sender's name. No other field changes: the daemon completes the header later. Sendmail and
+//! the daemon find the end of the header by the same rules (`message::field`). A header longer than
+//! [`MAX_HEADER`] is not searched for recipients.
 
 use std::io::{self, Read};
 

@@ -2,9 +2,10 @@
 //!
 //! Options may be combined (`-ti`, `-tfjon`). The value of an option is attached to it or is the
 //! next argument. A few options take only an attached value (`-q30m`, `-d0.1`). Options that only
-//! tune sendmail itself are accepted and ignored. These are every `-o` and `-O` except those about
-//! a single dot, the options about DSN, and those that name a log or a protocol. A letter that
-//! sendmail does not have is an error. `--` ends the options.
+//! tune sendmail itself are accepted and ignored, and so are the options about DSN, and those that
+//! name a log or a protocol. Every `-o` and `-O` is ignored, too, unless it says whether a line
+//! with a single dot ends the message. A letter that sendmail does not have is an error. `--` ends
+//! the options.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

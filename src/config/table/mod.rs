@@ -7,8 +7,8 @@
 //! After the first reading, an error never removes a table: if the file has errors, is removed or
 //! cannot be read, the old table stays in force. The errors are logged once for each change. A
 //! tolerant table ([`Watched::open_tolerant`]) begins with the valid lines of its file, and the
-//! caller decides whether the errors end the start. A file that the configuration does not name may
-//! be absent. In that case, the table is empty until the file appears.
+//! caller decides whether the errors prevent the start. A file that the configuration does not name
+//! may be absent. In that case, the table is empty until the file appears.
 //!
 //! The modules that use tables define their formats, for example `aliases`, `users` and `route`. In
 //! all tables, a line whose first character is `#` is a comment.
@@ -280,8 +280,8 @@ pub fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
 }
 
 /// Makes a table: calls `add` for each line to add it to the table. Returns the table and all
-/// errors in the order of the lines. If `add` fails, it returns the wrong part of the line and a
-/// text.
+/// errors in the order of the lines. If `add` fails, it returns the part of the line that is wrong,
+/// and a text that says why.
 pub fn fill<'a, T: Default>(
     file: &Path,
     text: &'a str,

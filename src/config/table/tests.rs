@@ -58,7 +58,8 @@ fn a_table_follows_its_file() {
     let watched = scratch.open(true).expect("good");
     let before = watched.current();
     assert_eq!(*before, [1, 3]);
-    // The new text has the same size, and the file system's clock has not ticked in between.
+    // The new text has the same size, and the file system's clock has not ticked between the two
+    // writes.
     scratch.write("4\n# two\n\n5\n");
     assert_eq!(*watched.current(), [4, 5]);
     assert_eq!(*before, [1, 3], "a caller keeps its table");

@@ -3,9 +3,9 @@
 //!
 //! [`parse_domain`] reads ASCII only. [`parse_domain_utf8`] also reads U-labels: it maps and checks
 //! them by UTS #46 without the transitional rules. UTS #46 accepts all of IDNA2008 and maps case
-//! and width first, as browsers do. A label that begins with `xn--` in an ASCII domain is not
-//! decoded, even if it is no valid A-label: it is compared as text. No U-label is mapped to an
-//! invalid A-label, so each domain has one canonical form.
+//! and width first, as browsers do. In an ASCII domain, a label that begins with `xn--` is compared
+//! as text. It is not decoded, and need not be a valid A-label. No U-label is mapped to an invalid
+//! A-label, so each domain has one canonical form.
 //!
 //! A domain has at most 255 octets, both before the mapping, so that the work is bounded, and after
 //! it (RFC 5321 4.5.3.1.2, RFC 1035).

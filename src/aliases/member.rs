@@ -102,8 +102,8 @@ fn action(text: &str) -> Result<Option<Member>, String> {
     Ok(Some(action))
 }
 
-/// Checks that a command or path is valid, and not too long for an entry of the spool. The error
-/// calls it `what`.
+/// Checks that a command or path is valid, and not too long for an entry of the spool. `what` is
+/// the phrase that stands for the command or path in an error.
 fn checked(text: Cow<'_, str>, what: &str) -> Result<Box<str>, String> {
     if text.is_empty() {
         Err(format!("{what} is missing"))

@@ -304,8 +304,7 @@ fn split_key(text: &str, separator: Separator) -> Option<(&str, &str)> {
     let is_end = |b| if separator == Separator::Colon { b == b':' } else { b == b' ' || b == b'\t' };
     match Scan::of(text).find(|&(_, b)| is_end(b)) {
         Some((at, _)) => Some((text[..at].trim_end(), &text[at + 1..])),
-        // If a key stands alone on its line, its values are on the continuation lines, if there are
-        // any.
+        // The key stands alone on its line; any values are on the continuation lines.
         None => (separator == Separator::Blank).then_some((text, "")),
     }
 }

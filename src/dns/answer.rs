@@ -1,8 +1,8 @@
 //! Takes the data of one type for one name out of a DNS answer, for a look-up.
 //!
-//! Answers are untrusted. A record is used only if it has the requested type, and the requested
-//! name or the name that a chain of aliases in the same answer leads to. The amount of data is
-//! limited.
+//! Answers are untrusted. A record is used only if it has the requested type. Its name must be the
+//! requested one, or the end of a chain of aliases in the same answer that begins at the requested
+//! name. The amount of data is limited.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use super::{MAX_EXCHANGERS, MAX_NAMES, MAX_TEXTS};
 use crate::address::parse_domain;
 use crate::outcome::NoAnswer;
 
-/// The maximum number of addresses of one family that are kept for a name.
+/// The maximum number of addresses kept from an answer: all are IPv4 addresses, or all are IPv6
+/// addresses. [`super::MAX_ADDRESSES`] is a second, lower limit for hosts to connect to.
 const MAX_KEPT_ADDRESSES: usize = 100;
 /// The maximum length of a chain of aliases.
 pub(super) const MAX_ALIASES: usize = 10;

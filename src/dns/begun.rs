@@ -28,8 +28,8 @@ pub struct Begun<T> {
 }
 
 impl<T> Begun<T> {
-    /// Waits for the end of the look-up. The number of data is limited. There may be none, although
-    /// the name has records, if no record was usable.
+    /// Waits for the end of the look-up. The number of data is limited. If the name has records but
+    /// none of them is usable, the result is empty.
     ///
     /// # Errors
     /// A [`NoAnswer`]; `Timeout` if the time that was set when the look-up began is over.

@@ -1,9 +1,9 @@
 //! Keeps DNS answers for their lifetime, in bounded memory.
 //!
-//! The cache has at most [`MAX_BYTES`], including names, data and overhead. If it grows larger, the
-//! oldest answers are dropped. Negative answers are kept for at most [`MAX_NEGATIVE_LIFETIME`], so
-//! that a new domain does not seem absent for a day. Failures, and answers larger than
-//! [`MAX_ENTRY`], are not kept at all.
+//! The cache has at most [`MAX_BYTES`], including names, data and overhead. To make room for new
+//! answers, the oldest ones are dropped. Negative answers are kept for at most
+//! [`MAX_NEGATIVE_LIFETIME`], so that a new domain does not seem absent for a day. Failures, and
+//! answers larger than [`MAX_ENTRY`], are not kept at all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use trust_dns_resolver::proto::rr::RecordType;
 use super::answer::{Datum, Found};
 use crate::outcome::NoAnswer;
 
-/// The maximum size, in bytes: about 4000 answers of the usual size.
+/// The maximum size of the cache, in bytes: about 4000 answers of the usual size.
 const MAX_BYTES: usize = 1 << 20;
 /// The maximum size of an entry: one hostile domain must not displace the answers for others.
 const MAX_ENTRY: usize = MAX_BYTES / 32;

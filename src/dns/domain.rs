@@ -32,9 +32,9 @@ struct Asked {
 }
 
 impl Dns {
-    /// Begins to look up whether mail could be sent to `domain`. Whether its mail exchangers have
-    /// addresses is not looked up. The look-ups run at the same time and end at `until`, or within
-    /// `dns.timeout` if that is earlier.
+    /// Begins to look up whether mail could be sent to `domain`. The addresses of its mail
+    /// exchangers are not looked up. The look-ups run at the same time and end at `until`, or
+    /// within `dns.timeout` if that is earlier.
     pub fn begin_mail_domain(&self, domain: &str, until: Instant) -> BegunDomain {
         let ask = || Asked {
             exchangers: self.begin_mx(domain, until),
@@ -46,7 +46,7 @@ impl Dns {
 }
 
 impl BegunDomain {
-    /// Waits for the end of the look-ups that decide.
+    /// Waits for the mail exchangers and, only if the domain has none, for its addresses.
     pub fn wait(self) -> MailDomain {
         let Some(Asked { exchangers, addresses }) = self.asked else { return MailDomain::Usable };
         match exchangers.wait() {

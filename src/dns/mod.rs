@@ -64,14 +64,15 @@ pub const MAX_NAMES: usize = 10;
 /// The maximum number of TXT records kept for a name.
 pub const MAX_TEXTS: usize = 300;
 
-/// The maximum number of names of an address that are verified.
+/// If an address has several names, at most this number of them is verified.
 const MAX_VERIFIED_NAMES: usize = 3;
 
 /// The resolver. It starts with the first look-up.
 #[derive(Debug)]
 pub struct Dns {
     settings: config::Dns,
-    /// Held only to check the files for changes, never during a look-up.
+    /// The lock is held while the resolver starts, and while resolv.conf(5) and hosts(5) are
+    /// checked for changes, but never during a look-up.
     state: Mutex<State>,
 }
 
@@ -156,10 +157,11 @@ impl Dns {
         self.verified_name_until(address, self.deadline()).unwrap_or(None)
     }
 
-    /// Looks up a name of the address as [`Dns::verified_name`] does, at most until this time.
+    /// Looks up a name of the address as [`Dns::verified_name`] does, but ends at `until` at the
+    /// latest.
     ///
     /// # Errors
-    /// A [`NoAnswer`], if a look-up failed, so that it is unknown whether there is such a name.
+    /// A [`NoAnswer`], if it is unknown whether there is such a name, because a look-up failed.
     pub fn verified_name_until(&self, address: IpAddr, until: Instant) -> Result<Option<String>, NoAnswer> {
         let address = address.to_canonical();
         if address.is_loopback() {

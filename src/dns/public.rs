@@ -1,4 +1,4 @@
-//! Tells public addresses from those of this host, of private and of local networks.
+//! Distinguishes public addresses from those of this host and of private or local networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,8 +28,8 @@ fn is_public_ipv4(address: Ipv4Addr) -> bool {
 
 fn is_public_ipv6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    // Some forms of an IPv6 address contain an IPv4 address that the mail may reach:
-    // IPv4-compatible addresses, NAT64 (RFC 6052, RFC 8215) and 6to4.
+    // Some IPv6 addresses contain an IPv4 address, and a connection to the former may reach the
+    // latter: IPv4-compatible addresses, NAT64 (RFC 6052, RFC 8215) and 6to4.
     let [.., high, low] = segments;
     let inside = match segments {
         [0, 0, 0, 0, 0, 0, _, _] | [0x64, 0xff9b, ..] => Some((high, low)),

@@ -40,7 +40,7 @@ const NO_EDNS_FOR: Duration = Duration::from_secs(3600);
 const IGNORES_EDNS_FOR: Duration = Duration::from_secs(300);
 /// After an answer with EDNS, a timeout of that server is not attributed to EDNS for this time.
 const SUPPORTS_EDNS_FOR: Duration = Duration::from_secs(600);
-/// The longest time that a server has to respond before the next server is asked as well.
+/// The maximum time to wait for a response before the next server is asked as well.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// The maximum number of concurrent queries over one TCP connection.
 const MAX_TCP_QUERIES: usize = 1024;

@@ -1,4 +1,4 @@
-//! Tests of names that are answered without the network.
+//! Tests of look-ups that need no network.
 
 use super::*;
 

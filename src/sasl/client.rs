@@ -10,8 +10,8 @@
 //! With SCRAM the server, too, proves that it knows the password. Until it has done so,
 //! [`Client::is_done`] is false, and a 235 must not be accepted. A server is refused if it demands
 //! fewer iterations than RFC 7677 allows, or so many that they would take more than about a second.
-//! The caller limits the length of a challenge. Channel binding is not supported. The flag `n` in
-//! the first message tells the server that.
+//! The caller limits the length of a challenge. Channel binding is not supported; the flag `n` in
+//! the first message says so.
 
 use std::fmt;
 
@@ -53,7 +53,7 @@ enum State {
 pub enum ClientError {
     /// The name or the password contains characters that cannot be sent.
     Unusable,
-    /// The mechanism is not supported as a client.
+    /// Penfold does not support this mechanism when it is the client.
     Unsupported,
     /// The challenge is malformed.
     Malformed,

@@ -231,13 +231,14 @@ struct Link {
 impl Link {
     fn open(path: &Path) -> io::Result<(Self, Vec<Mechanism>)> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // The timeout for writing limits connect(2), too.
+        // This timeout applies to connect(2), too.
         socket.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
         socket.connect(&SockAddr::unix(path)?)?;
         let (stream, deadline) =
             (UnixStream::from(std::os::fd::OwnedFd::from(socket)), Instant::now() + HANDSHAKE_TIMEOUT);
         let mut link = Self { stream, ahead: Vec::new(), deadline };
-        // Dovecot requires a process id that no other current connection has.
+        // Dovecot requires a process id that no other current connection has. It need not be the
+        // real one, so a random number is sent.
         let number = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))? >> 1 | 1;
         link.send(&format!("VERSION\t1\t1\nCPID\t{number}\n"))?;
         let mechanisms = link.handshake()?;

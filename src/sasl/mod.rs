@@ -33,7 +33,7 @@ use throttle::Throttle;
 /// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mechanism {
-    /// SCRAM-SHA-256 bound to its TLS connection (RFC 7677, RFC 9266).
+    /// SCRAM-SHA-256, bound to the TLS connection that carries it (RFC 7677, RFC 9266).
     ScramSha256Plus,
     /// SCRAM-SHA-256 (RFC 5802, RFC 7677).
     ScramSha256,

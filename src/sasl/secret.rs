@@ -77,7 +77,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Reads a non-empty field of a users file.
+    /// Reads the stored form of a password, as a line of a users file contains it.
     ///
     /// # Errors
     /// The form that was expected, without any text from the field.

@@ -3,10 +3,10 @@
 //!
 //! The negative reply to a failure is delayed, by 250 ms at first and twice as long each time, up
 //! to 8 s, whether the account exists or not. After [`MAX_PER_CLIENT`] failures of one client, or
-//! [`MAX_PER_ACCOUNT`] for one account, passwords from that client or for that account are no
-//! longer checked until failures have expired. One failure expires each minute. A client is an IPv4
-//! address or an IPv6 network with a prefix of 64 bits. The failures of others do not block a
-//! client from an account to which it has authenticated before.
+//! [`MAX_PER_ACCOUNT`] for one account, passwords from that client or for that account are not
+//! checked until the next failure expires. Each client and each account loses one failure a minute.
+//! A client is an IPv4 address or an IPv6 network with a prefix of 64 bits. The failures of others
+//! do not block a client from an account to which it has authenticated before.
 //!
 //! Everything is kept in memory, in three tables of at most [`MAX_ENTRIES`] entries each. A full
 //! table drops the entry with the fewest failures or the oldest success. A restart resets the
@@ -54,7 +54,7 @@ struct Tally {
 }
 
 impl Throttle {
-    /// Whether a client or an account is blocked.
+    /// Whether the attempts of the client at `host` to log in to this account are blocked.
     pub fn is_blocked(&self, host: Option<IpAddr>, account: &str) -> bool {
         self.is_blocked_at(host, account, Instant::now())
     }

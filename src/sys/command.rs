@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 /// The shortest and the longest time between two checks of a command that moves neither input nor
 /// output.
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
-/// The number of bytes that are written or read at once.
+/// The maximum number of bytes in one write or read.
 const CHUNK: usize = 16 << 10;
 /// The maximum number of bytes that are read after a command has ended.
 const MAX_REST: usize = 1 << 20;
@@ -303,7 +303,8 @@ mod tests {
         assert_eq!(run("yes", 10_000), Err("it prints more than 10 bytes".into()));
         assert_eq!(run("cat", 10_000), Ok(Vec::new()), "nothing to read");
         let begun = Instant::now();
-        // A child of the command holds the pipe open, too.
+        // In the first script, a child of the command holds the output pipe open, too. The second
+        // script closes the pipe at once, but goes on.
         for late in ["sleep 60 & sleep 60", "exec >&-; sleep 60"] {
             assert_eq!(run(late, 200), Err("it takes too long".into()), "{late}");
         }
@@ -321,7 +322,7 @@ mod tests {
             ("kill -9 $$", "", Ended::Signal(9), ""),
             ("cat >/dev/null; sleep 60 & echo $!", "x", Ended::Code(0), "*"),
             ("exec >&- 2>&-; sleep 60", "x", Ended::Late, ""),
-            // A process that has left the group survives, and nothing waits for it.
+            // A process that has left the group survives, and `run` does not wait for it.
             ("setsid sleep 1 & exit 3", "", Ended::Code(3), ""),
             ("umask", "", Ended::Code(0), "0077\n"),
             ("yes | head -c 100000", "", Ended::Code(0), "y\ny\ny\ny\ny\ny\ny\ny\ny\ny\n"),

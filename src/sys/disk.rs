@@ -90,7 +90,8 @@ pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
     step("write", Subject::Open(file), || file.write_all_at(bytes, offset))
 }
 
-/// Copies `from` to `file`, from the current position to the end. Returns the number of bytes.
+/// Copies the rest of `from`, which begins at its current position, to the current position of
+/// `file`. Returns the number of bytes.
 ///
 /// # Errors
 /// Those of read(2) and write(2). A part may have been written.
@@ -114,8 +115,8 @@ pub fn shift(file: &File, from: u64, to: u64, length: u64) -> io::Result<()> {
         let mut moved = 0;
         while moved < length {
             let count = SHIFT_BLOCK.min(length - moved);
-            // Bytes that move up are copied from the end backwards, so that none is overwritten
-            // unread.
+            // Bytes that move up are copied from the end backwards, so that each is read before it
+            // is overwritten.
             let at = if to > from { length - moved - count } else { moved };
             let block = &mut block[..count as usize];
             file.read_exact_at(block, from + at)?;

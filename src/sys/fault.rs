@@ -6,7 +6,7 @@
 //! | word | is |
 //! | --- | --- |
 //! | `CALL` | `open`, `write`, `fsync`, `link`, `rename`, `unlink`, `mkdir`, `truncate`, `chmod`, `chown`, `utime`, or `*` |
-//! | `PATH` | a part of the path (of `FROM TO` for a rename), its end if `$` follows, or `*` |
+//! | `PATH` | a text that the path contains (for a rename, `FROM TO` is the path); with a `$` after the text, the path must end in it; or `*` |
 //! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
 //! | `ACTION` | `before` or `after`: the process aborts before or after the call; `panic`: the thread that makes the call panics; `skip`: the call does nothing and reports success; or the name of an error, such as `EIO`: the call does nothing and returns it |
 //!

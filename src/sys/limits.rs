@@ -1,7 +1,7 @@
 //! Reads the system's limits on the descriptors, threads and memory mappings of this process.
 //!
 //! Some limits apply to this process alone. Others apply to its user, its control group or the
-//! whole system, so that other processes use up a part of the limit. Limits that cannot be
+//! whole system; other processes use up a part of these limits. Limits that cannot be
 //! determined are left out. Nothing is changed.
 
 use std::fs;

@@ -65,7 +65,8 @@ pub fn close_inherited(passed: i32) {
 /// Raises the soft limit on descriptors to the hard limit. A session needs one descriptor, and a
 /// second descriptor while it receives a message.
 pub fn raise_descriptor_limit() {
-    // If the limit cannot be raised, accept(2) fails earlier, and clients get a temporary error.
+    // If the limit cannot be raised, fewer clients can be served at a time, and the others get a
+    // temporary error.
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }

@@ -1,8 +1,8 @@
 //! Reads a certificate and its key from files, and follows changes of the files.
 //!
 //! The files are checked for changes when the certificate is needed, as tables are. If certificate
-//! and key do not match, for example because only one file has been replaced yet, the last matching
-//! pair stays in use, and an error is logged once.
+//! and key do not match, for example because only one file has been replaced so far, the last
+//! matching pair stays in use, and an error is logged once.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -59,8 +59,8 @@ pub struct TlsInfo {
     pub version: &'static str,
     /// The name of the cipher suite in IANA's list.
     pub cipher: &'static str,
-    /// The channel binding tls-exporter (RFC 9266). `None` before TLS 1.3, where the binding would
-    /// be safe only with an extension.
+    /// The channel binding tls-exporter (RFC 9266). `None` with TLS 1.2, because there the binding
+    /// would be safe only with an extension.
     pub binding: Option<Vec<u8>>,
 }
 

@@ -1,6 +1,7 @@
 //! Serves TLS, with the certificate for the name that a client requests (SNI).
 //!
-//! If no certificate is valid for the name, the first certificate is used.
+//! If no certificate is valid for the name, or the client requests none, the first certificate in
+//! the configuration is used.
 
 use std::sync::Arc;
 

@@ -24,8 +24,8 @@ use crate::config::table::read_text;
 pub enum Verification {
     /// The certificate is not verified.
     None,
-    /// The certificate must be from a trusted authority, and for the name under which the host was
-    /// found.
+    /// The certificate must be from a trusted authority, and for the name that is passed to
+    /// [`Client::connect`].
     Required,
 }
 

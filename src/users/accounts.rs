@@ -1,10 +1,11 @@
 //! Accounts from a users file: a user with a secret can log in.
 //!
 //! A line without a domain applies to every local domain; a line with a domain applies to that
-//! domain only, and takes precedence. A user without a domain is the same account in all domains,
-//! unless another line has the same name in one of them. A login name without a domain belongs to
-//! the first local domain. The file is read again when it changes. If it then has errors, the old
-//! accounts stay in force. Clients cannot find out whether a name exists: see `sasl::server`.
+//! domain only, and takes precedence. A user whose line has no domain is the same account in all
+//! local domains, unless another line has that name with one of the domains. A login name without a
+//! domain belongs to the first local domain. The file is read again when it changes. If it then has
+//! errors, the old accounts stay in force. Clients cannot find out whether a name exists: see
+//! `sasl::server`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;

@@ -116,7 +116,7 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
     let mailbox = (!mailbox.is_empty()).then(|| mailbox.into());
     let users = table.domains.entry(address.domain().into()).or_default();
     match users.entry(address.local().to_ascii_lowercase().into()) {
-        // The error in the first line has been reported.
+        // The error in the first line for this name has been reported.
         Entry::Occupied(first) if first.get().broken.is_some() => Ok(()),
         Entry::Occupied(mut first) => {
             // After two lines for the same name the user has no secret, and has a mailbox only if

@@ -87,9 +87,9 @@ impl Users {
         (Self { rights: rights.clone(), source, template: template.to_owned(), is_mbox }, errors)
     }
 
-    /// The directories of the mailboxes that the server itself writes to. They are the directory in
-    /// the template before its first placeholder, and the parent of each mailbox that the users
-    /// file names.
+    /// The directories that contain the mailboxes to which the server itself writes. One is the
+    /// part of the template up to the last `/` before the first placeholder. The others are the
+    /// parents of the mailboxes that the users file names.
     pub fn roots(&self) -> Vec<PathBuf> {
         let Source::File(table) = &self.source else { return Vec::new() };
         let begin = self.template.find('{').map_or(self.template.as_str(), |at| &self.template[..at]);

@@ -3,14 +3,14 @@
 //! A [`Server`] is one exchange. It takes the client's responses and returns [`Step`]s.
 //! SCRAM-SHA-256 requires a {SCRAM-SHA-256} secret; PLAIN and LOGIN work with any secret. With
 //! SCRAM-SHA-256-PLUS the client proves that both sides use the same TLS connection
-//! (`tls-exporter`, RFC 9266). A client that says that it was not offered SCRAM-SHA-256-PLUS,
-//! although it was, is refused: a third party has changed the offer. A client that requests to act
+//! (`tls-exporter`, RFC 9266). If SCRAM-SHA-256-PLUS was offered, but the client says that it was
+//! not, the client is refused: a third party has changed the offer. A client that requests to act
 //! as another user is refused, too.
 //!
-//! If the account does not exist or cannot log in, the exchange takes the same steps and the same
-//! time, with a secret like those of other accounts, and fails at the end. At most two passwords
-//! are checked at a time, so that the memory in use is bounded. An attempt that waits too long for
-//! its check fails temporarily.
+//! An exchange for an account that does not exist or cannot log in takes the same steps and the
+//! same time as any other exchange. It uses a secret like those of other accounts, and fails at the
+//! end. At most two passwords are checked at a time, so that the memory in use is bounded. An
+//! attempt that waits too long for its check fails temporarily.
 
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -33,7 +33,8 @@ pub enum Step {
     Accepted(String),
     /// The credentials are wrong, or the user cannot log in.
     Rejected,
-    /// The client or the account has failed too often; the password was not checked.
+    /// Too many attempts by the client, or for the account, have failed. The password was not
+    /// checked.
     Blocked,
     /// The response does not conform to the mechanism.
     Malformed,
@@ -106,7 +107,7 @@ struct Challenge {
     /// The name of the account, if it exists and can log in.
     login: Option<String>,
     keys: Keys,
-    /// The value that the client has to send in the attribute `c=`, decoded from base64.
+    /// The value that the client has to send, encoded in base64, in the attribute `c=`.
     bound: Vec<u8>,
     nonce: String,
     /// The client's first message without its header, and the challenge, joined by a comma.
@@ -123,8 +124,8 @@ impl<'a> Server<'a> {
         Self { accounts, mechanism, binding, guard: None, name: String::new(), state: State::Start }
     }
 
-    /// Guards the exchange: if the client at `host` or the account has failed too often, the
-    /// exchange ends with [`Step::Blocked`] as soon as the name is known.
+    /// Guards the exchange: it ends with [`Step::Blocked`] as soon as the name is known, if too
+    /// many attempts by the client at `host`, or for the account, have failed.
     pub fn guarded(mut self, throttle: &'a Throttle, host: Option<IpAddr>) -> Self {
         self.guard = Some((throttle, host));
         self

@@ -6,8 +6,8 @@ use crate::sasl::client::Client;
 const CRYPT: &str =
     "{SHA512-CRYPT}$6$saltsalt$rD9fW1BwIrjB90WCgCTdIQc3phTBhf04I6Iw/XlgKD9E9aEbzqGZipjiFxGo/4wWXDA6jV6/vZO.kKdDSfUJb0";
 
-/// Accounts for the tests. The password of jon and of crypt is "pencil"; only jon's secret can be
-/// used with SCRAM.
+/// Accounts for the tests. The accounts `jon` and `crypt` have the password "pencil"; only the
+/// secret of `jon` can be used with SCRAM.
 struct Table(Scram);
 
 impl Accounts for Table {
@@ -207,7 +207,7 @@ fn a_blocked_client_learns_nothing() {
             let mut client = Client::new(mechanism, "jon", password).expect("usable");
             let mut response = client.step(None).ok();
             let mut answer = server.step(None);
-            // The exchange ends with the response that contains the name.
+            // The exchange ends when the client has sent the name: in its first or second response.
             for _ in 0..2 {
                 if matches!(answer, Step::Challenge(_)) {
                     answer = server.step(response.as_deref());

@@ -20,13 +20,17 @@ use crate::address::Address;
 const MAX_COUNTS: usize = 10_000;
 /// The time after which an address may get the full number of reports again.
 const HOUR: Duration = Duration::from_secs(3600);
-/// The limit on reports to the postmaster, who gets those about messages without a sender.
+/// The number of reports that the postmaster may get at once, and then in each hour. The postmaster
+/// gets the reports about messages without a sender.
 const TO_POSTMASTER: u32 = 10;
-/// The limit on reports to one address in a local domain, or in a domain for which mail is relayed.
+/// The number of reports that an address in a local domain, or in a domain for which mail is
+/// relayed, may get at once, and then in each hour.
 const TO_LOCAL: u32 = 1000;
-/// The limit on reports to one address in any other domain.
+/// The number of reports that an address in any other domain may get at once, and then in each
+/// hour.
 const TO_REMOTE: u32 = 200;
-/// The limit on reports to all addresses of one other domain together.
+/// The number of reports that all addresses of one such domain together may get at once, and then
+/// in each hour.
 const TO_REMOTE_DOMAIN: u32 = 2000;
 
 /// The recipient of a report.
@@ -53,7 +57,7 @@ pub struct Rates {
 struct Count {
     /// The time at which the count is back to zero, measured from `Rates::start`.
     clear: Duration,
-    /// The number of reports withheld since the last one that was sent.
+    /// The number of reports that were withheld since the last report was sent.
     withheld: u64,
 }
 

@@ -160,8 +160,8 @@ impl<'r> Tables<'r> {
         if is_postmaster && named.domain() == address.domain() {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
-        // The postmaster of another domain is not looked up here but expanded later, because its
-        // expansion could lead back to this address.
+        // If the recipient is the postmaster of another domain, it is not looked up here but
+        // expanded later, because its expansion could lead back to this address.
         let is_nobody = !is_postmaster
             && match self.step(&named, Ask::Tables)? {
                 TableAnswer::Unknown => true,
@@ -352,7 +352,7 @@ impl<'t> Walk<'t> {
         Ok(is_broken)
     }
 
-    /// Returns the refusal if the routes reject all recipients; `None` otherwise.
+    /// Returns the refusal if mail to each of the recipients is refused; `None` otherwise.
     fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
         let router = self.tables.router;
         let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;

@@ -45,8 +45,8 @@ const MAX_FORWARD_MEMBERS: usize = 1000;
 /// Maximum number of recipients that may be derived from a recipient that has a `.forward`.
 const MAX_FORWARDED: u32 = 1000;
 /// If a message is for many details of one user, such as `jon+a` and `jon+b`, they share
-/// [`MAX_FORWARDED`], but each may always have this many recipients derived from it. A detail has
-/// no more than that if the message has passed another detail and come back from another host.
+/// [`MAX_FORWARDED`], but each may always have this many recipients derived from it. If the message
+/// has passed another detail and come back from another host, this number is also the maximum.
 const MIN_FORWARDED: u32 = 10;
 /// A message with this many `Delivered-To:` fields that name details of one user is in a loop.
 const MAX_DETAILS: usize = 3;
@@ -244,11 +244,12 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Checks that `step` was not followed before and that not too many steps were, and returns the
-    /// allowance: how many recipients may be derived from the addressee. If the message has been on
-    /// another host, only its `Delivered-To:` fields show that, so they are searched before the
-    /// first step. If the fields name the same address or list, or many details of the user, there
-    /// is a loop. If the fields name a few details, the allowance is reduced.
+    /// Checks that `step` was not followed before, and that fewer than [`MAX_STEPS`] steps were
+    /// followed. Returns the allowance: how many recipients may be derived from the addressee. If
+    /// the message has been on another host, only its `Delivered-To:` fields show that, so they are
+    /// searched before the first step. If the fields name the addressee's own address or list, or
+    /// many details of the user, there is a loop. If the fields name a few details, the allowance
+    /// is reduced.
     fn check_loop(&self, addressee: &RecipientEntry, step: &Step, list: Option<&str>) -> Result<u32, Outcome> {
         let (steps, address, router) = (self.entry.steps(), &addressee.recipient.address, self.router);
         let failed = |why: String| Err(Outcome::failed(Status(5, 4, 6), why));

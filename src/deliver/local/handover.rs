@@ -1,5 +1,5 @@
-//! Delivers a direct entry, a message whose file in the spool can become a mailbox's file
-//! unchanged, to a system user by handing over that file.
+//! Delivers a direct entry to a system user by handing over the entry's file. A direct entry is a
+//! message whose file in the spool can become a mailbox's file unchanged.
 //!
 //! Nothing is copied or synced: the monitor makes the user the file's owner (`privsep`), an agent
 //! that runs as the user links the file into the Maildir, and the file's name in the spool is

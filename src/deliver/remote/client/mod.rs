@@ -6,12 +6,12 @@
 //! - `stage`: the stages of a dialogue, with their timeouts
 //! - `transaction`: one message
 //!
-//! The dialogue begins with EHLO, or HELO if the host does not know EHLO. If TLS is used by
-//! STARTTLS, STARTTLS and another EHLO follow. If the configuration has credentials for the host,
-//! AUTH comes next. Each message is one transaction, or several if it has many recipients.
-//! PIPELINING (RFC 2920), SIZE (RFC 1870) and 8BITMIME (RFC 6152) are used if the host offers them.
-//! A message with octets above 127 is sent unchanged to a host without 8BITMIME: in practice all
-//! accept it.
+//! The dialogue begins with EHLO, or HELO if the host does not know EHLO. To encrypt the
+//! connection, the client sends STARTTLS and another EHLO. If the configuration has credentials for
+//! the host, AUTH comes next. Each message is one transaction, or several if it has many
+//! recipients. PIPELINING (RFC 2920), SIZE (RFC 1870) and 8BITMIME (RFC 6152) are used if the host
+//! offers them. A message with octets above 127 is sent unchanged to a host without 8BITMIME: in
+//! practice all accept it.
 //!
 //! The result is an outcome for each recipient, with the [`Stage`] that the dialogue reached. A
 //! broken connection and a 421 are outcomes too. All input from the host is bounded in length and

@@ -277,7 +277,8 @@ impl Command {
 }
 
 /// Whether a reply means that a transaction has too many recipients (RFC 5321 4.5.3.1.10, which
-/// allows 552 instead of 452). The same codes can also mean that a mailbox is full.
+/// allows 552 instead of 452). A reply about a full mailbox has the same codes, but another
+/// enhanced status.
 fn is_too_many(reply: &Reply) -> bool {
     matches!(reply.code(), 452 | 552)
         && reply.status().is_none_or(|Status(_, subject, detail)| (subject, detail) == (5, 3))

@@ -12,7 +12,7 @@
 //! [`Router::expand`] returns the final recipients of an address. It is called once, before the
 //! message is accepted. [`Router::route`] returns the route of a final recipient. It is called
 //! before every attempt and expands nothing, so that a changed alias does not affect accepted mail.
-//! Both use the same tables, which are read again when their files change.
+//! `expand` and `route` use the same tables, which are read again when their files change.
 //!
 //! There are no errors: if a look-up in a table or the system fails, the result is `Temporary`.
 //! Every expansion ends, whatever the tables contain. The router makes no DNS look-ups and opens no

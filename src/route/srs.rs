@@ -130,7 +130,7 @@ impl Router {
         // A sender that is local is never rewritten, so this address was made by another host with
         // the same secret, or the domain has become local.
         if self.class_of(original.domain()) == DomainClass::Local {
-            // This ends, because each address is shorter than the one that contains it.
+            // The recursion ends, because each address is shorter than the one that contains it.
             return Some(self.expand(&original));
         }
         Some(match self.route(&original) {

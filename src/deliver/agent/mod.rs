@@ -255,7 +255,8 @@ fn check_owner(path: &Path, found: &Metadata) -> io::Result<()> {
 const EVERYBODY: u32 = 0o002;
 
 impl Request {
-    /// Whether the confined server cannot carry out the request itself.
+    /// Whether the server cannot carry out the request itself, because the server is confined
+    /// (`privsep::confine`).
     fn exceeds_confinement(&self) -> bool {
         matches!(self, Self::Print { .. } | Self::Run { .. } | Self::Read { .. } | Self::Append { .. })
     }

@@ -108,8 +108,8 @@ impl LocalDelivery<'_> {
         }
     }
 
-    /// Whether an earlier recipient of the message is the same list. If so, the list has the
-    /// message already, and does not get it again.
+    /// Whether an earlier recipient of the message is also the list with this name. If so, the list
+    /// has the message already, and does not get it again.
     fn is_named_before(&self, addressee: &RecipientEntry, list: &str) -> bool {
         let mut before = self.entry.recipients().iter().take_while(|other| other.number < addressee.number);
         before.any(|other| {

@@ -149,8 +149,8 @@ impl Permit {
     }
 
     /// Called when the host has rejected this connection. If other connections to the host are
-    /// open, notes that the host accepts only as many as those, and returns true. Otherwise returns
-    /// false.
+    /// open, notes that the host accepts no more connections than those, and returns true.
+    /// Otherwise returns false.
     pub fn refused(&self) -> bool {
         let mut all = self.all.lock();
         let Some(known) = all.get_mut(&self.address).filter(|known| known.connections > 1) else { return false };

@@ -2,7 +2,7 @@
 //! text between two commas.
 //!
 //! Members are parsed as in sendmail and Postfix. If quotes enclose a whole member, the content is
-//! read as an address with a domain, a command, a path or an include. If the content is none of
+//! read as a command, a path, an include or an address with a domain. If the content is none of
 //! these, or if an `@` follows the quotes, the quoted string is a local part. An address may have a
 //! display name, angle brackets and comments in parentheses (RFC 5322). Lines, continuation lines
 //! and keys are handled in the parent module.

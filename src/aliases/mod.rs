@@ -103,7 +103,7 @@ impl Aliases {
     /// name must be in lower case.
     ///
     /// # Errors
-    /// The error in the alias or in reading the file, because of which the members are unknown.
+    /// If the members are unknown because of an error in the alias or in reading the file.
     pub fn find(&self, name: &str) -> Result<Option<&[Member]>, &ConfigError> {
         if let Some(why) = &self.error {
             return Err(why);

@@ -164,8 +164,8 @@ impl Servers {
     }
 
     /// Returns the queries in order. First, each server is asked with EDNS, or without EDNS if the
-    /// server is known to lack it. Then each server is asked without EDNS. A server that is known
-    /// to support EDNS is not asked again, since its failures have other reasons.
+    /// server is known to lack it. Then each server is asked without EDNS, except those that are
+    /// known to support EDNS, since their failures have other reasons.
     fn plan(&self) -> Vec<Step> {
         let mut order: Vec<(usize, &Arc<Server>)> = self.list.iter().enumerate().collect();
         order.sort_by_key(|(_, server)| server.is_before(&server.demoted_until));

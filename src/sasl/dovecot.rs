@@ -4,8 +4,8 @@
 //! separated by TABs. A connection begins with a handshake in which Dovecot lists its mechanisms.
 //! Each exchange has a connection of its own. Clients are offered the mechanisms that both Dovecot
 //! and penfold support, but none with channel binding, because Dovecot does not see the TLS
-//! connection. The list is requested again when it is older than 30 seconds. While Dovecot is not
-//! available, the last list is offered, and AUTH gets a temporary failure.
+//! connection. Dovecot's list is requested again when it is older than 30 seconds. While Dovecot is
+//! not available, the last list is offered, and AUTH gets a temporary failure.
 //!
 //! Every line and every wait is bounded. A malformed answer ends the exchange with
 //! [`Step::Temporary`], whose reason contains no client input.

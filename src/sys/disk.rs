@@ -181,7 +181,7 @@ pub fn set_time(file: &File, time: SystemTime) -> io::Result<()> {
     step("utime", Subject::Open(file), || file.set_modified(time))
 }
 
-/// Sets the owner or the group of a file.
+/// Sets the owner and the group of a file, each only if it is given.
 ///
 /// # Errors
 /// Those of fchown(2).

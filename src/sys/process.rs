@@ -51,8 +51,8 @@ pub fn usual_umask() {
     umask(Mode::from_bits_truncate(0o022));
 }
 
-/// Closes all open descriptors, except the standard streams and the descriptors from 3 to
-/// `passed + 2`.
+/// Closes all open descriptors, except the standard streams and the `passed` descriptors that
+/// follow them.
 pub fn close_inherited(passed: i32) {
     let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();

@@ -48,7 +48,7 @@ impl UserTable {
     /// The user with a name in a domain, both in lower case.
     ///
     /// # Errors
-    /// The error, if the file has one that leaves the mailbox unknown.
+    /// An error in the file that leaves the mailbox unknown.
     pub(super) fn find(&self, name: &str, domain: &str) -> Result<Option<&User>, &ConfigError> {
         if let Some(why) = &self.error {
             return Err(why);

@@ -9,7 +9,7 @@ use crate::smtp::{MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REFUSALS};
 /// The longest time from one accepted message to the next, for a client that may not relay.
 pub const MAX_IDLE: Duration = Duration::from_secs(60 * 60);
 
-/// What a session counts in order to end the session of a client that abuses the server.
+/// The counts of a session that show whether its client abuses the server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// The number of commands that were unknown, malformed or out of order.

@@ -32,16 +32,16 @@ pub struct Trace {
 /// What the author's domain asks for with DMARC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asks {
-    /// Nothing, or the message has passed.
+    /// The domain asks for nothing, or the message has passed DMARC.
     Nothing,
     /// Quarantine.
     Quarantine,
     /// Rejection.
     Reject,
-    /// This is not known, because a look-up has failed.
+    /// It is not known what the domain asks for, because a look-up has failed.
     Undecided,
-    /// Nobody knows which domains to ask, because From is missing or cannot be read. This is the
-    /// reason.
+    /// Nobody knows which domains to ask, because From is missing or cannot be read. The text says
+    /// why.
     Unclear(&'static str),
 }
 
@@ -54,17 +54,17 @@ pub struct Seal<'a> {
     pub says_passed: bool,
 }
 
-/// Whether a message is accepted although the author's domain asks for something else, because a
-/// sealer in `policy.arc_sealers` says that DMARC had passed.
+/// Whether a message is accepted although DMARC would refuse it or put it into quarantine, because
+/// a sealer in `policy.arc_sealers` says that DMARC had passed.
 pub fn is_vouched_for(is_obeyed: bool, asks: Asks, seal: Option<Seal<'_>>, sealers: &[String]) -> bool {
     let is_trusted = |seal: &Seal<'_>| sealers.iter().any(|sealer| sealer.eq_ignore_ascii_case(seal.domain));
     let is_failed = !matches!(asks, Asks::Nothing | Asks::Unclear(_));
     is_obeyed && is_failed && seal.is_some_and(|seal| seal.says_passed && is_trusted(&seal))
 }
 
-/// If `policy.dmarc` is `obey`, refuses a message if the author's domain asks for that, or if nobody
-/// can find out what it asks for. Otherwise a stranger could avoid the policy by a From field that
-/// is hard to read, or by look-ups that fail.
+/// If `policy.dmarc` is `obey`, refuses a message whose author's domain asks for rejection. A
+/// message is also refused if it is unknown what the domain asks for, since a stranger could
+/// otherwise avoid the policy by a From field that is hard to read, or by look-ups that fail.
 pub fn dmarc(is_obeyed: bool, asks: Asks, domain: &str) -> Verdict {
     let reply = match asks {
         Asks::Reject if is_obeyed => reply::message::dmarc_reject(domain),
@@ -75,7 +75,7 @@ pub fn dmarc(is_obeyed: bool, asks: Asks, domain: &str) -> Verdict {
     Verdict::refuse(reply, "dmarc", Source::Key("policy.dmarc"))
 }
 
-/// Defers a message that would go into quarantine if the quarantine is full.
+/// If the quarantine has no room, defers a message that would go into it.
 pub fn quarantine(has_room: bool) -> Verdict {
     match has_room {
         true => Verdict::Accept,

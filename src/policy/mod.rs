@@ -11,7 +11,7 @@
 //! - `mail`: MAIL: login, size, room, the sender
 //! - `message`: the end of a message: its form, its size, loops
 //! - `rcpt`: RCPT: limits, relaying, unknown users
-//! - `relay`: the clients that may relay, and the recipients that need it
+//! - `relay`: the clients that may relay, and the recipients for which a client needs that right
 //! - `strangers`: RCPT of clients that may not relay: access, DNS lists, SPF, greylist
 //! - `verdict`: a decision, and the rule behind it
 

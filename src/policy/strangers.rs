@@ -149,8 +149,8 @@ pub fn lists(client: Option<IpAddr>, listed: &Listed, threshold: i32) -> Verdict
     refuse(reply::stranger::listed(client, &listed.names.join(", ")), "dns-lists", Source::Key("policy.dnsbl"))
 }
 
-/// Defers a recipient if a look-up that needs a thread could not begin, because too many run for the
-/// session, for its client's network, or for all clients.
+/// Defers a recipient if a look-up that needs a thread could not begin, because too many threads
+/// are running for the session, for its client's network, or for all clients.
 pub fn busy(is_begun: bool) -> Verdict {
     match is_begun {
         true => Verdict::Accept,

@@ -65,8 +65,8 @@ impl Verdict {
         if reply.code() < 500 { Self::Defer(reply, reason) } else { Self::Refuse(reply, reason) }
     }
 
-    /// Returns this verdict if it refuses. Otherwise calls `next`, and returns the verdict of that
-    /// rule.
+    /// Returns this verdict if it refuses. Otherwise calls `next`, the next rule, and returns its
+    /// verdict.
     #[must_use]
     pub fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         if self == Self::Accept { next() } else { self }

@@ -54,7 +54,7 @@ pub fn delivered_before() -> Reply {
     Reply::new(554, Status(5, 4, 6), "Mail loop: by its Delivered-To fields the message was delivered here before")
 }
 
-/// Defers a message that would go into quarantine, which is full.
+/// Defers a message that would go into the quarantine, because the quarantine is full.
 pub fn quarantine_full() -> Reply {
     Reply::new(451, Status(4, 3, 1), "The quarantine of this host is full, please try again later")
 }

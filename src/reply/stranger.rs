@@ -37,7 +37,8 @@ pub fn listed(client: Option<IpAddr>, lists: &str) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("Mail from {client} is refused because of {lists}"))
 }
 
-/// Defers a recipient, because the sender cannot be looked up now.
+/// Defers a recipient, because a look-up that it needs cannot begin while so many others are
+/// running.
 pub fn busy() -> Reply {
     Reply::new(451, Status(4, 3, 2), "Too many senders are being looked up, please try again later")
 }
@@ -49,7 +50,7 @@ pub fn spf_fail(domain: &str, client: Option<IpAddr>, explanation: Option<&str>)
     Reply::new(550, Status(5, 7, 23), format!("SPF: {domain} does not permit mail from {client}{why}"))
 }
 
-/// Defers a message whose SPF record cannot be looked up now (RFC 7372 3.2).
+/// Defers a message, because the SPF record of `domain` cannot be looked up now (RFC 7372 3.2).
 pub fn spf_trouble(domain: &str) -> Reply {
     Reply::new(451, Status(4, 7, 24), format!("SPF of {domain} cannot be looked up now, please try again later"))
 }
@@ -59,7 +60,7 @@ pub fn greylisted(seconds: u64) -> Reply {
     Reply::new(451, Status(4, 7, 1), format!("Greylisted, please try again in {seconds} seconds"))
 }
 
-/// Defers a message beyond the limit of the client.
+/// Defers a message, because the client has reached its limit of messages.
 pub fn too_many_messages(limit: usize) -> Reply {
     Reply::new(
         450,

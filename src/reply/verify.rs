@@ -9,8 +9,8 @@ pub fn exists(address: &impl fmt::Display) -> Reply {
     Reply::new(250, Status(2, 1, 5), format!("<{address}>"))
 }
 
-/// Leaves open whether an address exists, because its domain is elsewhere or it cannot be looked up
-/// now (RFC 5321 7.3).
+/// Leaves open whether an address exists, because its domain is elsewhere or the address cannot be
+/// looked up now (RFC 5321 7.3).
 pub fn cannot_verify() -> Reply {
     Reply::new(252, Status(2, 5, 0), "Cannot verify that address; send some mail, and it will be tried")
 }

@@ -66,7 +66,7 @@ pub enum ClientName<'a> {
 #[derive(Debug, Default)]
 struct Table {
     /// The rows whose key is a network. The map's key is the length of the network's prefix, and
-    /// its address with all other bits zero.
+    /// the network's address with all bits after the prefix zero.
     networks: HashMap<(u8, IpAddr), Row>,
     /// For each kind of line, the rows whose key is not a network. The map's key is the one that
     /// [`key`] returns.
@@ -177,8 +177,8 @@ impl Table {
         }
     }
 
-    /// Returns the rows that apply in their order of precedence, each with whether it is doubtful
-    /// that the row applies. `separator` is the one before the detail of a recipient.
+    /// Returns the rows that apply, in their order of precedence. The bool of a row says whether it
+    /// is doubtful that the row applies. `separator` separates a recipient's user from its detail.
     fn find(&self, question: &Question<'_>, separator: Option<char>) -> Vec<(&Row, bool)> {
         let mut found = Vec::new();
         let recipient = self.mailbox(Kind::Recipient, Some(question.recipient), separator);
@@ -254,8 +254,8 @@ fn occupied<K>(entry: Entry<'_, K, Row>, row: Row) -> Option<usize> {
     }
 }
 
-/// Returns the key of a network: the length of its prefix, and its address with all other bits
-/// zero.
+/// Returns the key of a network: the length of its prefix, and its address with all bits after the
+/// prefix zero.
 fn masked(Network { address, prefix }: Network) -> (u8, IpAddr) {
     let shift = |bits: u32| bits.saturating_sub(u32::from(prefix));
     let address = match address.to_canonical() {

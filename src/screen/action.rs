@@ -35,8 +35,8 @@ fn is_tag(name: &str) -> bool {
     (1..=MAX_TAG).contains(&name.len()) && name.bytes().all(is_good)
 }
 
-/// Reads what follows `reject` or `defer`: a code and a status, both of this class, and a text. For
-/// each of the three there is a default.
+/// Reads what follows `reject` or `defer`: a code and a status, both of the class `class`, and a
+/// text. Each of the three may be missing, and has a default.
 fn refusal(rest: &str, class: u8, default: (u16, Status), default_text: &str) -> Result<Action, String> {
     let (code, rest) = code(rest).unwrap_or((default.0, rest));
     // The code 421 would say that this server closes the connection.

@@ -4,7 +4,7 @@
 //! The number of these threads is limited, because a name server that does not answer keeps them
 //! busy for seconds, even if the client has left or has begun another message. So a session and a
 //! client network have limits of their own. A look-up for which no thread was left can be begun
-//! later. If it is not, the session itself makes it when the result is needed.
+//! later. If that does not happen, the session itself makes the look-up when the result is needed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -127,8 +127,9 @@ impl<T: Send + 'static> Background<T> {
         started.is_ok()
     }
 
-    /// Returns whether another message needs a new look-up: this one was not begun,
-    /// [`Background::wait`] has found no result, or `is_bad` returns true for the result.
+    /// Returns whether this look-up is of no use for a later message, which then needs a new one.
+    /// This is so if the look-up was not begun, if [`Background::wait`] has found no result, or if
+    /// `is_bad` returns true for the result.
     pub fn is_failed(&self, is_bad: impl FnOnce(&T) -> bool) -> bool {
         match &self.state {
             State::Known(result) => result.as_ref().is_none_or(is_bad),
@@ -175,7 +176,8 @@ mod tests {
         text.parse().expect(text)
     }
 
-    /// Takes a place in a new session for each client. Returns the places that were left.
+    /// Takes a slot for each client, in a new session each time. Returns the slots that were
+    /// granted.
     fn take(clients: impl Iterator<Item = String>) -> Vec<Slot> {
         clients.filter_map(|text| Slot::take(&Threads::default(), client(&text))).collect()
     }

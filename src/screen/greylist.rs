@@ -3,8 +3,8 @@
 //!
 //! A client is identified by its network, because large senders try again from a neighbouring
 //! address. The greylist records the first attempt for each pair of a sender and a recipient. If
-//! the client tries a pair again after the delay, its network has *passed*: no attempt from the
-//! network is deferred until it has sent nothing for [`PASSED_FOR`].
+//! the client tries a pair again after the delay, its network has *passed*: none of its attempts is
+//! deferred any more, unless the network sends nothing for [`PASSED_FOR`] and so has to pass again.
 //!
 //! The greylist survives a restart, because [`state`](crate::state) keeps it in two journals. First
 //! attempts are in a journal of their own, so that a flood of them cannot displace the networks
@@ -26,8 +26,8 @@ use crate::sys;
 /// The time after which a network that has passed and has sent nothing since is forgotten, in
 /// seconds.
 const PASSED_FOR: u64 = 35 * 24 * 3600;
-/// The interval at which the record of a network that has passed is renewed while it sends mail, in
-/// seconds.
+/// The interval at which the record of a network that has passed is renewed while the network sends
+/// mail, in seconds.
 const RENEWED_EVERY: u64 = 24 * 3600;
 /// The maximum time between the first attempt and the one that lets the network pass, in seconds.
 const TRIED_WITHIN: u64 = 3 * 24 * 3600;
@@ -35,10 +35,10 @@ const TRIED_WITHIN: u64 = 3 * 24 * 3600;
 const MAX_NETWORKS: usize = 100_000;
 /// The maximum number of pairs of a sender and a recipient that are kept for one network.
 const MAX_WAITING: usize = 50;
-/// The number of pairs that are kept until they expire, even if the network has more than
-/// [`MAX_WAITING`]. A queue that is tried again in the same order passes by one of them, however
-/// long the queue is. The rest of the room is for the latest pairs, so that a host can pass although
-/// its neighbour tries many pairs only once.
+/// The first pairs of a network, up to this number, are kept until they expire, even if the network
+/// tries more than [`MAX_WAITING`] pairs. If a host tries its whole queue again in the same order,
+/// it passes at one of the pairs that were kept, however long the queue is. The rest of the room is
+/// for the latest pairs, so that a host can pass although its neighbour tries many pairs only once.
 const FIRST_KEPT: usize = 25;
 /// The limits of the journal of first attempts. 8 MiB are about 150,000 attempts in each of its two
 /// files.
@@ -140,9 +140,10 @@ impl Network {
         found.map(|(_, first)| *first).filter(|first| first.saturating_add(TRIED_WITHIN) > now)
     }
 
-    /// Records the first attempt for a pair. If the pair's recorded attempt is too old, it is
-    /// replaced. If the network has [`MAX_WAITING`] pairs, all pairs that have expired are dropped.
-    /// If there are none, the oldest pair but the first [`FIRST_KEPT`] is dropped.
+    /// Records the first attempt for a pair. If the attempt that is recorded for the pair is too
+    /// old, the new one replaces it. If the network has [`MAX_WAITING`] pairs, those that have
+    /// expired are dropped. If none has expired, the first [`FIRST_KEPT`] pairs are kept, and the
+    /// oldest of the others is dropped.
     fn wait_for(&mut self, pair: u64, time: u64) {
         match self.waiting.iter_mut().find(|(known, _)| *known == pair) {
             Some((_, first)) if first.saturating_add(TRIED_WITHIN) > time => {}
@@ -193,8 +194,8 @@ fn read_network(text: &str) -> Option<IpAddr> {
     Some(network(text.split_once('/')?.0.parse().ok()?))
 }
 
-/// Returns the hash of a network, a sender and a recipient. Upper and lower case are the same. An
-/// attacker who finds two pairs with one hash gains no more than an attempt that is not deferred.
+/// Returns the hash of a network, a sender and a recipient. Case is ignored. An attacker who finds
+/// two pairs with the same hash gains no more than an attempt that is not deferred.
 fn hash(network: IpAddr, sender: &str, recipient: &str) -> u64 {
     let text = format!("{network}\0{}\0{}", sender.to_ascii_lowercase(), recipient.to_ascii_lowercase());
     let digest = digest(&SHA256, text.as_bytes());
@@ -263,7 +264,8 @@ mod tests {
         }
     }
 
-    /// A host with a long queue tries all of it in order, and the same again later.
+    /// A host with a long queue tries all its recipients in order, and later all of them again in
+    /// the same order.
     #[test]
     fn a_queue_of_any_length_passes_when_it_is_tried_again_in_order() {
         let recipient = |number: u64| format!("{number}@x");

@@ -44,7 +44,7 @@ struct Known {
     logged: Option<Instant>,
 }
 
-/// Look-ups of one address or domain in several lists, which have begun.
+/// The look-ups that have begun for one address or domain, in several lists.
 #[derive(Debug, Default)]
 pub struct Asked {
     zones: Vec<Zone>,
@@ -53,7 +53,7 @@ pub struct Asked {
 /// A look-up in one zone.
 struct Zone {
     /// The lists of the configuration that have this zone, each with its position in the
-    /// configuration. They differ in the answers that count.
+    /// configuration. These lists differ in the answers that they count.
     lists: Vec<(usize, DnsList)>,
     answers: Begun<Ipv4Addr>,
     /// The look-up of the test entry; `None` if the list was tested lately.

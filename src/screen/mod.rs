@@ -19,10 +19,10 @@ pub mod background;
 pub mod greylist;
 pub mod lists;
 
-/// The maximum time for the look-ups for a message until its end. After this time, the session goes
-/// on without their results. With the delays that [`background`] and the resolver may add, the time
-/// is at least 1.5 seconds less than the 5 seconds that penfold.conf(5) promises: the rest is for
-/// DKIM and DMARC.
+/// The maximum time that a session waits for all look-ups for a message but those of DKIM and
+/// DMARC. After this time, the session goes on without the results. Even with the delays that
+/// [`background`] and the resolver may add, at least 1.5 seconds remain for DKIM and DMARC:
+/// penfold.conf(5) promises that all look-ups together take at most 5 seconds.
 pub const TIME: Duration = Duration::from_secs(3);
 
 /// Returns an address without the bits in which the addresses of one host may differ: only the

@@ -38,7 +38,8 @@ const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 pub struct Attempts {
     /// The number of failed logins.
     failures: usize,
-    /// Whether the last AUTH was refused, so that the next line may be a response meant for it.
+    /// Whether the last AUTH has not succeeded. If so, the next line may be a response that the
+    /// client has sent without waiting for the reply to AUTH.
     refused: bool,
 }
 
@@ -113,8 +114,8 @@ impl Session<'_> {
         let is_auth = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         match command {
             _ if is_auth => {
-                // The flag stays set until the exchange succeeds, because a client that does not
-                // wait for the reply may send a password.
+                // The flag is set before the exchange, and is cleared if the exchange succeeds: the
+                // next line may be a password from a client that does not wait for the reply.
                 self.attempts.refused = true;
                 &line[..line.len() - line.trim_ascii_start().len() + 4]
             }
@@ -169,7 +170,7 @@ impl Session<'_> {
     }
 
     /// Answers an attempt that is blocked after too many failures. The password is not checked, but
-    /// the reply is delayed and the attempt is counted, as for a failed one.
+    /// the reply is delayed and the attempt is counted as if the login had failed.
     fn blocked(&mut self, started: Instant, name: &str, mechanism: Mechanism) -> Step {
         let address = self.client.address;
         log::auth_failed(&self.client.session, name, address, mechanism.name());
@@ -217,8 +218,8 @@ impl Session<'_> {
 
     /// Reads the next response. The inner error is the reply that ends the exchange.
     fn response(&mut self) -> io::Result<Result<Vec<u8>, Reply>> {
-        // A session that waits for a response is not busy: a shutdown may end it, and loses
-        // nothing.
+        // A session that waits for a response is not busy: a shutdown may end the session, and
+        // nothing is lost.
         self.watch.busy.store(false, Ordering::SeqCst);
         self.flush()?;
         self.input.source.set_limit(self.service.config.limits.command_timeout);

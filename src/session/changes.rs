@@ -40,7 +40,7 @@ pub struct Names {
 
 impl Changes {
     /// Prepares the changes to a message. Its header passes through `filter`, and the lines
-    /// `prepended` are put before it.
+    /// `prepended` are put before the header.
     pub fn new(filter: HeaderFilter, names: Names, prepended: String) -> Self {
         Self { filter, scan: HeaderScan::default(), names, prepended }
     }

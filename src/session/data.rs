@@ -106,8 +106,8 @@ struct Pace {
     pause: Duration,
     timeout: Duration,
     limit: u64,
-    /// The deadline that no further octets extend. It is set when the message exceeds the size
-    /// limit.
+    /// The deadline for the rest of a message that exceeds the size limit. Further octets do not
+    /// extend the deadline.
     end: Option<Instant>,
 }
 

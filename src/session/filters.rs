@@ -1,7 +1,7 @@
 //! Asks the filters about the commands of a session and about its messages.
 //!
-//! The facts that filters are told come from this file. It also applies their changes to a message
-//! and its envelope.
+//! This file collects the facts that the filters are told, and applies the filters' changes to a
+//! message and its envelope.
 
 use super::incoming::{Complete, storage_error};
 use super::transaction::Transaction;
@@ -20,7 +20,7 @@ use crate::smtp::command::Path;
 
 pub use crate::filters::Dialogue;
 
-/// The maximum number of parameters of a command that filters are told of.
+/// Filters are told at most this number of a command's parameters.
 const MAX_PARAMETERS: usize = 20;
 
 impl Content for Complete {
@@ -34,7 +34,7 @@ pub(super) fn begin(service: &Service, client: &SessionClient) -> Dialogue {
     Dialogue::new(Arc::clone(&service.filters), &client.session)
 }
 
-/// The parameters of a command, as filters are told of them.
+/// The parameters of a command, in the form in which filters get them.
 pub(super) fn parameters(path: &Result<Path<'_>, AddressError>) -> Vec<String> {
     let text = |(key, value): (&str, &str)| if value.is_empty() { key.to_owned() } else { format!("{key}={value}") };
     path.iter().flat_map(Path::parameters).take(MAX_PARAMETERS).map(text).collect()

@@ -4,9 +4,9 @@
 //! The client's first line must not be joined to the lines that are prepended. So if the first line
 //! begins with a blank or is not a field, it begins the body, and an empty line is put before it.
 //! The postmark, which is the line `From ...` that begins a message in a mailbox file, is removed
-//! if it stands before the first field. Return-Path: is removed, too, since the final delivery adds
-//! the only one (RFC 5321 4.4). So are Authentication-Results: fields that claim to be this server's
-//! (RFC 8601 5). Nothing else in the header and no byte of the body is changed.
+//! if it stands before the first field. Return-Path: is removed, too, since only the final delivery
+//! may add this field (RFC 5321 4.4). Authentication-Results: fields that claim to be this server's
+//! are also removed (RFC 8601 5). Nothing else in the header and no byte of the body is changed.
 //!
 //! The trace fields, which show hops and earlier deliveries, are counted. The result does not
 //! depend on how the text is split into pieces. At most [`MAX_LINE`] octets of a line are held in
@@ -44,7 +44,8 @@ enum Section {
     Fields,
     /// After a line that belongs to no field. The rest may be a body or, for some readers, more
     /// fields. So trace fields are counted but not removed. Authentication-Results: fields that
-    /// claim to be this server's are removed, because it does no harm if the text was a body.
+    /// claim to be this server's are removed, because even if the rest is a body, it does no harm
+    /// to remove them.
     Doubtful,
     /// In the body.
     Body,
@@ -64,8 +65,8 @@ struct Filter {
     /// The postmark (a line `From ...` before the first field), until a field follows; empty if
     /// there is none.
     postmark: Vec<u8>,
-    /// Whether the line that was read last is kept. If the line is removed, so are the rest of it
-    /// and its continuation lines.
+    /// Whether the line that was read last is kept. If not, further pieces of the same line and its
+    /// continuation lines are removed, too.
     is_kept: bool,
     hops: usize,
     /// The addresses in local domains to which the message was delivered before, at most

@@ -19,7 +19,7 @@
 //! - `mail`: MAIL
 //! - `rcpt`: RCPT
 //! - `receive`: the beginning, the commit and the 250 of a message, for any command
-//! - `screen`: the rules for clients that may not relay: look-ups, and their use at RCPT
+//! - `screen`: the look-ups about clients that may not relay, and the rules that use them
 //! - `secure`: STARTTLS
 //! - `spf`: SPF checks of HELO and MAIL
 //! - `submission`: rewritten senders, limits per account, completed headers
@@ -201,9 +201,9 @@ pub struct Session<'a> {
     line: Cell<Option<policy::Line>>,
 }
 
-/// The number of octets waiting in `out` beyond which replies are sent.
+/// Replies are sent if more than this number of octets wait in `out`.
 const MAX_PENDING: usize = 16 << 10;
-/// The time after which waiting replies are sent with the next reply.
+/// If replies were last sent this long ago, the next reply is sent at once, after those that wait.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The maximum number of octets that are logged of a refused command.
 const MAX_LOGGED: usize = 400;

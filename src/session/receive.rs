@@ -92,8 +92,8 @@ impl Session<'_> {
         Ok(Accepted { name, mailbox })
     }
 
-    /// Checks whether the quarantine has room for a message of this size. The error is the reply if
-    /// it has none for a client that may not relay.
+    /// Checks whether the quarantine has room for a message of this size, unless the client may
+    /// relay. The error is the reply that defers the message.
     fn check_quarantine(&self, size: u64) -> Result<(), Reply> {
         if self.facts().may_relay() {
             return Ok(());
@@ -125,7 +125,8 @@ impl Session<'_> {
     /// or if the message's file cannot be renamed or linked into the Maildir.
     fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
-            // A direct head cannot express that a user of this host has sent the message.
+            // The message's file could be renamed only if it had a direct head. Such a head cannot
+            // express that a user of this host has sent the message.
             _ if transaction.envelope.origin == envelope::Origin::Own => None,
             [only] if only.original.is_none() && only.action == Action::Deliver => {
                 match self.service.router.route(&only.address) {
@@ -141,9 +142,9 @@ impl Session<'_> {
         }
     }
 
-    /// Returns the name whose Authentication-Results: fields are removed from a message. Returns
-    /// `None` for a client in `relay.networks`: that client may have got the message from this
-    /// server, with a field that is not forged.
+    /// Returns the name of this server, if Authentication-Results: fields with that name are
+    /// removed from the message as forged. Returns `None` for a client in `relay.networks`: that
+    /// client may have got the message from this server, with a field that is not forged.
     fn forged_name(&self) -> Option<String> {
         let facts = self.facts();
         (!facts.is_trusted || facts.is_local_user).then(|| self.hostname().to_owned())

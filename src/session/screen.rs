@@ -28,7 +28,7 @@ use crate::submit::usage::{Allowance, Counted};
 /// The number of refused recipients after which the reply to each further one is delayed. There is
 /// no delay unless `policy.unknown_recipients_per_hour` sets a limit.
 const FREE_REFUSALS: usize = 3;
-/// The delay of a refused recipient. The number of refusals in a session is limited.
+/// The delay of the reply to a refused recipient.
 const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 
 /// What is looked up about a client itself, for all messages of its session.
@@ -36,11 +36,13 @@ const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 pub struct Client {
     /// The threads that look something up for the session.
     pub(super) threads: Threads,
-    /// The look-up of the client's name, until its result is in the session.
+    /// The look-up of the client's name; `None` before it begins, and when its result has been
+    /// taken.
     name: Option<Background<Result<Option<String>, NoAnswer>>>,
     /// Whether the look-up of the client's name failed.
     pub(super) is_name_unknown: bool,
-    /// The look-ups in `policy.dnsbl`, until their result is needed.
+    /// The look-ups in `policy.dnsbl`; `None` before they begin, and when their results have been
+    /// taken.
     lists: Option<lists::Asked>,
     /// The DNS lists that contain the client.
     listed: Option<Listed>,
@@ -70,7 +72,8 @@ pub struct Screening {
 }
 
 impl Session<'_> {
-    /// The client's address; `None` if it has none, or if a proxy has not said which one it has.
+    /// The client's address; `None` if the client is a local process, or if its proxy does not know
+    /// the address.
     pub(super) fn client_address(&self) -> Option<IpAddr> {
         self.client.address.filter(|_| !self.client.is_unidentified)
     }
@@ -321,7 +324,7 @@ impl Session<'_> {
         is_name || is_literal()
     }
 
-    /// The DNS lists that contain the client or one of the domains.
+    /// The DNS lists that contain the client, the name in HELO or the domain of the sender.
     fn listed(&mut self, screening: &mut Screening) -> Listed {
         let (lists, begun) = (&self.service.site.lists, Instant::now());
         let client = self.screen.listed.get_or_insert_with(|| lists.wait(self.screen.lists.take()));
@@ -332,23 +335,24 @@ impl Session<'_> {
         Listed { sum: client.sum.saturating_add(domains.sum), names }
     }
 
-    /// The results of SPF, of which there are none if SPF is not built in.
+    /// Returns no results, because SPF is not built in.
     #[cfg(not(feature = "mailauth"))]
     fn spf_results(&mut self, _: &mut Screening) {}
 
-    /// Does nothing if SPF is not built in.
+    /// Begins nothing and refuses nothing, because SPF is not built in.
     #[cfg(not(feature = "mailauth"))]
     fn begin_late_spf(&mut self, _: &mut Screening) -> Result<(), Reply> {
         self.apply(strangers::busy(true))
     }
 
-    /// The result of SPF, of which nothing is known if SPF is not built in.
+    /// Returns the result that leads to no refusal, because SPF is not built in.
     #[cfg(not(feature = "mailauth"))]
     fn spf_found(&mut self, _: &mut Screening) -> strangers::SpfFound {
         strangers::SpfFound::Good
     }
 
-    /// Counts a message of a client once, when the first of its recipients has passed the rules.
+    /// Counts a message for its client, when the first recipient has passed the other rules. Each
+    /// message is counted only once.
     fn count_of_stranger(&mut self, screening: &mut Screening) -> Result<(), Reply> {
         let limit = self.service.config.policy.messages_per_hour;
         if limit == 0 || std::mem::replace(&mut screening.is_counted, true) {

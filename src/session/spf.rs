@@ -1,5 +1,6 @@
 //! SPF for a message of a client that may not relay: the checks begin at MAIL, or at RCPT if no
-//! thread was left, and are waited for when a rule or the Authentication-Results field needs them.
+//! thread was left at MAIL. The session waits for them when a rule or the Authentication-Results
+//! field needs them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::reply::Reply;
 use crate::screen;
 use crate::screen::background::Background;
 
-/// How long a recipient waits for a thread. The threads of an earlier message may end a little
+/// How long RCPT waits for a free thread, because those of an earlier message may end a little
 /// late.
 const PATIENCE: Duration = Duration::from_millis(300);
 
@@ -23,9 +24,9 @@ const PATIENCE: Duration = Duration::from_millis(300);
 pub type Begun = (String, Background<Checked>);
 
 impl Session<'_> {
-    /// Begins to check the name in HELO, unless that was done, and the sender. Returns the check of
-    /// the sender; `None` if the reverse-path is null, so that only HELO counts, or if SPF is not
-    /// used.
+    /// Begins to check the sender, and also the name in HELO, unless there is already a usable
+    /// check of that name. Returns the check of the sender. Returns `None` if the reverse-path is
+    /// null, so that only HELO counts, if SPF is not used, or if the client's address is not known.
     pub(super) fn begin_spf(&mut self, hello: &str, sender: Option<&Address>, until: Instant) -> Option<Begun> {
         let is_used = self.service.config.policy.spf != Spf::None;
         let client = self.client_address().filter(|_| is_used)?;
@@ -65,8 +66,8 @@ impl Session<'_> {
     }
 
     /// The results of SPF for a message: of HELO, and of the sender unless the reverse-path is
-    /// null. Waits for the checks, but never beyond the time of the message. A check that has not
-    /// ended has the result temperror.
+    /// null. Waits for the checks, but not beyond their deadline. A check that has not ended has
+    /// the result temperror.
     pub(super) fn spf_results(&mut self, screening: &mut Screening) -> Vec<Checked> {
         let begun = Instant::now();
         let hello = self.screen.hello_spf.as_mut().map(|(name, check)| result(check.wait(), Identity::Hello, name));
@@ -75,9 +76,9 @@ impl Session<'_> {
         hello.into_iter().chain(mail).collect()
     }
 
-    /// What the results of SPF mean for the rules. A fail of either name counts most, then a check
-    /// that got no answer, then a softfail of the sender. A client without a known address is not
-    /// checked.
+    /// What the results of SPF mean for the rules. A fail of the name in HELO or of the sender
+    /// counts most, then a check that got no answer, then a softfail of the sender. A client
+    /// without a known address is not checked.
     pub(super) fn spf_found(&mut self, screening: &mut Screening) -> SpfFound {
         if self.service.config.policy.spf == Spf::None || self.client_address().is_none() {
             return SpfFound::Good;
@@ -86,7 +87,7 @@ impl Session<'_> {
     }
 }
 
-/// Returns the result of a check. If it has not ended in time, the result is temperror.
+/// Returns the result of a check. If the check has not ended in time, the result is temperror.
 fn result(check: Option<&Checked>, identity: Identity, domain: &str) -> Checked {
     check.cloned().unwrap_or_else(|| Checked {
         result: SpfResult::TempError,
@@ -108,8 +109,8 @@ fn found(results: &[Checked]) -> SpfFound {
     if results.is_empty() {
         return SpfFound::Unknown("the sender".into());
     }
-    // If there is a sender, a softfail of the name in HELO does not count: where others administer
-    // the server, that name often has a record that fits badly.
+    // If there is a sender, a softfail of the name in HELO does not count: if somebody else
+    // administers the server, that name often has an SPF record that omits the server.
     match results.last() {
         Some(last) if last.result == SpfResult::SoftFail => SpfFound::SoftFail,
         _ => SpfFound::Good,

@@ -143,8 +143,9 @@ mod tests {
         Address::parse(&format!("{text}@x.test")).expect("an address")
     }
 
-    /// Each line: the addresses given with their final recipients, the removed ones, and the
-    /// envelope's recipients, with the given address if it is another one.
+    /// Each line has the addresses given at RCPT with their final recipients, the given addresses
+    /// that are removed, and the recipients that are left in the envelope. If a recipient differs
+    /// from the given address, the given address follows in parentheses.
     #[test]
     fn the_recipients_that_are_left_after_removals() {
         for (given, removed, wanted) in [

@@ -59,7 +59,7 @@ pub struct Path<'a> {
 impl<'a> Path<'a> {
     /// The parameters, `KEYWORD=value`; a missing value is empty.
     pub fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        // A word that is not UTF-8 becomes `?`, since no parameter that is offered has such a word.
+        // A word that is not UTF-8 becomes `?`, and is refused like any unknown parameter.
         let words = self.parameters.split(|b| b.is_ascii_whitespace()).filter(|w| !w.is_empty());
         words.map(|w| std::str::from_utf8(w).unwrap_or("?")).map(|w| w.split_once('=').unwrap_or((w, "")))
     }

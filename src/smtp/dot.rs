@@ -103,7 +103,7 @@ impl Default for DotWriter {
 }
 
 impl DotWriter {
-    /// Appends text with LF as line end to `out` in its form on the wire.
+    /// Takes text whose line ends are LF, and appends its form on the wire to `out`.
     pub fn feed(&mut self, text: &[u8], out: &mut Vec<u8>) {
         let mut start = 0;
         for end in memchr_iter(b'\n', text) {
@@ -172,7 +172,8 @@ mod tests {
         }
     }
 
-    /// All lookalikes of the end are tried with the daemon, in tests/session/smuggling.rs.
+    /// All lookalikes of the end of a message are tried with the daemon, in
+    /// tests/session/smuggling.rs.
     #[test]
     fn only_the_real_end_ends_a_message() {
         for middle in ["\n.\n", "\r.\r", "\r\n.\r\r\n", "\r\n\0.\r\n"] {

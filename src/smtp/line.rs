@@ -125,7 +125,7 @@ impl<R: Read> Input<R> {
         self.line_start = start.copied().unwrap_or_default();
     }
 
-    /// Whether the buffer holds another line. If so, the reply to the current one may wait.
+    /// Whether the buffer holds another line. If so, the reply to the current line may wait.
     pub fn has_line(&self) -> bool {
         memchr(b'\n', &self.buffer[self.start..]).is_some()
     }

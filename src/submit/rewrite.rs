@@ -3,9 +3,9 @@
 //! A line of the table is `address address`. The second address replaces the first one in the
 //! envelope, in From and in Sender. On the left, `@domain` matches all addresses of a domain. On
 //! the right, `@domain` keeps the local part. A whole address takes precedence over its domain.
-//! Both take precedence over masquerading, which replaces the domain of every sender in one of this
-//! host's own domains. The result is not rewritten again. The right to send from an address is
-//! checked before the replacement. Recipients are not rewritten here: see `aliases`.
+//! Both take precedence over masquerading. If the domain of a sender is one of this host's own,
+//! masquerading replaces that domain. The result is not rewritten again. The right to send from an
+//! address is checked before the replacement. Recipients are not rewritten here: see `aliases`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

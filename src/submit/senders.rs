@@ -86,7 +86,8 @@ impl Senders {
         self.table.current().is_none() || self.rewriting.is_unreadable()
     }
 
-    /// Returns warnings about lines whose login does not exist. `exists` says whether a login does.
+    /// Returns warnings about lines whose login does not exist. `exists` says whether a login
+    /// exists.
     pub fn unused(&self, exists: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let is_unused = |name: &str, domain: &str| {
             let domains: Vec<&str> =

@@ -2,10 +2,10 @@
 //!
 //! Counts are kept for intervals of five minutes: the current interval and the twelve before it. So
 //! no hour, wherever it begins, has more than the limit, and a count expires after at most 65
-//! minutes. At most [`MAX_ACCOUNTS`] accounts are kept. Beyond that, a new account that this
-//! process counts replaces the account that has sent the least, and a new account in a record of
-//! another process is ignored. Each process reports the first excess over a limit, and no other
-//! excess until the account is below the limit again.
+//! minutes. At most [`MAX_ACCOUNTS`] accounts are kept. If there are that many already, a new
+//! account whose mail this process counts replaces the account that has sent the least, but a new
+//! account in a record of another process is ignored. Each process reports the first excess over a
+//! limit, and no other excess until the account is below the limit again.
 //!
 //! The daemon and the sessions of inetd share the counts, which survive a restart, as far as
 //! [`state`](crate::state) can keep them. Without such a state each process counts for itself. If
@@ -202,8 +202,8 @@ fn make_room(accounts: &mut HashMap<Box<str>, Account>, interval: u64) {
 mod tests {
     use super::*;
 
-    /// Returns a time in a test, which does not use the system clock: `minute` as seconds since
-    /// 1970.
+    /// Returns the time of a minute in a test, in seconds since 1970. The tests do not use the
+    /// system clock.
     fn minute(minute: u64) -> u64 {
         1_764_450_000 + 60 * minute
     }
@@ -306,7 +306,8 @@ mod tests {
         }
     }
 
-    /// The files of the state may contain anything, and the first count reads them at once.
+    /// The files of the state may contain records of any number of accounts, and the first count
+    /// reads all of them.
     #[test]
     fn records_of_too_many_accounts_cost_no_walk_each() {
         let directory = std::env::temp_dir().join(format!("penfold-usage-many-{}", std::process::id()));

@@ -1,4 +1,4 @@
-//! Checks by DKIM and DMARC a message whose client may not relay, and records the results.
+//! Checks a message with DKIM and DMARC, if its client may not relay, and records the results.
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +23,11 @@ use crate::sys;
 
 /// The time that all look-ups for one message may take.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
-/// The part of this time at the end that belongs to DMARC, so that a key that cannot be looked up
-/// does not use up everything.
+/// The last part of [`LOOKUP_TIME`], which is reserved for DMARC: a DKIM key that cannot be looked
+/// up must not use up the whole time.
 const DMARC_TIME: Duration = Duration::from_millis(500);
-// Slow name servers of a stranger must leave time for the author's domain.
+// Even if the look-ups about the client are slow, there must be time for those about the author's
+// domain.
 const _: () = assert!(screen::TIME.as_millis() + 500 + 1500 <= LOOKUP_TIME.as_millis());
 
 /// The SPF results of a transaction.
@@ -201,8 +202,8 @@ impl Session<'_> {
         let mut identifiers = dmarc::identifiers(spf, &checked);
         let is_missing = spf.is_none() && self.service.config.policy.spf != Spf::None;
         if let Some(sender) = sender.filter(|_| is_missing) {
-            // The SPF check has not ended in time, and might have passed. So SPF may vouch for the
-            // domain.
+            // The SPF check of the sender has not ended in time. It is unknown whether the check
+            // would have passed, so SPF might vouch for the domain.
             identifiers.push(Identifier {
                 domain: sender.domain(),
                 mechanism: Mechanism::Spf,

@@ -89,7 +89,7 @@
 //! recipients of one attempt share. A *job* is one entry and one destination. An *outcome* is the
 //! result of one attempt for one recipient.
 
-// A build without some of the features leaves functions unused that belong to the whole.
+// In a build without some of the features, functions that serve only these features are unused.
 #![cfg_attr(not(all(feature = "mailauth", feature = "filters")), allow(dead_code, unused_imports, unused_mut))]
 
 pub mod address;

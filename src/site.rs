@@ -64,8 +64,8 @@ impl Settings {
     /// counts are kept.
     ///
     /// # Errors
-    /// If an error in a file that the configuration names rules out a start, all errors in these
-    /// files.
+    /// All errors in the files that the configuration names, if one of these errors rules out a
+    /// start.
     pub fn open(
         config: Config,
         rights: &Rights,

@@ -8,7 +8,7 @@ use crate::config::FilterGroup;
 /// The client of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// The group of clients.
+    /// The group of clients to which this client belongs.
     pub group: FilterGroup,
     /// The client's address; `None` for a local process.
     pub address: Option<IpAddr>,

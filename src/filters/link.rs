@@ -38,8 +38,8 @@ impl Link {
         let stream = match socket {
             Endpoint::Tcp(_) => Stream::connect(socket, limit, None).map_err(|(error, _)| error)?,
             Endpoint::Unix(path) => {
-                // A connection to a socket with a full queue waits. The timeout for writing limits
-                // connect(2), too.
+                // If the queue of the socket is full, connect(2) waits. The timeout for writing
+                // also limits connect(2).
                 let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
                 socket.set_write_timeout(Some(limit))?;
                 socket.connect(&SockAddr::unix(path)?).map_err(timed_out)?;
@@ -130,7 +130,8 @@ impl Link {
     }
 }
 
-/// An expired timeout of the socket is an error of its own kind.
+/// Turns the error by which the system reports an expired timeout of a socket into `TimedOut`.
+/// Returns any other error unchanged.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

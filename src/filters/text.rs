@@ -1,7 +1,7 @@
 //! The text of a message as the filters so far have changed it.
 //!
-//! The header is in memory, because filters refer to its fields by number: at most [`MAX_HEADER`]
-//! octets. The body is read from its place each time. A body that a filter has replaced is in
+//! The header, at most [`MAX_HEADER`] octets, is in memory, because filters refer to its fields by
+//! number. The body is read from its place each time. A body that a filter has replaced is in
 //! memory if it is small, and otherwise in a file without a name.
 
 use std::fs::File;
@@ -86,7 +86,7 @@ pub struct Header {
     /// All fields, from the top.
     pub fields: Vec<Field>,
     is_changed: bool,
-    /// The number of octets of all fields, those that were removed included.
+    /// The number of octets of all fields, including fields that were removed.
     size: usize,
 }
 
@@ -150,7 +150,7 @@ impl Header {
         Ok(())
     }
 
-    /// The size never shrinks, so that it also bounds the work.
+    /// Adds a new field to the size. The size never shrinks, so its maximum also limits the work.
     fn grow(&mut self, field: &Field) -> Result<(), Trouble> {
         self.size += field.raw.len();
         if self.size > MAX_HEADER { Err(Trouble::new("it made the header too long")) } else { Ok(()) }
@@ -278,7 +278,7 @@ impl TextChanges {
 }
 
 /// Collects the body that a filter gives in pieces. Lines get LF as their end, a CR without LF
-/// counts as a line end, and NULs are left out, so that no client sees a different message.
+/// counts as a line end, and NULs are left out, so that all mail programs see the same message.
 pub struct NewBody<'a> {
     scratch: &'a dyn Fn() -> io::Result<File>,
     limit: u64,
@@ -348,7 +348,7 @@ fn skip(from: &mut dyn Read, count: u64) -> io::Result<()> {
     if left.limit() == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Copies without a large buffer on the stack, because sessions have small ones.
+/// Copies without a large buffer on the stack, because the threads of sessions have small stacks.
 pub(super) fn copy(from: &mut dyn Read, out: &mut dyn Write) -> io::Result<()> {
     let mut block = vec![0; 32 << 10];
     loop {

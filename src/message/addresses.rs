@@ -1,10 +1,11 @@
 //! Finds the addresses in a field that is checked and completed, such as From (RFC 5322 3.4).
 //!
-//! The list is read with caution: if a name looks like an address, some mail programs show it in
-//! place of the address, so such a name counts as an address here. Names, comments, quotes, groups
-//! and folded lines are understood. [`complete`] adds a domain to addresses without one, and
-//! changes no other octet. A list that cannot be read is left unchanged. Time and memory are linear
-//! in the length of the field. Recipients are read by [`super::recipients`].
+//! The list of addresses in the field is read with caution: if a name looks like an address, some
+//! mail programs show it in place of the address, so such a name counts as an address here. Names,
+//! comments, quotes, groups and folded lines are understood. [`complete`] adds a domain to
+//! addresses without one, and changes no other octet. A list that cannot be read is left unchanged.
+//! Time and memory are linear in the length of the field. Recipients are read by
+//! [`super::recipients`].
 
 use crate::address::Address;
 
@@ -13,7 +14,8 @@ use crate::address::Address;
 pub struct Mailbox {
     /// The address; `None` if penfold cannot send mail to it.
     address: Option<Address>,
-    /// The offset of the end of the local part; `None` if the address needs no domain.
+    /// For an address without a domain, the offset of the end of its local part, where a domain can
+    /// be added; otherwise `None`.
     end: Option<usize>,
     /// The offsets of the start and the end of the whole address, without brackets.
     place: (usize, usize),

@@ -117,7 +117,8 @@ impl<'a> Reader<'a> {
         if let [Token { kind: Kind::Quoted, start, end }] = *words {
             let inside: Vec<u8> = unquoted(self.value.get(start..end)?).collect();
             if inside.contains(&b'@') || inside.trim_ascii_end().ends_with(b":;") {
-                // A list that contains quotes itself is an error, so there is no further recursion.
+                // If the list in quotes contains quotes itself, it is an error, so there is no
+                // further recursion.
                 list.extend(recipients(&inside).ok().filter(|_| !inside.contains(&b'"'))?);
                 return Some(());
             }

@@ -23,10 +23,10 @@ mod services;
 /// The time that all filters together may take for a message. A client waits ten minutes for the
 /// reply (RFC 5321 4.5.3.2.6).
 const MAX_TIME: Duration = Duration::from_secs(8 * 60);
-/// The time that one filter may take for a message, as a multiple of its time for a command, and at
+/// For a whole message, one filter may take this many times its time limit for a command, but at
 /// most [`MAX_TIME_OF_ONE`].
 const TIMES: u32 = 10;
-/// See [`TIMES`].
+/// The maximum time that one filter may take for a message, even if [`TIMES`] allows more.
 const MAX_TIME_OF_ONE: Duration = Duration::from_secs(5 * 60);
 /// The maximum number of lines about refusals and failures that a session logs.
 const MAX_LINES: usize = 20;
@@ -44,7 +44,7 @@ pub enum Verdict {
     Close(Reply),
 }
 
-/// The end of a message.
+/// What the filters decide at the end of a message.
 #[derive(Debug)]
 pub struct Ended {
     /// The verdict.
@@ -59,14 +59,14 @@ pub struct Dialogue {
     filters: Arc<Filters>,
     /// The session's id in the log.
     session: String,
-    /// One for each filter of the configuration.
+    /// The state of each filter, in the order of the configuration.
     members: Vec<Member>,
     /// The client, as the filters know it.
     client: Option<Client>,
     message: Message,
     /// The number of messages so far.
     count: usize,
-    /// The number of lines in the log so far.
+    /// The number of lines so far that count towards [`MAX_LINES`].
     lines: usize,
 }
 
@@ -75,8 +75,8 @@ pub struct Dialogue {
 struct Member {
     milter: Option<Box<Milter>>,
     service: Option<Service>,
-    /// The decision about all messages of the connection, if the filter has made one: a refusal, or
-    /// `None` to accept them.
+    /// The decision about all messages of the connection; `None` if the filter has made none.
+    /// `Some(None)` accepts the messages, and a reply refuses them.
     whole: Option<Option<Reply>>,
     state: State,
 }
@@ -88,7 +88,7 @@ enum State {
     Asked,
     /// It has accepted the message, or is not asked.
     Done,
-    /// It has failed, and everything is refused.
+    /// It has failed, and its `on_failure` refuses the rest of the message.
     Failed,
 }
 
@@ -228,8 +228,9 @@ impl Dialogue {
             return Ok(Ended { verdict: Verdict::Refuse(reply::filter::header_too_long()), changes });
         };
         for field in std::mem::take(&mut self.message.prepended) {
-            // An error means that the header has no room for the field, which is then left out. If
-            // the header were only a little longer, the message would have been refused anyway.
+            // An error means that the header has no room for the field. The field is then left out.
+            // This happens only just below the maximum length: a message with a longer header was
+            // refused above.
             let _ = text.header.insert(0, &field, false);
         }
         let end = Instant::now() + MAX_TIME;
@@ -280,7 +281,7 @@ impl Dialogue {
     }
 
     /// Connects to a milter, if there is no connection, and tells it of the client and of HELO,
-    /// unless it knows them already.
+    /// unless the milter knows both already.
     fn greet(&mut self, index: usize, is_greeted: bool) -> Verdict {
         let Some(filter) = self.filter(index).cloned() else { return Verdict::Accept };
         let Some(member) = self.members.get_mut(index) else { return Verdict::Accept };
@@ -326,7 +327,8 @@ impl Dialogue {
         true
     }
 
-    /// Asks a milter, if there is a connection to it, and it is still asked about this message.
+    /// Asks a milter, unless there is no connection to it or it has no further say about this
+    /// message.
     fn ask(
         &mut self,
         index: usize,

@@ -61,7 +61,7 @@ pub enum MessageError {
     /// The filter is in trouble.
     Filter(Trouble),
     /// A field is longer than a packet may be. It is not sent in part, because the filter would
-    /// accept a text that it has not seen.
+    /// then accept a text of which it has not seen all.
     FieldTooLong,
     /// The message cannot be read.
     Content(io::Error),

@@ -232,8 +232,8 @@ impl Milter {
         let _ = packet::put(&mut self.link, letter, b"").and_then(|()| Ok(self.link.send()?));
     }
 
-    /// Sends an event with its macros, and reads the answer. The macros are sent even if the filter
-    /// does not want the event, as Postfix does, since it may read them later.
+    /// Sends an event with its macros, and reads the answer. As in Postfix, the macros are sent
+    /// even if the filter does not want the event, because the filter may read the macros later.
     fn event(
         &mut self,
         event: &Event,

@@ -40,8 +40,8 @@ pub mod protocol {
     pub const NO_REPLY_TO_END_OF_HEADER: u32 = 0x4_0000;
     pub const NO_REPLY_TO_BODY: u32 = 0x8_0000;
     pub const LEADING_SPACE: u32 = 0x10_0000;
-    /// The flags that this server offers: all but those for larger packets, and for recipients that
-    /// this server has refused itself.
+    /// The flags that this server offers: all but those for larger packets and those for recipients
+    /// that this server itself has refused.
     pub const ALL: u32 = 0x1f_f7ff;
     /// The flags that exist in versions before 6.
     pub const OLD: u32 = 0x3ff;

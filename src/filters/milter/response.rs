@@ -44,7 +44,7 @@ pub enum Change {
     AddField(NewField),
     /// Inserts a field at this index.
     InsertField(u32, NewField),
-    /// Replaces the field of this name with this index. An empty value removes it.
+    /// Replaces the field that has this name and this index. An empty value removes it.
     ChangeField(u32, NewField),
     /// Replaces the body by this piece and the pieces that follow.
     Body(Vec<u8>),
@@ -107,7 +107,8 @@ impl Response {
     }
 }
 
-/// Reads a reply. libmilter doubles percent signs, and a single one has no meaning (Postfix).
+/// Reads a reply. libmilter writes every percent sign twice, and the first of the two is dropped. A
+/// single percent sign is dropped, too, as in Postfix.
 fn reply(data: &[u8]) -> Result<Response, Trouble> {
     let end = memchr::memchr(0, data).unwrap_or(data.len());
     let mut text = Vec::new();

@@ -29,8 +29,9 @@ impl Set<'_> {
         Some(Tags::parse(self.seal.body)?.get("cv")?.to_ascii_lowercase())
     }
 
-    /// Appends the text of the set that a seal signs: the first two fields, and the set's own seal
-    /// if `with_seal`. A set's own seal is left out if it is the signing one.
+    /// Appends the part of this set that a seal signs: the first two fields and, if `with_seal`,
+    /// the set's own seal. `with_seal` is false for the set whose seal is the signing one, because
+    /// a seal does not sign itself.
     pub fn append(&self, with_seal: bool, text: &mut Vec<u8>) {
         for field in [self.results, self.message, self.seal].iter().take(2 + usize::from(with_seal)) {
             canon::field(Canon::Relaxed, field.name, field.raw, field.body, text);

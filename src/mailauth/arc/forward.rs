@@ -48,10 +48,11 @@ pub fn seal_forwarded(
 /// field or the result is missing, the result is [`Status::TempError`].
 ///
 /// Only a field above the topmost Received field counts. At arrival, this host puts its Received
-/// field above everything that the client sent and that filters have added, and its results above
-/// that. So a field below came with the message, even if it has this host's name: a host in
-/// `relay.networks` may pass on what strangers wrote. The queue id in the Received field is not
-/// compared, because a message that a user's `.forward` passes on has a new one.
+/// field above everything that the client sent or that filters added, and its results above the
+/// Received field. So a field below the Received field came with the message, even if the field has
+/// this host's name: a host in `relay.networks` may pass on what strangers wrote. The queue id in
+/// the Received field need not be that of the message, because a message that a user's `.forward`
+/// passes on has a new queue id.
 fn stated(header: &[u8], hostname: &str) -> (String, Status) {
     let received = fields(header).position(|field| field.is("Received")).unwrap_or_default();
     let is_own = |body: &[u8]| results::claims_to_be(body, hostname);

@@ -2,12 +2,12 @@
 //! (RFC 8617).
 //!
 //! Each of these servers adds a set of three fields: its Authentication-Results, a signature of the
-//! message in the form that it sends on, and a seal of all sets so far. A valid chain proves which
+//! message as the server sends it on, and a seal of all sets so far. A valid chain proves which
 //! server has stated which results. The chain does not prove that the results are true, so only
 //! results of a trusted sealer are of use.
 //!
-//! - A chain has at most [`MAX_SETS`] sets (RFC 8617 4.2.1), within a header of
-//!   [`MAX_HEADER`](super::dkim::MAX_HEADER). All keys are looked up side by side.
+//! - A chain has at most [`MAX_SETS`] sets (RFC 8617 4.2.1), in a header of at most
+//!   [`MAX_HEADER`](super::dkim::MAX_HEADER) octets. All keys are looked up side by side.
 //! - The newest message signature and all seals are verified. Older message signatures are not
 //!   verified, because RFC 8617 5.2 does not require it.
 //! - RFC 8617 defines only the results `none`, `pass` and `fail`. If a key cannot be looked up now,

@@ -72,10 +72,11 @@ impl Sealer {
         self.front.header()
     }
 
-    /// Ends the message, and makes a set. The key signs for its domain under its selector.
-    /// `results` is the value of this server's Authentication-Results field. `chain` is the result
-    /// for the chain when the message arrived; it is ignored if there is no chain. `now` is the
-    /// time in seconds since 1970. Returns the three fields of the set. Their lines end in LF.
+    /// Ends the message, and makes a set. The key comes with the domain for which it signs, and
+    /// with its selector. `results` is the value of this server's Authentication-Results field.
+    /// `chain` is the result for the chain when the message arrived; it is ignored if there is no
+    /// chain. `now` is the time in seconds since 1970. Returns the three fields of the set. Their
+    /// lines end in LF.
     ///
     /// # Errors
     /// A [`NotSealed`].
@@ -131,14 +132,14 @@ impl Sealer {
         seal.tag("cv", result.word());
         ends(&mut seal);
         let seal = seal.sign(&text, key).ok_or(no_random)?;
-        // The fields of a set stand with the newest one on top.
+        // The field that was made last stands on top.
         let (results, message) = own.split_at(own.len() - message.len());
         Ok([&seal, message, results].concat())
     }
 }
 
-/// Returns the number of the next set, the text of the earlier sets that its seal signs, and the
-/// result that the seal states.
+/// Returns the number of the next set, the text of the earlier sets that the seal of the next set
+/// signs, and the result that this seal states.
 fn before(header: &Header<'_>, chain: Status) -> Result<(usize, Vec<u8>, Status), NotSealed> {
     let mut text = Vec::new();
     // If the sets have no order, there is no number for the next one.

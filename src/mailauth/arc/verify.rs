@@ -40,8 +40,8 @@ impl Keys {
     }
 }
 
-/// Returns which hash of the body the verification of the chain needs. Returns `None` if there is
-/// no chain.
+/// Returns which hash of the body is needed to verify the chain. Returns `None` if there is no
+/// chain.
 pub fn wanted(header: &Header<'_>) -> Option<(Canon, Option<u64>)> {
     let newest = chain::sets(header).ok()?.pop()?;
     let signature = Claim::parse(Kind::ArcMessage, newest.message.body).signature.ok()?;

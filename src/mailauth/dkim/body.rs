@@ -25,7 +25,7 @@ struct Tally {
 }
 
 impl Hasher {
-    /// Begins all of these hashes. A hash that is wanted several times is computed once.
+    /// Begins all hashes in `wanted`. A hash that occurs there several times is computed once.
     pub fn new(wanted: impl IntoIterator<Item = Key>) -> Self {
         let mut hasher = Self::default();
         for (form, limit) in wanted {

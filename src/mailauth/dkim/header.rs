@@ -34,7 +34,7 @@ impl Front {
         rest
     }
 
-    /// Ends the text, and so the header.
+    /// Called at the end of the text, which also ends the header.
     pub fn finish(&mut self) {
         self.0.finish();
     }
@@ -54,7 +54,7 @@ impl Front {
         self.0.header()
     }
 
-    /// Returns the beginning of the body that was taken together with the end of the header.
+    /// Returns the beginning of the body, if `feed` took it together with the end of the header.
     pub fn body(&self) -> &[u8] {
         let remainder = self.0.remainder();
         remainder.strip_prefix(b"\n").unwrap_or(remainder)

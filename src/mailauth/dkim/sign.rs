@@ -1,8 +1,9 @@
 //! Signs outgoing messages, with `c=relaxed/relaxed`.
 //!
 //! All instances of the fields in [`SIGNED`] are signed. The fields in [`OVERSIGNED`] are named in
-//! `h=` once more than they occur. So nobody can add another one without breaking the signature
-//! (RFC 6376 8.15). Fields that mailing lists add, such as List-Id, are not named once more.
+//! `h=` once more than they occur. So nobody can add another instance of such a field without
+//! breaking the signature (RFC 6376 8.15). Fields that mailing lists add, such as List-Id, are not
+//! named once more.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Parses tag lists, `name=value; name=value`, which signature fields and key records consist of
-//! (RFC 6376 3.2).
+//! Parses tag lists such as `name=value; name=value` (RFC 6376 3.2). Every signature field and
+//! every key record consists of such a list.
 
 use std::ops::Range;
 
@@ -69,8 +69,8 @@ fn is_value(value: &str) -> bool {
     value.bytes().all(|b| !b.is_ascii_control() || b.is_ascii_whitespace())
 }
 
-/// Returns the parts of a value with colons between them, such as that of `h=`. White space around
-/// the parts is removed.
+/// Splits a value such as that of `h=`, in which colons stand between the parts, and returns the
+/// parts. White space around the parts is removed.
 pub fn parts(value: &str) -> impl Iterator<Item = &str> {
     value.split(':').map(str::trim_ascii)
 }

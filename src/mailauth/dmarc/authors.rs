@@ -29,7 +29,7 @@ pub struct Authors {
     /// Whether there may be more domains, because there is text that was not read, or text after
     /// `@` that is not a domain.
     pub has_more: bool,
-    /// If there may be more domains, the reason.
+    /// Why there may be more domains, if `has_more` is true.
     pub reason: &'static str,
     /// The number of From fields; 2 if there are more than two.
     pub fields: usize,
@@ -100,7 +100,7 @@ impl Authors {
         scan.finish()
     }
 
-    /// Reads the body of another From field.
+    /// Reads the body of a From field, the first or a further one.
     pub fn take(&mut self, body: &[u8]) {
         self.fields = (self.fields + 1).min(2);
         let text = body.get(..MAX_FIELD).unwrap_or(body);
@@ -203,7 +203,8 @@ fn ends_word(b: u8) -> bool {
     b.is_ascii_whitespace() || b.is_ascii_control() || b"()<>[]:;@,\"".contains(&b)
 }
 
-/// Returns whether a domain that ends before `b` may go on behind it for some mail programs.
+/// A domain ends before `b`. Returns whether some mail programs may read `b` and more as a part of
+/// the domain.
 fn is_unusual_end(b: u8) -> bool {
     !ends_word(b) || (b.is_ascii_control() && !b.is_ascii_whitespace()) || b"[]\"".contains(&b)
 }

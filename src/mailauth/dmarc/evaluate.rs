@@ -21,7 +21,7 @@ const MAX_LOOKUPS: usize = 60;
 pub fn evaluate(lookup: &dyn Lookup, authors: &Authors, identifiers: &[Identifier<'_>]) -> Checked {
     let records = Records::new(lookup, MAX_LOOKUPS);
     // The records and policies of all authors come first, so that the names in signatures cannot
-    // use up their look-ups.
+    // use up the look-ups for the authors.
     let begun: Vec<_> = authors.domains.iter().map(|domain| begin(&records, domain)).collect();
     let checked = begun.into_iter().map(|checked| check(&records, checked, identifiers));
     let worst = checked.min_by_key(|checked| Reverse(severity(checked)));
@@ -73,8 +73,8 @@ fn severity(checked: &Checked) -> (u8, u8) {
     (harm, rank)
 }
 
-/// Looks up the record and the policy that apply to a domain in From. The outcome is fail if there
-/// is a record, as long as nothing vouches for the domain.
+/// Looks up the record and the policy that apply to a domain in From. If there is a record, the
+/// outcome is fail until something is found that vouches for the domain.
 fn begin(records: &Records<'_>, domain: &str) -> Checked {
     if domain.starts_with('[') {
         return of(domain, Outcome::None, "From has an address literal");
@@ -104,7 +104,8 @@ fn check(records: &Records<'_>, mut checked: Checked, identifiers: &[Identifier<
             (Ok(true), Vouches::Yes) if identifier.mechanism == Mechanism::Spf => checked.spf = true,
             (Ok(true), Vouches::Yes) => checked.dkim = true,
             (Ok(true), Vouches::Unknown) => trouble = Some(Trouble::Dns),
-            // The message itself has caused that there are too many look-ups.
+            // If there are too many look-ups, the message itself is to blame, so this counts like a
+            // domain that is not aligned.
             (Ok(false), _) | (Err(Trouble::TooMany), _) => {}
             (Err(error), _) => trouble = Some(error),
         }

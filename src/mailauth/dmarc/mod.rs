@@ -11,12 +11,12 @@
 //! - A record without `p` counts as `p=none` if it asks for reports.
 //!
 //! [`evaluate`] gets the domains in From ([`Authors`]) and the domains for which SPF and DKIM vouch
-//! ([`Identifier`]). A message passes if one of the latter is *aligned* with the domain in From:
-//! equal, or with the same organizational domain if the record allows it. A failed look-up matters
-//! only if its answer could change the result. A domain that is not at or below the organizational
-//! domain of the author is never looked up, and the records of all authors are looked up before
-//! those of other names. So a stranger cannot suspend the policy of a domain by the choice of other
-//! names.
+//! ([`Identifier`]). A message passes if one of the domains for which SPF and DKIM vouch is
+//! *aligned* with the domain in From: equal, or with the same organizational domain if the record
+//! allows it. A failed look-up matters only if its answer could change the result. A domain that is
+//! not at or below the organizational domain of the author is never looked up, and the records of
+//! all authors are looked up before those of other names. So a stranger cannot suspend the policy
+//! of a domain by the choice of other names.
 //!
 //! - `authors`: the domains of the authors, read from the field From
 //! - `evaluate`: pass or fail, and the policy
@@ -140,7 +140,7 @@ pub struct Identifier<'a> {
 }
 
 /// Returns the SPF result that counts for DMARC: the one for the sender, or the one for HELO if the
-/// reverse-path is null. Returns `None` if that name was not checked.
+/// reverse-path is null. Returns `None` if SPF has no result for the name that counts.
 pub fn sender_check(all: &[spf::Checked], has_sender: bool) -> Option<&spf::Checked> {
     let identity = if has_sender { Identity::MailFrom } else { Identity::Hello };
     all.iter().find(|checked| checked.identity == identity)
@@ -188,7 +188,8 @@ pub struct Checked {
     pub spf: bool,
     /// Whether a DKIM signature of an aligned domain has passed.
     pub dkim: bool,
-    /// The reason for the outcome, or why From is unclear; otherwise empty for pass and fail.
+    /// The reason for the outcome, or the reason why From is unclear. If From is clear, the text is
+    /// empty for pass and fail.
     pub reason: &'static str,
 }
 

@@ -131,8 +131,9 @@ impl Record {
     }
 
     /// Returns the record as it applies to messages (RFC 9989 4.10.1). If `p` is missing or
-    /// malformed, or if `sp` or `np` is malformed, the record applies only if it asks for reports,
-    /// and all policies are `none`. Returns `None` if the record does not apply.
+    /// malformed, or if `sp` or `np` is malformed, a record that asks for reports applies with all
+    /// policies `none`, and any other record does not apply. Returns `None` if the record does not
+    /// apply.
     pub fn usable(self) -> Option<Self> {
         if self.policy.is_some() && !self.has_bad_policy {
             return Some(self);

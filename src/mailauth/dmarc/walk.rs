@@ -41,7 +41,7 @@ pub(super) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Returns a value without records. At most `max` look-ups will be made.
+    /// Returns a value that holds no records yet, and that will look up at most `max` records.
     pub(super) fn new(lookup: &'a dyn Lookup, max: usize) -> Self {
         Self { lookup, known: RefCell::default(), left: Cell::new(max) }
     }
@@ -65,7 +65,7 @@ impl<'a> Records<'a> {
     }
 
     /// Returns whether a domain exists in the DNS (RFC 8020). Returns `None` if the look-up fails.
-    /// The look-up is not counted.
+    /// The look-up does not count towards the maximum of look-ups.
     pub(super) fn exists(&self, domain: &str) -> Option<bool> {
         match self.lookup.ipv4(domain) {
             Ok(_) | Err(NoAnswer::NoData) => Some(true),

@@ -63,8 +63,9 @@ fn pkcs8(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &parts.concat())
 }
 
-/// Returns a number that is not negative in DER. If the highest bit is set, a zero octet is put
-/// before the number, so that it does not look negative. All other leading zeros are removed.
+/// Returns the DER form of a number that is not negative. If the highest bit is set, a zero octet
+/// is put before the number, so that it does not look negative. All other leading zeros are
+/// removed.
 fn integer(number: &[u8]) -> Vec<u8> {
     let zeros = number.iter().take_while(|octet| **octet == 0).count();
     let digits = number.get(zeros..).unwrap_or_default();

@@ -60,8 +60,8 @@ fn prime() -> io::Result<U1024> {
     found.map_err(|e| io::Error::other(e.to_string()))?.ok_or_else(|| io::Error::other("no prime was found"))
 }
 
-/// Returns the RSA key with the primes `p` and `q`; `p` must be the larger one. Returns `None` if there is no key
-/// with the public exponent [`EXPONENT`].
+/// Returns the RSA key with the primes `p` and `q`. `p` must be the larger prime. Returns `None` if
+/// there is no key with the public exponent [`EXPONENT`].
 fn rsa_of(p: &U1024, q: &U1024) -> Option<String> {
     let less_one = |prime: &U1024| prime.wrapping_sub(&U1024::ONE);
     let modulus: U2048 = p.concatenating_mul(q);

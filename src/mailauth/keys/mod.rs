@@ -1,10 +1,10 @@
 //! Keeps the keys that sign mail with DKIM, as the `[[dkim]]` tables of the configuration name
 //! them.
 //!
-//! Every use of a key checks the key's file, and the table that names the key, for changes. A
-//! changed file is read again. If the new file has an error, the error is logged and the old key
-//! stays in force. A key that only root can read comes through the opener, the process with root's
-//! rights that opens such files.
+//! Every use of a key checks for changes in the key's file and, if a table file names the key, in
+//! the table file. A changed file is read again. If the new file has an error, the error is logged
+//! and the old key stays in force. A key that only root can read comes through the opener, the
+//! process with root's rights that opens such files.
 //!
 //! A domain may have several keys, for example an RSA key and an Ed25519 key, or an old and a new
 //! one. All of them sign side by side. A key signs for its own domain only, and not for subdomains.
@@ -60,10 +60,11 @@ pub type Signing = (String, String, Arc<SigningKey>);
 
 impl Keys {
     /// Reads the keys that the configuration names. Returns the keys, and the errors in the lines
-    /// of tables. A line with an error does not affect the other lines.
+    /// of table files. A line with an error does not affect the other lines.
     ///
     /// # Errors
-    /// If a `[[dkim]]` table names a key that cannot be used, all errors.
+    /// If a `[[dkim]]` table of the configuration names a key that cannot be used, all errors, also
+    /// those in table files.
     pub fn open(config: &Config, rights: &Rights) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let (mut keys, mut errors, mut faults) = (Self::default(), Vec::new(), Vec::new());
         for dkim in &config.dkim {
@@ -128,7 +129,8 @@ impl Keys {
         })
     }
 
-    /// Returns all keys, in the order of the configuration and the tables.
+    /// Returns all keys: first those that the configuration itself names, then those in table
+    /// files.
     pub fn all(&self) -> Vec<Named> {
         let mut all: Vec<Named> = Vec::new();
         let tables: Vec<Arc<Table>> = self.tables.iter().map(Watched::current).collect();

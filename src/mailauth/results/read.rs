@@ -44,7 +44,7 @@ pub fn says_dmarc_passed(value: &[u8], author: &str) -> bool {
     all.peek().is_some() && all.all(|(result, domain)| result == "pass" && is_same_domain(domain, author))
 }
 
-/// A part of a field between blanks and comments.
+/// A token of a field. The blanks and comments between the tokens are left out.
 #[cfg(feature = "arc")]
 #[derive(Debug)]
 enum Token<'a> {
@@ -87,8 +87,8 @@ fn statements(mut value: &[u8]) -> Option<Vec<Vec<Token<'_>>>> {
     Some(all)
 }
 
-/// Returns the result of DMARC in lower case, and the author's domain, which is empty if it is not
-/// stated or stated twice. Returns `None` if this is the result of another method.
+/// Returns the result of DMARC in lower case, and the author's domain. The domain is empty unless
+/// it is stated exactly once. Returns `None` if the tokens state the result of another method.
 #[cfg(feature = "arc")]
 fn dmarc<'t>(tokens: &'t [Token<'_>]) -> Option<(String, &'t str)> {
     let [Token::Text(method), Token::Equals, Token::Text(result), properties @ ..] = tokens else { return None };

@@ -29,7 +29,7 @@ pub fn field(results: &Results, authserv_id: &str) -> String {
 fn write(out: &mut String, one: &One) {
     *out += &format!("{}={}", one.method, one.result);
     if let Some(comment) = &one.comment {
-        // Lines may be folded only between the words of a comment.
+        // Within a comment, a line may be folded only between two words.
         let text = format!("({})", escaped(comment));
         text.split_ascii_whitespace().for_each(|word| append(out, word));
     }

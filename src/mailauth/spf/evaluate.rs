@@ -2,11 +2,12 @@
 //! does.
 //!
 //! The limits of RFC 7208 4.6.4 apply to a whole check with all included records: at most
-//! [`MAX_TERMS`] terms may ask the DNS, and at most [`MAX_VOID`] of them may be void, without an
-//! answer. At most [`MAX_EXCHANGERS`] mail exchangers of a domain and [`crate::dns::MAX_NAMES`]
-//! names of the client are looked up. The deadline of the look-ups limits the time.
+//! [`MAX_TERMS`] terms may ask the DNS, and at most [`MAX_VOID`] of these terms may be void (the
+//! DNS has no such records). At most [`MAX_EXCHANGERS`] mail exchangers of a domain and
+//! [`crate::dns::MAX_NAMES`] names of the client are looked up. The deadline of the look-ups limits
+//! the time.
 //!
-//! If several hosts in the MX records of a term have no address, the term is void only once,
+//! If several hosts in the MX records of a term have no address, the term counts as void only once,
 //! because RFC 7208 11.1 counts terms. The records that a record includes are looked up at the same
 //! time, when the first of them is needed. Look-ups for the names of the client's address are not
 //! counted as void, because the owner of the domain has no influence on these names.
@@ -30,8 +31,8 @@ const MAX_EXCHANGERS: usize = 10;
 /// A check in progress, with its counters.
 pub(super) struct Check<'a> {
     pub(super) dns: &'a dyn Lookup,
-    /// The values of the macros. The domain is replaced by the domain of each record that is
-    /// evaluated.
+    /// The values of the macros. While a record is evaluated, `domain` among them is the domain of
+    /// that record.
     pub(super) values: Values<'a>,
     terms: usize,
     void: usize,
@@ -263,7 +264,7 @@ fn validated_names(dns: &dyn Lookup, ip: IpAddr) -> Vec<String> {
     claimed
 }
 
-/// Returns whether a name is a domain, or is below it.
+/// Returns whether `name` is `domain`, or is below `domain`.
 fn is_at_or_below(name: &str, domain: &str) -> bool {
     let (name, domain) = (name.trim_end_matches('.'), domain.trim_end_matches('.'));
     let Some(at) = name.len().checked_sub(domain.len()) else { return false };

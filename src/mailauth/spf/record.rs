@@ -34,7 +34,7 @@ pub(super) enum Mechanism {
     Exists(Macros),
 }
 
-/// The numbers of bits at the beginning of two addresses that are compared, for each address
+/// How many bits of two addresses are compared, counted from the beginning, for each address
 /// family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prefixes {

@@ -405,7 +405,7 @@ fn expansions_have_a_maximum_size() {
     let domain = ["label"; 40].join(".");
     let values = values(&domain);
     let expand = |text: &str| Macros::parse(text).expect("correct").domain(&values);
-    // 240 octets with the dot, and 13 more.
+    // The value of `%{d}` has 240 octets with the dot after it, and the rest has 13.
     assert_eq!(expand("%{d}.1234567890.ab").map(|name| name.len()), Some(253));
     let long = expand("%{d}.1234567890.abc").expect("ASCII");
     assert!(long.len() == 248 && long.starts_with("label.label."), "{long}");

@@ -3,8 +3,9 @@
 //! All parts of the program that look at a header use this module, so that none of them finds a
 //! field where another finds text. The rules, with LF as the line end:
 //!
-//! - A field begins with its name and a colon: printable ASCII, with blanks only before the
-//!   colon (RFC 5322 4.5). Both lie within the first [`MAX_LINE`] octets of the line.
+//! - A field begins with its name and a colon, both within the first [`MAX_LINE`] octets of the
+//!   line. The name is printable ASCII. Blanks may stand between the name and the colon (RFC 5322
+//!   4.5).
 //! - A line that begins with a blank continues the line before it, even if it consists of blanks
 //!   only.
 //! - An empty line ends the header.

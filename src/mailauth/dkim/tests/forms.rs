@@ -105,9 +105,9 @@ fn by_definition(form: Canon, text: &str) -> String {
     lines.into_iter().map(|line| line + "\r\n").collect()
 }
 
-/// Checks random bodies. The form is the one that the RFC defines, however the text is split.
-/// Bringing a text into its canonical form twice has the same result as once. Added blanks do not
-/// change the relaxed form.
+/// Checks random bodies. The canonical form is the one that the RFC defines, however the text is
+/// split. Bringing a text into its canonical form twice has the same result as once. Added blanks
+/// do not change the relaxed form.
 #[test]
 fn the_form_of_a_body_has_its_properties() {
     let mut chance = Chance::new(1, "bodies");

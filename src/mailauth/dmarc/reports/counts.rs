@@ -1,10 +1,10 @@
 //! Counts messages for DMARC reports, and keeps the counts in the state directory.
 //!
-//! Messages with the same facts share a row. The rows of the last half minute are added up in
-//! memory, so that a flood of messages from one client becomes few records in the journal. The
-//! records of all processes are read only when reports are made. The value of a record is
-//! `rDAY|COUNT|ROW`, or `sDAY` once the report for that day was sent. Its key is the domain whose
-//! DMARC record was found.
+//! Messages about which a report shows the same facts share a row. The rows of the last half minute
+//! are added up in memory, so that a flood of messages from one client becomes few records in the
+//! journal. The records of all processes are read only when reports are made. The value of a record
+//! is `rDAY|COUNT|ROW`, or `sDAY` once the report for that day was sent. Its key is the domain
+//! whose DMARC record was found.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,8 +21,8 @@ pub const MAX_ROWS: usize = 1000;
 const MAX_PENDING: usize = 200;
 /// The time after which rows are written, in seconds.
 const MAX_WAIT: u64 = 30;
-/// The limits of the journal. It has about 60,000 rows in its two files, all of the last three
-/// days.
+/// The limits of the journal. Its two files have room for about 60,000 rows. Rows older than three
+/// days do not count.
 const LIMITS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(3 * DAY) };
 /// The name of the journal.
 const NAME: &str = "dmarc";
@@ -102,8 +102,8 @@ impl Counts {
             }
             _ => {}
         };
-        // A journal passes each record only once, and skips the records that it has written. So a
-        // new journal is opened, which passes all of them.
+        // A journal passes each record to `take` only once, and skips the records that were written
+        // through it. So a new journal is opened, which passes all records.
         drop(self.state.journal(NAME, LIMITS).lock(now, take));
         domains.retain(|domain, _| !sent.contains(domain));
         let mut all: Vec<Counted> = domains.into_iter().map(|(domain, rows)| counted(&domain, rows)).collect();
@@ -148,8 +148,8 @@ impl Inner {
     }
 }
 
-/// Parses the value of a record. Returns the day, and the count and the row. Instead of the latter
-/// two there is `None` if the record says that the report was sent.
+/// Parses the value of a record. Returns the day, together with the count and the row. If the
+/// record says that the report was sent, there is `None` in place of the count and the row.
 fn read(value: &str) -> Option<(u64, Option<(u64, &str)>)> {
     if let Some(day) = value.strip_prefix('s') {
         return Some((day.parse().ok()?, None));

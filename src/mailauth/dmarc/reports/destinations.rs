@@ -34,9 +34,10 @@ pub fn allowed(lookup: &dyn Lookup, domain: &str, record: &Record) -> Vec<Report
     all
 }
 
-/// Returns the addresses that are used in place of one in another organization. If that
-/// organization has not agreed, there are none. If its record names other addresses in the same
-/// domain, these are used. Otherwise the address itself is used.
+/// Returns the addresses that get reports in place of `uri`, an address outside the organization of
+/// `domain`. If the organization of `uri` has not agreed, there are none. If the record by which it
+/// agrees names other addresses in the domain of `uri`, these are used. Otherwise `uri` itself is
+/// used.
 fn agreed(lookup: &dyn Lookup, domain: &str, uri: &ReportUri) -> Vec<ReportUri> {
     let host = uri.address.domain();
     let Ok(texts) = lookup.txt(&format!("{domain}._report._dmarc.{host}")) else { return Vec::new() };

@@ -8,7 +8,7 @@
 const WINDOW: usize = 32 << 10;
 /// The lengths of the shortest and of the longest repetition that is used, in octets.
 const LENGTHS: (usize, usize) = (4, 258);
-/// The number of bits of a key, the hash of four octets by which a repetition is found.
+/// The number of bits of a key. A key is a hash of four octets, and helps to find repetitions.
 const KEY_BITS: u32 = 15;
 
 /// The first length of each length code from 257 on, and its number of extra bits.

@@ -179,7 +179,8 @@ const DISPOSITIONS: [&str; 4] = ["none", "pass", "quarantine", "reject"];
 const REASONS: [&str; 4] = ["", "policy_test_mode", "local_policy", "trusted_forwarder"];
 
 /// Returns the disposition, and the reason why it is not the one that the domain asks for. The
-/// reason is empty if the disposition is that one. Returns `None` if the message is not reported.
+/// reason is empty if the domain asks for this disposition. Returns `None` if the message is not
+/// reported.
 fn disposition(checked: &Checked, action: Action) -> Option<(&'static str, &'static str)> {
     let record = &checked.found.as_ref()?.record;
     let done = match action {

@@ -65,7 +65,7 @@ fn look_ups_for_one_author_leave_those_for_others() {
     assert_eq!(check(unaligned, "bank.test", &aligned.join(" ")), "fail reject", "too many look-ups align nothing");
 }
 
-/// A failed look-up hides a policy, unless it is known that the domain asks for nothing.
+/// A failed look-up leaves open which policy applies, unless the other answers settle it.
 #[test]
 fn a_policy_that_is_not_known_is_told_from_none() {
     let zone = "_dmarc.lost.test FAIL\n_dmarc.r.test TXT v=DMARC1; p=reject\n_dmarc.n.test TXT v=DMARC1; p=none\n\

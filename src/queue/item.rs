@@ -43,7 +43,7 @@ pub enum ItemEnd {
 pub enum Few<T> {
     /// One element.
     One(T),
-    /// Several elements; `None` if there are none.
+    /// Several elements, or no elements (`None`).
     Many(Option<Box<More<T>>>),
 }
 
@@ -212,7 +212,8 @@ impl Item {
         }
     }
 
-    /// Changes the state of a job. The state `Waiting` is set by [`Item::put_off`] instead.
+    /// Changes the state of a job. A job is made to wait with [`Item::put_off`] instead, which also
+    /// sets the time of the next attempt.
     pub fn set(&mut self, index: usize, state: JobState) {
         let Some(job) = self.jobs_mut().get_mut(index) else { return };
         let previous = std::mem::replace(&mut job.state, state);

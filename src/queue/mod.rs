@@ -257,7 +257,7 @@ impl Queue {
         self.close(id);
     }
 
-    /// Makes ready the jobs that are due.
+    /// Makes the due jobs ready.
     fn make_due_ready(&mut self) {
         let now = sys::now();
         while let Some(&Reverse((due, id, index))) = self.due.peek() {
@@ -426,8 +426,8 @@ impl Queue {
         }
     }
 
-    /// Gives an entry that could not be removed a single job without recipients. That job tries the
-    /// removal again later.
+    /// Replaces the jobs of an entry whose removal has failed. The only new job has no recipients,
+    /// and tries the removal again later.
     fn finish_later(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
         let jobs = vec![Planned::new(Destination::Local)];

@@ -38,7 +38,7 @@ const WANTED_SLOW_TIMEOUT: Duration = Duration::from_secs(30);
 pub enum Class {
     /// Jobs that are done on this host without delay.
     Local,
-    /// Deferred without an attempt, because the destination is down.
+    /// Jobs that are deferred without an attempt, because the destination is down.
     Defer,
     /// Agents and commands of users.
     User,
@@ -152,8 +152,9 @@ impl Pool {
     }
 
     /// Shortens the timeouts of unproven and slow hosts while other destinations wait for workers.
-    /// In a pool of at least 16 workers, the timeouts of unproven hosts are shortened even earlier.
-    /// `waits` returns whether destinations of a class are waiting.
+    /// In a pool of at least 16 workers, the timeouts of unproven hosts are shortened as soon as
+    /// three quarters of the workers for unproven hosts are taken. `waits` returns whether
+    /// destinations of a class are waiting.
     pub fn set_timeouts(&self, timeouts: &HostTimeouts, waits: impl Fn(Class) -> bool) {
         let share = self.part(2).saturating_sub(self.running[Class::Slow as usize]);
         // The timeouts are shortened early, so that a new host seldom has to wait for a worker.

@@ -462,7 +462,8 @@ impl Turns {
         self.drop_idle(destination);
     }
 
-    /// Removes a destination without jobs, unless something is known about its health.
+    /// Forgets a destination if it has no jobs and nothing is known about its health. If its health
+    /// is known, the destination is kept, as one of the latest [`MAX_REMEMBERED`].
     fn drop_idle(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.is_idle() && !d.is_parked) else { return };
         if **destination == Destination::Local || matches!(state.health, Health::Unknown) {

@@ -34,7 +34,8 @@ impl<'a> Content<'a> {
         Self { measure, ..self }
     }
 
-    /// Puts complete lines before the content. Nothing may have been read yet.
+    /// Puts `front`, which consists of complete lines, before the content. The caller must not have
+    /// read anything before.
     #[must_use]
     pub fn preceded_by(self, front: &'a str) -> Self {
         let before = Meter::default().measure(front.as_bytes());

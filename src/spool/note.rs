@@ -28,7 +28,7 @@ pub struct NoteLine<'a> {
     pub recipient: &'a Address,
     /// The host or the mailbox; empty if there is none.
     pub host: &'a str,
-    /// The reply of the host, or another reason.
+    /// The reply of the host, or another reason for the result.
     pub text: &'a str,
 }
 

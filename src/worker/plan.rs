@@ -100,9 +100,9 @@ fn sender_number(entry: &Entry) -> u32 {
 }
 
 /// The destination of a recipient. If a delivery was prepared, but the recipient has no mailbox any
-/// more, the destination is this host, which settles the prepared delivery first. If the recipient
-/// belongs to another host by now, the message is sent to that host, although it may then arrive
-/// twice.
+/// more, the destination is this host, where a worker settles the prepared delivery before anything
+/// else. If the recipient belongs to another host by now, the message is sent to that host,
+/// although it may then arrive twice.
 pub fn destination(addressee: &RecipientEntry, route: &Route) -> Destination {
     match route {
         Route::Mailbox(_) | Route::Remote(_) => route.destination(),

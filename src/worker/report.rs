@@ -91,8 +91,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// The recipient for whom `report::rate` counts a report with the envelope recipient `to` and
-    /// the origin `origin`.
+    /// The recipient for whom `report::rate` counts a report. The report goes to `to`, and its
+    /// envelope has the origin `origin`.
     fn report_to(&self, to: &Address, origin: Origin) -> ReportTo {
         let router = &self.settings.router;
         match router.class_of(to.domain()) {

@@ -411,8 +411,8 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     Ok(Head { sender: from.ok_or(Corrupt("it has no sender"))?, ..head })
 }
 
-/// Parses the measure of the content, which follows the length of the head in the field `head=`.
-/// `None` if there is no measure.
+/// Parses the value of the field `head=`, which is the length of the head and, after it, the
+/// measure of the content. Returns the measure; `None` if the value ends after the length.
 fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
     let Some((_, measure)) = word.split_once(':') else { return Ok(None) };
     let (size, kind) = measure.split_once(':').ok_or(MALFORMED)?;

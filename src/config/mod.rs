@@ -70,7 +70,7 @@ pub struct Config {
     pub dkim: Vec<Dkim>,
     /// The number of workers, and the schedule of attempts.
     pub queue: Queue,
-    /// The filters and policy services that are asked about mail, in order.
+    /// The filters and policy services, in the order in which they are asked about mail.
     pub filters: Vec<Filter>,
     /// The settings of DNS look-ups.
     pub dns: Dns,
@@ -385,7 +385,7 @@ pub enum LogTo {
 pub struct Network {
     /// An address in the network, not necessarily the first one.
     pub address: IpAddr,
-    /// The length of the prefix in bits, at most 32 or 128.
+    /// The length of the prefix in bits: at most 32 for IPv4, and at most 128 for IPv6.
     pub prefix: u8,
 }
 

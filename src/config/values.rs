@@ -180,7 +180,8 @@ pub(super) fn check_exists(path: &Path) -> Read<()> {
     }
 }
 
-/// Reads the source of users. The caller checks with [`check_exists`] that the file exists.
+/// Reads the source of users. If it is a file, the caller checks with [`check_exists`] that the
+/// file exists.
 pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     let text = value.as_str();
     if text == Some("system") {
@@ -190,7 +191,8 @@ pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     expect(path.map(Users::File), "\"system\" or \"file:\" and an absolute path, such as \"file:/etc/penfold/users\"")
 }
 
-/// Reads the source of accounts. The caller checks with [`check_exists`] that the file exists.
+/// Reads the source of accounts. If it is a file, the caller checks with [`check_exists`] that the
+/// file exists.
 pub(super) fn auth(value: &DeValue<'_>) -> Read<Auth> {
     let text = value.as_str().unwrap_or_default();
     let path = |prefix| text.strip_prefix(prefix).and_then(parse_path);

@@ -62,7 +62,8 @@ impl Start {
 }
 
 /// Sends a 421 reply to the client of a session that cannot begin, and logs the reason to syslog.
-/// The configured log may not be open, and standard error may be the connection to the client.
+/// Syslog is used because the configured log is perhaps not open, and standard error is perhaps
+/// the connection to the client.
 fn turn_away(why: &Exit) {
     let mut text = Vec::new();
     reply::connection::not_available().write_to(&mut text);

@@ -35,7 +35,7 @@ impl Start {
     }
 }
 
-/// Whether a table of keys that only root can change names this file. Other tables are not read.
+/// Whether a table of keys names this file. A table is read only if nobody but root can change it.
 #[cfg(feature = "mailauth")]
 fn is_in_table(config: &Config, path: &Path) -> bool {
     let tables = config.dkim.iter().filter_map(|dkim| match dkim {

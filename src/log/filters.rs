@@ -13,7 +13,8 @@ pub fn filtered(id: &str, filter: &dyn fmt::Display, done: &[(&'static str, Stri
     info!("{line}");
 }
 
-/// Logs that a filter refuses a command or a message. The line `refused` follows.
+/// Logs that a filter refuses a command or a message. The session then logs the line
+/// `refused`, with the command and the reply.
 pub fn filter_refused(session: &str, filter: &dyn fmt::Display, stage: &str) {
     info!("{session} filter by={} result=refuse stage={}", Value(&filter.to_string()), Value(stage));
 }

@@ -34,7 +34,7 @@ const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Connects to the daemon and asks it for an SMTP session. Returns the connection when the daemon
-/// has agreed, before its greeting.
+/// has agreed, but has not sent its greeting.
 ///
 /// # Errors
 /// A temporary failure if no daemon runs, or if the daemon is too busy or does not answer.
@@ -208,9 +208,9 @@ fn lost(error: io::Error) -> Failure {
     Failure { is_lost: true, ..Failure::later(format!("the mail system does not answer: {error}: message not sent")) }
 }
 
-/// Copies standard input to an SMTP session with the daemon, and its replies to standard output,
-/// for a program that speaks SMTP itself (`-bs`). If standard input is not a socket, the program
-/// may end lines in LF alone.
+/// Copies standard input to an SMTP session with the daemon, and the daemon's replies to standard
+/// output, for a program that speaks SMTP itself (`-bs`). If standard input is not a socket, the
+/// program may end lines in LF alone.
 ///
 /// # Errors
 /// If [`connect`] fails, in which case the program gets a 421 reply, or if copying fails.

@@ -38,7 +38,8 @@ const HIDDEN_INTERVAL: Duration = Duration::from_secs(10);
 /// A function that parses the text of a table. It gets the path of the file for its errors.
 type Parse<T> = Box<dyn Fn(&Path, &str) -> Found<T> + Send + Sync>;
 
-/// The table of the valid lines of a text, and all errors. `None` if the errors leave no table.
+/// The table that the valid lines of a text make, and all errors. The table is `None` if the errors
+/// leave no table.
 type Found<T> = (Option<T>, Vec<ConfigError>);
 
 /// The maximum number of errors logged for one file; of the others, only the number is logged.

@@ -84,7 +84,8 @@ pub struct DestinationStatus {
     pub ready: usize,
     /// If the destination is down, the time since it went down and the time until the next probe.
     pub down: Option<(Duration, Duration)>,
-    /// The last outcome that was not a delivery.
+    /// Why the last attempt did not deliver to all of its recipients; `None` if it did, or if there
+    /// was no attempt.
     pub last_failure: Option<Box<Outcome>>,
 }
 

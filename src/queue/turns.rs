@@ -463,7 +463,8 @@ impl Turns {
     }
 
     /// Forgets a destination if it has no jobs and nothing is known about its health. If its health
-    /// is known, the destination is kept, as one of the latest [`MAX_REMEMBERED`].
+    /// is known, the destination is kept, but if there are more than [`MAX_REMEMBERED`] such
+    /// destinations, the oldest one is forgotten.
     fn drop_idle(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.is_idle() && !d.is_parked) else { return };
         if **destination == Destination::Local || matches!(state.health, Health::Unknown) {

@@ -1,5 +1,5 @@
 //! Stores the derivation of an entry: the lists and `.forward` files that led to the entry and, for
-//! each recipient, the number of further recipients that the recipient may lead to.
+//! each recipient, the maximum number of further recipients that may be derived from the recipient.
 //!
 //! The derivation is part of the head of the entry, where no sender can write. `deliver` uses the
 //! derivation to end loops, and to limit the number of messages that one message can become.
@@ -43,7 +43,8 @@ pub struct Derivation {
     /// The lists and `.forward` files through which the received message led to this entry, in
     /// order.
     pub steps: Vec<Step>,
-    /// For each recipient, in order, the number of further recipients that it may lead to.
+    /// For each recipient, in order, the maximum number of further recipients that may be derived
+    /// from it.
     pub shares: Vec<u32>,
     /// The folder of the recipients' Maildirs that the message goes into; `None` for the inbox.
     pub folder: Option<Folder>,

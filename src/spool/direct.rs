@@ -92,8 +92,8 @@ impl Entry {
         let removed = self.spool.sync_places(&["cur"]).and_then(|()| disk::remove(&direct));
         match removed {
             Err(e) if direct.try_exists().unwrap_or(true) => {
-                // If the direct entry were delivered now, the message would be delivered again from
-                // the queued one.
+                // The direct entry must not be delivered now, because the message would be
+                // delivered again from the queued one.
                 self.spool.note_duplicate(queued);
                 self.spool.remove_duplicate(queued.id)?;
                 return Err(e);

@@ -27,7 +27,7 @@ impl Spool {
             (Ok(a), Ok(b)) if a.is_direct() && !b.is_direct() => (second, first),
             (Ok(a), Ok(b)) if !a.is_direct() && b.is_direct() => (first, second),
             // The file that cannot be read may be the queued one, which must be kept. A direct
-            // entry is never in `cur/`, so a file there is chosen.
+            // entry is never in `cur/`, so a file there is the queued one, and is chosen.
             (Err(Unusable::Io(_) | Unusable::Later(_)), _) | (_, Err(Unusable::Io(_) | Unusable::Later(_))) => {
                 return if first.place > second.place { first } else { second };
             }

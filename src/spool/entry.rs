@@ -327,7 +327,7 @@ impl Entry {
         Ok(())
     }
 
-    /// Removes the entry and its note once every recipient is settled.
+    /// Removes the entry and its note if every recipient is settled.
     ///
     /// # Errors
     /// Those of unlink(2), and `InvalidData` if a recipient is not known to be settled, or if not

@@ -26,8 +26,8 @@
 //! The fields of the recipient follow. `to=` is the final address, and `orig=` is the address that
 //! the client gave. `do=direct`, `do=expand`, `run=` or `file=` is the action, if it is not
 //! ordinary delivery to the address. `as=` is the user with whose rights the action is performed.
-//! `may=` is the number of further recipients that this recipient may lead to. Only penfold writes
-//! heads, and no address can look like one of these fields.
+//! `may=` is the maximum number of further recipients that may be derived from this recipient. Only
+//! penfold writes heads, and no address can look like one of these fields.
 //!
 //! Later versions will add fields: `release`, `priority`, `ret` and `envid` to the first line,
 //! `notify` and `orcpt` to the line of a recipient. A version that does not know a field cannot
@@ -106,7 +106,7 @@ pub struct RecipientEntry {
     pub recipient: Recipient,
     /// The recipient's record.
     pub record: DeliveryState,
-    /// The number of further recipients that this recipient may lead to.
+    /// The maximum number of further recipients that may be derived from this recipient.
     pub share: u32,
 }
 

@@ -41,7 +41,7 @@ pub enum SenderRight {
     Granted,
     /// The account may not use the sender.
     Denied,
-    /// The right is unknown, because the senders or the rewrite table cannot be read.
+    /// The right is unknown, because the senders table or the rewrite table cannot be read.
     Unknown,
 }
 

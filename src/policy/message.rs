@@ -115,7 +115,7 @@ pub fn check(facts: &Facts<'_>, trace: &Trace) -> Verdict {
 
 /// Whether a message gets the signature of its author's domain, if there is a key for that domain.
 ///
-/// These are the messages of clients that may relay: authenticated users, hosts in
+/// The messages that are signed are those of clients that may relay: authenticated users, hosts in
 /// `relay.networks`, and local programs. If a message is only relayed for such a client, and
 /// already has our signature, it gets another one: a list or a filter on its way may have broken
 /// the first, and a second valid one does no harm. Mail of strangers is never signed, so that

@@ -71,9 +71,9 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
     }
 }
 
-/// Refuses a recipient that is a rewritten sender of this host, in a message that has a sender:
-/// only bounces go to such an address. Whoever has seen the address could otherwise send anything
-/// to the original sender through this host.
+/// Refuses a recipient address that this host has made by rewriting a sender, unless the sender of
+/// the message is null: only bounces go to such an address. Otherwise anybody who has seen the
+/// address could send any mail to the original sender through this host.
 pub fn only_bounces(rcpt: &Rcpt<'_>) -> Verdict {
     Verdict::refuse(reply::recipient::only_bounces(rcpt.recipient), "only-bounces", Source::Key("remote.srs"))
 }

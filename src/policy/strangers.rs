@@ -158,8 +158,8 @@ pub fn busy(is_begun: bool) -> Verdict {
     }
 }
 
-/// Refuses a client that may not use the sender's domain according to SPF. The caller asks only if
-/// `policy.spf` is `refuse`.
+/// Refuses a client that, according to SPF, may not use the domain of HELO or of the sender. The
+/// caller asks only if `policy.spf` is `refuse`.
 pub fn spf(client: Option<IpAddr>, found: &SpfFound) -> Verdict {
     let reply = match found {
         SpfFound::Good | SpfFound::SoftFail => return Verdict::Accept,

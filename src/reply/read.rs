@@ -121,8 +121,8 @@ fn is_usual_code(code: u16) -> bool {
     (200..600).contains(&code)
 }
 
-/// Splits a line into its code, whether it is the last line, and its text. Returns `None` if the
-/// line has no code.
+/// Splits a line into its code, a bool that is true for the last line, and its text. Returns `None`
+/// if the line has no code.
 fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
     let (digits, rest) = line.split_at_checked(3).filter(|(digits, _)| digits.iter().all(u8::is_ascii_digit))?;
     let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));

@@ -97,8 +97,8 @@ enum State<T> {
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// Begins a look-up for a client, unless no thread is left for its session or its network.
-    /// `work` is called with the time at which it must end.
+    /// Begins a look-up for a client, if a thread is left for the session and for the client's
+    /// network. `work` is called with the time at which it must end.
     pub fn begin<F>(session: &Threads, client: IpAddr, until: Instant, work: F) -> Self
     where
         F: Fn(Instant) -> T + Send + Sync + 'static,

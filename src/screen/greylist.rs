@@ -160,9 +160,9 @@ impl Network {
         }
     }
 
-    /// Returns the value of a network. The networks with the lowest values are dropped first: those
-    /// that have not passed before those that have, and of each kind those that were idle for
-    /// longest.
+    /// Returns the value of a network. The networks with the lowest values are dropped first. A
+    /// network that has not passed has a lower value than one that has passed. Of two networks that
+    /// are alike in this, the one that was idle for longer has the lower value.
     fn value(&self) -> (bool, u64) {
         let last = self.waiting.iter().map(|(_, first)| *first).max().unwrap_or(0);
         (self.passed > 0, last.max(self.passed))

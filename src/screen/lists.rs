@@ -76,7 +76,7 @@ impl Lists {
         self.begin(dns, lists, &reversed(address), "1.0.0.127", until)
     }
 
-    /// Begins to look up a domain. If the text cannot be a host's domain in the DNS, nothing is
+    /// Begins to look up a domain. If `domain` cannot be a host's domain in the DNS, nothing is
     /// looked up.
     pub fn begin_domain(&self, dns: &Dns, lists: &[DnsList], domain: &str, until: Instant) -> Asked {
         match parse_domain(domain) {

@@ -36,7 +36,7 @@ pub struct Incoming {
     error: Option<io::Error>,
 }
 
-/// A message whose text has ended, and that was not rejected so far.
+/// A message whose text has ended, and which [`Incoming::end`] has not rejected.
 #[derive(Debug)]
 pub struct Complete {
     draft: Draft,

@@ -87,7 +87,7 @@ pub struct Service {
     pub settings: Arc<Settings>,
     /// The state shared by all sessions.
     pub site: Arc<Site>,
-    /// Called for every committed message, after the reply to the client.
+    /// Called for every committed message that is not held, after the reply to the client.
     pub notify: Arc<Notify>,
 }
 
@@ -197,7 +197,7 @@ pub struct Session<'a> {
     filters: filters::Dialogue,
     /// The look-ups about the client, if it may not relay.
     screen: screen::Client,
-    /// The line of a table that led to the refusal that is logged next.
+    /// The table line that has caused a refusal, until that refusal is logged.
     line: Cell<Option<policy::Line>>,
 }
 

@@ -2,7 +2,7 @@
 //! connection and at MAIL, and asks the rules at RCPT.
 //!
 //! Nothing here is done for clients that may relay. A rule waits only for the look-ups that it
-//! needs, and all look-ups for a message end within [`screen::TIME`] after MAIL.
+//! needs. For all look-ups of one message together, a session waits at most [`screen::TIME`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ use crate::screen::background::{Background, Threads};
 use crate::screen::{self, lists};
 use crate::submit::usage::{Allowance, Counted};
 
-/// The number of refused recipients after which the reply to each further one is delayed. There is
-/// no delay unless `policy.unknown_recipients_per_hour` sets a limit.
+/// After this number of refused recipients in a session, the reply to each further one is delayed,
+/// if `policy.unknown_recipients_per_hour` sets a limit.
 const FREE_REFUSALS: usize = 3;
 /// The delay of the reply to a refused recipient.
 const REFUSAL_DELAY: Duration = Duration::from_millis(500);

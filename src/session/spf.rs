@@ -45,8 +45,8 @@ impl Session<'_> {
         Some((domain, Background::begin(&self.screen.threads, client, until, work)))
     }
 
-    /// Begins the checks for which no thread was left at MAIL. The error is the reply if none is
-    /// left now.
+    /// Begins the checks for which no thread was left at MAIL. The error is the reply that defers
+    /// the recipient, if there is still no thread.
     pub(super) fn begin_late_spf(&mut self, screening: &mut Screening) -> Result<(), Reply> {
         let begun = Instant::now();
         let left = screen::TIME.saturating_sub(self.screen.waited);
@@ -109,8 +109,8 @@ fn found(results: &[Checked]) -> SpfFound {
     if results.is_empty() {
         return SpfFound::Unknown("the sender".into());
     }
-    // If there is a sender, a softfail of the name in HELO does not count: if somebody else
-    // administers the server, that name often has an SPF record that omits the server.
+    // If there is a sender, a softfail of the name in HELO does not count: many senders do not
+    // administer their server, and the SPF record of the server's name often omits the server.
     match results.last() {
         Some(last) if last.result == SpfResult::SoftFail => SpfFound::SoftFail,
         _ => SpfFound::Good,

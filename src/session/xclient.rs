@@ -38,8 +38,8 @@ pub struct Origin {
 }
 
 impl Forwarded {
-    /// The client's part of the Received field; `None` if the message originated at the proxy
-    /// itself.
+    /// The client's part of the Received field; `None` if the proxy gave no address, for example
+    /// because the message originated at the proxy itself.
     pub fn trace(&self) -> Option<trace::Forwarded<'_>> {
         let (name, hello, protocol) = (self.name.as_deref(), self.hello.as_deref(), self.protocol.as_deref());
         Some(trace::Forwarded { address: self.address?, name, hello, protocol })

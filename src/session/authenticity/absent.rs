@@ -8,7 +8,7 @@ use crate::reply::Reply;
 /// The SPF results of a transaction: none.
 pub type SpfResults = ();
 
-/// Stands in for the collector of the checks, and forgets the text of the message.
+/// Stands in for the `Collector` of the file `checks.rs`, but ignores the text of the message.
 #[derive(Debug)]
 pub struct Collector;
 

@@ -1,4 +1,4 @@
-//! Signs the messages of clients that may relay with the DKIM keys of the author's domain.
+//! Signs a message with the DKIM keys of its author's domain, if its client may relay.
 
 use std::io::{self, Read};
 

@@ -68,8 +68,8 @@ impl Control {
         verify::verify(&self.site.settings().router, address)
     }
 
-    /// Runs an SMTP session with a program on this host until the session ends. The program has got
-    /// the answer `ok`.
+    /// Runs an SMTP session with a program on this host until the session ends. The program has
+    /// already got the answer `ok`.
     pub(super) fn submit(&self, stream: std::os::unix::net::UnixStream, user: LocalUser) {
         self.server.serve_local_user(stream, user);
     }

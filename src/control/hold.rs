@@ -39,7 +39,7 @@ impl Change {
     }
 }
 
-/// Why a change was not made: whether it may succeed later, and the text.
+/// Whether a change that was not made may succeed later, and a text that says why it was not made.
 #[derive(Debug)]
 pub struct NotChanged {
     pub is_temporary: bool,

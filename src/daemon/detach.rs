@@ -4,12 +4,12 @@
 //! clients, then writes the pid file and exits with 0. The two processes share standard error. If
 //! the second process cannot serve, it writes the reason there and exits, and the first one exits
 //! with the same code. The second process leads its own session from the start. When it begins to
-//! serve, it leaves the working directory and the terminal. The wait has no time limit, but the
-//! user can interrupt it.
+//! serve, it leaves the working directory and the terminal. The first process waits without a time
+//! limit, but the user can interrupt it.
 //!
-//! The pid file is written under another name and then renamed. So an old pid file or a link with
-//! this name is replaced, and the link is not followed. Root makes no pid file where other users
-//! may write.
+//! The pid file is written under another name and then renamed. So an old pid file, or a link in
+//! its place, is replaced, and such a link is not followed. Root makes no pid file where other
+//! users may write.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, Permissions};

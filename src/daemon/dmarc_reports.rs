@@ -29,7 +29,7 @@ const MAX_SLEEP: u64 = 3600;
 /// Reports start within this number of seconds after midnight.
 const SPREAD: u64 = 1800;
 
-/// Starts the thread. `notify` tells the queue of a new entry.
+/// Starts the thread that sends the reports. `notify` tells the queue of a new entry.
 ///
 /// # Errors
 /// If the thread cannot be started.

@@ -74,7 +74,7 @@ fn turn_away(why: &Exit) {
 }
 
 /// Whether a stream is the same socket as standard input, which is the connection to the client.
-/// Under inetd, standard error is that socket. Under systemd, it is another one.
+/// Under inetd, standard error is that socket. Under systemd, standard error is another socket.
 fn is_client(stream: impl AsFd) -> bool {
     let is_socket = |stat: &FileStat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits();
     let file = |fd: BorrowedFd<'_>| fstat(fd).ok().filter(is_socket).map(|stat| (stat.st_dev, stat.st_ino));

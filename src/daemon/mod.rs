@@ -88,9 +88,10 @@ const SERVING: &str = "Serving";
 const CERTIFICATE_CHECK_INTERVAL: Duration = Duration::from_secs(12 * 60 * 60);
 
 impl Start {
-    /// Makes the options for a start with the configuration file `named`. If that is `None`, the
-    /// file is [`DEFAULT_CONFIG`], if it exists. With `foreground`, the process stays in the
-    /// foreground and logs to standard error. With `verbose`, it logs more.
+    /// Makes the options for a start with the configuration file `named`. If `named` is `None`, the
+    /// file is [`DEFAULT_CONFIG`] or, if that file does not exist, there is none. With
+    /// `foreground`, the process stays in the foreground and logs to standard error. With
+    /// `verbose`, it logs more.
     pub fn new(named: Option<PathBuf>, foreground: bool, verbose: bool) -> Self {
         let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|path| path.exists());
         Self { config: named.map(absolute).or_else(default), foreground, verbose, pid_file: None }

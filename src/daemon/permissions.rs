@@ -72,9 +72,9 @@ impl Names {
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
 
-    /// Returns the directories of all these files and of the configuration. The server needs access
-    /// to the directories, because an administrator may replace a file by another one of the same
-    /// name.
+    /// Returns the directories of all files that the configuration names, and of the configuration.
+    /// The server needs access to the directories, because an administrator may replace a file by
+    /// another one of the same name.
     pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
         let files = self.files.iter().map(|(_, path)| path.as_path()).chain([self.config.as_path()]);
         files.flat_map(around)

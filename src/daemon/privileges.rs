@@ -40,7 +40,7 @@ impl Start {
     }
 
     /// Runs the monitor of a server that runs as the user `server` (uid and gid) with this many
-    /// workers. When the server has ended, removes its pid file.
+    /// workers. When the server has ended, removes the server's pid file.
     ///
     /// # Errors
     /// If standard input is not a socket or fails, or the monitor cannot set itself up.

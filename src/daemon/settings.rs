@@ -79,8 +79,8 @@ impl Start {
     }
 
     /// Reads the configuration and its tables again, and puts them into force if they have no
-    /// errors. `started` is the configuration at the start. Some of its keys stay in force until a
-    /// restart.
+    /// errors. `started` is the configuration at the start. Some of its values stay in force until
+    /// a restart.
     pub(super) fn reload(&self, engine: &Engine, started: &Config) {
         log::reopen();
         let site = &engine.site;
@@ -101,9 +101,9 @@ impl Start {
         ::log::info!("configuration and tables read again");
     }
 
-    /// Reads the configuration and its tables, and returns the errors of both together. If this
-    /// process is root, it becomes the server's user. Before that, it starts a monitor, unless
-    /// `rights` are given.
+    /// Reads the configuration and its tables. If there are errors in both, returns them together.
+    /// If this process is root, it becomes the server's user. Before that, it starts a monitor,
+    /// unless `rights` are given.
     fn read_again(&self, rights: Option<&Rights>, throttle: Arc<Throttle>) -> Result<(Settings, Rights), Exit> {
         let (mut wrong, mut rights) = (Vec::new(), rights.cloned());
         let (config, mut errors) = match &self.config {
@@ -152,7 +152,7 @@ impl Start {
         }
     }
 
-    /// Makes the error that ends a program from `errors`, which were found in files that the
+    /// Returns `errors` as an error that ends the program. They were found in files that the
     /// configuration names. Adds explanations to permission errors.
     pub fn explain_files(&self, config: &Config, errors: Vec<ConfigError>) -> Exit {
         let names = permissions::Names::of(self.path(), config);
@@ -183,8 +183,9 @@ pub(super) fn log_faults(faults: &[ConfigError]) {
     }
 }
 
-/// Gets from the spool the key from which the salts of unknown accounts and the secret for rewritten
-/// senders are derived. So both stay the same after a restart. Does nothing if neither is needed.
+/// Gets from the spool the key from which the salts of unknown accounts and the secret for
+/// rewritten senders are derived. So the salts and the secret stay the same after a restart. Does
+/// nothing if neither is needed.
 pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
     let has_accounts = !settings.logins.backend.mechanisms(false).is_empty();
     if !has_accounts && !settings.router.rewrites_senders() {

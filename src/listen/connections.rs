@@ -84,7 +84,7 @@ pub enum LimitReached {
     Outsiders(usize),
     /// The limit on clients that are outside relay.networks and do not use a submission listener.
     Strangers(usize),
-    /// The limit on one host (`None`), or on one network with this prefix length.
+    /// The limit on one host or, if there is a prefix length, on one network.
     From(IpAddr, Option<u8>, usize),
 }
 

@@ -51,7 +51,7 @@ const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit for connecting to a listening socket of this process, to wake its thread.
 const SELF_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The interval at which the system is asked again for a descriptor after it had none.
+/// The interval at which the system is asked again for a descriptor if it had no free one.
 const DESCRIPTOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Opens a listening socket.

@@ -234,8 +234,7 @@ pub fn released(id: &dyn fmt::Display, user: &str) {
     info!("{id} released user={}", Value(user));
 }
 
-/// Logs that a user has removed a message that was neither delivered to `recipient` nor had failed
-/// for it.
+/// Logs that a user has removed a message while its delivery to `recipient` was still open.
 pub fn removed(id: &dyn fmt::Display, sender: Option<&Address>, recipient: &Recipient, user: &str) {
     let mut line = format!("{id} removed to={}", Value(&format!("<{}>", recipient.address)));
     if let Some(original) = &recipient.original {

@@ -87,7 +87,8 @@ pub fn confine(places: &Places) -> io::Result<Confinement> {
 fn forbid_exec() -> io::Result<()> {
     use nix::libc;
     use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
-    // The numbers of both calls for x32, an ABI of some x86_64 kernels: bit 30 is set in them.
+    // The numbers of execve(2) and execveat(2) for x32, an ABI of some x86_64 kernels. Bit 30 is
+    // set in these numbers.
     const OTHERS: [i64; 2] = if cfg!(target_arch = "x86_64") { [X32 | 520, X32 | 545] } else { [libc::SYS_execve; 2] };
     const X32: i64 = 0x4000_0000;
     let calls = [libc::SYS_execve, libc::SYS_execveat].into_iter().chain(OTHERS).map(|call| (call, Vec::new()));

@@ -1,5 +1,5 @@
-//! Drops root's rights: the server, agents and lookup processes drop all of them, the monitor keeps
-//! two.
+//! Drops root's rights: the server, agents and lookup processes drop all of these rights, and the
+//! monitor keeps two of them.
 //!
 //! A change of user is irrevocable. After each change, the process verifies that it cannot become
 //! root again.

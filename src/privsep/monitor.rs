@@ -39,10 +39,10 @@ use crate::sys::{self, disk};
 /// The mode that a message's file must have before the monitor gives the file to another user.
 pub const HANDOVER_MODE: u32 = 0o640;
 
-/// The maximum number of agents and lookup processes, idle ones included. Each worker raises the
-/// maximum by two.
+/// The maximum number of agents and lookup processes, idle ones included. For each worker, two more
+/// are allowed.
 const MAX_AGENTS: usize = 500;
-/// The maximum number of agents of one user. Each worker raises the maximum by one.
+/// The maximum number of agents of one user. For each worker, one more is allowed.
 const MAX_AGENTS_OF_USER: usize = 20;
 /// The time limit for the opener to open a file.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,9 +2,9 @@
 //!
 //! A name service may be slow, and the code that it loads must not run in a process that is root or
 //! confined. So a server with a monitor asks separate processes (see [`super::lookup`]), at most
-//! [`AT_ONCE`] at a time. If a process does not answer within [`ANSWER_TIMEOUT`], the process is
-//! abandoned, and ends. A look-up also fails if no process becomes free within that time. Without a
-//! monitor, the server asks the system itself, without a time limit.
+//! [`AT_ONCE`] at a time. If a process does not answer within [`ANSWER_TIMEOUT`], the server
+//! abandons the process, which then ends. A look-up also fails if no process becomes free within
+//! that time. Without a monitor, the server asks the system itself, without a time limit.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

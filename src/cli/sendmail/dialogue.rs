@@ -237,7 +237,7 @@ fn is_socket(stream: impl AsFd) -> bool {
     fstat(stream).map_or(true, |stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits())
 }
 
-/// A reader that adds a missing CR before each LF.
+/// A reader that adds a CR before each LF that has none.
 struct WithCr<'a> {
     from: &'a mut dyn Read,
     piece: Vec<u8>,

@@ -32,7 +32,7 @@ const MAX_SIZE: u64 = 64 << 20;
 const TICK: Duration = Duration::from_millis(50);
 
 /// The minimum time between two readings of a file that only root can see. Each reading starts a
-/// process, and the file's properties are unknown before it.
+/// process, and only that process can tell whether the file has changed.
 const HIDDEN_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A function that parses the text of a table. It gets the path of the file for its errors.
@@ -324,7 +324,8 @@ fn identify(path: &Path) -> Option<Seen> {
 
 fn read(rights: &Rights, path: &Path, private: bool) -> Reading {
     let open = rights.open(path);
-    // The file is identified before it is read, so that the next check notices a change in between.
+    // The file is identified before it is read, so that the next check notices a change during the
+    // reading.
     match open.and_then(|file| Ok((file.metadata()?, file))) {
         Ok((metadata, file)) => Reading {
             seen: Some(Seen::Present(Stamp::of(&metadata))),

@@ -86,8 +86,8 @@ pub enum Origin {
     /// again, its sender is not rewritten.
     Own,
     /// The message is a DMARC report to a domain elsewhere. Strangers have chosen the recipient and
-    /// the mail hosts of its domain, so it is sent only to public addresses, unless the configuration
-    /// names the host. If it fails, no report is sent.
+    /// the mail hosts of its domain, so it is sent only to public addresses, unless the
+    /// configuration names the mail host. If it fails, no report is sent.
     DmarcReport,
     /// The message is a report from this server to a sender.
     Report,
@@ -116,7 +116,7 @@ impl Folder {
         (parts.split('.').all(is_part) && !parts.contains("  ")).then(|| Self(name.into()))
     }
 
-    /// The name, which is that of a directory in the Maildir.
+    /// The name of the folder, which is also the name of a directory in the Maildir.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -41,7 +41,7 @@
 //! - `mailauth`: SPF, DKIM, DMARC and ARC
 //! - `message`: header fields, trace fields, and the addresses in them
 //! - `net`: streams with a deadline
-//! - `outcome`: the result of an attempt for one recipient, and what an error means for it
+//! - `outcome`: the result of an attempt for one recipient, and which errors are final
 //! - `policy`: which clients, senders, recipients and messages are accepted
 //! - `privsep`: privilege separation
 //! - `queue`: the jobs that wait, are ready, or run

@@ -137,7 +137,7 @@ fn three(text: &str) -> Option<(&str, &str, &str)> {
     Some((hash, second, rest))
 }
 
-/// Takes the address that a bounce goes to out of a rewritten address: the original sender or, for
+/// Returns the address to which a bounce for a rewritten address goes: the original sender or, for
 /// an SRS1 address, the address at the first forwarder. The domain of the rewritten address is not
 /// looked at. `now` is in seconds since 1970.
 ///

@@ -49,7 +49,7 @@ impl Client {
     }
 
     /// Whether a connection to a filter that began for `other` can be used for this client. HELO
-    /// and TLS may differ, because a filter can be told again.
+    /// and TLS may differ, because the filter can be told the new facts.
     pub fn continues(&self, other: &Self) -> bool {
         let same = Self { hello: other.hello.clone(), is_extended: other.is_extended, ..self.clone() };
         Self { tls: other.tls.clone(), login: other.login.clone(), ..same } == *other

@@ -197,8 +197,8 @@ pub struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Reads the header of a message; `None` if the header is longer than [`MAX_HEADER`], or has too
-    /// many fields.
+    /// Reads the header of a message. Returns `None` if the header is longer than [`MAX_HEADER`],
+    /// or has too many fields.
     ///
     /// # Errors
     /// Those of reading.

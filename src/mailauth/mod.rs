@@ -1,5 +1,5 @@
 //! Checks for a session which domains are responsible for a message, by SPF, DKIM, DMARC and ARC.
-//! Signs outgoing messages, so that others can check the same.
+//! Signs outgoing messages, so that other servers can check this, too.
 //!
 //! The modules open no sockets. DNS look-ups go through the trait [`lookup::Lookup`]. So all
 //! look-ups for a message end within the time that the session allows, and tests need no name

@@ -315,7 +315,8 @@ impl Dialogue {
         verdict
     }
 
-    /// Keeps a decision about the connection. Returns whether there is one.
+    /// Keeps a verdict that applies to the whole connection. Returns false if the filter is to be
+    /// told more about the client.
     fn keep_whole(&mut self, index: usize, verdict: &Verdict) -> bool {
         let Some(member) = self.members.get_mut(index) else { return true };
         match (verdict, member.state) {

@@ -95,7 +95,7 @@ fn a_new_body_has_lines_that_end_in_lf_and_a_maximum_size() {
         pieces.iter().try_for_each(|piece| body.take(piece))?;
         let mut text = Vec::new();
         let body = body.end()?;
-        // Two readers one after the other get the same.
+        // Two readers one after the other get the same text.
         body.open()?.read_to_end(&mut Vec::new())?;
         body.open()?.read_to_end(&mut text)?;
         Ok::<_, Trouble>(text)

@@ -39,8 +39,8 @@ impl Set<'_> {
     }
 }
 
-/// Returns the sets of a header, in the order in which they were added. If there is no chain, there
-/// are none.
+/// Returns the sets of a header, in the order in which they were added. If there is no chain, the
+/// result is an empty list.
 ///
 /// # Errors
 /// The reason, if a set is incomplete or the sets are not numbered from 1 on.

@@ -71,7 +71,7 @@ pub enum Reason {
     HeaderTooLong,
     /// There are more than [`MAX_SETS`] sets.
     TooMany,
-    /// A set is incomplete, or a number is missing, malformed or used twice.
+    /// A set is incomplete, or the number of a set is missing, malformed or used twice.
     Sets,
     /// A server that sealed the message has found the chain broken, and says so in its seal.
     Reported,

@@ -187,7 +187,7 @@ pub fn verify_with(records: &[Vec<u8>], signature: &Signature, text: &[u8]) -> R
             Ok(is_testing) => return Ok(is_testing),
             Err(Reason::Mismatch) => reason = Some(Reason::Mismatch),
             // A record that cannot be parsed may belong to another protocol, for example below a
-            // wildcard. So its error gives way to that of a key record.
+            // wildcard. So its error is returned only if no other record fails for another reason.
             Err(new) => reason = reason.filter(|old| !matches!(old, Reason::Record(_))).or(Some(new)),
         }
     }

@@ -3,8 +3,8 @@
 //! Messages about which a report shows the same facts share a row. The rows of the last half minute
 //! are added up in memory, so that a flood of messages from one client becomes few records in the
 //! journal. The records of all processes are read only when reports are made. The value of a record
-//! is `rDAY|COUNT|ROW`, or `sDAY` once the report for that day was sent. Its key is the domain
-//! whose DMARC record was found.
+//! is `rDAY|COUNT|ROW`, or `sDAY` once the report for that day was sent. The key of a record is the
+//! domain whose DMARC record was found.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,9 +1,9 @@
 //! Decides to which addresses a DMARC report may be sent.
 //!
 //! A domain may name any address in its record, even that of a victim. So the domain of an address
-//! in another organization must have agreed by a record of its own (RFC 9990 4). Strangers choose
-//! the domains. So a report never goes to a domain whose mail hosts have addresses of this host or
-//! of a private network.
+//! in another organization must have agreed to get reports, by a record of its own (RFC 9990 4).
+//! Strangers choose the domains. So a report never goes to a domain whose mail hosts have addresses
+//! of this host or of a private network.
 
 use std::net::IpAddr;
 

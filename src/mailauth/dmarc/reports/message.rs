@@ -29,7 +29,7 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Returns the Report-ID. It is the same whenever this host makes the report.
+    /// Returns the Report-ID. If this host makes the report again, the Report-ID is the same.
     pub fn id(&self) -> String {
         format!("{}.{}@{}", self.day * DAY, self.counted.domain, self.hostname)
     }

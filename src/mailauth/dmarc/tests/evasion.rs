@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Mail programs show bank.test for these fields. So it is either found, or From is unclear.
+/// Mail programs show bank.test for these fields. So either bank.test is found in the fields, or
+/// From is unclear.
 #[test]
 fn a_malformed_from_hides_no_author() {
     let (long, malformed) = ("From is too long", "a domain in From is malformed");

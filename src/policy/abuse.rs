@@ -18,7 +18,7 @@ pub struct Counts {
     pub refusals: usize,
     /// The number of temporary refusals since the last accepted message.
     pub deferrals: usize,
-    /// The number of commands since the last accepted message that do not lead to a message.
+    /// The number of commands that do not lead to a message, since the last accepted message.
     pub idle_commands: usize,
     /// The time since the last accepted message or, before the first one, since the start of the
     /// session.

@@ -50,7 +50,7 @@ pub enum Asks {
 pub struct Seal<'a> {
     /// The domain of the sealer, with A-labels.
     pub domain: &'a str,
-    /// Whether the sealer says that DMARC had passed when it received the message.
+    /// Whether the sealer says that the message had passed DMARC when the sealer received it.
     pub says_passed: bool,
 }
 

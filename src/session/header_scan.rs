@@ -69,8 +69,8 @@ struct Filter {
     /// continuation lines are removed, too.
     is_kept: bool,
     hops: usize,
-    /// The addresses in local domains to which the message was delivered before, at most
-    /// [`MAX_OWN_DELIVERIES`].
+    /// The addresses to which the message was delivered before, if they are in local domains; at
+    /// most [`MAX_OWN_DELIVERIES`].
     deliveries: Vec<Address>,
     /// The text of an Authentication-Results: field about which the scan has not decided yet.
     undecided: Vec<u8>,

@@ -133,7 +133,7 @@ pub struct Client {
     pub local_user: Option<LocalUser>,
 }
 
-/// The flags that a session shares with the daemon, which may end the session.
+/// The flags that a session and the daemon share, so that the daemon can end the session.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     /// Whether the daemon is shutting down.

@@ -91,7 +91,7 @@ impl Session<'_> {
     }
 
     /// Looks up a recipient that a filter adds. `None` if mail for it cannot be accepted. The error
-    /// is the reply to a temporary failure.
+    /// is the reply if the look-up fails temporarily.
     #[cfg(feature = "filters")]
     pub(super) fn expand_added(&self, recipient: &Address) -> Result<Option<Vec<Recipient>>, Reply> {
         match self.expand(recipient, class(self.service.router.class_of(recipient.domain()))) {

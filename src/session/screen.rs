@@ -220,7 +220,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The rules that are asked unless a line of the access table decides.
+    /// Applies the rules that decide if no line of the access table does.
     fn usual_rules(
         &mut self,
         screening: &mut Screening,
@@ -250,7 +250,7 @@ impl Session<'_> {
         self.count_of_stranger(screening)
     }
 
-    /// The rules from which mail for the postmaster is exempt.
+    /// Applies the rules from which mail for the postmaster is exempt.
     fn doubts(
         &mut self,
         screening: &mut Screening,
@@ -305,8 +305,8 @@ impl Session<'_> {
         }
     }
 
-    /// Whether another host claims in HELO to be this one, by this host's name or by the literal of
-    /// an address of this host.
+    /// Whether another host pretends in HELO to be this host, by giving this host's name or one of
+    /// its addresses as a literal.
     fn is_own_hello(&self, hello: &str) -> bool {
         let config = &self.service.config;
         let own = self.input.source.own_address().map(|address| address.ip().to_canonical());

@@ -35,7 +35,7 @@ impl Session<'_> {
         self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
     }
 
-    /// Counts a message of a user of this system, who calls sendmail(8).
+    /// Counts a message that a user of this system sends with sendmail(8).
     fn count_of_local_user(&self) -> Result<(), Reply> {
         let config = &self.service.config.submission;
         let limit = config.local_messages_per_hour;

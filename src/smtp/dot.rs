@@ -126,7 +126,7 @@ impl DotWriter {
         out.extend_from_slice(line);
     }
 
-    /// Appends the end of the message, after a line end if the text has none.
+    /// Appends the end of the message, and before it a line end if the text does not end with one.
     pub fn finish(self, out: &mut Vec<u8>) {
         out.extend_from_slice(if self.line_start { b".\r\n" } else { b"\r\n.\r\n" });
     }

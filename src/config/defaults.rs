@@ -14,7 +14,7 @@ use super::{
 };
 use crate::address::parse_domain;
 
-/// The maximum value of any duration. The time of day plus this duration cannot overflow.
+/// The maximum value of any duration. The current time plus this duration cannot overflow.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The bounds of `limits.connections` and `limits.connections_per_host`.
 pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=100_000;

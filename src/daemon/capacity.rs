@@ -34,8 +34,8 @@ pub fn warn(config: &Config) {
 
 /// Returns the number of sessions that a system limit has room for. A session needs a thread, and
 /// descriptors for its client and for its connection to each filter. While it receives a message, a
-/// session needs one more descriptor. This one is not counted, because few sessions receive a
-/// message at the same time.
+/// session needs one more descriptor. This additional descriptor is not counted, because few
+/// sessions receive a message at the same time.
 fn room(of: Limited, max: u64, workers: u64, filters: u64) -> u64 {
     let threads = workers + OTHER_THREADS;
     match of {

@@ -80,7 +80,8 @@ impl Names {
         files.flat_map(around)
     }
 
-    /// Explains an error if it says that permission to open one of these files was denied.
+    /// Explains an error that says that permission to open a file that the configuration names was
+    /// denied. Returns any other error unchanged.
     pub fn explain(&self, error: ConfigError) -> ConfigError {
         let denied = io::Error::from(Errno::EACCES).to_string();
         let named = self.files.iter().find(|(_, path)| *path == error.file);

@@ -21,7 +21,7 @@ const ZONEINFO: &str = "/usr/share/zoneinfo";
 /// The dates of daylight saving time for a POSIX rule that gives no dates. As in libc, they are
 /// those of the United States.
 const DEFAULT_DST: &str = ",M3.2.0,M11.1.0";
-/// The maximum size of a file, in bytes; real zone files have at most 4 KiB.
+/// The maximum size of a zone file, in bytes. Real zone files have at most 4 KiB.
 const MAX_SIZE: u64 = 256 << 10;
 
 /// The time zone of this host.

@@ -49,7 +49,7 @@ pub struct Facts<'a> {
     pub listener: Kind,
     /// Whether the client's address is in `relay.networks`, or the client is a local process.
     pub is_trusted: bool,
-    /// Whether the client is a local process that the kernel has identified.
+    /// Whether the client is a local process whose user the kernel has identified.
     pub is_local_user: bool,
 }
 

@@ -23,8 +23,7 @@ use super::network;
 use crate::state::{Journal, Limits, Record, State};
 use crate::sys;
 
-/// The time after which a network that has passed and has sent nothing since is forgotten, in
-/// seconds.
+/// A network that has passed is forgotten when it has sent nothing for this time, in seconds.
 const PASSED_FOR: u64 = 35 * 24 * 3600;
 /// The interval at which the record of a network that has passed is renewed while the network sends
 /// mail, in seconds.

@@ -29,7 +29,7 @@ impl Content for Complete {
     }
 }
 
-/// The dialogue with the filters of a new session. No connection is made.
+/// The dialogue of a new session with its filters. No connection is made yet.
 pub(super) fn begin(service: &Service, client: &SessionClient) -> Dialogue {
     Dialogue::new(Arc::clone(&service.filters), &client.session)
 }

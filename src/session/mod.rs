@@ -119,7 +119,7 @@ pub struct Client {
     pub session: String,
     /// The client's address; `None` for a local process.
     pub address: Option<IpAddr>,
-    /// Whether the client is a local process, connected by a terminal, a pipe or the control
+    /// Whether the client is a local process, connected through a terminal, a pipe or the control
     /// socket. Such a process may relay.
     pub is_local: bool,
     /// The address of the proxy that the client came through; `None` if there is no proxy.
@@ -129,7 +129,7 @@ pub struct Client {
     pub is_unidentified: bool,
     /// The configuration of the session's listener.
     pub listen: Arc<Listen>,
-    /// The user of a local process, if the kernel has identified it.
+    /// The user of a local process, if the kernel has identified that user.
     pub local_user: Option<LocalUser>,
 }
 

@@ -78,7 +78,8 @@ impl Session<'_> {
         self.client.address.filter(|_| !self.client.is_unidentified)
     }
 
-    /// Begins to look up the client's address in DNS lists. Does nothing if that has been done.
+    /// Begins to look up the client's address in DNS lists. Does nothing if that look-up has
+    /// already begun.
     pub(super) fn begin_lists(&mut self) {
         let lists = &self.service.config.policy.dnsbl;
         let is_done = self.screen.lists.is_some() || self.screen.listed.is_some();

@@ -162,7 +162,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         ("a@b@c, ann", "a@b@c, ann"),
         ("jon\\, ann", "jon\\, ann"),
         ("jon [x, ann", "jon [x, ann"),
-        // An address stays unchanged if penfold cannot send mail to its local part.
+        // An address is not completed if it has a local part to which penfold cannot send mail.
         ("j\u{f6}n, ann", "j\u{f6}n, ann@razorback.test"),
         (". , jon., .jon, ann", ". , jon., .jon, ann@razorback.test"),
         ("j\u{0}n, ann", "j\u{0}n, ann@razorback.test"),

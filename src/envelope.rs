@@ -82,8 +82,8 @@ pub enum Origin {
     /// A client sent the message.
     #[default]
     Client,
-    /// A user of this host sent the message, with a sender that is not local. If the message leaves
-    /// again, its sender is not rewritten.
+    /// A user of this host sent the message, with a sender that is not local. If the message is
+    /// sent on to another host, its sender is not rewritten.
     Own,
     /// The message is a DMARC report to a domain elsewhere. Strangers have chosen the recipient and
     /// the mail hosts of its domain, so it is sent only to public addresses, unless the

@@ -95,8 +95,8 @@ fn tagged<'a>(local: &'a str, tag: &str) -> Option<&'a str> {
 }
 
 /// Rewrites a sender into an address at `domain`, which must be in canonical form. `now` is in
-/// seconds since 1970. Returns `None` if the sender cannot be rewritten: it has no domain or an
-/// address literal, is not ASCII, or is too long.
+/// seconds since 1970. Returns `None` if the sender cannot be rewritten: it has no domain, has an
+/// address literal instead, is not ASCII, or is too long.
 #[must_use]
 pub fn forward(secret: &Secret, sender: &Address, domain: &str, now: u64) -> Option<Address> {
     let (local, sender_domain) = (sender.local(), sender.domain());

@@ -3,9 +3,9 @@
 //! A session has a [`Dialogue`]. It connects to the filters at the first MAIL, when it is known
 //! whether the client is a stranger or may relay, and tells the milters of the connection and of
 //! HELO then. A client that sends no mail costs the filters nothing. The filters are asked in the
-//! order of the configuration, and each one sees the text of a message as those before it have
-//! changed it ([`Text`]). At the end of a message, [`Dialogue::message`] returns the verdict and
-//! the [`Changes`], which the caller applies.
+//! order of the configuration, and each one sees the text of a message as the filters before it
+//! have changed the text ([`Text`]). At the end of a message, [`Dialogue::message`] returns the
+//! verdict and the [`Changes`], which the caller applies.
 //!
 //! A filter that cannot be reached, takes too long, ends or violates the protocol is in trouble:
 //! its `on_failure` decides, and its changes to the message are forgotten. Everything is bounded,

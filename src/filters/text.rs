@@ -123,7 +123,8 @@ impl Header {
     }
 
     /// Replaces the field with this name and index, counted from 1 among the fields of that name,
-    /// or removes it if the value is empty. If there is no such field, it is added.
+    /// or removes it if the value is empty. If there is no such field, `field` is added, unless its
+    /// value is empty.
     ///
     /// # Errors
     /// If the header is too long.

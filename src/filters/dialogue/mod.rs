@@ -229,8 +229,8 @@ impl Dialogue {
         };
         for field in std::mem::take(&mut self.message.prepended) {
             // An error means that the header has no room for the field. The field is then left out.
-            // This happens only just below the maximum length: a message with a longer header was
-            // refused above.
+            // This happens only if the header is almost too long: a message with a longer header
+            // was refused above.
             let _ = text.header.insert(0, &field, false);
         }
         let end = Instant::now() + MAX_TIME;

@@ -14,7 +14,7 @@ use crate::mailauth::lookup::Lookup;
 const MAX_LOOKUPS: usize = 60;
 
 /// Checks whether SPF or DKIM vouches for the domains in the From field of a message. `identifiers`
-/// are the domains for which they vouch.
+/// are all domains, in From or not, for which SPF and DKIM vouch.
 ///
 /// If From has several domains, each is checked, and the result that is worst for the message
 /// applies.

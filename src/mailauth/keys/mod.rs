@@ -114,8 +114,8 @@ impl Keys {
 
     /// Signs a report of this server, whose From has an address in `domain` and whose lines end in
     /// LF. The domain may be this host's own name, so if it has no key, the nearest domain above it
-    /// signs. Returns the fields to put before the report, or an empty text if there is no key. If
-    /// the report cannot be signed, the error is logged.
+    /// that has a key signs. Returns the fields to put before the report, or an empty text if there
+    /// is no key. If the report cannot be signed, the error is logged.
     pub fn sign_report(&self, domain: &str, report: &[u8], now: u64) -> String {
         let domains = iter::successors(Some(domain), |domain| Some(domain.split_once('.')?.1));
         let mut domains = domains.map(|domain| self.for_domain(domain));

@@ -235,8 +235,8 @@ impl<'a> Check<'a> {
         macros.domain(&Values { domain, client: &client, ..self.values.clone() })
     }
 
-    /// Returns the value of the macro `p` (the client's name) for a domain. If the string does not
-    /// use the macro, returns an empty text.
+    /// Returns the value of the macro `p` (the client's name) for a domain. If the macro string
+    /// does not use `p`, returns an empty text.
     fn client_for(&mut self, macros: &Macros, domain: &str) -> String {
         if !macros.has_name() {
             return String::new();

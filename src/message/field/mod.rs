@@ -19,8 +19,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use memchr::memchr;
 
-/// The part of a line that is examined, in octets: slightly more than the longest valid line
-/// (RFC 5322 2.1.1).
+/// The number of octets of a line that are examined: slightly more than the longest valid line (RFC
+/// 5322 2.1.1).
 pub const MAX_LINE: usize = 1000;
 
 /// The part that a line plays in a header.

@@ -8,8 +8,8 @@
 //! meanwhile, or no longer asks for reports, no report is sent.
 //!
 //! The counts are only a convenience: they are bounded, and may be lost with the state directory.
-//! For each day and domain, a report is sent at most once. If the state is lost, a report may be
-//! sent again, with the same Report-ID.
+//! For each day and domain, a report is sent only once, unless the state is lost: the report may
+//! then be sent again, with the same Report-ID.
 //!
 //! - `counts`: the counts in the state directory
 //! - `destinations`: the addresses to which a report may be sent

@@ -5,10 +5,13 @@
 //! That part is unknown, and is not taken into account.
 
 use crate::config::Config;
+use crate::screen::background::MAX_THREADS;
 use crate::sys::{self, Limited};
 
-/// The number of threads other than sessions and workers, including a reserve.
+/// The number of threads other than those of sessions, look-ups and workers, including a reserve.
 const OTHER_THREADS: u64 = 32;
+/// The number of threads that make look-ups for one session: of the client's name, and two for SPF.
+const LOOKUPS_OF_SESSION: u64 = 3;
 /// The number of descriptors for everything but sessions and workers: standard streams, listening
 /// sockets, log, lock, name servers, and clients of the control socket.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -23,8 +26,9 @@ const OTHER_MAPPINGS: u64 = 256;
 /// Warns of each system limit that has room for fewer sessions than `limits.connections`.
 pub fn warn(config: &Config) {
     let wanted = config.limits.connections as u64;
+    let (workers, filters) = (config.queue.workers as u64, config.filters.len() as u64);
     for limit in sys::limits() {
-        let room = room(limit.of, limit.max, config.queue.workers as u64, config.filters.len() as u64);
+        let room = room(limit.of, limit.max, wanted, workers, filters);
         if room < wanted {
             let sys::Limit { name, max, .. } = limit;
             ::log::warn!("limits.connections is {wanted}, and {name} = {max} has room for {room}");
@@ -32,12 +36,13 @@ pub fn warn(config: &Config) {
     }
 }
 
-/// Returns the number of sessions that a system limit has room for. A session needs a thread, and
-/// descriptors for its client and for its connection to each filter. While it receives a message, a
-/// session needs one more descriptor. This additional descriptor is not counted, because few
-/// sessions receive a message at the same time.
-fn room(of: Limited, max: u64, workers: u64, filters: u64) -> u64 {
-    let threads = workers + OTHER_THREADS;
+/// Returns the number of sessions that a system limit has room for, if `wanted` sessions may make
+/// look-ups. A session needs a thread, and descriptors for its client and for its connection to each
+/// filter. While it receives a message, a session needs one more descriptor. This additional
+/// descriptor is not counted, because few sessions receive a message at the same time.
+fn room(of: Limited, max: u64, wanted: u64, workers: u64, filters: u64) -> u64 {
+    let lookups = (MAX_THREADS as u64).min(LOOKUPS_OF_SESSION * wanted);
+    let threads = lookups + workers + OTHER_THREADS;
     match of {
         Limited::Descriptors => max.saturating_sub(OTHER_DESCRIPTORS + workers * DESCRIPTORS_OF_WORKER) / (1 + filters),
         Limited::Threads => max.saturating_sub(threads),
@@ -50,17 +55,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_take_descriptors_of_each_session() {
-        for (of, max, filters, want) in [
-            (Limited::Descriptors, 10_104, 0, 10_000),
-            (Limited::Descriptors, 10_104, 1, 5000),
-            (Limited::Descriptors, 30_104, 2, 10_000),
-            (Limited::Descriptors, 30_103, 2, 9999),
-            (Limited::Descriptors, 100, 2, 0),
-            (Limited::Threads, 10_042, 2, 10_000),
-            (Limited::Mappings, 40_424, 2, 10_000),
+    fn filters_take_descriptors_of_each_session_and_look_ups_take_threads() {
+        for (of, max, wanted, filters, want) in [
+            (Limited::Descriptors, 10_104, 10_000, 0, 10_000),
+            (Limited::Descriptors, 10_104, 10_000, 1, 5000),
+            (Limited::Descriptors, 30_104, 10_000, 2, 10_000),
+            (Limited::Descriptors, 30_103, 10_000, 2, 9999),
+            (Limited::Descriptors, 100, 10_000, 2, 0),
+            (Limited::Threads, 11_042, 10_000, 2, 10_000),
+            (Limited::Threads, 11_041, 10_000, 2, 9999),
+            (Limited::Threads, 442, 100, 0, 100),
+            (Limited::Threads, 300, 100, 0, 0),
+            (Limited::Mappings, 44_424, 10_000, 2, 10_000),
         ] {
-            assert_eq!(room(of, max, 10, filters), want, "{of:?} {max} {filters}");
+            assert_eq!(room(of, max, wanted, 10, filters), want, "{of:?} {max} {wanted} {filters}");
         }
     }
 }

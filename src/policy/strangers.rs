@@ -13,17 +13,8 @@ use super::{Line, Mark, Reason, Source, Verdict};
 use crate::reply::{self, Reply, Status};
 
 /// The names of the rules, in the order in which the session applies them.
-pub const RULES: [&str; 9] = [
-    "access",
-    "stranger-unknown",
-    "own-hello",
-    "sender-exists",
-    "dns-lists",
-    "busy",
-    "spf",
-    "greylist",
-    "stranger-messages",
-];
+pub const RULES: [&str; 8] =
+    ["access", "stranger-unknown", "own-hello", "sender-exists", "dns-lists", "spf", "greylist", "stranger-messages"];
 
 /// What a line of the access table says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,15 +138,6 @@ pub fn lists(client: Option<IpAddr>, listed: &Listed, threshold: i32) -> Verdict
         return Verdict::Accept;
     }
     refuse(reply::stranger::listed(client, &listed.names.join(", ")), "dns-lists", Source::Key("policy.dnsbl"))
-}
-
-/// Defers a recipient if a look-up that needs a thread could not begin, because too many threads
-/// are running for the session, for its client's network, or for all clients.
-pub fn busy(is_begun: bool) -> Verdict {
-    match is_begun {
-        true => Verdict::Accept,
-        false => refuse(reply::stranger::busy(), "busy", Source::Failure),
-    }
 }
 
 /// Refuses a client that, according to SPF, may not use the domain of HELO or of the sender. The
@@ -288,8 +270,6 @@ mod tests {
                 lists(client, &listed(2), 2),
                 "550 5.7.1 Mail from [192.0.2.1] is refused because of a.example, b.example",
             ),
-            (busy(true), "accept"),
-            (busy(false), "451 4.3.2 Too many senders are being looked up, please try again later"),
             (spf(client, &SpfFound::Good), "accept"),
             (spf(client, &SpfFound::SoftFail), "accept"),
             (spf(client, &fail(None)), "550 5.7.23 SPF: x.example does not permit mail from [192.0.2.1]"),

@@ -37,12 +37,6 @@ pub fn listed(client: Option<IpAddr>, lists: &str) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("Mail from {client} is refused because of {lists}"))
 }
 
-/// Defers a recipient, because a look-up that it needs cannot begin while so many others are
-/// running.
-pub fn busy() -> Reply {
-    Reply::new(451, Status(4, 3, 2), "Too many senders are being looked up, please try again later")
-}
-
 /// Refuses a client that may not use the domain of HELO or of the sender (RFC 7372 3.2).
 pub fn spf_fail(domain: &str, client: Option<IpAddr>, explanation: Option<&str>) -> Reply {
     let client = client.map_or_else(|| "this client".to_owned(), |address| format!("[{address}]"));

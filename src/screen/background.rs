@@ -4,10 +4,11 @@
 //! The number of these threads is limited, because a name server that does not answer keeps them
 //! busy for seconds, even if the client has left or has begun another message. So a session and a
 //! client network have limits of their own. A look-up for which no thread was left can be begun
-//! later. If that does not happen, the session itself makes the look-up when the result is needed.
+//! later. If that does not happen, the session itself makes the look-up when the result is needed,
+//! so that nobody can have the mail of others refused by keeping all threads busy.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +21,8 @@ const GRACE: Duration = Duration::from_millis(300);
 /// The size of a thread's stack, in bytes.
 const STACK: usize = 512 << 10;
 /// The maximum number of look-up threads of all sessions together.
-const MAX_THREADS: usize = 1000;
-/// The maximum number of look-up threads for the clients of one network.
+pub const MAX_THREADS: usize = 1000;
+/// The maximum number of look-up threads for the clients of one network; see [`network`].
 const MAX_OF_NETWORK: usize = MAX_THREADS / 4;
 /// The maximum number of look-up threads of one session.
 const MAX_OF_SESSION: usize = 4;
@@ -39,6 +40,15 @@ fn running() -> MutexGuard<'static, Running> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns the network of a client: the first 24 bits of an IPv4 address, or the first 48 bits of
+/// an IPv6 address, with all other bits zero. One customer of a provider often has 48 bits.
+fn network(client: IpAddr) -> IpAddr {
+    match super::network(client) {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 80))),
+        address => address,
+    }
+}
+
 /// The number of look-up threads of one session. A thread counts until it ends, even if nobody
 /// waits for its result any more.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +62,7 @@ struct Slot {
 
 impl Slot {
     fn take(session: &Threads, client: IpAddr) -> Option<Self> {
-        let network = super::network(client);
+        let network = network(client);
         let mut running = running();
         let of_network = running.networks.get(&network).copied().unwrap_or(0);
         let of_session = session.0.load(Ordering::Relaxed);
@@ -104,15 +114,16 @@ impl<T: Send + 'static> Background<T> {
         F: Fn(Instant) -> T + Send + Sync + 'static,
     {
         let mut new = Self { session: session.clone(), client, until, state: State::Waiting(Arc::new(work)) };
-        new.is_begun(until);
+        new.begin_late(until);
         new
     }
 
-    /// Begins the look-up if no thread was left for it before. Returns whether it has begun.
-    pub fn is_begun(&mut self, until: Instant) -> bool {
-        let State::Waiting(work) = &self.state else { return true };
+    /// Begins the look-up if no thread was left for it before. If there is still none, the look-up
+    /// can only be made by [`Background::wait`], which then has to end by `until`, too.
+    pub fn begin_late(&mut self, until: Instant) {
+        let State::Waiting(work) = &self.state else { return };
         self.until = until;
-        let Some(slot) = Slot::take(&self.session, self.client) else { return false };
+        let Some(slot) = Slot::take(&self.session, self.client) else { return };
         let (sender, answer) = sync_channel(1);
         let work = Arc::clone(work);
         let thread = Builder::new().name("lookup".into()).stack_size(STACK);
@@ -124,7 +135,6 @@ impl<T: Send + 'static> Background<T> {
         if started.is_ok() {
             self.state = State::Running(answer);
         }
-        started.is_ok()
     }
 
     /// Returns whether this look-up is of no use for a later message, which then needs a new one.
@@ -138,7 +148,7 @@ impl<T: Send + 'static> Background<T> {
         }
     }
 
-    /// Waits for the result. Returns `None` if the look-up has not ended in time, or has panicked.
+    /// Waits for the result, or makes the look-up if it was not begun. Returns `None` if the look-up has not ended in time, or has panicked.
     pub fn wait(&mut self) -> Option<&T> {
         let result = match std::mem::replace(&mut self.state, State::Known(None)) {
             State::Running(answer) => {
@@ -189,14 +199,18 @@ mod tests {
         let slots = take((0..1100).map(|number| format!("10.0.{}.1", number / 100)));
         assert_eq!(slots.len(), MAX_THREADS);
         let session = Threads::default();
-        let begin = || Background::begin(&session, client("192.0.2.1"), until, |_| 7);
+        let begin = || Background::begin(&session, client("192.0.2.1"), until, |until| until);
         let (mut later, mut beyond) = (begin(), begin());
-        assert_eq!(format!("{beyond:?}"), "waiting");
-        assert!(!later.is_begun(until) && later.is_failed(|_| false));
-        assert_eq!(beyond.wait(), Some(&7));
+        let new = until + Duration::from_secs(5);
+        beyond.begin_late(new);
+        assert_eq!(format!("{beyond:?} {later:?}"), "waiting waiting");
+        assert!(later.is_failed(|_| false));
+        assert_eq!(beyond.wait(), Some(&new), "the new deadline applies without a thread, too");
         drop(slots);
-        assert!(later.is_begun(until + Duration::from_secs(5)) && !later.is_failed(|_| false));
-        assert_eq!(later.wait(), Some(&7));
+        later.begin_late(new);
+        assert_eq!(format!("{later:?}"), "running");
+        assert!(!later.is_failed(|_| false));
+        assert_eq!(later.wait(), Some(&new));
         assert_eq!(take((0..1100).map(|number| format!("10.0.{}.1", number / 100))).len(), MAX_THREADS);
     }
 
@@ -216,9 +230,9 @@ mod tests {
         assert_eq!(dropped, MAX_OF_SESSION, "threads count until they end, and not until nobody waits");
         let slots = take((0..300).map(|number| format!("192.0.2.{}", number % 256)));
         assert_eq!(slots.len(), MAX_OF_NETWORK - MAX_OF_SESSION);
-        let slots6 = take((0..300).map(|number| format!("2001:db8::{number}")));
+        let slots6 = take((0..300).map(|number| format!("2001:db8:0:{number}::1")));
         assert_eq!(slots6.len(), MAX_OF_NETWORK);
-        assert_eq!(take(["192.0.3.1", "2001:db8:0:1::1"].map(str::to_owned).into_iter()).len(), 2);
+        assert_eq!(take(["192.0.3.1", "2001:db8:1::1"].map(str::to_owned).into_iter()).len(), 2);
         drop((slots, slots6, end));
         let begun = Instant::now();
         while session.0.load(Ordering::Relaxed) > 0 || running().all > 0 {

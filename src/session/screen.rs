@@ -54,6 +54,14 @@ pub struct Client {
     pub(super) waited: Duration,
 }
 
+impl Client {
+    /// The time until which the session may wait for look-ups that begin now: all look-ups for a
+    /// message together have [`screen::TIME`].
+    pub(super) fn until(&self) -> Instant {
+        Instant::now() + screen::TIME.saturating_sub(self.waited)
+    }
+}
+
 /// What is looked up for one message, and what the rules have found so far.
 #[derive(Debug)]
 pub struct Screening {
@@ -154,11 +162,16 @@ impl Session<'_> {
             // The look-up that failed was for an earlier message, so the name is looked up again.
             (self.name, self.screen.is_name_unknown) = (None, false);
         }
-        if self.name.is_none() && self.screen.name.is_none() {
-            let dns = Arc::clone(&self.service.site.dns);
-            self.screen.name = Some(Background::begin(&self.screen.threads, address, until, move |until| {
-                dns.verified_name_until(address, until)
-            }));
+        match &mut self.screen.name {
+            // No thread was left for it at an earlier message.
+            Some(asked) => asked.begin_late(until),
+            None if self.name.is_none() => {
+                let dns = Arc::clone(&self.service.site.dns);
+                self.screen.name = Some(Background::begin(&self.screen.threads, address, until, move |until| {
+                    dns.verified_name_until(address, until)
+                }));
+            }
+            None => {}
         }
     }
 
@@ -167,6 +180,7 @@ impl Session<'_> {
     pub(super) fn verified_name(&mut self) -> Option<String> {
         let (dns, address) = (&self.service.site.dns, self.client_address()?);
         if let (None, Some(mut asked)) = (&self.name, self.screen.name.take()) {
+            asked.begin_late(self.screen.until());
             let begun = Instant::now();
             let found = asked.wait().and_then(|found| found.clone().ok());
             self.screen.waited += begun.elapsed();
@@ -262,7 +276,7 @@ impl Session<'_> {
         let address = self.client_address();
         let listed = self.listed(screening);
         self.apply(strangers::lists(address, &listed, policy.dnsbl_threshold))?;
-        self.begin_late_spf(screening)?;
+        self.begin_late_spf(screening);
         if policy.spf == Spf::Refuse {
             let found = self.spf_found(screening);
             self.apply(strangers::spf(address, &found))?;
@@ -340,11 +354,9 @@ impl Session<'_> {
     #[cfg(not(feature = "mailauth"))]
     fn spf_results(&mut self, _: &mut Screening) {}
 
-    /// Begins nothing and refuses nothing, because SPF is not built in.
+    /// Begins nothing, because SPF is not built in.
     #[cfg(not(feature = "mailauth"))]
-    fn begin_late_spf(&mut self, _: &mut Screening) -> Result<(), Reply> {
-        self.apply(strangers::busy(true))
-    }
+    fn begin_late_spf(&mut self, _: &mut Screening) {}
 
     /// Returns the result that leads to no refusal, because SPF is not built in.
     #[cfg(not(feature = "mailauth"))]

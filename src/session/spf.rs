@@ -1,9 +1,9 @@
 //! SPF for a message of a client that may not relay: the checks begin at MAIL, or at RCPT if no
 //! thread was left at MAIL. The session waits for them when a rule or the Authentication-Results
-//! field needs them.
+//! field needs them. If there is still no thread then, the session makes the checks itself.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Session;
 use super::screen::Screening;
@@ -11,14 +11,8 @@ use crate::address::Address;
 use crate::config::policy::Spf;
 use crate::mailauth::lookup::Until;
 use crate::mailauth::spf::{self, Checked, Identity, SpfResult};
-use crate::policy::strangers::{self, SpfFound};
-use crate::reply::Reply;
-use crate::screen;
+use crate::policy::strangers::SpfFound;
 use crate::screen::background::Background;
-
-/// How long RCPT waits for a free thread, because those of an earlier message may end a little
-/// late.
-const PATIENCE: Duration = Duration::from_millis(300);
 
 /// A check and the domain that it is about.
 pub type Begun = (String, Background<Checked>);
@@ -45,33 +39,23 @@ impl Session<'_> {
         Some((domain, Background::begin(&self.screen.threads, client, until, work)))
     }
 
-    /// Begins the checks for which no thread was left at MAIL. The error is the reply that defers
-    /// the recipient, if there is still no thread.
-    pub(super) fn begin_late_spf(&mut self, screening: &mut Screening) -> Result<(), Reply> {
-        let begun = Instant::now();
-        let left = screen::TIME.saturating_sub(self.screen.waited);
-        let until = begun + left;
-        let mut checks: Vec<&mut Begun> = self.screen.hello_spf.iter_mut().chain(&mut screening.spf).collect();
-        let is_begun = loop {
-            if checks.iter_mut().all(|(_, check)| check.is_begun(until)) {
-                break true;
-            }
-            if begun.elapsed() >= PATIENCE.min(left) {
-                break false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        self.screen.waited += begun.elapsed();
-        self.apply(strangers::busy(is_begun))
+    /// Begins the checks for which no thread was left at MAIL, if there is one now.
+    pub(super) fn begin_late_spf(&mut self, screening: &mut Screening) {
+        let until = self.screen.until();
+        for (_, check) in screening.spf.iter_mut().chain(&mut self.screen.hello_spf) {
+            check.begin_late(until);
+        }
     }
 
     /// The results of SPF for a message: of HELO, and of the sender unless the reverse-path is
     /// null. Waits for the checks, but not beyond their deadline. A check that has not ended has
     /// the result temperror.
     pub(super) fn spf_results(&mut self, screening: &mut Screening) -> Vec<Checked> {
+        self.begin_late_spf(screening);
         let begun = Instant::now();
-        let hello = self.screen.hello_spf.as_mut().map(|(name, check)| result(check.wait(), Identity::Hello, name));
+        // The sender is more important, so its check comes first if the session makes both itself.
         let mail = screening.spf.as_mut().map(|(domain, check)| result(check.wait(), Identity::MailFrom, domain));
+        let hello = self.screen.hello_spf.as_mut().map(|(name, check)| result(check.wait(), Identity::Hello, name));
         self.screen.waited += begun.elapsed();
         hello.into_iter().chain(mail).collect()
     }

@@ -65,7 +65,9 @@ impl Spool {
         }
         if count.logged.is_none_or(|at| at.elapsed() >= LOGGED_EVERY) {
             count.logged = Some(Instant::now());
-            log::warn!("the quarantine is full: hold/ has {} entries of {} bytes", count.entries, count.bytes);
+            let Count { entries, bytes, .. } = *count;
+            let hint = "penfoldctl queue lists them, release or remove makes room";
+            log::warn!("the quarantine is full: hold/ has {entries} entries of {bytes} bytes: {hint}");
         }
         Ok(false)
     }

@@ -313,13 +313,33 @@ fn an_author_that_cannot_be_checked_is_refused_only_if_dmarc_is_obeyed() {
             &*format!("From: ({}) <anna@example.net>\n", "A\n ".repeat(11_000)),
             "From: a@1.test, b@2.test, c@3.test, d@4.test, e@5.test, anna@example.net\n",
             "From: <anna@example.net\u{a0}>\n",
-            "From:\n",
+            "From: anna@\n",
             "",
         ] {
             send(&daemon, &text(from), reply);
         }
         let reply = if word == "mark" { "250 " } else { "550 5.7.26 " };
         send(&daemon, &text("From: <anna\\@example.net>\n"), reply);
+        for from in ["From: MAILER-DAEMON (Mail Delivery System)\n", "From: Jobs @ O'Reilly <j@oreilly.test>\n"] {
+            send(&daemon, &text(from), "250 ");
+        }
+    }
+}
+
+/// SPF is not checked for a client whose address a proxy does not know. So SPF counts for nothing.
+#[test]
+fn a_client_without_an_address_gets_a_final_answer() {
+    let dns = zone("reject");
+    let site = site(&dns, "listen.proxy = [\"127.0.0.1\"]\npolicy.spf = \"mark\"\npolicy.dmarc = \"obey\"");
+    let daemon = site.start();
+    for (text, reply) in [(signed(TEXT), "250 "), (TEXT.to_owned(), "550 5.7.26 ")] {
+        let mut client = Client::before_banner(TcpStream::connect(daemon.address()).expect("it accepts"));
+        client.send_text("PROXY UNKNOWN\r\n");
+        client.expect("220 ");
+        client.ask("HELO example.net", "250 ");
+        client.begin("anna@example.net", &["jon@razorback"]);
+        client.send_text(&(text.replace('\n', "\r\n") + ".\r\n"));
+        client.expect(reply);
     }
 }
 

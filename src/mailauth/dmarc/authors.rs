@@ -9,7 +9,9 @@
 //! domain is checked on its own, and the strictest result applies.
 //!
 //! Mail programs read a malformed field in different ways. So if a text after `@` is not a domain,
-//! or a domain ends in an unusual way, it is noted that there may be more domains.
+//! or a domain ends in an unusual way, it is noted that there may be more domains. But an `@` also
+//! stands in the names of honest authors, such as `Jobs @ O'Reilly <jobs@example.org>`. Such a name
+//! is not malformed if a valid address in `<>` stands in the field, too.
 
 use crate::address::parse_domain_utf8;
 use crate::message::field::{Lines, Part, Piece};
@@ -20,6 +22,9 @@ pub const MAX_AUTHORS: usize = 5;
 /// domain.
 const MAX_FIELD: usize = 32 << 10;
 
+/// Why there may be more domains, if a text after `@` is not a domain.
+const MALFORMED: &str = "a domain in From is malformed";
+
 /// The domains of the authors of a message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Authors {
@@ -29,10 +34,39 @@ pub struct Authors {
     /// Whether there may be more domains, because there is text that was not read, or text after
     /// `@` that is not a domain.
     pub has_more: bool,
+    /// Whether the fields contain an `@`, or an encoded word, in which there may be one.
+    pub has_at: bool,
     /// Why there may be more domains, if `has_more` is true.
     pub reason: &'static str,
     /// The number of From fields; 2 if there are more than two.
     pub fields: usize,
+}
+
+/// What a scan has found so far in a field.
+#[derive(Debug, Default)]
+struct Found {
+    /// Whether the scan is between `<` and `>`.
+    is_inside: bool,
+    /// Whether there is a valid domain after the last `<`.
+    is_valid_inside: bool,
+    /// Whether there is a valid address in `<>`.
+    has_address: bool,
+    /// Whether there is a text after `@` that is not a domain. It is harmless if there is an
+    /// address.
+    is_doubtful: bool,
+    /// Whether mail programs may read more than the scan as a domain. This is harmless only if an
+    /// address follows before the next comma.
+    is_open: bool,
+}
+
+/// What the text after an `@` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Empty,
+    Domain,
+    /// A domain between punctuation.
+    Enclosed,
+    Other,
 }
 
 /// Finds the authors while a message arrives, in a header of any length.
@@ -107,6 +141,9 @@ impl Authors {
         if text.len() < body.len() {
             self.note_more("From is too long");
         }
+        // Some mail programs decode the encoded words before they look for addresses.
+        let shown = String::from_utf8_lossy(text);
+        self.has_at |= shown.contains(['@', '\u{ff20}', '\u{fe6b}']) || shown.contains("=?");
         if !self.scan(text, true) {
             // A mail program may show any part of the text.
             self.scan(text, false);
@@ -119,10 +156,11 @@ impl Authors {
         }
     }
 
-    /// Collects the domain after each `@`. If `is_strict`, comments and quoted strings are skipped.
-    /// Returns false if it is uncertain where they are: if one of them is not closed, or if there
-    /// is a backslash outside of them.
+    /// Collects the domain after each `@`. If `is_strict`, comments, quoted strings and encoded
+    /// words are skipped. Returns false if it is uncertain where they are: if a comment or a quoted
+    /// string is not closed, or if there is a backslash outside of them.
     fn scan(&mut self, text: &[u8], is_strict: bool) -> bool {
+        let mut found = Found::default();
         let mut at = 0;
         while let Some(&b) = text.get(at) {
             at += 1;
@@ -136,38 +174,73 @@ impl Authors {
                     None => return false,
                 },
                 b'\\' if is_strict => return false,
-                b'@' => {
-                    let (domain, end) = domain(text, at);
-                    self.add(&domain);
-                    let next = if domain.ends_with(b".") { skip_blanks(text, end) } else { end };
-                    if text.get(next).is_some_and(|&b| is_unusual_end(b)) {
-                        self.note_more("a domain in From is malformed");
-                    }
-                    at = end;
+                b'=' if is_strict && !found.is_inside => at = encoded_word_end(text, at - 1).unwrap_or(at),
+                b'<' => (found.is_inside, found.is_valid_inside) = (true, false),
+                b'>' => {
+                    let is_address = found.is_inside && found.is_valid_inside;
+                    found.has_address |= is_address;
+                    // If it is uncertain where the quoted strings are, the address may be in one.
+                    found.is_open &= !(is_address && is_strict);
+                    found.is_inside = false;
                 }
+                b',' if found.is_open => self.note_more(MALFORMED),
+                b'@' => at = self.take_domain(text, at, &mut found),
                 _ => {}
             }
+        }
+        if found.is_open || (found.is_doubtful && !found.has_address) {
+            self.note_more(MALFORMED);
         }
         true
     }
 
-    fn add(&mut self, domain: &[u8]) {
+    /// Reads the text after an `@`, from `at`, and returns the offset of its end.
+    fn take_domain(&mut self, text: &[u8], at: usize, found: &mut Found) -> usize {
+        let (domain, end) = domain(text, at);
+        let word = self.add(&domain);
+        let next = if domain.ends_with(b".") { skip_blanks(text, end) } else { end };
+        let unusual = text.get(next).copied().filter(|b| is_unusual_end(*b));
+        let is_other = word == Word::Other;
+        let is_binary = (is_other && !domain.is_ascii()) || unusual.is_some_and(|b| b.is_ascii_control());
+        if found.is_inside {
+            found.is_valid_inside |= word == Word::Domain;
+            if is_other || word == Word::Enclosed || unusual.is_some() {
+                self.note_more(MALFORMED);
+            }
+        } else if is_binary {
+            self.note_more(MALFORMED);
+        } else {
+            let is_closed = !is_other && word != Word::Empty && is_closed(text, next);
+            found.is_open |= unusual.is_some() && !is_closed;
+            found.is_open |= is_other && domain.windows(2).any(|pair| pair == b"=?");
+            found.is_doubtful |= is_other;
+        }
+        end
+    }
+
+    fn add(&mut self, domain: &[u8]) -> Word {
         let text = String::from_utf8_lossy(domain);
         let text = text.trim_end_matches('.');
         // Real display names have an `@` between blanks, as in `Team @ Example <team@example.org>`.
         if text.is_empty() {
-            return;
+            return Word::Empty;
         }
         // A text that is not a domain has no record, but a mail program may show a domain in it.
-        let Ok(domain) = parse_domain_utf8(text) else { return self.note_more("a domain in From is malformed") };
+        let enclosed = text.trim_matches(|c: char| c.is_ascii_punctuation());
+        let (domain, word) = match (parse_domain_utf8(text), parse_domain_utf8(enclosed)) {
+            (Ok(domain), _) => (domain, Word::Domain),
+            (Err(_), Ok(domain)) => (domain, Word::Enclosed),
+            (Err(_), Err(_)) => return Word::Other,
+        };
         if self.domains.contains(&domain) {
-            return;
+            return word;
         }
         if self.domains.len() < MAX_AUTHORS {
             self.domains.push(domain);
         } else {
             self.note_more("From has too many domains");
         }
+        word
     }
 }
 
@@ -207,6 +280,30 @@ fn ends_word(b: u8) -> bool {
 /// the domain.
 fn is_unusual_end(b: u8) -> bool {
     !ends_word(b) || (b.is_ascii_control() && !b.is_ascii_whitespace()) || b"[]\"".contains(&b)
+}
+
+/// Returns whether the text at `at`, after a domain, is the end of something in brackets or quotes,
+/// and nothing follows that may be a part of the domain.
+fn is_closed(text: &[u8], at: usize) -> bool {
+    let next = text.get(skip_blanks(text, at + 1));
+    text.get(at).is_some_and(|b| b"]\"".contains(b)) && next.is_none_or(|b| b"<,;".contains(b))
+}
+
+/// Returns the offset after the encoded word (RFC 2047) that begins at `at`, such as
+/// `=?utf-8?q?Jos=C3=A9?=`. Returns `None` if there is none, or if programs that do not know encoded
+/// words may find an address in it.
+fn encoded_word_end(text: &[u8], at: usize) -> Option<usize> {
+    if at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(|&b| !ends_word(b)) {
+        return None;
+    }
+    let rest = text.get(at..)?;
+    let is_end = |b: &u8| *b != b'@' && (ends_word(*b) || *b == b'\\');
+    let length = rest.iter().position(is_end).unwrap_or(rest.len());
+    let (word, after) = rest.split_at_checked(length)?;
+    let parts: Vec<&[u8]> = word.split(|&b| b == b'?').collect();
+    let [b"=", _, b"q" | b"Q" | b"b" | b"B", _, b"="] = parts[..] else { return None };
+    let is_apart = after.first().is_none_or(|&b| b.is_ascii_whitespace() || b == b'<');
+    is_apart.then_some(at + length)
 }
 
 /// Returns the offset after blanks, line ends and comments. A comment that is not closed is not

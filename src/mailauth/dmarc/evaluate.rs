@@ -25,7 +25,10 @@ pub fn evaluate(lookup: &dyn Lookup, authors: &Authors, identifiers: &[Identifie
     let begun: Vec<_> = authors.domains.iter().map(|domain| begin(&records, domain)).collect();
     let checked = begun.into_iter().map(|checked| check(&records, checked, identifiers));
     let worst = checked.min_by_key(|checked| Reverse(severity(checked)));
-    let is_unclear = authors.has_more || authors.domains.is_empty();
+    // The From of a bounce may have no domain, as in `MAILER-DAEMON`. Without an `@`, mail programs
+    // show no domain either.
+    let is_hidden = authors.domains.is_empty() && (authors.fields == 0 || authors.has_at);
+    let is_unclear = authors.has_more || is_hidden;
     match worst {
         None if authors.has_more => Checked { is_unclear, ..of("", Outcome::PermError, authors.reason) },
         None if authors.fields == 0 => Checked { is_unclear, ..of("", Outcome::None, "there is no From") },

@@ -12,7 +12,7 @@ use crate::log;
 use crate::mailauth::arc;
 use crate::mailauth::dkim::{self, Signatures, Verifier};
 use crate::mailauth::dmarc::reports::{Action, Row};
-use crate::mailauth::dmarc::{self, AuthorScan, Authors, Identifier, Mechanism, Outcome, Policy, Vouches};
+use crate::mailauth::dmarc::{self, AuthorScan, Authors, Outcome, Policy};
 use crate::mailauth::lookup::Until;
 use crate::mailauth::results::{self, One, Results};
 use crate::mailauth::spf;
@@ -199,17 +199,7 @@ impl Session<'_> {
         let checked = signatures.verify(&keys, sys::now());
         let sender = transaction.envelope.sender.as_ref();
         let spf = dmarc::sender_check(&transaction.spf, sender.is_some());
-        let mut identifiers = dmarc::identifiers(spf, &checked);
-        let is_missing = spf.is_none() && self.service.config.policy.spf != Spf::None;
-        if let Some(sender) = sender.filter(|_| is_missing) {
-            // The SPF check of the sender has not ended in time. It is unknown whether the check
-            // would have passed, so SPF might vouch for the domain.
-            identifiers.push(Identifier {
-                domain: sender.domain(),
-                mechanism: Mechanism::Spf,
-                vouches: Vouches::Unknown,
-            });
-        }
+        let identifiers = dmarc::identifiers(spf, &checked);
         let dmarc = dmarc::evaluate(&lookup, authors, &identifiers);
         (checked, dmarc)
     }

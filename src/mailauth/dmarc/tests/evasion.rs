@@ -22,7 +22,25 @@ fn a_malformed_from_hides_no_author() {
         ("<ceo@bank. \"test\">", "bank", malformed),
         ("<ceo@\"bank.test\">", "", malformed),
         ("<ceo@ba\u{1}nk.test>", "ba", malformed),
-        ("<ceo@[bank.test]>", "", malformed),
+        ("<ceo@[bank.test]>", "bank.test", malformed),
+        ("<ceo@bank.test?>", "bank.test", malformed),
+        ("ceo@[bank.test]", "bank.test", ""),
+        ("'ceo@bank.test'", "bank.test", ""),
+        ("[ceo@bank.test] <a@evil.test>", "bank.test evil.test", ""),
+        ("ceo@bank\"\".test", "bank", malformed),
+        ("ceo@bank\" \".test", "bank", malformed),
+        ("ceo@bank\"\".test, <a@evil.test>", "bank evil.test", malformed),
+        ("\\ ceo@bank\"\".test \"<a@evil.test>", "bank evil.test", malformed),
+        ("ceo@bank.test\u{a0} <a@evil.test>", "evil.test", malformed),
+        ("ceo@bank\u{1}.test <a@evil.test>", "bank evil.test", malformed),
+        ("=?a?q?<ceo@bank.test>?= <a@evil.test>", "bank.test evil.test", ""),
+        ("=?a?q?ceo@bank.test?=@evil.test", "bank.test evil.test", ""),
+        ("<=?a?q?ceo@bank.test?=>", "bank.test", malformed),
+        ("=?a?q?ceo@bank.test?=", "", ""),
+        ("=?a?q?ceo=40bank.test?=", "", ""),
+        ("ceo@=?a?q?bank.test?=", "", malformed),
+        ("ceo@=?a?q?bank.test?=, <a@evil.test>", "evil.test", malformed),
+        ("ceo\u{ff20}bank.test", "", ""),
         ("<ceo@[192.0.2.1]bank.test>", "[192.0.2.1]", malformed),
         ("ceo@ <bank.test>", "", ""),
         ("Team @ <ceo@bank.test>", "bank.test", ""),
@@ -39,11 +57,45 @@ fn a_malformed_from_hides_no_author() {
         let checked = evaluate(&zone, &found, &[]);
         assert!(checked.policy == Policy::Reject || checked.is_unclear, "{from:.80?}");
     }
+}
+
+/// Honest mail, and bounces whose From has no domain.
+#[test]
+fn an_ordinary_from_is_clear() {
+    for (from, domains) in [
+        ("'news@acme.com' <news@acme.com>", "acme.com"),
+        ("'news@acme.com'", "acme.com"),
+        ("=?UTF-8?Q?Jos=C3=A9_@_Acme?= <jose@acme.com>", "acme.com"),
+        ("=?UTF-8?Q?Acme_@_Jos=C3=A9?=\n =?UTF-8?Q?_Inc?= <jose@acme.com>", "acme.com"),
+        ("Acme @ =?UTF-8?Q?Jos=C3=A9?= <jose@acme.com>", "acme.com"),
+        ("Jobs @ O'Reilly <j@oreilly.com>", "oreilly.com"),
+        ("Deals @ 50% off <x@y.example>", "50 y.example"),
+        ("Deals @ 50% off, today <x@y.example>", "50 y.example"),
+        ("Foo @ \"Bar\" <x@y.example>", "y.example"),
+        ("Foo @ \"Bar, Inc\" <x@y.example>", "y.example"),
+        ("Foo @ [Bar] <x@y.example>", "bar y.example"),
+        ("Foo @ - <x@y.example>", "y.example"),
+        ("Foo @ C++ | x@y.example <x@y.example>", "c y.example"),
+        ("John Doe [john@acme.com]", "acme.com"),
+        ("John Doe [john@acme.com] <john@acme.com>", "acme.com"),
+        ("john@acme.com\" <john@acme.com>", "acme.com"),
+        ("M\u{fc}ller @ O'Reilly <j@oreilly.com>", "oreilly.com"),
+        ("MAILER-DAEMON (Mail Delivery System)", ""),
+        ("Mail Delivery System <MAILER-DAEMON>", ""),
+        ("undisclosed:;", ""),
+        ("<>", ""),
+        ("", ""),
+    ] {
+        let found = Authors::of_header(format!("From: {from}\n").as_bytes());
+        assert_eq!((&*found.domains.join(" "), found.reason), (domains, ""), "{from}");
+        assert!(!evaluate(&Zone::new(""), &found, &[]).is_unclear, "{from}");
+    }
     for (header, is_unclear, reason) in [
         ("To: a@x.test\n", true, "there is no From"),
-        ("From:\n", true, "From has no domain"),
-        ("From: <>\n", true, "From has no domain"),
-        ("From: jon\n", true, "From has no domain"),
+        ("From: ceo@\n", true, "From has no domain"),
+        ("From:\n", false, "From has no domain"),
+        ("From: <>\n", false, "From has no domain"),
+        ("From: jon\n", false, "From has no domain"),
         ("From: a@x.test\n", false, "no record"),
         ("From: a@[192.0.2.1]\n", false, "From has an address literal"),
     ] {

@@ -134,8 +134,8 @@ pub struct Planned {
     pub destination: Destination,
     /// The recipients of the job.
     pub recipients: Vec<RecipientRef>,
-    /// The recipients' domains, by which `flush DOMAIN` finds the job. Domains that `destination`
-    /// already names are left out.
+    /// The recipients' domains, by which `flush DOMAIN` finds the job. A domain is left
+    /// out if the destination is its mail exchangers at port 25.
     pub(super) domains: Vec<Box<str>>,
     /// The time of the last attempt for the recipient that was tried least recently, in seconds
     /// since 1970. It is 0 if a recipient was never tried, and `None` if there are no recipients.

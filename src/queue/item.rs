@@ -69,8 +69,8 @@ pub struct ItemJob {
     pub destination: Arc<Destination>,
     /// The recipients that are not settled yet.
     pub recipients: Few<RecipientRef>,
-    /// The recipients' domains, by which `flush DOMAIN` finds the job. Domains that `destination`
-    /// already names are left out.
+    /// The recipients' domains, by which `flush DOMAIN` finds the job. A domain is left
+    /// out if the destination is its mail exchangers at port 25.
     pub domains: Few<Arc<str>>,
     /// The outcomes of earlier attempts that could not be recorded in the spool.
     pub unrecorded: Option<Box<Unrecorded>>,

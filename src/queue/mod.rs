@@ -94,7 +94,8 @@ pub struct Queue {
     jobs: usize,
     /// The destinations of all jobs.
     destinations: Interner<Destination>,
-    /// The domains of each job's recipients. A domain that the job's destination names is left out.
+    /// The domains of each job's recipients. A domain is left out if the job's destination is its
+    /// mail exchangers at port 25.
     domains: Interner<str>,
     turns: Turns,
     /// The time of the next attempt, the entry and the job's index for each waiting job, the

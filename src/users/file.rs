@@ -71,7 +71,7 @@ impl UserTable {
 struct Wrong<'a> {
     part: &'a str,
     what: String,
-    /// Whether the error leaves the mailbox unknown.
+    /// Whether the user counts as broken, because the error leaves open which mailbox the user has.
     is_broken: bool,
 }
 

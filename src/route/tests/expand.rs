@@ -242,8 +242,8 @@ fn long_chains_need_no_stack_and_expansions_are_bounded() {
     check(&router, &[("more", "unsure: more@razorback stands for more than 10000 addresses")]);
 }
 
-/// Only few users may be looked up, because a look-up may need another process, and a client may
-/// name a large alias repeatedly.
+/// An alias must look up only a few users, because a look-up can need another process, and a client
+/// can name a large alias repeatedly.
 #[test]
 fn a_large_alias_looks_up_few_users() {
     use crate::users::tests::LOOKED_UP;

@@ -129,8 +129,8 @@ fn a_malformed_line_affects_one_user() {
         ("ann", "razorback", Err("3:1: expected name:secret:mailbox")),
         ("paul", "razorback", Err("5:1: the user paul is already on line 4")),
         ("x", "razorback", Err("8:4: expected the path of a mailbox that begins with /, or nothing")),
-        // Line 10 may be meant for any domain, so it also affects sue@razorback, although line 11 is
-        // good.
+        // Line 10 may be meant for any domain, so it also affects sue@razorback, although line 11
+        // is good.
         ("sue", "razorback", Err("10:1: there is text after the address")),
         ("max", "razorback", Err("13:7: expected text in UTF-8")),
     ] {

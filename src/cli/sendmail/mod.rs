@@ -212,8 +212,8 @@ fn full_name(gecos: &str, login: &str) -> String {
 /// Asks the daemon for the destinations of the addresses on the command line, and prints them.
 ///
 /// # Errors
-/// If mail for an address cannot be delivered; the exit code is that of the first such address. Also
-/// if a list of addresses cannot be read, or the daemon does not answer.
+/// If mail for an address cannot be delivered; the exit code is that of the first such address.
+/// Also if a list of addresses cannot be read, or the daemon does not answer.
 fn verify(socket: &Path, options: &Options) -> Result<(), Failure> {
     let mut first_code = None;
     for list in &options.recipients {

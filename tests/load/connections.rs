@@ -302,12 +302,12 @@ fn within(site: &Site, what: &str, maximum: u64) -> Command {
 #[test]
 fn unit_page_and_daemon_agree_on_the_limits_for_ten_thousand_connections() {
     let _turn = crate::turn();
-    let site = Site::with("limits.connections = 10000\nqueue.workers = 20");
+    let site = Site::with("limits.connections = 10000\nqueue.workers = 200");
     // Each row has a limit in the spelling of prlimit(1), its name, the smallest value without a
     // warning, and the value in the unit.
     for (what, name, least, of_unit) in [
-        ("nofile", "RLIMIT_NOFILE", 10_144, of_unit("LimitNOFILE")),
-        ("nproc", "RLIMIT_NPROC", 10_052, of_unit("TasksMax")),
+        ("nofile", "RLIMIT_NOFILE", 10_864, of_unit("LimitNOFILE")),
+        ("nproc", "RLIMIT_NPROC", 11_232, of_unit("TasksMax")),
     ] {
         let page = of_page(name);
         assert!(least <= page && page < least + 100, "{name}: {page} on the page, {least} needed");
@@ -324,7 +324,7 @@ fn unit_page_and_daemon_agree_on_the_limits_for_ten_thousand_connections() {
         }
     }
     assert_eq!(of_page("pids.max"), of_page("RLIMIT_NPROC"));
-    assert!(of_page("kernel.pid_max") == of_page("pids.max") && of_page("vm.max_map_count") >= 256 + 4 * 10_052);
+    assert!(of_page("kernel.pid_max") == of_page("pids.max") && of_page("vm.max_map_count") >= 256 + 4 * 11_232);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn limits_too_low_for_all_connections_are_reported_at_the_start_and_at_a_reload(
         let maximum: u64 = fs::read_to_string(file).expect("a setting").trim().parse().expect("a number");
         let is_warned =
             daemon.log().contains(&format!("limits.connections is 100000, and {name} = {maximum} has room for "));
-        assert_eq!(is_warned, maximum < 100_000 * per_session + 256 + 52 * per_session, "{name}: {}", daemon.log());
+        assert_eq!(is_warned, maximum < 100_000 * per_session + 256 + 1052 * per_session, "{name}: {}", daemon.log());
     }
     drop(daemon);
     site.set("limits", "connections", "1");

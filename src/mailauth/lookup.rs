@@ -71,6 +71,31 @@ pub trait Lookup: Sync {
     }
 }
 
+/// A DNS that has only TXT records, which a function returns for a name: for tests.
+pub struct OnlyTxt<F>(pub F);
+
+impl<F: Fn(&str) -> Result<Vec<Vec<u8>>, NoAnswer> + Sync> Lookup for OnlyTxt<F> {
+    fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, NoAnswer> {
+        (self.0)(name)
+    }
+
+    fn ipv4(&self, _: &str) -> Result<Vec<Ipv4Addr>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+
+    fn ipv6(&self, _: &str) -> Result<Vec<Ipv6Addr>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+
+    fn mx(&self, _: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+
+    fn names(&self, _: IpAddr) -> Result<Vec<String>, NoAnswer> {
+        Err(NoAnswer::NoData)
+    }
+}
+
 /// Makes look-ups through a resolver. All of them end at a common time.
 #[derive(Debug, Clone, Copy)]
 pub struct Until<'a> {

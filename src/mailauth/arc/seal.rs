@@ -4,11 +4,10 @@ use std::fmt;
 
 use super::chain;
 use super::{MAX_SETS, Status};
-use crate::mailauth::dkim::body::Hasher;
 use crate::mailauth::dkim::canon::{self, Canon};
-use crate::mailauth::dkim::header::{Front, Header};
+use crate::mailauth::dkim::header::Header;
 use crate::mailauth::dkim::sign::{Folded, names};
-use crate::mailauth::dkim::{NotSigned, SigningKey};
+use crate::mailauth::dkim::{NotSigned, Signer, SigningKey};
 use crate::message::field::fields;
 
 /// The reason why a message was not sealed.
@@ -39,37 +38,23 @@ impl std::error::Error for NotSealed {}
 
 /// Collects from a message what its seal needs. The text must be the one that is sent on. Only
 /// fields that are not signed, such as Received, may be added later.
-#[derive(Debug)]
-pub struct Sealer {
-    front: Front,
-    body: Hasher,
-}
-
-impl Default for Sealer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+#[derive(Debug, Default)]
+pub struct Sealer(Signer);
 
 impl Sealer {
     /// Returns a sealer that has not taken any text yet.
     pub fn new() -> Self {
-        Self { front: Front::new(), body: Hasher::new([(Canon::Relaxed, None)]) }
+        Self::default()
     }
 
     /// Takes the next piece of the text. Lines end in LF, and the text may be split anywhere.
     pub fn feed(&mut self, text: &[u8]) {
-        let was_open = self.front.is_open();
-        let rest = self.front.feed(text);
-        if was_open && !self.front.is_open() {
-            self.body.feed(self.front.body());
-        }
-        self.body.feed(rest);
+        self.0.feed(text);
     }
 
     /// Returns the text of the header so far.
     pub fn header(&self) -> &[u8] {
-        self.front.header()
+        self.0.header()
     }
 
     /// Ends the message, and makes a set. The key comes with the domain for which it signs, and
@@ -81,25 +66,14 @@ impl Sealer {
     /// # Errors
     /// A [`NotSealed`].
     pub fn finish(
-        mut self,
+        self,
         (domain, selector, key): (&str, &str, &SigningKey),
         results: &str,
         chain: Status,
         now: u64,
     ) -> Result<String, NotSealed> {
-        if self.front.is_open() {
-            self.front.finish();
-            self.body.feed(self.front.body());
-        }
-        if self.front.is_too_long() {
-            return Err(NotSealed::NotSigned(NotSigned::HeaderTooLong));
-        }
-        let hashes = self.body.finish();
-        let (hash, _) = hashes.get(Canon::Relaxed, None).unwrap_or_default();
-        let header = Header::new(self.front.header());
-        if header.named("from").next().is_none() {
-            return Err(NotSealed::NotSigned(NotSigned::NoFrom));
-        }
+        let ended = self.0.end().map_err(NotSealed::NotSigned)?;
+        let header = ended.header();
         let (number, mut text, result) = before(&header, chain)?;
         let number = number.to_string();
         let tags = |field: &mut Folded| {
@@ -119,7 +93,7 @@ impl Sealer {
         let mut names = names(&header);
         names.extend(header.named("dkim-signature").map(|_| "DKIM-Signature").take(MAX_SETS));
         message.list("h", &names);
-        message.base64("bh", hash);
+        message.base64("bh", &ended.hash);
         let lower: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         let no_random = NotSealed::NotSigned(NotSigned::NoRandom);
         let message = message.sign(&header.signed(&lower, Canon::Relaxed, None), key).ok_or(no_random)?;

@@ -87,6 +87,20 @@ pub struct Signer {
     body: Hasher,
 }
 
+/// A message that has ended: its header, and the hash of its body in the relaxed form.
+pub(in crate::mailauth) struct Ended {
+    front: Front,
+    /// The hash.
+    pub hash: Vec<u8>,
+}
+
+impl Ended {
+    /// Returns the header.
+    pub fn header(&self) -> Header<'_> {
+        Header::new(self.front.header())
+    }
+}
+
 impl Default for Signer {
     fn default() -> Self {
         Self::new()
@@ -109,13 +123,16 @@ impl Signer {
         self.body.feed(rest);
     }
 
-    /// Ends the message, and makes one signature with each key. Each element of `keys` is a domain,
-    /// a selector and the key. `now` is the time in seconds since 1970. Returns the signature
-    /// fields. Their lines end in LF.
+    /// Returns the text of the header so far.
+    pub fn header(&self) -> &[u8] {
+        self.front.header()
+    }
+
+    /// Ends the message.
     ///
     /// # Errors
-    /// A [`NotSigned`].
-    pub fn finish(mut self, keys: &[(&str, &str, &SigningKey)], now: u64) -> Result<String, NotSigned> {
+    /// `HeaderTooLong` or `NoFrom`.
+    pub(in crate::mailauth) fn end(mut self) -> Result<Ended, NotSigned> {
         if self.front.is_open() {
             self.front.finish();
             self.body.feed(self.front.body());
@@ -124,11 +141,23 @@ impl Signer {
             return Err(NotSigned::HeaderTooLong);
         }
         let hashes = self.body.finish();
-        let (hash, _) = hashes.get(Canon::Relaxed, None).unwrap_or_default();
-        let header = Header::new(self.front.header());
-        if header.named("from").next().is_none() {
+        let hash = hashes.get(Canon::Relaxed, None).map(|(hash, _)| hash.to_vec()).unwrap_or_default();
+        let ended = Ended { front: self.front, hash };
+        if ended.header().named("from").next().is_none() {
             return Err(NotSigned::NoFrom);
         }
+        Ok(ended)
+    }
+
+    /// Ends the message, and makes one signature with each key. Each element of `keys` is a domain,
+    /// a selector and the key. `now` is the time in seconds since 1970. Returns the signature
+    /// fields. Their lines end in LF.
+    ///
+    /// # Errors
+    /// A [`NotSigned`].
+    pub fn finish(self, keys: &[(&str, &str, &SigningKey)], now: u64) -> Result<String, NotSigned> {
+        let ended = self.end()?;
+        let header = ended.header();
         let names = names(&header);
         let lower: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         let text = header.signed(&lower, Canon::Relaxed, None);
@@ -142,7 +171,7 @@ impl Signer {
             field.tag("s", selector);
             field.tag("t", &now.to_string());
             field.list("h", &names);
-            field.base64("bh", hash);
+            field.base64("bh", &ended.hash);
             fields += &field.sign(&text, key).ok_or(NotSigned::NoRandom)?;
         }
         Ok(fields)

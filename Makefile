@@ -7,7 +7,7 @@
 #   make interop    mail exchanged with other mail software
 #   make powercut   simulate a thousand power cuts, as root, in a quarter of an hour
 #   make soak       an hour of random load with failures; SECONDS=3600 SEED=
-#   make fuzz       an hour of random input; SECONDS=3600
+#   make fuzz       random input, for about two and a half times SECONDS; SECONDS=3600
 #   make bench      measure performance, with tables and plots; ARGS=sessions for one series
 #   make check      format, lints, man pages
 #   make install    install programs, pages, samples and units; prefix=/usr/local DESTDIR=
@@ -101,8 +101,9 @@ soak:
 	PENFOLD_SOAK_SECONDS=$(SECONDS) $(if $(SEED),PENFOLD_SOAK_SEED=$(SEED)) \
 		$(CARGO) test --locked --test load soak -- --nocapture
 
-# `make test` runs each of these tests for three seconds. Ten of them run for PENFOLD_FUZZ
-# seconds, two at the same time, so a fifth of SECONDS is the time for each.
+# In `make test`, each of these tests runs for three seconds. Here, 25 of them run for PENFOLD_FUZZ
+# seconds each, which is a fifth of SECONDS. Two run at the same time, so all of them take about
+# two and a half times SECONDS.
 fuzz: SECONDS = 3600
 fuzz:
 	PENFOLD_FUZZ=$$(($(SECONDS) / 5)) $(CARGO) test --locked \

@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn the_reason_of_a_quarantine_is_one_line() {
         for (reason, field) in [
-            ("dmarc x.test asks for quarantine", "X-Quarantine: dmarc x.test asks for quarantine\n"),
+            ("x.test asks for quarantine (DMARC)", "X-Quarantine: x.test asks for quarantine (DMARC)\n"),
             ("a\r\nBcc: j\u{f6}n\0", "X-Quarantine: a??Bcc: j?n?\n"),
             (" ", "X-Quarantine: \n"),
         ] {

@@ -1,6 +1,7 @@
 //! Random and mutated input for the parts that face a network or local users.
 //!
-//! Each test runs for `PENFOLD_FUZZ` seconds, three by default; `make fuzz` runs for an hour.
+//! Most tests run for `PENFOLD_FUZZ` seconds, three by default. `make fuzz` gives each of them 12
+//! minutes, and takes two and a half hours.
 //! A failure prints the seed, and `PENFOLD_FUZZ_SEED` makes the same choices again.
 //!
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon

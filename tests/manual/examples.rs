@@ -288,7 +288,7 @@ fn a_quarantine_is_emptied(example: String) {
             options: MailOptions::default(),
             origin: Origin::Client,
         };
-        let reason = format!("dmarc {} asks for quarantine", address(sender).domain());
+        let reason = format!("{} asks for quarantine (DMARC)", address(sender).domain());
         let entry = NewEntry { hold: Some(&reason), ..NewEntry::queued(&envelope, "Subject: x\n\n") };
         let name = spool.begin().and_then(|draft| draft.commit(&entry)).expect("a commit");
         let shown = example.lines().find(|line| line.contains(&format!("<{sender}>"))).expect("a line");

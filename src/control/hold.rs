@@ -70,16 +70,18 @@ impl Control {
         let (sender, receiver) = bounded(1);
         self.events.send(Event::Withdraw(id, sender)).map_err(|_| later("the daemon is stopping"))?;
         let answer = receiver.recv_timeout(JOB_TIMEOUT);
-        if let Ok(Withdrawn::Busy) = answer {
-            // The other request has withdrawn the entry, and gives it back. This request must not.
-            return Err(later("another request for it is under way"));
-        }
-        let mut withdrawal = Withdrawal { events: &self.events, id, given_back: GivenBack::Unchanged };
-        let known = match answer {
-            Ok(Withdrawn::Yes(known)) => known,
+        // Only an entry that this request has withdrawn, or may still withdraw, is given back: it could
+        // be another request's.
+        let begun = || Withdrawal { events: &self.events, id, given_back: GivenBack::Unchanged };
+        let (mut withdrawal, known) = match answer {
+            Ok(Withdrawn::Yes(known)) => (begun(), known),
             Ok(Withdrawn::Gone) => return Err(NotMoved::Gone.into()),
             Ok(Withdrawn::Unrecorded) => return Err(later("the outcome of an attempt is not recorded yet")),
-            Ok(Withdrawn::Busy) | Err(_) => return Err(later("it is being delivered now")),
+            Ok(Withdrawn::Busy) => return Err(later("another request for it is under way")),
+            Err(_) => {
+                drop(begun());
+                return Err(later("it is being delivered now"));
+            }
         };
         let name = match known {
             Some(known) => Some(known),
@@ -112,7 +114,7 @@ impl Control {
                 }
             })?,
         }
-        Ok(GivenBack::Gone)
+        Ok(GivenBack::Left)
     }
 }
 

@@ -5,13 +5,11 @@
 //! That part is unknown, and is not taken into account.
 
 use crate::config::Config;
-use crate::screen::background::MAX_THREADS;
+use crate::screen::background::{MAX_OF_SESSION, MAX_THREADS};
 use crate::sys::{self, Limited};
 
 /// The number of threads other than those of sessions, look-ups and workers, including a reserve.
 const OTHER_THREADS: u64 = 32;
-/// The number of threads that make look-ups for one session: of the client's name, and two for SPF.
-const LOOKUPS_OF_SESSION: u64 = 3;
 /// The number of descriptors for everything but sessions and workers: standard streams, listening
 /// sockets, log, lock, name servers, and clients of the control socket.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -41,7 +39,7 @@ pub fn warn(config: &Config) {
 /// filter. While it receives a message, a session needs one more descriptor. This additional
 /// descriptor is not counted, because few sessions receive a message at the same time.
 fn room(of: Limited, max: u64, wanted: u64, workers: u64, filters: u64) -> u64 {
-    let lookups = (MAX_THREADS as u64).min(LOOKUPS_OF_SESSION * wanted);
+    let lookups = (MAX_THREADS as u64).min(MAX_OF_SESSION as u64 * wanted);
     let threads = lookups + workers + OTHER_THREADS;
     match of {
         Limited::Descriptors => max.saturating_sub(OTHER_DESCRIPTORS + workers * DESCRIPTORS_OF_WORKER) / (1 + filters),
@@ -64,7 +62,8 @@ mod tests {
             (Limited::Descriptors, 100, 10_000, 2, 0),
             (Limited::Threads, 11_042, 10_000, 2, 10_000),
             (Limited::Threads, 11_041, 10_000, 2, 9999),
-            (Limited::Threads, 442, 100, 0, 100),
+            (Limited::Threads, 542, 100, 0, 100),
+            (Limited::Threads, 541, 100, 0, 99),
             (Limited::Threads, 300, 100, 0, 0),
             (Limited::Mappings, 44_424, 10_000, 2, 10_000),
         ] {

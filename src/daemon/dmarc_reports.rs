@@ -11,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::envelope::{Envelope, MailOptions, Origin, Recipient};
+use crate::envelope::{Envelope, MailOptions, Origin};
 use crate::log;
 use crate::mailauth::dmarc::policy_record;
 use crate::mailauth::dmarc::reports::{self, Counted, DAY, MAX_REPORTS, Report};
 use crate::mailauth::lookup::Until;
-use crate::route::{DomainClass, Expansion};
+use crate::route::DomainClass;
 use crate::site::{Settings, Site};
 use crate::spool::{Draft, EntryName, NewEntry};
 use crate::sys;
@@ -108,6 +108,7 @@ fn send(
     let hostname = &*settings.config.hostname;
     let report = Report { hostname, sender, day, record: &record, counted };
     let attachment = reports::attachment(&report);
+    let mut is_stored = false;
     for uri in addresses {
         let to = &uri.address;
         let is_elsewhere = settings.router.class_of(to.domain()) == DomainClass::Elsewhere;
@@ -125,7 +126,16 @@ fn send(
         // The mail hosts may have other addresses when the report is delivered. `DmarcReport` makes
         // the delivery use only public addresses.
         let origin = if is_elsewhere { Origin::DmarcReport } else { Origin::Client };
-        let name = store(draft, settings, (sender, to), &text, origin)?;
+        let name = match store(draft, settings, (sender, to), &text, origin) {
+            Ok(name) => name,
+            // The addresses that have a report must not get another one.
+            Err(error) if is_stored => {
+                withheld(&format!("the report to {to} cannot be stored: {error}"));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        is_stored = true;
         log::report_sent(&id, &counted.domain, day * DAY, to, text.len());
         notify(name);
     }
@@ -141,14 +151,7 @@ fn store(
     origin: Origin,
 ) -> io::Result<EntryName> {
     let router = &settings.router;
-    let recipients = match router.class_of(to.domain()) {
-        // If the address cannot be expanded, the delivery of the report fails or is deferred.
-        DomainClass::Local => match router.expand(to) {
-            Expansion::Finals(finals) => finals,
-            _ => vec![Recipient::new(to.clone())],
-        },
-        _ => vec![Recipient::new(to.clone())],
-    };
+    let recipients = router.recipients_of_own(to);
     let sender = Some(router.qualify(author));
     let envelope = Envelope { sender, recipients, options: MailOptions::default(), origin };
     let signatures = settings.keys.sign_report(author.domain(), text.as_bytes(), sys::now());

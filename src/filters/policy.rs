@@ -201,18 +201,14 @@ impl Service {
             let line = String::from_utf8_lossy(&line);
             if line.is_empty() {
                 let action = action.ok_or_else(|| Trouble::new("it answered without an action"))?;
-                return Action::read(action_text(&action), request.recipient.address.as_ref());
+                return Action::read(&action, request.recipient.address.as_ref());
             }
-            if line.starts_with("action=") && action.is_none() {
-                action = Some(line.into_owned());
+            if action.is_none() {
+                action = line.strip_prefix("action=").map(str::to_owned);
             }
         }
         Err(Trouble::new("its answer is too long"))
     }
-}
-
-fn action_text(line: &str) -> &str {
-    line.strip_prefix("action=").unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! limits.
 //!
 //! Each rule is one function, so that the session waits only for the facts that a rule needs when
-//! its turn comes. The order is that of [`RULES`]. If a line `ok` of the access table applies, the
-//! other rules are skipped. Mail for the postmaster of a local domain is exempt from the DNS lists,
+//! its turn comes. The order is that of `RULES`. The limit on unknown recipients
+//! comes before the look-up of the recipient. If a line `ok` of the access table applies, the rules
+//! after the access table are skipped. Mail for the postmaster of a local domain is exempt from the DNS lists,
 //! SPF and the greylist, so that a client that they refuse can complain (RFC 5321 4.5.1).
 
 use std::net::IpAddr;
@@ -13,8 +14,9 @@ use super::{Line, Mark, Reason, Source, Verdict};
 use crate::reply::{self, Reply, Status};
 
 /// The names of the rules, in the order in which the session applies them.
-pub const RULES: [&str; 8] =
-    ["access", "stranger-unknown", "own-hello", "sender-exists", "dns-lists", "spf", "greylist", "stranger-messages"];
+#[cfg(test)]
+const RULES: [&str; 8] =
+    ["stranger-unknown", "access", "own-hello", "sender-exists", "dns-lists", "spf", "greylist", "stranger-messages"];
 
 /// What a line of the access table says.
 #[derive(Debug, Clone, PartialEq, Eq)]

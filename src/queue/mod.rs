@@ -214,9 +214,13 @@ impl Queue {
         }
     }
 
+    /// Whether the queue has an entry with this id, or one is withdrawn.
+    fn knows(&self, id: QueueId) -> bool {
+        self.items.contains_key(&id) || self.withdrawn.contains_key(&id)
+    }
+
     fn load(&mut self, entry: EntryName, unsynced: bool) {
-        let is_known = self.items.contains_key(&entry.id) || self.withdrawn.contains_key(&entry.id);
-        if is_known || entry.place == Place::Hold {
+        if self.knows(entry.id) || entry.place == Place::Hold {
             return;
         }
         if let Some(plan) = (self.tasks.load)(entry, unsynced) {
@@ -227,7 +231,7 @@ impl Queue {
     /// Loads one of two files with the same id. If the queue knows the id already, nothing is
     /// loaded: the entry was accepted after the start, and its jobs take care of both files.
     fn choose(&mut self, first: EntryName, second: EntryName) {
-        if !self.items.contains_key(&first.id) && !self.withdrawn.contains_key(&first.id) {
+        if !self.knows(first.id) {
             let chosen = (self.tasks.choose)(first, second);
             self.load(chosen, true);
         }
@@ -235,7 +239,7 @@ impl Queue {
 
     fn insert(&mut self, plan: Plan) {
         let id = plan.entry.id;
-        if self.items.contains_key(&id) || self.withdrawn.contains_key(&id) {
+        if self.knows(id) {
             return;
         }
         let mut jobs = Vec::with_capacity(plan.jobs.len());

@@ -32,8 +32,8 @@ pub enum GivenBack {
     Unchanged,
     /// The entry has a new name, and is tried.
     At(EntryName),
-    /// The entry is gone, so the queue has nothing to do for it.
-    Gone,
+    /// The entry is removed or in `hold/`, so the queue has nothing to do for it.
+    Left,
 }
 
 /// The withdrawal of an entry.
@@ -84,7 +84,7 @@ impl Queue {
         let entry = match given_back {
             GivenBack::Unchanged => withdrawal.entry,
             GivenBack::At(entry) => Some(entry),
-            GivenBack::Gone => None,
+            GivenBack::Left => None,
         };
         entry.into_iter().for_each(|entry| self.load(entry, true));
     }

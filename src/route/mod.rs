@@ -237,6 +237,16 @@ impl Router {
         rewritten.unwrap_or_else(|| self.cache.get(self, &address, || expand::expand(self, &address)))
     }
 
+    /// Returns the final recipients of a message of this server. If the address cannot be expanded, it
+    /// is the only one: the delivery then fails or is deferred.
+    pub fn recipients_of_own(&self, to: &Address) -> Vec<Recipient> {
+        let expansion = (self.class_of(to.domain()) == DomainClass::Local).then(|| self.expand(to));
+        match expansion {
+            Some(Expansion::Finals(finals)) => finals,
+            _ => vec![Recipient::new(to.clone())],
+        }
+    }
+
     /// Returns the final recipients of `members`, which are the members of a list or a `.forward`
     /// that belongs to `address`. For a `.forward`, `user` names its user; commands and files in
     /// the `.forward` need the rights of that user.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use super::action;
 use crate::address::{Address, parse_domain};
-use crate::config::table::{Line, Watched, lines};
+use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError, Network};
 use crate::policy::strangers::{Action, Rule};
 use crate::policy::{self, strangers};
@@ -140,13 +140,7 @@ impl Table {
     /// Reads the text of a table as far as possible, and returns all errors in the order of the
     /// file.
     fn read(file: &Path, text: &str) -> (Self, Vec<ConfigError>) {
-        let (mut table, mut errors) = (Self::default(), Vec::new());
-        for line in lines(text) {
-            if let Err((part, what)) = table.add(line) {
-                errors.push(line.error(file, part, what));
-            }
-        }
-        (table, errors)
+        fill(file, text, Self::add)
     }
 
     fn add<'a>(&mut self, line: Line<'a>) -> Result<(), (&'a str, String)> {

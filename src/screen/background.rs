@@ -25,7 +25,7 @@ pub const MAX_THREADS: usize = 1000;
 /// The maximum number of look-up threads for the clients of one network; see [`network`].
 const MAX_OF_NETWORK: usize = MAX_THREADS / 4;
 /// The maximum number of look-up threads of one session.
-const MAX_OF_SESSION: usize = 4;
+pub const MAX_OF_SESSION: usize = 4;
 
 /// The look-up threads that are running now.
 static RUNNING: Mutex<Running> = Mutex::new(Running { all: 0, networks: BTreeMap::new() });

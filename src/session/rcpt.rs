@@ -74,9 +74,8 @@ impl Session<'_> {
         let max_recipients = self.service.config.limits.recipients;
         let rcpt = Rcpt { recipient, domain, accepted, max_recipients };
         self.apply(policy::rcpt::precheck(&facts, &rcpt))?;
-        if transaction.envelope.sender.is_some() && self.service.router.is_rewritten_sender(recipient) {
-            self.apply(policy::rcpt::only_bounces(&rcpt))?;
-        }
+        let is_rewritten = self.service.router.is_rewritten_sender(recipient);
+        self.apply(policy::rcpt::only_bounces(&rcpt, is_rewritten, transaction.envelope.sender.is_some()))?;
         self.check_unknown_recipients()?;
         let expansion = self.expand(recipient, domain);
         let lookup = match &expansion {

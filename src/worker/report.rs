@@ -14,7 +14,7 @@ use crate::log;
 use crate::outcome::Outcome;
 use crate::report::failure::{self, FailureReport};
 use crate::report::rate::ReportTo;
-use crate::route::{DomainClass, Expansion};
+use crate::route::DomainClass;
 use crate::site::Settings;
 use crate::spool::{QueueId, RecipientEntry, State};
 
@@ -113,15 +113,7 @@ impl Attempt<'_> {
             (_, Some(sender)) => (router.qualify(sender), Origin::Report),
             (_, None) => (router.postmaster().clone(), Origin::Postmaster),
         };
-        let finals = match router.class_of(to.domain()) {
-            DomainClass::Local => match router.expand(&to) {
-                Expansion::Finals(finals) => finals,
-                // If the address cannot be expanded, the delivery of the report itself fails or is
-                // deferred.
-                _ => vec![Recipient::new(to.clone())],
-            },
-            _ => vec![Recipient::new(to.clone())],
-        };
+        let finals = router.recipients_of_own(&to);
         let recipient = |final_recipient: Recipient| Recipient {
             original: (final_recipient.address != to).then(|| to.clone()),
             ..final_recipient

@@ -169,18 +169,6 @@ impl Milter {
         }
     }
 
-    /// Sends an event of a message, and reads the answer, if there is one.
-    fn step(&mut self, event: &Event, data: &[u8]) -> Result<Response, Trouble> {
-        self.tell(event, data)?;
-        if self.options.has(event.unwanted) || self.options.has(event.unanswered) {
-            return Ok(Response::Continue);
-        }
-        match self.answer()? {
-            Response::Change(_) => Err(Trouble::new("it changes a message that has not ended")),
-            response => Ok(response),
-        }
-    }
-
     /// Reads changes up to the verdict.
     fn changes(&mut self, text: &Text<'_>, room: &Room<'_>, mut edits: Edits) -> Result<(Response, Edits), Trouble> {
         let has_space = self.options.has(protocol::LEADING_SPACE);

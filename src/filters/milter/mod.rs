@@ -245,6 +245,11 @@ impl Milter {
         if let Some(stage) = event.stage {
             self.put_macros(event.letter, stage, client, recipient)?;
         }
+        self.step(event, data)
+    }
+
+    /// Sends an event, and reads the answer, if there is one.
+    fn step(&mut self, event: &Event, data: &[u8]) -> Result<Response, Trouble> {
         self.tell(event, data)?;
         if self.options.has(event.unwanted) || self.options.has(event.unanswered) {
             return Ok(Response::Continue);

@@ -6,6 +6,7 @@ use super::canon::Canon;
 use super::tags::{Tags, base64, parts};
 use super::{Algorithm, Reason};
 use crate::address::parse_domain_utf8;
+use crate::mailauth::is_at_or_below;
 
 /// The maximum length of the value of a signature field, in octets.
 pub const MAX_FIELD: usize = 16 * 1024;
@@ -220,10 +221,9 @@ fn identity(value: Option<&str>, domain: &str) -> Result<bool, Reason> {
     let Some(value) = value else { return Ok(true) };
     let (_, host) = value.rsplit_once('@').ok_or(Reason::Malformed("i="))?;
     let host = parse_domain_utf8(host).map_err(|_| Reason::Malformed("i="))?;
-    let is_below = host.strip_suffix(domain).is_some_and(|front| front.ends_with('.'));
     match &*host {
         host if host == domain => Ok(true),
-        _ if is_below => Ok(false),
+        host if is_at_or_below(host, domain) => Ok(false),
         _ => Err(Reason::Identity),
     }
 }

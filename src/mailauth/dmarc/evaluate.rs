@@ -5,8 +5,9 @@ use std::cmp::Reverse;
 
 use super::authors::Authors;
 use super::record::{Alignment, Record};
-use super::walk::{Found, Records, Trouble, is_at_or_below, organizational};
+use super::walk::{Found, Records, Trouble, organizational};
 use super::{Checked, Identifier, Mechanism, Outcome, Policy, Vouches};
+use crate::mailauth::is_at_or_below;
 use crate::mailauth::lookup::Lookup;
 
 /// The maximum number of look-ups of records for one message. It is enough for the walks up the DNS

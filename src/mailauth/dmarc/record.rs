@@ -35,8 +35,6 @@ pub struct Record {
     pub rua: Vec<ReportUri>,
     /// Whether `rua` has a valid URI of any scheme.
     pub has_rua: bool,
-    /// `ruf`: the addresses for failure reports, to which nothing is sent.
-    pub ruf: Vec<ReportUri>,
     /// `fo`: which failure reports are asked for; `0` by default.
     pub fo: Box<str>,
 }
@@ -124,7 +122,6 @@ impl Record {
             }
             "t" => self.is_testing = value.eq_ignore_ascii_case("y"),
             "rua" => (self.rua, self.has_rua) = uris(value),
-            "ruf" => (self.ruf, _) = uris(value),
             "fo" if is_fo(value) => self.fo = value.to_ascii_lowercase().into(),
             _ => {}
         }
@@ -159,7 +156,6 @@ impl Default for Record {
             is_testing: false,
             rua: Vec::new(),
             has_rua: false,
-            ruf: Vec::new(),
             fo: "0".into(),
         }
     }

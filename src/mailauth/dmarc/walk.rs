@@ -133,11 +133,6 @@ fn one_below<'a>(parent: &str, domain: &'a str) -> &'a str {
     domain.get(label..).unwrap_or(domain)
 }
 
-/// Returns whether `domain` is `parent` or a name below `parent`.
-pub(super) fn is_at_or_below(domain: &str, parent: &str) -> bool {
-    domain.strip_suffix(parent).is_some_and(|front| front.is_empty() || front.ends_with('.'))
-}
-
 /// Returns the organizational domain of a domain in canonical form.
 ///
 /// # Errors

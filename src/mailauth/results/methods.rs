@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use super::One;
 #[cfg(feature = "arc")]
 use crate::mailauth::arc;
-use crate::mailauth::spf::{Identity, SpfResult};
+use crate::mailauth::spf::Identity;
 use crate::mailauth::{dkim, dmarc, spf};
 
 impl One {
     /// Returns the result of SPF. `sender` is the address of the envelope sender, and is used if
     /// that address was checked.
     pub fn spf(checked: &spf::Checked, sender: &str) -> Self {
-        let one = Self::new("spf", spf_word(checked.result)).comment(&checked.mechanism);
+        let one = Self::new("spf", checked.result.name()).comment(&checked.mechanism);
         match checked.identity {
             Identity::MailFrom if !sender.is_empty() => one.property("smtp.mailfrom", sender),
             Identity::MailFrom => one.property("smtp.mailfrom", &checked.domain),
@@ -66,18 +66,5 @@ impl One {
             None => ("fail", "no verified name"),
         };
         Self::new("iprev", result).comment(comment).property("policy.iprev", &address.to_canonical().to_string())
-    }
-}
-
-/// Returns the keyword for a result of SPF.
-fn spf_word(result: SpfResult) -> &'static str {
-    match result {
-        SpfResult::None => "none",
-        SpfResult::Neutral => "neutral",
-        SpfResult::Pass => "pass",
-        SpfResult::Fail => "fail",
-        SpfResult::SoftFail => "softfail",
-        SpfResult::TempError => "temperror",
-        SpfResult::PermError => "permerror",
     }
 }

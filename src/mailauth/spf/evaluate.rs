@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use super::SpfResult;
 use super::macros::{Macros, Values};
 use super::record::{Directive, Mechanism, Prefixes, Record, is_spf, is_within};
+use crate::mailauth::is_at_or_below;
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
@@ -262,11 +263,4 @@ fn validated_names(dns: &dyn Lookup, ip: IpAddr) -> Vec<String> {
     let mut found = dns.addresses(&names, ip.is_ipv6()).into_iter();
     claimed.retain(|_| matches!(found.next(), Some(Ok(addresses)) if addresses.contains(&ip)));
     claimed
-}
-
-/// Returns whether `name` is `domain`, or is below `domain`.
-fn is_at_or_below(name: &str, domain: &str) -> bool {
-    let (name, domain) = (name.trim_end_matches('.'), domain.trim_end_matches('.'));
-    let Some(at) = name.len().checked_sub(domain.len()) else { return false };
-    name.as_bytes()[at..].eq_ignore_ascii_case(domain.as_bytes()) && (at == 0 || name.as_bytes()[at - 1] == b'.')
 }

@@ -15,7 +15,6 @@ mod record;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::SystemTime;
 
 use super::lookup::Lookup;
 use crate::address::parse_domain_utf8;
@@ -130,8 +129,7 @@ fn check_as(
     let Some(domain) = valid_domain(sender_domain) else {
         return checked(SpfResult::None, &brief(sender_domain), "not a domain");
     };
-    let time = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_secs());
-    let (sender_domain, ip) = (&*domain, ip.to_canonical());
+    let (sender_domain, ip, time) = (&*domain, ip.to_canonical(), crate::sys::now());
     let values = Values { local_part, sender_domain, domain: &domain, ip, hello, here, client: "", time };
     let mut check = Check::new(dns, values);
     match check.host(&domain) {

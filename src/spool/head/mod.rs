@@ -380,16 +380,16 @@ pub fn read_recipient_entry(number: usize, offset: u64, text: &[u8]) -> Result<R
 }
 
 fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
-    let mut from = None;
+    // `closer` is the word that says more about the origin `client`.
+    let (mut from, mut closer) = (None, None);
     read_fields(line, |key, value| {
         match (key, value) {
             ("head", Value::Word(word)) => head.measure = read_measure(word)?,
             ("body", Value::Word("7bit")) => head.options.body = Body::SevenBit,
             ("body", Value::Word("8bit")) => head.options.body = Body::EightBit,
-            ("origin", Value::Word("client")) if matches!(head.origin, Origin::Own | Origin::DmarcReport) => {}
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
-            ("own", Value::Word("yes")) if head.origin == Origin::Client => head.origin = Origin::Own,
-            ("dmarc", Value::Word("yes")) if head.origin == Origin::Client => head.origin = Origin::DmarcReport,
+            ("own", Value::Word("yes")) if closer.is_none() => closer = Some(Origin::Own),
+            ("dmarc", Value::Word("yes")) if closer.is_none() => closer = Some(Origin::DmarcReport),
             ("origin", Value::Word("report")) => head.origin = Origin::Report,
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
             ("past", Value::Word(step)) => derivation::read(&mut head.steps, step)?,
@@ -408,6 +408,12 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
         }
         Ok(())
     })?;
+    if let Some(closer) = closer {
+        if head.origin != Origin::Client {
+            return Err(MALFORMED);
+        }
+        head.origin = closer;
+    }
     Ok(Head { sender: from.ok_or(Corrupt("it has no sender"))?, ..head })
 }
 

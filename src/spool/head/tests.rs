@@ -112,7 +112,11 @@ fn a_message_of_an_own_user_and_a_dmarc_report_are_marked() {
     let text = queued(&Envelope { origin: Origin::DmarcReport, ..envelope(1) });
     let moved = text.replace("origin=client dmarc=yes", "dmarc=yes origin=client");
     assert_eq!(read(moved.as_bytes()).map(|head| head.origin), Ok(Origin::DmarcReport));
-    for (from, to) in [(" dmarc=yes", " dmarc=yea"), ("client dmarc=yes", "report dmarc=yes")] {
+    for (from, to) in [
+        (" dmarc=yes", " dmarc=yea"),
+        ("client dmarc=yes", "report dmarc=yes"),
+        ("origin=client dmarc=yes", "dmarc=yes origin=report"),
+    ] {
         assert_eq!(read(text.replace(from, to).as_bytes()), Err(MALFORMED), "{to}");
     }
     let text = queued(&Envelope { origin: Origin::Own, ..envelope(1) });

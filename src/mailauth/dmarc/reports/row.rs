@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use super::super::{Checked, Outcome, Policy};
+use crate::mailauth::is_at_or_below;
 use crate::mailauth::{dkim, spf};
 
 /// The maximum number of signatures in a row.
@@ -101,7 +102,7 @@ impl Row {
         // 9990 3.1.3).
         signatures.sort_by_key(|signature| match &*signature.result {
             "pass" if signature.domain == author => 0,
-            "pass" if author.ends_with(&*found.domain) && signature.domain.ends_with(&*found.domain) => 1,
+            "pass" if is_at_or_below(&signature.domain, &found.domain) => 1,
             "pass" => 2,
             _ => 3,
         });

@@ -80,7 +80,7 @@ fn signatures_are_sorted_and_limited() {
     let checked = evaluate(&Zone::new(ZONE), &authors("a.x.test"), &[]);
     let mut signatures = vec![
         signature("a.x.test", "1", "fail"),
-        signature("other.test", "2", "pass"),
+        signature("notx.test", "2", "pass"),
         signature("x.test", "3", "pass"),
         signature("a.x.test", "4", "pass"),
     ];

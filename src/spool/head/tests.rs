@@ -78,7 +78,7 @@ fn a_message_in_quarantine_has_a_reason_or_a_folder() {
     let folder = Folder::parse(".Junk E-mail").expect("a folder");
     let long = "\u{20ac}".repeat(MAX_REASON);
     for (reason, read_back) in [
-        ("dmarc example.org asks for quarantine", "dmarc example.org asks for quarantine"),
+        ("example.org asks for quarantine (DMARC)", "example.org asks for quarantine (DMARC)"),
         (" 100%\r\nto=<x@y> ", "100%\r\nto=<x@y>"),
         ("", "unknown"),
         (&long, &long[..MAX_REASON / 3 * 3]),

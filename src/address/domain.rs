@@ -42,6 +42,12 @@ pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
     Ok(text.to_ascii_lowercase().into())
 }
 
+/// Returns a domain in canonical form. The domain may have U-labels. Returns `None` if the text is not
+/// a domain, for example if it is an address literal.
+pub fn parse_dns_name(text: &str) -> Option<Box<str>> {
+    parse_domain_utf8(text).ok().filter(|name| !name.starts_with('['))
+}
+
 /// Returns a domain or address literal in canonical form. The domain may have U-labels.
 ///
 /// # Errors

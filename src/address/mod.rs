@@ -26,7 +26,7 @@ mod domain;
 mod parse;
 mod quote;
 
-pub use domain::{is_same_domain, literal, parse_domain, parse_domain_utf8};
+pub use domain::{is_same_domain, literal, parse_dns_name, parse_domain, parse_domain_utf8};
 pub use parse::{parse_path, parse_path_utf8};
 pub use quote::path;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::document::Section;
 use super::values;
+use crate::address::parse_domain;
 
 /// A `[[dkim]]` table: a key that signs the mail of a domain, or a file with such keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,20 @@ pub struct DkimKey {
     pub selector: String,
     /// The file with the private key in PEM.
     pub key: PathBuf,
+}
+
+/// The maximum length of a name in the DNS, in octets (RFC 1035 2.3.4).
+const MAX_NAME: usize = 253;
+
+/// Returns the name of a public key in the DNS (RFC 6376 3.6.2.1).
+pub fn key_name(selector: &str, domain: &str) -> String {
+    format!("{selector}._domainkey.{domain}")
+}
+
+/// Returns whether the DNS can have the public key of a selector and a domain, both in canonical form.
+pub fn can_have_key(selector: &str, domain: &str) -> bool {
+    let name = key_name(selector, domain);
+    !selector.starts_with('[') && name.len() <= MAX_NAME && parse_domain(&name).is_ok()
 }
 
 /// Reads all `[[dkim]]` tables of the file.
@@ -55,10 +70,12 @@ fn one(mut section: Section<'_, '_>, names: &mut HashSet<(String, String)>) -> O
             _ => {}
         }
     }
-    if let Some(name) = domain.clone().zip(selector.clone())
-        && !names.insert(name)
-    {
-        section.error("selector", "another [[dkim]] table has this selector and domain");
+    if let Some((domain, selector)) = domain.clone().zip(selector.clone()) {
+        if !can_have_key(&selector, &domain) {
+            section.error("selector", "expected a shorter selector: the name of the key in the DNS is too long");
+        } else if !names.insert((domain, selector)) {
+            section.error("selector", "another [[dkim]] table has this selector and domain");
+        }
     }
     section.finish();
     match table {

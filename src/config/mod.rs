@@ -31,7 +31,7 @@ pub mod policy;
 pub mod table;
 mod values;
 
-pub use dkim::{Dkim, DkimKey};
+pub use dkim::{Dkim, DkimKey, can_have_key, key_name};
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};

@@ -14,7 +14,7 @@ use toml::de::DeValue;
 
 use super::defaults::{MAX_DURATION, MESSAGE_SIZE, RECIPIENTS};
 use super::{Auth, HostPort, LogTo, Network, Scheme, Users};
-use crate::address::{Address, parse_domain, parse_domain_utf8};
+use crate::address::{Address, parse_dns_name, parse_domain};
 
 /// A value, or the text that says what was expected in its place.
 type Read<T> = Result<T, String>;
@@ -122,7 +122,7 @@ pub(super) fn domain(value: &DeValue<'_>) -> Read<String> {
 
 /// Reads a domain name of the DNS, which may have U-labels, and returns its canonical form.
 pub(super) fn dns_name(value: &DeValue<'_>) -> Read<String> {
-    let name = value.as_str().and_then(|text| parse_domain_utf8(text).ok()).filter(|name| !name.starts_with('['));
+    let name = value.as_str().and_then(parse_dns_name);
     expect(name.map(String::from), "a domain name, such as \"example.org\"")
 }
 

@@ -10,10 +10,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::address::{parse_domain, parse_domain_utf8};
+use crate::address::parse_dns_name;
+use crate::config::{can_have_key, key_name};
 use crate::exit::{self, Exit};
 use crate::mailauth::dkim::SigningKey;
-use crate::mailauth::keys::{self, make};
+use crate::mailauth::keys::make;
 use crate::privsep::rootpath::is_roots_alone;
 use crate::sys::{self, disk};
 
@@ -21,8 +22,6 @@ use crate::sys::{self, disk};
 const DIRECTORY: &str = "/etc/penfold/dkim";
 /// The mode of the directory of new keys. It lets the server look there for changes of the keys.
 const DIRECTORY_MODE: u32 = 0o755;
-/// The maximum length of a name in the DNS, in octets.
-const MAX_NAME: usize = 253;
 /// The reason why no key is made if its file exists already.
 const EXISTS: &str = "the file exists, and is not overwritten: choose another --selector";
 /// The maximum length of a string in a TXT record, in octets (RFC 1035 3.3).
@@ -53,16 +52,15 @@ struct Key {
 /// made, and `NOPERM` if root is the caller and another user can change the directory.
 pub fn new(wanted: &New<'_>) -> Result<(), Exit> {
     let wrong = |text: String| Exit { code: exit::DATAERR, text: vec![text] };
-    let domain = parse_domain_utf8(wanted.domain).ok().filter(|domain| !domain.starts_with('['));
-    let domain = domain.ok_or_else(|| wrong(format!("{}: not a domain", wanted.domain)))?;
+    let domain = parse_dns_name(wanted.domain).ok_or_else(|| wrong(format!("{}: not a domain", wanted.domain)))?;
     let base = wanted.selector.map_or_else(this_month, str::to_ascii_lowercase);
     let directory = std::path::absolute(wanted.directory.unwrap_or(Path::new(DIRECTORY)));
     let directory = directory.map_err(|e| cannot(wanted.directory.unwrap_or(Path::new(DIRECTORY)), &e))?;
     let mut keys = Vec::new();
     for (kind, make) in [("rsa", make::rsa as fn() -> io::Result<String>), ("ed25519", make::ed25519)] {
         let selector = format!("{base}-{kind}");
-        let name = keys::dns_name(&selector, &domain);
-        if selector.starts_with('[') || name.len() > MAX_NAME || parse_domain(&name).is_err() {
+        if !can_have_key(&selector, &domain) {
+            let name = key_name(&selector, &domain);
             return Err(wrong(format!("{name}: not a name that the DNS can have: choose another selector")));
         }
         let path = directory.join(format!("{domain}.{selector}.pem"));
@@ -140,7 +138,7 @@ fn cannot(path: &Path, error: &io::Error) -> Exit {
 fn instructions(domain: &str, keys: &[Key]) -> String {
     let mut text = format!("Add these records to the zone of {domain}:\n\n");
     for key in keys {
-        text += &zone_record(&keys::dns_name(&key.selector, domain), &key.record);
+        text += &zone_record(&key_name(&key.selector, domain), &key.record);
     }
     text += "\nAdd these tables to penfold.conf:\n";
     for key in keys {

@@ -8,9 +8,6 @@ use crate::mailauth::keys::Keys;
 use crate::mailauth::results;
 use crate::message::field::fields;
 
-/// The number of octets that are read and hashed at a time.
-const BLOCK: usize = 64 << 10;
-
 /// Makes a set for a message that this host sends on, with a key of `domain`. The set repeats the
 /// results in the Authentication-Results field that this host has added. `hostname` is the name of
 /// this host. `now` is the time in seconds since 1970. Returns the fields to put before the
@@ -23,22 +20,15 @@ pub fn seal_forwarded(
     keys: &Keys,
     domain: &str,
     hostname: &str,
-    mut content: impl Read,
+    content: impl Read,
     now: u64,
 ) -> io::Result<Result<String, NotSealed>> {
     let signing = keys.for_domain(domain);
     // Few verifiers of ARC chains support Ed25519, so an RSA key is preferred.
     let rsa = signing.iter().find(|(_, _, key)| key.algorithm() == Algorithm::RsaSha256);
     let Some((domain, selector, key)) = rsa.or(signing.first()) else { return Ok(Ok(String::new())) };
-    let (mut sealer, mut block) = (Sealer::new(), vec![0; BLOCK]);
-    loop {
-        match content.read(&mut block) {
-            Ok(0) => break,
-            Ok(count) => sealer.feed(block.get(..count).unwrap_or_default()),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let mut sealer = Sealer::new();
+    sealer.read(content)?;
     let (results, chain) = stated(sealer.header(), hostname);
     Ok(sealer.finish((domain, selector, key), &results, chain, now))
 }

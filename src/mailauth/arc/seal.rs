@@ -1,6 +1,6 @@
 //! Makes the fields that add a set to the ARC chain of a message (RFC 8617 5.1).
 
-use std::fmt;
+use std::{fmt, io};
 
 use super::chain;
 use super::{MAX_SETS, Status};
@@ -50,6 +50,14 @@ impl Sealer {
     /// Takes the next piece of the text. Lines end in LF, and the text may be split anywhere.
     pub fn feed(&mut self, text: &[u8]) {
         self.0.feed(text);
+    }
+
+    /// Takes a text from its first octet to its last.
+    ///
+    /// # Errors
+    /// Those of `content`.
+    pub fn read(&mut self, mut content: impl io::Read) -> io::Result<()> {
+        io::copy(&mut content, &mut self.0).map(drop)
     }
 
     /// Returns the text of the header so far.

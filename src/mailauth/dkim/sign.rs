@@ -5,7 +5,7 @@
 //! breaking the signature (RFC 6376 8.15). Fields that mailing lists add, such as List-Id, are not
 //! named once more.
 
-use std::fmt;
+use std::{fmt, io};
 
 use data_encoding::BASE64;
 
@@ -98,6 +98,18 @@ impl Ended {
     /// Returns the header.
     pub fn header(&self) -> Header<'_> {
         Header::new(self.front.header())
+    }
+}
+
+/// Takes all that is written, without errors.
+impl io::Write for Signer {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.feed(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::canon::Canon;
 use super::tags::{Tags, base64, parts};
 use super::{Algorithm, Reason};
-use crate::address::parse_domain_utf8;
+use crate::address::{parse_dns_name, parse_domain_utf8};
+use crate::config::key_name;
 use crate::mailauth::is_at_or_below;
 
 /// The maximum length of the value of a signature field, in octets.
@@ -97,7 +98,7 @@ impl Claim {
             let (domain, selector, mark) = Default::default();
             return Self { domain, selector, algorithm: None, mark, signature: Err(Reason::Malformed("tag list")) };
         };
-        let name = |tag| tags.get(tag).and_then(domain_name);
+        let name = |tag| tags.get(tag).and_then(parse_dns_name).map(String::from);
         let domain = name("d").unwrap_or_default();
         let selector = name("s").unwrap_or_default();
         let mark = tags.get("b").unwrap_or_default().chars();
@@ -109,15 +110,8 @@ impl Claim {
 
     /// Returns the DNS name of the key's record.
     pub fn key_name(&self) -> String {
-        format!("{}._domainkey.{}", self.selector, self.domain)
+        key_name(&self.selector, &self.domain)
     }
-}
-
-/// Returns a domain or selector in canonical form. The text may have U-labels (RFC 8616). Returns
-/// `None` if the text is no DNS name.
-fn domain_name(text: &str) -> Option<String> {
-    let domain = parse_domain_utf8(text).ok()?;
-    (!domain.starts_with('[')).then(|| domain.into())
 }
 
 impl Signature {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::address::parse_domain_utf8;
 use crate::config::table::Watched;
-use crate::config::{Config, ConfigError, Dkim, DkimKey, TableFile};
+use crate::config::{Config, ConfigError, Dkim, DkimKey, TableFile, key_name};
 use crate::mailauth::dkim::{Signer, SigningKey};
 use crate::message::addresses::mailboxes;
 use crate::privsep::Rights;
@@ -166,17 +166,12 @@ impl Named {
 
     /// Returns the name of the public key in the DNS.
     pub fn dns_name(&self) -> String {
-        dns_name(&self.selector, &self.domain)
+        key_name(&self.selector, &self.domain)
     }
 
     fn is_same_name(&self, other: &Self) -> bool {
         self.domain == other.domain && self.selector == other.selector
     }
-}
-
-/// Returns the name of a public key in the DNS (RFC 6376 3.6.2.1).
-pub fn dns_name(selector: &str, domain: &str) -> String {
-    format!("{selector}._domainkey.{domain}")
 }
 
 /// Returns the domain of the first address in From. Returns `None` if From has none, or cannot be

@@ -14,13 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::{KeyFile, Named, open_key};
-use crate::address::{parse_domain, parse_domain_utf8};
+use crate::address::parse_dns_name;
 use crate::config::table::{Line, fill, lines, read_text};
-use crate::config::{ConfigError, DkimKey};
+use crate::config::{ConfigError, DkimKey, can_have_key};
 use crate::privsep::Rights;
-
-/// The maximum length of a name in the DNS, in octets.
-const MAX_NAME: usize = 253;
 
 /// The keys of a table by domain. The keys of a domain are in the order of the lines.
 #[derive(Debug, Default)]
@@ -84,14 +81,13 @@ fn read(line: &str) -> Result<DkimKey, (&str, String)> {
     else {
         return Err(wrong(line, "a domain, a selector and the path of a key"));
     };
-    let name = |text: &str| parse_domain_utf8(text).ok().filter(|name| !name.starts_with('[')).map(String::from);
+    let name = |text: &str| parse_dns_name(text).map(String::from);
     let key = DkimKey {
         domain: name(domain).ok_or_else(|| wrong(domain, "a domain, such as example.org"))?,
         selector: name(selector).ok_or_else(|| wrong(selector, "a selector, such as 202611-rsa"))?,
         key: path.into(),
     };
-    let name = super::dns_name(&key.selector, &key.domain);
-    if name.len() > MAX_NAME || parse_domain(&name).is_err() {
+    if !can_have_key(&key.selector, &key.domain) {
         return Err(wrong(selector, "a shorter selector: the name of the key in the DNS is too long"));
     }
     if !key.key.is_absolute() {

@@ -1,6 +1,6 @@
 //! Signs a message with the DKIM keys of its author's domain, if its client may relay.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::super::Session;
 use super::super::incoming::{Complete, storage_error};
@@ -10,9 +10,6 @@ use crate::policy;
 use crate::reply::Reply;
 use crate::submit::MAX_HEADER;
 use crate::sys;
-
-/// The number of octets that are read and hashed at a time.
-const BLOCK: usize = 64 << 10;
 
 impl Session<'_> {
     /// Puts signatures on top of a message, if there are keys for its author's domain. The caller
@@ -28,7 +25,8 @@ impl Session<'_> {
         if signing.is_empty() {
             return Ok(());
         }
-        let signer = hashed(complete.content()).map_err(|e| storage_error(&e))?;
+        let mut signer = Signer::new();
+        io::copy(&mut complete.content(), &mut signer).map_err(|e| storage_error(&e))?;
         let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();
         match signer.finish(&keys, sys::now()) {
             Ok(fields) => complete.prepend(&fields),
@@ -41,35 +39,17 @@ impl Session<'_> {
 }
 
 /// Returns the body of the first From: field. Returns `None` if there is none.
-fn author(mut content: impl Read) -> io::Result<Option<Vec<u8>>> {
-    let (mut header, mut block) = (Section::new(MAX_HEADER), vec![0; BLOCK]);
+fn author(content: impl Read) -> io::Result<Option<Vec<u8>>> {
+    let (mut header, mut content) = (Section::new(MAX_HEADER), BufReader::new(content));
     while header.state() == State::Open {
-        let count = read(&mut content, &mut block)?;
-        if count == 0 {
+        let text = content.fill_buf()?;
+        if text.is_empty() {
             header.finish();
             break;
         }
-        header.feed(&block[..count]);
+        header.feed(text);
+        let count = text.len();
+        content.consume(count);
     }
     Ok(field::fields(header.header()).find(|field| field.is("From")).map(|field| field.body.to_vec()))
-}
-
-fn hashed(mut content: impl Read) -> io::Result<Signer> {
-    let (mut signer, mut block) = (Signer::new(), vec![0; BLOCK]);
-    loop {
-        let count = read(&mut content, &mut block)?;
-        if count == 0 {
-            return Ok(signer);
-        }
-        signer.feed(&block[..count]);
-    }
-}
-
-fn read(content: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match content.read(block) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
-    }
 }

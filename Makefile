@@ -7,7 +7,7 @@
 #   make interop    mail exchanged with other mail software
 #   make powercut   simulate a thousand power cuts, as root, in a quarter of an hour
 #   make soak       an hour of random load with failures; SECONDS=3600 SEED=
-#   make fuzz       random input, for about two and a half times SECONDS; SECONDS=3600
+#   make fuzz       random input, for about SECONDS in all; SECONDS=3600
 #   make bench      measure performance, with tables and plots; ARGS=sessions for one series
 #   make check      format, lints, man pages
 #   make install    install programs, pages, samples and units; prefix=/usr/local DESTDIR=
@@ -102,11 +102,10 @@ soak:
 		$(CARGO) test --locked --test load soak -- --nocapture
 
 # In `make test`, each of these tests runs for three seconds. Here, 25 of them run for PENFOLD_FUZZ
-# seconds each, which is a fifth of SECONDS. Two run at the same time, so all of them take about
-# two and a half times SECONDS.
+# seconds each. Two run at the same time, so all of them take about SECONDS.
 fuzz: SECONDS = 3600
 fuzz:
-	PENFOLD_FUZZ=$$(($(SECONDS) / 5)) $(CARGO) test --locked \
+	PENFOLD_FUZZ=$$(($(SECONDS) * 2 / 25)) $(CARGO) test --locked \
 		--test fuzz -- --nocapture --test-threads=2
 
 # Fails if penfold does not work, but not if it is slow. See penfold-performance(7).

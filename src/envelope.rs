@@ -98,8 +98,9 @@ pub enum Origin {
 /// A folder of a Maildir (Maildir++), such as `.Junk`. A suspicious message goes into such a folder
 /// of each recipient's Maildir.
 ///
-/// The name is a dot and at least one part, and dots separate the parts. A part has letters, digits,
-/// the characters `-_&,+` and single blanks within it, so that no name leads out of the Maildir.
+/// The name is a dot and at least one part, and dots separate the parts. A part has letters,
+/// digits, the characters `-_&,+` and single blanks within it, so that no name leads out of the
+/// Maildir.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Folder(Box<str>);
 

@@ -42,8 +42,8 @@ pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
     Ok(text.to_ascii_lowercase().into())
 }
 
-/// Returns a domain in canonical form. The domain may have U-labels. Returns `None` if the text is not
-/// a domain, for example if it is an address literal.
+/// Returns a domain in canonical form. The domain may have U-labels. Returns `None` if the text is
+/// not a domain, for example if it is an address literal.
 pub fn parse_dns_name(text: &str) -> Option<Box<str>> {
     parse_domain_utf8(text).ok().filter(|name| !name.starts_with('['))
 }

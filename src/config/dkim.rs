@@ -36,7 +36,8 @@ pub fn key_name(selector: &str, domain: &str) -> String {
     format!("{selector}._domainkey.{domain}")
 }
 
-/// Returns whether the DNS can have the public key of a selector and a domain, both in canonical form.
+/// Returns whether the DNS can have the public key of a selector and a domain, both in canonical
+/// form.
 pub fn can_have_key(selector: &str, domain: &str) -> bool {
     let name = key_name(selector, domain);
     !selector.starts_with('[') && name.len() <= MAX_NAME && parse_domain(&name).is_ok()

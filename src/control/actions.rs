@@ -29,8 +29,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes the queue try the selected jobs now, and returns their number. A job is one message and
-    /// one destination.
+    /// Makes the queue try the selected jobs now, and returns their number. A job is one message
+    /// and one destination.
     pub(super) fn flush(&self, selector: Selector) -> usize {
         // An administrator may have moved messages back into `new/` or `cur/`, so the queue is told
         // which messages are there.

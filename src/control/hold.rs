@@ -70,8 +70,8 @@ impl Control {
         let (sender, receiver) = bounded(1);
         self.events.send(Event::Withdraw(id, sender)).map_err(|_| later("the daemon is stopping"))?;
         let answer = receiver.recv_timeout(JOB_TIMEOUT);
-        // Only an entry that this request has withdrawn, or may still withdraw, is given back: it could
-        // be another request's.
+        // Only an entry that this request has withdrawn, or may still withdraw, is given back: it
+        // could be another request's.
         let begun = || Withdrawal { events: &self.events, id, given_back: GivenBack::Unchanged };
         let (mut withdrawal, known) = match answer {
             Ok(Withdrawn::Yes(known)) => (begun(), known),

@@ -35,8 +35,8 @@ pub fn warn(config: &Config) {
 }
 
 /// Returns the number of sessions that a system limit has room for, if `wanted` sessions may make
-/// look-ups. A session needs a thread, and descriptors for its client and for its connection to each
-/// filter. While it receives a message, a session needs one more descriptor. This additional
+/// look-ups. A session needs a thread, and descriptors for its client and for its connection to
+/// each filter. While it receives a message, a session needs one more descriptor. This additional
 /// descriptor is not counted, because few sessions receive a message at the same time.
 fn room(of: Limited, max: u64, wanted: u64, workers: u64, filters: u64) -> u64 {
     let lookups = (MAX_THREADS as u64).min(MAX_OF_SESSION as u64 * wanted);

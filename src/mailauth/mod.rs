@@ -23,8 +23,8 @@ pub mod lookup;
 pub mod results;
 pub mod spf;
 
-/// Returns whether a domain is `parent` or a name below `parent`. Both may end in a dot, and their case
-/// does not matter.
+/// Returns whether a domain is `parent` or a name below `parent`. Both may end in a dot, and their
+/// case does not matter.
 fn is_at_or_below(domain: &str, parent: &str) -> bool {
     let (domain, parent) = (domain.trim_end_matches('.').as_bytes(), parent.trim_end_matches('.').as_bytes());
     let Some(at) = domain.len().checked_sub(parent.len()) else { return false };

@@ -1,15 +1,16 @@
 //! Decides which clients, senders, recipients and messages a session accepts, without any I/O.
 //!
-//! Each stage of a session has a file with one pure function, `check`, which takes the facts and
-//! returns a [`Verdict`]. The session makes the look-ups beforehand and passes their results as
-//! facts, so that the same functions can be called without a client. Rules that apply before a
-//! look-up are in the `precheck` of the stage.
+//! Each stage of a session has a file with pure functions, which take facts and return a
+//! [`Verdict`]. The session makes the look-ups beforehand and passes their results as facts, so
+//! that the same functions can be called without a client. The rules of a stage are in its `check`,
+//! and those that apply before a look-up in its `precheck`. A rule that needs a look-up of its own
+//! is a function of its own.
 //!
 //! - `abuse`: how many errors and commands without mail end a session
 //! - `connect`: a new connection, and the rights that its address gives
 //! - `hello`: HELO and EHLO
 //! - `mail`: MAIL: login, size, room, the sender
-//! - `message`: the end of a message: its form, its size, loops
+//! - `message`: the end of a message: form, size, loops, DMARC, a trusted ARC sealer, quarantine
 //! - `rcpt`: RCPT: limits, relaying, unknown users
 //! - `relay`: the clients that may relay, and the recipients for which a client needs that right
 //! - `strangers`: RCPT of clients that may not relay: access, DNS lists, SPF, greylist

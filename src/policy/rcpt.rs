@@ -71,9 +71,9 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
     }
 }
 
-/// Refuses a recipient address that this host has made by rewriting a sender (`is_rewritten`), unless
-/// the sender of the message is null: only bounces go to such an address. Otherwise anybody who has
-/// seen the address could send any mail to the original sender through this host.
+/// Refuses a recipient address that this host has made by rewriting a sender (`is_rewritten`),
+/// unless the sender of the message is null: only bounces go to such an address. Otherwise anybody
+/// who has seen the address could send any mail to the original sender through this host.
 pub fn only_bounces(rcpt: &Rcpt<'_>, is_rewritten: bool, has_sender: bool) -> Verdict {
     if !is_rewritten || !has_sender {
         return Verdict::Accept;

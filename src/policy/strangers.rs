@@ -5,8 +5,9 @@
 //! Each rule is one function, so that the session waits only for the facts that a rule needs when
 //! its turn comes. The order is that of `RULES`. The limit on unknown recipients
 //! comes before the look-up of the recipient. If a line `ok` of the access table applies, the rules
-//! after the access table are skipped. Mail for the postmaster of a local domain is exempt from the DNS lists,
-//! SPF and the greylist, so that a client that they refuse can complain (RFC 5321 4.5.1).
+//! after the access table are skipped. Mail for the postmaster of a local domain is exempt from the
+//! DNS lists, SPF and the greylist, so that a client that they refuse can complain (RFC 5321
+//! 4.5.1).
 
 use std::net::IpAddr;
 

@@ -23,7 +23,7 @@ pub enum Verdict {
 pub struct Reason {
     /// The short name of the rule, for the log.
     pub rule: &'static str,
-    /// The configuration key or the standard that the rule comes from.
+    /// The configuration key, the line of a table or the standard that the rule comes from.
     pub source: Source,
 }
 

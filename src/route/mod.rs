@@ -237,8 +237,8 @@ impl Router {
         rewritten.unwrap_or_else(|| self.cache.get(self, &address, || expand::expand(self, &address)))
     }
 
-    /// Returns the final recipients of a message of this server. If the address cannot be expanded, it
-    /// is the only one: the delivery then fails or is deferred.
+    /// Returns the final recipients of a message of this server. If the address cannot be expanded,
+    /// it is the only one: the delivery then fails or is deferred.
     pub fn recipients_of_own(&self, to: &Address) -> Vec<Recipient> {
         let expansion = (self.class_of(to.domain()) == DomainClass::Local).then(|| self.expand(to));
         match expansion {

@@ -32,7 +32,8 @@ use crate::reply::Status;
 #[derive(Debug)]
 pub struct Access {
     table: Watched<Table>,
-    /// The separator between the user and the detail of a recipient; `None` if there are no details.
+    /// The separator between the user and the detail of a recipient; `None` if there are no
+    /// details.
     separator: Option<char>,
 }
 

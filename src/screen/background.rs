@@ -148,7 +148,8 @@ impl<T: Send + 'static> Background<T> {
         }
     }
 
-    /// Waits for the result, or makes the look-up if it was not begun. Returns `None` if the look-up has not ended in time, or has panicked.
+    /// Waits for the result, or makes the look-up if it was not begun. Returns `None` if the
+    /// look-up has not ended in time, or has panicked.
     pub fn wait(&mut self) -> Option<&T> {
         let result = match std::mem::replace(&mut self.state, State::Known(None)) {
             State::Running(answer) => {

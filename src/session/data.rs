@@ -60,8 +60,8 @@ impl Session<'_> {
         }
     }
 
-    /// Sends the reply of a step that refuses a message. If the step ends the session, the result is
-    /// an error.
+    /// Sends the reply of a step that refuses a message. If the step ends the session, the result
+    /// is an error.
     fn refuse_message(&mut self, step: &Step) -> io::Result<()> {
         let (Step::Reply(reply) | Step::ReplyAndClose(reply)) = step else { return Ok(()) };
         self.note_refusal(b"DATA", reply);

@@ -72,8 +72,8 @@ impl Session<'_> {
         step(self.filters.unknown(line)).err().unwrap_or(usual)
     }
 
-    /// Shows a message to the filters, and applies their changes. The error is the reply to a message
-    /// that is not kept: a refusal, or a 250 if the message is discarded.
+    /// Shows a message to the filters, and applies their changes. The error is the reply to a
+    /// message that is not kept: a refusal, or a 250 if the message is discarded.
     pub(super) fn show_to_filters(
         &mut self,
         complete: &mut Complete,

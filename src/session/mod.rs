@@ -10,7 +10,7 @@
 //!
 //! - `authenticity`: DKIM, DMARC and the Authentication-Results field
 //! - `auth`: AUTH
-//! - `changes`: every change to a message before the commit
+//! - `changes`: what changes a message while it arrives
 //! - `data`: DATA: reads the text up to the dot
 //! - `header_scan`: the fields removed from a client's header, and its trace fields
 //! - `filters`: what filters are asked at each command

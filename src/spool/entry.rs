@@ -169,8 +169,8 @@ impl Entry {
         &self.head.steps
     }
 
-    /// Why the message was held when it was received; `None` if it was not held then. A held message
-    /// that was released keeps the reason.
+    /// Why the message was held when it was received; `None` if it was not held then. A held
+    /// message that was released keeps the reason.
     pub fn hold_reason(&self) -> Option<&str> {
         self.head.reason.as_deref()
     }

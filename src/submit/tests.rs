@@ -227,7 +227,8 @@ fn an_authenticated_user_names_only_permitted_addresses() {
         let header =
             header.replace("From: jon\n", "From: jon@razorback.test\n").replace("jon (", "jon@razorback.test (");
         assert_eq!(sent, answer.map(|sender| format!("{FULL}{header}{sender}\nx\n")), "{header:?}");
-        // Users who may send from any address, and trusted clients without a login, are not checked.
+        // Users who may send from any address, and trusted clients without a login, are not
+        // checked.
         for login in [Some("root@razorback.test"), None] {
             let sent = pass(submission(login, None), text.as_bytes(), 7).expect("not refused");
             let senders = |text: &[u8]| text.windows(7).filter(|w| w == b"Sender:").count();

@@ -1,7 +1,7 @@
 //! Random and mutated input for the parts that face a network or local users.
 //!
-//! Most tests run for `PENFOLD_FUZZ` seconds, three by default. `make fuzz` gives each of them 12
-//! minutes, and takes two and a half hours.
+//! Most tests run for `PENFOLD_FUZZ` seconds, three by default. `make fuzz` gives each of them some
+//! five minutes, and takes an hour.
 //! A failure prints the seed, and `PENFOLD_FUZZ_SEED` makes the same choices again.
 //!
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon

@@ -27,6 +27,8 @@ pub fn log_all(settings: &Settings) {
         threads.into_iter().map(|thread| thread.join().ok()).collect()
     });
     for (named, found) in keys.iter().zip(found) {
+        // A key that is only for tests is good for `penfoldctl dkim check`, but worth a warning
+        // here.
         if let Some(found) = found.filter(|found| *found != Published::Good) {
             ::log::warn!("{}: {}: {found}", named.path().display(), named.dns_name());
         }

@@ -4,8 +4,8 @@
 //! The steps on disk and their order are described in `spool`. Steps that need a user's
 //! rights are carried out by `deliver::agent`.
 //!
-//! If the entry names a folder, a message for a Maildir goes into that folder, which is made if it is
-//! missing. For other mailboxes and commands the folder has no effect.
+//! If the entry names a folder, a message for a Maildir goes into that folder, which is made if it
+//! is missing. For other mailboxes and commands the folder has no effect.
 //!
 //! - `command`: delivery to a command
 //! - `forward`: lists and `.forward` files, which make a derived entry

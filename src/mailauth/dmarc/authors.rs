@@ -290,8 +290,8 @@ fn is_closed(text: &[u8], at: usize) -> bool {
 }
 
 /// Returns the offset after the encoded word (RFC 2047) that begins at `at`, such as
-/// `=?utf-8?q?Jos=C3=A9?=`. Returns `None` if there is none, or if programs that do not know encoded
-/// words may find an address in it.
+/// `=?utf-8?q?Jos=C3=A9?=`. Returns `None` if there is none, or if programs that do not know
+/// encoded words may find an address in it.
 fn encoded_word_end(text: &[u8], at: usize) -> Option<usize> {
     if at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(|&b| !ends_word(b)) {
         return None;

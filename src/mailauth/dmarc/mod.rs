@@ -88,7 +88,7 @@ pub enum Outcome {
     Pass,
     /// No record applies, or From has no domain.
     None,
-    /// The record that applies cannot be used, or From has too many domains.
+    /// The record that applies cannot be used, or From may have more domains than were checked.
     PermError,
     /// The DNS did not answer in time.
     TempError,

@@ -14,8 +14,8 @@
 //! versions ignore the last two values. The other fields are in any order. A forwarded message has
 //! a field `past=` for each list or `.forward` file that led to it. The field `own=yes` marks a
 //! message that a user of this host has sent with a sender address that is not local. The field
-//! `dmarc=yes` marks a DMARC report to a domain elsewhere. The fields of a message in quarantine are
-//! `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
+//! `dmarc=yes` marks a DMARC report to a domain elsewhere. The fields of a message in quarantine
+//! are `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
 //! Maildirs that the message goes into.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last

@@ -7,38 +7,9 @@ use super::{Chain, MAX_SETS, Reason, Sealed, Status};
 use crate::mailauth::dkim::canon::Canon;
 use crate::mailauth::dkim::header::{Header, append_own};
 use crate::mailauth::dkim::signature::{Claim, Kind, Signature};
-use crate::mailauth::dkim::verify::{no_key, verify_with};
+use crate::mailauth::dkim::verify::Keys;
 use crate::mailauth::dkim::{self, Signatures};
 use crate::mailauth::lookup::Lookup;
-use crate::outcome::NoAnswer;
-
-/// The TXT records of a key, or the reason why there are none.
-type Answer = Result<Vec<Vec<u8>>, NoAnswer>;
-
-/// The answers about the keys, each with the DNS name of the key.
-struct Keys(Vec<(String, Answer)>);
-
-impl Keys {
-    /// Looks up the keys of all claims (signature fields that were read) at the same time.
-    fn look_up<'c>(lookup: &dyn Lookup, claims: impl IntoIterator<Item = &'c Claim>) -> Self {
-        let mut names: Vec<String> = Vec::new();
-        for name in claims.into_iter().map(Claim::key_name) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-        let answers = lookup.txt_of_all(&asked);
-        Self(names.into_iter().zip(answers).collect())
-    }
-
-    fn verify(&self, claim: &Claim, signature: &Signature, text: &[u8]) -> Result<(), dkim::Reason> {
-        let name = claim.key_name();
-        let found = self.0.iter().find(|(other, _)| *other == name).ok_or(dkim::Reason::NoKey)?;
-        let records = found.1.as_ref().map_err(no_key)?;
-        verify_with(records, signature, text).map(|_| ())
-    }
-}
 
 /// Returns which hash of the body is needed to verify the chain. Returns `None` if there is no
 /// chain.

@@ -60,14 +60,17 @@ fn element(tag: u8, octets: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
-fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
+/// Makes an element with this tag and content.
+pub(in crate::mailauth) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
     let mut octets = vec![tag];
-    match content.len() {
-        length @ 0..=0x7f => octets.push(length as u8),
-        length @ 0x80..=0xff => octets.extend([0x81, length as u8]),
-        length => {
-            octets.push(0x82);
-            octets.extend((length as u16).to_be_bytes());
+    match u8::try_from(length) {
+        Ok(short) if short < 0x80 => octets.push(short),
+        _ => {
+            let length = length.to_be_bytes();
+            let digits: Vec<u8> = length.into_iter().skip_while(|octet| *octet == 0).collect();
+            octets.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
+            octets.extend(digits);
         }
     }
     octets.extend_from_slice(content);

@@ -39,7 +39,7 @@ use crate::outcome::NoAnswer;
 
 pub(super) mod body;
 pub(super) mod canon;
-mod der;
+pub(super) mod der;
 pub(super) mod header;
 mod key;
 mod record;

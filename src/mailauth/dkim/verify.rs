@@ -106,23 +106,11 @@ impl Signatures {
     /// keys are looked up at the same time, so only the slowest answer costs time.
     pub fn verify(&self, lookup: &dyn Lookup, now: u64) -> Vec<Checked> {
         let early: Vec<_> = self.claims.iter().map(|(_, claim)| self.check_body(claim, now)).collect();
-        let mut names: Vec<String> = Vec::new();
-        for ((_, claim), _) in self.claims.iter().zip(&early).filter(|(_, early)| early.is_ok()) {
-            let name = claim.key_name();
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
-        let answers = lookup.txt_of_all(&asked);
+        let can_pass = self.claims.iter().zip(&early).filter(|(_, early)| early.is_ok());
+        let keys = Keys::look_up(lookup, can_pass.map(|((_, claim), _)| claim));
         let header = Header::new(self.header());
         let check = |((place, claim), early): (&(usize, Claim), Result<&Signature, Reason>)| {
-            let answer = || names.iter().position(|name| *name == claim.key_name()).and_then(|at| answers.get(at));
-            let verified = early.and_then(|signature| {
-                let answer = answer().ok_or(Reason::NoKey)?.as_ref().map_err(no_key)?;
-                self.check_key(&header, *place, signature, answer)
-            });
-            checked(claim, verified)
+            checked(claim, early.and_then(|signature| check_key(&keys, &header, *place, (claim, signature))))
         };
         self.claims.iter().zip(early).map(check).collect()
     }
@@ -160,27 +148,54 @@ impl Signatures {
         }
         Ok(())
     }
+}
 
-    /// Verifies a signature with the records of its key. Returns whether the domain is only testing
-    /// (`t=y`).
-    fn check_key(
-        &self,
-        header: &Header<'_>,
-        place: usize,
-        signature: &Signature,
-        records: &[Vec<u8>],
-    ) -> Result<bool, Reason> {
-        let mut text = header.signed(&signature.names, signature.header_form, Some(place));
-        let own = header.at(place).ok_or(Reason::Mismatch)?;
-        append_own(&own, signature.place.clone(), signature.header_form, &mut text);
-        verify_with(records, signature, &text)
+/// The TXT records of a key, or the reason why there are none.
+type Answer = Result<Vec<Vec<u8>>, NoAnswer>;
+
+/// The keys of some signatures as the DNS has them, each with its DNS name.
+pub struct Keys(Vec<(String, Answer)>);
+
+impl Keys {
+    /// Looks up the keys of all claims (signature fields that were read) at the same time.
+    pub fn look_up<'c>(lookup: &dyn Lookup, claims: impl IntoIterator<Item = &'c Claim>) -> Self {
+        let mut names: Vec<String> = Vec::new();
+        for name in claims.into_iter().map(Claim::key_name) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let asked: Vec<&str> = names.iter().map(String::as_str).collect();
+        let answers = lookup.txt_of_all(&asked);
+        Self(names.into_iter().zip(answers).collect())
     }
+
+    /// Verifies a signature of a text. Returns whether the key is only for tests.
+    pub fn verify(&self, claim: &Claim, signature: &Signature, text: &[u8]) -> Result<bool, Reason> {
+        let name = claim.key_name();
+        let found = self.0.iter().find(|(other, _)| *other == name).ok_or(Reason::NoKey)?;
+        let records = found.1.as_ref().map_err(no_key)?;
+        verify_with(records, signature, text)
+    }
+}
+
+/// Verifies a signature field at this place of the header. Returns whether the key is only for tests.
+fn check_key(
+    keys: &Keys,
+    header: &Header<'_>,
+    place: usize,
+    (claim, signature): (&Claim, &Signature),
+) -> Result<bool, Reason> {
+    let mut text = header.signed(&signature.names, signature.header_form, Some(place));
+    let own = header.at(place).ok_or(Reason::Mismatch)?;
+    append_own(&own, signature.place.clone(), signature.header_form, &mut text);
+    keys.verify(claim, signature, &text)
 }
 
 /// Verifies a signature of a text with the records of its key. Returns whether the domain is only
 /// testing (`t=y`). If all records fail, the error is that of the record that came closest to
 /// success.
-pub fn verify_with(records: &[Vec<u8>], signature: &Signature, text: &[u8]) -> Result<bool, Reason> {
+fn verify_with(records: &[Vec<u8>], signature: &Signature, text: &[u8]) -> Result<bool, Reason> {
     let mut reason = None;
     for record in records.iter().take(MAX_RECORDS) {
         match verify_with_one(record, signature, text) {
@@ -206,7 +221,7 @@ fn verify_with_one(record: &[u8], signature: &Signature, text: &[u8]) -> Result<
 }
 
 /// Returns the reason that follows from a failed look-up of a key.
-pub fn no_key(why: &NoAnswer) -> Reason {
+fn no_key(why: &NoAnswer) -> Reason {
     match why {
         NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName => Reason::NoKey,
         why => Reason::NoAnswer(why.clone()),

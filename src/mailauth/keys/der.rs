@@ -2,6 +2,8 @@
 
 use data_encoding::BASE64;
 
+use crate::mailauth::dkim::der::wrap;
+
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
 const NULL: &[u8] = &[0x05, 0];
@@ -36,13 +38,13 @@ pub struct RsaNumbers<'a> {
 pub fn rsa_private(key: &RsaNumbers<'_>) -> Vec<u8> {
     let RsaNumbers { modulus, public, private, primes: [p, q], exponents: [dp, dq], coefficient } = key;
     let numbers: [&[u8]; 9] = [&[0], modulus, public, private, p, q, dp, dq, coefficient];
-    pkcs8(&[element(OID, RSA), NULL.to_vec()].concat(), &element(SEQUENCE, &numbers.map(integer).concat()))
+    pkcs8(&[wrap(OID, RSA), NULL.to_vec()].concat(), &wrap(SEQUENCE, &numbers.map(integer).concat()))
 }
 
 /// Returns an Ed25519 key as a PKCS #8 `PrivateKeyInfo`. The public key is left out, because older
 /// versions of OpenSSL cannot read it there.
 pub fn ed25519_private(seed: &[u8; 32]) -> Vec<u8> {
-    pkcs8(&element(OID, ED25519), &element(OCTET_STRING, seed))
+    pkcs8(&wrap(OID, ED25519), &wrap(OCTET_STRING, seed))
 }
 
 /// Returns a private key in PEM.
@@ -59,8 +61,8 @@ pub fn pem(key: &[u8]) -> String {
 }
 
 fn pkcs8(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
-    let parts = [integer(&[0]), element(SEQUENCE, algorithm), element(OCTET_STRING, key)];
-    element(SEQUENCE, &parts.concat())
+    let parts = [integer(&[0]), wrap(SEQUENCE, algorithm), wrap(OCTET_STRING, key)];
+    wrap(SEQUENCE, &parts.concat())
 }
 
 /// Returns the DER form of a number that is not negative. If the highest bit is set, a zero octet
@@ -71,23 +73,7 @@ fn integer(number: &[u8]) -> Vec<u8> {
     let digits = number.get(zeros..).unwrap_or_default();
     let is_low = digits.first().is_some_and(|first| *first < 0x80);
     let sign: &[u8] = if is_low { &[] } else { &[0] };
-    element(INTEGER, &[sign, digits].concat())
-}
-
-fn element(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len();
-    let mut out = vec![tag];
-    match u8::try_from(length) {
-        Ok(short) if short < 0x80 => out.push(short),
-        _ => {
-            let octets = length.to_be_bytes();
-            let digits: Vec<u8> = octets.into_iter().skip_while(|octet| *octet == 0).collect();
-            out.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
-            out.extend(digits);
-        }
-    }
-    out.extend_from_slice(content);
-    out
+    wrap(INTEGER, &[sign, digits].concat())
 }
 
 #[cfg(test)]
@@ -116,7 +102,7 @@ mod tests {
             (0xff, &[4, 0x81, 0xff]),
             (0x100, &[4, 0x82, 1, 0]),
         ] {
-            let der = element(OCTET_STRING, &vec![7; length]);
+            let der = wrap(OCTET_STRING, &vec![7; length]);
             assert!(der.starts_with(head) && der.len() == head.len() + length, "{length}");
         }
     }

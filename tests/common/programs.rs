@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, thread};
 
 use nix::unistd::{User, geteuid};
@@ -19,10 +20,14 @@ pub fn program(site: &Site, name: &str) -> PathBuf {
 }
 
 /// Copies a program. Another process does that: if this process had the copy open for writing, the
-/// child of another test might inherit the descriptor, and the copy could not be run.
+/// child of another test might inherit the descriptor, and the copy could not be run. The copy gets
+/// its name when it is complete, so several threads may make the same copy.
 pub fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg(from).arg(to).status();
+    static COPIES: AtomicU32 = AtomicU32::new(0);
+    let part = to.with_added_extension(format!("copy{}", COPIES.fetch_add(1, Ordering::Relaxed)));
+    let copied = Command::new("cp").arg(from).arg(&part).status();
     assert!(copied.is_ok_and(|status| status.success()), "{}: no copy", to.display());
+    fs::rename(&part, to).expect("a rename");
 }
 
 pub fn command(site: &Site, name: &str, arguments: &[&str]) -> Command {

@@ -13,6 +13,7 @@
 //! - `clock`: a clock that a test sets
 //! - `dialog`: SMTP sessions in text files
 //! - `dns`: a scripted name server
+//! - `dovecot`: Dovecot, with some of its services
 //! - `figure`: measurements, as a table and as a plot
 //! - `filter`: scripted milters and policy services
 //! - `holdings`: threads, descriptors, memory and limits of a process
@@ -35,6 +36,7 @@ pub mod client;
 pub mod clock;
 pub mod dialog;
 pub mod dns;
+pub mod dovecot;
 pub mod figure;
 pub mod filter;
 pub mod holdings;

@@ -1,10 +1,12 @@
-//! Filters and policy services as Debian ships them: rspamd, OpenDKIM, OpenDMARC, postgrey and policyd-spf.
+//! Filters and policy services as Debian ships them: rspamd, OpenDKIM, OpenDMARC, postgrey,
+//! policyd-spf and Dovecot's quota-status.
 
 use std::process::{Command, Stdio};
 
 use common::client::TEXT;
+use common::dovecot::Dovecot;
 use common::{Daemon, Site, built, free_port, unpacked};
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 
 /// The test text that every spam filter takes for spam.
 const GTUBE: &str = "Subject: offer\r\n\r\nXJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n";
@@ -169,4 +171,46 @@ fn policyd_spf_adds_a_field() {
     let message = text(&daemon.wait_mail(&site, "jon", 1)[0]);
     assert!(message.contains("\nX-Comment: SPF check N/A for local connections"), "{message}");
     assert!(!daemon.log().contains("filter-failed"), "{}", daemon.log());
+}
+
+/// Dovecot counts the Maildir that penfold delivers into. When the Maildir is full, its service
+/// refuses the recipient, and penfold refuses the recipient at RCPT.
+#[test]
+fn dovecots_quota_status_refuses_a_recipient_whose_mailbox_is_full() {
+    let mut site = Site::with("relay.networks = []");
+    site.write("users", "jon::\nelvis::\n");
+    let owner = if geteuid().is_root() { User::from_name("nobody") } else { User::from_uid(geteuid()) };
+    let owner = owner.ok().flatten().expect("the owner of the mailboxes");
+    let (dir, port) = (site.path(""), free_port());
+    let settings = format!(
+        "mail_plugins = quota\nmail_location = maildir:{dir}/mail/%n\nfirst_valid_uid = 1\n\
+         passdb {{\n driver = static\n args = nopassword=y\n}}\n\
+         userdb {{\n driver = static\n args = uid={} gid={} home={dir}/mail/%n allow_all_users=yes\n}}\n\
+         plugin {{\n quota = count:user\n quota_vsizes = yes\n quota_rule = *:bytes=2000\n quota_grace = 0\n\
+         quota_status_success = DUNNO\n quota_status_nouser = DUNNO\n\
+         quota_status_overquota = 552 5.2.2 The mailbox is full\n}}\n\
+         service quota-status {{\n executable = quota-status -p postfix\n client_limit = 1\n\
+         inet_listener {{\n address = 127.0.0.1\n port = {port}\n }}\n}}\n",
+        owner.uid,
+        owner.gid,
+        dir = dir.display(),
+    );
+    let Some(dovecot) = Dovecot::start(&site, &settings) else { return };
+    dovecot.daemon.wait_until("its port", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    site.set("", "filter", &format!("[{{ socket = \"inet:127.0.0.1:{port}\", protocol = \"policy\" }}]"));
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    let long = format!("{TEXT}{}", "a line of the message\r\n".repeat(100));
+    client.send("anna@example.net", &["jon@razorback"], &long);
+    daemon.wait_mail(&site, "jon", 1);
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "552 5.2.2 <jon@razorback>: Recipient address rejected: The mailbox is full");
+    client.ask("RCPT TO:<elvis@razorback>", "250 ");
+    client.ask("DATA", "354 ");
+    client.ask(&format!("{TEXT}."), "250 ");
+    daemon.wait_mail(&site, "elvis", 1);
+    // The size that the client announces counts as well.
+    client.ask("MAIL FROM:<anna@example.net> SIZE=4000", "250 ");
+    client.ask("RCPT TO:<elvis@razorback>", "552 5.2.2 ");
+    assert!(!daemon.log().contains("filter-failed"), "{}\n{}", daemon.log(), dovecot.daemon.log());
 }

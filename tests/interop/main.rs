@@ -2,7 +2,7 @@
 //!
 //! - `dkim`: signatures for and by dkimpy and OpenDKIM
 //! - `dmarc`: opendmarc's results, and fields that authres reads
-//! - `filters`: rspamd, OpenDKIM, OpenDMARC, postgrey and policyd-spf as filters
+//! - `filters`: rspamd, OpenDKIM, OpenDMARC, postgrey, policyd-spf and Dovecot's quota-status as filters
 //! - `mail_programs`: users' mail programs submit a message
 //! - `servers`: mail to and from Postfix and Exim, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf

@@ -11,11 +11,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use common::dovecot::Dovecot;
 use common::tls::Authority;
-use common::{Daemon, Site, own, unpacked};
+use common::{Daemon, Site, own};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::geteuid;
 
 /// A secret for a users file. The password is "pencil".
 const SCRAM: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
@@ -322,45 +322,22 @@ fn accounts_can_be_dovecots() {
     daemon.greeted().ask(&plain("elvis", "pencil"), "454 4.7.0 ");
 }
 
-/// A Dovecot that serves only authentication. Declare it after its site.
-struct Dovecot {
-    daemon: Daemon,
-}
-
+/// A Dovecot that serves only authentication, and its site.
 fn dovecot() -> (Site, Option<Dovecot>) {
     let site = Site::with(OPEN);
-    let Some(mut command) = unpacked::dovecot(&site.path("dovecot.conf")) else { return (site, None) };
-    let user = nix::unistd::User::from_uid(geteuid()).ok().flatten().map_or("nobody".to_owned(), |user| user.name);
     let dir = site.path("");
     let dir = dir.display();
     site.write("passwords", &format!("elvis:{SCRAM}\n"));
-    site.write(
-        "dovecot.conf",
-        &format!(
-            "base_dir = {dir}/dovecot\nstate_dir = {dir}/dovecot\nlog_path = /dev/stderr\nprotocols =\nssl = no\n\
-             auth_mechanisms = plain login scram-sha-256\nauth_failure_delay = 0\ndisable_plaintext_auth = no\n\
-             default_internal_user = {user}\ndefault_login_user = {user}\ndefault_internal_group = nogroup\n\
-             passdb {{\n driver = passwd-file\n args = {dir}/passwords\n}}\nuserdb {{\n driver = static\n args = uid=1 gid=1 home=/\n}}\n\
-             service auth {{\n user = {user}\n unix_listener {dir}/auth-client {{\n mode = 0666\n }}\n}}\n\
-             service anvil {{\n chroot =\n}}\nservice stats {{\n chroot =\n}}\n"
-        ),
+    let settings = format!(
+        "auth_mechanisms = plain login scram-sha-256\nauth_failure_delay = 0\ndisable_plaintext_auth = no\n\
+         passdb {{\n driver = passwd-file\n args = {dir}/passwords\n}}\nuserdb {{\n driver = static\n args = uid=1 gid=1 home=/\n}}\n\
+         service auth {{\n unix_listener {dir}/auth-client {{\n mode = 0666\n }}\n}}\n"
     );
-    command.stdin(Stdio::null());
-    match Daemon::spawn_until(command, |line| line.contains("starting up").then_some(1)) {
-        Ok(daemon) => {
-            daemon.wait_until("its socket", || site.path("auth-client").exists());
-            (site, Some(Dovecot { daemon }))
-        }
-        Err(log) => panic!("dovecot does not start:\n{log}"),
+    let dovecot = Dovecot::start(&site, &settings);
+    if let Some(dovecot) = &dovecot {
+        dovecot.daemon.wait_until("its socket", || site.path("auth-client").exists());
     }
-}
-
-impl Drop for Dovecot {
-    /// Ends Dovecot, and waits for the end of its log: then none of its processes runs any more.
-    fn drop(&mut self) {
-        let _ = kill(self.daemon.pid(), Signal::SIGTERM);
-        self.daemon.becomes_true(|| false);
-    }
+    (site, dovecot)
 }
 
 #[test]

@@ -1,0 +1,44 @@
+//! Dovecot, with some of its services only.
+
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{User, geteuid};
+
+use super::{Daemon, Site, unpacked};
+
+/// A Dovecot that runs in the directory of a site. Declare it after its site.
+pub struct Dovecot {
+    pub daemon: Daemon,
+}
+
+impl Dovecot {
+    /// Starts Dovecot with these settings, beside those that let it run as the user of the tests.
+    /// If there is no Dovecot, reports the test as skipped and returns `None`.
+    pub fn start(site: &Site, settings: &str) -> Option<Self> {
+        let mut command = unpacked::dovecot(&site.path("dovecot.conf"))?;
+        let user = User::from_uid(geteuid()).ok().flatten().map_or("nobody".to_owned(), |user| user.name);
+        let dir = site.path("dovecot");
+        let dir = dir.display();
+        let conf = format!(
+            "base_dir = {dir}\nstate_dir = {dir}\nlog_path = /dev/stderr\nprotocols =\nssl = no\n\
+             default_internal_user = {user}\ndefault_login_user = {user}\ndefault_internal_group = nogroup\n\
+             service auth {{\n user = {user}\n}}\nservice anvil {{\n chroot =\n}}\nservice stats {{\n chroot =\n}}\n\
+             {settings}"
+        );
+        site.write("dovecot.conf", &conf);
+        command.stdin(Stdio::null());
+        match Daemon::spawn_until(command, |line| line.contains("starting up").then_some(1)) {
+            Ok(daemon) => Some(Self { daemon }),
+            Err(log) => panic!("dovecot does not start:\n{log}"),
+        }
+    }
+}
+
+impl Drop for Dovecot {
+    /// Ends Dovecot, and waits for the end of its log: then none of its processes runs any more.
+    fn drop(&mut self) {
+        let _ = kill(self.daemon.pid(), Signal::SIGTERM);
+        self.daemon.becomes_true(|| false);
+    }
+}

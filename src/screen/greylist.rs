@@ -10,7 +10,9 @@
 //! attempts are in a journal of their own, so that a flood of them cannot displace the networks
 //! that have passed. In memory, at most [`MAX_NETWORKS`] networks are kept, each with at most
 //! [`MAX_WAITING`] pairs. If there are more networks, those that have not passed and were idle for
-//! longest are dropped. Senders and recipients are kept as hashes only.
+//! longest are dropped. If a network tries more pairs, the address that has tried most of them
+//! loses one, so that a host cannot displace the pairs of its neighbours. Senders and recipients
+//! are kept as hashes only.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -34,11 +36,6 @@ const TRIED_WITHIN: u64 = 3 * 24 * 3600;
 const MAX_NETWORKS: usize = 100_000;
 /// The maximum number of pairs of a sender and a recipient that are kept for one network.
 const MAX_WAITING: usize = 50;
-/// The first pairs of a network, up to this number, are kept until they expire, even if the network
-/// tries more than [`MAX_WAITING`] pairs. If a host tries its whole queue again in the same order,
-/// it passes at one of the pairs that were kept, however long the queue is. The rest of the room is
-/// for the latest pairs, so that a host can pass although its neighbour tries many pairs only once.
-const FIRST_KEPT: usize = 25;
 /// The limits of the journal of first attempts. 8 MiB are about 150,000 attempts in each of its two
 /// files.
 const ATTEMPTS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(TRIED_WITHIN) };
@@ -65,9 +62,26 @@ struct Network {
     /// The time at which the network's record was last renewed, in seconds since 1970; 0 if the
     /// network has not passed.
     passed: u64,
-    /// The hashes of the pairs that were tried only once, each with the time of that attempt in
-    /// seconds since 1970.
-    waiting: Vec<(u64, u64)>,
+    /// The pairs that were tried only once, in the order of these attempts.
+    waiting: Vec<Attempt>,
+}
+
+/// The first attempt for a pair of a sender and a recipient.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    /// The hash of the pair.
+    pair: u64,
+    /// The address within the network.
+    host: u64,
+    /// The time of the attempt, in seconds since 1970.
+    time: u64,
+}
+
+impl Attempt {
+    /// Whether a second attempt at `now` comes too late.
+    fn is_expired(&self, now: u64) -> bool {
+        self.time.saturating_add(TRIED_WITHIN) <= now
+    }
 }
 
 impl Greylist {
@@ -92,8 +106,8 @@ impl Greylist {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { networks, attempts, passed } = &mut *inner;
         let mut passed = passed.lock(now, |record| {
-            let Some(key) = read_network(&record.key) else { return };
-            entry(networks, key).passed = record.time;
+            let Some(address) = read_address(&record.key) else { return };
+            entry(networks, network(address)).passed = record.time;
         });
         let is_passed = networks.get(&key).is_some_and(|network| network.has_passed(now));
         let is_due = |network: &Network| network.passed.saturating_add(RENEWED_EVERY) <= now;
@@ -101,10 +115,10 @@ impl Greylist {
             return None;
         }
         let mut attempts = attempts.lock(now, |record| {
-            let (Some(key), Ok(pair)) = (read_network(&record.key), u64::from_str_radix(&record.value, 16)) else {
+            let (Some(address), Ok(pair)) = (read_address(&record.key), u64::from_str_radix(&record.value, 16)) else {
                 return;
             };
-            entry(networks, key).wait_for(pair, record.time);
+            entry(networks, network(address)).wait_for(Attempt { pair, host: host(address), time: record.time });
         });
         let network = entry(networks, key);
         let pair = hash(key, sender, recipient);
@@ -118,9 +132,9 @@ impl Greylist {
             return None;
         }
         if left.is_none() {
-            network.wait_for(pair, now);
+            network.wait_for(Attempt { pair, host: host(client), time: now });
             if let Some(attempts) = &mut attempts {
-                attempts.append(&Record { time: now, key: text(key), value: format!("{pair:016x}") });
+                attempts.append(&Record { time: now, key: text(client), value: format!("{pair:016x}") });
             }
         }
         Some(left.unwrap_or(delay.as_secs()))
@@ -135,27 +149,45 @@ impl Network {
     /// Returns the time of the first attempt for a pair. Returns `None` if there was none, or if it
     /// was too long ago.
     fn first_attempt(&self, pair: u64, now: u64) -> Option<u64> {
-        let found = self.waiting.iter().find(|(known, _)| *known == pair);
-        found.map(|(_, first)| *first).filter(|first| first.saturating_add(TRIED_WITHIN) > now)
+        let found = self.waiting.iter().find(|attempt| attempt.pair == pair);
+        found.filter(|attempt| !attempt.is_expired(now)).map(|attempt| attempt.time)
     }
 
     /// Records the first attempt for a pair. If the attempt that is recorded for the pair is too
     /// old, the new one replaces it. If the network has [`MAX_WAITING`] pairs, those that have
-    /// expired are dropped. If none has expired, the first [`FIRST_KEPT`] pairs are kept, and the
-    /// oldest of the others is dropped.
-    fn wait_for(&mut self, pair: u64, time: u64) {
-        match self.waiting.iter_mut().find(|(known, _)| *known == pair) {
-            Some((_, first)) if first.saturating_add(TRIED_WITHIN) > time => {}
-            Some((_, first)) => *first = time,
+    /// expired are dropped, and if none has expired, [`Network::drop_one`] chooses the one to drop.
+    fn wait_for(&mut self, attempt: Attempt) {
+        match self.waiting.iter_mut().find(|known| known.pair == attempt.pair) {
+            Some(known) if !known.is_expired(attempt.time) => {}
+            Some(known) => *known = attempt,
             None => {
                 if self.waiting.len() >= MAX_WAITING {
-                    self.waiting.retain(|(_, first)| first.saturating_add(TRIED_WITHIN) > time);
+                    self.waiting.retain(|known| !known.is_expired(attempt.time));
                 }
-                if self.waiting.len() >= MAX_WAITING {
-                    self.waiting.remove(FIRST_KEPT);
+                self.waiting.push(attempt);
+                if self.waiting.len() > MAX_WAITING {
+                    self.drop_one();
                 }
-                self.waiting.push((pair, time));
             }
+        }
+    }
+
+    /// Drops a pair of the address that has tried most pairs. If several addresses have tried as
+    /// many, it is the one with the latest attempt. If no address has tried two pairs, the pair may
+    /// be of any address.
+    ///
+    /// It is the middle one of these pairs. The first ones stay: if a host tries its whole queue
+    /// again in the same order, it passes at one of them, however long the queue is. The latest
+    /// ones stay as well: a host can pass although many addresses have tried a pair only once.
+    fn drop_one(&mut self) {
+        let count = |host| self.waiting.iter().filter(|attempt| attempt.host == host).count();
+        let Some(most) = self.waiting.iter().max_by_key(|attempt| count(attempt.host)).copied() else { return };
+        let is_alone = count(most.host) == 1;
+        let is_candidate = |attempt: &Attempt| is_alone || attempt.host == most.host;
+        let candidates: Vec<usize> =
+            self.waiting.iter().enumerate().filter(|(_, attempt)| is_candidate(attempt)).map(|(at, _)| at).collect();
+        if let Some(&at) = candidates.get(candidates.len() / 2) {
+            self.waiting.remove(at);
         }
     }
 
@@ -163,7 +195,7 @@ impl Network {
     /// network that has not passed has a lower value than one that has passed. Of two networks that
     /// are alike in this, the one that was idle for longer has the lower value.
     fn value(&self) -> (bool, u64) {
-        let last = self.waiting.iter().map(|(_, first)| *first).max().unwrap_or(0);
+        let last = self.waiting.iter().map(|attempt| attempt.time).max().unwrap_or(0);
         (self.passed > 0, last.max(self.passed))
     }
 }
@@ -185,12 +217,22 @@ fn entry(networks: &mut HashMap<IpAddr, Network>, key: IpAddr) -> &mut Network {
     networks.entry(key).or_default()
 }
 
-fn text(network: IpAddr) -> String {
-    format!("{network}/{}", if network.is_ipv4() { 24 } else { 64 })
+/// The key of a record: an address with the length of its network.
+fn text(address: IpAddr) -> String {
+    let address = address.to_canonical();
+    format!("{address}/{}", if address.is_ipv4() { 24 } else { 64 })
 }
 
-fn read_network(text: &str) -> Option<IpAddr> {
-    Some(network(text.split_once('/')?.0.parse().ok()?))
+fn read_address(text: &str) -> Option<IpAddr> {
+    text.split_once('/')?.0.parse().ok()
+}
+
+/// Returns the bits of an address that do not belong to its network.
+fn host(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits() & 0xff),
+        IpAddr::V6(address) => (address.to_bits() & u128::from(u64::MAX)) as u64,
+    }
 }
 
 /// Returns the hash of a network, a sender and a recipient. Case is ignored. An attacker who finds
@@ -291,6 +333,37 @@ mod tests {
         assert_eq!(ask(4 * DAY + 300, "192.0.3.1", 100), None);
     }
 
+    /// One or several neighbours try new pairs all the time, before and after the attempts of an
+    /// honest host, which has one message or a long queue.
+    #[test]
+    fn a_hostile_neighbour_does_not_keep_a_host_waiting() {
+        for (name, neighbours, queue, clients) in [
+            ("hostile-1", 1, 1, ["192.0.2.9", "192.0.2.9"]),
+            ("hostile-1-queue", 1, 1000, ["192.0.2.9", "192.0.2.9"]),
+            // The host tries again from another address.
+            ("hostile-20", 20, 1, ["192.0.2.9", "192.0.2.10"]),
+            ("hostile-20-queue", 20, 1000, ["192.0.2.9", "192.0.2.9"]),
+            ("hostile-v6", 1, 1, ["2001:db8::1:0:0:9", "2001:db8::1:0:0:9"]),
+        ] {
+            let scratch = Scratch::new(name);
+            let greylist = scratch.greylist();
+            let prefix = if clients[0].contains(':') { "2001:db8::" } else { "192.0.2." };
+            let disturb = |greylist: &Greylist, after: u64| {
+                for number in 0..100 {
+                    let neighbour = format!("{prefix}{}", 100 + number % neighbours);
+                    let recipient = format!("{after}-{number}@x");
+                    assert!(check(greylist, after, &neighbour, "spam@b", &recipient).is_some(), "{name}");
+                }
+            };
+            disturb(&greylist, 0);
+            assert!((0..queue).all(|n| check(&greylist, 1, clients[0], "a@b", &format!("{n}@x")).is_some()), "{name}");
+            disturb(&greylist, 2);
+            let greylist = scratch.greylist();
+            disturb(&greylist, 3);
+            assert_eq!(check(&greylist, 301, clients[1], "a@b", "0@x"), None, "{name}");
+        }
+    }
+
     #[test]
     fn it_survives_a_restart_and_is_shared() {
         let scratch = Scratch::new("restart");
@@ -311,13 +384,13 @@ mod tests {
         entry(&mut networks, address(0)).passed = START;
         for number in 1..=250_000 {
             let network = entry(&mut networks, address(number));
-            (0..3).for_each(|pair| network.wait_for(pair, START + u64::from(number)));
+            (0..3).for_each(|pair| network.wait_for(Attempt { pair, host: 1, time: START + u64::from(number) }));
         }
         assert!(networks.len() <= MAX_NETWORKS, "{}", networks.len());
         assert!(networks.contains_key(&address(0)) && networks.contains_key(&address(250_000)));
         assert!(!networks.contains_key(&address(1)));
         let network = entry(&mut networks, address(0));
-        (0..1000).for_each(|pair| network.wait_for(pair, START));
+        (0..1000).for_each(|pair| network.wait_for(Attempt { pair, host: pair % 7, time: START }));
         assert_eq!(network.waiting.len(), MAX_WAITING);
         assert_eq!(network.first_attempt(999, START), Some(START));
     }

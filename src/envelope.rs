@@ -26,6 +26,8 @@ pub struct Recipient {
     pub original: Option<Address>,
     /// How the message is delivered.
     pub action: Action,
+    /// The options that the client gave at RCPT.
+    pub options: RcptOptions,
 }
 
 /// The maximum length of each command, path and user name in an [`Action`], in bytes.
@@ -59,14 +61,28 @@ pub enum Action {
     },
 }
 
-/// The options that a client gives at MAIL, and that the next host gets, too.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The options that a client gives at MAIL. The next host gets them, too, if it offers their
+/// extensions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MailOptions {
     /// The type of the message's body.
     pub body: Body,
+    /// Whether addresses and header fields may be UTF-8 (SMTPUTF8, RFC 6531).
+    pub utf8: bool,
+    /// The part of the message that a failure report contains (RET, RFC 3461).
+    pub ret: Option<Ret>,
+    /// The sender's name for the envelope (ENVID, RFC 3461): xtext of at most [`MAX_ENVID`]
+    /// characters, as the client sent it.
+    pub envid: Option<Box<str>>,
+    /// The time by which the message is to be delivered (BY, RFC 2852).
+    pub deliver_by: Option<DeliverBy>,
+    /// The priority, from -9 to 9; 0 is the default (MT-PRIORITY, RFC 6710).
+    pub priority: i8,
+    /// The time before which the message is not delivered, in seconds since 1970 (RFC 4865).
+    pub release: Option<u64>,
 }
 
-/// The BODY parameter of MAIL (RFC 6152).
+/// The BODY parameter of MAIL (RFC 6152, RFC 3030).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Body {
     /// `BODY=7BIT`, or no such parameter.
@@ -74,6 +90,97 @@ pub enum Body {
     SevenBit,
     /// `BODY=8BITMIME`.
     EightBit,
+    /// `BODY=BINARYMIME`. The header consists of lines that end in LF. The body is stored octet for
+    /// octet as it came, because it need not consist of lines.
+    Binary,
+}
+
+/// The RET parameter of MAIL (RFC 3461 4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ret {
+    /// `RET=FULL`: the whole message.
+    Full,
+    /// `RET=HDRS`: the header.
+    Headers,
+}
+
+/// The BY parameter of MAIL (RFC 2852 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverBy {
+    /// The time by which the message is to be delivered, in seconds since 1970.
+    pub deadline: i64,
+    /// What happens at that time.
+    pub mode: ByMode,
+    /// Whether a report is sent when the message is passed on to a host without this extension
+    /// (the flag T).
+    pub trace: bool,
+}
+
+/// What happens to a message that is not delivered by the time in [`DeliverBy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByMode {
+    /// The message fails, and the sender gets a report.
+    Return,
+    /// The sender gets a report, and the message is tried further.
+    Notify,
+}
+
+/// The maximum length of ENVID, in characters of xtext (RFC 3461 4.4).
+pub const MAX_ENVID: usize = 100;
+
+/// The maximum length of ORCPT, in characters (RFC 3461 4.2).
+pub const MAX_ORCPT: usize = 500;
+
+/// The options that a client gives at RCPT. The next host gets them, too, if it offers DSN.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RcptOptions {
+    /// When the sender gets a report about this recipient; `None` if the client did not say.
+    pub notify: Option<Notify>,
+    /// The address for which the sender's host first accepted the message (ORCPT, RFC 3461): a
+    /// type, a semicolon, and an address in xtext, together at most [`MAX_ORCPT`] characters, as
+    /// the client sent them.
+    pub orcpt: Option<Box<str>>,
+}
+
+/// The NOTIFY parameter of RCPT (RFC 3461 4.1). All fields are false for `NOTIFY=NEVER`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Notify {
+    /// A report is sent when the message is delivered.
+    pub success: bool,
+    /// A report is sent when the delivery fails.
+    pub failure: bool,
+    /// A report is sent when the delivery is delayed.
+    pub delay: bool,
+}
+
+impl Notify {
+    /// Parses the value of NOTIFY, in upper or lower case. Returns `None` if it is malformed.
+    #[must_use]
+    pub fn parse(value: &str) -> Option<Self> {
+        let mut notify = Self::default();
+        if value.eq_ignore_ascii_case("NEVER") {
+            return Some(notify);
+        }
+        for word in value.split(',') {
+            let wanted = match word.to_ascii_uppercase().as_str() {
+                "SUCCESS" => &mut notify.success,
+                "FAILURE" => &mut notify.failure,
+                "DELAY" => &mut notify.delay,
+                _ => return None,
+            };
+            *wanted = true;
+        }
+        Some(notify)
+    }
+}
+
+/// Prints the value of NOTIFY in upper case.
+impl fmt::Display for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [(self.success, "SUCCESS"), (self.failure, "FAILURE"), (self.delay, "DELAY")];
+        let words: Vec<&str> = words.into_iter().filter_map(|(is_wanted, word)| is_wanted.then_some(word)).collect();
+        if words.is_empty() { f.write_str("NEVER") } else { f.write_str(&words.join(",")) }
+    }
 }
 
 /// The source of a message, which decides where a report of its failure is sent.
@@ -133,13 +240,31 @@ impl fmt::Display for Folder {
 impl Recipient {
     /// Makes a recipient with ordinary delivery to a final address.
     pub fn new(address: Address) -> Self {
-        Self { address, original: None, action: Action::Deliver }
+        Self { address, original: None, action: Action::Deliver, options: RcptOptions::default() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn notify_is_parsed_and_printed() {
+        for (value, printed) in [
+            ("NEVER", Some("NEVER")),
+            ("never", Some("NEVER")),
+            ("SUCCESS", Some("SUCCESS")),
+            ("delay,Failure,SUCCESS", Some("SUCCESS,FAILURE,DELAY")),
+            ("FAILURE,FAILURE", Some("FAILURE")),
+            ("", None),
+            ("NEVER,DELAY", None),
+            ("SUCCESS,", None),
+            ("SUCCESS, DELAY", None),
+            ("ALWAYS", None),
+        ] {
+            assert_eq!(Notify::parse(value).map(|notify| notify.to_string()).as_deref(), printed, "{value}");
+        }
+    }
 
     #[test]
     fn the_name_of_a_folder_never_leads_out_of_the_maildir() {

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, RemoteTls, Submission, TableFile,
-    Users, policy,
+    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, RemoteTls, Smtp, Submission,
+    TableFile, Users, policy,
 };
 use crate::address::parse_domain;
 
@@ -70,18 +70,10 @@ pub(super) fn defaults(hostname: &str) -> Config {
             ],
             domains: Vec::new(),
         },
+        smtp: Smtp::default(),
         policy: policy::defaults(optional("/etc/penfold/access")),
         auth: Auth::None,
-        submission: Submission {
-            senders: optional("/etc/penfold/senders"),
-            messages_per_hour: 300,
-            recipients_per_hour: 3000,
-            hide_client: false,
-            masquerade: None,
-            rewrite: optional("/etc/penfold/rewrite"),
-            local_messages_per_hour: 0,
-            local_exempt: vec!["root".into()],
-        },
+        submission: submission(),
         remote: remote(),
         dkim: Vec::new(),
         queue: Queue {
@@ -94,6 +86,19 @@ pub(super) fn defaults(hostname: &str) -> Config {
         filters: Vec::new(),
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
         log: LogTo::Syslog,
+    }
+}
+
+fn submission() -> Submission {
+    Submission {
+        senders: optional("/etc/penfold/senders"),
+        messages_per_hour: 300,
+        recipients_per_hour: 3000,
+        hide_client: false,
+        masquerade: None,
+        rewrite: optional("/etc/penfold/rewrite"),
+        local_messages_per_hour: 0,
+        local_exempt: vec!["root".into()],
     }
 }
 

@@ -15,8 +15,30 @@ use super::policy::{self, PER_HOUR_OR_NONE};
 use super::values;
 use super::{
     Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, OfferAuth, Queue, Relay,
-    Remote, RemoteTls, Submission, TableFile, Users, table,
+    Remote, RemoteTls, Smtp, Submission, TableFile, Users, table,
 };
+
+/// The keywords of EHLO and the commands that `smtp.disable` can withhold.
+const SMTP_KEYWORDS: &[&str] = &[
+    "PIPELINING",
+    "SIZE",
+    "8BITMIME",
+    "ENHANCEDSTATUSCODES",
+    "STARTTLS",
+    "XCLIENT",
+    "AUTH",
+    "CHUNKING",
+    "BINARYMIME",
+    "DSN",
+    "SMTPUTF8",
+    "ETRN",
+    "LIMITS",
+    "DELIVERBY",
+    "FUTURERELEASE",
+    "MT-PRIORITY",
+    "VRFY",
+    "HELP",
+];
 
 /// Reads a configuration file.
 ///
@@ -86,6 +108,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
             None => default.listen,
         },
         tls,
+        smtp: smtp(top.section("smtp"), default.smtp),
         limits: limits(top.section("limits"), default.limits),
         auth: auth(top.section("auth"), &local.users),
         submission: submission(top.section("submission"), default.submission),
@@ -291,6 +314,12 @@ fn retry(section: &mut Section<'_, '_>, default: (Duration, Duration)) -> (Durat
         section.error(last.0, &format!("expected {}", last.1));
     }
     (min, max)
+}
+
+fn smtp(mut section: Section<'_, '_>, default: Smtp) -> Smtp {
+    let disable = section.take_all("disable", values::keyword(SMTP_KEYWORDS)).unwrap_or(default.disable);
+    section.finish();
+    Smtp { disable }
 }
 
 fn dns(mut section: Section<'_, '_>, default: Dns) -> Dns {

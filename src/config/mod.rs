@@ -52,6 +52,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// The server's certificates; the first one is the default.
     pub tls: Vec<KeyPair>,
+    /// The dialogue with clients.
+    pub smtp: Smtp,
     /// The limits on clients.
     pub limits: Limits,
     /// The settings of local delivery.
@@ -358,6 +360,13 @@ impl Queue {
     pub fn schedule(&self) -> Schedule {
         Schedule { min: self.retry_min, max: self.retry_max, expire_after: self.expire_after }
     }
+}
+
+/// The settings of the dialogue with clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Smtp {
+    /// The extensions and commands that are not offered, in upper case.
+    pub disable: Vec<&'static str>,
 }
 
 /// The settings of DNS look-ups.

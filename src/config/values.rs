@@ -108,6 +108,15 @@ pub(super) fn word(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> R
     }
 }
 
+/// Reads a word, which must be one of `words`, in upper or lower case. The words are in upper case.
+pub(super) fn keyword(words: &'static [&'static str]) -> impl Fn(&DeValue<'_>) -> Read<&'static str> {
+    move |value| {
+        let given = value.as_str().unwrap_or_default();
+        let known = words.iter().find(|word| word.eq_ignore_ascii_case(given));
+        known.copied().ok_or_else(|| format!("expected one of {}", words.join(", ")))
+    }
+}
+
 /// Reads the name of a host, and returns it in lower case.
 pub(super) fn host_name(value: &DeValue<'_>) -> Read<String> {
     let name = value.as_str().and_then(name);

@@ -15,7 +15,7 @@ pub mod local;
 pub mod remote;
 
 use crate::address::Address;
-use crate::envelope::MailOptions;
+use crate::envelope::{MailOptions, Recipient};
 use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::spool::{Content, Entry};
@@ -28,9 +28,9 @@ pub struct Delivery<'a> {
     /// The reverse-path; `None` is the null path.
     pub sender: Option<&'a Address>,
     /// The options that the sender gave.
-    pub options: MailOptions,
+    pub options: &'a MailOptions,
     /// The recipients; outcomes come in the same order.
-    pub recipients: Vec<&'a Address>,
+    pub recipients: Vec<&'a Recipient>,
     /// The content; lines end in LF.
     pub content: Content<'a>,
     /// Whether the message goes only to hosts with public addresses, unless the configuration names

@@ -17,6 +17,11 @@ pub fn unknown() -> Reply {
     Reply::new(500, Status(5, 5, 1), "Command unrecognized; HELP lists those that are")
 }
 
+/// Refuses a command that the configuration withholds (RFC 5321 4.2.4).
+pub fn disabled() -> Reply {
+    Reply::new(502, Status(5, 5, 1), "This command is not available here")
+}
+
 /// Refuses a command line longer than the limit.
 pub fn too_long() -> Reply {
     Reply::new(500, Status(5, 5, 2), "The line is too long")

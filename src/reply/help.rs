@@ -13,11 +13,13 @@ pub struct Available {
     pub auth: bool,
     /// Whether XCLIENT and XFORWARD are offered.
     pub xclient: bool,
+    /// Whether VRFY is offered.
+    pub vrfy: bool,
 }
 
 /// Lists the available commands, one on each line.
 pub fn commands(available: Available) -> Reply {
-    let Available { starttls, auth, xclient } = available;
+    let Available { starttls, auth, xclient, vrfy } = available;
     let lines = [
         (true, "This is penfold. These commands are available now:"),
         (true, "  HELO host             introduce the client"),
@@ -30,7 +32,7 @@ pub fn commands(available: Available) -> Reply {
         (true, "  RCPT TO:<recipient>   add a recipient"),
         (true, "  DATA                  send the message, ended by a line with only a dot"),
         (true, "  RSET                  drop the message"),
-        (true, "  VRFY address          ask whether an address exists"),
+        (vrfy, "  VRFY address          ask whether an address exists"),
         (true, "  NOOP                  do nothing"),
         (true, "  HELP                  list the commands"),
         (true, "  QUIT                  end the session"),
@@ -50,14 +52,15 @@ mod tests {
             let words = lines.iter().skip(1).filter_map(|line| line.split_ascii_whitespace().next());
             words.map(str::to_owned).collect::<Vec<_>>().join(" ")
         };
-        let available = Available::default();
+        let available = Available { vrfy: true, ..Available::default() };
         for (available, want) in [
             (available, "HELO EHLO MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (Available { starttls: true, ..available }, "HELO EHLO STARTTLS MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (
-                Available { starttls: true, auth: true, xclient: true },
+                Available { starttls: true, auth: true, xclient: true, ..available },
                 "HELO EHLO STARTTLS AUTH XCLIENT XFORWARD MAIL RCPT DATA RSET VRFY NOOP HELP QUIT",
             ),
+            (Available::default(), "HELO EHLO MAIL RCPT DATA RSET NOOP HELP QUIT"),
         ] {
             assert_eq!(verbs(available), want);
         }

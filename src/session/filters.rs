@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::address::{Address, AddressError};
 use crate::config::FilterGroup;
+use crate::envelope::RcptOptions;
 use crate::filters::{Client, Content, Person, RecipientChange, Room, Verdict};
 use crate::policy;
 use crate::reply::{self, Reply};
@@ -114,7 +115,7 @@ impl Session<'_> {
                     let address = self.qualified(&address);
                     let room = MAX_FINAL_RECIPIENTS.saturating_sub(transaction.references());
                     match self.expand_added(&address)?.filter(|finals| finals.len() <= room) {
-                        Some(finals) => transaction.add(address, finals),
+                        Some(finals) => transaction.add(address, &RcptOptions::default(), finals),
                         None => ::log::warn!("a filter adds the recipient <{address}>, which cannot be accepted"),
                     }
                 }

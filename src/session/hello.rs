@@ -4,6 +4,7 @@ use super::{Phase, Session, Step};
 use crate::policy;
 use crate::reply;
 use crate::reply::help::Available;
+use crate::smtp::command::Command;
 use crate::smtp::extensions::Extensions;
 use crate::smtp::xclient::MAX_VALUE;
 
@@ -36,7 +37,7 @@ impl Session<'_> {
     /// The extensions that are offered to this client in this state.
     pub(super) fn extensions(&self) -> Extensions {
         let mechanisms = self.mechanisms();
-        Extensions {
+        let mut extensions = Extensions {
             pipelining: true,
             size: Some(self.service.config.limits.message_size),
             eight_bit: true,
@@ -45,13 +46,38 @@ impl Session<'_> {
             xclient: self.trusted_proxy.is_some(),
             auth: (!mechanisms.is_empty()).then_some(mechanisms),
             help: true,
+            chunking: false,
+            binary_mime: false,
+            dsn: false,
+            smtp_utf8: false,
+            etrn: false,
+            limits: None,
+            deliver_by: None,
+            future_release: None,
+            mt_priority: false,
+        };
+        extensions.withhold(&self.service.config.smtp.disable);
+        extensions
+    }
+
+    /// Whether the configuration withholds a command.
+    pub(super) fn is_disabled(&self, command: &Command<'_>) -> bool {
+        let is_withheld = |keyword| self.service.config.smtp.disable.contains(&keyword);
+        match command {
+            Command::StartTls => is_withheld("STARTTLS"),
+            Command::Auth(_) => is_withheld("AUTH"),
+            Command::Vrfy(_) => is_withheld("VRFY"),
+            Command::Help => is_withheld("HELP"),
+            Command::Xclient(_) | Command::Xforward(_) => is_withheld("XCLIENT"),
+            _ => false,
         }
     }
 
     /// HELP: lists the commands that are offered in this state.
     pub(super) fn help(&self) -> Step {
         let Extensions { starttls, auth, xclient, .. } = self.extensions();
-        Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient }))
+        let vrfy = !self.is_disabled(&Command::Vrfy(b""));
+        Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient, vrfy }))
     }
 
     /// The name of the protocol for the Received field and the log (RFC 3848).

@@ -10,6 +10,7 @@ use crate::reply::{self, Reply};
 use crate::route::DomainClass;
 use crate::smtp::command::Path;
 use crate::smtp::parameters::{MailParameters, ParameterError};
+use crate::sys;
 
 impl Session<'_> {
     pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
@@ -39,7 +40,7 @@ impl Session<'_> {
         let facts = self.facts();
         self.apply(policy::mail::precheck(&facts))?;
         let path = path.map_err(reply::sender::malformed)?;
-        let parameters = MailParameters::parse(path.parameters()).map_err(rejected)?;
+        let parameters = MailParameters::parse(path.parameters(), &self.extensions(), sys::now()).map_err(rejected)?;
         let (size, max_size) = (parameters.size.unwrap_or(0), self.service.config.limits.message_size);
         let path = path.address.as_ref();
         let sender = path.map(|address| self.service.router.qualify(address));
@@ -86,6 +87,8 @@ pub(super) fn rejected(error: ParameterError) -> Reply {
     match error {
         ParameterError::Unknown(keyword) => reply::command::unknown_parameter(&keyword),
         ParameterError::Repeated(keyword) => reply::command::repeated_parameter(&keyword),
-        ParameterError::Malformed(keyword) => reply::command::bad_parameter(keyword),
+        ParameterError::Malformed(keyword) | ParameterError::OutOfBounds(keyword) => {
+            reply::command::bad_parameter(keyword)
+        }
     }
 }

@@ -335,6 +335,9 @@ impl<'a> Session<'a> {
         if self.must_wait_for_tls(&command) {
             return Ok(Step::Reply(reply::starttls::required()));
         }
+        if self.is_disabled(&command) {
+            return Ok(Step::Reply(reply::command::disabled()));
+        }
         let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
         if command.leads_to_no_mail() && !is_greeting {
             self.tally.count_idle();

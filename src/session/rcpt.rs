@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::mail::rejected;
 use super::{Phase, Session, Step, filters};
 use crate::address::{Address, AddressError};
-use crate::envelope::Recipient;
+use crate::envelope::{RcptOptions, Recipient};
 use crate::policy::rcpt::{Found, Lookup, Rcpt};
 use crate::policy::{self, relay};
 use crate::reply::{self, Reply};
@@ -17,8 +17,8 @@ use crate::smtp::parameters::RcptParameters;
 impl Session<'_> {
     pub(super) fn rcpt(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
         let parameters = filters::parameters(&path);
-        let recipient = match self.check_rcpt(path) {
-            Ok(recipient) => recipient,
+        let (recipient, options) = match self.check_rcpt(path) {
+            Ok(checked) => checked,
             Err(reply) => return Step::Reply(reply),
         };
         let checked = self.check_recipient(&recipient);
@@ -38,7 +38,7 @@ impl Session<'_> {
                 }
                 let reply = reply::recipient::accepted(&recipient);
                 if let Phase::InMail(_, transaction) = &mut self.phase {
-                    transaction.add(recipient, finals);
+                    transaction.add(recipient, &options, finals);
                 }
                 Step::Reply(reply)
             }
@@ -51,18 +51,19 @@ impl Session<'_> {
         }
     }
 
-    /// Returns the recipient, completed with a domain. The error is the reply to an invalid
+    /// Returns the recipient, completed with a domain, and its options. The error is the reply to an invalid
     /// command.
-    fn check_rcpt(&self, path: Result<Path<'_>, AddressError>) -> Result<Address, Reply> {
+    fn check_rcpt(&self, path: Result<Path<'_>, AddressError>) -> Result<(Address, RcptOptions), Reply> {
         match &self.phase {
             Phase::Connected => return Err(reply::hello::required()),
             Phase::Greeted(..) => return Err(reply::recipient::needs_sender()),
             Phase::InMail(..) => {}
         }
         let path = path.map_err(reply::recipient::malformed)?;
-        RcptParameters::parse(path.parameters()).map_err(rejected)?;
+        let RcptParameters { options } =
+            RcptParameters::parse(path.parameters(), &self.extensions()).map_err(rejected)?;
         let address = path.address.ok_or_else(|| reply::recipient::malformed(AddressError::Empty))?;
-        Ok(self.qualified(&address))
+        Ok((self.qualified(&address), options))
     }
 
     /// Returns the final recipients that the address `recipient` expands to. The error is the reply

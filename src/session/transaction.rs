@@ -7,7 +7,7 @@ use super::authenticity::SpfResults;
 use super::screen::Screening;
 use super::xclient::Forwarded;
 use crate::address::Address;
-use crate::envelope::{Action, Envelope, MailOptions, Origin, Recipient};
+use crate::envelope::{Action, Envelope, MailOptions, Origin, RcptOptions, Recipient};
 
 /// The result of MAIL and RCPT so far.
 #[derive(Debug)]
@@ -65,8 +65,10 @@ impl Transaction {
         }
     }
 
-    /// Adds a recipient that was accepted, and its final recipients.
-    pub fn add(&mut self, named: Address, finals: Vec<Recipient>) {
+    /// Adds a recipient that was accepted, with the options that the client gave, and its final
+    /// recipients.
+    pub fn add(&mut self, named: Address, options: &RcptOptions, mut finals: Vec<Recipient>) {
+        finals.iter_mut().for_each(|recipient| recipient.options = options.clone());
         self.include(named.clone(), finals);
         self.accepted += 1;
         self.named = (self.accepted == 1).then_some(named);
@@ -163,7 +165,7 @@ mod tests {
             let mut transaction = Transaction::new(None, MailOptions::default());
             for (named, finals) in given {
                 let finals = finals.split(' ').map(|name| Recipient::new(address(name))).collect();
-                transaction.add(address(named), finals);
+                transaction.add(address(named), &RcptOptions::default(), finals);
             }
             removed.iter().for_each(|named| transaction.remove(&address(named)));
             transaction.rebuild();
@@ -174,7 +176,7 @@ mod tests {
             let left: Vec<_> = recipients.map(|one| format!("{}{}", one.address.local(), original(one))).collect();
             assert_eq!(left.join(" "), wanted, "{given:?} without {removed:?}");
             // What was removed can be added again.
-            transaction.add(address("ann"), vec![Recipient::new(address("ann"))]);
+            transaction.add(address("ann"), &RcptOptions::default(), vec![Recipient::new(address("ann"))]);
             let count = transaction.envelope.recipients.iter().filter(|one| one.address == address("ann")).count();
             assert_eq!(count, 1);
         }

@@ -5,15 +5,20 @@
 
 use std::fmt;
 
-use super::extensions::Extensions;
+use jiff::Timestamp;
+
+use super::extensions::{Extensions, FutureRelease};
 use super::xtext;
-use crate::envelope::{Body, MailOptions};
+use crate::envelope::{Body, ByMode, DeliverBy, MAX_ENVID, MAX_ORCPT, MailOptions, Notify, RcptOptions, Ret};
 
 /// The maximum number of characters of an unknown keyword in a reply.
 const MAX_KEYWORD: usize = 32;
 
+/// The maximum length of a decimal number in a parameter of RFC 2852 and RFC 4865, in digits.
+const MAX_DIGITS: usize = 9;
+
 /// The parameters of MAIL.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MailParameters {
     /// SIZE, in octets on the wire (RFC 1870).
     pub size: Option<u64>,
@@ -21,9 +26,23 @@ pub struct MailParameters {
     pub options: MailOptions,
 }
 
-/// The parameters of RCPT: none is offered or sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RcptParameters {}
+/// The properties of a message that decide which parameters of MAIL a host gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// The options that the client gave.
+    pub options: &'a MailOptions,
+    /// The size of the content on the wire, in octets.
+    pub size: u64,
+    /// Whether the content is ASCII.
+    pub is_ascii: bool,
+}
+
+/// The parameters of RCPT.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RcptParameters {
+    /// The options that stay with the recipient.
+    pub options: RcptOptions,
+}
 
 /// Why parameters are rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,24 +53,48 @@ pub enum ParameterError {
     Repeated(String),
     /// The value of this keyword is malformed.
     Malformed(&'static str),
+    /// The value of this keyword is well formed, but out of the bounds that are offered.
+    OutOfBounds(&'static str),
 }
 
+use ParameterError::{Malformed, OutOfBounds, Unknown};
+
 impl MailParameters {
-    /// Parses keywords with their values; a missing value is empty.
+    /// Parses keywords with their values; a missing value is empty. Keywords of extensions that are
+    /// not in `offered` are unknown. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// The first error, from left to right.
-    pub fn parse<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ParameterError> {
+    pub fn parse<'a>(
+        parameters: impl Iterator<Item = (&'a str, &'a str)>,
+        offered: &Extensions,
+        now: u64,
+    ) -> Result<Self, ParameterError> {
         let mut parsed = Self::default();
+        let options = &mut parsed.options;
         each(parameters, |keyword, value| {
             match keyword {
                 "SIZE" => parsed.size = Some(size(value)?),
-                "BODY" => parsed.options.body = body(value)?,
+                "BODY" => options.body = body(value, offered.binary_mime)?,
                 // The parameter AUTH is accepted, because some clients send it although AUTH is not
                 // offered. Its value gives no rights, and is not used.
-                "AUTH" if xtext::is_valid(value) => {}
-                "AUTH" => return Err(ParameterError::Malformed("AUTH")),
-                _ => return Err(ParameterError::Unknown(printable(keyword))),
+                "AUTH" => {}
+                "SMTPUTF8" if offered.smtp_utf8 && value.is_empty() => options.utf8 = true,
+                "SMTPUTF8" if offered.smtp_utf8 => return Err(Malformed("SMTPUTF8")),
+                "RET" if offered.dsn => options.ret = Some(ret(value)?),
+                "ENVID" if offered.dsn => options.envid = Some(envid(value)?),
+                "MT-PRIORITY" if offered.mt_priority => options.priority = priority(value)?,
+                _ => match (keyword, offered.deliver_by, offered.future_release) {
+                    ("BY", Some(min), _) => options.deliver_by = Some(deliver_by(value, min, now)?),
+                    // One of the two excludes the other (RFC 4865 5).
+                    ("HOLDFOR" | "HOLDUNTIL", _, Some(_)) if options.release.is_some() => {
+                        return Err(Malformed("HOLDFOR and HOLDUNTIL"));
+                    }
+                    ("HOLDFOR" | "HOLDUNTIL", _, Some(bounds)) => {
+                        options.release = Some(release(keyword, value, bounds, now)?);
+                    }
+                    _ => return Err(Unknown(printable(keyword))),
+                },
             }
             Ok(())
         })?;
@@ -59,42 +102,105 @@ impl MailParameters {
     }
 
     /// The parameters for a host with these extensions. Parameters that the host does not support
-    /// are left out. `size` and `is_ascii` describe the content.
-    pub fn for_host(extensions: &Extensions, options: MailOptions, size: u64, is_ascii: bool) -> Self {
-        let is_eight_bit = extensions.eight_bit && (options.body == Body::EightBit || !is_ascii);
-        let body = if is_eight_bit { Body::EightBit } else { Body::SevenBit };
-        Self { size: extensions.size.map(|_| size), options: MailOptions { body } }
+    /// are left out. `now` is in seconds since 1970.
+    pub fn for_host(extensions: &Extensions, sent: Sent<'_>, now: u64) -> Self {
+        let given = sent.options;
+        let body = match given.body {
+            Body::Binary if extensions.binary_mime => Body::Binary,
+            _ if !extensions.eight_bit => Body::SevenBit,
+            Body::SevenBit if sent.is_ascii => Body::SevenBit,
+            _ => Body::EightBit,
+        };
+        let options = MailOptions {
+            body,
+            utf8: given.utf8 && extensions.smtp_utf8,
+            ret: given.ret.filter(|_| extensions.dsn),
+            envid: given.envid.clone().filter(|_| extensions.dsn),
+            deliver_by: given.deliver_by.filter(|_| extensions.deliver_by.is_some()),
+            priority: if extensions.mt_priority { given.priority } else { 0 },
+            // This host has already held the message.
+            release: None,
+        };
+        Self { size: extensions.size.map(|_| sent.size), options }.at(now)
+    }
+
+    /// Makes the time of BY relative to `now`, because it is relative on the wire.
+    fn at(mut self, now: u64) -> Self {
+        if let Some(by) = &mut self.options.deliver_by {
+            by.deadline -= i64::try_from(now).unwrap_or(i64::MAX);
+        }
+        self
     }
 }
 
 impl RcptParameters {
-    /// Parses keywords with their values; a missing value is empty.
+    /// Parses keywords with their values; a missing value is empty. Keywords of extensions that are
+    /// not in `offered` are unknown.
     ///
     /// # Errors
     /// The first error, from left to right.
-    pub fn parse<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, ParameterError> {
-        each(parameters, |keyword, _| Err(ParameterError::Unknown(printable(keyword))))?;
-        Ok(Self {})
+    pub fn parse<'a>(
+        parameters: impl Iterator<Item = (&'a str, &'a str)>,
+        offered: &Extensions,
+    ) -> Result<Self, ParameterError> {
+        let mut options = RcptOptions::default();
+        each(parameters, |keyword, value| {
+            match keyword {
+                "NOTIFY" if offered.dsn => {
+                    options.notify = Some(Notify::parse(value).ok_or(Malformed("NOTIFY"))?);
+                }
+                "ORCPT" if offered.dsn => options.orcpt = Some(orcpt(value)?),
+                _ => return Err(Unknown(printable(keyword))),
+            }
+            Ok(())
+        })?;
+        Ok(Self { options })
+    }
+
+    /// The parameters for a host with these extensions.
+    pub fn for_host(extensions: &Extensions, options: &RcptOptions) -> Self {
+        Self { options: if extensions.dsn { options.clone() } else { RcptOptions::default() } }
     }
 }
 
-/// Prints each parameter with a blank before it. Defaults are left out.
+/// Prints each parameter with a blank before it. Defaults are left out. The time of BY is printed
+/// as it is, so it must be relative to the present (see [`MailParameters::for_host`]).
 impl fmt::Display for MailParameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MailOptions { body, utf8, ret, envid, deliver_by, priority, release: _ } = &self.options;
         if let Some(size) = self.size {
             write!(f, " SIZE={size}")?;
         }
-        match self.options.body {
-            Body::SevenBit => Ok(()),
-            Body::EightBit => f.write_str(" BODY=8BITMIME"),
+        f.write_str(match body {
+            Body::SevenBit => "",
+            Body::EightBit => " BODY=8BITMIME",
+            Body::Binary => " BODY=BINARYMIME",
+        })?;
+        f.write_str(if *utf8 { " SMTPUTF8" } else { "" })?;
+        f.write_str(match ret {
+            None => "",
+            Some(Ret::Full) => " RET=FULL",
+            Some(Ret::Headers) => " RET=HDRS",
+        })?;
+        if let Some(envid) = envid {
+            write!(f, " ENVID={envid}")?;
         }
+        if let Some(by) = deliver_by {
+            let max = 10_i64.pow(MAX_DIGITS as u32) - 1;
+            let mode = if by.mode == ByMode::Return { "R" } else { "N" };
+            write!(f, " BY={};{mode}{}", by.deadline.clamp(-max, max), if by.trace { "T" } else { "" })?;
+        }
+        if *priority != 0 { write!(f, " MT-PRIORITY={priority}") } else { Ok(()) }
     }
 }
 
 /// Prints each parameter with a blank before it.
 impl fmt::Display for RcptParameters {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(notify) = self.options.notify {
+            write!(f, " NOTIFY={notify}")?;
+        }
+        self.options.orcpt.as_ref().map_or(Ok(()), |orcpt| write!(f, " ORCPT={orcpt}"))
     }
 }
 
@@ -110,7 +216,7 @@ fn each<'a>(
             return Err(ParameterError::Repeated(printable(name)));
         }
         take(&keyword, value).map_err(|error| match error {
-            ParameterError::Unknown(_) => ParameterError::Unknown(printable(name)),
+            Unknown(_) => Unknown(printable(name)),
             error => error,
         })?;
         seen.push(keyword);
@@ -122,15 +228,87 @@ fn each<'a>(
 /// largest number.
 fn size(value: &str) -> Result<u64, ParameterError> {
     let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
-    is_number.then(|| value.parse().unwrap_or(u64::MAX)).ok_or(ParameterError::Malformed("SIZE"))
+    is_number.then(|| value.parse().unwrap_or(u64::MAX)).ok_or(Malformed("SIZE"))
 }
 
-fn body(value: &str) -> Result<Body, ParameterError> {
+fn body(value: &str, offers_binary: bool) -> Result<Body, ParameterError> {
     match value.to_ascii_uppercase().as_str() {
         "7BIT" => Ok(Body::SevenBit),
         "8BITMIME" => Ok(Body::EightBit),
-        _ => Err(ParameterError::Malformed("BODY")),
+        "BINARYMIME" if offers_binary => Ok(Body::Binary),
+        _ => Err(Malformed("BODY")),
     }
+}
+
+fn ret(value: &str) -> Result<Ret, ParameterError> {
+    match value.to_ascii_uppercase().as_str() {
+        "FULL" => Ok(Ret::Full),
+        "HDRS" => Ok(Ret::Headers),
+        _ => Err(Malformed("RET")),
+    }
+}
+
+fn envid(value: &str) -> Result<Box<str>, ParameterError> {
+    if value.len() <= MAX_ENVID && xtext::is_valid(value) { Ok(value.into()) } else { Err(Malformed("ENVID")) }
+}
+
+/// Parses the value of ORCPT: the type of an address, a semicolon, and an address. An address of
+/// the type `utf-8` is not xtext, but has an encoding of its own (RFC 6533 3).
+fn orcpt(value: &str) -> Result<Box<str>, ParameterError> {
+    let is_type =
+        |kind: &str| !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let is_address = |kind: &str, address: &str| {
+        let is_utf8 = kind.eq_ignore_ascii_case("utf-8");
+        if is_utf8 { xtext::is_valid_utf8_address(address) } else { xtext::is_valid(address) }
+    };
+    let is_valid = value.split_once(';').is_some_and(|(kind, address)| is_type(kind) && is_address(kind, address));
+    if is_valid && value.len() <= MAX_ORCPT { Ok(value.into()) } else { Err(Malformed("ORCPT")) }
+}
+
+/// Parses the value of BY: a number of seconds, a semicolon, and flags (RFC 2852 4). `min` is the
+/// smallest number of seconds for the mode R.
+fn deliver_by(value: &str, min: u64, now: u64) -> Result<DeliverBy, ParameterError> {
+    let (seconds, flags) = value.split_once(';').ok_or(Malformed("BY"))?;
+    let digits = seconds.strip_prefix(['-', '+']).unwrap_or(seconds);
+    let (mode, trace) = match flags.to_ascii_uppercase().as_str() {
+        "R" => (ByMode::Return, false),
+        "RT" => (ByMode::Return, true),
+        "N" => (ByMode::Notify, false),
+        "NT" => (ByMode::Notify, true),
+        _ => return Err(Malformed("BY")),
+    };
+    let seconds: i64 = number(digits).and_then(|_| seconds.parse().ok()).ok_or(Malformed("BY"))?;
+    if mode == ByMode::Return && seconds <= 0 {
+        return Err(Malformed("BY"));
+    }
+    if mode == ByMode::Return && seconds.unsigned_abs() < min {
+        return Err(OutOfBounds("BY"));
+    }
+    Ok(DeliverBy { deadline: i64::try_from(now).unwrap_or(i64::MAX).saturating_add(seconds), mode, trace })
+}
+
+/// Parses the value of HOLDFOR, a number of seconds, or of HOLDUNTIL, a time (RFC 4865 5). Returns
+/// the time in seconds since 1970.
+fn release(keyword: &str, value: &str, bounds: FutureRelease, now: u64) -> Result<u64, ParameterError> {
+    let (keyword, time) = match keyword {
+        "HOLDFOR" => ("HOLDFOR", number(value).filter(|seconds| *seconds > 0).map(|seconds| now + seconds)),
+        _ => ("HOLDUNTIL", value.parse::<Timestamp>().ok().and_then(|time| time.as_second().try_into().ok())),
+    };
+    let time = time.ok_or(Malformed(keyword))?;
+    let is_within = time.saturating_sub(now) <= bounds.max_interval && time <= bounds.max_time;
+    if is_within { Ok(time) } else { Err(OutOfBounds(keyword)) }
+}
+
+fn priority(value: &str) -> Result<i8, ParameterError> {
+    let digit = value.strip_prefix('-').unwrap_or(value);
+    let is_priority = matches!(digit.as_bytes(), [b'0'..=b'9']);
+    value.parse().ok().filter(|_| is_priority).ok_or(Malformed("MT-PRIORITY"))
+}
+
+/// Parses a decimal number of at most [`MAX_DIGITS`] digits.
+fn number(digits: &str) -> Option<u64> {
+    let is_number = (1..=MAX_DIGITS).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
 }
 
 /// A keyword that is safe to repeat to the client.
@@ -146,10 +324,31 @@ mod tests {
         text.split_ascii_whitespace().map(|word| word.split_once('=').unwrap_or((word, "")))
     }
 
+    const NOW: u64 = 1_795_255_200;
+
+    fn all() -> Extensions {
+        Extensions {
+            size: Some(0),
+            eight_bit: true,
+            binary_mime: true,
+            dsn: true,
+            smtp_utf8: true,
+            deliver_by: Some(60),
+            future_release: Some(FutureRelease { max_interval: 86_400, max_time: NOW + 7 * 86_400 }),
+            mt_priority: true,
+            ..Extensions::default()
+        }
+    }
+
+    /// What a host that offers everything gets for parameters. `None` stands for no error.
+    fn mail(text: &str, offered: &Extensions) -> Result<String, ParameterError> {
+        let parsed = MailParameters::parse(words(text), offered, NOW)?;
+        Ok(MailParameters { size: parsed.size, ..parsed }.at(NOW).to_string())
+    }
+
     #[test]
     fn mail_parameters_are_parsed_and_printed() {
-        let error = |error: ParameterError| Err(error);
-        let malformed = |keyword| error(ParameterError::Malformed(keyword));
+        let long = format!("ENVID={}", "x".repeat(MAX_ENVID + 1));
         for (text, want) in [
             ("", Ok("")),
             ("SIZE=0", Ok(" SIZE=0")),
@@ -157,45 +356,128 @@ mod tests {
             ("BODY=7BIT SIZE=18446744073709551616", Ok(" SIZE=18446744073709551615")),
             ("AUTH=<>", Ok("")),
             ("AUTH=e+3Dmc2@example.com SIZE=1", Ok(" SIZE=1")),
-            ("AUTH", malformed("AUTH")),
-            ("AUTH=a+3d", malformed("AUTH")),
-            ("SIZE", malformed("SIZE")),
-            ("SIZE=-1", malformed("SIZE")),
-            ("SIZE=1k", malformed("SIZE")),
-            ("BODY=BINARYMIME", malformed("BODY")),
-            ("SIZE=1 size=x", error(ParameterError::Repeated("size".into()))),
-            ("RET=hdrs", error(ParameterError::Unknown("RET".into()))),
-            ("r\u{1b}t", error(ParameterError::Unknown("r?t".into()))),
+            ("AUTH", Ok("")),
+            ("AUTH=a+3d", Ok("")),
+            ("SIZE", Err(Malformed("SIZE"))),
+            ("SIZE=-1", Err(Malformed("SIZE"))),
+            ("SIZE=1k", Err(Malformed("SIZE"))),
+            ("BODY=BINARYMIME", Ok(" BODY=BINARYMIME")),
+            ("BODY=", Err(Malformed("BODY"))),
+            ("SMTPUTF8 BODY=8BITMIME", Ok(" BODY=8BITMIME SMTPUTF8")),
+            ("SMTPUTF8=yes", Err(Malformed("SMTPUTF8"))),
+            ("ret=hdrs", Ok(" RET=HDRS")),
+            ("RET=full ENVID=QQ314159", Ok(" RET=FULL ENVID=QQ314159")),
+            ("RET=", Err(Malformed("RET"))),
+            ("ENVID=a=b", Err(Malformed("ENVID"))),
+            ("ENVID=a+2b", Err(Malformed("ENVID"))),
+            (&long, Err(Malformed("ENVID"))),
+            ("BY=120;R", Ok(" BY=120;R")),
+            ("BY=-120;nt", Ok(" BY=-120;NT")),
+            ("BY=000000060;RT", Ok(" BY=60;RT")),
+            ("BY=59;R", Err(OutOfBounds("BY"))),
+            ("BY=59;N", Ok(" BY=59;N")),
+            ("BY=0;R", Err(Malformed("BY"))),
+            ("BY=-1;R", Err(Malformed("BY"))),
+            ("BY=1000000000;R", Err(Malformed("BY"))),
+            ("BY=1;T", Err(Malformed("BY"))),
+            ("BY=1", Err(Malformed("BY"))),
+            ("BY=1;", Err(Malformed("BY"))),
+            ("BY=+-1;N", Err(Malformed("BY"))),
+            ("HOLDFOR=86400", Ok("")),
+            ("HOLDFOR=86401", Err(OutOfBounds("HOLDFOR"))),
+            ("HOLDFOR=0", Err(Malformed("HOLDFOR"))),
+            ("HOLDFOR=1e3", Err(Malformed("HOLDFOR"))),
+            ("HOLDUNTIL=2026-11-21T12:00:00Z", Ok("")),
+            ("HOLDUNTIL=2026-11-21T12:00:00+02:00", Ok("")),
+            ("HOLDUNTIL=2026-11-23T12:00:00Z", Err(OutOfBounds("HOLDUNTIL"))),
+            ("HOLDUNTIL=2026-11-21", Err(Malformed("HOLDUNTIL"))),
+            ("HOLDUNTIL=2026-11-21T12:00:00Z HOLDFOR=1", Err(Malformed("HOLDFOR and HOLDUNTIL"))),
+            ("MT-PRIORITY=-9", Ok(" MT-PRIORITY=-9")),
+            ("MT-PRIORITY=9 SIZE=1", Ok(" SIZE=1 MT-PRIORITY=9")),
+            ("MT-PRIORITY=10", Err(Malformed("MT-PRIORITY"))),
+            ("MT-PRIORITY=+1", Err(Malformed("MT-PRIORITY"))),
+            ("SIZE=1 size=x", Err(ParameterError::Repeated("size".into()))),
+            ("NOTIFY=never", Err(Unknown("NOTIFY".into()))),
+            ("r\u{1b}t", Err(Unknown("r?t".into()))),
         ] {
-            let parsed = MailParameters::parse(words(text));
-            assert_eq!(parsed.map(|p| p.to_string()), want.map(str::to_owned), "{text}");
+            assert_eq!(mail(text, &all()), want.map(str::to_owned), "{text}");
         }
         let long = "x".repeat(99);
-        let error = MailParameters::parse(words(&long));
-        assert_eq!(error, Err(ParameterError::Unknown("x".repeat(MAX_KEYWORD))));
+        assert_eq!(mail(&long, &all()), Err(Unknown("x".repeat(MAX_KEYWORD))));
+    }
+
+    #[test]
+    fn parameters_of_an_extension_that_is_not_offered_are_unknown() {
+        let none = Extensions::default();
+        for (text, keyword) in [
+            ("SMTPUTF8", "SMTPUTF8"),
+            ("RET=FULL", "RET"),
+            ("ENVID=x", "ENVID"),
+            ("BY=1;N", "BY"),
+            ("HOLDFOR=1", "HOLDFOR"),
+            ("HOLDUNTIL=2026-11-21T12:00:00Z", "HOLDUNTIL"),
+            ("MT-PRIORITY=1", "MT-PRIORITY"),
+        ] {
+            assert_eq!(mail(text, &none), Err(Unknown(keyword.into())));
+            assert!(mail(text, &all()).is_ok(), "{text}");
+        }
+        assert_eq!(mail("BODY=BINARYMIME", &none), Err(Malformed("BODY")));
+        let rcpt = |text| RcptParameters::parse(words(text), &none).map(|p| p.to_string());
+        assert_eq!((rcpt(""), rcpt("Notify=never")), (Ok(String::new()), Err(Unknown("Notify".into()))));
     }
 
     #[test]
     fn a_host_gets_the_parameters_that_it_supports() {
         let (none, eight_bit) = (Extensions::default(), Extensions { eight_bit: true, ..Extensions::default() });
         let size = Extensions { size: Some(0), ..eight_bit.clone() };
+        let full =
+            MailParameters::parse(words("RET=FULL ENVID=x SMTPUTF8 BY=90;R MT-PRIORITY=3 HOLDFOR=9"), &all(), NOW);
+        let full = full.expect("parameters").options;
         for (extensions, body, is_ascii, want) in [
             (&none, Body::EightBit, false, ""),
             (&eight_bit, Body::SevenBit, true, ""),
             (&eight_bit, Body::EightBit, true, " BODY=8BITMIME"),
             (&eight_bit, Body::SevenBit, false, " BODY=8BITMIME"),
+            (&eight_bit, Body::Binary, false, " BODY=8BITMIME"),
             (&size, Body::SevenBit, true, " SIZE=7"),
             (&size, Body::SevenBit, false, " SIZE=7 BODY=8BITMIME"),
+            (&all(), Body::Binary, true, " SIZE=7 BODY=BINARYMIME SMTPUTF8 RET=FULL ENVID=x BY=80;R MT-PRIORITY=3"),
         ] {
-            let parameters = MailParameters::for_host(extensions, MailOptions { body }, 7, is_ascii);
+            let options = &MailOptions { body, ..full.clone() };
+            let parameters = MailParameters::for_host(extensions, Sent { options, size: 7, is_ascii }, NOW + 10);
             assert_eq!(parameters.to_string(), want, "{extensions:?} {body:?} {is_ascii}");
         }
     }
 
     #[test]
-    fn no_parameter_of_rcpt_is_known() {
-        assert_eq!(RcptParameters::parse(words("")).map(|p| p.to_string()), Ok(String::new()));
-        let error = RcptParameters::parse(words("Notify=never"));
-        assert_eq!(error, Err(ParameterError::Unknown("Notify".into())));
+    fn rcpt_parameters_are_parsed_and_printed() {
+        let long = format!("ORCPT=rfc822;{}", "x".repeat(MAX_ORCPT));
+        for (text, want) in [
+            ("", Ok("")),
+            ("notify=never", Ok(" NOTIFY=NEVER")),
+            ("NOTIFY=delay,success ORCPT=rfc822;a+2Bb@x.test", Ok(" NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb@x.test")),
+            ("ORCPT=x400;/c+3Dde", Ok(" ORCPT=x400;/c+3Dde")),
+            ("ORCPT=utf-8;b\\x{FC}cher@x.test", Ok(" ORCPT=utf-8;b\\x{FC}cher@x.test")),
+            ("NOTIFY=", Err(Malformed("NOTIFY"))),
+            ("NOTIFY=NEVER,SUCCESS", Err(Malformed("NOTIFY"))),
+            ("ORCPT=a@x.test", Err(Malformed("ORCPT"))),
+            ("ORCPT=;a@x.test", Err(Malformed("ORCPT"))),
+            ("ORCPT=rfc822;", Err(Malformed("ORCPT"))),
+            ("ORCPT=rfc822;a+2", Err(Malformed("ORCPT"))),
+            ("ORCPT=utf-8;a\\x{110000}", Err(Malformed("ORCPT"))),
+            (&long, Err(Malformed("ORCPT"))),
+            ("NOTIFY=NEVER Notify=NEVER", Err(ParameterError::Repeated("Notify".into()))),
+            ("SIZE=1", Err(Unknown("SIZE".into()))),
+        ] {
+            let parsed = RcptParameters::parse(words(text), &all());
+            if let Ok(parsed) = &parsed {
+                let for_host = RcptParameters::for_host(&Extensions::default(), &parsed.options);
+                assert_eq!(
+                    (for_host.to_string().as_str(), RcptParameters::for_host(&all(), &parsed.options)),
+                    ("", parsed.clone())
+                );
+            }
+            assert_eq!(parsed.map(|p| p.to_string()), want.map(str::to_owned), "{text}");
+        }
     }
 }

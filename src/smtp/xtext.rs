@@ -27,6 +27,32 @@ pub fn decode(value: &[u8]) -> Option<Vec<u8>> {
     Some(decoded)
 }
 
+/// Whether a value is an address in the form `utf-8-addr-unitext` or `utf-8-addr-xtext` (RFC 6533
+/// 3): UTF-8, in which `\x{HEX}` may stand for a character. No character is a control character or
+/// a blank.
+pub fn is_valid_utf8_address(value: &str) -> bool {
+    decode_utf8_address(value).is_some_and(|address| !address.is_empty())
+}
+
+/// Decodes an address that [`is_valid_utf8_address`] accepts. Returns `None` if the value is
+/// malformed.
+pub fn decode_utf8_address(value: &str) -> Option<String> {
+    let (mut decoded, mut rest) = (String::with_capacity(value.len()), value);
+    loop {
+        let (plain, escaped) = rest.split_once('\\').map_or((rest, None), |(plain, escaped)| (plain, Some(escaped)));
+        if plain.chars().any(|c| c.is_control() || c.is_whitespace() || c == '=') {
+            return None;
+        }
+        decoded.push_str(plain);
+        let Some(escaped) = escaped else { return Some(decoded) };
+        let (digits, after) = escaped.strip_prefix("x{")?.split_once('}')?;
+        let is_hex = (2..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let c = u32::from_str_radix(digits, 16).ok().filter(|_| is_hex).and_then(char::from_u32)?;
+        decoded.push(Some(c).filter(|c| !c.is_control())?);
+        rest = after;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +75,25 @@ mod tests {
             ("+\u{fc}", false),
         ] {
             assert_eq!(is_valid(value), is_xtext, "{value}");
+        }
+        for (value, address) in [
+            ("b\\x{FC}cher@x.test", Some("b\u{fc}cher@x.test")),
+            ("b\u{fc}cher\\x{2B}a@x.test", Some("b\u{fc}cher+a@x.test")),
+            ("\\x{10FFFF}", Some("\u{10ffff}")),
+            ("", Some("")),
+            ("a=b", None),
+            ("a b", None),
+            ("a\u{85}", None),
+            ("\\x{0A}", None),
+            ("\\x{D800}", None),
+            ("\\x{110000}", None),
+            ("\\x{+1}", None),
+            ("\\x{}", None),
+            ("\\x{FC", None),
+            ("\\", None),
+            ("\\\\", None),
+        ] {
+            assert_eq!(decode_utf8_address(value).as_deref(), address, "{value}");
         }
         assert_eq!(decode(b"jon+2Blist+3d"), Some(b"jon+list=".to_vec()));
         assert_eq!(decode(b"a b"), None);

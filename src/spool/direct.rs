@@ -74,7 +74,7 @@ impl Entry {
         let envelope = Envelope {
             sender: self.head.sender.clone(),
             recipients: self.head.recipients.iter().map(|entry| entry.recipient.clone()).collect(),
-            options: self.head.options,
+            options: self.head.options.clone(),
             origin: self.head.origin,
         };
         let head = head::queued(&envelope, Marks::default(), None, 0);

@@ -154,8 +154,8 @@ impl Entry {
     }
 
     /// The options given at MAIL.
-    pub fn options(&self) -> MailOptions {
-        self.head.options
+    pub fn options(&self) -> &MailOptions {
+        &self.head.options
     }
 
     /// The source of the message, which decides where a report of its failure is sent.

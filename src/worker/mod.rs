@@ -249,7 +249,7 @@ impl Worker {
             id: &id,
             sender: rewritten.as_ref().or(entry.sender()),
             options: entry.options(),
-            recipients: addressees.iter().map(|addressee| &addressee.recipient.address).collect(),
+            recipients: addressees.iter().map(|addressee| &addressee.recipient).collect(),
             content: entry.content().preceded_by(&seal),
             only_public: entry.origin() == Origin::DmarcReport,
         };

@@ -16,7 +16,7 @@ use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf
 use penfold::config::{
     Auth, Config, ConfigError, Dkim, DkimKey, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind,
     Limits, Listen, ListenTls, Local, LogTo, Network, OfferAuth, OnFailure, Policy, Queue, Relay, Remote, RemoteTls,
-    Scheme, Submission, TableFile, Users, load, parse,
+    Scheme, Smtp, Submission, TableFile, Users, load, parse,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
@@ -81,6 +81,7 @@ fn every_key_has_its_effect() {
     };
     let table = |name| TableFile { path: etc(name), required: true };
     let expected = Config {
+        smtp: Smtp { disable: vec!["VRFY", "CHUNKING"] },
         hostname: "mx.example.org".into(),
         spool: "/srv/spool".into(),
         socket: "/srv/penfold.sock".into(),
@@ -307,8 +308,21 @@ fn page_sample_and_reader_have_the_same_keys() {
 
 /// The keys that the reader lists in its error about an unknown key.
 fn keys_of_the_reader() -> BTreeSet<String> {
-    let tables =
-        ["tls", "limits", "local", "relay", "policy", "auth", "submission", "remote", "dkim", "queue", "dns", "log"];
+    let tables = [
+        "tls",
+        "limits",
+        "smtp",
+        "local",
+        "relay",
+        "policy",
+        "auth",
+        "submission",
+        "remote",
+        "dkim",
+        "queue",
+        "dns",
+        "log",
+    ];
     let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
     let arrays = "[[listen]]\naddress = \"[::1]:25\"\nx = 1\n[[filter]]\nsocket = \"unix:/x\"\nx = 1\n";
     let errors = read(&format!("x = 1\n{arrays}{ask}")).expect_err("unknown keys");

@@ -356,7 +356,7 @@ impl LocalDelivery<'_> {
         let envelope = Envelope {
             sender,
             recipients: finals.into_iter().map(recipient).collect(),
-            options: self.entry.options(),
+            options: self.entry.options().clone(),
             origin: self.entry.origin(),
         };
         let front = trace::delivered_to_field(address);

@@ -16,7 +16,9 @@
 //! message that a user of this host has sent with a sender address that is not local. The field
 //! `dmarc=yes` marks a DMARC report to a domain elsewhere. The fields of a message in quarantine
 //! are `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
-//! Maildirs that the message goes into.
+//! Maildirs that the message goes into. The options that the client gave at MAIL are further
+//! fields: `binary=yes` (the body is binary), `utf=yes`, `ret=`, `envid=`, `by=`, `priority=`, and
+//! `release=` (see the module `options`).
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. The record is
@@ -26,17 +28,18 @@
 //! The fields of the recipient follow. `to=` is the final address, and `orig=` is the address that
 //! the client gave. `do=direct`, `do=expand`, `run=` or `file=` is the action, if it is not
 //! ordinary delivery to the address. `as=` is the user with whose rights the action is performed.
-//! `may=` is the maximum number of further recipients that may be derived from this recipient. Only
-//! penfold writes heads, and no address can look like one of these fields.
+//! `may=` is the maximum number of further recipients that may be derived from this recipient.
+//! `notify=` and `orcpt=` are the options that the client gave at RCPT. Only penfold writes heads,
+//! and no address can look like one of these fields.
 //!
-//! Later versions will add fields: `release`, `priority`, `ret` and `envid` to the first line,
-//! `notify` and `orcpt` to the line of a recipient. A version that does not know a field cannot
+//! Later versions may add fields. A version that does not know a field cannot
 //! obey it, and leaves the entry alone. An unknown state, or an unknown value of a known field,
 //! counts as damage, because a later version that needs such a value also adds a field.
 //!
 //! A direct head consists of two lines, `Return-Path:` and `Delivered-To:`, and the whole file is
 //! the message for the mailbox.
 //!
+//! - `options`: the fields for the options of MAIL and RCPT
 //! - `record`: the part of a recipient's line that changes
 
 use std::fmt::Write;
@@ -45,26 +48,31 @@ use super::content::Measure;
 use super::derivation::{self, Derivation, MAX_STEP, Step};
 use super::fields::{self, ActionFields, MALFORMED, UNKNOWN, Value, read_fields};
 use crate::address::{self, Address};
-use crate::envelope::{Body, Envelope, Folder, MAX_ACTION, MAX_FOLDER, MailOptions, Origin, Recipient};
+use crate::envelope::{
+    Body, Envelope, Folder, MAX_ACTION, MAX_ENVID, MAX_FOLDER, MAX_ORCPT, MailOptions, Origin, RcptOptions, Recipient,
+};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 /// The length of each line of a queued head is a multiple of this number of bytes.
 const ALIGN: usize = 64;
 const _: () = assert!(RECORD <= ALIGN && 512 % ALIGN == 0);
 /// The maximum length of a queued head, in bytes.
-pub const MAX_HEAD: u64 = 64 << 20;
+pub const MAX_HEAD: u64 = 128 << 20;
 /// The maximum length of the written form of an address, in bytes: each byte may need a backslash,
 /// and quotes and angle brackets may be added.
 const MAX_WRITTEN: usize = 2 * address::MAX_ADDRESS + 4;
 /// The maximum length of a direct head, in bytes.
 const MAX_DIRECT: usize = DIRECT_FIRST.len() + DIRECT_SECOND.len() + 2 * MAX_WRITTEN + 2;
 /// The maximum length of a recipient's line without an action, in bytes.
-const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + " may=4294967295".len() + ALIGN;
+const MAX_PLAIN: usize = RECORD + 2 * (MAX_WRITTEN + 8) + " may=4294967295".len() + MAX_OPTIONS + ALIGN;
+/// The maximum length of a recipient's options, in bytes: each byte may be written as `%XX`.
+const MAX_OPTIONS: usize = " notify=success,failure,delay orcpt=".len() + 3 * MAX_ORCPT;
 /// The maximum length of the first line, in bytes: there is space for ten `past=` fields of maximum
 /// length.
 pub const MAX_FIRST: u64 = 64 << 10;
 const _: () = assert!((MAX_FINAL_RECIPIENTS + 2) * MAX_PLAIN + MAX_FIRST as usize <= MAX_HEAD as usize);
-const _: () = assert!(10 * 3 * MAX_STEP + 3 * (MAX_REASON + MAX_FOLDER) + MAX_WRITTEN < MAX_FIRST as usize);
+const _: () =
+    assert!(10 * 3 * MAX_STEP + 3 * (MAX_REASON + MAX_FOLDER + MAX_ENVID) + MAX_WRITTEN + 200 < MAX_FIRST as usize);
 /// The maximum length of the reason for which an entry is held, in bytes. A longer reason is cut.
 pub const MAX_REASON: usize = 500;
 /// The maximum length of a recipient's line, in bytes: each byte of a command or file name, and of
@@ -90,6 +98,7 @@ pub enum HeadError {
 
 use HeadError::{Corrupt, Later};
 
+mod options;
 mod record;
 
 pub use record::{DeliveryState, RECORD, State};
@@ -210,7 +219,7 @@ pub fn derived(envelope: &Envelope, derivation: &Derivation, measure: Option<Mea
 fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure: Option<Measure>) -> String {
     let body = match envelope.options.body {
         Body::SevenBit => "7bit",
-        Body::EightBit => "8bit",
+        Body::EightBit | Body::Binary => "8bit",
     };
     let origin = match envelope.origin {
         Origin::Client => "client",
@@ -229,6 +238,7 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
     let _ = write!(head, " body={body} origin={origin} from={sender}");
     derivation::write(&mut head, &derivation.steps);
     marks.write(&mut head);
+    options::write_mail(&mut head, &envelope.options);
     end_line(&mut head);
     let fresh = DeliveryState::FRESH.encode();
     for (number, recipient) in envelope.recipients.iter().enumerate() {
@@ -239,6 +249,7 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
             let _ = write!(head, " orig=<{original}>");
         }
         fields::write_action(&mut head, &recipient.action);
+        options::write_rcpt(&mut head, &recipient.options);
         if let Some(share) = derivation.shares.get(number).filter(|share| **share > 0) {
             let _ = write!(head, " may={share}");
         }
@@ -314,7 +325,7 @@ fn read_direct(front: &[u8]) -> Result<Head, HeadError> {
         direct: true,
         sender,
         // A direct head does not store BODY=, and the content may be 8-bit text.
-        options: MailOptions { body: Body::EightBit },
+        options: MailOptions { body: Body::EightBit, ..MailOptions::default() },
         origin: Origin::Client,
         steps: Vec::new(),
         reason: None,
@@ -404,6 +415,7 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
             ("head" | "body" | "origin" | "own" | "dmarc" | "past" | "reason" | "folder" | "from", _) => {
                 return Err(MALFORMED);
             }
+            (key, Value::Word(word)) => return options::read_mail(&mut head.options, key, word),
             _ => return Err(UNKNOWN),
         }
         Ok(())
@@ -432,19 +444,24 @@ fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
 
 fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), HeadError> {
     let (mut to, mut original, mut action, mut share) = (None, None, ActionFields::default(), 0);
+    let mut options = RcptOptions::default();
     read_fields(text, |key, value| {
         match (key, value) {
             ("to", Value::Path(Some(address))) => to = Some(address),
             ("orig", Value::Path(Some(address))) => original = Some(address),
             ("may", Value::Word(word)) => share = word.parse().map_err(|_| MALFORMED)?,
-            ("to" | "orig", _) | ("may" | "do" | "run" | "file" | "as", Value::Path(_)) => return Err(MALFORMED),
+            ("to" | "orig", _) | ("may" | "do" | "run" | "file" | "as" | "notify" | "orcpt", Value::Path(_)) => {
+                return Err(MALFORMED);
+            }
+            ("notify" | "orcpt", Value::Word(word)) => options::read_rcpt(&mut options, key, word)?,
             (key, Value::Word(word)) => return action.read(key, word),
             _ => return Err(UNKNOWN),
         }
         Ok(())
     })?;
     let action = action.finish()?;
-    Ok((Recipient { address: to.ok_or(Corrupt("a recipient has no address"))?, original, action }, share))
+    let address = to.ok_or(Corrupt("a recipient has no address"))?;
+    Ok((Recipient { address, original, action, options }, share))
 }
 
 #[cfg(test)]

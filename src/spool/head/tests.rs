@@ -1,7 +1,7 @@
 //! Heads that are written can be read, and nothing else can.
 
 use super::*;
-use crate::envelope::Action;
+use crate::envelope::{Action, ByMode, DeliverBy, Notify, Ret};
 
 fn queued(envelope: &Envelope) -> String {
     super::queued(envelope, Marks::default(), None, 0)
@@ -24,11 +24,12 @@ fn envelope(recipients: usize) -> Envelope {
         address: address(format!("\"j {n}\"@x.org")),
         original: (n % 2 == 0).then(|| address(format!("list{n}@y.org"))),
         action: action(n),
+        options: RcptOptions::default(),
     };
     Envelope {
         sender: Some(address("\"a > b\"@x.org".to_owned())),
         recipients: (0..recipients).map(recipient).collect(),
-        options: MailOptions { body: Body::EightBit },
+        options: MailOptions { body: Body::EightBit, ..MailOptions::default() },
         origin: Origin::Report,
     }
 }
@@ -49,6 +50,40 @@ fn a_queued_head_can_be_read_back() {
             assert_eq!((entry.offset as usize % ALIGN, entry.record), (0, DeliveryState::FRESH));
             assert_eq!(text.as_bytes()[entry.offset as usize], b'T');
         }
+    }
+}
+
+#[test]
+fn the_options_of_mail_and_rcpt_can_be_read_back() {
+    let by = |mode, trace| Some(DeliverBy { deadline: -5, mode, trace });
+    let none = MailOptions::default();
+    for (options, fields) in [
+        (none.clone(), ""),
+        (MailOptions { body: Body::Binary, utf8: true, ..none.clone() }, " binary=yes utf=yes"),
+        (
+            MailOptions { ret: Some(Ret::Full), envid: Some("a+2B<%".into()), ..none.clone() },
+            " ret=full envid=a+2B%3C%25",
+        ),
+        (MailOptions { ret: Some(Ret::Headers), priority: -9, ..none.clone() }, " ret=hdrs priority=-9"),
+        (MailOptions { deliver_by: by(ByMode::Return, true), ..none.clone() }, " by=-5:RT"),
+        (MailOptions { deliver_by: by(ByMode::Notify, false), release: Some(7), ..none.clone() }, " by=-5:N release=7"),
+    ] {
+        let mut envelope = Envelope { options, ..envelope(4) };
+        let notify = |value| RcptOptions { notify: Notify::parse(value), orcpt: None };
+        envelope.recipients[1].options = notify("never");
+        envelope.recipients[2].options = notify("failure,success");
+        envelope.recipients[3].options = RcptOptions { notify: None, orcpt: Some("rfc822;a<%@x.org".into()) };
+        let text = queued(&envelope);
+        let first = text.lines().next().expect("a line").trim_end();
+        assert!(first.ends_with(&format!(" from=<\"a > b\"@x.org>{fields}")), "{first}");
+        for field in [" notify=never ", " notify=success,failure ", " orcpt=rfc822;a%3C%25@x.org "] {
+            assert!(text.contains(field), "{text}");
+        }
+        let head = read(text.as_bytes()).expect("a head");
+        assert_eq!(head.options, envelope.options);
+        let options = |recipients: Vec<Recipient>| recipients.into_iter().map(|to| to.options).collect::<Vec<_>>();
+        let read_back = head.recipients.into_iter().map(|entry| entry.recipient).collect();
+        assert_eq!(options(read_back), options(envelope.recipients));
     }
 }
 
@@ -135,7 +170,8 @@ fn the_longest_heads_can_be_read_back() {
     assert_eq!(read(text.as_bytes()).expect("a head").sender, Some(long.clone()));
     let wide = "\u{f6}".repeat(MAX_ACTION / 2);
     let action = Action::Run { command: wide.as_str().into(), user: Some(wide.as_str().into()) };
-    let recipient = Recipient { address: long.clone(), original: Some(long.clone()), action };
+    let options = RcptOptions { notify: None, orcpt: Some("%".repeat(MAX_ORCPT).into()) };
+    let recipient = Recipient { address: long.clone(), original: Some(long.clone()), action, options };
     let envelope = Envelope {
         sender: Some(long),
         recipients: vec![recipient; 3],
@@ -151,9 +187,7 @@ fn the_longest_heads_can_be_read_back() {
 fn an_unknown_field_is_not_ignored() {
     let text = queued(&envelope(2));
     let edit = |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
-    for (from, to) in
-        [(" body=", " ret=hdrs body="), (" orig=", " notify=never orig="), (" orig=", " orcpt=<x@y> orig=")]
-    {
+    for (from, to) in [(" body=", " tls=yes body="), (" orig=", " mark=never orig="), (" orig=", " mark=<x@y> orig=")] {
         assert_eq!(read(edit(from, to).as_bytes()), Err(UNKNOWN), "{to}");
     }
 }
@@ -173,6 +207,18 @@ fn damage_to_what_is_known_is_not_a_later_version() {
         (" to=<", " to=x"),
         (" orig=<", " orig=x"),
         (" do=direct", " do=directly"),
+        (" from=", " ret=some from="),
+        (" from=", " utf=no from="),
+        (" from=", " utf=yes utf=yes from="),
+        (" from=", " envid= from="),
+        (" from=", " by=5 from="),
+        (" from=", " by=5:X from="),
+        (" from=", " priority=0 from="),
+        (" from=", " priority=10 from="),
+        (" from=", " release=soon from="),
+        (" orig=", " notify=ever orig="),
+        (" orig=", " orcpt=<x@y> orig="),
+        (" orig=", " orcpt=a orcpt=a orig="),
         (" do=direct", " do=<x@y> "),
         (" do=direct", " may=-1   "),
         (" do=direct", " may=<x@y>"),

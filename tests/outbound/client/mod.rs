@@ -37,7 +37,7 @@ use penfold::deliver::remote::credentials::Credentials;
 use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
 use penfold::destination::{Destination, HostTarget};
 use penfold::dns::Dns;
-use penfold::envelope::{Body, MailOptions};
+use penfold::envelope::{Body, MailOptions, Recipient};
 use penfold::outcome::{Fate, NoAnswer, Outcome};
 use penfold::privsep::Rights;
 use penfold::spool::Content;
@@ -94,10 +94,11 @@ impl Sender {
     }
 
     fn send(&mut self, to: &HostTarget, recipients: &[&str], content: Content<'_>) -> Vec<Outcome> {
-        let addresses: Vec<_> = recipients.iter().map(|r| Address::parse(r).expect("an address")).collect();
+        let recipient = |text: &&str| Recipient::new(Address::parse(text).expect("an address"));
+        let all: Vec<_> = recipients.iter().map(recipient).collect();
         let sender = Address::parse("jon@razorback.test").expect("an address");
-        let recipients = addresses.iter().collect();
-        let (options, only_public) = (MailOptions { body: self.body }, self.only_public);
+        let recipients = all.iter().collect();
+        let (options, only_public) = (&MailOptions { body: self.body, ..MailOptions::default() }, self.only_public);
         let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };

@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::config::Scheme;
 use crate::deliver::Delivery;
 use crate::endpoint::Endpoint;
-use crate::envelope::MailOptions;
+use crate::envelope::{MailOptions, Recipient};
 use crate::spool::Content;
 use crate::timeouts::{HostTimeouts, Trust};
 use crate::tls;
@@ -66,12 +66,12 @@ fn a_message_goes_over_a_unix_socket() {
         let mut connection = Connection::open(&peer, &options).expect("a connection");
         let (file, recipient) = (File::open(&message).expect("a message"), Address::parse("jon@razorback.test"));
         let content = Content::new(&file, 0, 6);
-        let recipients = vec![recipient.as_ref().expect("an address")];
+        let recipient = Recipient::new(recipient.expect("an address"));
         let delivery = Delivery {
             id: "x",
             sender: None,
-            options: MailOptions::default(),
-            recipients,
+            options: &MailOptions::default(),
+            recipients: vec![&recipient],
             content,
             only_public: false,
         };

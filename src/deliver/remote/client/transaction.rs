@@ -16,8 +16,9 @@ use crate::deliver::Delivery;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
 use crate::smtp::dot::DotWriter;
-use crate::smtp::parameters::{MailParameters, RcptParameters};
+use crate::smtp::parameters::{MailParameters, RcptParameters, Sent};
 use crate::spool::{Content, Measure};
+use crate::sys::now;
 
 /// Maximum number of commands that await replies. They and their replies fit into the socket
 /// buffers of any two hosts, so that there is no deadlock.
@@ -136,12 +137,14 @@ impl Connection {
             Command::Reset => "RSET\r\n".into(),
             Command::Data => "DATA\r\n".into(),
             Command::Rcpt(index) => {
-                format!("RCPT TO:{}{}\r\n", path(delivery.recipients.get(index).copied()), RcptParameters::default())
+                let recipient = delivery.recipients.get(index);
+                let options = recipient.map(|to| RcptParameters::for_host(&self.extensions, &to.options));
+                format!("RCPT TO:{}{}\r\n", path(recipient.map(|to| &to.address)), options.unwrap_or_default())
             }
             Command::Mail => {
                 let measure = transaction.measure;
-                let parameters =
-                    MailParameters::for_host(&self.extensions, delivery.options, measure.size, measure.is_ascii);
+                let sent = Sent { options: delivery.options, size: measure.size, is_ascii: measure.is_ascii };
+                let parameters = MailParameters::for_host(&self.extensions, sent, now());
                 format!("MAIL FROM:{}{parameters}\r\n", path(delivery.sender))
             }
         }

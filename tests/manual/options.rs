@@ -214,7 +214,7 @@ fn the_log_has_exactly_the_documented_keys() {
     // message.
     used.extend(["messages", "recipients", "unknown_recipients", "as", "tag"]);
     // These come from what a filter has done.
-    used.extend(["added", "body", "header", "quarantine", "removed", "result", "sender", "warns"]);
+    used.extend(["added", "body", "cut", "header", "quarantine", "removed", "result", "sender", "warns"]);
     let page = pages::section("penfold-log.5", "KEYS");
     let items = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
     let documented: BTreeSet<&str> = items.flat_map(|item| item.split(" , ")).collect();

@@ -275,7 +275,6 @@ impl Dialogue {
                 Ok(self.decide(index, "message", response))
             }
             Err(MessageError::Filter(trouble)) => Ok(self.fail(index, "message", &trouble)),
-            Err(MessageError::FieldTooLong) => Ok(Verdict::Refuse(reply::filter::header_too_long())),
             Err(MessageError::Content(error)) => Err(error),
         }
     }

@@ -10,7 +10,8 @@ use crate::log;
 /// The maximum number of added and removed recipients that a line names.
 const MAX_NAMED: usize = 20;
 
-/// Logs what a filter has done to a message, if it has done anything.
+/// Logs what a filter has done to a message, if it has done anything, and whether it was shown only
+/// a part of the header.
 pub fn note(id: &str, filter: &Filter, response: &Response, edits: &Edits) {
     let mut done: Vec<(&'static str, String)> = Vec::new();
     match response {
@@ -37,6 +38,9 @@ pub fn note(id: &str, filter: &Filter, response: &Response, edits: &Edits) {
     }
     if let Some(reason) = &edits.quarantine {
         done.push(("quarantine", reason.clone()));
+    }
+    if edits.cut > 0 {
+        done.push(("cut", edits.cut.to_string()));
     }
     if !done.is_empty() {
         log::filtered(id, &filter.socket, &done);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::macros::Stage;
 use super::options::protocol;
-use super::packet::{self, MAX_DATA, command, push_text, text_len};
+use super::packet::{self, MAX_DATA, command, push_text};
 use super::{Change, Event, Milter, Response};
 use crate::address::Address;
 use crate::filters::Trouble;
@@ -33,7 +33,7 @@ const BODY: Event =
     Event { letter: command::BODY, unwanted: protocol::NO_BODY, unanswered: protocol::NO_REPLY_TO_BODY, stage: None };
 
 /// The changes that one filter has made to a message.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Edits {
     /// The changed header; `None` if it is unchanged.
     pub header: Option<Header>,
@@ -45,6 +45,8 @@ pub struct Edits {
     pub recipients: Vec<Change>,
     /// The reason for quarantine.
     pub quarantine: Option<String>,
+    /// The number of fields of which the filter was shown only the beginning.
+    pub cut: usize,
 }
 
 /// The limit on a new body from a filter, and the place for a large one.
@@ -60,9 +62,6 @@ pub struct Room<'a> {
 pub enum MessageError {
     /// The filter is in trouble.
     Filter(Trouble),
-    /// A field is longer than a packet may be. It is not sent in part, because the filter would
-    /// then accept a text of which it has not seen all.
-    FieldTooLong,
     /// The message cannot be read.
     Content(io::Error),
 }
@@ -77,8 +76,7 @@ impl Milter {
     /// Sends a message, and reads the verdict and the changes. All of it must end by `deadline`.
     ///
     /// # Errors
-    /// If the filter fails or violates the protocol, if it must see a field that is too long for
-    /// the protocol, or if the message cannot be read.
+    /// If the filter fails or violates the protocol, or if the message cannot be read.
     pub fn message(
         &mut self,
         client: &Client,
@@ -87,39 +85,34 @@ impl Milter {
         deadline: Instant,
     ) -> Result<(Response, Edits), MessageError> {
         self.link.set_deadline(deadline);
-        if !self.options.has(HEADER.unwanted) && self.has_long_field(text) {
-            return Err(MessageError::FieldTooLong);
-        }
-        let none = Edits { header: None, body: None, sender: None, recipients: Vec::new(), quarantine: None };
-        if let Some(early) = self.header(client, text)? {
-            return Ok((early, none));
+        let mut edits = Edits::default();
+        if let Some(early) = self.header(client, text, &mut edits.cut)? {
+            return Ok((early, edits));
         }
         if let Some(early) = self.body(text)? {
-            return Ok((early, none));
+            return Ok((early, edits));
         }
         self.put_macros(command::END_OF_BODY, Stage::EndOfMessage, client, None)?;
         packet::put(&mut self.link, command::END_OF_BODY, b"")?;
-        let ended = self.changes(text, room, none)?;
+        let ended = self.changes(text, room, edits)?;
         // The filter has forgotten the message now.
         self.is_in_message = false;
         self.id.clear();
         Ok(ended)
     }
 
-    /// Whether a field does not fit into a packet.
-    fn has_long_field(&self, text: &Text<'_>) -> bool {
-        let with_space = self.options.has(protocol::LEADING_SPACE);
-        text.header.fields.iter().any(|field| text_len(field.name()) + text_len(field.value(with_space)) > MAX_DATA)
-    }
-
-    /// Sends the header. Returns an answer that makes the rest superfluous.
-    fn header(&mut self, client: &Client, text: &Text<'_>) -> Result<Option<Response>, Trouble> {
+    /// Sends the header, and counts the fields that are cut. Returns an answer that makes the rest
+    /// superfluous.
+    ///
+    /// A field that does not fit into a packet is cut, because libmilter closes the connection when
+    /// a packet is longer. It is not left out, because filters refer to fields by number, and may
+    /// refuse a message that lacks a field.
+    fn header(&mut self, client: &Client, text: &Text<'_>, cut: &mut usize) -> Result<Option<Response>, Trouble> {
         let with_space = self.options.has(protocol::LEADING_SPACE);
         let mut data = Vec::new();
         for field in &text.header.fields {
-            data.clear();
-            push_text(&mut data, field.name());
-            push_text(&mut data, field.value(with_space));
+            let is_whole = put_field(&mut data, field.name(), field.value(with_space));
+            *cut += usize::from(!is_whole && !self.options.has(HEADER.unwanted));
             match self.step(&HEADER, &data)? {
                 Response::Continue => {}
                 Response::Skip => break,
@@ -200,4 +193,17 @@ impl Milter {
         }
         Err(Trouble::new("it makes too many changes"))
     }
+}
+
+/// Makes the data of a packet from a field. Returns false if the field is too long and was cut.
+fn put_field(data: &mut Vec<u8>, name: &[u8], value: &[u8]) -> bool {
+    // Each of the two texts ends in a NUL.
+    let room = MAX_DATA - 2;
+    let (shown, _) = name.split_at_checked(room).unwrap_or((name, b""));
+    let (begin, rest) = value.split_at_checked(room - shown.len()).unwrap_or((value, b""));
+    data.clear();
+    push_text(data, shown);
+    // A filter that copies the value must not end the field with an empty line.
+    push_text(data, if rest.is_empty() { begin } else { begin.trim_ascii_end() });
+    shown == name && rest.is_empty()
 }

@@ -62,11 +62,6 @@ pub fn push_text(data: &mut Vec<u8>, text: &[u8]) {
     data.push(0);
 }
 
-/// The number of octets that [`push_text`] appends.
-pub fn text_len(text: &[u8]) -> usize {
-    text.len() + 1
-}
-
 /// Takes the text before the next NUL off the front of `data`. `None` if there is no NUL.
 pub fn take_text<'a>(data: &mut &'a [u8]) -> Option<&'a [u8]> {
     let end = memchr::memchr(0, data)?;

@@ -13,7 +13,6 @@ use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Session};
 use crate::config::policy::Quarantine;
-use crate::envelope::{self, Action};
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
@@ -125,10 +124,8 @@ impl Session<'_> {
     /// or if the message's file cannot be renamed or linked into the Maildir.
     fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
-            // The message's file could be renamed only if it had a direct head. Such a head cannot
-            // express that a user of this host has sent the message.
-            _ if transaction.envelope.origin == envelope::Origin::Own => None,
-            [only] if only.original.is_none() && only.action == Action::Deliver => {
+            // The message's file can be renamed only if it has a direct head.
+            [only] if NewEntry::can_be_direct(&transaction.envelope) => {
                 match self.service.router.route(&only.address) {
                     Route::Mailbox(mailbox) if !mailbox.is_mbox => {
                         let is_possible = mailbox.owner == Owner::Server || self.service.site.rights.has_monitor();

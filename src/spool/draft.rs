@@ -43,8 +43,8 @@ pub struct NewEntry<'a> {
     pub envelope: &'a Envelope,
     /// Whether the head is a direct one, which consists of the header fields Return-Path: and
     /// Delivered-To:, so that the file can be renamed into the mailbox of the only recipient. The
-    /// value is ignored if there are several recipients, if the entry is held or if it goes into a
-    /// folder, because a direct head can express none of these.
+    /// value is ignored if [`NewEntry::can_be_direct`] says no, if the entry is held or if it goes
+    /// into a folder, because a direct head can express none of these.
     pub is_direct: bool,
     /// The reason for which the entry goes to `hold/`, where it is not tried; `None` if the entry
     /// does not go there. Listings show the reason.
@@ -67,11 +67,22 @@ impl<'a> NewEntry<'a> {
         Self { is_direct: true, ..Self::queued(envelope, prepend) }
     }
 
+    /// Whether the entry for an envelope can have a direct head. It cannot if there are several
+    /// recipients, or if the envelope has a source or options that such a head cannot express.
+    pub fn can_be_direct(envelope: &Envelope) -> bool {
+        head::can_be_direct(envelope)
+    }
+
     /// Returns the front of the file. A queued head is padded so that the front has at least `gap`
     /// bytes.
     fn front(&self, measure: Measure, gap: usize) -> io::Result<String> {
         let mut front = match self.envelope.recipients.as_slice() {
-            [only] if self.is_direct && self.hold.is_none() && self.folder.is_none() => {
+            [only]
+                if self.is_direct
+                    && self.hold.is_none()
+                    && self.folder.is_none()
+                    && Self::can_be_direct(self.envelope) =>
+            {
                 head::direct(self.envelope.sender.as_ref(), &only.address)
             }
             _ => {

@@ -165,6 +165,18 @@ pub struct Head {
     pub measure: Option<Measure>,
 }
 
+/// Whether a direct head can express everything about an envelope: it has one recipient, and neither
+/// a source nor options that the server must know later. Of the options, only whether the content
+/// may be 8-bit text does not matter, because a direct head always means that.
+pub fn can_be_direct(envelope: &Envelope) -> bool {
+    let [only] = envelope.recipients.as_slice() else { return false };
+    let body = envelope.options.body;
+    *only == Recipient::new(only.address.clone())
+        && envelope.origin == Origin::Client
+        && body != Body::Binary
+        && envelope.options == MailOptions { body, ..MailOptions::default() }
+}
+
 /// The direct head for one recipient.
 pub fn direct(sender: Option<&Address>, recipient: &Address) -> String {
     format!("Return-Path: {}\nDelivered-To: {recipient}\n", address::path(sender))

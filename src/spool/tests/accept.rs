@@ -1,6 +1,7 @@
 //! Drafts: a committed message can be read, and a draft that is not committed leaves nothing.
 
 use super::*;
+use crate::envelope::{Action, Body, Notify, Ret};
 
 #[test]
 fn a_committed_message_can_be_read_back() {
@@ -133,6 +134,40 @@ fn a_message_for_a_folder_is_never_a_direct_entry() {
     let name = scratch.spool.begin().and_then(|draft| draft.commit(&entry)).expect("a commit");
     let entry = scratch.open(name);
     assert_eq!((name.place, entry.is_direct(), entry.folder()), (Place::New, false, folder.as_ref()));
+}
+
+/// If an entry is asked to be direct, it still says everything about its envelope.
+#[test]
+fn only_an_envelope_without_source_and_options_is_a_direct_entry() {
+    let scratch = Scratch::new();
+    let is_direct = |change: &dyn Fn(&mut Envelope)| {
+        let mut envelope = envelope(1);
+        change(&mut envelope);
+        let entry = scratch.open(scratch.commit(&envelope, true, CONTENT));
+        assert_eq!(
+            (entry.origin(), entry.recipients()[0].recipient.clone()),
+            (envelope.origin, envelope.recipients[0].clone())
+        );
+        entry.is_direct()
+    };
+    assert!(is_direct(&|_| ()) && is_direct(&|envelope| envelope.sender = None));
+    assert!(is_direct(&|envelope| envelope.options.body = Body::EightBit));
+    for origin in [Origin::Own, Origin::DmarcReport, Origin::Report, Origin::Postmaster] {
+        assert!(!is_direct(&|envelope| envelope.origin = origin), "{origin:?}");
+    }
+    let options: [&dyn Fn(&mut Envelope); 8] = [
+        &|envelope| envelope.options.body = Body::Binary,
+        &|envelope| envelope.options.utf8 = true,
+        &|envelope| envelope.options.ret = Some(Ret::Full),
+        &|envelope| envelope.options.release = Some(1_800_000_000),
+        &|envelope| envelope.options.priority = 1,
+        &|envelope| envelope.recipients[0].original = Some(address("postmaster@razorback")),
+        &|envelope| envelope.recipients[0].action = Action::Direct,
+        &|envelope| envelope.recipients[0].options.notify = Some(Notify { success: true, failure: true, delay: false }),
+    ];
+    for (number, change) in options.iter().enumerate() {
+        assert!(!is_direct(change), "{number}");
+    }
 }
 
 #[test]

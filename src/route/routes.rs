@@ -3,12 +3,12 @@
 //! A line is a domain and its target:
 //!
 //! ```text
-//! example.org      mail.example.net:2525    a host, port 25 if none is named; [2001:db8::1]:25
-//! .example.org     mx:example.net           the mail exchangers of another domain; mx:domain:port
-//! bank.example     smtps://mail.bank.example   TLS from the first octet; smtp+starttls:// by
-//! STARTTLS dead.example     error:5.1.2 closed       rejected; with a status of class 4 the mail
-//! waits *                mx::2525                 the domain's own mail exchangers, at another
-//! port
+//! example.org   mail.example.net:2525            a host; port 25 if none is given
+//! .example.org  mx:example.net                   the exchangers of another domain; mx:domain:port
+//! bank.example  smtps://mail.bank.example        TLS from the first octet
+//! shop.example  smtp+starttls://mx.shop.example  TLS by STARTTLS
+//! dead.example  error:5.1.2 closed               refused; with a status of class 4 the mail waits
+//! *             mx::2525                         the domain's own mail exchangers, at another port
 //! ```
 //!
 //! A line with the exact domain takes precedence over a line with the longest `.domain` that

@@ -18,7 +18,6 @@ pub struct Verifier {
     /// The hashes of the body. They begin when the header is complete.
     body: Hasher,
     claims: Vec<(usize, Claim)>,
-    ignored: usize,
 }
 
 impl Default for Verifier {
@@ -30,7 +29,7 @@ impl Default for Verifier {
 impl Verifier {
     /// Returns a verifier that has not taken any text yet.
     pub fn new() -> Self {
-        Self { front: Front::new(), body: Hasher::default(), claims: Vec::new(), ignored: 0 }
+        Self { front: Front::new(), body: Hasher::default(), claims: Vec::new() }
     }
 
     /// Takes the next piece of the text. Lines end in LF, and the text may be split anywhere.
@@ -50,18 +49,16 @@ impl Verifier {
         if was_open {
             self.begin_body();
         }
-        let Self { front, body, claims, ignored } = self;
-        Signatures { front, claims, ignored, hashes: body.finish() }
+        let Self { front, body, claims } = self;
+        Signatures { front, claims, hashes: body.finish() }
     }
 
     /// Finds the signatures in the complete header, and begins the hashes of the body that they
     /// need.
     fn begin_body(&mut self) {
         let header = Header::new(self.front.header());
-        let mut signatures = header.named("dkim-signature");
         let claim = |(place, field): (usize, Field<'_>)| (place, Claim::parse(Kind::Dkim, field.body));
-        self.claims = signatures.by_ref().take(MAX_SIGNATURES).map(claim).collect();
-        self.ignored = signatures.count();
+        self.claims = header.named("dkim-signature").take(MAX_SIGNATURES).map(claim).collect();
         if !self.front.is_too_long() {
             let readable = self.claims.iter().filter_map(|(_, claim)| claim.signature.as_ref().ok());
             let wanted = readable.map(|signature| (signature.body_form, signature.length));
@@ -79,7 +76,6 @@ pub struct Signatures {
     front: Front,
     /// The signature fields, each with its place in the header, from top to bottom.
     claims: Vec<(usize, Claim)>,
-    ignored: usize,
     hashes: Hashes,
 }
 
@@ -90,16 +86,6 @@ impl Signatures {
     /// [`MAX_HEADER`]: super::MAX_HEADER
     pub fn header(&self) -> &[u8] {
         self.front.header()
-    }
-
-    /// Returns whether the message has no signature.
-    pub fn is_empty(&self) -> bool {
-        self.claims.is_empty()
-    }
-
-    /// Returns the number of signatures beyond [`MAX_SIGNATURES`], which are not verified.
-    pub fn ignored(&self) -> usize {
-        self.ignored
     }
 
     /// Verifies the signatures, from top to bottom. `now` is the time in seconds since 1970. All

@@ -185,13 +185,11 @@ fn rsa_keys_have_1024_to_4096_bits() {
 fn at_most_ten_signatures_are_verified() {
     let one = signed(TAGS, MESSAGE, &rsa());
     let field = one.strip_suffix(MESSAGE).expect("the message is unchanged");
-    for (count, verified, ignored) in [(9, 9, 0), (10, 10, 0), (11, 10, 1), (40, 10, 30)] {
+    for (count, verified) in [(9, 9), (10, 10), (11, 10), (40, 10)] {
         let message = field.repeat(count) + MESSAGE;
         let mut verifier = Verifier::new();
         verifier.feed(message.as_bytes());
-        let signatures = verifier.finish();
-        assert_eq!(signatures.ignored(), ignored);
-        let checked = signatures.verify(&zone(), NOW);
+        let checked = verifier.finish().verify(&zone(), NOW);
         assert_eq!(checked.len(), verified);
         assert!(checked.iter().all(Checked::is_pass));
     }

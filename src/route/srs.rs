@@ -124,7 +124,7 @@ impl Router {
     /// sender.
     pub(super) fn expand_rewritten(&self, address: &Address) -> Option<Expansion> {
         let rewriting = self.srs.as_ref().filter(|_| self.is_rewritten_sender(address))?;
-        let Ok(original) = srs::reverse(&rewriting.all(), address.local(), sys::now()) else {
+        let Some(original) = srs::reverse(&rewriting.all(), address.local(), sys::now()) else {
             return Some(Expansion::Unknown);
         };
         // A sender that is local is never rewritten, so this address was made by another host with

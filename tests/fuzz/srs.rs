@@ -21,7 +21,7 @@ fn what_is_rewritten_is_found_again_and_nothing_else() {
     repeat(|chance| {
         let now = chance.of(0..4000) as u64 * DAY;
         let text = local(chance);
-        assert!(reverse(&secrets, &text, now).is_err(), "{text}");
+        assert!(reverse(&secrets, &text, now).is_none(), "{text}");
         let domain = *chance.pick(&["x.test", "b-c.example.com", "SRS0.test"]);
         let Ok(sender) = Address::new(&text, domain) else { return };
         let secret = chance.pick(&secrets);
@@ -40,7 +40,7 @@ fn what_is_rewritten_is_found_again_and_nothing_else() {
         assert!(again.local().starts_with("SRS1="), "{again}");
         // After a change, it is another spelling of the same address, or it is refused.
         let changed = String::from_utf8_lossy(&mutate(chance, parsed.local().as_bytes())).into_owned();
-        if let Ok(other) = reverse(&secrets, &changed, now) {
+        if let Some(other) = reverse(&secrets, &changed, now) {
             assert!(other.to_string().eq_ignore_ascii_case(&back.to_string()), "{changed}: {other}");
         }
     });

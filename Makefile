@@ -105,7 +105,7 @@ soak:
 # seconds each. Two run at the same time, so all of them take about SECONDS.
 fuzz: SECONDS = 3600
 fuzz:
-	PENFOLD_FUZZ=$$(($(SECONDS) * 2 / 25)) $(CARGO) test --locked \
+	PENFOLD_FUZZ=$$(($(SECONDS) * 2 / 26)) $(CARGO) test --locked \
 		--test fuzz -- --nocapture --test-threads=2
 
 # Fails if penfold does not work, but not if it is slow. See penfold-performance(7).

@@ -13,13 +13,15 @@ pub struct Available {
     pub auth: bool,
     /// Whether XCLIENT and XFORWARD are offered.
     pub xclient: bool,
+    /// Whether BDAT is offered.
+    pub chunking: bool,
     /// Whether VRFY is offered.
     pub vrfy: bool,
 }
 
 /// Lists the available commands, one on each line.
 pub fn commands(available: Available) -> Reply {
-    let Available { starttls, auth, xclient, vrfy } = available;
+    let Available { starttls, auth, xclient, chunking, vrfy } = available;
     let lines = [
         (true, "This is penfold. These commands are available now:"),
         (true, "  HELO host             introduce the client"),
@@ -31,6 +33,7 @@ pub fn commands(available: Available) -> Reply {
         (true, "  MAIL FROM:<sender>    begin a message; SIZE= and BODY= may follow"),
         (true, "  RCPT TO:<recipient>   add a recipient"),
         (true, "  DATA                  send the message, ended by a line with only a dot"),
+        (chunking, "  BDAT size             send a part of the message; LAST may follow"),
         (true, "  RSET                  drop the message"),
         (vrfy, "  VRFY address          ask whether an address exists"),
         (true, "  NOOP                  do nothing"),
@@ -57,8 +60,8 @@ mod tests {
             (available, "HELO EHLO MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (Available { starttls: true, ..available }, "HELO EHLO STARTTLS MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (
-                Available { starttls: true, auth: true, xclient: true, ..available },
-                "HELO EHLO STARTTLS AUTH XCLIENT XFORWARD MAIL RCPT DATA RSET VRFY NOOP HELP QUIT",
+                Available { starttls: true, auth: true, xclient: true, chunking: true, ..available },
+                "HELO EHLO STARTTLS AUTH XCLIENT XFORWARD MAIL RCPT DATA BDAT RSET VRFY NOOP HELP QUIT",
             ),
             (Available::default(), "HELO EHLO MAIL RCPT DATA RSET NOOP HELP QUIT"),
         ] {

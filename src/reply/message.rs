@@ -1,4 +1,4 @@
-//! Makes the replies to DATA, before the message and at its end.
+//! Makes the replies to DATA and BDAT, before the message and at its end.
 
 use std::fmt;
 
@@ -15,12 +15,33 @@ pub fn accepted(id: &str) -> Reply {
     Reply::new(250, Status(2, 0, 0), format!("{id} Message accepted for delivery"))
 }
 
-/// Refuses DATA before RCPT.
-pub fn needs_recipient() -> Reply {
-    Reply::new(503, Status(5, 5, 1), "Need RCPT before DATA")
+/// Accepts a chunk of a message that is not the last one (RFC 3030 2).
+pub fn chunk_received(size: u64) -> Reply {
+    Reply::new(250, Status(2, 0, 0), format!("{size} octets received"))
 }
 
-/// Refuses DATA after every recipient was refused (RFC 2033 for LMTP, RFC 2920 3.1 for pipelining).
+/// Refuses BDAT with a malformed argument, and announces the end of the session: it is unknown how
+/// many octets follow.
+pub fn malformed_chunk() -> Reply {
+    Reply::new(501, Status(5, 5, 4), "That should be: BDAT size [LAST]; closing the connection")
+}
+
+/// Refuses RCPT or DATA after the first BDAT of a message (RFC 3030 2).
+pub fn chunks_have_begun() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "BDAT has begun the message; send BDAT or RSET")
+}
+
+/// Refuses DATA for a message with `BODY=BINARYMIME` (RFC 3030 3).
+pub fn needs_bdat() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "A message with BODY=BINARYMIME is sent with BDAT")
+}
+
+/// Refuses DATA or BDAT before RCPT.
+pub fn needs_recipient() -> Reply {
+    Reply::new(503, Status(5, 5, 1), "Need RCPT before the message")
+}
+
+/// Refuses DATA or BDAT after every recipient was refused (RFC 2033 for LMTP, RFC 2920 3.1 for pipelining).
 pub fn no_valid_recipients() -> Reply {
     Reply::new(554, Status(5, 5, 1), "No valid recipients")
 }

@@ -4,29 +4,38 @@
 //! for a command.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::incoming::Incoming;
+use super::pace::Pace;
 use super::{Phase, Session, Step};
-use crate::config::Limits;
-use crate::reply;
+use crate::envelope::Body;
+use crate::reply::{self, Reply};
 use crate::smtp::dot::DotReader;
 
 /// The number of bytes read at a time.
-const CHUNK: usize = 32 << 10;
-/// The lowest rate at which a message may arrive, in octets per second.
-const MIN_RATE: u64 = 1 << 10;
+pub(super) const CHUNK: usize = 32 << 10;
 
 impl Session<'_> {
     pub(super) fn data(&mut self) -> Step {
+        let refusal = match &self.phase {
+            Phase::InMail(_, t) if t.chunks.is_some() => Some(reply::message::chunks_have_begun()),
+            Phase::InMail(_, t) if t.envelope.options.body == Body::Binary => Some(reply::message::needs_bdat()),
+            _ => self.refuses_message(),
+        };
+        refusal.map_or(Step::ReadMessage, Step::Reply)
+    }
+
+    /// Why no message can begin now: the reply to DATA or BDAT. Returns `None` if one can begin.
+    pub(super) fn refuses_message(&self) -> Option<Reply> {
         match &self.phase {
-            Phase::Connected => Step::Reply(reply::hello::required()),
-            Phase::Greeted(..) => Step::Reply(reply::recipient::needs_sender()),
+            Phase::Connected => Some(reply::hello::required()),
+            Phase::Greeted(..) => Some(reply::recipient::needs_sender()),
             Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.has_refused => {
-                Step::Reply(reply::message::no_valid_recipients())
+                Some(reply::message::no_valid_recipients())
             }
-            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Step::Reply(reply::message::needs_recipient()),
-            Phase::InMail(..) => Step::ReadMessage,
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Some(reply::message::needs_recipient()),
+            Phase::InMail(..) => None,
         }
     }
 
@@ -39,7 +48,7 @@ impl Session<'_> {
             Ok(mut incoming) => {
                 if let Err(step) = self.ask_about_data(&incoming.id().to_string()) {
                     self.phase = Phase::Greeted(hello, None);
-                    return self.refuse_message(&step);
+                    return self.refuse_message(b"DATA", &step);
                 }
                 self.send(&reply::message::go_ahead())?;
                 self.flush()?;
@@ -52,19 +61,16 @@ impl Session<'_> {
         self.filters.abort();
         match ended {
             Ok(accepted) => self.confirm(&accepted, &transaction),
-            Err(reply) if reply.code() == 421 => self.refuse_message(&Step::ReplyAndClose(reply)),
-            Err(reply) => {
-                self.note_refusal(b"DATA", &reply);
-                self.send(&reply)
-            }
+            Err(reply) if reply.code() == 421 => self.refuse_message(b"DATA", &Step::ReplyAndClose(reply)),
+            Err(reply) => self.refuse_message(b"DATA", &Step::Reply(reply)),
         }
     }
 
-    /// Sends the reply of a step that refuses a message. If the step ends the session, the result
-    /// is an error.
-    fn refuse_message(&mut self, step: &Step) -> io::Result<()> {
+    /// Sends the reply of a step that refuses a message, and logs it with the message's command. If
+    /// the step ends the session, the result is an error.
+    pub(super) fn refuse_message(&mut self, command: &[u8], step: &Step) -> io::Result<()> {
         let (Step::Reply(reply) | Step::ReplyAndClose(reply)) = step else { return Ok(()) };
-        self.note_refusal(b"DATA", reply);
+        self.note_refusal(command, reply);
         if matches!(step, Step::Reply(_)) {
             return self.send(reply);
         }
@@ -94,36 +100,5 @@ impl Session<'_> {
                 return Ok(());
             }
         }
-    }
-}
-
-/// The time limits of a message. The whole message may take `limits.data_timeout` plus the time
-/// that its octets take at [`MIN_RATE`]; octets beyond the size limit add no time. Each pause may
-/// take `limits.command_timeout`.
-struct Pace {
-    started: Instant,
-    /// The time limit for a pause between two pieces of the text.
-    pause: Duration,
-    timeout: Duration,
-    limit: u64,
-    /// The deadline for the rest of a message that exceeds the size limit. Further octets do not
-    /// extend the deadline.
-    end: Option<Instant>,
-}
-
-impl Pace {
-    fn new(limits: &Limits) -> Self {
-        let (pause, timeout, limit) = (limits.command_timeout, limits.data_timeout, limits.message_size);
-        Self { started: Instant::now(), pause, timeout, limit, end: None }
-    }
-
-    /// The deadline for the next piece of the text, after `size` octets have arrived.
-    fn deadline(&mut self, size: u64, now: Instant) -> Instant {
-        let earned = Duration::from_millis(size.min(self.limit) * 1000 / MIN_RATE);
-        let deadline = self.started + self.timeout + earned;
-        if size > self.limit {
-            self.end.get_or_insert(now + self.timeout);
-        }
-        deadline.min(self.end.unwrap_or(deadline)).min(now + self.pause)
     }
 }

@@ -46,7 +46,7 @@ impl Session<'_> {
             xclient: self.trusted_proxy.is_some(),
             auth: (!mechanisms.is_empty()).then_some(mechanisms),
             help: true,
-            chunking: false,
+            chunking: true,
             binary_mime: false,
             dsn: false,
             smtp_utf8: false,
@@ -65,6 +65,7 @@ impl Session<'_> {
         let is_withheld = |keyword| self.service.config.smtp.disable.contains(&keyword);
         match command {
             Command::StartTls => is_withheld("STARTTLS"),
+            Command::Bdat(_) => is_withheld("CHUNKING"),
             Command::Auth(_) => is_withheld("AUTH"),
             Command::Vrfy(_) => is_withheld("VRFY"),
             Command::Help => is_withheld("HELP"),
@@ -75,9 +76,9 @@ impl Session<'_> {
 
     /// HELP: lists the commands that are offered in this state.
     pub(super) fn help(&self) -> Step {
-        let Extensions { starttls, auth, xclient, .. } = self.extensions();
+        let Extensions { starttls, auth, xclient, chunking, .. } = self.extensions();
         let vrfy = !self.is_disabled(&Command::Vrfy(b""));
-        Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient, vrfy }))
+        Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient, chunking, vrfy }))
     }
 
     /// The name of the protocol for the Received field and the log (RFC 3848).

@@ -81,8 +81,20 @@ impl Incoming {
     pub fn take(&mut self, text: &[u8]) {
         self.size += (text.len() + memchr_iter(b'\n', text).count()) as u64;
         self.has_nul |= memchr(0, text).is_some();
+        self.write(text);
+    }
+
+    /// Takes the next piece of a body with `BODY=BINARYMIME`, which need not consist of lines, and
+    /// may contain any octets.
+    pub fn take_binary(&mut self, body: &[u8]) {
+        self.size += body.len() as u64;
+        self.write(body);
+    }
+
+    /// Writes a piece of the message, unless the message will be rejected.
+    fn write(&mut self, text: &[u8]) {
         let is_rejected = self.has_bare_newline || self.has_nul || self.size > self.limit;
-        if !is_rejected && self.error.is_none() {
+        if !is_rejected && self.error.is_none() && !text.is_empty() {
             if let Some(collector) = &mut self.collector {
                 collector.feed(text);
             }
@@ -96,6 +108,20 @@ impl Incoming {
         self.has_bare_newline = true;
     }
 
+    /// Checks the form of the message so far. `apply` turns a verdict into a result.
+    ///
+    /// # Errors
+    /// The reply to a message that will be rejected, whatever follows.
+    pub fn check(&mut self, apply: impl Fn(Verdict) -> Result<(), Reply>) -> Result<(), Reply> {
+        apply(policy::message::precheck(&Message {
+            has_bare_newline: self.has_bare_newline,
+            has_nul: self.has_nul,
+            size: self.size,
+            max_size: self.limit,
+        }))?;
+        self.error.take().map_or(Ok(()), |e| Err(storage_error(&e)))
+    }
+
     /// Ends the message, and checks its form and its trace fields. `apply` turns a verdict into a
     /// result, whose error is the reply of a refusal.
     ///
@@ -107,13 +133,9 @@ impl Incoming {
         facts: &Facts<'_>,
         apply: impl Fn(Verdict) -> Result<(), Reply>,
     ) -> Result<(Complete, Option<Collector>), Reply> {
-        apply(policy::message::precheck(&Message {
-            has_bare_newline: self.has_bare_newline,
-            has_nul: self.has_nul,
-            size: self.size,
-            max_size: self.limit,
-        }))?;
-        let error = self.error.take().or_else(|| self.changes.end(&mut self.draft).err());
+        let error = self.error.take();
+        self.check(&apply)?;
+        let error = error.or_else(|| self.changes.end(&mut self.draft).err());
         if let Some(refusal) = self.changes.refusal() {
             return Err(submission::refused(refusal));
         }

@@ -14,6 +14,9 @@ use crate::sys;
 
 impl Session<'_> {
     pub(super) fn mail(&mut self, path: Result<Path<'_>, AddressError>) -> Step {
+        if self.has_failed_chunks() {
+            self.forget_transaction();
+        }
         let parameters = filters::parameters(&path);
         let mut transaction = match self.check_mail(path) {
             Ok(transaction) => transaction,

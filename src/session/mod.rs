@@ -1,9 +1,9 @@
 //! Runs the SMTP dialogue with one client, from the banner to the end of the connection.
 //!
 //! The loop in this file reads commands and writes replies, keeps time limits, counts errors and
-//! logs refusals. Each command has a handler that returns a [`Step`]. Only `auth`, `data` and
-//! `secure` read from the connection by themselves: an exchange, the text of a message, a
-//! handshake. [`policy`] decides whether a client, sender, recipient or message is accepted.
+//! logs refusals. Each command has a handler that returns a [`Step`]. Only `auth`, `chunk`,
+//! `data` and `secure` read from the connection by themselves: an exchange, a chunk or the text of a
+//! message, a handshake. [`policy`] decides whether a client, sender, recipient or message is accepted.
 //! Replies to pipelined commands are sent together (RFC 2920). Any misbehaviour of a client leads
 //! to a reply or the end of the session, never to a panic. A message is accepted if and only if
 //! [`receive`] has committed it.
@@ -11,12 +11,14 @@
 //! - `authenticity`: DKIM, DMARC and the Authentication-Results field
 //! - `auth`: AUTH
 //! - `changes`: what changes a message while it arrives
+//! - `chunk`: BDAT: reads one chunk of a message
 //! - `data`: DATA: reads the text up to the dot
 //! - `header_scan`: the fields removed from a client's header, and its trace fields
 //! - `filters`: what filters are asked at each command
 //! - `hello`: HELO, EHLO, HELP and RSET; the offered extensions
 //! - `incoming`: a message that is being received, from its first byte to the commit
 //! - `mail`: MAIL
+//! - `pace`: the time limits of a message
 //! - `rcpt`: RCPT
 //! - `receive`: the beginning, the commit and the 250 of a message, for any command
 //! - `screen`: the look-ups about clients that may not relay, and the rules that use them
@@ -47,6 +49,7 @@ use crate::policy::{self, Facts, Source, Verdict};
 use crate::reply::{self, Reply};
 use crate::site::{Settings, Site};
 use crate::smtp::MAX_COMMAND_LINE;
+use crate::smtp::chunk::Chunk;
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::spool::EntryName;
@@ -55,6 +58,7 @@ use crate::tls::TlsInfo;
 mod auth;
 mod authenticity;
 mod changes;
+mod chunk;
 mod data;
 #[cfg_attr(not(feature = "filters"), path = "unfiltered.rs")]
 mod filters;
@@ -62,6 +66,7 @@ mod header_scan;
 mod hello;
 mod incoming;
 mod mail;
+mod pace;
 mod rcpt;
 mod receive;
 mod screen;
@@ -147,6 +152,8 @@ enum Step {
     Reply(Reply),
     ReplyAndClose(Reply),
     ReadMessage,
+    /// Read a chunk of a message. If there is a reply, the chunk is refused with it.
+    ReadChunk(Chunk, Option<Reply>),
     StartTls,
 }
 
@@ -272,7 +279,7 @@ impl<'a> Session<'a> {
                 Step::Reply(reply) => self.send(&reply)?,
                 Step::ReplyAndClose(reply) => return self.close_with(&reply),
                 Step::StartTls => self.start_tls()?,
-                Step::ReadMessage => match self.read_message() {
+                Step::ReadMessage | Step::ReadChunk(..) => match self.read(step) {
                     Err(_) if self.is_stopping() => {
                         return self.close_with(&reply::connection::shutting_down(self.hostname()));
                     }
@@ -290,6 +297,14 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Reads what follows a command: a message, or a chunk of one.
+    fn read(&mut self, step: Step) -> io::Result<()> {
+        match step {
+            Step::ReadChunk(chunk, refusal) => self.read_chunk(chunk, refusal),
+            _ => self.read_message(),
+        }
+    }
+
     /// Reads and executes a command. If the client is gone or the daemon is shutting down, returns
     /// `None`.
     fn next_step(&mut self) -> io::Result<Option<Step>> {
@@ -300,7 +315,7 @@ impl<'a> Session<'a> {
         if self.is_stopping() {
             return Ok(None);
         }
-        self.input.source.set_limit(self.service.config.limits.command_timeout);
+        self.set_command_deadline();
         let line = match self.input.line(MAX_COMMAND_LINE)? {
             Line::Complete(line) => line.to_vec(),
             Line::End => return Ok(None),
@@ -321,22 +336,28 @@ impl<'a> Session<'a> {
     }
 
     /// Refuses a line that is too long. AUTH gets a reply of its own, since its initial response
-    /// may be long (RFC 4954 4).
+    /// may be long (RFC 4954 4). After BDAT the session ends, since it is unknown what follows.
     fn too_long(&mut self) -> Step {
-        let is_auth = self.input.line_start().eq_ignore_ascii_case(b"AUTH");
-        self.count_refusal(
-            b"",
-            Step::Reply(if is_auth { reply::auth::response_too_long() } else { reply::command::too_long() }),
-        )
+        let step = match &self.input.line_start().to_ascii_uppercase()[..] {
+            b"AUTH" => Step::Reply(reply::auth::response_too_long()),
+            b"BDAT" => Step::ReplyAndClose(reply::message::malformed_chunk()),
+            _ => Step::Reply(reply::command::too_long()),
+        };
+        self.count_refusal(b"", step)
     }
 
     /// Calls the handler of a command.
     fn dispatch(&mut self, command: Command<'_>) -> io::Result<Step> {
-        if self.must_wait_for_tls(&command) {
-            return Ok(Step::Reply(reply::starttls::required()));
-        }
-        if self.is_disabled(&command) {
-            return Ok(Step::Reply(reply::command::disabled()));
+        let refusal = if self.must_wait_for_tls(&command) {
+            Some(reply::starttls::required())
+        } else {
+            self.is_disabled(&command).then(reply::command::disabled)
+        };
+        match (refusal, &command) {
+            // The octets of a chunk are read in any state. They must not be taken for commands.
+            (refusal, Command::Bdat(Some(chunk))) => return Ok(Step::ReadChunk(*chunk, refusal)),
+            (Some(reply), _) => return Ok(Step::Reply(reply)),
+            (None, _) => {}
         }
         let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
         if command.leads_to_no_mail() && !is_greeting {
@@ -350,6 +371,7 @@ impl<'a> Session<'a> {
             Command::Mail(path) => self.mail(path),
             Command::Rcpt(path) => self.rcpt(path),
             Command::Data => self.data(),
+            Command::Bdat(_) => Step::ReplyAndClose(reply::message::malformed_chunk()),
             Command::Rset => self.rset(),
             Command::Noop => Step::Reply(reply::command::noop()),
             Command::Quit => Step::ReplyAndClose(reply::connection::goodbye(self.hostname())),

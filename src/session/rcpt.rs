@@ -57,6 +57,9 @@ impl Session<'_> {
         match &self.phase {
             Phase::Connected => return Err(reply::hello::required()),
             Phase::Greeted(..) => return Err(reply::recipient::needs_sender()),
+            Phase::InMail(_, transaction) if transaction.chunks.is_some() => {
+                return Err(reply::message::chunks_have_begun());
+            }
             Phase::InMail(..) => {}
         }
         let path = path.map_err(reply::recipient::malformed)?;

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::authenticity::SpfResults;
+use super::chunk::Chunks;
 use super::screen::Screening;
 use super::xclient::Forwarded;
 use crate::address::Address;
@@ -41,6 +42,8 @@ pub struct Transaction {
     pub lookup_time: Duration,
     /// The look-ups about the message; `None` if the client may relay.
     pub screening: Option<Box<Screening>>,
+    /// The message, if BDAT has begun it.
+    pub chunks: Option<Box<Chunks>>,
 }
 
 impl Transaction {
@@ -59,6 +62,7 @@ impl Transaction {
             forwarded: None,
             spf: SpfResults::default(),
             screening: None,
+            chunks: None,
             is_exempt: false,
             quarantine: None,
             lookup_time: Duration::ZERO,

@@ -5,6 +5,7 @@
 //! are split at blanks (RFC 5321 4.1.2). The session decides whether a command is offered and valid
 //! in its state.
 
+use super::chunk::Chunk;
 use crate::address::{self, Address, AddressError};
 
 /// One command line.
@@ -24,6 +25,8 @@ pub enum Command<'a> {
     Rcpt(Result<Path<'a>, AddressError>),
     /// DATA.
     Data,
+    /// BDAT with a chunk; `None` if its argument is malformed.
+    Bdat(Option<Chunk>),
     /// RSET.
     Rset,
     /// NOOP.
@@ -91,6 +94,7 @@ impl<'a> Command<'a> {
             b"MAIL" => path(argument, b"FROM").map_or(Self::Misused("MAIL FROM:<address>"), Self::Mail),
             b"RCPT" => path(argument, b"TO").map_or(Self::Misused("RCPT TO:<address>"), Self::Rcpt),
             b"DATA" => without_argument(Self::Data, "DATA, and nothing else on the line"),
+            b"BDAT" => Self::Bdat(Chunk::parse(argument)),
             b"RSET" => without_argument(Self::Rset, "RSET, and nothing else on the line"),
             b"QUIT" => without_argument(Self::Quit, "QUIT, and nothing else on the line"),
             b"NOOP" => Self::Noop,
@@ -151,6 +155,8 @@ mod tests {
             ("RCPT TO:<@a,@b:c@d>", "rcpt <c@d>"),
             ("data  ", "Data"),
             ("noop what ever", "Noop"),
+            ("bdat 9 last", "Bdat(Some(Chunk { size: 9, is_last: true }))"),
+            ("BDAT", "Bdat(None)"),
             ("GET / HTTP/1.1", "Foreign"),
             ("DATA now", "Misused(\"DATA, and nothing else on the line\")"),
             ("rcpt to: Jon <jon@host>", "Misused(\"RCPT TO:<address>\")"),

@@ -4,6 +4,7 @@
 //! Nothing here depends on sockets, the spool or the configuration. Each parser is a small
 //! state machine with bounded memory.
 //!
+//! - `chunk`: messages that arrive in chunks
 //! - `command`: the commands that a client sends
 //! - `dot`: the content of a message on the wire, and its end
 //! - `extensions`: the ESMTP extensions, and the files that a new one touches
@@ -13,6 +14,7 @@
 //! - `xclient`: the attributes of XCLIENT and XFORWARD
 //! - `xtext`: the encoding of values in commands
 
+pub mod chunk;
 pub mod command;
 pub mod dot;
 pub mod extensions;

@@ -5,6 +5,7 @@
 //! A failure prints the seed, and `PENFOLD_FUZZ_SEED` makes the same choices again.
 //!
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon
+//! - `chunks`: messages in random chunks, alone and with the real daemon
 //! - `control`: the control socket, with the real daemon
 //! - `dkim`: signed messages, signature fields, key records and ARC chains
 //! - `dmarc`: DMARC records, From, and Authentication-Results fields
@@ -16,6 +17,7 @@
 //! - `tls`: octets before, during and after a TLS handshake
 
 mod auth;
+mod chunks;
 mod control;
 #[cfg(feature = "mailauth")]
 mod dkim;

@@ -97,6 +97,25 @@ fn a_milter_is_told_of_the_whole_dialogue() {
         assert_eq!(milter.macros(name).first().map(String::as_str), Some(value), "{name}");
     }
     assert!(milter.macros("{auth_authen}").is_empty() && milter.macros("{tls_version}").is_empty());
+    chunks_are_like_data(&daemon, &milter);
+}
+
+/// BDAT is told once, as DATA, at the first chunk. A message whose chunks fail is aborted.
+fn chunks_are_like_data(daemon: &Daemon, milter: &Milter) {
+    let before = milter.letters().len();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "250 ");
+    for (chunk, reply) in [
+        ("BDAT 6\r\nA: b\r\n", "250 "),
+        ("BDAT 1\r\nx", "250 "),
+        ("BDAT 2\r\n\ry", "554 5.6.0 "),
+        ("BDAT 1 LAST\r\nx", "554 5.6.0 "),
+    ] {
+        client.send_text(chunk);
+        client.expect(reply);
+    }
+    assert_eq!(milter.letters().get(before..), Some("OCHMRTA"));
 }
 
 /// The port in the packet CONNECT.

@@ -63,6 +63,11 @@ pub fn nul() -> Reply {
     Reply::new(554, Status(5, 6, 0), "The message contains a NUL octet, which is not permitted")
 }
 
+/// Refuses a message with `BODY=BINARYMIME` whose header has a line that belongs to no field.
+pub fn malformed_header() -> Reply {
+    Reply::new(554, Status(5, 6, 0), "A line before the first empty line is not a header field")
+}
+
 /// Refuses a message that loops: it has too many Received fields, or too many Delivered-To fields
 /// with a local domain (RFC 5321 6.3).
 pub fn mail_loop() -> Reply {

@@ -16,6 +16,7 @@ use super::pace::Pace;
 use super::transaction::Transaction;
 use super::{Phase, Session, Step};
 use crate::envelope::Body;
+use crate::message::field::{Lines, Part, Piece};
 use crate::policy::Verdict;
 use crate::reply::{self, Reply};
 use crate::smtp::chunk::{Chunk, ChunkReader};
@@ -26,6 +27,11 @@ pub struct Chunks {
     /// The message so far, or the reply to all further chunks if it has failed.
     incoming: Result<Incoming, Reply>,
     reader: ChunkReader,
+    is_binary: bool,
+    /// The lines of the header of a binary message.
+    header: Lines,
+    /// Whether the header of a binary message has a line that belongs to no field.
+    is_stray: bool,
     pace: Pace,
     /// The size of the message on the wire so far, in octets, without the chunks that were refused.
     size: u64,
@@ -144,7 +150,8 @@ impl Session<'_> {
 
 impl Chunks {
     fn new(incoming: Result<Incoming, Reply>, is_binary: bool, pace: Pace) -> Self {
-        Self { incoming, reader: ChunkReader::new(is_binary), pace, size: 0, text: Vec::new() }
+        let (reader, header) = (ChunkReader::new(is_binary), Lines::default());
+        Self { incoming, reader, is_binary, header, is_stray: false, pace, size: 0, text: Vec::new() }
     }
 
     fn deadline(&mut self) -> Instant {
@@ -159,6 +166,19 @@ impl Chunks {
         incoming.take(&self.text);
         incoming.take_binary(body);
         self.size = incoming.size();
+        self.look_at_header();
+    }
+
+    /// Looks for lines that belong to no field, in the header of a binary message. After such a
+    /// line, another reader could take the rest of the header for the body, whose lines end
+    /// otherwise.
+    fn look_at_header(&mut self) {
+        let mut text = self.text.as_slice();
+        while self.is_binary
+            && let Some(piece) = self.header.next(&mut text)
+        {
+            self.is_stray |= matches!(piece, Piece::Line(Part::Stray | Part::Postmark, _));
+        }
     }
 
     /// Checks the message at the end of a chunk. `apply` turns a verdict into a result.
@@ -172,8 +192,12 @@ impl Chunks {
         if self.reader.is_flawed() {
             incoming.note_bare_newline();
         }
-        if let Err(reply) = incoming.check(apply) {
+        let checked = incoming.check(apply);
+        self.look_at_header();
+        if let Err(reply) = checked {
             self.incoming = Err(reply);
+        } else if self.is_stray {
+            self.incoming = Err(reply::message::malformed_header());
         }
         // Little is kept from one chunk to the next.
         self.text = Vec::new();

@@ -15,6 +15,7 @@ use crate::envelope::{Envelope, Folder};
 use crate::policy::message::Message;
 use crate::policy::{self, Facts, Verdict};
 use crate::reply::{self, Reply};
+use crate::smtp::chunk::ChunkReader;
 use crate::spool::{Draft, EntryName, NewEntry, QueueId};
 use crate::users::Mailbox;
 
@@ -27,6 +28,8 @@ pub struct Incoming {
     changes: Changes,
     /// Collects what the checks of a message need, if its client may not relay.
     collector: Option<Collector>,
+    /// Makes lines of a binary body, for the collector.
+    lines: ChunkReader,
     /// The limit of the size on the wire, in octets.
     limit: u64,
     size: u64,
@@ -58,6 +61,7 @@ impl Incoming {
             mailbox,
             changes,
             collector,
+            lines: ChunkReader::new(false),
             limit,
             size: 0,
             has_bare_newline: false,
@@ -81,25 +85,31 @@ impl Incoming {
     pub fn take(&mut self, text: &[u8]) {
         self.size += (text.len() + memchr_iter(b'\n', text).count()) as u64;
         self.has_nul |= memchr(0, text).is_some();
-        self.write(text);
+        if self.is_written() {
+            if let Some(collector) = &mut self.collector {
+                collector.feed(text);
+            }
+            self.error = self.changes.take(text, &mut self.draft).err();
+        }
     }
 
     /// Takes the next piece of a body with `BODY=BINARYMIME`, which need not consist of lines, and
     /// may contain any octets.
     pub fn take_binary(&mut self, body: &[u8]) {
         self.size += body.len() as u64;
-        self.write(body);
+        if !body.is_empty() && self.is_written() {
+            if let Some(collector) = &mut self.collector {
+                let mut text = Vec::with_capacity(body.len());
+                self.lines.feed(body, &mut text);
+                collector.feed(&text);
+            }
+            self.error = self.changes.take(body, &mut self.draft).err();
+        }
     }
 
-    /// Writes a piece of the message, unless the message will be rejected.
-    fn write(&mut self, text: &[u8]) {
-        let is_rejected = self.has_bare_newline || self.has_nul || self.size > self.limit;
-        if !is_rejected && self.error.is_none() && !text.is_empty() {
-            if let Some(collector) = &mut self.collector {
-                collector.feed(text);
-            }
-            self.error = self.changes.take(text, &mut self.draft).err();
-        }
+    /// Whether more of the message is written: it is not known yet that it will be rejected.
+    fn is_written(&self) -> bool {
+        !(self.has_bare_newline || self.has_nul || self.size > self.limit || self.error.is_some())
     }
 
     /// Records that the message has a CR without LF, or an LF without CR. The text that

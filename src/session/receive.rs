@@ -57,7 +57,7 @@ impl Session<'_> {
         self.finish_screening(transaction);
         self.check_authenticity(collector, transaction, &mut complete)?;
         self.show_to_filters(&mut complete, transaction)?;
-        self.sign(&mut complete)?;
+        self.sign(&mut complete, transaction.envelope.options.body)?;
         let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
             (_, None) => (None, None),
             (Quarantine::Hold, Some(reason)) => (Some(reason.as_str()), None),

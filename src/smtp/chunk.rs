@@ -1,4 +1,4 @@
-//! Reads messages that arrive in chunks, by BDAT (RFC 3030).
+//! Reads messages that arrive in chunks, by BDAT, and writes binary ones (RFC 3030).
 //!
 //! A chunk is a number of octets that the command line gives. Nothing within the octets ends a
 //! chunk, dots are not stuffed, and the boundaries between chunks mean nothing: a CR LF may lie
@@ -6,7 +6,9 @@
 //! LF makes the message invalid ([`ChunkReader::is_flawed`]). This also holds for the header of a
 //! message with `BODY=BINARYMIME`. The body of such a message is kept octet for octet.
 
-use memchr::memchr2;
+use std::io::{self, Write};
+
+use memchr::{memchr, memchr_iter, memchr2};
 
 /// The argument of one BDAT command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,8 @@ impl ChunkReader {
                 self.is_line_start = true;
                 return rest;
             }
-            self.is_flawed = true;
+            out.push(b'\r');
+            (self.is_line_start, self.is_flawed) = (false, true);
         }
         let end = memchr2(b'\r', b'\n', input).unwrap_or(input.len());
         let (text, rest) = input.split_at(end);
@@ -93,7 +96,10 @@ impl ChunkReader {
             None => rest,
             Some((first, rest)) => {
                 self.has_cr = *first == b'\r';
-                self.is_flawed |= !self.has_cr;
+                if !self.has_cr {
+                    out.push(b'\n');
+                    self.is_flawed = true;
+                }
                 rest
             }
         }
@@ -108,10 +114,93 @@ impl ChunkReader {
         }
     }
 
-    /// Whether the text, or the header of a binary message, contains a bare CR or LF. The output is
-    /// then invalid.
+    /// Whether the text, or the header of a binary message, contains a bare CR or LF. They stay in
+    /// the output, except for a CR at the end.
     pub fn is_flawed(&self) -> bool {
         self.is_flawed
+    }
+}
+
+/// Finds the end of the header of a binary message as it is stored: the lines of its header end in
+/// LF, and the body follows after the first empty line.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderEnd {
+    is_line_start: bool,
+    is_found: bool,
+}
+
+impl Default for HeaderEnd {
+    fn default() -> Self {
+        Self { is_line_start: true, is_found: false }
+    }
+}
+
+impl HeaderEnd {
+    /// Splits the next piece of the message into the part that belongs to the header, with its
+    /// empty line, and the part that belongs to the body.
+    pub fn split<'t>(&mut self, piece: &'t [u8]) -> (&'t [u8], &'t [u8]) {
+        let mut length = 0;
+        while !self.is_found
+            && let Some(rest) = piece.get(length..).filter(|rest| !rest.is_empty())
+        {
+            let end = memchr(b'\n', rest);
+            self.is_found = self.is_line_start && end == Some(0);
+            self.is_line_start = end.is_some();
+            length += end.map_or(rest.len(), |end| end + 1);
+        }
+        piece.split_at(length)
+    }
+}
+
+/// Writes a binary message as it is sent by BDAT.
+#[derive(Debug, Default)]
+pub struct BinaryWriter {
+    header: HeaderEnd,
+}
+
+impl BinaryWriter {
+    /// Takes a piece of the message as it is stored, and appends its form on the wire to `out`.
+    pub fn feed(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let (header, body) = self.header.split(piece);
+        let mut start = 0;
+        for end in memchr_iter(b'\n', header) {
+            out.extend_from_slice(&header[start..end]);
+            out.extend_from_slice(b"\r\n");
+            start = end + 1;
+        }
+        out.extend_from_slice(&header[start..]);
+        out.extend_from_slice(body);
+    }
+}
+
+/// Passes a binary message on as a text whose lines end in LF, for readers that need lines. A bare
+/// CR or LF in the body stays as it is.
+#[derive(Debug)]
+pub struct TextWriter<W> {
+    header: HeaderEnd,
+    body: ChunkReader,
+    to: W,
+}
+
+impl<W: Write> TextWriter<W> {
+    /// A writer that passes the text on to `to`.
+    pub fn new(to: W) -> Self {
+        Self { header: HeaderEnd::default(), body: ChunkReader::new(false), to }
+    }
+}
+
+impl<W: Write> Write for TextWriter<W> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let (header, body) = self.header.split(piece);
+        self.to.write_all(header)?;
+        let mut text = Vec::with_capacity(body.len());
+        self.body.feed(body, &mut text);
+        self.to.write_all(&text)?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 
@@ -187,6 +276,32 @@ mod tests {
                 let got = (!is_flawed).then_some((text, body));
                 let want = want.map(|(text, body)| (text.as_bytes().to_vec(), body.as_bytes().to_vec()));
                 assert_eq!(got, want, "{wire:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_binary_message_is_stored_and_sent_unchanged() {
+        for (wire, stored, as_text) in [
+            ("", "", ""),
+            ("a: b\r\n", "a: b\n", "a: b\n"),
+            ("\r\n\r\n", "\n\r\n", "\n\n"),
+            ("a: b\r\n\r\n\n\r\r\n\0\r\n", "a: b\n\n\n\r\r\n\0\r\n", "a: b\n\n\n\r\n\0\n"),
+            ("a: b\r\n\r\nc", "a: b\n\nc", "a: b\n\nc"),
+        ] {
+            let (mut text, body, is_flawed) = read(wire.as_bytes(), true, &[]);
+            text.extend_from_slice(&body);
+            assert_eq!((String::from_utf8_lossy(&text).as_ref(), is_flawed), (stored, false));
+            for cut in 0..=stored.len() {
+                let (first, second) = stored.as_bytes().split_at(cut);
+                let (mut writer, mut out) = (BinaryWriter::default(), Vec::new());
+                writer.feed(first, &mut out);
+                writer.feed(second, &mut out);
+                assert_eq!(out, wire.as_bytes(), "{wire:?} cut at {cut}");
+                let mut lines = Vec::new();
+                let mut writer = TextWriter::new(&mut lines);
+                writer.write_all(first).and_then(|()| writer.write_all(second)).expect("memory");
+                assert_eq!(lines, as_text.as_bytes(), "{wire:?} cut at {cut}");
             }
         }
     }

@@ -175,6 +175,8 @@ impl Extensions {
                 _ => {}
             }
         }
+        // A binary message can be sent only by BDAT.
+        extensions.binary_mime &= extensions.chunking;
         extensions
     }
 
@@ -309,6 +311,7 @@ mod tests {
             (&["SIZE unlimited"], size(0)),
             (&["Size=35882577"], size(35_882_577)),
             (&["VRFY", "", "X-UNKNOWN 8BITMIME"], Extensions::default()),
+            (&["BINARYMIME"], Extensions::default()),
             (&["LIMITS rcptmax=9 RCPTMAX=7 MAILMAX=0 RCPTDOMAINMAX=x FOO=1 MAILMAX"], {
                 let limits = Limits { recipients: Some(7), ..Limits::default() };
                 Extensions { limits: Some(limits), ..Extensions::default() }

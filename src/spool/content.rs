@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use memchr::memchr_iter;
 
+use crate::smtp::chunk::HeaderEnd;
+
 /// The number of bytes read at a time when the content is measured.
 const BLOCK: usize = 64 << 10;
 
@@ -19,13 +21,20 @@ pub struct Content<'a> {
     file: &'a File,
     offset: u64,
     size: u64,
+    is_binary: bool,
     pub(super) measure: Option<Measure>,
 }
 
 impl<'a> Content<'a> {
     /// A reader that begins at `offset` in a file of `size` bytes.
     pub fn new(file: &'a File, offset: u64, size: u64) -> Self {
-        Self { front: b"", file, offset, size, measure: None }
+        Self { front: b"", file, offset, size, is_binary: false, measure: None }
+    }
+
+    /// Says whether the body is binary (`BODY=BINARYMIME`), and thus not made of lines.
+    #[must_use]
+    pub fn binary(self, is_binary: bool) -> Self {
+        Self { is_binary, ..self }
     }
 
     /// Sets the measure of the content; `None` if it is not known.
@@ -61,7 +70,7 @@ impl<'a> Content<'a> {
     }
 
     fn read_measure(&self) -> io::Result<Measure> {
-        let (mut meter, mut rest) = (Meter::default(), self.clone());
+        let (mut meter, mut rest) = (Meter::new(self.is_binary), self.clone());
         let mut block = vec![0; usize::try_from(self.left()).map_or(BLOCK, |left| left.clamp(1, BLOCK))];
         loop {
             match rest.read(&mut block) {
@@ -93,15 +102,18 @@ impl Read for Content<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
     /// The size in octets. Every line ends in CR LF, and dots added by dot-stuffing are not counted
-    /// (RFC 1870 5).
+    /// (RFC 1870 5). A binary body counts as it is.
     pub size: u64,
     /// Whether all octets are ASCII.
     pub is_ascii: bool,
 }
 
-/// Measures text that arrives in pieces, with lines ending in LF.
+/// Measures a message that arrives in pieces, with lines ending in LF. The body of a binary message
+/// need not consist of lines.
 #[derive(Debug, Clone, Copy)]
 pub struct Meter {
+    /// Finds the end of the header of a binary message; `None` for a text.
+    header: Option<HeaderEnd>,
     octets: u64,
     is_ascii: bool,
     ends_in_newline: bool,
@@ -109,15 +121,26 @@ pub struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        Self { octets: 0, is_ascii: true, ends_in_newline: true }
+        Self { header: None, octets: 0, is_ascii: true, ends_in_newline: true }
     }
 }
 
 impl Meter {
+    /// A meter for a message that may be binary.
+    pub fn new(is_binary: bool) -> Self {
+        Self { header: is_binary.then(HeaderEnd::default), ..Self::default() }
+    }
+
+    /// A meter for the same kind of message, which has taken nothing.
+    pub fn restarted(&self) -> Self {
+        Self::new(self.header.is_some())
+    }
+
     /// Takes the next piece.
     pub fn take(&mut self, text: &[u8]) {
         let Some(last) = text.last() else { return };
-        self.octets += (text.len() + memchr_iter(b'\n', text).count()) as u64;
+        let lines = self.header.as_mut().map_or(text, |header| header.split(text).0);
+        self.octets += (text.len() + memchr_iter(b'\n', lines).count()) as u64;
         self.is_ascii &= text.is_ascii();
         self.ends_in_newline = *last == b'\n';
     }
@@ -127,8 +150,8 @@ impl Meter {
     pub fn measure(&self, front: &[u8]) -> Measure {
         let mut before = Self::default();
         before.take(front);
-        // On the wire an incomplete last line gets a line end.
-        let end = if self.ends_in_newline { 0 } else { 2 };
+        // On the wire an incomplete last line gets a line end, except in a binary message.
+        let end = if self.ends_in_newline || self.header.is_some() { 0 } else { 2 };
         Measure { size: before.octets + self.octets + end, is_ascii: before.is_ascii && self.is_ascii }
     }
 }
@@ -151,6 +174,18 @@ mod tests {
                 meter.take(&text.as_bytes()[..cut]);
                 meter.take(&text.as_bytes()[cut..]);
                 assert_eq!(meter.measure(front.as_bytes()), Measure { size, is_ascii }, "{text:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_binary_body_is_measured_as_it_is() {
+        for (text, size) in [("", 0), ("a: b\n", 6), ("a: b\n\n", 8), ("a: b\n\n\n\r\n\nc", 13)] {
+            for cut in 0..text.len() {
+                let mut meter = Meter::new(true);
+                meter.take(&text.as_bytes()[..cut]);
+                meter.take(&text.as_bytes()[cut..]);
+                assert_eq!(meter.measure(b"X: y\n").size, size + 6, "{text:?} cut at {cut}");
             }
         }
     }

@@ -25,7 +25,7 @@ use nix::errno::Errno;
 use super::content::{Content, Measure, Meter};
 use super::head::{self, Marks};
 use super::{EntryName, Place, QueueId, Spool};
-use crate::envelope::{Envelope, Folder};
+use crate::envelope::{Body, Envelope, Folder};
 use crate::sys::disk;
 
 /// The maximum size of content that is held in memory, in bytes.
@@ -215,13 +215,16 @@ impl Draft {
     }
 
     /// Leaves room in the file for the front that `entry` needs. The draft can still be committed
-    /// with another front, but long content may then have to be shifted. If a part of the content
-    /// is already in the file, the call has no effect.
+    /// with another front, but long content may then have to be shifted. Also says whether the body
+    /// is binary. If a part of the content is already in the file, the call has no effect.
     ///
     /// # Errors
     /// `InvalidInput` if the head would be too long.
     pub fn expect(&mut self, entry: &NewEntry<'_>) -> io::Result<()> {
         if self.file.is_none() {
+            if self.buffer.is_empty() {
+                self.meter = Meter::new(entry.envelope.options.body == Body::Binary);
+            }
             self.gap = entry.front(self.meter.measure(b""), 0)?.len();
         }
         Ok(())
@@ -251,7 +254,7 @@ impl Draft {
             }
             target => target,
         };
-        let (buffer, meter, checked_size) = (Vec::new(), Meter::default(), CHECK_INTERVAL);
+        let (buffer, meter, checked_size) = (Vec::new(), self.meter.restarted(), CHECK_INTERVAL);
         let (spool, id, gap) = (Arc::clone(&self.spool), self.id, self.gap);
         let mut next = Self { spool, id, buffer, meter, file: None, gap, written: 0, checked_size };
         change(&mut self.content(), &mut next)?;

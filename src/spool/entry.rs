@@ -16,7 +16,7 @@ use super::head::{self, Head, HeadError};
 use super::open::{self, is_link};
 use super::{DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
 use crate::address::Address;
-use crate::envelope::{Folder, MailOptions, Origin};
+use crate::envelope::{Body, Folder, MailOptions, Origin};
 use crate::sys::disk;
 
 /// The number of bytes of a file that are read first. Most heads are shorter.
@@ -211,9 +211,15 @@ impl Entry {
         head::direct(self.sender(), &entry.recipient.address)
     }
 
-    /// The content, which begins with the trace fields; lines end in LF.
+    /// Whether the body need not consist of lines (`BODY=BINARYMIME`).
+    pub fn is_binary(&self) -> bool {
+        self.options().body == Body::Binary
+    }
+
+    /// The content, which begins with the trace fields; lines end in LF, except in a binary body.
     pub fn content(&self) -> Content<'_> {
-        Content::new(&self.file, self.head.content, self.name.size).measured(self.head.measure)
+        let content = Content::new(&self.file, self.head.content, self.name.size).measured(self.head.measure);
+        content.binary(self.is_binary())
     }
 
     pub(super) fn copy_to(&self, file: &File) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use super::super::Session;
 use super::super::incoming::Complete;
 use super::super::transaction::Transaction;
+use crate::envelope::Body;
 use crate::reply::Reply;
 
 /// The SPF results of a transaction: none.
@@ -34,7 +35,7 @@ impl Session<'_> {
     }
 
     /// Leaves the message without a signature.
-    pub(in super::super) fn sign(&self, _: &mut Complete) -> Result<(), Reply> {
+    pub(in super::super) fn sign(&self, _: &mut Complete, _: Body) -> Result<(), Reply> {
         Ok(())
     }
 }

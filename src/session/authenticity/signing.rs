@@ -4,10 +4,12 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use super::super::Session;
 use super::super::incoming::{Complete, storage_error};
+use crate::envelope::Body;
 use crate::mailauth::dkim::Signer;
 use crate::message::field::{self, Section, State};
 use crate::policy;
 use crate::reply::Reply;
+use crate::smtp::chunk::TextWriter;
 use crate::submit::MAX_HEADER;
 use crate::sys;
 
@@ -15,7 +17,10 @@ impl Session<'_> {
     /// Puts signatures on top of a message, if there are keys for its author's domain. The caller
     /// must not change the message afterwards. The error is the reply for a message that cannot be
     /// read.
-    pub(in super::super) fn sign(&self, complete: &mut Complete) -> Result<(), Reply> {
+    ///
+    /// A bare LF in a binary body counts as a line end, so the signature of such a body holds only
+    /// after the body was converted, when the message is signed again.
+    pub(in super::super) fn sign(&self, complete: &mut Complete, body: Body) -> Result<(), Reply> {
         let keys = &self.service.keys;
         if keys.is_empty() || !policy::message::is_signed(&self.facts()) {
             return Ok(());
@@ -26,7 +31,12 @@ impl Session<'_> {
             return Ok(());
         }
         let mut signer = Signer::new();
-        io::copy(&mut complete.content(), &mut signer).map_err(|e| storage_error(&e))?;
+        let copied = if body == Body::Binary {
+            io::copy(&mut complete.content(), &mut TextWriter::new(&mut signer))
+        } else {
+            io::copy(&mut complete.content(), &mut signer)
+        };
+        copied.map_err(|e| storage_error(&e))?;
         let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();
         match signer.finish(&keys, sys::now()) {
             Ok(fields) => complete.prepend(&fields),

@@ -4,6 +4,7 @@
 //! of the message and the words in the report and the log. The daemon's part is in
 //! tests/outbound/end_to_end.rs.
 //!
+//! - `chunks`: binary messages, by BDAT
 //! - `dns`: lookups
 //! - `hosts`: the choice of hosts, and their order
 //! - `login`: AUTH
@@ -11,6 +12,7 @@
 //! - `secure`: TLS
 //! - `stages`: replies and failures at each stage
 
+mod chunks;
 mod dns;
 mod hosts;
 mod login;

@@ -1,4 +1,5 @@
-//! Sends one message over an open connection: MAIL, RCPT, DATA, the content.
+//! Sends one message over an open connection: MAIL, RCPT, DATA, the content. A binary message goes
+//! by BDAT in place of DATA (RFC 3030), in one chunk, to a host that offers BINARYMIME.
 //!
 //! With PIPELINING the client sends up to [`WINDOW`] commands before it reads the replies, and
 //! sends DATA together with the last RCPT (RFC 2920 3.1). Every recipient gets its own outcome. If
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State};
 use crate::address::path;
 use crate::deliver::Delivery;
+use crate::envelope::Body;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
+use crate::smtp::chunk::BinaryWriter;
 use crate::smtp::dot::DotWriter;
 use crate::smtp::parameters::{MailParameters, RcptParameters, Sent};
 use crate::spool::{Content, Measure};
@@ -39,6 +42,8 @@ enum Command {
 struct Transaction<'a> {
     delivery: &'a Delivery<'a>,
     measure: Measure,
+    /// Whether the content goes by BDAT, octet for octet.
+    is_binary: bool,
     /// The outcome of each recipient, in the order of the delivery's recipients.
     answers: &'a mut [Option<StageOutcome>],
     mail_refused: bool,
@@ -73,7 +78,8 @@ impl Connection {
         let mut room = todo.len();
         while !todo.is_empty() {
             let later = todo.split_off(room.min(todo.len()));
-            let mut transaction = Transaction::new(delivery, measure, answers);
+            let is_binary = self.takes_binary(delivery);
+            let mut transaction = Transaction::new(delivery, measure, is_binary, answers);
             self.deadline = until;
             self.envelope(&mut transaction, &todo)?;
             self.data(&mut transaction)?;
@@ -85,10 +91,15 @@ impl Connection {
         Ok(())
     }
 
-    /// If the host offers SIZE or 8BITMIME, measures the content. Fails if the content is larger
+    /// Whether the content is binary, and the host takes it as it is.
+    fn takes_binary(&self, delivery: &Delivery<'_>) -> bool {
+        delivery.options.body == Body::Binary && self.extensions.binary_mime
+    }
+
+    /// If the host offers SIZE or 8BITMIME, or takes a binary content, measures the content. Fails if the content is larger
     /// than the host allows.
     fn measure(&mut self, delivery: &Delivery<'_>) -> Result<Measure, StageOutcome> {
-        if self.extensions.size.is_none() && !self.extensions.eight_bit {
+        if self.extensions.size.is_none() && !self.extensions.eight_bit && !self.takes_binary(delivery) {
             return Ok(Measure { size: 0, is_ascii: true });
         }
         let measure = delivery.content.measure().map_err(|e| self.unreadable(&e))?;
@@ -109,7 +120,9 @@ impl Connection {
         plan.extend((self.state == State::Begun).then_some(Command::Reset));
         plan.push(Command::Mail);
         plan.extend(todo.iter().map(|&index| Command::Rcpt(index)));
-        plan.push(Command::Data);
+        if !transaction.is_binary {
+            plan.push(Command::Data);
+        }
         let mut plan = plan.as_slice();
         while let Some(&next) = plan.first() {
             if transaction.is_pointless(next) {
@@ -177,6 +190,11 @@ impl Connection {
     /// Acts on the reply to DATA: sends the content, or notes the rejection.
     fn data(&mut self, transaction: &mut Transaction<'_>) -> Result<(), StageOutcome> {
         let answer = match transaction.data.take() {
+            None if transaction.is_binary && !transaction.accepted.is_empty() => {
+                self.expect_silence(Stage::Data)?;
+                let reply = self.chunk(transaction.delivery, transaction.measure.size)?;
+                self.after_content(reply)
+            }
             None => return Ok(()),
             Some(reply) if !(300..400).contains(&reply.code()) => {
                 if !reply.is_refusal() {
@@ -197,15 +215,50 @@ impl Connection {
             Some(_) => {
                 self.expect_silence(Stage::Data)?;
                 let reply = self.content(transaction.delivery)?;
-                // Any code but 2xx, 4xx and 5xx may be a late reply to an earlier command.
-                let is_expected = (200..300).contains(&reply.code()) || reply.is_refusal();
-                let is_open = is_expected && self.state != State::Broken;
-                self.state = if is_open { State::Idle } else { State::Broken };
-                self.answer(Stage::AfterDot, Outcome::from_reply(Stage::AfterDot.command(), reply))
+                self.after_content(reply)
             }
         };
         transaction.accepted.iter().for_each(|&index| transaction.answers[index] = Some(answer.clone()));
         if self.state == State::Broken { Err(answer) } else { Ok(()) }
+    }
+
+    /// The outcome of the reply to the whole content.
+    fn after_content(&mut self, reply: Reply) -> StageOutcome {
+        // Any code but 2xx, 4xx and 5xx may be a late reply to an earlier command.
+        let is_expected = (200..300).contains(&reply.code()) || reply.is_refusal();
+        let is_open = is_expected && self.state != State::Broken;
+        self.state = if is_open { State::Idle } else { State::Broken };
+        self.answer(Stage::AfterDot, Outcome::from_reply(Stage::AfterDot.command(), reply))
+    }
+
+    /// Sends a binary content of `size` octets on the wire in one chunk, and returns the reply.
+    fn chunk(&mut self, delivery: &Delivery<'_>, size: u64) -> Result<Reply, StageOutcome> {
+        let mut text = delivery.content.clone();
+        self.deadline = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / MIN_RATE);
+        let (mut writer, mut block) = (BinaryWriter::default(), block(&text));
+        let mut wire = format!("BDAT {size} LAST\r\n").into_bytes();
+        let mut left = size + wire.len() as u64;
+        while let piece @ [_, ..] = read(&mut text, &mut block).map_err(|e| self.unreadable(&e))? {
+            // The host takes the octets that were announced for the whole message. So the last ones
+            // are sent only if they are the end of the content.
+            if wire.len() >= BLOCK_SIZE && (wire.len() as u64) < left {
+                self.write(Stage::Body, &wire)?;
+                left -= wire.len() as u64;
+                wire.clear();
+            }
+            if wire.len() as u64 > left {
+                break;
+            }
+            writer.feed(piece, &mut wire);
+        }
+        if wire.len() as u64 != left {
+            return Err(self.unreadable(&io::Error::other("it does not have the size that was noted for it")));
+        }
+        self.expect_silence(Stage::Body)?;
+        // From here on the host may accept the message, and gets the full time.
+        self.set_host_timeout(None);
+        self.write(Stage::AfterDot, &wire)?;
+        self.reply(Stage::AfterDot)
     }
 
     /// Sends the content and the final dot, and returns the reply.
@@ -246,9 +299,14 @@ impl Connection {
 }
 
 impl<'a> Transaction<'a> {
-    fn new(delivery: &'a Delivery<'a>, measure: Measure, answers: &'a mut [Option<StageOutcome>]) -> Self {
+    fn new(
+        delivery: &'a Delivery<'a>,
+        measure: Measure,
+        is_binary: bool,
+        answers: &'a mut [Option<StageOutcome>],
+    ) -> Self {
         let (accepted, overflow) = (Vec::new(), Vec::new());
-        Self { delivery, measure, answers, mail_refused: false, accepted, overflow, data: None }
+        Self { delivery, measure, is_binary, answers, mail_refused: false, accepted, overflow, data: None }
     }
 
     /// Whether a command cannot succeed after the replies so far.

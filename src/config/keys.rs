@@ -40,6 +40,9 @@ const SMTP_KEYWORDS: &[&str] = &[
     "HELP",
 ];
 
+/// The port of SMTP, at which LMTP must not be used (RFC 2033 5).
+const SMTP_PORT: u16 = 25;
+
 /// Reads a configuration file.
 ///
 /// # Errors
@@ -131,8 +134,9 @@ fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen>
     if !section.gives("address") {
         section.error("address", "missing; expected an address and a port, such as \"127.0.0.1:25\"");
     }
-    let kind = match section.take("kind", values::word(&["smtp", "submission"])) {
+    let kind = match section.take("kind", values::word(&["smtp", "submission", "lmtp"])) {
         Some("submission") => Kind::Submission,
+        Some("lmtp") => Kind::Lmtp,
         _ => Kind::Smtp,
     };
     let tls = match section.take("tls", values::word(&["none", "offered", "required", "implicit"])) {
@@ -141,6 +145,9 @@ fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen>
         Some("implicit") => ListenTls::Implicit,
         _ => ListenTls::Offered,
     };
+    if kind == Kind::Lmtp && address.is_some_and(|address| address.port() == SMTP_PORT) {
+        section.error("kind", "LMTP must not use port 25; expected another port, such as 24");
+    }
     if matches!(tls, ListenTls::Required | ListenTls::Implicit) && !has_certificate {
         section.error("tls", "needs a certificate: expected one in [tls]");
     }

@@ -130,6 +130,8 @@ pub enum Kind {
     Smtp,
     /// Mail clients that submit new mail (RFC 6409).
     Submission,
+    /// Other hosts that have accepted mail for local recipients, and speak LMTP (RFC 2033).
+    Lmtp,
 }
 
 /// How the connections of a listener are encrypted.

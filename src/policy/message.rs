@@ -2,6 +2,7 @@
 //! DMARC, the word of trusted ARC sealers, and the room in the quarantine.
 
 use super::{Facts, Source, Verdict};
+use crate::config::Kind;
 use crate::reply;
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 
@@ -119,16 +120,16 @@ pub fn check(facts: &Facts<'_>, trace: &Trace) -> Verdict {
 /// `relay.networks`, and local programs. If a message is only relayed for such a client, and
 /// already has our signature, it gets another one: a list or a filter on its way may have broken
 /// the first, and a second valid one does no harm. Mail of strangers is never signed, so that
-/// nobody else can get our signature.
+/// nobody else can get our signature. Neither is mail that comes by LMTP: another host has accepted
+/// it, from anybody, for local recipients.
 pub fn is_signed(facts: &Facts<'_>) -> bool {
-    facts.may_relay()
+    facts.may_relay() && facts.listener != Kind::Lmtp
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{STRANGER, SUBMITTER, TRUSTED, USER, shown};
     use super::*;
-    use crate::config::Kind;
 
     #[test]
     fn the_form_comes_before_the_size() {
@@ -193,7 +194,8 @@ mod tests {
         for facts in [TRUSTED, USER, local, relaying] {
             assert!(is_signed(&facts), "{facts:?}");
         }
-        for facts in [STRANGER, SUBMITTER] {
+        let by_lmtp = [TRUSTED, USER].map(|facts| Facts { listener: Kind::Lmtp, ..facts });
+        for facts in [STRANGER, SUBMITTER].into_iter().chain(by_lmtp) {
             assert!(!is_signed(&facts), "{facts:?}");
         }
     }

@@ -6,6 +6,7 @@
 use super::relay::{self, Domain};
 use super::{Facts, Source, Verdict};
 use crate::address::Address;
+use crate::config::Kind;
 use crate::reply::{self, Status};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
@@ -90,7 +91,11 @@ fn limit(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
     Verdict::Accept
 }
 
+/// Checks the right to relay. LMTP is for local recipients only, whatever rights the client has.
 fn permission(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
+    if facts.listener == Kind::Lmtp && rcpt.domain != Domain::Local {
+        return Verdict::refuse(reply::recipient::not_local(rcpt.recipient), "lmtp", Source::Key("listen.kind"));
+    }
     if relay::is_permitted(facts, rcpt.domain, rcpt.recipient) {
         return Verdict::Accept;
     }
@@ -108,6 +113,7 @@ mod tests {
             ["jon@razorback.test", "jon%far.test@razorback.test"].map(|text| Address::parse(text).expect(text));
         let good = Rcpt { recipient: &recipient, domain: Domain::Local, accepted: 9, max_recipients: 10 };
         let (relay, other) = (Rcpt { domain: Domain::Relay, ..good }, Rcpt { domain: Domain::Other, ..good });
+        let lmtp = |facts| Facts { listener: Kind::Lmtp, ..facts };
         let program = Facts { is_local_user: true, is_trusted: true, ..SUBMITTER };
         for (facts, rcpt, want) in [
             (STRANGER, good, "accept"),
@@ -118,6 +124,10 @@ mod tests {
             (SUBMITTER, other, "refuse 550 relay"),
             (TRUSTED, other, "accept"),
             (USER, other, "accept"),
+            (lmtp(STRANGER), good, "accept"),
+            (lmtp(STRANGER), relay, "refuse 550 lmtp"),
+            (lmtp(TRUSTED), relay, "refuse 550 lmtp"),
+            (lmtp(USER), other, "refuse 550 lmtp"),
             (STRANGER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
             (USER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
             (program, Rcpt { accepted: 10_000, ..other }, "accept"),

@@ -2,9 +2,9 @@
 
 use super::{Reply, Status};
 
-/// Greets the client.
-pub fn banner(hostname: &str) -> Reply {
-    Reply::bare(220, vec![format!("{hostname} ESMTP penfold").into()])
+/// Greets the client. `protocol` is `ESMTP` or `LMTP`.
+pub fn banner(hostname: &str, protocol: &str) -> Reply {
+    Reply::bare(220, vec![format!("{hostname} {protocol} penfold").into()])
 }
 
 /// Refuses a connection, because there are too many in total or from the client's network.

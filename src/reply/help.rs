@@ -7,6 +7,8 @@ use super::{Reply, Status};
 /// Which of the commands that are not always available can be used now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Available {
+    /// Whether the session speaks LMTP.
+    pub lmtp: bool,
     /// Whether STARTTLS is offered.
     pub starttls: bool,
     /// Whether AUTH is offered.
@@ -21,11 +23,12 @@ pub struct Available {
 
 /// Lists the available commands, one on each line.
 pub fn commands(available: Available) -> Reply {
-    let Available { starttls, auth, xclient, chunking, vrfy } = available;
+    let Available { lmtp, starttls, auth, xclient, chunking, vrfy } = available;
     let lines = [
         (true, "This is penfold. These commands are available now:"),
-        (true, "  HELO host             introduce the client"),
-        (true, "  EHLO host             the same, and list the extensions"),
+        (!lmtp, "  HELO host             introduce the client"),
+        (!lmtp, "  EHLO host             the same, and list the extensions"),
+        (lmtp, "  LHLO host             introduce the client, and list the extensions"),
         (starttls, "  STARTTLS              encrypt the connection"),
         (auth, "  AUTH mechanism        log in"),
         (xclient, "  XCLIENT name=value    change the client of the session"),
@@ -63,6 +66,7 @@ mod tests {
                 Available { starttls: true, auth: true, xclient: true, chunking: true, ..available },
                 "HELO EHLO STARTTLS AUTH XCLIENT XFORWARD MAIL RCPT DATA BDAT RSET VRFY NOOP HELP QUIT",
             ),
+            (Available { lmtp: true, ..available }, "LHLO MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (Available::default(), "HELO EHLO MAIL RCPT DATA RSET NOOP HELP QUIT"),
         ] {
             assert_eq!(verbs(available), want);

@@ -15,6 +15,11 @@ pub fn accepted(id: &str) -> Reply {
     Reply::new(250, Status(2, 0, 0), format!("{id} Message accepted for delivery"))
 }
 
+/// Accepts the message with the queue id `id` for one of its recipients, in LMTP (RFC 2033 4.2).
+pub fn accepted_for(id: &str, recipient: &impl fmt::Display) -> Reply {
+    Reply::new(250, Status(2, 0, 0), format!("<{recipient}> {id} Message accepted for delivery"))
+}
+
 /// Accepts a chunk of a message that is not the last one (RFC 3030 2).
 pub fn chunk_received(size: u64) -> Reply {
     Reply::new(250, Status(2, 0, 0), format!("{size} octets received"))
@@ -41,7 +46,7 @@ pub fn needs_recipient() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Need RCPT before the message")
 }
 
-/// Refuses DATA or BDAT after every recipient was refused (RFC 2033 for LMTP, RFC 2920 3.1 for pipelining).
+/// Refuses DATA or BDAT after every recipient was refused (RFC 2920 3.1).
 pub fn no_valid_recipients() -> Reply {
     Reply::new(554, Status(5, 5, 1), "No valid recipients")
 }

@@ -34,6 +34,11 @@ pub fn relaying_denied(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 7, 1), format!("<{recipient}> Relaying denied"))
 }
 
+/// Refuses a recipient in another domain on a listener for LMTP.
+pub fn not_local(recipient: &impl fmt::Display) -> Reply {
+    Reply::new(550, Status(5, 7, 1), format!("<{recipient}> Not a local recipient; LMTP does not relay"))
+}
+
 /// Refuses a recipient that the routes table rejects. `why` is the text in the table.
 pub fn refused(recipient: &impl fmt::Display, status: Status, why: &str) -> Reply {
     Reply::new(550, status, format!("<{recipient}> {why}"))

@@ -114,11 +114,7 @@ impl Session<'_> {
         let ended = chunks.incoming.and_then(|incoming| self.end_message(incoming, &hello, &mut transaction));
         self.phase = Phase::Greeted(hello, None);
         self.filters.abort();
-        match ended {
-            Ok(accepted) => self.confirm(&accepted, &transaction),
-            Err(reply) if reply.code() == 421 => self.refuse_message(b"BDAT", &Step::ReplyAndClose(reply)),
-            Err(reply) => self.refuse_message(b"BDAT", &Step::Reply(reply)),
-        }
+        self.answer_message(b"BDAT", ended, &transaction)
     }
 
     /// Reads the octets of a chunk.

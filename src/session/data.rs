@@ -29,9 +29,10 @@ impl Session<'_> {
     /// Why no message can begin now: the reply to DATA or BDAT. Returns `None` if one can begin.
     pub(super) fn refuses_message(&self) -> Option<Reply> {
         match &self.phase {
-            Phase::Connected => Some(reply::hello::required()),
+            Phase::Connected => Some(self.hello_required()),
             Phase::Greeted(..) => Some(reply::recipient::needs_sender()),
-            Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.has_refused => {
+            // In LMTP this is 503 (RFC 2033 4.2).
+            Phase::InMail(_, t) if t.envelope.recipients.is_empty() && t.has_refused && !self.is_lmtp() => {
                 Some(reply::message::no_valid_recipients())
             }
             Phase::InMail(_, t) if t.envelope.recipients.is_empty() => Some(reply::message::needs_recipient()),
@@ -44,38 +45,25 @@ impl Session<'_> {
         let Phase::InMail(hello, mut transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
             return Ok(());
         };
-        let ended = match self.begin_message(&hello, &transaction) {
-            Ok(mut incoming) => {
-                if let Err(step) = self.ask_about_data(&incoming.id().to_string()) {
-                    self.phase = Phase::Greeted(hello, None);
-                    return self.refuse_message(b"DATA", &step);
-                }
-                self.send(&reply::message::go_ahead())?;
-                self.flush()?;
-                self.read_to_the_dot(&mut incoming)?;
-                self.end_message(incoming, &hello, &mut transaction)
+        let begun = self
+            .begin_message(&hello, &transaction)
+            .map_err(Step::Reply)
+            .and_then(|incoming| self.ask_about_data(&incoming.id().to_string()).map(|()| incoming));
+        let mut incoming = match begun {
+            Ok(incoming) => incoming,
+            Err(step) => {
+                self.phase = Phase::Greeted(hello, None);
+                self.filters.abort();
+                return self.refuse_message(b"DATA", &step);
             }
-            Err(reply) => Err(reply),
         };
+        self.send(&reply::message::go_ahead())?;
+        self.flush()?;
+        self.read_to_the_dot(&mut incoming)?;
+        let ended = self.end_message(incoming, &hello, &mut transaction);
         self.phase = Phase::Greeted(hello, None);
         self.filters.abort();
-        match ended {
-            Ok(accepted) => self.confirm(&accepted, &transaction),
-            Err(reply) if reply.code() == 421 => self.refuse_message(b"DATA", &Step::ReplyAndClose(reply)),
-            Err(reply) => self.refuse_message(b"DATA", &Step::Reply(reply)),
-        }
-    }
-
-    /// Sends the reply of a step that refuses a message, and logs it with the message's command. If
-    /// the step ends the session, the result is an error.
-    pub(super) fn refuse_message(&mut self, command: &[u8], step: &Step) -> io::Result<()> {
-        let (Step::Reply(reply) | Step::ReplyAndClose(reply)) = step else { return Ok(()) };
-        self.note_refusal(command, reply);
-        if matches!(step, Step::Reply(_)) {
-            return self.send(reply);
-        }
-        self.close_with(reply)?;
-        Err(io::ErrorKind::ConnectionAborted.into())
+        self.answer_message(b"DATA", ended, &transaction)
     }
 
     fn read_to_the_dot(&mut self, incoming: &mut Incoming) -> io::Result<()> {

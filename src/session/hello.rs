@@ -1,24 +1,24 @@
-//! Handles the commands HELO, EHLO, HELP and RSET.
+//! Handles the commands HELO, EHLO, LHLO, HELP and RSET.
 
 use super::{Phase, Session, Step};
 use crate::policy;
-use crate::reply;
 use crate::reply::help::Available;
+use crate::reply::{self, Reply};
 use crate::smtp::command::Command;
 use crate::smtp::extensions::Extensions;
 use crate::smtp::xclient::MAX_VALUE;
 
-/// The client's HELO or EHLO.
+/// The client's HELO, EHLO or LHLO.
 #[derive(Debug, Clone)]
 pub struct Hello {
     /// The client's argument, made printable. It need not be a domain or an address literal.
     pub name: String,
-    /// Whether the command was EHLO.
+    /// Whether the command was EHLO or LHLO.
     pub extended: bool,
 }
 
 impl Session<'_> {
-    /// HELO and EHLO. Both end a transaction (RFC 5321 4.1.4).
+    /// HELO, EHLO and LHLO. Each ends a transaction (RFC 5321 4.1.4).
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
         let name = &*printable(name);
         if let Err(reply) = self.apply(policy::hello::check(&self.facts(), name)) {
@@ -32,6 +32,23 @@ impl Session<'_> {
         self.filters.abort();
         self.phase = Phase::Greeted(Hello { name: name.to_owned(), extended }, None);
         Step::Reply(reply)
+    }
+
+    /// Refuses the commands of SMTP that LMTP does not have, and the other way round (RFC 2033 4.1).
+    pub(super) fn wrong_protocol(&self, command: &Command<'_>) -> Option<Reply> {
+        match (self.is_lmtp(), command) {
+            (true, Command::Helo(_) | Command::Ehlo(_)) => Some(reply::hello::only_lmtp()),
+            (true, Command::Mail(_) | Command::Rcpt(_) | Command::Data) if self.phase.hello().is_none() => {
+                Some(self.hello_required())
+            }
+            (false, Command::Lhlo(_)) => Some(reply::hello::only_smtp()),
+            _ => None,
+        }
+    }
+
+    /// Refuses a command before the greeting.
+    pub(super) fn hello_required(&self) -> Reply {
+        if self.is_lmtp() { reply::hello::lhlo_required() } else { reply::hello::required() }
     }
 
     /// The extensions that are offered to this client in this state.
@@ -78,7 +95,8 @@ impl Session<'_> {
     pub(super) fn help(&self) -> Step {
         let Extensions { starttls, auth, xclient, chunking, .. } = self.extensions();
         let vrfy = !self.is_disabled(&Command::Vrfy(b""));
-        Step::Reply(reply::help::commands(Available { starttls, auth: auth.is_some(), xclient, chunking, vrfy }))
+        let lmtp = self.is_lmtp();
+        Step::Reply(reply::help::commands(Available { lmtp, starttls, auth: auth.is_some(), xclient, chunking, vrfy }))
     }
 
     /// The name of the protocol for the Received field and the log (RFC 3848).
@@ -86,12 +104,16 @@ impl Session<'_> {
         if self.client.local_user.is_some() {
             return "local";
         }
-        match (hello.extended, self.is_secure(), self.login.is_some()) {
-            (false, ..) => "SMTP",
-            (true, false, false) => "ESMTP",
-            (true, false, true) => "ESMTPA",
-            (true, true, false) => "ESMTPS",
-            (true, true, true) => "ESMTPSA",
+        match (self.is_lmtp(), hello.extended, self.is_secure(), self.login.is_some()) {
+            (false, false, ..) => "SMTP",
+            (false, true, false, false) => "ESMTP",
+            (false, true, false, true) => "ESMTPA",
+            (false, true, true, false) => "ESMTPS",
+            (false, true, true, true) => "ESMTPSA",
+            (true, _, false, false) => "LMTP",
+            (true, _, false, true) => "LMTPA",
+            (true, _, true, false) => "LMTPS",
+            (true, _, true, true) => "LMTPSA",
         }
     }
 

@@ -55,6 +55,9 @@ impl Session<'_> {
         let is_own = facts.login.is_some() || facts.is_local_user || sender.as_ref().is_some_and(is_local);
         let sender = sender.map(|sender| self.rewritten(sender));
         let mut transaction = Transaction::new(sender, parameters.options);
+        if self.is_lmtp() {
+            transaction.keep_each_rcpt();
+        }
         if is_own && transaction.envelope.sender.as_ref().is_some_and(|sender| !is_local(sender)) {
             transaction.envelope.origin = Origin::Own;
         }

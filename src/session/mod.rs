@@ -15,7 +15,7 @@
 //! - `data`: DATA: reads the text up to the dot
 //! - `header_scan`: the fields removed from a client's header, and its trace fields
 //! - `filters`: what filters are asked at each command
-//! - `hello`: HELO, EHLO, HELP and RSET; the offered extensions
+//! - `hello`: HELO, EHLO, LHLO, HELP and RSET; the offered extensions
 //! - `incoming`: a message that is being received, from its first byte to the commit
 //! - `mail`: MAIL
 //! - `pace`: the time limits of a message
@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::config::{Listen, ListenTls};
+use crate::config::{Kind, Listen, ListenTls};
 use crate::log;
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
@@ -261,7 +261,7 @@ impl<'a> Session<'a> {
             self.note_refusal(b"", &reply);
             return self.close_with(&reply);
         }
-        self.send(&reply::connection::banner(&self.service.config.hostname))?;
+        self.send(&self.banner())?;
         loop {
             let step = match self.next_step() {
                 Ok(Some(step)) => step,
@@ -359,13 +359,17 @@ impl<'a> Session<'a> {
             (Some(reply), _) => return Ok(Step::Reply(reply)),
             (None, _) => {}
         }
-        let is_greeting = matches!((&self.phase, &command), (Phase::Connected, Command::Helo(_) | Command::Ehlo(_)));
+        if let Some(reply) = self.wrong_protocol(&command) {
+            return Ok(Step::Reply(reply));
+        }
+        let is_hello = matches!(command, Command::Helo(_) | Command::Ehlo(_) | Command::Lhlo(_));
+        let is_greeting = is_hello && matches!(self.phase, Phase::Connected);
         if command.leads_to_no_mail() && !is_greeting {
             self.tally.count_idle();
         }
         Ok(match command {
             Command::Helo(name) => self.hello(name, false),
-            Command::Ehlo(name) => self.hello(name, true),
+            Command::Ehlo(name) | Command::Lhlo(name) => self.hello(name, true),
             Command::StartTls => self.starttls(),
             Command::Auth(argument) => self.auth(argument)?,
             Command::Mail(path) => self.mail(path),
@@ -447,6 +451,15 @@ impl<'a> Session<'a> {
                 Err(reply)
             }
         }
+    }
+
+    fn banner(&self) -> Reply {
+        reply::connection::banner(self.hostname(), if self.is_lmtp() { "LMTP" } else { "ESMTP" })
+    }
+
+    /// Whether the session speaks LMTP (RFC 2033).
+    fn is_lmtp(&self) -> bool {
+        self.client.listen.kind == Kind::Lmtp
     }
 
     fn hostname(&self) -> &'a str {

@@ -11,7 +11,7 @@ use super::hello::Hello;
 use super::incoming::{Incoming, storage_error};
 use super::transaction::Transaction;
 use super::xclient::Forwarded;
-use super::{Committed, Session};
+use super::{Committed, Session, Step};
 use crate::config::policy::Quarantine;
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
@@ -101,13 +101,51 @@ impl Session<'_> {
         self.apply(policy::message::quarantine(has_room))
     }
 
+    /// Sends the replies to a message that has ended, and starts its delivery if it was accepted. In
+    /// LMTP there is a reply for each accepted RCPT (RFC 2033 4.2). `command` is the command of the
+    /// message, for the log. If the reply ends the session, the result is an error.
+    pub(super) fn answer_message(
+        &mut self,
+        command: &[u8],
+        ended: Result<Accepted, Reply>,
+        transaction: &Transaction,
+    ) -> io::Result<()> {
+        match ended {
+            Ok(accepted) => self.confirm(&accepted, transaction),
+            Err(reply) if reply.code() == 421 => self.refuse_message(command, &Step::ReplyAndClose(reply)),
+            Err(reply) => {
+                self.note_refusal(command, &reply);
+                let count = if self.is_lmtp() { transaction.accepted() } else { 1 };
+                (0..count).try_for_each(|_| self.send(&reply))
+            }
+        }
+    }
+
+    /// Sends the reply of a step that refuses the command of a message. If the step ends the
+    /// session, the result is an error.
+    pub(super) fn refuse_message(&mut self, command: &[u8], step: &Step) -> io::Result<()> {
+        let (Step::Reply(reply) | Step::ReplyAndClose(reply)) = step else { return Ok(()) };
+        self.note_refusal(command, reply);
+        if matches!(step, Step::Reply(_)) {
+            return self.send(reply);
+        }
+        self.close_with(reply)?;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    }
+
     /// Sends the 250, and starts the delivery.
-    pub(super) fn confirm(&mut self, accepted: &Accepted, transaction: &Transaction) -> io::Result<()> {
+    fn confirm(&mut self, accepted: &Accepted, transaction: &Transaction) -> io::Result<()> {
         // The reply is sent before the delivery begins, so that the client does not wait for the
         // delivery.
         self.log_unlogged_refusals();
         self.tally.reset();
-        let sent = self.send(&reply::message::accepted(&accepted.name.id.to_string())).and_then(|()| self.flush());
+        let id = accepted.name.id.to_string();
+        let sent = if self.is_lmtp() {
+            transaction.each_rcpt().iter().try_for_each(|to| self.send(&reply::message::accepted_for(&id, to)))
+        } else {
+            self.send(&reply::message::accepted(&id))
+        };
+        let sent = sent.and_then(|()| self.flush());
         let only = transaction.envelope.recipients.first().map(|only| &only.address);
         // Only a mailbox that the server owns is served directly. Mail for a system user is left to
         // the queue, because the user may have a `.forward`.

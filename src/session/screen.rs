@@ -91,7 +91,7 @@ impl Session<'_> {
     pub(super) fn begin_lists(&mut self) {
         let lists = &self.service.config.policy.dnsbl;
         let is_done = self.screen.lists.is_some() || self.screen.listed.is_some();
-        if lists.is_empty() || is_done || self.client.listen.kind != Kind::Smtp || self.facts().may_relay() {
+        if lists.is_empty() || is_done || self.client.listen.kind == Kind::Submission || self.facts().may_relay() {
             return;
         }
         let Some(address) = self.client_address() else { return };
@@ -105,7 +105,7 @@ impl Session<'_> {
     /// If the connection is closed or lost.
     pub(super) fn speaks_early(&mut self) -> std::io::Result<bool> {
         let delay = self.service.config.policy.greet_delay;
-        let is_free = self.trusted_proxy.is_some() || self.is_secure() || self.client.listen.kind != Kind::Smtp;
+        let is_free = self.trusted_proxy.is_some() || self.is_secure() || self.client.listen.kind == Kind::Submission;
         let is_welcome = |address| self.service.access.is_welcome(address);
         if delay.is_zero() || is_free || self.facts().may_relay() || self.client_address().is_none_or(is_welcome) {
             return Ok(false);

@@ -27,8 +27,10 @@ impl Session<'_> {
 
     /// Whether a command is refused because the client has to use STARTTLS first (RFC 3207 4).
     pub(super) fn must_wait_for_tls(&self, command: &Command<'_>) -> bool {
-        let is_free =
-            matches!(command, Command::Ehlo(_) | Command::StartTls | Command::Noop | Command::Quit | Command::Foreign);
+        let is_free = matches!(
+            command,
+            Command::Ehlo(_) | Command::Lhlo(_) | Command::StartTls | Command::Noop | Command::Quit | Command::Foreign
+        );
         self.client.listen.tls == ListenTls::Required && !self.is_secure() && !is_free
     }
 

@@ -26,6 +26,9 @@ pub struct Transaction {
     references: usize,
     /// The number of RCPT commands that were accepted.
     accepted: usize,
+    /// The recipient of each RCPT that was accepted, in order, if each needs a reply of its own at the
+    /// end of the message.
+    each_rcpt: Option<Vec<Address>>,
     /// The address given at RCPT, for the Received field, if exactly one RCPT was accepted.
     pub named: Option<Address>,
     /// Whether a recipient was refused.
@@ -57,6 +60,7 @@ impl Transaction {
             names: HashSet::new(),
             references: 0,
             accepted: 0,
+            each_rcpt: None,
             named: None,
             has_refused: false,
             forwarded: None,
@@ -75,7 +79,20 @@ impl Transaction {
         finals.iter_mut().for_each(|recipient| recipient.options = options.clone());
         self.include(named.clone(), finals);
         self.accepted += 1;
+        if let Some(all) = &mut self.each_rcpt {
+            all.push(named.clone());
+        }
         self.named = (self.accepted == 1).then_some(named);
+    }
+
+    /// Keeps the recipient of each RCPT from now on.
+    pub fn keep_each_rcpt(&mut self) {
+        self.each_rcpt = Some(Vec::new());
+    }
+
+    /// The recipient of each RCPT that was accepted, in order; empty if they are not kept.
+    pub fn each_rcpt(&self) -> &[Address] {
+        self.each_rcpt.as_deref().unwrap_or_default()
     }
 
     fn include(&mut self, named: Address, finals: Vec<Recipient>) {

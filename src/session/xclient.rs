@@ -95,13 +95,15 @@ impl Session<'_> {
     /// address does not change. Without NAME the client's name does not change either, unless ADDR
     /// replaces the address.
     fn restart(&mut self, attributes: Vec<Attribute>) -> Step {
-        let (mut name, mut hello, mut login, mut extended) = (None, None, None, false);
+        let (mut name, mut hello, mut login, mut extended) = (None, None, None, self.is_lmtp());
         for attribute in attributes {
             match attribute {
                 Attribute::Name(value) => name = Some(value),
                 Attribute::Addr(address) => (self.client.address, self.name) = (address, None),
                 Attribute::Helo(value) => hello = value,
-                Attribute::Proto(protocol) => extended = protocol.is_some_and(|p| p == "ESMTP"),
+                Attribute::Proto(protocol) => {
+                    extended = self.is_lmtp() || protocol.is_some_and(|p| p == "ESMTP");
+                }
                 Attribute::Login(value) => login = value.map(|name| name.to_lowercase()),
                 _ => {}
             }
@@ -117,7 +119,7 @@ impl Session<'_> {
         let Client { session, address, .. } = &self.client;
         ::log::debug!("{session} xclient peer={} via={:?}", log::peer(None, *address), self.trusted_proxy);
         self.begin_lists();
-        Step::Reply(reply::connection::banner(self.hostname()))
+        Step::Reply(self.banner())
     }
 
     /// The origin of the current message.

@@ -15,6 +15,8 @@ pub enum Command<'a> {
     Helo(&'a [u8]),
     /// EHLO with a name.
     Ehlo(&'a [u8]),
+    /// LHLO with a name (RFC 2033).
+    Lhlo(&'a [u8]),
     /// AUTH with a mechanism, and optionally a response.
     Auth(&'a [u8]),
     /// STARTTLS.
@@ -74,7 +76,14 @@ impl<'a> Command<'a> {
     pub fn leads_to_no_mail(&self) -> bool {
         matches!(
             self,
-            Self::Helo(_) | Self::Ehlo(_) | Self::Rset | Self::Noop | Self::Help | Self::Vrfy(_) | Self::Xforward(_)
+            Self::Helo(_)
+                | Self::Ehlo(_)
+                | Self::Lhlo(_)
+                | Self::Rset
+                | Self::Noop
+                | Self::Help
+                | Self::Vrfy(_)
+                | Self::Xforward(_)
         )
     }
 
@@ -89,6 +98,7 @@ impl<'a> Command<'a> {
             _ if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) => Self::Unknown,
             b"HELO" => Self::Helo(argument),
             b"EHLO" => Self::Ehlo(argument),
+            b"LHLO" => Self::Lhlo(argument),
             b"AUTH" => Self::Auth(argument),
             b"STARTTLS" => without_argument(Self::StartTls, "STARTTLS, and nothing else on the line"),
             b"MAIL" => path(argument, b"FROM").map_or(Self::Misused("MAIL FROM:<address>"), Self::Mail),

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::config::HostPort;
+use crate::config::{HostPort, Store};
 
 /// The SMTP port.
 pub const SMTP_PORT: u16 = 25;
@@ -22,7 +22,7 @@ pub enum Destination {
     User(Box<str>),
     /// Commands that run with the rights of one system user; `None` means the server's own rights.
     Command(Option<Box<str>>),
-    /// Other hosts, which are reached over the network.
+    /// Other hosts, which are reached over the network, or a mail store.
     Remote(HostTarget),
 }
 
@@ -38,6 +38,8 @@ pub enum HostTarget {
     },
     /// Hosts that the configuration names, the preferred one first; at least one.
     Hosts(Vec<HostPort>),
+    /// A mail store, which takes mail by LMTP.
+    Store(Store),
 }
 
 impl Destination {
@@ -49,6 +51,16 @@ impl Destination {
     /// Whether the destination is the mailboxes of a user, or commands.
     pub fn is_user(&self) -> bool {
         matches!(self, Self::User(_) | Self::Command(_))
+    }
+
+    /// Whether the destination is other hosts, and not a mail store.
+    pub fn is_host(&self) -> bool {
+        matches!(self, Self::Remote(HostTarget::Mx { .. } | HostTarget::Hosts(_)))
+    }
+
+    /// Whether the destination is a mail store.
+    pub fn is_store(&self) -> bool {
+        matches!(self, Self::Remote(HostTarget::Store(_)))
     }
 
     /// Whether the destination is the mail exchangers of the domain `wanted` at the SMTP port.
@@ -70,7 +82,11 @@ impl Destination {
     pub fn has_name(&self, name: &str) -> bool {
         let host_name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
         let has_host = |hosts: &[HostPort]| hosts.iter().any(|host| host.host == host_name);
-        let is_among_hosts = matches!(self, Self::Remote(HostTarget::Hosts(hosts)) if has_host(hosts));
+        let is_among_hosts = match self {
+            Self::Remote(HostTarget::Hosts(hosts)) => has_host(hosts),
+            Self::Remote(HostTarget::Store(Store::Host(host))) => has_host(std::slice::from_ref(host)),
+            _ => false,
+        };
         self.is_mx_of(name) || is_among_hosts || self.to_string() == name
     }
 
@@ -108,6 +124,7 @@ impl fmt::Display for HostTarget {
                     write!(f, "{comma}{host}")
                 })
             }
+            Self::Store(store) => store.fmt(f),
         }
     }
 }
@@ -124,6 +141,10 @@ mod tests {
     #[test]
     fn every_destination_has_a_name_of_its_own() {
         let mx = |domain: &str, port| Destination::Remote(HostTarget::Mx { domain: domain.into(), port });
+        let store = |text| {
+            let store = Store::parse(text).and_then(Result::ok).expect("a store");
+            Destination::Remote(HostTarget::Store(store))
+        };
         let smart = vec![host("a.example", 587, Scheme::StartTls), host("2001:db8::3", 25, Scheme::Smtp)];
         let hosts = Destination::Remote(HostTarget::Hosts(smart));
         let smart_name = "host:smtp+starttls://a.example:587,[2001:db8::3]:25";
@@ -135,6 +156,8 @@ mod tests {
             (Destination::mx("x.org"), "mx:x.org", "x.org", &["x.org"]),
             (mx("x.org", 2525), "mx:x.org:2525", "x.org:2525", &[]),
             (hosts, smart_name, smart_name, &["a.example", "[2001:db8::3]"]),
+            (store("lmtp:/run/lmtp"), "lmtp:/run/lmtp", "lmtp:/run/lmtp", &[]),
+            (store("lmtp://s.example"), "lmtp://s.example:24", "lmtp://s.example:24", &["s.example"]),
         ] {
             assert_eq!((&*destination.to_string(), &*destination.listed_name()), (name, listed));
             assert!(destination.has_name(name) && others.iter().all(|other| destination.has_name(other)), "{name}");

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Auth, Config, Dns, Limits, Listen, Local, LogTo, Network, Queue, Relay, Remote, RemoteTls, Smtp, Submission,
-    TableFile, Users, policy,
+    Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Queue, Relay, Remote, RemoteTls, Smtp,
+    Submission, TableFile, Users, policy,
 };
 use crate::address::parse_domain;
 
@@ -57,7 +57,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
         local: Local {
             domains: local_names(hostname, &own_name()),
             users: Users::System,
-            mailbox: "~/Maildir".into(),
+            mailbox: MailboxTemplate::Maildir("~/Maildir".into()),
             aliases: optional("/etc/aliases"),
             virtual_table: optional("/etc/penfold/virtual"),
             subaddress: Some('+'),

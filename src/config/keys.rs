@@ -14,8 +14,8 @@ use super::filter::filter;
 use super::policy::{self, PER_HOUR_OR_NONE};
 use super::values;
 use super::{
-    Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, OfferAuth, Queue, Relay,
-    Remote, RemoteTls, Smtp, Submission, TableFile, Users, table,
+    Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, OfferAuth,
+    Queue, Relay, Remote, RemoteTls, Smtp, Submission, TableFile, Users, table,
 };
 
 /// The keywords of EHLO and the commands that `smtp.disable` can withhold.
@@ -211,11 +211,11 @@ fn local(mut section: Section<'_, '_>, default: Local) -> Local {
 
 /// Reads the template of mailboxes. If there is a users file, `~` is an error, because its users
 /// have no home directories.
-fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: String) -> String {
+fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: MailboxTemplate) -> MailboxTemplate {
     match (section.take("mailbox", values::mailbox), users) {
         (None, Users::System) => default,
-        (None, Users::File(_)) => MAILBOX_WITHOUT_HOME.to_owned(),
-        (Some(template), Users::File(_)) if template.trim_start_matches("mbox:").starts_with('~') => {
+        (None, Users::File(_)) => MailboxTemplate::Maildir(MAILBOX_WITHOUT_HOME.to_owned()),
+        (Some(template), Users::File(_)) if template.path().is_some_and(|path| path.starts_with('~')) => {
             let text = format!("\"~\" needs users = \"system\"; expected a path, such as \"{MAILBOX_WITHOUT_HOME}\"");
             section.error("mailbox", &text);
             template

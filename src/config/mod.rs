@@ -11,6 +11,7 @@
 //! - `filter`: the keys of `[[filter]]`
 //! - `keys`: the keys of each table of the file
 //! - `policy`: the keys and values of `[policy]`
+//! - `store`: mail stores that take mail by LMTP
 //! - `table`: table files, read again when they change
 //! - `values`: the parsers of values
 
@@ -28,6 +29,7 @@ mod error;
 mod filter;
 mod keys;
 pub mod policy;
+mod store;
 pub mod table;
 mod values;
 
@@ -36,6 +38,7 @@ pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
 pub use policy::Policy;
+pub use store::{EXPECTED_STORE, Store};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -226,10 +229,8 @@ pub struct Local {
     pub domains: Vec<String>,
     /// The source of local users.
     pub users: Users,
-    /// The mailbox of each user for whom the users file names none. It is a path, in which `{user}`
-    /// and `{domain}` are replaced, and `~` at the front is the user's home directory. The prefix
-    /// `mbox:` means an mbox file instead of a Maildir.
-    pub mailbox: String,
+    /// The mailbox of each user for whom the users file names none.
+    pub mailbox: MailboxTemplate,
     /// The aliases file.
     pub aliases: TableFile,
     /// The virtual table.
@@ -240,6 +241,28 @@ pub struct Local {
     /// The recipient of mail for the postmaster of every local domain: a local name or an
     /// address.
     pub postmaster: String,
+}
+
+/// The mailbox of a user, before the user is known. In a path, `{user}` and `{domain}` are replaced,
+/// and `~` at the front is the user's home directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailboxTemplate {
+    /// The path of a Maildir.
+    Maildir(String),
+    /// The path of an mbox file.
+    Mbox(String),
+    /// A mail store, to which the recipient's address is sent.
+    Store(Store),
+}
+
+impl MailboxTemplate {
+    /// Returns the path; `None` if mail goes to a store.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Maildir(path) | Self::Mbox(path) => Some(path),
+            Self::Store(_) => None,
+        }
+    }
 }
 
 /// The source of local users.
@@ -315,6 +338,9 @@ pub enum Scheme {
     StartTls,
     /// `smtps://`: TLS is required, and begins with the first byte (RFC 8314).
     Smtps,
+    /// `lmtp://`: the host is a mail store. TLS is used as with `smtp://`, but not on a loopback
+    /// address.
+    Lmtp,
 }
 
 /// A host as the configuration names it: a name or address, a port, and the scheme of its URL.
@@ -337,6 +363,7 @@ impl fmt::Display for HostPort {
             Scheme::Smtp => "",
             Scheme::StartTls => "smtp+starttls://",
             Scheme::Smtps => "smtps://",
+            Scheme::Lmtp => "lmtp://",
         })?;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::defaults::{MAX_DURATION, MESSAGE_SIZE, RECIPIENTS};
-use super::{Auth, HostPort, LogTo, Network, Scheme, Users};
+use super::{Auth, EXPECTED_STORE, HostPort, LogTo, MailboxTemplate, Network, Scheme, Store, Users};
 use crate::address::{Address, parse_dns_name, parse_domain};
 
 /// A value, or the text that says what was expected in its place.
@@ -230,16 +230,23 @@ fn parse_path(text: &str) -> Option<PathBuf> {
     (text.starts_with('/') && !text.contains(char::is_control)).then(|| PathBuf::from(text))
 }
 
-/// Reads the template of mailbox paths.
-pub(super) fn mailbox(value: &DeValue<'_>) -> Read<String> {
-    let is_path = |text: &str| text.starts_with('/') || text.starts_with("~/");
-    let template = value.as_str().filter(|text| is_path(text.strip_prefix("mbox:").unwrap_or(text)));
-    let template = expect(template, "a path that begins with \"/\" or \"~/\", such as \"~/Maildir\"")?;
-    let plain = template.replace("{user}", "").replace("{domain}", "");
+/// Reads the template of mailboxes.
+pub(super) fn mailbox(value: &DeValue<'_>) -> Read<MailboxTemplate> {
+    let text = value.as_str().unwrap_or_default();
+    if let Some(store) = Store::parse(text) {
+        return store.map(MailboxTemplate::Store);
+    }
+    let (path, is_mbox) = text.strip_prefix("mbox:").map_or((text, false), |path| (path, true));
+    if !path.starts_with('/') && !path.starts_with("~/") {
+        return Err(format!(
+            "expected a path that begins with \"/\" or \"~/\", such as \"~/Maildir\", or {EXPECTED_STORE}"
+        ));
+    }
+    let plain = path.replace("{user}", "").replace("{domain}", "");
     if plain.contains(['{', '}']) || plain.contains(char::is_control) {
         return Err("expected {user} or {domain} and nothing else in braces".to_owned());
     }
-    Ok(template.to_owned())
+    Ok(if is_mbox { MailboxTemplate::Mbox(path.to_owned()) } else { MailboxTemplate::Maildir(path.to_owned()) })
 }
 
 /// Reads an address of this host and a port.

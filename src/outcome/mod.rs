@@ -84,6 +84,8 @@ pub enum Via {
     List,
     /// SMTP to another host.
     Smtp,
+    /// LMTP to a mail store.
+    Lmtp,
 }
 
 impl Via {
@@ -96,6 +98,7 @@ impl Via {
             Self::Forward => "forward",
             Self::List => "list",
             Self::Smtp => "smtp",
+            Self::Lmtp => "lmtp",
         }
     }
 }

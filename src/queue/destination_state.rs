@@ -9,7 +9,7 @@ use super::health::{DestinationStatus, Health};
 use super::pool::Class;
 use super::ready::Ready;
 use super::turns::JobRef;
-use crate::destination::Destination;
+use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
 
@@ -66,6 +66,11 @@ impl DestinationState {
             (Destination::Local, _) => Class::Local,
             (Destination::User(_) | Destination::Command(_), Health::Slow) => Class::SlowUser,
             (Destination::User(_) | Destination::Command(_), _) => Class::User,
+            (Destination::Remote(HostTarget::Store(_)), health) => match health {
+                Health::Down(down) if now < down.next_probe || self.running > 0 => Class::Defer,
+                Health::Slow | Health::Down(_) => Class::SlowUser,
+                Health::Unknown | Health::Proven(_) => Class::User,
+            },
             (Destination::Remote(_), Health::Unknown) => Class::Unproven,
             (Destination::Remote(_), Health::Proven(_)) => Class::Proven,
             (Destination::Remote(_), Health::Down(down)) if now < down.next_probe || self.running > 0 => Class::Defer,

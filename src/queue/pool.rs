@@ -2,14 +2,15 @@
 //! not delay the mail of others.
 //!
 //! Each destination is in one class, and each class may occupy at most a part of the workers. (An
-//! agent is a process that works in the mailbox of a user with the user's rights.)
+//! agent is a process that works in the mailbox of a user with the user's rights. Mail stores share
+//! the workers of users, so that neither ill hosts nor ill stores delay each other's mail.)
 //!
 //! | class | maximum, of N workers |
 //! | --- | --- |
 //! | [`Class::Local`]: jobs that are done on this host without delay | N |
 //! | [`Class::Defer`]: deferred without an attempt, because the destination is down | N/4 |
-//! | [`Class::User`]: agents and commands of users | N/2, slow ones included |
-//! | [`Class::SlowUser`]: slow agents and commands | N/4 |
+//! | [`Class::User`]: agents and commands of users, and mail stores | N/2, slow ones included |
+//! | [`Class::SlowUser`]: slow agents, commands and stores | N/4 |
 //! | [`Class::Proven`]: hosts that answer | 7/8 N, the next two classes included |
 //! | [`Class::Unproven`]: hosts about which nothing is known | N/2, slow ones included |
 //! | [`Class::Slow`]: slow hosts, and probes of hosts that are down | N/4 |
@@ -40,9 +41,9 @@ pub enum Class {
     Local,
     /// Jobs that are deferred without an attempt, because the destination is down.
     Defer,
-    /// Agents and commands of users.
+    /// Agents and commands of users, and mail stores.
     User,
-    /// Slow agents and commands of users.
+    /// Slow agents and commands of users, slow stores, and probes of stores that are down.
     SlowUser,
     /// Hosts that answer.
     Proven,

@@ -144,7 +144,8 @@ impl Turns {
     /// Updates [`Turns::ready_proven`] after the jobs or the health of a destination have changed.
     fn count_ready(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination) else { return };
-        let count = if matches!(state.health, Health::Proven(_)) { state.ready.len() } else { 0 };
+        let is_proven = destination.is_host() && matches!(state.health, Health::Proven(_));
+        let count = if is_proven { state.ready.len() } else { 0 };
         let counted = std::mem::replace(&mut state.counted_ready, count);
         self.ready_proven = self.ready_proven + count - counted;
     }
@@ -199,28 +200,30 @@ impl Turns {
     /// Returns whether a worker that has ended a job of `destination` should next take a job of
     /// another destination.
     pub fn is_wanted_elsewhere(&self, destination: &Arc<Destination>) -> bool {
+        let class = if destination.is_store() { Class::User } else { Class::Proven };
         let waits = |class: Class| !self.waiting[class as usize].is_empty();
-        let is_satisfied =
-            |d: &DestinationState| d.running >= self.pool.share(Class::Proven, d.ready.len(), self.ready_proven);
+        let is_satisfied = |d: &DestinationState| d.running >= self.pool.share(class, d.ready.len(), self.ready_proven);
         let is_last_worker = self.pool.idle() <= 1 && (waits(Class::Local) || waits(Class::User));
-        (is_last_worker || waits(Class::Proven) || waits(Class::Unproven))
+        (is_last_worker || waits(class) || waits(Class::Proven) || waits(Class::Unproven))
             && self.known.get(destination).is_none_or(is_satisfied)
     }
 
-    /// Starts the next job of a proven destination for a worker that has an open connection to the
-    /// destination.
+    /// Starts the next job of a proven destination or of a healthy store, for a worker that has an
+    /// open connection to the destination.
     pub fn begin_more(
         &mut self,
         destination: &Arc<Destination>,
         size_of: impl Fn(JobRef, &Arc<Destination>) -> Option<u64>,
     ) -> Option<NextJob> {
         let now = Instant::now();
-        let state = self.known.get(destination).filter(|d| d.class(destination, now) == Class::Proven)?;
-        if state.running >= state.health.limit(self.max_jobs) || self.pool.free(Class::Proven) == 0 {
+        let state = self.known.get(destination)?;
+        let class = state.class(destination, now);
+        let is_healthy = class == Class::Proven || class == Class::User && destination.is_store();
+        if !is_healthy || state.running >= state.health.limit(self.max_jobs) || self.pool.free(class) == 0 {
             return None;
         }
         let job = self.take_ready(destination, size_of)?;
-        Some(self.begin(destination, job, Class::Proven, now))
+        Some(self.begin(destination, job, class, now))
     }
 
     fn begin_in(
@@ -299,8 +302,8 @@ impl Turns {
         };
         let slow_after =
             if destination.is_user() { SLOW_USER } else { SLOW_HOST + Duration::from_secs(size / BYTES_PER_SECOND) };
-        let is_probe =
-            class == Class::Slow && self.known.get(destination).is_some_and(|d| matches!(d.health, Health::Down(_)));
+        let is_probe = matches!(class, Class::Slow | Class::SlowUser)
+            && self.known.get(destination).is_some_and(|d| matches!(d.health, Health::Down(_)));
         let started = Started { destination: Arc::clone(destination), job, class, since: now, slow_after, is_probe };
         self.started.insert(number, started);
         let Some(state) = self.known.get_mut(destination) else { return next_job };
@@ -375,6 +378,7 @@ impl Turns {
     fn reclass(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.running > 0) else { return };
         let class = match state.class(destination, Instant::now()) {
+            Class::Defer if destination.is_store() => Class::SlowUser,
             Class::Defer => Class::Slow,
             class => class,
         };

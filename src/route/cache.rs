@@ -100,7 +100,7 @@ fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &V
     let base = router.without_detail(&name).filter(|_| router.is_local(domain))?;
     let is_known = virtual_table.find(&name, domain).is_ok_and(|found| found.is_some())
         || aliases.find(&name).is_ok_and(|found| found.is_some())
-        || !matches!(router.users.mailbox(&name, domain), Ok(None));
+        || !matches!(router.users.inbox(&name, domain), Ok(None));
     (!is_known).then(|| address.with_local(base))
 }
 

@@ -93,7 +93,7 @@ impl<'r> Tables<'r> {
             let is_direct = ask == Ask::Mailbox && router.users.are_of_system();
             let action = if is_direct { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {
-                true if router.mailbox(&name, domain)?.is_none() => TableAnswer::Final(Action::Deliver),
+                true if router.inbox(&name, domain)?.is_none() => TableAnswer::Final(Action::Deliver),
                 _ => TableAnswer::Local(action),
             });
         }
@@ -106,14 +106,14 @@ impl<'r> Tables<'r> {
         if matches!((&base_answer, &catch_all), (Ok(None), Ok(None))) && !is_postmaster {
             return Ok(TableAnswer::Local(Action::Deliver));
         }
-        if router.users.mailbox(&name, domain)?.is_some() {
+        if router.users.inbox(&name, domain)?.is_some() {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
         if let Some(step) = base_answer? {
             return Ok(step);
         }
         if let Some(base) = base
-            && router.users.mailbox(base, domain)?.is_some()
+            && router.users.inbox(base, domain)?.is_some()
         {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
@@ -138,7 +138,7 @@ impl<'r> Tables<'r> {
 
     /// Whether an address that no table contains is that of a user.
     fn is_user(&self, address: &Address) -> Result<bool, String> {
-        Ok(self.router.mailbox(&lower(address.local()), address.domain())?.is_some())
+        Ok(self.router.inbox(&lower(address.local()), address.domain())?.is_some())
     }
 
     /// Returns the address of a list without its detail, unless the detail is part of the alias's

@@ -33,7 +33,7 @@ use crate::dns;
 use crate::envelope::{Action, Recipient};
 use crate::privsep::Rights;
 use crate::reply::Status;
-use crate::users::{Mailbox, Owner, Users};
+use crate::users::{Inbox, Mailbox, Owner, Users};
 
 use cache::ExpansionCache;
 use routes::{RouteTarget, Routes};
@@ -120,7 +120,7 @@ pub enum Route {
     Command(Box<str>, Owner),
     /// Expansion of an alias at delivery.
     List,
-    /// Delivery to other hosts.
+    /// Delivery to other hosts or to a mail store.
     Remote(HostTarget),
     /// The recipient does not exist, or exists no longer.
     Unknown,
@@ -332,7 +332,7 @@ impl Router {
     pub fn extension(&self, address: &Address) -> Option<(char, Box<str>)> {
         let (name, domain, separator) = (lower(address.local()), address.domain(), self.subaddress?);
         let (base, extension) = name.split_once(separator)?;
-        let is_user = self.users.mailbox(&name, domain).is_ok_and(|mailbox| mailbox.is_some());
+        let is_user = self.users.inbox(&name, domain).is_ok_and(|inbox| inbox.is_some());
         (!is_user && !base.is_empty() && !extension.is_empty()).then(|| (separator, extension.into()))
     }
 
@@ -343,11 +343,12 @@ impl Router {
             return self.elsewhere(&address);
         }
         let name = lower(address.local());
-        match self.mailbox(&name, address.domain()) {
+        match self.inbox(&name, address.domain()) {
             // Nothing is delivered with root's rights, so root's mail goes to the mailbox of last
             // resort.
-            Ok(Some(Mailbox { owner: Owner::User(account), .. })) if account.uid == 0 => self.last_resort(),
-            Ok(Some(mailbox)) => Route::Mailbox(mailbox),
+            Ok(Some(inbox)) if inbox.is_roots() => self.last_resort(),
+            Ok(Some(Inbox::Mailbox(mailbox))) => Route::Mailbox(mailbox),
+            Ok(Some(Inbox::Store(store, _))) => Route::Remote(HostTarget::Store(store)),
             Ok(None) if name == POSTMASTER => self.last_resort(),
             Ok(None) => Route::Unknown,
             Err(why) => Route::Temporary(TEMPORARY, why),
@@ -369,6 +370,7 @@ impl Router {
 
     fn elsewhere(&self, address: &Address) -> Route {
         match self.routes.current().find(address.domain()) {
+            Some(RouteTarget::Store(store)) => Route::Remote(HostTarget::Store(store.clone())),
             Some(RouteTarget::Host(host)) => Route::Remote(HostTarget::Hosts(vec![host.clone()])),
             Some(RouteTarget::Mx { domain: Some(domain), port }) => {
                 Route::Remote(HostTarget::Mx { domain: domain.clone(), port: *port })
@@ -382,12 +384,12 @@ impl Router {
         }
     }
 
-    /// Returns the mailbox of the user with this name or, if there is none, of the user with this
-    /// name without the detail.
-    fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
-        match (self.users.mailbox(name, domain)?, self.without_detail(name)) {
-            (None, Some(base)) => self.users.mailbox(base, domain),
-            (mailbox, _) => Ok(mailbox),
+    /// Returns the place of mail for the user with this name or, if there is none, for the user
+    /// with this name without the detail.
+    fn inbox(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
+        match (self.users.inbox(name, domain)?, self.without_detail(name)) {
+            (None, Some(base)) => self.users.inbox(base, domain),
+            (inbox, _) => Ok(inbox),
         }
     }
 

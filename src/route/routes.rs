@@ -7,6 +7,7 @@
 //! .example.org  mx:example.net                   the exchangers of another domain; mx:domain:port
 //! bank.example  smtps://mail.bank.example        TLS from the first octet
 //! shop.example  smtp+starttls://mx.shop.example  TLS by STARTTLS
+//! lists.example lmtp:/run/lists/lmtp             a mail store; lmtp://host:port
 //! dead.example  error:5.1.2 closed               refused; with a status of class 4 the mail waits
 //! *             mx::2525                         the domain's own mail exchangers, at another port
 //! ```
@@ -20,7 +21,7 @@ use std::path::Path;
 
 use crate::address::parse_domain;
 use crate::config::table::{Line, lines};
-use crate::config::{ConfigError, HostPort};
+use crate::config::{ConfigError, HostPort, Store};
 use crate::destination::SMTP_PORT;
 use crate::reply::Status;
 
@@ -44,6 +45,8 @@ struct Row {
 pub(super) enum RouteTarget {
     /// A host, which gets all mail for the domain.
     Host(HostPort),
+    /// A mail store, which gets all mail for the domain by LMTP.
+    Store(Store),
     /// The mail exchangers of a domain; `None` stands for the recipient's own domain.
     Mx { domain: Option<Box<str>>, port: u16 },
     /// No host: mail is rejected (status class 5) or deferred (class 4), with this text.
@@ -130,8 +133,8 @@ fn read_key(text: &str) -> Result<Box<str>, String> {
     Ok(format!("{dot}{domain}").into())
 }
 
-const EXPECTED: &str = "expected host:port, [address]:port, smtps://host, smtp+starttls://host, mx:domain or \
-                        error:status text";
+const EXPECTED: &str = "expected host:port, [address]:port, smtps://host, smtp+starttls://host, lmtp:/path, \
+                        lmtp://host:port, mx:domain or error:status text";
 
 fn read_target(text: &str) -> Result<RouteTarget, String> {
     if let Some(error) = text.strip_prefix("error:") {
@@ -141,8 +144,8 @@ fn read_target(text: &str) -> Result<RouteTarget, String> {
     if !rest.is_empty() && !rest.trim_start().starts_with('#') {
         return Err(EXPECTED.to_owned());
     }
-    if target.starts_with("lmtp:") {
-        return Err("lmtp: is not supported yet".to_owned());
+    if let Some(store) = Store::parse(target) {
+        return store.map(RouteTarget::Store);
     }
     match target.strip_prefix("mx:") {
         Some(exchanger) => read_exchanger(exchanger),

@@ -3,7 +3,8 @@
 //! A name such as `jon` applies to every local domain, and `jon@razorback` applies to one domain.
 //! The secret is a [`Secret`], or is empty if the user cannot log in (see
 //! [`accounts`](super::accounts)). A secret appears in no error message. The mailbox is an absolute
-//! path, or is empty if the template of the configuration applies.
+//! path or a mail store (`lmtp:/path` or `lmtp://host:port`), or is empty if the template of the
+//! configuration applies.
 //!
 //! A malformed line only removes rights. If its name can be read, that user cannot log in, and mail
 //! for that user waits if the line leaves the mailbox unknown.
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use super::is_safe;
 use crate::address::Address;
-use crate::config::ConfigError;
 use crate::config::table::{Line, NOT_UTF8, lines, not_utf8};
+use crate::config::{ConfigError, Store};
 use crate::sasl::secret::Secret;
 
 /// The users of a file.
@@ -34,9 +35,28 @@ pub(super) struct User {
     /// The secret; `None` if the user cannot log in.
     pub(super) secret: Option<Box<Secret>>,
     /// The mailbox in the line; `None` if the template applies.
-    pub(super) mailbox: Option<PathBuf>,
+    pub(super) mailbox: Option<NamedMailbox>,
     /// The error in the line, if it leaves the mailbox unknown. Such a user has no secret.
     broken: Option<Box<ConfigError>>,
+}
+
+/// The mailbox that a line names.
+#[derive(Debug, PartialEq)]
+pub(super) enum NamedMailbox {
+    /// The path of a Maildir.
+    Maildir(PathBuf),
+    /// A mail store.
+    Store(Store),
+}
+
+impl NamedMailbox {
+    /// The path of the Maildir; `None` if mail goes to a store.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Maildir(path) => Some(path),
+            Self::Store(_) => None,
+        }
+    }
 }
 
 impl UserTable {
@@ -106,14 +126,11 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
     if let Some(part) = not_utf8(mailbox) {
         return Err(broken(part, NOT_UTF8));
     }
-    if !mailbox.is_empty() && (!mailbox.starts_with('/') || mailbox.contains(char::is_control)) {
-        return Err(broken(mailbox, "expected the path of a mailbox that begins with /, or nothing"));
-    }
+    let named = read_mailbox(mailbox).map_err(|what| broken(mailbox, &what))?;
     let (kept, bad) = match secret {
         "" => (None, None),
         text => Secret::parse(text).map_or_else(|what| (None, Some(what)), |kept| (Some(Box::new(kept)), None)),
     };
-    let mailbox = (!mailbox.is_empty()).then(|| mailbox.into());
     let users = table.domains.entry(address.domain().into()).or_default();
     match users.entry(address.local().to_ascii_lowercase().into()) {
         // The error in the first line for this name has been reported.
@@ -124,14 +141,25 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
             let first = first.get_mut();
             first.secret = None;
             let what = format!("the user {address} is already on line {}", first.line);
-            Err(Wrong { part: name, what, is_broken: first.mailbox != mailbox })
+            Err(Wrong { part: name, what, is_broken: first.mailbox != named })
         }
         Entry::Vacant(slot) => {
-            slot.insert(User { line: line.number, secret: kept, mailbox, broken: None });
+            slot.insert(User { line: line.number, secret: kept, mailbox: named, broken: None });
             let wrong = |what: &str| Wrong { part: secret, what: what.to_owned(), is_broken: false };
             bad.map_or(Ok(()), |what| Err(wrong(what)))
         }
     }
+}
+
+/// Reads the last field of a line.
+fn read_mailbox(text: &str) -> Result<Option<NamedMailbox>, String> {
+    if let Some(store) = Store::parse(text) {
+        return store.map(|store| Some(NamedMailbox::Store(store)));
+    }
+    if !text.is_empty() && (!text.starts_with('/') || text.contains(char::is_control)) {
+        return Err("expected the path of a mailbox that begins with /, a store (lmtp:...), or nothing".to_owned());
+    }
+    Ok((!text.is_empty()).then(|| NamedMailbox::Maildir(text.into())))
 }
 
 /// The name and the domain of a malformed line. If the domain cannot be read, it is empty, and

@@ -12,14 +12,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::table::Watched;
-use crate::config::{self, ConfigError, Local, TableFile};
+use crate::config::{self, ConfigError, Local, MailboxTemplate, Store, TableFile};
 use crate::privsep::Rights;
 
 pub mod accounts;
 mod file;
 mod system;
 
-use file::{User, UserTable, parse};
+use file::{NamedMailbox, User, UserTable, parse};
 
 /// A mailbox, and the user with whose rights mail is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,24 @@ pub struct Mailbox {
     pub is_mbox: bool,
     /// The user with whose rights mail is written there.
     pub owner: Owner,
+}
+
+/// The place where mail for a user is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inbox {
+    /// A Maildir or an mbox file.
+    Mailbox(Mailbox),
+    /// A mail store, which knows the mailbox of each of its users. The second value is the user's
+    /// owner, whose rights are not needed.
+    Store(Store, Owner),
+}
+
+impl Inbox {
+    /// Whether the user is root.
+    pub fn is_roots(&self) -> bool {
+        let (Self::Mailbox(Mailbox { owner, .. }) | Self::Store(_, owner)) = self;
+        matches!(owner, Owner::User(account) if account.uid == 0)
+    }
 }
 
 /// The user whose rights a delivery needs.
@@ -57,9 +75,7 @@ pub struct Account {
 pub struct Users {
     rights: Rights,
     source: Source,
-    template: String,
-    /// Whether the template names an mbox file.
-    is_mbox: bool,
+    template: MailboxTemplate,
 }
 
 #[derive(Debug)]
@@ -80,11 +96,7 @@ impl Users {
                 (Source::File(table), errors)
             }
         };
-        let (template, is_mbox) = match local.mailbox.strip_prefix("mbox:") {
-            Some(template) => (template, true),
-            None => (local.mailbox.as_str(), false),
-        };
-        (Self { rights: rights.clone(), source, template: template.to_owned(), is_mbox }, errors)
+        (Self { rights: rights.clone(), source, template: local.mailbox.clone() }, errors)
     }
 
     /// The directories that contain the mailboxes to which the server itself writes. One is the
@@ -92,12 +104,14 @@ impl Users {
     /// parents of the mailboxes that the users file names.
     pub fn roots(&self) -> Vec<PathBuf> {
         let Source::File(table) = &self.source else { return Vec::new() };
-        let begin = self.template.find('{').map_or(self.template.as_str(), |at| &self.template[..at]);
-        let begin = begin.rfind('/').map_or("/", |at| &begin[..at]);
+        let begin = self.template.path().map(|template| {
+            let begin = template.find('{').map_or(template, |at| &template[..at]);
+            Path::new(begin.rfind('/').map_or("/", |at| &begin[..at]))
+        });
         let table = table.current();
-        let named = table.domains.values().flat_map(|users| users.values()).filter_map(|user| user.mailbox.as_deref());
-        let mut roots: Vec<PathBuf> =
-            named.filter_map(Path::parent).chain([Path::new(begin)]).map(Path::to_owned).collect();
+        let users = table.domains.values().flat_map(|users| users.values());
+        let named = users.filter_map(|user| user.mailbox.as_ref()?.path());
+        let mut roots: Vec<PathBuf> = named.filter_map(Path::parent).chain(begin).map(Path::to_owned).collect();
         roots.sort_unstable();
         roots.dedup();
         roots
@@ -115,7 +129,7 @@ impl Users {
         let current = table.current();
         let users = current.domains.values().flat_map(|users| users.values());
         let signs = users.filter_map(|user| {
-            let path = user.mailbox.as_deref()?.to_str()?;
+            let path = user.mailbox.as_ref()?.path()?.to_str()?;
             let sign =
                 placeholder(path).or_else(|| ["{user}", "{domain}"].into_iter().find(|sign| path.contains(sign)))?;
             Some((user.line, sign))
@@ -128,13 +142,13 @@ impl Users {
         signs.into_iter().map(error).collect()
     }
 
-    /// The mailbox of the user `name` (in lower case) in a local domain; `None` if there is no such
-    /// user.
+    /// The place of mail for the user `name` (in lower case) in a local domain; `None` if there is
+    /// no such user.
     ///
     /// # Errors
     /// The reason why the mailbox is unknown: the look-up failed, the users file has an error, or
     /// the user has no home directory.
-    pub fn mailbox(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
+    pub fn inbox(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
         #[cfg(test)]
         tests::LOOKED_UP.set(tests::LOOKED_UP.get() + 1);
         match &self.source {
@@ -143,35 +157,50 @@ impl Users {
                 let table = table.current();
                 match table.find(name, domain).map_err(ToString::to_string)? {
                     None => Ok(None),
-                    Some(User { mailbox: Some(path), .. }) => {
-                        Ok(Some(Mailbox { path: path.clone(), is_mbox: false, owner: Owner::Server }))
+                    Some(User { mailbox: Some(NamedMailbox::Maildir(path)), .. }) => {
+                        let path = path.clone();
+                        Ok(Some(Inbox::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server })))
                     }
-                    Some(_) => {
-                        let path = self.fill(name, domain, Path::new("/"));
-                        Ok(Some(Mailbox { path, is_mbox: self.is_mbox, owner: Owner::Server }))
+                    Some(User { mailbox: Some(NamedMailbox::Store(store)), .. }) => {
+                        Ok(Some(Inbox::Store(store.clone(), Owner::Server)))
+                    }
+                    Some(User { mailbox: None, .. }) => {
+                        Ok(Some(self.by_template((name, domain), Path::new("/"), Owner::Server)))
                     }
                 }
             }
         }
     }
 
-    /// Returns the template with its placeholders replaced. A placeholder inside a replacement is
-    /// left alone.
-    fn fill(&self, name: &str, domain: &str, home: &Path) -> PathBuf {
-        let (mut filled, mut rest) = (String::new(), self.template.strip_prefix('~').unwrap_or(&self.template));
-        while let Some(at) = rest.find('{') {
-            let (before, place) = rest.split_at(at);
-            let (value, length) = match place {
-                _ if place.starts_with("{user}") => (name, "{user}".len()),
-                _ if place.starts_with("{domain}") => (domain, "{domain}".len()),
-                _ => ("{", 1),
-            };
-            filled.extend([before, value]);
-            rest = &place[length..];
+    /// The place of mail that the template gives to a user.
+    fn by_template(&self, (name, domain): (&str, &str), home: &Path, owner: Owner) -> Inbox {
+        let mailbox = |template: &str, is_mbox| {
+            Inbox::Mailbox(Mailbox { path: fill(template, name, domain, home), is_mbox, owner: owner.clone() })
+        };
+        match &self.template {
+            MailboxTemplate::Maildir(template) => mailbox(template, false),
+            MailboxTemplate::Mbox(template) => mailbox(template, true),
+            MailboxTemplate::Store(store) => Inbox::Store(store.clone(), owner),
         }
-        filled.push_str(rest);
-        if self.template.starts_with('~') { home.join(filled.trim_start_matches('/')) } else { filled.into() }
     }
+}
+
+/// Returns the template with its placeholders replaced. A placeholder inside a replacement is left
+/// alone.
+fn fill(template: &str, name: &str, domain: &str, home: &Path) -> PathBuf {
+    let (mut filled, mut rest) = (String::new(), template.strip_prefix('~').unwrap_or(template));
+    while let Some(at) = rest.find('{') {
+        let (before, place) = rest.split_at(at);
+        let (value, length) = match place {
+            _ if place.starts_with("{user}") => (name, "{user}".len()),
+            _ if place.starts_with("{domain}") => (domain, "{domain}".len()),
+            _ => ("{", 1),
+        };
+        filled.extend([before, value]);
+        rest = &place[length..];
+    }
+    filled.push_str(rest);
+    if template.starts_with('~') { home.join(filled.trim_start_matches('/')) } else { filled.into() }
 }
 
 /// Finds a placeholder of another program, such as `%u` for the user, that penfold does not

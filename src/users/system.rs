@@ -3,16 +3,17 @@
 //! Look-ups go through `privsep::passwd`. A name that begins with `-` or could lead out of a
 //! directory belongs to no user.
 
-use super::{Account, Mailbox, Owner, Users, is_safe};
+use super::{Account, Inbox, Owner, Users, is_safe};
 
 impl Users {
-    pub(super) fn of_system(&self, name: &str, domain: &str) -> Result<Option<Mailbox>, String> {
+    pub(super) fn of_system(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
         let Some(account) = self.account(name)? else { return Ok(None) };
-        if self.template.starts_with('~') && !account.home.is_absolute() {
+        let needs_home = self.template.path().is_some_and(|path| path.starts_with('~'));
+        if needs_home && !account.home.is_absolute() {
             return Err(format!("the user {name} has no home directory"));
         }
-        let path = self.fill(name, domain, &account.home);
-        Ok(Some(Mailbox { path, is_mbox: self.is_mbox, owner: Owner::User(account) }))
+        let home = account.home.clone();
+        Ok(Some(self.by_template((name, domain), &home, Owner::User(account))))
     }
 
     /// The system user with this name.

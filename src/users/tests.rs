@@ -39,7 +39,10 @@ fn begin(users: config::Users, template: &str) -> (Users, Vec<ConfigError>) {
     let local = Local {
         domains: vec!["razorback".into()],
         users,
-        mailbox: template.into(),
+        mailbox: match Store::parse(template) {
+            Some(store) => MailboxTemplate::Store(store.expect("a store")),
+            None => MailboxTemplate::Maildir(template.to_owned()),
+        },
         aliases: absent(),
         virtual_table: absent(),
         subaddress: None,
@@ -48,8 +51,13 @@ fn begin(users: config::Users, template: &str) -> (Users, Vec<ConfigError>) {
     Users::begin(&local, &Rights::Alone)
 }
 
+/// The path of the user's mailbox, or the store.
 fn path(users: &Users, name: &str, domain: &str) -> Result<Option<PathBuf>, String> {
-    users.mailbox(name, domain).map(|mailbox| mailbox.map(|mailbox| mailbox.path))
+    let shown = |inbox| match inbox {
+        Inbox::Mailbox(mailbox) => mailbox.path,
+        Inbox::Store(store, _) => store.to_string().into(),
+    };
+    users.inbox(name, domain).map(|inbox| inbox.map(shown))
 }
 
 #[test]
@@ -73,6 +81,27 @@ fn a_mailbox_comes_from_the_line_or_the_template() {
 }
 
 #[test]
+fn mail_goes_to_a_store_by_the_line_or_the_template() {
+    let scratch = Scratch::new("store", "jon::\nmary::/mail/mary\nelvis::lmtp://Graceland\nsue::lmtp:run\n");
+    let users = begin(config::Users::File(scratch.0.clone()), "lmtp:/run/lmtp").0;
+    for (name, place) in [
+        ("jon", Ok(Some("lmtp:/run/lmtp"))),
+        ("mary", Ok(Some("/mail/mary"))),
+        ("elvis", Ok(Some("lmtp://graceland:24"))),
+        ("ann", Ok(None)),
+        ("sue", Err("expected lmtp:/path")),
+    ] {
+        let found = path(&users, name, "razorback").map_err(|why| why.contains("expected lmtp:/path"));
+        assert_eq!(found, place.map(|place| place.map(PathBuf::from)).map_err(|_| true), "{name}");
+    }
+    assert_eq!(users.roots(), [Path::new("/mail")]);
+    // A user without a home directory needs none.
+    let users = open(config::Users::System, "lmtp:/run/lmtp").expect("good");
+    let inbox = users.inbox("root", "razorback").expect("a look-up").expect("root");
+    assert!(inbox.is_roots() && matches!(inbox, Inbox::Store(..)));
+}
+
+#[test]
 fn a_name_that_could_lead_out_of_a_directory_is_an_error() {
     let scratch = Scratch::new("climb", "../x::\na/b::\n..::\n.jon::\n\"../x\"::\n\"\"::\njon::\n");
     let errors = scratch.open("/var/mail/{user}").expect_err("bad");
@@ -87,7 +116,7 @@ fn every_error_has_its_place_and_repeats_no_secret() {
     let errors = scratch.open("/m/{user}").expect_err("bad");
     let expected = [
         "1:1: expected name:secret:mailbox",
-        "2:10: expected the path of a mailbox that begins with /, or nothing",
+        "2:10: expected the path of a mailbox that begins with /, a store (lmtp:...), or nothing",
         "4:1: there is text after the address",
         "5:7: expected a secret that begins with {SCRAM-SHA-256}, {ARGON2ID} or {SHA512-CRYPT}, or nothing",
         "8:1: the user ELVIS is already on line 7",
@@ -128,7 +157,11 @@ fn a_malformed_line_affects_one_user() {
         ("nobody", "razorback", Ok(None)),
         ("ann", "razorback", Err("3:1: expected name:secret:mailbox")),
         ("paul", "razorback", Err("5:1: the user paul is already on line 4")),
-        ("x", "razorback", Err("8:4: expected the path of a mailbox that begins with /, or nothing")),
+        (
+            "x",
+            "razorback",
+            Err("8:4: expected the path of a mailbox that begins with /, a store (lmtp:...), or nothing"),
+        ),
         // Line 10 may be meant for any domain, so it also affects sue@razorback, although line 11
         // is good.
         ("sue", "razorback", Err("10:1: there is text after the address")),

@@ -2,12 +2,16 @@
 //!
 //! A [`Remote`] accepts and keeps all mail, except where a [`Rule`] says otherwise; or it plays
 //! dialogues, one for each connection. It records commands with their times. It listens on a
-//! loopback address; several servers can share one port on different addresses, see [`listeners`].
+//! loopback address, or on a Unix socket; several servers can share one port on different addresses,
+//! see [`listeners`]. It speaks SMTP, or LMTP as a mail store does.
 //! A server ends when it is dropped. It offers TLS with a certificate of [`super::tls`], and checks
 //! no credentials other than those of SCRAM.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -40,6 +44,9 @@ pub struct Sink {
     pub tls: Option<Offer>,
     /// The credentials that the server accepts with AUTH SCRAM-SHA-256, if any.
     pub scram: Option<Scram>,
+    /// Whether the server speaks LMTP: it takes LHLO in place of EHLO and HELO, and replies to each
+    /// recipient after the final dot. A rule at `. <name` changes the reply about that recipient.
+    pub lmtp: bool,
 }
 
 /// The TLS of a server.
@@ -101,11 +108,17 @@ impl Default for Sink {
     fn default() -> Self {
         let keywords = ["PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES"];
         let keywords = keywords.map(str::to_owned).to_vec();
-        Self { banner: "220 sink.test ESMTP".to_owned(), keywords, rules: Vec::new(), tls: None, scram: None }
+        let banner = "220 sink.test ESMTP".to_owned();
+        Self { banner, keywords, rules: Vec::new(), tls: None, scram: None, lmtp: false }
     }
 }
 
 impl Sink {
+    /// A mail store that accepts all mail.
+    pub fn store() -> Self {
+        Self { lmtp: true, banner: "220 sink.test LMTP".to_owned(), ..Self::default() }
+    }
+
     /// Adds a rule: the server always sends this reply to this command.
     #[must_use]
     pub fn reply(self, at: &str, reply: &str) -> Self {
@@ -163,7 +176,10 @@ pub struct Received {
 
 /// The running server.
 pub struct Remote {
+    /// The address; 0.0.0.0 and port 0 if the server listens on a Unix socket.
     pub address: SocketAddr,
+    /// The Unix socket, if the server listens on one.
+    socket: Option<PathBuf>,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
@@ -219,8 +235,21 @@ impl Remote {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { conduct: Mutex::new(conduct), state, changed });
         let served = Arc::clone(&shared);
-        let acceptor = Some(thread::spawn(move || served.accept(&listener)));
-        Self { address, shared, acceptor }
+        let acceptor = Some(thread::spawn(move || served.accept(listener.incoming().flatten())));
+        Self { address, socket: None, shared, acceptor }
+    }
+
+    /// A server that listens on a Unix socket with this path.
+    pub fn at_socket(path: &Path, sink: Sink) -> Self {
+        let listener = UnixListener::bind(path).expect("a socket");
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shared = Arc::new(Shared { conduct: Mutex::new(Conduct::Sink(sink)), state, changed });
+        let served = Arc::clone(&shared);
+        // Reading, writing and closing a socket are the same calls for each kind of socket.
+        let accept =
+            move || served.accept(listener.incoming().flatten().map(|stream| TcpStream::from(OwnedFd::from(stream))));
+        let acceptor = Some(thread::spawn(accept));
+        Self { address: (Ipv4Addr::UNSPECIFIED, 0).into(), socket: Some(path.to_owned()), shared, acceptor }
     }
 
     /// The address as `host:port`, for a smart host or a route.
@@ -286,7 +315,10 @@ impl Drop for Remote {
         drop(state);
         self.shared.changed.notify_all();
         // A connection wakes the thread that accepts, which then ends.
-        let _ = TcpStream::connect(self.address);
+        match &self.socket {
+            Some(path) => drop(UnixStream::connect(path)),
+            None => drop(TcpStream::connect(self.address)),
+        }
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
@@ -298,8 +330,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(self: &Arc<Self>, listener: &TcpListener) {
-        for stream in listener.incoming().flatten() {
+    fn accept(self: &Arc<Self>, connections: impl Iterator<Item = TcpStream>) {
+        for stream in connections {
             let mut state = self.lock();
             if state.stopped {
                 return;
@@ -419,7 +451,7 @@ impl Session<'_> {
         match verb.as_str() {
             "MAIL" if reply.starts_with('2') => self.sender = Some(argument),
             "RCPT" if reply.starts_with('2') => self.recipients.push(argument),
-            "HELO" | "EHLO" | "RSET" => self.forget(),
+            "HELO" | "EHLO" | "LHLO" | "RSET" => self.forget(),
             "DATA" if reply.starts_with('3') => self.message()?,
             "STAR" if reply.starts_with("220") => {
                 self.forget();
@@ -433,6 +465,8 @@ impl Session<'_> {
 
     fn usual(&self, verb: &str) -> String {
         match verb {
+            "LHLO" if self.is_store() => self.extended_hello(),
+            "EHLO" | "HELO" if self.is_store() => "500 5.5.1 this is LMTP".to_owned(),
             "EHLO" => self.extended_hello(),
             "HELO" | "NOOP" | "RSET" => "250 ok".to_owned(),
             "MAIL" if self.sender.is_none() => "250 2.1.0 sender ok".to_owned(),
@@ -472,6 +506,9 @@ impl Session<'_> {
                 Some(then) => return Err(self.act(then)),
             }
         }
+        if self.is_store() {
+            return self.reply_to_each(data);
+        }
         let (reply, is_said) = self.decide(".", "250 2.0.0 taken")?;
         if reply.starts_with('2') {
             // The message is recorded before the reply is sent, since a test may look for it as
@@ -482,6 +519,32 @@ impl Session<'_> {
         }
         self.forget();
         if is_said { Ok(()) } else { self.reply(&reply).map_err(|_| None) }
+    }
+
+    /// Replies to each recipient of a message. The message is recorded for each recipient with a 2xx.
+    fn reply_to_each(&mut self, data: Vec<u8>) -> Result<(), Option<Then>> {
+        for recipient in std::mem::take(&mut self.recipients) {
+            let address = recipient.split(' ').next().unwrap_or_default();
+            let (reply, is_said) = self.decide(&format!(". {address}"), &format!("250 2.0.0 {address} has it"))?;
+            if reply.starts_with('2') {
+                let (sender, recipients) = (self.sender.clone().unwrap_or_default(), vec![recipient]);
+                let message =
+                    Received { connection: self.number, sender, recipients, data: data.clone(), tls: self.tls };
+                self.shared.tell(|state| state.seen.messages.push(message));
+            }
+            if !is_said {
+                self.reply(&reply).map_err(|_| None)?;
+            }
+        }
+        self.forget();
+        Ok(())
+    }
+
+    fn is_store(&self) -> bool {
+        match &*self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) {
+            Conduct::Sink(sink) => sink.lmtp,
+            Conduct::Script(_) => false,
+        }
     }
 
     fn offer(&self) -> Option<Offer> {

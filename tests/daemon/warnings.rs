@@ -647,7 +647,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
     site.write("aliases", "good: \"jon@razorback\"\na: b\nb: a\nbad: jon jon\ngood: root\nnonsense\n");
     site.write("users", &format!("jon:{SECRET}:\nroot::\nmary:hush:\nann\n"));
     site.write("virtual", "v@razorback |cat\n");
-    site.write("routes", "x.test lmtp:/x\n");
+    site.write("routes", "x.test lmtp:x\n");
     site.write("senders", "jon *x\n");
     site.write("rewrite", "jon\n");
     site.write("access", "client 192.0.2.1 maybe\n");
@@ -666,7 +666,7 @@ fn a_table_with_errors_does_not_stop_a_start() {
         "users:3:6: expected a secret",
         "users:4:1: expected name:secret:mailbox",
         "virtual:1:1: expected addresses",
-        "routes:1:8: lmtp: is not supported",
+        "routes:1:8: expected lmtp:/path",
         "senders:1:5: expected an address",
         "rewrite:1:1: expected two addresses",
         "access:1:18: expected ok, reject",

@@ -15,8 +15,8 @@ use penfold::address::Address;
 use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
     Auth, Config, ConfigError, Dkim, DkimKey, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind,
-    Limits, Listen, ListenTls, Local, LogTo, Network, OfferAuth, OnFailure, Policy, Queue, Relay, Remote, RemoteTls,
-    Scheme, Smtp, Submission, TableFile, Users, load, parse,
+    Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Policy, Queue, Relay,
+    Remote, RemoteTls, Scheme, Smtp, Submission, TableFile, Users, load, parse,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
@@ -121,7 +121,7 @@ fn every_key_has_its_effect() {
         local: Local {
             domains: vec!["example.org".into(), "[192.0.2.1]".into(), "[IPv6:2001:db8::1]".into()],
             users: Users::File(etc("users")),
-            mailbox: "/srv/mail/{domain}/{user}/Maildir".into(),
+            mailbox: MailboxTemplate::Maildir("/srv/mail/{domain}/{user}/Maildir".into()),
             aliases: table("aliases"),
             virtual_table: table("virtual"),
             subaddress: None,
@@ -235,7 +235,7 @@ fn a_network_contains_its_addresses_and_no_others() {
 #[test]
 fn a_users_file_has_no_home_directories() {
     let config = read("[local]\nusers = \"file:/etc/penfold/users\"").expect("good");
-    assert_eq!(config.local.mailbox, "/var/mail/{domain}/{user}");
+    assert_eq!(config.local.mailbox.path(), Some("/var/mail/{domain}/{user}"));
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
 
 /// Warns if system users get mail in their homes, but there is no monitor to start agents.
 pub fn of_homes(config: &Config, rights: &Rights) {
-    if config.local.users == Users::System && !rights.has_monitor() {
+    if config.local.users == Users::System && config.local.mailbox.path().is_some() && !rights.has_monitor() {
         let user = privsep::user_name();
         ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
     }
@@ -189,7 +189,7 @@ pub fn of_homes(config: &Config, rights: &Rights) {
 /// Warns if system users are to have mailboxes in a directory where they may not create files. An
 /// agent, the process that delivers to a user's mailbox, has only the rights of that user.
 fn of_mailboxes(config: &Config, rights: &Rights) {
-    let template = config.local.mailbox.strip_prefix("mbox:").unwrap_or(&config.local.mailbox);
+    let Some(template) = config.local.mailbox.path() else { return };
     let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights.has_monitor();
     if !is_theirs || template.starts_with('~') {
         return;

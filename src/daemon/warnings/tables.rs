@@ -26,7 +26,7 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
         return;
     }
     of_this_host(config);
-    if let Some(sign) = placeholder(&config.local.mailbox) {
+    if let Some(sign) = config.local.mailbox.path().and_then(placeholder) {
         ::log::warn!("local.mailbox: {sign} is not a placeholder: expected {{user}} or {{domain}}");
     }
     table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));

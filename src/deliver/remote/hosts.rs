@@ -9,9 +9,10 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use crate::address;
-use crate::config::{HostPort, Scheme};
+use crate::config::{HostPort, Scheme, Store};
 use crate::destination::HostTarget;
 use crate::dns::{Dns, is_public};
 use crate::endpoint::Endpoint;
@@ -37,6 +38,11 @@ impl Peer {
     /// address proves nothing: any name can have one in the DNS.
     pub fn is_this_host(&self) -> bool {
         self.endpoint.is_loopback() && (self.name.is_empty() || self.name == "localhost")
+    }
+
+    /// The command that begins a session with the peer.
+    pub fn hello_verb(&self) -> &'static str {
+        if self.scheme == Scheme::Lmtp { "LHLO" } else { "EHLO" }
     }
 
     /// The name under which the peer was found, or its address if it has no name. The peer's
@@ -70,12 +76,15 @@ pub struct GroupAddresses {
 
 impl HostTarget {
     /// The hosts in groups of equal preference. A group is tried only after all groups before it.
+    /// A store with a Unix socket is one group without hosts.
     ///
     /// # Errors
     /// The outcome for every recipient, if there is no host to try.
     pub fn groups(&self, dns: &Dns, hostname: &str) -> Result<Vec<Vec<HostPort>>, Outcome> {
         let (domain, port) = match self {
             Self::Hosts(hosts) => return Ok(hosts.iter().map(|host| vec![host.clone()]).collect()),
+            Self::Store(Store::Host(host)) => return Ok(vec![vec![host.clone()]]),
+            Self::Store(Store::Socket(_)) => return Ok(vec![Vec::new()]),
             Self::Mx { domain, port } => (&**domain, *port),
         };
         let host = |host: &str| HostPort { host: host.to_owned(), port, scheme: Scheme::Smtp };
@@ -98,6 +107,11 @@ impl HostTarget {
     /// The addresses of a group. `local` are the addresses where this host listens.
     pub fn look_up(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr]) -> GroupAddresses {
         let mut found = GroupAddresses::default();
+        if let Self::Store(Store::Socket(path)) = self {
+            let (name, endpoint) = (String::new(), Endpoint::Unix(Arc::clone(path)));
+            found.peers.push(Peer { name, endpoint, scheme: Scheme::Lmtp });
+            return found;
+        }
         let names: Vec<&str> = group.iter().map(|h| h.host.as_str()).filter(|h| h.parse::<IpAddr>().is_err()).collect();
         // The look-ups run in parallel, so ten names that time out take no longer than one.
         let mut looked_up = dns.addresses_of_all(&names).into_iter();
@@ -150,6 +164,7 @@ impl HostTarget {
         let whom = match self {
             Self::Mx { domain, .. } => domain.to_string(),
             Self::Hosts(hosts) => hosts.iter().map(|h| h.host.as_str()).collect::<Vec<_>>().join(", "),
+            Self::Store(store) => store.to_string(),
         };
         Outcome::failed(Status(5, 4, 6), format!("mail for {whom} loops back to this host"))
     }
@@ -164,7 +179,9 @@ impl HostTarget {
                 format!("{host}, mail exchanger of {domain}, has no address: {trouble}"),
             ),
             // A typo in the configuration must not bounce all mail.
-            Self::Hosts(_) => Outcome::deferred(Status(4, 4, 4), format!("{host} has no address: {trouble}")),
+            Self::Hosts(_) | Self::Store(_) => {
+                Outcome::deferred(Status(4, 4, 4), format!("{host} has no address: {trouble}"))
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Delivers messages to other hosts, for a worker: decides which hosts are tried, in which order,
+//! Delivers messages to other hosts by SMTP, and to mail stores by LMTP, for a worker: decides which hosts are tried, in which order,
 //! and when an attempt ends.
 //!
 //! - `addresses`: limits and failures of each address
-//! - `client`: one SMTP connection
+//! - `client`: one SMTP or LMTP connection
 //! - `credentials`: the credentials table
 //! - `hosts`: the hosts of a destination, and their addresses
 //! - `progress`: the recipients of one attempt, and whether another host is tried for them
@@ -31,7 +31,7 @@ use crate::config::{Config, RemoteTls};
 use crate::destination::{Destination, HostTarget};
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
-use crate::outcome::{Contact, Outcome};
+use crate::outcome::{Contact, Outcome, Via};
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
 
@@ -135,7 +135,7 @@ impl RemoteDelivery {
         if !progress.is_over() {
             self.try_hosts(settings, destination, target, &mut progress);
         }
-        progress.end()
+        progress.end(if matches!(target, HostTarget::Store(_)) { Via::Lmtp } else { Via::Smtp })
     }
 
     /// The destination and the address of the open connection.
@@ -292,8 +292,8 @@ impl RemoteDelivery {
     ) -> Result<Connection, StageOutcome> {
         let login = match target {
             HostTarget::Hosts(_) => settings.credentials.find(&peer.identity()),
-            // A host that was found in the DNS gets no credentials.
-            HostTarget::Mx { .. } => None,
+            // A host that was found in the DNS gets no credentials. A store needs none.
+            HostTarget::Mx { .. } | HostTarget::Store(_) => None,
         };
         let options = ConnectOptions {
             id,
@@ -301,7 +301,7 @@ impl RemoteDelivery {
             limit: settings.config.remote.timeout,
             tls: settings.tls,
             security: Security::of(peer, settings.config.remote.tls, login.is_some()),
-            is_configured: matches!(target, HostTarget::Hosts(_)),
+            is_configured: !matches!(target, HostTarget::Mx { .. }),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.outbound.timeouts, settings.trust),
         };

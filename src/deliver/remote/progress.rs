@@ -137,23 +137,23 @@ impl<'a> Progress<'a> {
         self.answers.iter().flatten().all(|a| a.stage < Stage::AfterDot && is_without_reply(a))
     }
 
-    /// The result of the attempt.
-    pub fn end(self) -> AttemptResult {
+    /// The result of the attempt, which was made in this way.
+    pub fn end(self, via: Via) -> AttemptResult {
         let is_cut_short =
             self.is_cut_short || self.trust == Trust::Unproven && self.answers.iter().flatten().any(|a| a.is_cut_short);
-        let by_smtp = |outcome: Outcome| outcome.via(Via::Smtp);
+        let with_via = |outcome: Outcome| outcome.via(via);
         let contact = match self.unreachable {
             _ if self.at_limit.is_some() && self.is_without_reply() => Contact::AtLimit,
             _ if is_cut_short && self.is_without_reply() => Contact::Postponed,
             _ if self.has_answered => {
                 let troubled = self.answers.iter().flatten().find(|a| a.outcome.fate != Fate::Delivered);
-                Contact::Answered(troubled.map(|a| Box::new(by_smtp(a.outcome.clone()))))
+                Contact::Answered(troubled.map(|a| Box::new(with_via(a.outcome.clone()))))
             }
-            Some(why) => Contact::Unreachable(Box::new(by_smtp(why))),
+            Some(why) => Contact::Unreachable(Box::new(with_via(why))),
             None => Contact::None,
         };
         let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
-        let outcomes = self.answers.into_iter().map(|answer| by_smtp(answer.map_or_else(nobody, |a| a.outcome)));
+        let outcomes = self.answers.into_iter().map(|answer| with_via(answer.map_or_else(nobody, |a| a.outcome)));
         let outcomes = outcomes.collect();
         let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().cloned());
         AttemptResult { outcomes, contact, address: address.as_ref().map(place) }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::config::{Local, Relay, TableFile, Users as UsersSource};
+use crate::config::{Local, MailboxTemplate, Relay, TableFile, Users as UsersSource};
 
 mod expand;
 mod remote;
@@ -35,7 +35,7 @@ impl Site {
         config.local = Local {
             domains: vec!["razorback".into(), "second".into(), "[192.0.2.1]".into()],
             users: UsersSource::File(self.0.join("users")),
-            mailbox: "/mail/{user}@{domain}".into(),
+            mailbox: MailboxTemplate::Maildir("/mail/{user}@{domain}".into()),
             aliases: table("aliases"),
             virtual_table: table("virtual"),
             subaddress: Some('+'),

@@ -9,6 +9,7 @@ fn routes_exact_then_longest_then_all() {
         "routes",
         "# where to\nx.org\tmail.x.net:2525\nX.NET  [2001:DB8::1]:26 # six\n[192.0.2.9] [192.0.2.10]\n.x.org mx:y.org\n\
          .b.x.org  Host\nmx.example mx::2525\nport.example mx:y.org:26\nown.example mx:\n.mx.example mx::2525\n\
+         lists.example lmtp:/run/lists # all\nstore.example lmtp://Store:2424\n\
          dead.example  error:5.1.2 gone for good\nlater.example error:4.2.1 moving # house\nbare.example error:5.1.2\n",
     );
     let router = site.open();
@@ -23,6 +24,8 @@ fn routes_exact_then_longest_then_all() {
         ("a@sub.mx.example", "mx:sub.mx.example:2525"),
         ("a@port.example", "mx:y.org:26"),
         ("a@own.example", "mx:own.example"),
+        ("a@lists.example", "lmtp:/run/lists"),
+        ("a@store.example", "lmtp://store:2424"),
         ("a@dead.example", "refused 5.1.2 gone for good"),
         ("a@bare.example", "refused 5.1.2 no mail goes to this domain"),
         ("a@later.example", "unsure: moving # house"),

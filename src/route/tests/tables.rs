@@ -11,7 +11,7 @@ fn tables_follow_their_files_and_survive_a_bad_edit() {
     site.write("aliases", "list: jon, x@x.org\n").write("virtual", "new@second mary\n");
     check(&router, &[("list@razorback", "jon@razorback x@x.org"), ("new@second", "mary@razorback")]);
     site.write("aliases", "list: jon jon\n").write("virtual", "new@second\n").write("users", "nonsense\n");
-    site.write("routes", "x.org lmtp:/run/x\n");
+    site.write("routes", "x.org lmtp:run/x\n");
     check(&router, &[("list@razorback", "jon@razorback x@x.org"), ("new@second", "mary@razorback")]);
     assert_eq!(route(&router, "jon@razorback"), "/mail/jon@razorback");
     assert_eq!(route(&router, "a@x.org"), "mx:x.org");
@@ -27,7 +27,7 @@ fn all_errors_of_all_tables_are_reported() {
     site.write("virtual", "jon mary\na@second b\nA@second c\n@b..c x\na@second\n");
     site.write(
         "routes",
-        "x.org\nx..org mail\na.org  lmtp:/run/x\nb.org mail:0\nc.org mail:+25\nd.org error:2.0.0 ok\ne.org error:x\n\
+        "x.org\nx..org mail\na.org  lmtp:run/x\nb.org mail:0\nc.org mail:+25\nd.org error:2.0.0 ok\ne.org error:x\n\
          f.org [mail]:25\ng.org mail\nG.org mail\nh.org mail other\ni.org mx:a..b\n\
          j.org mx:[192.0.2.1]\nk.org error:5.1.2 na\u{ef}ve\n",
     );
@@ -48,7 +48,7 @@ fn a_start_uses_the_readable_parts_of_the_tables() {
     let site = Site::new("tolerant");
     site.write("aliases", "a: b\nb: a\njon: x y\nlist: mary, x@x.org\nlist: elvis\nboss mary\nvia: jon\n");
     site.write("users", "jon::\nmary::\nann@second\nbob::m\n").write("virtual", "v@second |cat\nw@second mary\n");
-    site.write("routes", "x.org lmtp:/run/x\n.y.org error:9 no\nz.org mail\nz.org other\n");
+    site.write("routes", "x.org lmtp:run/x\n.y.org error:9 no\nz.org mail\nz.org other\n");
     let (router, errors) = Router::begin(&site.config(), &Rights::Alone);
     let router = router.expect("tables with errors");
     assert_eq!(errors.len(), 10, "{errors:#?}");

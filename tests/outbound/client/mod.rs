@@ -7,6 +7,7 @@
 //! - `chunks`: binary messages, by BDAT
 //! - `dns`: lookups
 //! - `hosts`: the choice of hosts, and their order
+//! - `lmtp`: mail stores, and the outcome for each recipient
 //! - `login`: AUTH
 //! - `messages`: recipients, size, content, and kept connections
 //! - `secure`: TLS
@@ -15,6 +16,7 @@
 mod chunks;
 mod dns;
 mod hosts;
+mod lmtp;
 mod login;
 mod messages;
 mod secure;
@@ -33,7 +35,7 @@ use common::dns::Dns as NameServer;
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
 use common::tls::Authority;
 use penfold::address::Address;
-use penfold::config::{Config, HostPort, Scheme, TableFile, parse};
+use penfold::config::{Config, HostPort, Scheme, Store, TableFile, parse};
 use penfold::deliver::Delivery;
 use penfold::deliver::remote::credentials::Credentials;
 use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
@@ -162,6 +164,10 @@ fn host(address: SocketAddr) -> HostTarget {
 fn hosts(addresses: &[SocketAddr]) -> HostTarget {
     let host = |a: &SocketAddr| HostPort { host: a.ip().to_string(), port: a.port(), scheme: Scheme::Smtp };
     HostTarget::Hosts(addresses.iter().map(host).collect())
+}
+
+fn store(place: &str) -> HostTarget {
+    HostTarget::Store(Store::parse(&format!("lmtp:{place}")).expect("a store").expect("a store"))
 }
 
 fn mx(domain: &str, port: u16) -> HostTarget {

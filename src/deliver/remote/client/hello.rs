@@ -1,6 +1,7 @@
-//! Reads the greeting and sends EHLO, to learn the host's name and its extensions.
+//! Reads the greeting and sends EHLO, or LHLO to a mail store, to learn the host's name and its
+//! extensions.
 //!
-//! Each EHLO replaces the extensions, since those from before the TLS handshake may have been
+//! Each EHLO or LHLO replaces the extensions, since those from before the TLS handshake may have been
 //! forged.
 
 use super::{Connection, NotOpen, Stage, StageOutcome, State};
@@ -30,22 +31,23 @@ impl Connection {
         self.expect_success(Stage::Banner, greeting)
     }
 
-    /// Sends `verb`, which is EHLO or HELO. If the host rejects the command with a 5xx, sends HELO.
+    /// Sends `verb`, which is EHLO, HELO or LHLO. If the host rejects EHLO with a 5xx, sends HELO.
     /// The extensions of an earlier reply are forgotten.
     pub(super) fn hello(&mut self, verb: &str, hostname: &str) -> Result<(), NotOpen> {
+        let stage = if self.is_store() { Stage::StoreHello } else { Stage::Hello };
         self.extensions = Extensions::default();
-        self.expect_silence(Stage::Hello)?;
-        self.write(Stage::Hello, format!("{verb} {hostname}\r\n").as_bytes())?;
-        let mut reply = self.reply(Stage::Hello).map_err(|answer| self.hello_failed(answer))?;
+        self.expect_silence(stage)?;
+        self.write(stage, format!("{verb} {hostname}\r\n").as_bytes())?;
+        let mut reply = self.reply(stage).map_err(|answer| self.hello_failed(answer))?;
         if (200..300).contains(&reply.code()) {
             self.extensions = Extensions::parse(&reply);
-        } else if reply.code() >= 500 && self.state != State::Broken {
+        } else if reply.code() >= 500 && self.state != State::Broken && !self.is_store() {
             let answer = self.rejected(Stage::Hello, reply).deferred();
             // If HELO fails too, the reply to EHLO is more informative than a broken connection.
             reply = self.helo(hostname).map_err(|second| if second.is_reply() { second } else { answer })?;
         }
         self.names[1] = first_word(&reply);
-        Ok(self.expect_success(Stage::Hello, reply)?)
+        Ok(self.expect_success(stage, reply)?)
     }
 
     fn helo(&mut self, hostname: &str) -> Result<Reply, StageOutcome> {
@@ -55,9 +57,13 @@ impl Connection {
     }
 
     /// The reason why EHLO has failed. If the host has closed the connection without a reply, it
-    /// may still accept HELO over a new connection.
+    /// may still accept HELO over a new connection, unless it is a mail store.
     fn hello_failed(&self, answer: StageOutcome) -> NotOpen {
-        if !answer.is_reply() && self.was_closed { NotOpen::ClosedAtHello(answer) } else { NotOpen::Failed(answer) }
+        if !answer.is_reply() && self.was_closed && !self.is_store() {
+            NotOpen::ClosedAtHello(answer)
+        } else {
+            NotOpen::Failed(answer)
+        }
     }
 
     pub(super) fn expect_success(&mut self, stage: Stage, reply: Reply) -> Result<(), StageOutcome> {

@@ -1,4 +1,5 @@
-//! Sends messages to one host over one SMTP connection.
+//! Sends messages to one host over one SMTP connection, or to one mail store over one LMTP
+//! connection.
 //!
 //! - `auth`: AUTH
 //! - `hello`: the greeting and EHLO
@@ -12,6 +13,9 @@
 //! recipients. PIPELINING (RFC 2920), SIZE (RFC 1870) and 8BITMIME (RFC 6152) are used if the host
 //! offers them. A message with octets above 127 is sent unchanged to a host without 8BITMIME: in
 //! practice all accept it.
+//!
+//! LMTP (RFC 2033) differs in two ways: it begins with LHLO, and after the final dot the store sends
+//! one reply for each accepted recipient.
 //!
 //! The result is an outcome for each recipient, with the [`Stage`] that the dialogue reached. A
 //! broken connection and a 421 are outcomes too. All input from the host is bounded in length and
@@ -30,6 +34,7 @@ mod transaction;
 
 use super::hosts::Peer;
 use crate::address::is_same_domain;
+use crate::config::Scheme;
 use crate::log;
 use crate::net::Stream;
 use crate::outcome::{Encryption, Fate, Outcome};
@@ -103,7 +108,7 @@ enum NotOpen {
 #[derive(Clone, Copy)]
 struct Approach {
     security: Security,
-    /// EHLO or HELO.
+    /// EHLO, HELO or LHLO.
     verb: &'static str,
     deadline: Instant,
 }
@@ -168,7 +173,7 @@ impl Connection {
     /// can get this host off a blocklist before the message bounces.
     pub fn open(peer: &Peer, options: &ConnectOptions<'_>) -> Result<Self, StageOutcome> {
         let deadline = Instant::now() + OPEN_LIMIT.min(options.limit * OPEN_STAGES);
-        let first = Approach { security: options.security, verb: "EHLO", deadline };
+        let first = Approach { security: options.security, verb: peer.hello_verb(), deadline };
         let may_be_clear = matches!(options.security, Security::Opportunistic | Security::Clear);
         match Self::open_once(peer, options, first) {
             Ok(connection) => Ok(connection),
@@ -243,6 +248,11 @@ impl Connection {
     /// Sets the shortened timeout for the next message; `None` if the host gets the full time.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         self.input.source.set_host_timeout(host_timeout);
+    }
+
+    /// Whether the host is a mail store, which speaks LMTP.
+    fn is_store(&self) -> bool {
+        self.peer.scheme == Scheme::Lmtp
     }
 
     /// The host.

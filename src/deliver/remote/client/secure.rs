@@ -59,10 +59,11 @@ impl Security {
         let is_secret = has_login && !peer.is_this_host();
         match (peer.scheme, policy) {
             (Scheme::Smtps, _) => Self::Implicit,
-            (Scheme::StartTls, _) | (Scheme::Smtp, RemoteTls::Required) => Self::Required,
+            (Scheme::Lmtp, _) if peer.endpoint.is_loopback() => Self::Clear,
+            (Scheme::StartTls, _) | (Scheme::Smtp | Scheme::Lmtp, RemoteTls::Required) => Self::Required,
             (Scheme::Smtp, _) if is_secret => Self::Required,
-            (Scheme::Smtp, RemoteTls::None) => Self::Clear,
-            (Scheme::Smtp, RemoteTls::Opportunistic) => Self::Opportunistic,
+            (Scheme::Smtp | Scheme::Lmtp, RemoteTls::None) => Self::Clear,
+            (Scheme::Smtp | Scheme::Lmtp, RemoteTls::Opportunistic) => Self::Opportunistic,
         }
     }
 }
@@ -91,11 +92,13 @@ impl Connection {
         verification: Verification,
     ) -> Result<(), NotOpen> {
         self.ask_for_tls().and_then(|()| self.handshake(options, verification)).map_err(NotOpen::NoTls)?;
-        self.hello("EHLO", options.hostname).map_err(NotOpen::answer).map_err(|answer| match answer.outcome.reply {
-            // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
-            // reply to this EHLO has come, TLS may have failed.
-            None if verification == Verification::None => NotOpen::NoTls(answer),
-            _ => NotOpen::Failed(answer),
+        self.hello(self.peer.hello_verb(), options.hostname).map_err(NotOpen::answer).map_err(|answer| {
+            match answer.outcome.reply {
+                // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
+                // reply to this EHLO has come, TLS may have failed.
+                None if verification == Verification::None => NotOpen::NoTls(answer),
+                _ => NotOpen::Failed(answer),
+            }
         })
     }
 
@@ -174,6 +177,9 @@ mod tests {
             ("192.0.2.1", Scheme::Smtps, None, Implicit, Implicit),
             ("127.0.0.1", Scheme::Smtp, None, Clear, Clear),
             ("[::1]", Scheme::Smtp, Opportunistic, Security::Opportunistic, Security::Opportunistic),
+            ("127.0.0.1", Scheme::Lmtp, Required, Clear, Clear),
+            ("192.0.2.1", Scheme::Lmtp, None, Clear, Clear),
+            ("192.0.2.1", Scheme::Lmtp, Required, Security::Required, Security::Required),
             ("127.0.0.1", Scheme::StartTls, None, Security::Required, Security::Required),
         ] {
             let security = |login| Security::of(&peer(address, scheme), policy, login);

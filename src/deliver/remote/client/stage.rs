@@ -12,6 +12,8 @@ pub enum Stage {
     Banner,
     /// EHLO or HELO.
     Hello,
+    /// LHLO, which LMTP has in place of EHLO.
+    StoreHello,
     /// STARTTLS or implicit TLS, up to the end of the handshake.
     StartTls,
     /// AUTH.
@@ -40,7 +42,7 @@ impl Stage {
     pub fn timeout(self) -> Duration {
         Duration::from_secs(match self {
             Self::Connect => 30,
-            Self::Banner | Self::Hello | Self::Reset | Self::MailFrom | Self::RcptTo => 5 * 60,
+            Self::Banner | Self::Hello | Self::StoreHello | Self::Reset | Self::MailFrom | Self::RcptTo => 5 * 60,
             Self::StartTls | Self::Auth | Self::Data => 2 * 60,
             Self::Body | Self::Content => 3 * 60,
             Self::AfterDot => 10 * 60,
@@ -54,6 +56,7 @@ impl Stage {
             Self::Connect => "connecting",
             Self::Banner => "waiting for the greeting",
             Self::Hello => "waiting for the reply to EHLO",
+            Self::StoreHello => "waiting for the reply to LHLO",
             Self::StartTls => "starting TLS",
             Self::Auth => "logging in",
             Self::Reset => "waiting for the reply to RSET",
@@ -72,6 +75,7 @@ impl Stage {
         match self {
             Self::Connect | Self::Banner => "the connection",
             Self::Hello => "EHLO",
+            Self::StoreHello => "LHLO",
             Self::StartTls => "STARTTLS",
             Self::Auth => "AUTH",
             Self::Reset => "RSET",

@@ -7,8 +7,12 @@
 //! connection. That transaction has at most as many recipients as the host has just accepted. If
 //! the connection breaks, the recipients without an outcome get the broken connection as their
 //! outcome.
+//!
+//! A mail store sends one reply for each accepted recipient after the final dot, in the order of the
+//! RCPT commands (RFC 2033 4.2). A 421 among these replies is the outcome of all recipients without
+//! an earlier reply, because no later reply can be assigned to a recipient.
 
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State};
@@ -192,8 +196,8 @@ impl Connection {
         let answer = match transaction.data.take() {
             None if transaction.is_binary && !transaction.accepted.is_empty() => {
                 self.expect_silence(Stage::Data)?;
-                let reply = self.chunk(transaction.delivery, transaction.measure.size)?;
-                self.after_content(reply)
+                self.chunk(transaction.delivery, transaction.measure.size)?;
+                return self.after_content(transaction);
             }
             None => return Ok(()),
             Some(reply) if !(300..400).contains(&reply.code()) => {
@@ -203,6 +207,12 @@ impl Connection {
                     self.state = State::Broken;
                 }
                 self.rejected_in_transaction(Stage::Data, reply)
+            }
+            // The store has accepted DATA although it rejected all recipients. RFC 2033 4.2 forbids
+            // that, and says nothing about replies to the message.
+            Some(_) if transaction.accepted.is_empty() && self.is_store() => {
+                self.state = State::Broken;
+                return Ok(());
             }
             Some(_) if transaction.accepted.is_empty() => {
                 // The host has accepted DATA although it rejected all recipients: the client sends
@@ -214,25 +224,53 @@ impl Connection {
             }
             Some(_) => {
                 self.expect_silence(Stage::Data)?;
-                let reply = self.content(transaction.delivery)?;
-                self.after_content(reply)
+                self.content(transaction.delivery)?;
+                return self.after_content(transaction);
             }
         };
         transaction.accepted.iter().for_each(|&index| transaction.answers[index] = Some(answer.clone()));
         if self.state == State::Broken { Err(answer) } else { Ok(()) }
     }
 
-    /// The outcome of the reply to the whole content.
-    fn after_content(&mut self, reply: Reply) -> StageOutcome {
+    /// Reads the replies to the whole content: one from a host, and one for each accepted recipient
+    /// from a mail store. The recipients without a reply are left without an outcome.
+    fn after_content(&mut self, transaction: &mut Transaction<'_>) -> Result<(), StageOutcome> {
+        if !self.is_store() {
+            let answer = self.reply_to_content()?;
+            transaction.accepted.iter().for_each(|&index| transaction.answers[index] = Some(answer.clone()));
+            return if self.state == State::Broken { Err(answer) } else { Ok(()) };
+        }
+        let until = Instant::now() + ENVELOPE_LIMIT;
+        for &index in &transaction.accepted {
+            let answer = self.reply_to_content()?;
+            if self.state == State::Broken {
+                return Err(answer);
+            }
+            transaction.answers[index] = Some(answer);
+            if Instant::now() > until {
+                return Err(self.broken(Stage::AfterDot, &ErrorKind::TimedOut.into()));
+            }
+        }
+        // Further replies would be taken for those to the next message.
+        if !self.input.is_empty() || !matches!(self.input.source.has_input(), Ok(false)) {
+            self.state = State::Broken;
+        }
+        Ok(())
+    }
+
+    /// Reads a reply to the content. Unless it is certain that the reply is one to the content, the
+    /// connection is not used any more.
+    fn reply_to_content(&mut self) -> Result<StageOutcome, StageOutcome> {
+        let reply = self.reply(Stage::AfterDot)?;
         // Any code but 2xx, 4xx and 5xx may be a late reply to an earlier command.
         let is_expected = (200..300).contains(&reply.code()) || reply.is_refusal();
         let is_open = is_expected && self.state != State::Broken;
         self.state = if is_open { State::Idle } else { State::Broken };
-        self.answer(Stage::AfterDot, Outcome::from_reply(Stage::AfterDot.command(), reply))
+        Ok(self.answer(Stage::AfterDot, Outcome::from_reply(Stage::AfterDot.command(), reply)))
     }
 
-    /// Sends a binary content of `size` octets on the wire in one chunk, and returns the reply.
-    fn chunk(&mut self, delivery: &Delivery<'_>, size: u64) -> Result<Reply, StageOutcome> {
+    /// Sends a binary content of `size` octets on the wire in one chunk.
+    fn chunk(&mut self, delivery: &Delivery<'_>, size: u64) -> Result<(), StageOutcome> {
         let mut text = delivery.content.clone();
         self.deadline = Instant::now() + CONTENT_LIMIT + Duration::from_secs(text.left() / MIN_RATE);
         let (mut writer, mut block) = (BinaryWriter::default(), block(&text));
@@ -257,12 +295,11 @@ impl Connection {
         self.expect_silence(Stage::Body)?;
         // From here on the host may accept the message, and gets the full time.
         self.set_host_timeout(None);
-        self.write(Stage::AfterDot, &wire)?;
-        self.reply(Stage::AfterDot)
+        self.write(Stage::AfterDot, &wire)
     }
 
-    /// Sends the content and the final dot, and returns the reply.
-    fn content(&mut self, delivery: &Delivery<'_>) -> Result<Reply, StageOutcome> {
+    /// Sends the content and the final dot.
+    fn content(&mut self, delivery: &Delivery<'_>) -> Result<(), StageOutcome> {
         // If the content cannot be read, no final dot is sent: the host must not accept a truncated
         // message.
         let mut text = delivery.content.clone();
@@ -284,8 +321,7 @@ impl Connection {
         self.expect_silence(Stage::Body)?;
         // From here on the host may accept the message, and gets the full time.
         self.set_host_timeout(None);
-        self.write(Stage::AfterDot, &wire)?;
-        self.reply(Stage::AfterDot)
+        self.write(Stage::AfterDot, &wire)
     }
 
     /// The outcome if the content cannot be read. Once the transaction has begun, the dialogue

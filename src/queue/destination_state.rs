@@ -78,6 +78,20 @@ impl DestinationState {
         }
     }
 
+    /// Returns the class under which the pool counts the running jobs of the destination.
+    pub fn class_of_running(&self, destination: &Destination, now: Instant) -> Class {
+        match self.class(destination, now) {
+            Class::Defer if destination.is_store() => Class::SlowUser,
+            Class::Defer => Class::Slow,
+            class => class,
+        }
+    }
+
+    /// Returns whether the destination is down.
+    pub fn is_down(&self) -> bool {
+        matches!(self.health, Health::Down(_))
+    }
+
     /// Returns whether another job of the destination may start. `max_jobs` is the limit in the
     /// configuration.
     pub fn has_room(&self, class: Class, max_jobs: usize) -> bool {
@@ -102,7 +116,7 @@ impl DestinationState {
         contact: Contact,
         (max_jobs, max_probe_interval): (usize, Duration),
     ) -> Vec<JobRef> {
-        let is_down = matches!(self.health, Health::Down(_));
+        let is_down = self.is_down();
         match contact {
             Contact::None if destination.is_user() => self.health.answered(ended.is_slow, max_jobs),
             Contact::None | Contact::AtLimit => {}
@@ -119,7 +133,7 @@ impl DestinationState {
             Contact::Unreachable(why) => {
                 self.last_failure = Some(why.clone());
                 self.health.failed(*why, self.running, max_probe_interval, Instant::now());
-                if matches!(self.health, Health::Down(_)) {
+                if self.is_down() {
                     self.note_waiting(ended.job);
                 }
             }

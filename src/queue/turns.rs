@@ -302,8 +302,7 @@ impl Turns {
         };
         let slow_after =
             if destination.is_user() { SLOW_USER } else { SLOW_HOST + Duration::from_secs(size / BYTES_PER_SECOND) };
-        let is_probe = matches!(class, Class::Slow | Class::SlowUser)
-            && self.known.get(destination).is_some_and(|d| matches!(d.health, Health::Down(_)));
+        let is_probe = class != Class::Defer && self.known.get(destination).is_some_and(DestinationState::is_down);
         let started = Started { destination: Arc::clone(destination), job, class, since: now, slow_after, is_probe };
         self.started.insert(number, started);
         let Some(state) = self.known.get_mut(destination) else { return next_job };
@@ -377,11 +376,7 @@ impl Turns {
     /// Counts the running jobs of a destination under its current class.
     fn reclass(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.running > 0) else { return };
-        let class = match state.class(destination, Instant::now()) {
-            Class::Defer if destination.is_store() => Class::SlowUser,
-            Class::Defer => Class::Slow,
-            class => class,
-        };
+        let class = state.class_of_running(destination, Instant::now());
         if state.counted.replace(class) == Some(class) {
             return;
         }

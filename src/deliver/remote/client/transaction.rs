@@ -196,7 +196,8 @@ impl Connection {
         let answer = match transaction.data.take() {
             None if transaction.is_binary && !transaction.accepted.is_empty() => {
                 self.expect_silence(Stage::Data)?;
-                self.chunk(transaction.delivery, transaction.measure.size)?;
+                let sent = self.chunk(transaction.delivery, transaction.measure.size);
+                sent.map_err(|answer| self.about_all(answer))?;
                 return self.after_content(transaction);
             }
             None => return Ok(()),
@@ -224,12 +225,19 @@ impl Connection {
             }
             Some(_) => {
                 self.expect_silence(Stage::Data)?;
-                self.content(transaction.delivery)?;
+                let sent = self.content(transaction.delivery);
+                sent.map_err(|answer| self.about_all(answer))?;
                 return self.after_content(transaction);
             }
         };
         transaction.accepted.iter().for_each(|&index| transaction.answers[index] = Some(answer.clone()));
         if self.state == State::Broken { Err(answer) } else { Ok(()) }
+    }
+
+    /// The outcome for all recipients if the content could not be sent. A rejection by a mail store
+    /// may be about one recipient, so it is not final.
+    fn about_all(&self, answer: StageOutcome) -> StageOutcome {
+        if self.is_store() { answer.deferred() } else { answer }
     }
 
     /// Reads the replies to the whole content: one from a host, and one for each accepted recipient

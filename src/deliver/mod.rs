@@ -19,6 +19,7 @@ use crate::envelope::{MailOptions, Recipient};
 use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::spool::{Content, Entry};
+use remote::convert::Converter;
 
 /// One message on its way to one destination.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct Delivery<'a> {
     pub recipients: Vec<&'a Recipient>,
     /// The content; lines end in LF.
     pub content: Content<'a>,
+    /// Converts the content for a host that cannot take it as it is.
+    pub converter: Converter<'a>,
     /// Whether the message goes only to hosts with public addresses, unless the configuration names
     /// the host.
     pub only_public: bool,

@@ -12,6 +12,7 @@ use super::timestamp;
 use super::value::{Value, push};
 use crate::address::{self, Address};
 use crate::envelope::Recipient;
+use crate::message::mime::Conversion;
 use crate::outcome::{Encryption, Fate, Outcome};
 
 /// The event that a message was accepted.
@@ -212,6 +213,12 @@ pub fn attempt(event: &Attempt<'_>) {
 /// Logs that opportunistic TLS with a host failed and the message is sent in plaintext.
 pub fn plaintext(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
     info!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why));
+}
+
+/// Logs that a message was converted for a host.
+pub fn converted(id: &dyn fmt::Display, host: &dyn fmt::Display, conversion: Conversion) {
+    let form = if conversion.keeps_eight_bit { "8bit" } else { "7bit" };
+    info!("{id} converted host={} form={form}", Value(&host.to_string()));
 }
 
 /// Logs that a report about a message was made, and to whom it goes.

@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memrchr};
 
 use crate::smtp::chunk::HeaderEnd;
 
+/// The maximum length of a line in SMTP without its end, in octets (RFC 5321 4.5.3.1.6).
+const MAX_TEXT_LINE: usize = 998;
 /// The number of bytes read at a time when the content is measured.
 const BLOCK: usize = 64 << 10;
 
@@ -48,8 +50,13 @@ impl<'a> Content<'a> {
     #[must_use]
     pub fn preceded_by(self, front: &'a str) -> Self {
         let before = Meter::default().measure(front.as_bytes());
-        let join = |own: Measure| Measure { size: before.size + own.size, is_ascii: before.is_ascii && own.is_ascii };
-        Self { front: front.as_bytes(), measure: self.measure.map(join), ..self }
+        Self { front: front.as_bytes(), measure: self.measure.map(|own| before.join(own)), ..self }
+    }
+
+    /// The content without the lines that were put before it.
+    #[must_use]
+    pub fn without_front(&self) -> Self {
+        Self { front: b"", measure: None, ..self.clone() }
     }
 
     /// The number of bytes that are not yet read.
@@ -97,8 +104,8 @@ impl Read for Content<'_> {
     }
 }
 
-/// The properties of the content that the MAIL command declares: the size on the wire, and whether
-/// the content is 7-bit.
+/// The properties of the content that decide how it is sent: the size on the wire, whether the
+/// content is 7-bit, and whether its lines are short enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measure {
     /// The size in octets. Every line ends in CR LF, and dots added by dot-stuffing are not counted
@@ -106,6 +113,20 @@ pub struct Measure {
     pub size: u64,
     /// Whether all octets are ASCII.
     pub is_ascii: bool,
+    /// Whether a line is longer than SMTP allows ([`MAX_TEXT_LINE`]).
+    pub has_long_lines: bool,
+}
+
+impl Measure {
+    /// The measure of a text that consists of complete lines with this measure, and of `rest`.
+    #[must_use]
+    pub fn join(self, rest: Self) -> Self {
+        Self {
+            size: self.size + rest.size,
+            is_ascii: self.is_ascii && rest.is_ascii,
+            has_long_lines: self.has_long_lines || rest.has_long_lines,
+        }
+    }
 }
 
 /// Measures a message that arrives in pieces, with lines ending in LF. The body of a binary message
@@ -116,12 +137,16 @@ pub struct Meter {
     header: Option<HeaderEnd>,
     octets: u64,
     is_ascii: bool,
+    has_long_lines: bool,
+    /// The length of the last line, which may be incomplete. Once there is a long line, this is not
+    /// kept up to date.
+    column: usize,
     ends_in_newline: bool,
 }
 
 impl Default for Meter {
     fn default() -> Self {
-        Self { header: None, octets: 0, is_ascii: true, ends_in_newline: true }
+        Self { header: None, octets: 0, is_ascii: true, has_long_lines: false, column: 0, ends_in_newline: true }
     }
 }
 
@@ -143,6 +168,32 @@ impl Meter {
         self.octets += (text.len() + memchr_iter(b'\n', lines).count()) as u64;
         self.is_ascii &= text.is_ascii();
         self.ends_in_newline = *last == b'\n';
+        self.look_for_long_line(lines);
+    }
+
+    /// Looks for a line end in each stretch of text that has one if its line is not too long. Most
+    /// of the text is skipped.
+    fn look_for_long_line(&mut self, mut text: &[u8]) {
+        while !self.has_long_lines && !text.is_empty() {
+            let room = MAX_TEXT_LINE + 1 - self.column;
+            let window = text.get(..room).unwrap_or(text);
+            match memrchr(b'\n', window) {
+                Some(at) => {
+                    text = &text[at + 1..];
+                    self.column = 0;
+                }
+                None if window.len() == room => self.has_long_lines = true,
+                None => {
+                    self.column += window.len();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The measure without the size.
+    fn flags(&self) -> Measure {
+        Measure { size: 0, is_ascii: self.is_ascii, has_long_lines: self.has_long_lines }
     }
 
     /// Returns the measure of a text that consists of `front` and all pieces taken so far. The last
@@ -152,7 +203,7 @@ impl Meter {
         before.take(front);
         // On the wire an incomplete last line gets a line end, except in a binary message.
         let end = if self.ends_in_newline || self.header.is_some() { 0 } else { 2 };
-        Measure { size: before.octets + self.octets + end, is_ascii: before.is_ascii && self.is_ascii }
+        Measure { size: before.octets + self.octets + end, ..before.flags().join(self.flags()) }
     }
 }
 
@@ -162,7 +213,12 @@ mod tests {
 
     #[test]
     fn content_is_measured_as_it_is_sent() {
+        let long = "x".repeat(MAX_TEXT_LINE);
+        let (longer, longest) = (format!("a\n{long}y\n"), format!("{long}\n{long}y"));
         for (front, text, size, is_ascii) in [
+            ("", longer.as_str(), 1004, true),
+            ("", longest.as_str(), 2001, true),
+            ("A: b\n", &longest[..2 * MAX_TEXT_LINE + 1], 2006, true),
             ("", "", 0, true),
             ("", "a\n\n.b\n", 9, true),
             ("A: b\n", "c", 9, true),
@@ -173,7 +229,9 @@ mod tests {
                 let mut meter = Meter::default();
                 meter.take(&text.as_bytes()[..cut]);
                 meter.take(&text.as_bytes()[cut..]);
-                assert_eq!(meter.measure(front.as_bytes()), Measure { size, is_ascii }, "{text:?} cut at {cut}");
+                let has_long_lines = text.contains('y');
+                let want = Measure { size, is_ascii, has_long_lines };
+                assert_eq!(meter.measure(front.as_bytes()), want, "{text:?} cut at {cut}");
             }
         }
     }
@@ -204,9 +262,10 @@ mod tests {
         assert_eq!(content.left(), 6 + 8);
         assert_eq!(read(content.clone()), "X: \u{f6}\nA: b\n\n.c");
         let measured = content.measure().expect("a measure");
-        assert_eq!(measured, Measure { size: 7 + 12, is_ascii: false });
-        let known =
-            Content::new(&file, 5, 13).measured(Some(Measure { size: 12, is_ascii: true })).preceded_by("X: \u{f6}\n");
+        assert_eq!(measured, Measure { size: 7 + 12, is_ascii: false, has_long_lines: false });
+        let known = Content::new(&file, 5, 13)
+            .measured(Some(Measure { size: 12, is_ascii: true, has_long_lines: false }))
+            .preceded_by("X: \u{f6}\n");
         assert_eq!((known.measure().expect("known"), read(known.clone())), (measured, read(content)));
         std::fs::remove_file(path).expect("it is there");
     }

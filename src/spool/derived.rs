@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use super::content::{Measure, Meter};
+use super::content::Meter;
 use super::derivation::Derivation;
 use super::head::{self, Marks};
 use super::reserve::Purpose;
@@ -70,10 +70,7 @@ impl Entry {
         let mut meter = Meter::default();
         meter.take(front.as_bytes());
         let before = meter.measure(b"");
-        let measure = self.head.measure.map(|of_content| Measure {
-            size: before.size + of_content.size,
-            is_ascii: before.is_ascii && of_content.is_ascii,
-        });
+        let measure = self.head.measure.map(|of_content| before.join(of_content));
         let head = head::derived(envelope, derivation, measure);
         let spool = Arc::clone(&self.spool);
         let _reserved = spool.reserve((head.len() + front.len()) as u64 + self.content_size(), Purpose::Message)?;

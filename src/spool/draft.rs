@@ -171,12 +171,19 @@ impl Spool {
     ///
     /// # Errors
     /// Those of the system.
-    #[cfg(feature = "filters")]
     pub fn scratch(&self) -> io::Result<File> {
         match self.create_draft(QueueId::generate()?)? {
             Target::Unnamed(file) => Ok(file),
             Target::Named(file, path) => disk::remove(&path).map(|()| file),
         }
+    }
+
+    /// Makes a file as [`Spool::scratch`] does, if the file system has room for `bytes` bytes.
+    ///
+    /// # Errors
+    /// `StorageFull`, and those of the system.
+    pub fn scratch_for(&self, bytes: u64) -> io::Result<File> {
+        if self.has_room(bytes)? { self.scratch() } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     fn unnamed_file(&self) -> io::Result<Option<File>> {

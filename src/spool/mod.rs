@@ -182,7 +182,7 @@ mod open;
 mod reserve;
 mod sweep;
 
-pub use content::{Content, Measure};
+pub use content::{Content, Measure, Meter};
 pub use derivation::{Derivation, Step};
 pub use draft::{Draft, NewEntry};
 pub use entry::{Entry, Unusable};

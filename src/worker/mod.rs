@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::deliver::local::LocalDelivery;
+use crate::deliver::remote::convert::Converter;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
 use crate::deliver::{Delivery, log_outcome};
 use crate::destination::{Destination, HostTarget};
@@ -31,7 +32,7 @@ use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
 use crate::route::Route;
 use crate::site::{Settings, Site};
-use crate::spool::{Entry, EntryName, NoteLine, RecipientEntry, RecipientRef, Spool, State, Unusable};
+use crate::spool::{Content, Entry, EntryName, NoteLine, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
 use crate::users::{Mailbox, Owner};
 
@@ -244,13 +245,23 @@ impl Worker {
         // whom failures are reported.
         let is_forwarded = addressees.first().is_some_and(|addressee| router.is_forwarded(entry, &addressee.recipient));
         let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
-        let seal = if is_forwarded { seal(attempt) } else { String::new() };
+        let seal = |content: Content<'_>| if is_forwarded { seal(attempt, content) } else { String::new() };
+        let front = seal(entry.content());
+        let scratch = |bytes| self.site.spool.scratch_for(bytes);
+        let converter = Converter {
+            scratch: &scratch,
+            seal: &seal,
+            #[cfg(feature = "mailauth")]
+            keys: Some(&attempt.settings.keys),
+            now: sys::now(),
+        };
         let delivery = Delivery {
             id: &id,
             sender: rewritten.as_ref().or(entry.sender()),
             options: entry.options(),
             recipients: addressees.iter().map(|addressee| &addressee.recipient).collect(),
-            content: entry.content().preceded_by(&seal),
+            content: entry.content().preceded_by(&front),
+            converter,
             only_public: entry.origin() == Origin::DmarcReport,
         };
         let settings = &attempt.settings;
@@ -263,12 +274,12 @@ impl Worker {
     }
 }
 
-/// The ARC set for a message that is forwarded; empty if the message is not sealed.
+/// The ARC set for the content of a message that is forwarded; empty if the message is not sealed.
 #[cfg(feature = "arc")]
-fn seal(attempt: &Attempt<'_>) -> String {
+fn seal(attempt: &Attempt<'_>, content: Content<'_>) -> String {
     let (settings, entry) = (&attempt.settings, &attempt.entry);
     let Some(domain) = settings.router.forwarding_domain() else { return String::new() };
-    match seal_forwarded(&settings.keys, domain, &settings.config.hostname, entry.content(), sys::now()) {
+    match seal_forwarded(&settings.keys, domain, &settings.config.hostname, content, sys::now()) {
         Ok(Ok(set)) => return set,
         Ok(Err(why)) => ::log::debug!("{} is not sealed: {why}", entry.id()),
         // The delivery will find the same error, and report it.
@@ -278,7 +289,7 @@ fn seal(attempt: &Attempt<'_>) -> String {
 }
 
 #[cfg(not(feature = "arc"))]
-fn seal(_: &Attempt<'_>) -> String {
+fn seal(_: &Attempt<'_>, _: Content<'_>) -> String {
     String::new()
 }
 

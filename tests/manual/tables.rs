@@ -239,6 +239,8 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     for to in ["staff", "x@good.test", "x@bad.test", "x@grey.test", "x@closed.test", "gone@good.test"] {
         daemon.submit_from("jon@razorback", &[to]);
     }
+    // Its line is too long, so it is converted.
+    daemon.client().send("jon@razorback", &["x@good.test"], &format!("Subject: x\r\n\r\n{}\r\n", "x".repeat(999)));
     // A message with the null sender counts as a report, and this one cannot be delivered.
     daemon.submit_from("", &["gone@good.test"]);
     let mut client = daemon.greeted();

@@ -3,6 +3,7 @@
 //!
 //! - `addresses`: limits and failures of each address
 //! - `client`: one SMTP or LMTP connection
+//! - `convert`: messages converted for hosts that cannot take them as they are
 //! - `credentials`: the credentials table
 //! - `hosts`: the hosts of a destination, and their addresses
 //! - `progress`: the recipients of one attempt, and whether another host is tried for them
@@ -37,6 +38,7 @@ use crate::tls;
 
 pub mod addresses;
 mod client;
+pub mod convert;
 pub mod credentials;
 mod hosts;
 mod progress;

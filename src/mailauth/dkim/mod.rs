@@ -51,6 +51,7 @@ pub(super) mod verify;
 pub use key::{KeyError, SigningKey};
 pub use record::Record;
 pub use sign::{NotSigned, Signer};
+pub use signature::named_key;
 pub use verify::{Signatures, Verifier};
 
 /// The maximum length of a header, in octets. Signatures of a message with a longer header are

@@ -44,6 +44,13 @@ pub struct Signature {
     pub is_exact: bool,
 }
 
+/// Returns the domain and the selector in the value of a signature field, in canonical form. Returns
+/// `None` if the field cannot be read.
+pub fn named_key(value: &[u8]) -> Option<(String, String)> {
+    let tags = Tags::parse(value)?;
+    Some((parse_domain_utf8(tags.get("d")?).ok()?.into(), tags.get("s")?.to_ascii_lowercase()))
+}
+
 /// The parts of a signature field that could be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {

@@ -230,6 +230,11 @@ impl Section {
     }
 
     /// All the text that was taken.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// All the text that was taken.
     pub fn into_text(self) -> Vec<u8> {
         self.text
     }

@@ -18,7 +18,8 @@
 //! are `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
 //! Maildirs that the message goes into. The options that the client gave at MAIL are further
 //! fields: `binary=yes` (the body is binary), `utf=yes`, `ret=`, `envid=`, `by=`, `priority=`, and
-//! `release=` (see the module `options`).
+//! `release=` (see the module `options`). The field `lines=long` says that a line of the content is
+//! too long for SMTP.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. The record is
@@ -243,7 +244,7 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
         Origin::Postmaster => "postmaster",
     };
     let mut head = format!("penfold/1 head={:010}", 0);
-    if let Some(Measure { size, is_ascii }) = measure {
+    if let Some(Measure { size, is_ascii, .. }) = measure {
         let _ = write!(head, ":{size:012}:{}", if is_ascii { "7bit" } else { "8bit" });
     }
     let sender = address::path(envelope.sender.as_ref());
@@ -251,6 +252,9 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
     derivation::write(&mut head, &derivation.steps);
     marks.write(&mut head);
     options::write_mail(&mut head, &envelope.options);
+    if measure.is_some_and(|measure| measure.has_long_lines) {
+        head.push_str(" lines=long");
+    }
     end_line(&mut head);
     let fresh = DeliveryState::FRESH.encode();
     for (number, recipient) in envelope.recipients.iter().enumerate() {
@@ -404,10 +408,11 @@ pub fn read_recipient_entry(number: usize, offset: u64, text: &[u8]) -> Result<R
 
 fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     // `closer` is the word that says more about the origin `client`.
-    let (mut from, mut closer) = (None, None);
+    let (mut from, mut closer, mut has_long_lines) = (None, None, false);
     read_fields(line, |key, value| {
         match (key, value) {
             ("head", Value::Word(word)) => head.measure = read_measure(word)?,
+            ("lines", Value::Word("long")) => has_long_lines = true,
             ("body", Value::Word("7bit")) => head.options.body = Body::SevenBit,
             ("body", Value::Word("8bit")) => head.options.body = Body::EightBit,
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
@@ -424,7 +429,7 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
                 head.folder = Some(Folder::parse(&name).ok_or(MALFORMED)?);
             }
             ("from", Value::Path(path)) => from = Some(path),
-            ("head" | "body" | "origin" | "own" | "dmarc" | "past" | "reason" | "folder" | "from", _) => {
+            ("head" | "lines" | "body" | "origin" | "own" | "dmarc" | "past" | "reason" | "folder" | "from", _) => {
                 return Err(MALFORMED);
             }
             (key, Value::Word(word)) => return options::read_mail(&mut head.options, key, word),
@@ -432,6 +437,7 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
         }
         Ok(())
     })?;
+    head.measure = head.measure.map(|measure| Measure { has_long_lines, ..measure });
     if let Some(closer) = closer {
         if head.origin != Origin::Client {
             return Err(MALFORMED);
@@ -451,7 +457,7 @@ fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
         "8bit" => false,
         _ => return Err(MALFORMED),
     };
-    Ok(Some(Measure { size: size.parse().map_err(|_| MALFORMED)?, is_ascii }))
+    Ok(Some(Measure { size: size.parse().map_err(|_| MALFORMED)?, is_ascii, has_long_lines: false }))
 }
 
 fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), HeadError> {

@@ -284,13 +284,18 @@ fn the_measure_follows_the_length_of_the_head() {
     for (size, is_ascii, word) in
         [(0, true, "head=0000000257:000000000000:7bit "), (u64::MAX, false, ":18446744073709551615:8bit ")]
     {
-        let measure = Some(Measure { size, is_ascii });
+        let measure = Some(Measure { size, is_ascii, has_long_lines: !is_ascii });
         let text = super::queued(&envelope(1), Marks::default(), measure, 0);
         assert!(text.contains(word), "{text}");
         assert_eq!(read(text.as_bytes()).expect("a head").measure, measure);
         assert_eq!(length(text.as_bytes()), Ok(text.len() as u64));
     }
-    let text = super::queued(&envelope(1), Marks::default(), Some(Measure { size: 1, is_ascii: true }), 0);
+    let text = super::queued(
+        &envelope(1),
+        Marks::default(),
+        Some(Measure { size: 1, is_ascii: true, has_long_lines: false }),
+        0,
+    );
     for odd in [":000000000001", ":00000000000x:7bit", ":000000000001:6bit", ":000000000001:7bit:x"] {
         assert_eq!(read(text.replace(":000000000001:7bit", odd).as_bytes()), Err(MALFORMED), "{odd}");
     }

@@ -99,10 +99,10 @@ fn the_committed_front_can_differ_from_the_expected_one() {
                 );
                 let wire = content(&entry).iter().map(|b| if *b == b'\n' { 2 } else { 1 }).sum::<u64>();
                 let wire = wire + if content_text.ends_with(b"\n") { 0 } else { 2 };
-                let measure = (!is_direct).then_some(Measure { size: wire, is_ascii: true });
+                let measure = (!is_direct).then_some(Measure { size: wire, is_ascii: true, has_long_lines: false });
                 assert_eq!(entry.content().measure, measure);
                 let by_reading = entry.content().measured(None).measure().expect("a readable content");
-                assert_eq!(by_reading, Measure { size: wire, is_ascii: true });
+                assert_eq!(by_reading, Measure { size: wire, is_ascii: true, has_long_lines: false });
             }
         }
         assert_eq!(scratch.list("tmp").len(), 0);

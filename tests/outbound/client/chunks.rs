@@ -115,7 +115,7 @@ fn a_message_of_another_size_is_never_completed() {
     for (size, measured) in
         [(stored + 9, wire + 9), (stored, wire + 1), (stored, wire - 1), (stored, 100_000), (stored, 0)]
     {
-        let measure = Some(Measure { size: measured, is_ascii: true });
+        let measure = Some(Measure { size: measured, is_ascii: true, has_long_lines: false });
         let (outcomes, (_, seen)) = send(&text, &["250 ok"], 1, size, measure);
         assert!(outcomes[0].fate == Deferred && outcomes[0].why.contains("reading the message"), "{outcomes:?}");
         let chunk = seen.iter().find(|(command, _)| command.starts_with("BDAT"));

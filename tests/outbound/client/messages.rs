@@ -57,6 +57,56 @@ fn serve_at_most(listener: TcpListener, limit: usize, code: &str, pipelining: bo
 }
 
 #[test]
+fn a_message_that_the_host_cannot_take_is_converted() {
+    const HEAD: &str = "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n";
+    let long = "x".repeat(999);
+    let (wrapped, quoted) = (format!("{}=\n", "x".repeat(75)), "Content-Transfer-Encoding: quoted-printable\n");
+    let wrapped = wrapped.repeat(13) + &"x".repeat(24);
+    for (offered, body, mail, converted) in [
+        ("8BITMIME", "fr\u{fc}h\n", " BODY=8BITMIME", None),
+        ("SIZE 200", "fr\u{fc}h\n", " SIZE=118", Some("fr=C3=BCh\n")),
+        ("", "early\n", "", None),
+        ("", "fr\u{fc}h\n", "", Some("fr=C3=BCh\n")),
+        ("8BITMIME", &format!("{long}\n"), "", Some(wrapped.as_str())),
+        ("8BITMIME", &format!("{}\n", &long[1..]), "", None),
+    ] {
+        let remote = Remote::with(Sink { keywords: keywords(&[offered]), ..Sink::default() });
+        let mut sender = Sender::new();
+        sender.text = format!("{HEAD}\n{body}").into();
+        let outcome = sender.send_one(&host(remote.address));
+        assert_eq!(outcome.fate, Delivered, "{offered}: {outcome:?}");
+        let sent = converted.map_or(format!("{HEAD}\n{body}"), |body| format!("{HEAD}{quoted}\n{body}"));
+        let got = String::from_utf8(remote.messages(1).remove(0).data).expect("text").replace("\r\n", "\n");
+        assert_eq!(got.trim_end(), sent.trim_end(), "{offered}");
+        let line = remote.look(|seen| seen.commands[1].line.clone());
+        assert_eq!(line, format!("MAIL FROM:<jon@razorback.test>{mail}"), "{offered}");
+    }
+    // The size that counts is that of the converted message.
+    let remote = Remote::with(Sink { keywords: keywords(&["SIZE 117"]), ..Sink::default() });
+    let mut sender = Sender::new();
+    sender.text = format!("{HEAD}\nfr\u{fc}h\n").into();
+    assert_eq!(shown(&sender.send_one(&host(remote.address))), (Failed, "5.3.4".into()));
+}
+
+#[test]
+fn a_message_that_cannot_be_converted_fails_unless_another_host_takes_it() {
+    let strict = Remote::with(Sink { keywords: Vec::new(), ..Sink::default() });
+    let modern = Remote::with(Sink { keywords: keywords(&["8BITMIME"]), ..Sink::default() });
+    let mut sender = Sender::new();
+    sender.text = "Content-Type: multipart/signed; boundary=x\n\n--x\n\nfr\u{fc}h\n--x--\n".into();
+    let outcome = sender.send_one(&host(strict.address));
+    assert_eq!(shown(&outcome), (Failed, "5.6.3".into()));
+    assert!(outcome.why.contains("7-bit") && outcome.why.contains("a signed part"), "{outcome:?}");
+    assert_eq!(sender.send_one(&hosts(&[strict.address, modern.address])).fate, Delivered);
+    assert!(strict.look(|seen| seen.messages.is_empty()));
+    // Lines that are too long are so for every host.
+    sender.text = format!("Subject: {}\n\nx\n", "x".repeat(1000)).into();
+    let outcome = sender.send_one(&hosts(&[modern.address, strict.address]));
+    assert_eq!(shown(&outcome), (Failed, "5.6.3".into()));
+    assert!(outcome.why.contains("too long for SMTP") && modern.look(|seen| seen.messages.len()) == 1, "{outcome:?}");
+}
+
+#[test]
 fn a_full_mailbox_does_not_count_as_too_many_recipients() {
     let remote = Remote::with(Sink::default().reply("RCPT TO:<full", "552 5.2.2 over quota"));
     let outcomes = Sender::new().send_to(&host(remote.address), &["a@x.test", "full@x.test", "b@x.test"]);
@@ -98,7 +148,10 @@ fn a_truncated_message_is_never_completed() {
     let letter = Letter::new(&b"text\n".repeat(40_000));
     let file = File::open(&letter.0).expect("a file");
     let mut sender = Sender::new();
-    let outcome = sender.send(&host(remote.address), &["a@x.test"], Content::new(&file, 0, 200_001)).remove(0);
+    // The head of an entry has the measure, so the content is not read before it is sent.
+    let measure = Some(Measure { size: 240_001, is_ascii: true, has_long_lines: false });
+    let content = Content::new(&file, 0, 200_001).measured(measure);
+    let outcome = sender.send(&host(remote.address), &["a@x.test"], content).remove(0);
     assert_eq!(outcome.fate, Deferred);
     assert!(outcome.why.starts_with("reading the message: "), "{}", outcome.why);
     assert_eq!(sender.remote.cached(), None);

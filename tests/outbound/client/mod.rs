@@ -23,7 +23,7 @@ mod secure;
 mod stages;
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ use common::tls::Authority;
 use penfold::address::Address;
 use penfold::config::{Config, HostPort, Scheme, Store, TableFile, parse};
 use penfold::deliver::Delivery;
+use penfold::deliver::remote::convert::Converter;
 use penfold::deliver::remote::credentials::Credentials;
 use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
 use penfold::destination::{Destination, HostTarget};
@@ -44,7 +45,7 @@ use penfold::dns::Dns;
 use penfold::envelope::{Body, MailOptions, Recipient};
 use penfold::outcome::{Fate, NoAnswer, Outcome};
 use penfold::privsep::Rights;
-use penfold::spool::Content;
+use penfold::spool::{Content, Measure};
 use penfold::timeouts::Trust;
 use penfold::tls::Client;
 
@@ -103,7 +104,14 @@ impl Sender {
         let sender = Address::parse("jon@razorback.test").expect("an address");
         let recipients = all.iter().collect();
         let (options, only_public) = (&MailOptions { body: self.body, ..MailOptions::default() }, self.only_public);
-        let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, only_public };
+        let converter = Converter {
+            scratch: &|_| scratch(),
+            seal: &|_| String::new(),
+            #[cfg(feature = "mailauth")]
+            keys: None,
+            now: 0,
+        };
+        let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, converter, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };
         self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what).outcomes
@@ -145,6 +153,14 @@ impl Drop for Letter {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// An empty file without a name.
+fn scratch() -> io::Result<File> {
+    let path =
+        std::env::temp_dir().join(format!("penfold-scratch-{}-{:?}", std::process::id(), thread::current().id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
+    fs::remove_file(&path).map(|()| file)
 }
 
 fn config(name_server: SocketAddr) -> Config {

@@ -2,6 +2,7 @@
 //! connection.
 //!
 //! - `auth`: AUTH
+//! - `fit`: whether a host can take a message as it is
 //! - `hello`: the greeting and EHLO
 //! - `secure`: TLS
 //! - `stage`: the stages of a dialogue, with their timeouts
@@ -11,8 +12,8 @@
 //! connection, the client sends STARTTLS and another EHLO. If the configuration has credentials for
 //! the host, AUTH comes next. Each message is one transaction, or several if it has many
 //! recipients. PIPELINING (RFC 2920), SIZE (RFC 1870) and 8BITMIME (RFC 6152) are used if the host
-//! offers them. A message with octets above 127 is sent unchanged to a host without 8BITMIME: in
-//! practice all accept it.
+//! offers them. A message that the host cannot take as it is, for example because it has octets above
+//! 127 and the host lacks 8BITMIME, is converted first (see [`crate::message::mime`]).
 //!
 //! LMTP (RFC 2033) differs in two ways: it begins with LHLO, and after the final dot the store sends
 //! one reply for each accepted recipient.
@@ -27,6 +28,7 @@ use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 mod auth;
+mod fit;
 mod hello;
 mod secure;
 mod stage;

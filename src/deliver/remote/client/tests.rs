@@ -12,6 +12,7 @@ use super::*;
 use crate::address::Address;
 use crate::config::Scheme;
 use crate::deliver::Delivery;
+use crate::deliver::remote::convert::Converter;
 use crate::endpoint::Endpoint;
 use crate::envelope::{MailOptions, Recipient};
 use crate::spool::Content;
@@ -73,6 +74,13 @@ fn a_message_goes_over_a_unix_socket() {
             options: &MailOptions::default(),
             recipients: vec![&recipient],
             content,
+            converter: Converter {
+                scratch: &|_| Err(std::io::ErrorKind::Unsupported.into()),
+                seal: &|_| String::new(),
+                #[cfg(feature = "mailauth")]
+                keys: None,
+                now: 0,
+            },
             only_public: false,
         };
         let outcomes = connection.send(&delivery);

@@ -15,10 +15,13 @@
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
+use super::fit::{Fit, fit, not_converted};
 use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State};
 use crate::address::path;
 use crate::deliver::Delivery;
 use crate::envelope::Body;
+use crate::log;
+use crate::message::mime::Conversion;
 use crate::outcome::Outcome;
 use crate::reply::{Reply, Status};
 use crate::smtp::chunk::BinaryWriter;
@@ -76,13 +79,44 @@ impl Connection {
         delivery: &Delivery<'_>,
         answers: &mut [Option<StageOutcome>],
     ) -> Result<(), StageOutcome> {
-        let measure = self.measure(delivery)?;
+        let measure = delivery.content.measure().map_err(|e| self.unreadable(&e))?;
+        match fit(&self.extensions, delivery.options, measure) {
+            Fit::AsItIs => self.send_fit(delivery, measure, answers),
+            Fit::Converted(conversion) => self.send_converted(delivery, conversion, answers),
+        }
+    }
+
+    fn send_converted(
+        &mut self,
+        delivery: &Delivery<'_>,
+        conversion: Conversion,
+        answers: &mut [Option<StageOutcome>],
+    ) -> Result<(), StageOutcome> {
+        let converted = delivery.converter.convert(&delivery.content, delivery.options, conversion);
+        let converted = converted.map_err(|e| self.unreadable(&e))?.map_err(|why| {
+            let (stage, outcome) = not_converted(conversion, why);
+            self.answer(stage, outcome)
+        })?;
+        log::converted(&delivery.id, &self.peer, conversion);
+        let (content, options) = (converted.content(), &converted.options);
+        let measure = content.measure().map_err(|e| self.unreadable(&e))?;
+        self.send_fit(&Delivery { content, options, ..delivery.clone() }, measure, answers)
+    }
+
+    /// Sends a message that the host can take.
+    fn send_fit(
+        &mut self,
+        delivery: &Delivery<'_>,
+        measure: Measure,
+        answers: &mut [Option<StageOutcome>],
+    ) -> Result<(), StageOutcome> {
+        self.check_size(measure)?;
         let until = Instant::now() + ENVELOPE_LIMIT;
         let mut todo: Vec<usize> = (0..delivery.recipients.len()).collect();
         let mut room = todo.len();
         while !todo.is_empty() {
             let later = todo.split_off(room.min(todo.len()));
-            let is_binary = self.takes_binary(delivery);
+            let is_binary = delivery.options.body == Body::Binary;
             let mut transaction = Transaction::new(delivery, measure, is_binary, answers);
             self.deadline = until;
             self.envelope(&mut transaction, &todo)?;
@@ -95,24 +129,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the content is binary, and the host takes it as it is.
-    fn takes_binary(&self, delivery: &Delivery<'_>) -> bool {
-        delivery.options.body == Body::Binary && self.extensions.binary_mime
-    }
-
-    /// If the host offers SIZE or 8BITMIME, or takes a binary content, measures the content. Fails if the content is larger
-    /// than the host allows.
-    fn measure(&mut self, delivery: &Delivery<'_>) -> Result<Measure, StageOutcome> {
-        if self.extensions.size.is_none() && !self.extensions.eight_bit && !self.takes_binary(delivery) {
-            return Ok(Measure { size: 0, is_ascii: true });
-        }
-        let measure = delivery.content.measure().map_err(|e| self.unreadable(&e))?;
+    /// Fails if the content is larger than the host allows.
+    fn check_size(&self, measure: Measure) -> Result<(), StageOutcome> {
         match self.extensions.size {
             Some(limit) if limit > 0 && measure.size > limit => {
                 let why = format!("the message has {} bytes, and the host takes at most {limit}", measure.size);
                 Err(self.answer(Stage::MailFrom, Outcome::failed(Status(5, 3, 4), why)))
             }
-            _ => Ok(measure),
+            _ => Ok(()),
         }
     }
 

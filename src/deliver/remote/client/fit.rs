@@ -1,0 +1,82 @@
+//! Decides after EHLO how a message is sent to a host: as it is, or converted to a form that the
+//! host takes.
+
+use crate::envelope::{Body, MailOptions};
+use crate::message::mime::{Conversion, Unconvertible};
+use crate::outcome::Outcome;
+use crate::reply::Status;
+use crate::smtp::extensions::Extensions;
+use crate::spool::Measure;
+
+use super::Stage;
+
+/// How a message is sent to a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// As it is.
+    AsItIs,
+    /// Converted.
+    Converted(Conversion),
+}
+
+/// Decides how a message with these options and this content is sent to a host with these
+/// extensions.
+pub fn fit(extensions: &Extensions, options: &MailOptions, measure: Measure) -> Fit {
+    let keeps_eight_bit = extensions.eight_bit;
+    if options.body == Body::Binary {
+        let takes_binary = extensions.chunking && extensions.binary_mime;
+        return if takes_binary {
+            Fit::AsItIs
+        } else {
+            Fit::Converted(Conversion { is_binary: true, keeps_eight_bit })
+        };
+    }
+    if measure.has_long_lines || !measure.is_ascii && !keeps_eight_bit {
+        return Fit::Converted(Conversion { is_binary: false, keeps_eight_bit });
+    }
+    Fit::AsItIs
+}
+
+/// The outcome for a message that cannot be converted, and its stage. A host with more extensions
+/// may take the message, so if this host lacks 8BITMIME, the stage is one after which the next host
+/// is tried.
+pub fn not_converted(conversion: Conversion, why: Unconvertible) -> (Stage, Outcome) {
+    let stage = if conversion.keeps_eight_bit { Stage::MailFrom } else { Stage::Hello };
+    let reason = match (conversion.is_binary, conversion.keeps_eight_bit) {
+        (true, _) => "the host does not take binary messages",
+        (false, false) => "the host takes only 7-bit messages whose lines are not too long",
+        (false, true) => "lines are too long for SMTP",
+    };
+    (stage, Outcome::failed(Status(5, 6, 3), format!("{reason}, and the message cannot be converted: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_lacks_decides_about_the_conversion() {
+        let converted = |is_binary, keeps_eight_bit| Fit::Converted(Conversion { is_binary, keeps_eight_bit });
+        for (words, body, is_ascii, has_long_lines, want) in [
+            ("", Body::SevenBit, true, false, Fit::AsItIs),
+            ("", Body::EightBit, true, false, Fit::AsItIs),
+            ("", Body::SevenBit, false, false, converted(false, false)),
+            ("", Body::SevenBit, true, true, converted(false, false)),
+            ("8", Body::SevenBit, false, false, Fit::AsItIs),
+            ("8", Body::EightBit, false, true, converted(false, true)),
+            ("8", Body::SevenBit, true, true, converted(false, true)),
+            ("", Body::Binary, true, false, converted(true, false)),
+            ("8", Body::Binary, false, true, converted(true, true)),
+            ("8c", Body::Binary, false, true, converted(true, true)),
+            ("8cb", Body::Binary, false, true, Fit::AsItIs),
+            ("8cb", Body::EightBit, false, true, converted(false, true)),
+        ] {
+            let has = |word| words.contains(word);
+            let extensions =
+                Extensions { eight_bit: has('8'), chunking: has('c'), binary_mime: has('b'), ..Extensions::default() };
+            let options = MailOptions { body, ..MailOptions::default() };
+            let measure = Measure { size: 9, is_ascii, has_long_lines };
+            assert_eq!(fit(&extensions, &options, measure), want, "{words} {body:?} {is_ascii} {has_long_lines}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What the header of a message or of a part says about its body, and the header of a converted
+//! part.
+
+use super::content_type::{ContentType, word};
+use super::{Form, MAX_LINE, Unconvertible};
+use crate::message::field::{Field, fields};
+
+/// The field that names the encoding of a body.
+const ENCODING: &str = "Content-Transfer-Encoding";
+
+/// What a header says about its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The kind of the body.
+    pub kind: Kind,
+    /// The encoding of the body.
+    pub encoding: Encoding,
+    /// Whether the body is text: its type is `text`, or is missing or malformed.
+    pub is_text: bool,
+    /// Whether the header has Content-Type.
+    pub has_type: bool,
+    /// Whether the header has MIME-Version.
+    pub has_version: bool,
+}
+
+/// How a body is structured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// It has no parts.
+    Leaf,
+    /// It has parts between lines with this boundary. In a multipart/digest a part without
+    /// Content-Type is a message.
+    Multipart {
+        /// The boundary.
+        boundary: Vec<u8>,
+        /// Whether it is a multipart/digest.
+        is_digest: bool,
+    },
+    /// It is a message.
+    Message,
+    /// It must not be changed, for this reason.
+    Fixed(Unconvertible),
+}
+
+/// The value of Content-Transfer-Encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// 7bit, or no such field.
+    SevenBit,
+    /// 8bit.
+    EightBit,
+    /// binary.
+    Binary,
+    /// quoted-printable.
+    QuotedPrintable,
+    /// base64.
+    Base64,
+    /// Any other value.
+    Unknown,
+}
+
+impl Facts {
+    /// Reads a header. `is_digest` is whether the part belongs to a multipart/digest.
+    pub fn read(header: &[u8], is_digest: bool) -> Self {
+        let first = |name: &str| fields(header).find(|field| field.is(name));
+        let (encoding, declared) = (first(ENCODING), first("Content-Type"));
+        let encoding = encoding.map_or(Encoding::SevenBit, |field| Encoding::parse(field.body));
+        let has_type = declared.is_some();
+        let kind = declared.and_then(|field| ContentType::parse(field.body));
+        let is_text = if has_type { kind.as_ref().is_none_or(|kind| kind.main == "text") } else { !is_digest };
+        let is_identity = matches!(encoding, Encoding::SevenBit | Encoding::EightBit | Encoding::Binary);
+        let kind = match kind {
+            None if is_digest && !has_type => Kind::Message,
+            None => Kind::Leaf,
+            Some(kind) if kind.is("multipart", "signed") => Kind::Fixed(Unconvertible::Signed),
+            Some(kind) if kind.is("multipart", "encrypted") => Kind::Fixed(Unconvertible::Encrypted),
+            Some(kind) if kind.is("message", "partial") || kind.is("message", "external-body") => {
+                Kind::Fixed(Unconvertible::FixedEncoding)
+            }
+            Some(ContentType { main, sub, boundary: Some(boundary) }) if main == "multipart" => {
+                Kind::Multipart { boundary, is_digest: sub == "digest" }
+            }
+            Some(kind) if is_identity && (kind.is("message", "rfc822") || kind.is("message", "news")) => Kind::Message,
+            Some(_) => Kind::Leaf,
+        };
+        Self { kind, encoding, is_text, has_type, has_version: first("MIME-Version").is_some() }
+    }
+}
+
+impl Encoding {
+    fn parse(body: &[u8]) -> Self {
+        match word(body).as_str() {
+            "" | "7bit" | "7-bit" => Self::SevenBit,
+            "8bit" | "8-bit" => Self::EightBit,
+            "binary" => Self::Binary,
+            "quoted-printable" => Self::QuotedPrintable,
+            "base64" => Self::Base64,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7bit",
+            Self::EightBit => "8bit",
+            Self::Binary => "binary",
+            Self::QuotedPrintable => "quoted-printable",
+            Self::Base64 => "base64",
+            Self::Unknown => "x-unknown",
+        }
+    }
+
+    /// The encoding to declare for a body that fits without a change and has this encoding; `None`
+    /// if the declaration fits, too.
+    pub fn lowered(self, form: &Form<'_>) -> Option<Self> {
+        match self {
+            Self::EightBit | Self::Binary if !form.keeps_eight_bit => Some(Self::SevenBit),
+            Self::Binary => Some(Self::EightBit),
+            _ => None,
+        }
+    }
+}
+
+/// The changes to a header.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Change {
+    /// The new encoding; `None` if it stays.
+    pub encoding: Option<Encoding>,
+    /// Whether MIME-Version is added.
+    pub adds_version: bool,
+    /// The character set of the field Content-Type that is added; `None` if none is added.
+    pub charset: Option<&'static str>,
+}
+
+/// Checks whether the fields of a header can be sent.
+///
+/// # Errors
+/// The reason why not.
+pub fn check(header: &[u8], form: &Form<'_>, is_kept: impl Fn(&Field<'_>) -> bool) -> Result<(), Unconvertible> {
+    for field in fields(header).filter(is_kept) {
+        if !form.keeps_eight_bit && !field.raw.is_ascii() {
+            return Err(Unconvertible::Header);
+        }
+        if folded(field.raw).is_none() {
+            return Err(Unconvertible::HeaderLine);
+        }
+    }
+    Ok(())
+}
+
+/// Appends a header with its changes to `out`. Fields that [`check`] has not seen are copied.
+pub fn write(header: &[u8], change: Change, is_kept: impl Fn(&Field<'_>) -> bool, out: &mut Vec<u8>) {
+    let mut encoding = change.encoding;
+    for field in fields(header).filter(is_kept) {
+        if change.encoding.is_some() && field.is(ENCODING) {
+            if let Some(encoding) = encoding.take() {
+                add(ENCODING, encoding.name(), out);
+            }
+            continue;
+        }
+        match folded(field.raw) {
+            Some(text) => out.extend_from_slice(&text),
+            None => out.extend_from_slice(field.raw),
+        }
+        if !out.ends_with(b"\n") {
+            out.push(b'\n');
+        }
+    }
+    if change.adds_version {
+        add("MIME-Version", "1.0", out);
+    }
+    if let Some(charset) = change.charset {
+        add("Content-Type", &format!("text/plain; charset={charset}"), out);
+    }
+    if let Some(encoding) = encoding {
+        add(ENCODING, encoding.name(), out);
+    }
+}
+
+fn add(name: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("{name}: {value}\n").as_bytes());
+}
+
+/// Folds the lines of a field that are too long for SMTP. Returns `None` if a line has no blank at
+/// which it can be folded.
+fn folded(field: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(field.len() + 8);
+    for line in field.split_inclusive(|&b| b == b'\n') {
+        let mut rest = line;
+        while rest.strip_suffix(b"\n").unwrap_or(rest).len() > MAX_LINE {
+            // A line must have more than blanks, before the fold and after it.
+            let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
+            let text = rest.iter().position(|b| !is_blank(b))?;
+            let end = rest.trim_ascii_end().len();
+            let at = rest.get(..end.min(MAX_LINE + 1))?.iter().rposition(is_blank).filter(|at| *at > text)?;
+            out.extend_from_slice(&rest[..at]);
+            out.push(b'\n');
+            rest = &rest[at..];
+        }
+        out.extend_from_slice(rest);
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_says_what_kind_of_body_follows() {
+        let multipart = |is_digest| Kind::Multipart { boundary: b"x".to_vec(), is_digest };
+        for (header, is_digest, kind, is_text) in [
+            ("", false, Kind::Leaf, true),
+            ("", true, Kind::Message, false),
+            ("content-type: text/html\n", true, Kind::Leaf, true),
+            ("Content-Type: nonsense\n", true, Kind::Leaf, true),
+            ("Content-Type: image/png\nContent-Type: message/rfc822\n", false, Kind::Leaf, false),
+            ("Content-Type: multipart/digest;\n boundary=x\n", false, multipart(true), false),
+            (
+                "Content-Type: multipart/x;boundary=x\nContent-Transfer-Encoding: base64\n",
+                false,
+                multipart(false),
+                false,
+            ),
+            ("Content-Type: multipart/mixed\n", false, Kind::Leaf, false),
+            ("Content-Type: message/rfc822\n", false, Kind::Message, false),
+            ("Content-Type: message/rfc822\nContent-Transfer-Encoding: base64\n", false, Kind::Leaf, false),
+            ("Content-Type: message/global\n", false, Kind::Leaf, false),
+            ("Content-Type: multipart/signed; boundary=x\n", false, Kind::Fixed(Unconvertible::Signed), false),
+            ("Content-Type: MULTIPART/Encrypted\n", false, Kind::Fixed(Unconvertible::Encrypted), false),
+            ("Content-Type: message/partial\n", false, Kind::Fixed(Unconvertible::FixedEncoding), false),
+            ("Content-Type: message/external-body\n", false, Kind::Fixed(Unconvertible::FixedEncoding), false),
+        ] {
+            let facts = Facts::read(header.as_bytes(), is_digest);
+            assert_eq!((facts.kind, facts.is_text), (kind, is_text), "{header}");
+        }
+        for (value, want) in [
+            ("", Encoding::SevenBit),
+            (" (x) 8BIT (y)", Encoding::EightBit),
+            ("binary;", Encoding::Binary),
+            ("Quoted-Printable", Encoding::QuotedPrintable),
+            (" base64", Encoding::Base64),
+            ("x-uuencode", Encoding::Unknown),
+        ] {
+            assert_eq!(Encoding::parse(value.as_bytes()), want, "{value}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_folded_at_blanks() {
+        let x = |count| "x".repeat(count);
+        for (text, want) in [
+            (format!("A: {}\n", x(995)), Some(format!("A: {}\n", x(995)))),
+            (format!("A: {}\n", x(996)), Some(format!("A:\n {}\n", x(996)))),
+            (format!("A: {} y\n", x(995)), Some(format!("A: {}\n y\n", x(995)))),
+            (format!("A: {}\ty\n z\n", x(995)), Some(format!("A: {}\n\ty\n z\n", x(995)))),
+            (format!("A: {} {} {}", x(900), x(900), x(900)), Some(format!("A: {}\n {}\n {}", x(900), x(900), x(900)))),
+            (format!("A: {}\n", x(997)), Some(format!("A:\n {}\n", x(997)))),
+            (format!("A: {}\n", x(998)), None),
+            (format!("A:{}\n", x(997)), None),
+            (format!("A: x{}\n", " ".repeat(998)), None),
+            (format!("A: b\n{}y\n", " ".repeat(998)), None),
+        ] {
+            let folded = folded(text.as_bytes()).map(|text| String::from_utf8(text).expect("text"));
+            assert_eq!(folded, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn fields_are_replaced_and_added() {
+        let written = |header: &str, change| {
+            let mut out = Vec::new();
+            write(header.as_bytes(), change, |field| !field.is("Drop"), &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        let change = Change { encoding: Some(Encoding::Base64), adds_version: true, charset: Some("utf-8") };
+        const NEW: &str = "Content-Transfer-Encoding: base64\n";
+        const ADDED: &str = "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n";
+        assert_eq!(written("A: b\nDrop: c\n d", change), format!("A: b\n{ADDED}{NEW}"));
+        let header = "content-transfer-encoding: 8bit\nA: b\n c\nContent-Transfer-Encoding:\n 7bit\nD: e";
+        assert_eq!(written(header, change), format!("{NEW}A: b\n c\nD: e\n{ADDED}"));
+        assert_eq!(written(header, Change::default()), format!("{header}\n"));
+    }
+}

@@ -1,0 +1,162 @@
+//! The second pass: writes the converted message.
+
+use std::io::{Read, Write};
+
+use super::encode::{Base64, QuotedPrintable};
+use super::header::{self, Kind};
+use super::lines::Line;
+use super::scan::{End, Header, Place, Visitor, scan};
+use super::survey::{Part, Plan};
+use super::{Form, MAX_LINE, Stop, Unconvertible};
+
+/// The number of octets that are collected before they are written.
+const BLOCK: usize = 64 << 10;
+
+/// Writes a message, as the first pass has decided about its parts.
+pub fn write(from: impl Read, form: &Form<'_>, parts: &[Part], out: &mut dyn Write) -> Result<(), Stop> {
+    let mut writer = Writer { form, parts, out, text: Vec::with_capacity(BLOCK), body: Body::Keep, column: 0 };
+    scan(from, form, &mut writer)?;
+    writer.out.write_all(&writer.text)?;
+    Ok(())
+}
+
+struct Writer<'a> {
+    form: &'a Form<'a>,
+    parts: &'a [Part],
+    out: &'a mut dyn Write,
+    /// What is not written yet.
+    text: Vec<u8>,
+    body: Body,
+    /// The length of the current line, of text whose lines are broken.
+    column: usize,
+}
+
+/// The writer of the current body.
+enum Body {
+    Keep,
+    QuotedPrintable(QuotedPrintable),
+    Base64 {
+        encoder: Base64,
+        /// Whether a line end was read that is not written yet: it belongs to the boundary line if
+        /// one follows.
+        has_line_end: bool,
+    },
+    /// The body is base64 already.
+    MendBase64,
+}
+
+impl Writer<'_> {
+    fn flush(&mut self, room: usize) -> Result<(), Stop> {
+        if self.text.len() > room {
+            self.out.write_all(&self.text)?;
+            self.text.clear();
+        }
+        Ok(())
+    }
+
+    /// Writes text that belongs to no part.
+    fn outside(&mut self, line: &Line<'_>) {
+        if line.is_start {
+            self.column = 0;
+        }
+        for &octet in line.octets {
+            if self.column == MAX_LINE {
+                self.text.push(b'\n');
+                self.column = 0;
+            }
+            let is_fit = !matches!(octet, 0 | b'\r' | b'\n') && (octet.is_ascii() || self.form.keeps_eight_bit);
+            self.text.push(if is_fit { octet } else { b'?' });
+            self.column += 1;
+        }
+        self.end_line(line);
+    }
+
+    /// Writes base64 whose lines are too long.
+    fn base64(&mut self, line: &Line<'_>) {
+        if line.is_start {
+            self.column = 0;
+        }
+        for &octet in line.octets {
+            if self.column == 76 {
+                self.text.push(b'\n');
+                self.column = 0;
+            }
+            self.text.push(octet);
+            self.column += 1;
+        }
+        self.end_line(line);
+    }
+
+    fn end_line(&mut self, line: &Line<'_>) {
+        if line.is_end {
+            self.text.push(b'\n');
+        }
+    }
+}
+
+impl Visitor for Writer<'_> {
+    fn header(&mut self, header: &Header<'_>) -> Result<Kind, Stop> {
+        // The message has changed since the first pass if a part is missing.
+        let part = self.parts.get(header.part).ok_or(Unconvertible::TooManyParts)?;
+        self.text.extend_from_slice(header.postmark);
+        let is_top = header.part == 0;
+        header::write(header.fields, part.change, |field| !is_top || !(self.form.drops)(field), &mut self.text);
+        let is_encoded = part.change.encoding.is_some();
+        if header.end == End::Blank || header.end == End::Stray && is_encoded {
+            self.text.push(b'\n');
+        }
+        self.body = match part.plan {
+            Plan::Keep => Body::Keep,
+            Plan::QuotedPrintable => Body::QuotedPrintable(QuotedPrintable::default()),
+            Plan::MendQuotedPrintable => Body::QuotedPrintable(QuotedPrintable::mend()),
+            Plan::Base64 => Body::Base64 { encoder: Base64::default(), has_line_end: false },
+            Plan::MendBase64 => Body::MendBase64,
+        };
+        self.flush(BLOCK)?;
+        Ok(if part.is_whole { Kind::Leaf } else { header.facts.kind.clone() })
+    }
+
+    fn text(&mut self, _: usize, place: Place, line: &Line<'_>) -> Result<(), Stop> {
+        match (&mut self.body, place) {
+            (_, Place::Outside) => self.outside(line),
+            (Body::Keep, _) => {
+                self.text.extend_from_slice(line.octets);
+                self.end_line(line);
+            }
+            (Body::QuotedPrintable(encoder), _) => {
+                encoder.feed(line.octets, &mut self.text);
+                if line.is_end {
+                    encoder.end_line(&mut self.text);
+                }
+            }
+            (Body::Base64 { encoder, has_line_end }, _) => {
+                if std::mem::replace(has_line_end, line.is_end) {
+                    encoder.feed(b"\r\n", &mut self.text);
+                }
+                encoder.feed(line.octets, &mut self.text);
+            }
+            (Body::MendBase64, _) => self.base64(line),
+        }
+        self.flush(BLOCK)
+    }
+
+    fn boundary(&mut self, _: usize, line: &Line<'_>, _: bool) -> Result<(), Stop> {
+        self.text.extend_from_slice(line.octets);
+        self.end_line(line);
+        Ok(())
+    }
+
+    fn end(&mut self, _: usize, is_cut: bool) -> Result<(), Stop> {
+        match std::mem::replace(&mut self.body, Body::Keep) {
+            Body::Keep | Body::MendBase64 => {}
+            Body::QuotedPrintable(mut encoder) => encoder.finish(&mut self.text),
+            Body::Base64 { mut encoder, has_line_end } => {
+                if has_line_end && !is_cut {
+                    encoder.feed(b"\r\n", &mut self.text);
+                }
+                encoder.finish(&mut self.text);
+            }
+        }
+        Ok(())
+    }
+}

@@ -78,11 +78,7 @@ impl ChunkReader {
     fn piece<'i>(&mut self, input: &'i [u8], out: &mut Vec<u8>) -> &'i [u8] {
         if std::mem::take(&mut self.has_cr) {
             if let Some(rest) = input.strip_prefix(b"\n") {
-                out.push(b'\n');
-                if self.is_line_start && self.section == Section::Header {
-                    self.section = Section::Body;
-                }
-                self.is_line_start = true;
+                self.line_end(out);
                 return rest;
             }
             out.push(b'\r');
@@ -92,17 +88,30 @@ impl ChunkReader {
         let (text, rest) = input.split_at(end);
         out.extend_from_slice(text);
         self.is_line_start &= text.is_empty();
-        match rest.split_first() {
-            None => rest,
-            Some((first, rest)) => {
-                self.has_cr = *first == b'\r';
-                if !self.has_cr {
-                    out.push(b'\n');
-                    self.is_flawed = true;
-                }
+        match rest {
+            [b'\r', b'\n', rest @ ..] => {
+                self.line_end(out);
                 rest
             }
+            [b'\r', rest @ ..] => {
+                self.has_cr = true;
+                rest
+            }
+            [_, rest @ ..] => {
+                out.push(b'\n');
+                self.is_flawed = true;
+                rest
+            }
+            [] => rest,
         }
+    }
+
+    fn line_end(&mut self, out: &mut Vec<u8>) {
+        out.push(b'\n');
+        if self.is_line_start && self.section == Section::Header {
+            self.section = Section::Body;
+        }
+        self.is_line_start = true;
     }
 
     /// Ends the message after its last chunk. If the last line of a text has no line end, one is

@@ -39,6 +39,9 @@ pub struct Entry {
     /// The uid of the user to whom the file had been handed over when it was opened; `None` if it
     /// had not been handed over.
     pub(super) handed_over: Option<u32>,
+    /// A text in a file of its own, with its size in bytes, that is delivered in place of a binary
+    /// content.
+    text: Option<(File, u64)>,
 }
 
 /// Why an entry could not be opened.
@@ -129,13 +132,23 @@ impl Entry {
                 has_all_recipients: false,
                 has_other_name,
                 handed_over,
+                text: None,
             });
         }
         if length > front.len() as u64 {
             (&mut file).take(length - front.len() as u64).read_to_end(&mut front)?;
         }
         let head = head::read(&front)?;
-        Ok(Self { spool: Arc::clone(spool), name, file, head, has_all_recipients: true, has_other_name, handed_over })
+        Ok(Self {
+            spool: Arc::clone(spool),
+            name,
+            file,
+            head,
+            has_all_recipients: true,
+            has_other_name,
+            handed_over,
+            text: None,
+        })
     }
 
     /// The queue id.
@@ -202,7 +215,15 @@ impl Entry {
 
     /// The size of the content in bytes, as it is stored.
     pub fn content_size(&self) -> u64 {
-        self.name.size.saturating_sub(self.head.content)
+        let stored = self.name.size.saturating_sub(self.head.content);
+        self.text.as_ref().map_or(stored, |(_, size)| *size)
+    }
+
+    /// Sets a text in a file of its own, with its size in bytes. Until it is removed with `None`,
+    /// [`Entry::file_for`], [`Entry::content_start`] and [`Entry::content_size`] refer to the text
+    /// in place of the content.
+    pub fn set_text(&mut self, text: Option<(File, u64)>) {
+        self.text = text;
     }
 
     /// The lines that a delivery puts before the content in the recipient's mailbox: Return-Path
@@ -230,7 +251,7 @@ impl Entry {
 
     /// The offset of the content in the file, in bytes.
     pub fn content_start(&self) -> u64 {
-        self.head.content
+        if self.text.is_some() { 0 } else { self.head.content }
     }
 
     /// Returns a descriptor for reading the file. If `is_for_self` is false, the descriptor is for
@@ -240,6 +261,9 @@ impl Entry {
     /// # Errors
     /// Those of open(2).
     pub fn file_for(&self, is_for_self: bool) -> io::Result<File> {
+        if let Some((text, _)) = &self.text {
+            return text.try_clone();
+        }
         if is_for_self {
             return self.file.try_clone();
         }

@@ -3,12 +3,16 @@
 //! The real daemon uses a scripted DNS and scripted servers. Every single failure is tested in
 //! tests/outbound/client.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::thread;
 
 use common::dialog::Wire;
 use common::dns::Dns;
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
 use common::{Daemon, Site};
+
+use crate::client::chunks::serve;
 
 const TEXT: &str = "Subject: hello\r\nMessage-ID: <x@razorback.test>\r\n\r\nHow are you?\r\n";
 
@@ -200,4 +204,50 @@ fn several_messages_go_over_one_connection() {
     remote.messages(5);
     let connections = remote.look(|seen| seen.connections);
     assert!(connections < 5, "{connections} connections for five messages");
+}
+
+/// The body of a binary message (RFC 3030): octets for a host that takes them, and a text with the
+/// same octets for another host.
+#[test]
+fn a_binary_message_goes_on_as_it_came_or_as_a_text() {
+    const HEADER: &[u8] = b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\n\
+        Content-Transfer-Encoding: binary\r\n\r\n";
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let raw = listener.local_addr().expect("bound");
+    let server = thread::spawn(move || serve(&listener, &[]));
+    let plain = Remote::sink();
+    let site = Site::with("relay.domains = [\"raw.test\", \"plain.test\"]");
+    site.add("routes", &format!("raw.test {raw}"));
+    site.add("routes", &format!("plain.test {}", plain.address));
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<jon@razorback.test> BODY=BINARYMIME", "250 ");
+    client.ask("RCPT TO:<elvis@raw.test>", "250 ");
+    client.ask("RCPT TO:<elvis@plain.test>", "250 ");
+    // A body that is longer than any buffer, with every octet in it.
+    let body: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let message = [HEADER, &body].concat();
+    for chunk in message.chunks(70_001) {
+        let is_last = chunk.last() == message.last() && chunk.len() < 70_001;
+        client.send_text(&format!("BDAT {}{}\r\n", chunk.len(), if is_last { " LAST" } else { "" }));
+        client.send_bytes(chunk);
+        client.expect("250 ");
+    }
+    let text = plain.messages(1).remove(0).data;
+    let text = String::from_utf8(text).expect("ASCII");
+    let (header, encoded) = text.split_once("\r\n\r\n").expect("a header");
+    assert!(
+        header.contains("\r\nContent-Transfer-Encoding: base64") && header.contains("\r\nSubject: x\r\n"),
+        "{header}"
+    );
+    let encoded = encoded.replace("\r\n", "");
+    assert!(data_encoding::BASE64.decode(encoded.as_bytes()).expect("base64") == body);
+    assert!(daemon.settles(&site));
+    TcpStream::connect(raw).and_then(|mut stream| stream.write_all(b"STOP\r\n")).expect("the server");
+    let (_, seen) = server.join().expect("a server");
+    let (mail, (bdat, octets)) = (&seen[0].0, seen.last().expect("BDAT"));
+    assert!(mail.ends_with(" BODY=BINARYMIME") && mail.contains(&format!(" SIZE={} ", octets.len())), "{mail}");
+    assert_eq!(*bdat, format!("BDAT {} LAST", octets.len()));
+    let own = octets.strip_suffix(&message[..]).expect("the message");
+    assert!(own.starts_with(b"Received: ") && own.ends_with(b"\r\n"), "{}", own.escape_ascii());
 }

@@ -8,12 +8,14 @@
 //! is missing. For other mailboxes and commands the folder has no effect.
 //!
 //! - `command`: delivery to a command
+//! - `convert`: a text in place of a binary message
 //! - `forward`: lists and `.forward` files, which make a derived entry
 //! - `handover`: making the recipient the owner of the entry's file
 //! - `maildir`: delivery to a Maildir, exactly once
 //! - `mbox`: delivery into a file of many messages
 
 mod command;
+mod convert;
 mod forward;
 mod handover;
 pub mod maildir;
@@ -116,7 +118,10 @@ impl<'a> LocalDelivery<'a> {
                 Outcome::deferred(Status(4, 2, 0), "the mailbox of an interrupted delivery no longer exists")
                     .via(Via::Maildir)
             }
-            Route::Command(command, owner) => self.run(addressee, command, owner),
+            Route::Command(command, owner) => {
+                let ran = self.with_text(|this| this.run(addressee, command, owner));
+                ran.unwrap_or_else(|failure| failure.via(Via::Command))
+            }
             Route::List => self.expand_list(addressee),
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()).via(Via::Maildir),
             Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()).via(Via::Maildir),
@@ -144,7 +149,8 @@ impl<'a> LocalDelivery<'a> {
             return Begun::Over(outcome);
         }
         if *is_mbox && !is_prepared {
-            return Begun::Over(self.append(addressee, path, owner));
+            let appended = self.with_text(|this| this.append(addressee, path, owner));
+            return Begun::Over(appended.unwrap_or_else(|failure| failure.via(Via::Mbox)));
         }
         let maildir = Maildir { path, hostname: self.hostname, owner, agents: self.agents };
         match Begun::from(self.begin_in_maildir(&maildir, addressee)).via(Via::Maildir) {
@@ -175,7 +181,7 @@ impl<'a> LocalDelivery<'a> {
             self.make_folder(maildir)?;
         }
         match self.entry.recipient(addressee.number).cloned() {
-            Some(addressee) => maildir.prepare(self.entry, &addressee, self.now),
+            Some(addressee) => self.with_text(|this| maildir.prepare(this.entry, &addressee, this.now))?,
             None => Ok(Begun::Over(Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"))),
         }
     }

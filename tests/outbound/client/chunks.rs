@@ -13,11 +13,11 @@ const WIRE: &[u8] = b"A: b\r\n c\r\n\r\n\r\n.\r\n\n.\n\0\rQUIT\r\nend";
 
 /// What a server has seen: the number of connections, and the commands without EHLO and QUIT, with
 /// the octets of each chunk.
-type Seen = (usize, Vec<(String, Vec<u8>)>);
+pub type Seen = (usize, Vec<(String, Vec<u8>)>);
 
 /// Serves one connection after the other, until a client sends STOP. Replies 250 to everything but
 /// BDAT, whose replies are in `replies`.
-fn serve(listener: &TcpListener, replies: &[&str]) -> Seen {
+pub fn serve(listener: &TcpListener, replies: &[&str]) -> Seen {
     let (mut seen, mut replies) = (Vec::new(), replies.iter());
     for connection in 0.. {
         let (stream, _) = listener.accept().expect("a client");

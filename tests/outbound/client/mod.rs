@@ -13,7 +13,7 @@
 //! - `secure`: TLS
 //! - `stages`: replies and failures at each stage
 
-mod chunks;
+pub mod chunks;
 mod dns;
 mod hosts;
 mod lmtp;

@@ -68,6 +68,14 @@ impl Destination {
         matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)
     }
 
+    /// Returns the domain if the destination is its mail exchangers, at any port; otherwise `None`.
+    pub fn mx_domain(&self) -> Option<&str> {
+        match self {
+            Self::Remote(HostTarget::Mx { domain, .. }) => Some(domain),
+            _ => None,
+        }
+    }
+
     /// Returns the domain if the destination is its mail exchangers at a port other than the SMTP
     /// port; otherwise `None`.
     pub fn domain_at_port(&self) -> Option<&str> {

@@ -12,7 +12,7 @@ use crate::daemon::Start;
 use crate::exit::{self, Exit};
 use crate::spool::Spool;
 
-const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain] | flush [id | domain] | \
+const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] queue | hosts [domain] | flush [id | domain | @domain] | \
                         hold id ... | release id ... | remove id ... | passwd name |\n    \
                         dkim new [--selector name] [--directory path] domain | dkim check [domain]";
 

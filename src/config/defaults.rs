@@ -69,6 +69,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
                 Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
             ],
             domains: Vec::new(),
+            etrn: Vec::new(),
         },
         smtp: Smtp::default(),
         policy: policy::defaults(optional("/etc/penfold/access")),

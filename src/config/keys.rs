@@ -228,6 +228,7 @@ fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
     let relay = Relay {
         networks: section.take_all("networks", values::network).unwrap_or(default.networks),
         domains: section.take_all("domains", values::domain).unwrap_or(default.domains),
+        etrn: section.take_all("etrn", values::domain_or_below).unwrap_or(default.etrn),
     };
     section.finish();
     relay

@@ -291,6 +291,9 @@ pub struct Relay {
     /// The domains to which every client may relay, because this host is a backup mail exchanger
     /// for them.
     pub domains: Vec<String>,
+    /// The domains whose mail a client that may relay can ask for by ETRN, in canonical form.
+    /// `.domain` stands for all domains below it.
+    pub etrn: Vec<String>,
 }
 
 /// The settings of delivery to other hosts.

@@ -129,6 +129,15 @@ pub(super) fn domain(value: &DeValue<'_>) -> Read<String> {
     expect(domain.map(String::from), "a domain, such as \"example.org\" or \"[192.0.2.1]\"")
 }
 
+/// Reads a domain, or `.domain` for all domains below it, and returns its canonical form.
+pub(super) fn domain_or_below(value: &DeValue<'_>) -> Read<String> {
+    let read = |text: &str| match text.strip_prefix('.') {
+        Some(domain) => parse_dns_name(domain).map(|domain| format!(".{domain}")),
+        None => parse_dns_name(text).map(String::from),
+    };
+    expect(value.as_str().and_then(read), "a domain, such as \"example.org\", or \".example.org\"")
+}
+
 /// Reads a domain name of the DNS, which may have U-labels, and returns its canonical form.
 pub(super) fn dns_name(value: &DeValue<'_>) -> Read<String> {
     let name = value.as_str().and_then(parse_dns_name);

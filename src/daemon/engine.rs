@@ -18,9 +18,10 @@ use super::scan;
 use crate::control::{self, Control};
 use crate::exit::{self, Exit};
 use crate::listen::{Listener, Server};
-use crate::queue::{Event, Queue, QueueSettings, SpoolTasks};
-use crate::session::{Committed, Notify};
+use crate::queue::{Event, Queue, QueueSettings, Selector, SpoolTasks};
+use crate::session::{Committed, Flush, Notify};
 use crate::site::{Settings, Site};
+use crate::smtp::etrn::Node;
 use crate::spool::{EntryName, Place};
 use crate::sys::command;
 use crate::worker;
@@ -33,6 +34,8 @@ const MIN_WORKERS: usize = 4;
 const MAX_EVENTS: usize = 4096;
 /// How long deliveries may continue when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a session waits for the queue's answer to ETRN.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The queue and its workers.
 pub struct Engine {
@@ -158,6 +161,21 @@ impl Engine {
                 // stops. The entry stays in the spool.
                 let _ = events.send(Event::New(committed.name));
             }
+        })
+    }
+
+    /// Returns the function that sessions call for ETRN.
+    pub fn flush(&self) -> Arc<Flush> {
+        let events = self.events.clone();
+        Arc::new(move |node| {
+            let selector = match node {
+                Node::Domain(domain) => Selector::Domain(domain.to_string()),
+                Node::DomainAndBelow(domain) => Selector::DomainAndBelow(domain.to_string()),
+                Node::Queue(_) => return None,
+            };
+            let (answer, answers) = bounded(1);
+            events.send(Event::Flush(selector, answer)).ok()?;
+            answers.recv_timeout(FLUSH_TIMEOUT).ok()
         })
     }
 

@@ -24,6 +24,7 @@ use crate::log;
 use crate::reply;
 use crate::session::Committed;
 use crate::site::Site;
+use crate::smtp::etrn::Node;
 use crate::spool::EntryName;
 
 /// How long the process tries, after its session, to reach a daemon that runs the queue.
@@ -53,8 +54,11 @@ impl Start {
                 unnotified.lock().unwrap_or_else(PoisonError::into_inner).push(committed.name);
             }
         };
+        let socket = settings.config.socket.clone();
+        let flush = move |node: &Node| flush_queue(&socket, node);
         let site = Site::without_listeners(settings, spool, rights);
-        let server = Server::new(Arc::clone(&site), Arc::new(notify), u64::from(std::process::id()));
+        let (notify, flush, seed) = (Arc::new(notify), Arc::new(flush), u64::from(std::process::id()));
+        let server = Server::new(Arc::clone(&site), notify, flush, seed);
         server.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
         let left = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
         if left.is_empty() { Ok(()) } else { find_queue(site, left) }
@@ -83,6 +87,14 @@ fn is_client(stream: impl AsFd) -> bool {
 
 fn notify_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
     control::ask(socket, &["wake", &name.file_name()], &mut io::sink(), NOTIFY_TIMEOUT)
+}
+
+/// Asks the daemon to try the mail for a node now. Returns the number of jobs; `None` if the daemon
+/// does not answer.
+fn flush_queue(socket: &Path, node: &Node) -> Option<usize> {
+    let mut answer = Vec::new();
+    control::ask(socket, &["flush", &node.to_string()], &mut answer, control::ANSWER_TIMEOUT).ok()?;
+    std::str::from_utf8(&answer).ok()?.trim().parse().ok()
 }
 
 /// Finds a process to deliver the messages that were accepted while no daemon answered: a daemon

@@ -140,7 +140,7 @@ impl Start {
         warnings::log_all(&settings, &rights, &local);
         let site = Site::new(settings, spool, rights.clone(), local);
         let engine = Engine::start(Arc::clone(&site)).inspect_err(log_exit)?;
-        let server = Server::new(Arc::clone(&site), engine.notify(), sys::now());
+        let server = Server::new(Arc::clone(&site), engine.notify(), engine.flush(), sys::now());
         check_certificates(site);
         let stopping = engine.open(&server, listeners, control).inspect_err(log_exit)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));

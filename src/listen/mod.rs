@@ -25,7 +25,7 @@ use crate::config::{Kind, Listen, ListenTls};
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
 use crate::reply;
-use crate::session::{Client, Notify, Service, Session, Watch};
+use crate::session::{Client, Flush, Notify, Service, Session, Watch};
 use crate::site::Site;
 use crate::smtp::proxy::{self, Source};
 use crate::sys;
@@ -97,6 +97,7 @@ impl Listener {
 pub struct Server {
     site: Arc<Site>,
     notify: Arc<Notify>,
+    flush: Arc<Flush>,
     /// The thread that accepts a connection adds it, and the thread of its session removes it.
     connections: Mutex<Connections>,
     closed: Condvar,
@@ -106,10 +107,11 @@ pub struct Server {
 
 impl Server {
     /// A server without connections. `seed` makes session ids differ from those of other runs.
-    pub fn new(site: Arc<Site>, notify: Arc<Notify>, seed: u64) -> Arc<Self> {
+    pub fn new(site: Arc<Site>, notify: Arc<Notify>, flush: Arc<Flush>, seed: u64) -> Arc<Self> {
         Arc::new(Self {
             site,
             notify,
+            flush,
             connections: Mutex::default(),
             closed: Condvar::new(),
             watch: Watch::default(),
@@ -390,8 +392,8 @@ impl Server {
     }
 
     fn service(&self) -> Service {
-        let (site, notify) = (Arc::clone(&self.site), Arc::clone(&self.notify));
-        Service { settings: site.settings(), site, notify }
+        let (site, notify, flush) = (Arc::clone(&self.site), Arc::clone(&self.notify), Arc::clone(&self.flush));
+        Service { settings: site.settings(), site, notify, flush }
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {

@@ -108,6 +108,24 @@ pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: 
     info!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address));
 }
 
+/// Logs that a client has asked for the mail of a node by ETRN, and the number of jobs that wait for
+/// it; `None` if the queue has not answered.
+pub fn asked_for_queue(
+    session: &str,
+    node: &dyn fmt::Display,
+    jobs: Option<usize>,
+    address: Option<IpAddr>,
+    user: Option<&str>,
+) {
+    let (node, jobs) = (node.to_string(), jobs.map_or_else(|| "-".to_owned(), |jobs| jobs.to_string()));
+    info!(
+        "{session} etrn node={} jobs={jobs} peer={} user={}",
+        Value(&node),
+        host(address),
+        Value(user.unwrap_or("-"))
+    );
+}
+
 /// Logs a failed authentication, in a form that programs such as fail2ban can rely on: the claimed
 /// user name cannot forge another line.
 pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {

@@ -8,6 +8,7 @@
 //!
 //! - `abuse`: how many errors and commands without mail end a session
 //! - `connect`: a new connection, and the rights that its address gives
+//! - `etrn`: ETRN: who may ask for the mail of a domain
 //! - `hello`: HELO and EHLO
 //! - `mail`: MAIL: login, size, room, the sender
 //! - `message`: the end of a message: form, size, loops, DMARC, a trusted ARC sealer, quarantine
@@ -22,6 +23,7 @@ use crate::config::Kind;
 
 pub mod abuse;
 pub mod connect;
+pub mod etrn;
 pub mod hello;
 pub mod mail;
 pub mod message;

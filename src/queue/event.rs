@@ -69,15 +69,19 @@ pub enum Selector {
     Message(QueueId),
     /// The jobs with a recipient in this domain, and those for its mail exchangers.
     Domain(String),
+    /// Like `Domain`, but for this domain and all domains below it.
+    DomainAndBelow(String),
 }
 
 impl Selector {
-    /// Returns the selector for a word: a queue id selects its message, and any other word is taken
-    /// for a domain.
+    /// Returns the selector for a word: a queue id selects its message, `@domain` selects the domain
+    /// and those below it, and any other word is taken for a domain.
     pub fn parse(word: &str) -> Self {
-        match QueueId::parse(&word.to_ascii_uppercase()) {
-            Some(id) => Self::Message(id),
-            None => Self::Domain(parse_domain(word).map_or_else(|_| word.to_ascii_lowercase(), String::from)),
+        let domain = |word| parse_domain(word).map_or_else(|_| word.to_ascii_lowercase(), String::from);
+        match (QueueId::parse(&word.to_ascii_uppercase()), word.strip_prefix('@')) {
+            (Some(id), _) => Self::Message(id),
+            (None, Some(word)) => Self::DomainAndBelow(domain(word)),
+            (None, None) => Self::Domain(domain(word)),
         }
     }
 }

@@ -82,6 +82,16 @@ impl Queue {
                     items.for_each(|(id, item)| selected.add(*id, item, |job| is_mx(job) || has_domain(job)));
                 }
             }
+            Selector::DomainAndBelow(domain) => {
+                let is_it = |name: &str| {
+                    name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+                };
+                let is_selected = |job: &ItemJob| {
+                    job.destination.mx_domain().is_some_and(is_it)
+                        || job.domains.as_slice().iter().any(|domain| is_it(domain))
+                };
+                self.items.iter().for_each(|(id, item)| selected.add(*id, item, is_selected));
+            }
         }
         selected
     }

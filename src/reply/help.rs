@@ -19,11 +19,13 @@ pub struct Available {
     pub chunking: bool,
     /// Whether VRFY is offered.
     pub vrfy: bool,
+    /// Whether ETRN is offered.
+    pub etrn: bool,
 }
 
 /// Lists the available commands, one on each line.
 pub fn commands(available: Available) -> Reply {
-    let Available { lmtp, starttls, auth, xclient, chunking, vrfy } = available;
+    let Available { lmtp, starttls, auth, xclient, chunking, vrfy, etrn } = available;
     let lines = [
         (true, "This is penfold. These commands are available now:"),
         (!lmtp, "  HELO host             introduce the client"),
@@ -39,6 +41,7 @@ pub fn commands(available: Available) -> Reply {
         (chunking, "  BDAT size             send a part of the message; LAST may follow"),
         (true, "  RSET                  drop the message"),
         (vrfy, "  VRFY address          ask whether an address exists"),
+        (etrn, "  ETRN domain           have the mail for a domain sent now"),
         (true, "  NOOP                  do nothing"),
         (true, "  HELP                  list the commands"),
         (true, "  QUIT                  end the session"),
@@ -63,8 +66,8 @@ mod tests {
             (available, "HELO EHLO MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (Available { starttls: true, ..available }, "HELO EHLO STARTTLS MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (
-                Available { starttls: true, auth: true, xclient: true, chunking: true, ..available },
-                "HELO EHLO STARTTLS AUTH XCLIENT XFORWARD MAIL RCPT DATA BDAT RSET VRFY NOOP HELP QUIT",
+                Available { starttls: true, auth: true, xclient: true, chunking: true, etrn: true, ..available },
+                "HELO EHLO STARTTLS AUTH XCLIENT XFORWARD MAIL RCPT DATA BDAT RSET VRFY ETRN NOOP HELP QUIT",
             ),
             (Available { lmtp: true, ..available }, "LHLO MAIL RCPT DATA RSET VRFY NOOP HELP QUIT"),
             (Available::default(), "HELO EHLO MAIL RCPT DATA RSET NOOP HELP QUIT"),

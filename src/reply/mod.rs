@@ -8,6 +8,7 @@
 //! - `auth`: to AUTH
 //! - `command`: to RSET, NOOP, and malformed commands and parameters
 //! - `connection`: the banner, QUIT and 421
+//! - `etrn`: to ETRN
 //! - `failure`: to MAIL and DATA when this server fails
 //! - `filter`: the replies that filters and policy services decide
 //! - `hello`: to HELO and EHLO, and to commands that need one first
@@ -27,6 +28,7 @@ use std::fmt;
 pub mod auth;
 pub mod command;
 pub mod connection;
+pub mod etrn;
 pub mod failure;
 pub mod filter;
 pub mod hello;

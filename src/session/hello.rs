@@ -5,7 +5,7 @@ use crate::policy;
 use crate::reply::help::Available;
 use crate::reply::{self, Reply};
 use crate::smtp::command::Command;
-use crate::smtp::extensions::Extensions;
+use crate::smtp::extensions::{Extensions, Limits};
 use crate::smtp::xclient::MAX_VALUE;
 
 /// The client's HELO, EHLO or LHLO.
@@ -41,6 +41,7 @@ impl Session<'_> {
             (true, Command::Mail(_) | Command::Rcpt(_) | Command::Data) if self.phase.hello().is_none() => {
                 Some(self.hello_required())
             }
+            (true, Command::Etrn(_)) => Some(reply::command::disabled()),
             (false, Command::Lhlo(_)) => Some(reply::hello::only_smtp()),
             _ => None,
         }
@@ -68,8 +69,11 @@ impl Session<'_> {
             binary_mime: self.service.config.filters.is_empty(),
             dsn: false,
             smtp_utf8: false,
-            etrn: false,
-            limits: None,
+            etrn: policy::etrn::is_offered(&self.facts(), &self.service.config.relay.etrn),
+            limits: self.client.local_user.is_none().then_some(Limits {
+                recipients: u32::try_from(self.service.config.limits.recipients).ok(),
+                ..Limits::default()
+            }),
             deliver_by: None,
             future_release: None,
             mt_priority: false,
@@ -86,6 +90,7 @@ impl Session<'_> {
             Command::Bdat(_) => is_withheld("CHUNKING"),
             Command::Auth(_) => is_withheld("AUTH"),
             Command::Vrfy(_) => is_withheld("VRFY"),
+            Command::Etrn(_) => is_withheld("ETRN"),
             Command::Help => is_withheld("HELP"),
             Command::Xclient(_) | Command::Xforward(_) => is_withheld("XCLIENT"),
             _ => false,
@@ -94,10 +99,18 @@ impl Session<'_> {
 
     /// HELP: lists the commands that are offered in this state.
     pub(super) fn help(&self) -> Step {
-        let Extensions { starttls, auth, xclient, chunking, .. } = self.extensions();
+        let Extensions { starttls, auth, xclient, chunking, etrn, .. } = self.extensions();
         let vrfy = !self.is_disabled(&Command::Vrfy(b""));
         let lmtp = self.is_lmtp();
-        Step::Reply(reply::help::commands(Available { lmtp, starttls, auth: auth.is_some(), xclient, chunking, vrfy }))
+        Step::Reply(reply::help::commands(Available {
+            lmtp,
+            starttls,
+            auth: auth.is_some(),
+            xclient,
+            chunking,
+            vrfy,
+            etrn,
+        }))
     }
 
     /// The name of the protocol for the Received field and the log (RFC 3848).

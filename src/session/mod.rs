@@ -13,6 +13,7 @@
 //! - `changes`: what changes a message while it arrives
 //! - `chunk`: BDAT: reads one chunk of a message
 //! - `data`: DATA: reads the text up to the dot
+//! - `etrn`: ETRN
 //! - `header_scan`: the fields removed from a client's header, and its trace fields
 //! - `filters`: what filters are asked at each command
 //! - `hello`: HELO, EHLO, LHLO, HELP and RSET; the offered extensions
@@ -60,6 +61,7 @@ mod authenticity;
 mod changes;
 mod chunk;
 mod data;
+mod etrn;
 #[cfg_attr(not(feature = "filters"), path = "unfiltered.rs")]
 mod filters;
 mod header_scan;
@@ -80,6 +82,7 @@ mod vrfy;
 mod xclient;
 
 use auth::Attempts;
+pub use etrn::Flush;
 use hello::Hello;
 use tally::Tally;
 use transaction::Transaction;
@@ -94,6 +97,8 @@ pub struct Service {
     pub site: Arc<Site>,
     /// Called for every committed message that is not held, after the reply to the client.
     pub notify: Arc<Notify>,
+    /// Called for ETRN.
+    pub flush: Arc<Flush>,
 }
 
 /// Delivers a committed message, or has the queue do it.
@@ -381,6 +386,7 @@ impl<'a> Session<'a> {
             Command::Quit => Step::ReplyAndClose(reply::connection::goodbye(self.hostname())),
             Command::Help => self.help(),
             Command::Vrfy(argument) => self.vrfy(argument),
+            Command::Etrn(argument) => self.etrn(argument),
             Command::Expn => Step::Reply(reply::verify::expn_not_available()),
             Command::Xclient(attributes) => self.xclient(attributes),
             Command::Xforward(attributes) => self.xforward(attributes),

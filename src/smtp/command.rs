@@ -39,6 +39,8 @@ pub enum Command<'a> {
     Help,
     /// VRFY with a name or an address.
     Vrfy(&'a [u8]),
+    /// ETRN with the mail that is asked for.
+    Etrn(&'a [u8]),
     /// EXPN.
     Expn,
     /// XCLIENT with attributes.
@@ -83,6 +85,7 @@ impl<'a> Command<'a> {
                 | Self::Noop
                 | Self::Help
                 | Self::Vrfy(_)
+                | Self::Etrn(_)
                 | Self::Xforward(_)
         )
     }
@@ -110,6 +113,7 @@ impl<'a> Command<'a> {
             b"NOOP" => Self::Noop,
             b"HELP" => Self::Help,
             b"VRFY" => Self::Vrfy(argument),
+            b"ETRN" => Self::Etrn(argument),
             b"EXPN" => Self::Expn,
             b"XCLIENT" => Self::Xclient(argument),
             b"XFORWARD" => Self::Xforward(argument),

@@ -7,6 +7,7 @@
 //! - `chunk`: messages that arrive in chunks
 //! - `command`: the commands that a client sends
 //! - `dot`: the content of a message on the wire, and its end
+//! - `etrn`: the argument of ETRN
 //! - `extensions`: the ESMTP extensions, and the files that a new one touches
 //! - `line`: lines from a byte stream, with a limit
 //! - `parameters`: the ESMTP parameters of MAIL and RCPT
@@ -17,6 +18,7 @@
 pub mod chunk;
 pub mod command;
 pub mod dot;
+pub mod etrn;
 pub mod extensions;
 pub mod line;
 pub mod parameters;

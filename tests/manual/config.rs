@@ -135,6 +135,7 @@ fn every_key_has_its_effect() {
                 network("0.0.0.0", 0),
             ],
             domains: vec!["friend.example".into()],
+            etrn: vec!["site.example".into(), ".example.net".into()],
         },
         policy: Policy {
             access: table("access"),

@@ -250,6 +250,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     client.ask("QUIT", "221 ");
     let mut client = daemon.greeted();
     client.ask("AUTH PLAIN AGpvbgB3cm9uZw==", "535 ");
+    client.ask("ETRN good.test", "25");
     client.ask("MAIL FROM:<a@x.org>", "250 ");
     client.ask("RCPT TO:<nosuch@razorback>", "550 ");
     let mut broken = daemon.greeted();
@@ -316,7 +317,7 @@ fn log_lines_have_the_documented_form() {
     let authority = Authority::new();
     let site = authority.site(
         "listen.kind = \"submission\"\nlisten.auth = \"always\"\nsubmission.messages_per_hour = 2\nlimits.command_timeout = \"4s\"\n\
-         local.postmaster = \"root\"",
+         relay.etrn = [\"good.test\"]\n         local.postmaster = \"root\"",
     );
     site.configure();
     site.write("users", &secret(&site, "jon"));

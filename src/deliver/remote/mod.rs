@@ -19,7 +19,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use addresses::{Addresses, Admission, Permit, place};
 use client::{ConnectOptions, Connection, Security, Stage, StageOutcome};
@@ -132,7 +132,7 @@ impl RemoteDelivery {
                 && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
         };
         if self.cached.as_ref().is_some_and(is_fit) {
-            self.use_cached(settings, destination, &mut progress);
+            self.use_cached(settings, destination, target, &mut progress);
         }
         if !progress.is_over() {
             self.try_hosts(settings, destination, target, &mut progress);
@@ -158,6 +158,7 @@ impl RemoteDelivery {
         &mut self,
         settings: RemoteSettings<'_>,
         destination: &Arc<Destination>,
+        target: &HostTarget,
         progress: &mut Progress<'_>,
     ) -> bool {
         let Some(mut cached) = self.cached.take() else { return false };
@@ -167,7 +168,8 @@ impl RemoteDelivery {
         }
         let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
-        let answers = cached.connection.send(&progress.open_delivery());
+        let (peer, delivery) = (cached.connection.peer().clone(), progress.open_delivery());
+        let answers = self.send(settings, (target, &peer), &mut cached.connection, &delivery);
         // The host has closed the idle connection, or now requires authentication. In both cases a
         // new connection is tried.
         if !cached.connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom && !a.is_cut_short) {
@@ -235,7 +237,7 @@ impl RemoteDelivery {
         (target, peer): (&HostTarget, &Peer),
         progress: &mut Progress<'_>,
     ) -> bool {
-        if self.is_cached_for(peer, target) && self.use_cached(settings, destination, progress) {
+        if self.is_cached_for(peer, target) && self.use_cached(settings, destination, target, progress) {
             return true;
         }
         self.close();
@@ -273,7 +275,7 @@ impl RemoteDelivery {
             return false;
         }
         progress.has_answered = true;
-        let answers = connection.send(&progress.open_delivery());
+        let answers = self.send(settings, (target, peer), &mut connection, &progress.open_delivery());
         progress.note_all(answers);
         let by_dns = matches!(target, HostTarget::Mx { .. });
         self.keep(CachedConnection {
@@ -284,6 +286,39 @@ impl RemoteDelivery {
             _permit: permit,
         });
         true
+    }
+
+    /// Sends a message, and returns the outcome for each recipient. If the host accepts no more
+    /// transactions over the connection, new connections replace it.
+    fn send(
+        &self,
+        settings: RemoteSettings<'_>,
+        (target, peer): (&HostTarget, &Peer),
+        connection: &mut Connection,
+        delivery: &Delivery<'_>,
+    ) -> Vec<StageOutcome> {
+        let until = Instant::now() + ATTEMPT_LIMIT;
+        let mut answers = connection.send(delivery);
+        let mut left = connection.take_left();
+        while !left.is_empty() && Instant::now() < until {
+            connection.send_quit();
+            let recipients = left.iter().filter_map(|&index| delivery.recipients.get(index).copied()).collect();
+            let rest = Delivery { recipients, ..delivery.clone() };
+            let sent = match self.open(settings, (target, peer), delivery.id) {
+                Ok(next) => {
+                    *connection = next;
+                    connection.send(&rest)
+                }
+                Err(answer) => vec![answer; left.len()],
+            };
+            for (&index, answer) in left.iter().zip(sent) {
+                if let Some(slot) = answers.get_mut(index) {
+                    *slot = answer;
+                }
+            }
+            left = connection.take_left().into_iter().filter_map(|index| left.get(index).copied()).collect();
+        }
+        answers
     }
 
     fn open(
@@ -312,7 +347,7 @@ impl RemoteDelivery {
 
     fn keep(&mut self, cached: CachedConnection) {
         self.close();
-        if cached.connection.is_usable() {
+        if cached.connection.is_usable() && !cached.connection.is_spent() {
             self.cached = Some(cached);
         } else {
             cached.connection.quit();

@@ -41,7 +41,7 @@ impl Site {
             subaddress: Some('+'),
             postmaster: "root".into(),
         };
-        config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()] };
+        config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()], etrn: Vec::new() };
         config.remote.routes = table("routes");
         config
     }

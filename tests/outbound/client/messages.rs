@@ -56,6 +56,54 @@ fn serve_at_most(listener: TcpListener, limit: usize, code: &str, pipelining: bo
     all
 }
 
+/// RFC 9422: the client keeps to the limits without being refused first. Each row has the recipients
+/// of each transaction, with a bar where another connection begins.
+#[test]
+fn the_limits_that_a_host_states_are_kept() {
+    for (limits, want) in [
+        ("RCPTMAX=2", "a@x b@y,c@x d@z,e@x"),
+        ("RCPTDOMAINMAX=1", "a@x c@x e@x,b@y,d@z"),
+        ("RCPTDOMAINMAX=2 RCPTMAX=3", "a@x b@y c@x,d@z e@x"),
+        ("MAILMAX=1 RCPTMAX=2", "a@x b@y|c@x d@z|e@x"),
+        ("MAILMAX=2 RCPTMAX=2", "a@x b@y,c@x d@z|e@x"),
+        ("MAILMAX=1", "a@x b@y c@x d@z e@x"),
+        ("FOO=1", "a@x b@y c@x d@z e@x"),
+    ] {
+        let sink = Sink { keywords: keywords(&["PIPELINING", &format!("LIMITS {limits}")]), ..Sink::default() };
+        let remote = Remote::with(sink);
+        let mut sender = Sender::new();
+        let outcomes = sender.send_to(&host(remote.address), &["a@x", "b@y", "c@x", "d@z", "e@x"]);
+        assert!(outcomes.iter().all(|o| o.fate == Delivered), "{limits}: {outcomes:?}");
+        let (mut shown, mut connection) = (String::new(), 0);
+        for message in remote.messages(want.split([',', '|']).count()) {
+            if !shown.is_empty() {
+                shown.push(if message.connection == connection { ',' } else { '|' });
+            }
+            connection = message.connection;
+            shown.push_str(&message.recipients.join(" ").replace(['<', '>'], ""));
+        }
+        assert_eq!(shown, want, "{limits}");
+        // The connection is kept unless the host accepts no more messages over it, and QUIT ends each.
+        assert_eq!(sender.remote.cached().is_some(), !limits.contains("MAILMAX=1"), "{limits}");
+        sender.remote.close();
+        let count = 1 + want.matches('|').count();
+        remote.wait("the end of all connections", |seen| seen.ended == count);
+        remote.look(|seen| {
+            assert_eq!(seen.commands.iter().filter(|command| command.line == "QUIT").count(), count, "{limits}");
+        });
+    }
+}
+
+/// A host that stops answering after a limit costs only the recipients that are left.
+#[test]
+fn a_connection_that_fails_after_mailmax_costs_only_the_recipients_that_are_left() {
+    let sink = Sink { keywords: keywords(&["LIMITS MAILMAX=1 RCPTMAX=1"]), ..Sink::default() };
+    let remote = Remote::with(sink.when("CONNECT", Then::Pause(Duration::ZERO), 1).reply("CONNECT", "421 4.3.2 busy"));
+    let outcomes = Sender::new().send_to(&host(remote.address), &["a@x.test", "b@x.test"]);
+    assert_eq!(outcomes.iter().map(|o| o.fate).collect::<Vec<_>>(), [Delivered, Deferred]);
+    assert_eq!(remote.messages(1)[0].recipients, ["<a@x.test>"]);
+}
+
 #[test]
 fn a_message_that_the_host_cannot_take_is_converted() {
     const HEAD: &str = "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n";

@@ -35,12 +35,13 @@ impl Connection {
     /// The extensions of an earlier reply are forgotten.
     pub(super) fn hello(&mut self, verb: &str, hostname: &str) -> Result<(), NotOpen> {
         let stage = if self.is_store() { Stage::StoreHello } else { Stage::Hello };
-        self.extensions = Extensions::default();
+        (self.extensions, self.mails_left) = (Extensions::default(), None);
         self.expect_silence(stage)?;
         self.write(stage, format!("{verb} {hostname}\r\n").as_bytes())?;
         let mut reply = self.reply(stage).map_err(|answer| self.hello_failed(answer))?;
         if (200..300).contains(&reply.code()) {
             self.extensions = Extensions::parse(&reply);
+            self.mails_left = self.extensions.limits.and_then(|limits| limits.mails);
         } else if reply.code() >= 500 && self.state != State::Broken && !self.is_store() {
             let answer = self.rejected(Stage::Hello, reply).deferred();
             // If HELO fails too, the reply to EHLO is more informative than a broken connection.

@@ -4,6 +4,7 @@
 //! - `auth`: AUTH
 //! - `fit`: whether a host can take a message as it is
 //! - `hello`: the greeting and EHLO
+//! - `limits`: the limits that a host states with LIMITS
 //! - `secure`: TLS
 //! - `stage`: the stages of a dialogue, with their timeouts
 //! - `transaction`: one message
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 mod auth;
 mod fit;
 mod hello;
+mod limits;
 mod secure;
 mod stage;
 mod transaction;
@@ -136,6 +138,11 @@ pub struct Connection {
     /// How the connection is encrypted, for the log.
     tls: Encryption,
     extensions: Extensions,
+    /// The number of transactions that the host still accepts over this connection; `None` if it has
+    /// stated no limit.
+    mails_left: Option<u32>,
+    /// The recipients of the last message that were left out because no transaction was left.
+    left: Vec<usize>,
     /// The configured upper bound on the time for each stage.
     limit: Duration,
     /// When the time for the current part of the dialogue ends: for opening the connection, for the
@@ -230,6 +237,8 @@ impl Connection {
             peer: peer.clone(),
             tls: Encryption::CLEAR,
             extensions: Extensions::default(),
+            mails_left: None,
+            left: Vec::new(),
             limit,
             deadline,
             names: Default::default(),
@@ -267,12 +276,18 @@ impl Connection {
         self.state != State::Broken && !self.needs_login
     }
 
+    /// Whether the host accepts no more transactions over this connection (RFC 9422 4.1).
+    pub fn is_spent(&self) -> bool {
+        self.mails_left == Some(0)
+    }
+
     /// Closes the connection with QUIT, without waiting for a reply.
     pub fn quit(mut self) {
         self.send_quit();
     }
 
-    fn send_quit(&mut self) {
+    /// Sends QUIT, after which nothing can be sent.
+    pub fn send_quit(&mut self) {
         if self.state != State::Broken {
             // An error can be ignored: the connection is closed anyway.
             let _ = self.write(Stage::Quit, b"QUIT\r\n");

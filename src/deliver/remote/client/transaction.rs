@@ -4,7 +4,8 @@
 //! With PIPELINING the client sends up to [`WINDOW`] commands before it reads the replies, and
 //! sends DATA together with the last RCPT (RFC 2920 3.1). Every recipient gets its own outcome. If
 //! the host accepts no more recipients, the others follow in the next transaction over the same
-//! connection. That transaction has at most as many recipients as the host has just accepted. If
+//! connection. That transaction has at most as many recipients as the host has just accepted. If the
+//! host states limits (RFC 9422), they are kept from the start. If
 //! the connection breaks, the recipients without an outcome get the broken connection as their
 //! outcome.
 //!
@@ -16,7 +17,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use super::fit::{Fit, fit, not_converted};
-use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State};
+use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State, limits};
 use crate::address::path;
 use crate::deliver::Delivery;
 use crate::envelope::Body;
@@ -74,6 +75,12 @@ impl Connection {
         answers.into_iter().map(|answer| answer.unwrap_or_else(|| rest.clone())).collect()
     }
 
+    /// Returns the indices of the recipients that the last [`Connection::send`] has left out, because
+    /// the host accepts no more transactions over this connection. Their outcomes say so.
+    pub fn take_left(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.left)
+    }
+
     fn send_to_all(
         &mut self,
         delivery: &Delivery<'_>,
@@ -115,16 +122,22 @@ impl Connection {
         let mut todo: Vec<usize> = (0..delivery.recipients.len()).collect();
         let mut room = todo.len();
         while !todo.is_empty() {
-            let later = todo.split_off(room.min(todo.len()));
+            if self.is_spent() {
+                self.left = todo;
+                let why = "the host takes no more messages over this connection";
+                return Err(self.answer(Stage::RcptTo, Outcome::deferred(Status(4, 5, 3), why)));
+            }
+            let domain = |index: usize| delivery.recipients.get(index).map(|to| to.address.domain());
+            let now = limits::next(&mut todo, self.extensions.limits.unwrap_or_default(), room, domain);
             let is_binary = delivery.options.body == Body::Binary;
             let mut transaction = Transaction::new(delivery, measure, is_binary, answers);
             self.deadline = until;
-            self.envelope(&mut transaction, &todo)?;
+            self.envelope(&mut transaction, &now)?;
             self.data(&mut transaction)?;
             if !transaction.overflow.is_empty() {
                 room = transaction.accepted.len();
             }
-            todo = [transaction.overflow, later].concat();
+            todo = [transaction.overflow, todo].concat();
         }
         Ok(())
     }
@@ -144,6 +157,7 @@ impl Connection {
     /// many commands at a time as the host allows.
     fn envelope(&mut self, transaction: &mut Transaction<'_>, todo: &[usize]) -> Result<(), StageOutcome> {
         todo.iter().for_each(|&index| transaction.answers[index] = None);
+        self.mails_left = self.mails_left.map(|left| left.saturating_sub(1));
         let mut plan = Vec::with_capacity(todo.len() + 3);
         plan.extend((self.state == State::Begun).then_some(Command::Reset));
         plan.push(Command::Mail);

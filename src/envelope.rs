@@ -111,8 +111,7 @@ pub struct DeliverBy {
     pub deadline: i64,
     /// What happens at that time.
     pub mode: ByMode,
-    /// Whether a report is sent when the message is passed on to a host without this extension
-    /// (the flag T).
+    /// Whether a report is sent whenever the message is passed on to another host (the flag T).
     pub trace: bool,
 }
 

@@ -8,6 +8,27 @@
 
 use std::time::Duration;
 
+/// The longest time for which a message is kept before its first attempt, at the request of its
+/// sender (FUTURERELEASE, RFC 4865).
+pub const MAX_HOLD: Duration = Duration::from_secs(30 * 86_400);
+
+/// Returns the time from `now` until a message may be delivered whose sender has asked for `release`.
+/// Both times are in seconds since 1970. If `release` is further away than [`MAX_HOLD`], the clock
+/// was set back since the message arrived, and the message may be delivered now.
+pub fn wait_for_release(release: u64, now: u64) -> Duration {
+    let wait = Duration::from_secs(release.saturating_sub(now));
+    if wait > MAX_HOLD { Duration::ZERO } else { wait }
+}
+
+/// The times that limit the attempts at a message, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// When the message could first be tried: at its arrival, or when its sender has released it.
+    pub start: u64,
+    /// The time by which its sender wants the message to be delivered (DELIVERBY, RFC 2852).
+    pub deadline: Option<u64>,
+}
+
 /// The retry intervals and the age limit of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
@@ -36,6 +57,14 @@ impl Schedule {
         // The spread must not make the interval longer than the maximum.
         let is_first = interval == min && min + min / 8 <= max;
         last.saturating_add(if is_first { interval + spread } else { interval - spread })
+    }
+
+    /// Like [`Schedule::next_attempt`]. A message whose last attempt began before its deadline has
+    /// the next attempt at the deadline or before: then the message is returned, or its sender gets
+    /// a report.
+    pub fn next_within(&self, window: Window, last: u64, seed: u64) -> u64 {
+        let next = self.next_attempt(window.start, last, seed);
+        window.deadline.filter(|deadline| last < *deadline).map_or(next, |deadline| next.min(deadline))
     }
 
     /// Returns whether a deferral (a temporary failure) at `now` is the last one, after which the
@@ -114,6 +143,34 @@ mod tests {
         assert_eq!(SCHEDULE.wait(1_000_000, 500_000), Duration::ZERO);
         assert_eq!(SCHEDULE.wait(10, 500_000), Duration::ZERO);
         assert!(!SCHEDULE.is_expired(1_000_000, 500_000, 500_000));
+    }
+
+    #[test]
+    fn the_next_attempt_is_not_after_the_deadline() {
+        for (start, deadline, last, next) in [
+            (1000, None, 1001, 1301),
+            (1000, Some(1200), 1001, 1200),
+            (1000, Some(1400), 1001, 1301),
+            // The message is tried further after the deadline.
+            (1000, Some(1200), 1200, 1500),
+            (1000, Some(0), 1001, 1301),
+            (1000, Some(1200), 0, 0),
+            // The intervals begin when the message could first be tried.
+            (90_000, None, 90_001, 90_301),
+        ] {
+            let got = SCHEDULE.next_within(Window { start, deadline }, last, 0);
+            assert_eq!(got, next, "{start} {deadline:?} {last}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_not_held_for_more_than_the_maximum() {
+        let day = 86_400;
+        for (release, now, wait) in
+            [(0, 5, 0), (5, 5, 0), (6, 5, 1), (30 * day + 5, 5, 30 * day), (30 * day + 6, 5, 0), (3650 * day, 5, 0)]
+        {
+            assert_eq!(wait_for_release(release, now), Duration::from_secs(wait), "{release}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ const JOB_TIMEOUT: Duration = Duration::from_secs(20);
 pub enum Change {
     /// The message is kept in `hold/` and not tried.
     Hold,
-    /// A held message is tried again.
+    /// A held message is tried again, or a message is tried before the time that its sender has set.
     Release,
     /// The message is deleted.
     Remove,
@@ -104,7 +104,10 @@ impl Control {
                 log::held(&id, &reason);
             }
             Change::Release => {
-                let released = spool.release(name)?;
+                let released = match name.place {
+                    Place::Hold => spool.release(name)?,
+                    Place::New | Place::Cur => spool.release_early(name, crate::sys::now())?,
+                };
                 log::released(&id, user);
                 return Ok(GivenBack::At(released));
             }

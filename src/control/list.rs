@@ -7,7 +7,7 @@ use crate::address;
 use crate::log;
 use crate::message::trace;
 use crate::queue::RunningJob;
-use crate::retry::Schedule;
+use crate::retry::{Schedule, wait_for_release};
 use crate::spool::{Entry, Note, Place, RecipientEntry, Spool, Unusable};
 use crate::sys;
 
@@ -89,9 +89,11 @@ fn show(
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
         let number = addressee.reference().number;
         let attempt = running.iter().find(|job| job.id == id && job.recipients.contains(&number));
-        let next = || schedule.next_attempt(id.seconds(), addressee.record.last, id.seed());
+        let next = || schedule.next_within(entry.window(), addressee.record.last, id.seed());
+        let release = entry.options().release.filter(|release| !wait_for_release(*release, now).is_zero());
         let when = match attempt {
             _ if entry.name().place == Place::Hold => String::new(),
+            None if let Some(release) = release => format!(", not before {}", log::timestamp(release)),
             Some(job) => format!(", being tried for {}", self::age(job.since.as_secs())),
             None if addressee.record.last == 0 => String::new(),
             None => format!(", next {}", log::timestamp(next())),

@@ -11,7 +11,7 @@ use ::log::{info, warn};
 use super::timestamp;
 use super::value::{Value, push};
 use crate::address::{self, Address};
-use crate::envelope::Recipient;
+use crate::envelope::{ByMode, MailOptions, Recipient};
 use crate::message::mime::Conversion;
 use crate::outcome::{Encryption, Fate, Outcome};
 
@@ -25,6 +25,8 @@ pub struct Accepted<'a> {
     pub sender: Option<&'a Address>,
     /// The number of recipients after aliases were expanded.
     pub recipients: usize,
+    /// The options that the client gave at MAIL.
+    pub options: &'a MailOptions,
     /// The size in the spool, in bytes.
     pub size: u64,
     /// The client, as name and address.
@@ -52,7 +54,8 @@ pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io:
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
-    let Accepted { id, session, sender, recipients, size, peer, via, ident, protocol, tls, user, caller } = event;
+    let Accepted { id, session, sender, recipients, options, size, peer, via, ident, protocol, tls, user, caller } =
+        event;
     let sender = address::path(*sender);
     let (from, peer, user) = (Value(&sender), Value(peer), Value(user.filter(|user| !user.is_empty()).unwrap_or("-")));
     let mut front = String::new();
@@ -63,11 +66,27 @@ pub fn accepted(event: &Accepted<'_>) {
             push(&mut front, key, value);
         }
     }
+    push_times(&mut front, options);
     if let Some((uid, program)) = caller {
         push(&mut front, "uid", &uid.to_string());
         push(&mut front, "program", if program.is_empty() { "-" } else { program });
     }
     info!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
+}
+
+/// Adds the options of MAIL that decide when a message is delivered.
+fn push_times(line: &mut String, options: &MailOptions) {
+    if options.priority != 0 {
+        push(line, "priority", &options.priority.to_string());
+    }
+    if let Some(release) = options.release {
+        push(line, "release", &timestamp(release));
+    }
+    if let Some(by) = options.deliver_by {
+        let mode = if by.mode == ByMode::Return { "R" } else { "N" };
+        let deadline = timestamp(by.deadline.try_into().unwrap_or(0));
+        push(line, "deadline", &format!("{deadline};{mode}{}", if by.trace { "T" } else { "" }));
+    }
 }
 
 /// The results of the checks of a message: each is a result and the domain that it is about.

@@ -27,6 +27,8 @@ pub struct Received<'a> {
     pub is_hidden: bool,
     /// The recipient for the FOR clause, if it may be shown.
     pub recipient: Option<&'a Address>,
+    /// The priority of the message (RFC 6710); 0 is the default, and is not shown.
+    pub priority: i8,
     /// The time of arrival, as [`date`] writes it.
     pub date: &'a str,
 }
@@ -76,10 +78,11 @@ impl fmt::Display for Received<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { hostname, id, date, .. } = self;
         let purpose = self.recipient.map(|address| format!("\n\tfor <{address}>")).unwrap_or_default();
+        let priority = if self.priority == 0 { String::new() } else { format!("\n\tpriority {}", self.priority) };
         match &self.origin {
             Origin::LocalUser(user) => {
                 let comment = if self.is_hidden { String::new() } else { format!("{FROM_USER}{}", user.comment()) };
-                writeln!(f, "Received: by {hostname} (penfold{comment}) id {id}{purpose};\n\t{date}")
+                writeln!(f, "Received: by {hostname} (penfold{comment}) id {id}{purpose}{priority};\n\t{date}")
             }
             Origin::Client(client) => {
                 // The cipher is written as RFC 8314 4.3 specifies. No standard specifies a clause
@@ -93,7 +96,8 @@ impl fmt::Display for Received<'_> {
                     client.write_origin(f)?;
                 }
                 let protocol = client.protocol;
-                writeln!(f, "by {hostname} (penfold) with {protocol}{version} id {id}{purpose}{cipher};\n\t{date}")
+                write!(f, "by {hostname} (penfold) with {protocol}{version} id {id}")?;
+                writeln!(f, "{purpose}{cipher}{priority};\n\t{date}")
             }
         }
     }
@@ -217,7 +221,7 @@ mod tests {
     const DATE: &str = "Sat, 21 Nov 2026 10:00:00 +0000";
 
     fn received(origin: Origin<'_>, is_hidden: bool, recipient: Option<&Address>) -> String {
-        Received { hostname: "mx.test", id: "1K0", origin, is_hidden, recipient, date: DATE }.to_string()
+        Received { hostname: "mx.test", id: "1K0", origin, is_hidden, recipient, priority: 0, date: DATE }.to_string()
     }
 
     fn client(address: Option<&str>) -> Client<'static> {

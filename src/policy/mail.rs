@@ -97,6 +97,19 @@ fn right(mail: &Mail<'_>) -> Verdict {
     }
 }
 
+/// Whether the client may ask that a message is kept until a time (FUTURERELEASE). RFC 4865 4.2
+/// allows that only where mail is submitted. There a client has to log in before MAIL, unless its
+/// network is trusted. A trusted client that has not logged in may not ask, because nobody answers
+/// for the disk space.
+pub fn may_hold(facts: &Facts<'_>) -> bool {
+    facts.is_local_user || facts.is_submission() && (facts.login.is_some() || !facts.is_trusted)
+}
+
+/// The highest priority that the client may give to a message (RFC 6710 4.1).
+pub fn max_priority(facts: &Facts<'_>) -> i8 {
+    if facts.may_relay() { 9 } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{STRANGER, SUBMITTER, TRUSTED, USER, shown};
@@ -113,6 +126,25 @@ mod tests {
             (USER, "accept"),
         ] {
             assert_eq!(shown(&precheck(&facts)), want, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn only_submitted_mail_is_kept_and_only_mail_that_may_be_relayed_hurries() {
+        let logged_in = Facts { login: Some("jon"), ..SUBMITTER };
+        let trusted = Facts { is_trusted: true, ..SUBMITTER };
+        let program = Facts { is_local_user: true, is_trusted: true, ..STRANGER };
+        for (facts, may_hold, max) in [
+            (STRANGER, false, 0),
+            (TRUSTED, false, 9),
+            // EHLO offers FUTURERELEASE here, and MAIL demands a login.
+            (SUBMITTER, true, 0),
+            (trusted, false, 9),
+            (logged_in, true, 9),
+            (program, true, 9),
+            (Facts { login: Some("jon"), ..STRANGER }, false, 9),
+        ] {
+            assert_eq!((super::may_hold(&facts), max_priority(&facts)), (may_hold, max), "{facts:?}");
         }
     }
 

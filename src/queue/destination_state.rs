@@ -9,6 +9,7 @@ use super::health::{DestinationStatus, Health};
 use super::pool::Class;
 use super::ready::Ready;
 use super::turns::JobRef;
+use super::waiting::Urgency;
 use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
@@ -30,7 +31,9 @@ pub struct DestinationState {
     /// The number of jobs that workers are deferring without an attempt, because the destination is
     /// down.
     pub deferring: usize,
-    pub ticket: Option<(u64, Class)>,
+    /// The number, the class and the urgency of the ticket with which the destination waits for a
+    /// turn.
+    pub ticket: Option<(u64, Class, Urgency)>,
     /// The class under which the pool of workers counts the running jobs; `None` before the first
     /// job.
     pub counted: Option<Class>,

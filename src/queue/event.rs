@@ -13,7 +13,7 @@ use crate::address::parse_domain;
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
-use crate::retry::Schedule;
+use crate::retry::{Schedule, Window};
 use crate::spool::{EntryName, QueueId, RecipientRef};
 use crate::timeouts::Trust;
 
@@ -127,8 +127,23 @@ pub struct Plan {
     pub unsynced: bool,
     /// A number that identifies the sender. The queue lets senders take turns.
     pub sender: u32,
+    /// The priority of the message, from -9 to 9.
+    pub priority: i8,
+    /// The time before which the message must not be delivered, in seconds since 1970; 0 if there is
+    /// none.
+    pub release: u64,
+    /// The times between which the message is tried.
+    pub window: Window,
     /// One job for each destination.
     pub jobs: Vec<Planned>,
+}
+
+impl Plan {
+    /// Returns a plan without jobs, with the properties of an entry that cannot be read.
+    pub fn new(entry: EntryName) -> Self {
+        let window = Window { start: entry.id.seconds(), deadline: None };
+        Self { entry, unsynced: true, sender: 0, priority: 0, release: 0, window, jobs: Vec::new() }
+    }
 }
 
 /// A planned job: the recipients of an entry that have the same destination.

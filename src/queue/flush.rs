@@ -24,7 +24,8 @@ impl Selected {
         for (index, job) in item.jobs().iter().enumerate().filter(|(_, job)| is_selected(job)) {
             match (job.state(), job.due()) {
                 (_, Some(due)) => self.waiting.push((due, (id, index))),
-                (JobState::Settled, None) => {}
+                // A held message must not be tried before its time.
+                (JobState::Settled | JobState::Held, None) => {}
                 (_, None) => self.active.push((id, index)),
             }
         }

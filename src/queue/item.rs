@@ -17,6 +17,8 @@ pub struct Item {
     place: Place,
     /// A number that identifies the sender.
     pub sender: u32,
+    /// The priority of the message, from -9 to 9.
+    pub priority: i8,
     /// Whether the entry must be synced to disk before a worker acts on it.
     pub unsynced: bool,
     /// What happens when none of the entry's jobs is running any more.
@@ -74,7 +76,8 @@ pub struct ItemJob {
     pub domains: Few<Arc<str>>,
     /// The outcomes of earlier attempts that could not be recorded in the spool.
     pub unrecorded: Option<Box<Unrecorded>>,
-    /// The time of the next attempt in seconds since 1970. It is valid only while the job waits.
+    /// The time of the next attempt in seconds since 1970, or the time until which the job is held.
+    /// It is valid only while the job waits or is held.
     due: u64,
     state: JobState,
     /// Whether the job is tried again as soon as the current attempt has ended.
@@ -90,6 +93,8 @@ pub struct Unrecorded(pub Vec<(u32, Outcome)>);
 pub enum JobState {
     /// The job waits for the time of its next attempt.
     Waiting,
+    /// The job waits for the time before which the message must not be delivered.
+    Held,
     /// The job can start as soon as a worker is free for it.
     Ready,
     /// A worker has the job.
@@ -122,15 +127,20 @@ impl<T> From<Vec<T>> for Few<T> {
 }
 
 impl ItemJob {
-    /// Returns a waiting job.
-    pub fn new(destination: Arc<Destination>, recipients: Vec<RecipientRef>, domains: Vec<Arc<str>>, due: u64) -> Self {
+    /// Returns a job that waits or is held until `due`, in seconds since 1970.
+    pub fn new(
+        destination: Arc<Destination>,
+        recipients: Vec<RecipientRef>,
+        domains: Vec<Arc<str>>,
+        (state, due): (JobState, u64),
+    ) -> Self {
         Self {
             destination,
             recipients: recipients.into(),
             domains: domains.into(),
             unrecorded: None,
             due,
-            state: JobState::Waiting,
+            state,
             again: false,
         }
     }
@@ -146,6 +156,12 @@ impl ItemJob {
         (self.state == JobState::Waiting).then_some(self.due)
     }
 
+    /// Returns the time before which the job is not tried, in seconds since 1970. Returns `None` if
+    /// the job is not held until a time.
+    pub fn held_until(&self) -> Option<u64> {
+        (self.state == JobState::Held).then_some(self.due)
+    }
+
     /// Replaces the unrecorded outcomes.
     pub fn set_unrecorded(&mut self, unrecorded: Vec<(u32, Outcome)>) {
         self.unrecorded = if unrecorded.is_empty() { None } else { Some(Box::new(Unrecorded(unrecorded))) };
@@ -158,8 +174,8 @@ impl ItemJob {
 }
 
 impl Item {
-    /// Returns an entry whose jobs all wait.
-    pub fn new(entry: EntryName, (unsynced, sender): (bool, u32), mut list: Vec<ItemJob>) -> Self {
+    /// Returns an entry whose jobs all wait or are all held. `owner` is the number of the sender and the priority.
+    pub fn new(entry: EntryName, unsynced: bool, owner: (u32, i8), mut list: Vec<ItemJob>) -> Self {
         let jobs = match (list.len(), list.pop()) {
             (1, Some(one)) => Jobs::One(one),
             (open, last) => {
@@ -167,7 +183,8 @@ impl Item {
                 Jobs::Many(Box::new(ManyJobs { list, open, running: 0 }))
             }
         };
-        Self { size: entry.size, place: entry.place, sender, unsynced, end: ItemEnd::Finish, jobs }
+        let (sender, priority) = owner;
+        Self { size: entry.size, place: entry.place, sender, priority, unsynced, end: ItemEnd::Finish, jobs }
     }
 
     /// Returns the name under which the entry was last seen; `id` is the entry's id.

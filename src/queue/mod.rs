@@ -8,20 +8,22 @@
 //! - `intern`: one copy in memory of each destination and domain
 //! - `item`: one entry in memory
 //! - `pool`: shares of the pool of workers
-//! - `ready`: the ready jobs of one destination, in which senders take turns
+//! - `ready`: the ready jobs of one destination, by priority, in which senders take turns
+//! - `times`: when waiting and held jobs become ready
 //! - `turns`: which destination may start a job
+//! - `waiting`: the destinations that wait for a turn
 //! - `withdraw`: withdrawing an entry, so that it can be held, released or removed
 //!
 //! One thread owns the queue and receives [`Event`]s. A job is the recipients of one entry that
 //! have the same destination. Jobs of one entry run in parallel. A job is *waiting* for the time of
-//! its next attempt, *ready* for its destination's turn, *running* at a worker, or *settled* if
+//! its next attempt, *held* until the time before which its message must not be delivered, *ready* for its destination's turn, *running* at a worker, or *settled* if
 //! nothing is left to do for its recipients. The queue keeps nothing on disk: it can be rebuilt
 //! from the spool at any time, and an entry that is reported twice is recognized. A million
 //! messages may wait. Only a flush looks at all of them, and the memory is given back when they are
 //! gone. The queue opens no file of an entry itself.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +32,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
+use crate::retry;
 use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
 use crate::timeouts::HostTimeouts;
@@ -42,7 +45,9 @@ mod intern;
 mod item;
 mod pool;
 mod ready;
+mod times;
 mod turns;
+mod waiting;
 mod withdraw;
 
 pub use event::{
@@ -51,6 +56,7 @@ pub use event::{
 pub use health::DestinationStatus;
 use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
+use times::{Times, waits_until};
 use turns::{JobRef, NextJob, Turns};
 use withdraw::Withdrawal;
 pub use withdraw::{GivenBack, Withdrawn};
@@ -98,10 +104,10 @@ pub struct Queue {
     /// mail exchangers at port 25.
     domains: Interner<str>,
     turns: Turns,
-    /// The time of the next attempt, the entry and the job's index for each waiting job, the
-    /// earliest time first. If a job no longer waits until the time in an element, the element is
-    /// outdated.
-    due: BinaryHeap<Reverse<(u64, QueueId, u32)>>,
+    /// The waiting jobs, by the time of their next attempts.
+    due: Times,
+    /// The held jobs, by the time before which they must not be tried.
+    held: Times,
     idle: Vec<IdleWorker>,
     /// For each worker, how many jobs it has started in a row over its open connection.
     streaks: Vec<usize>,
@@ -137,7 +143,8 @@ impl Queue {
             destinations: Interner::default(),
             domains: Interner::default(),
             turns: Turns::new(workers.len(), &settings, timeouts),
-            due: BinaryHeap::new(),
+            due: Times::new(),
+            held: Times::new(),
             idle,
             running: HashMap::new(),
             held_back: Some(Vec::new()),
@@ -169,9 +176,7 @@ impl Queue {
     }
 
     fn next_event(&mut self) -> Result<Event, RecvTimeoutError> {
-        let due =
-            self.due.peek().map(|Reverse((due, ..))| self.settings.schedule.wait(*due, sys::now()).min(MAX_SLEEP));
-        match due.into_iter().chain(self.turns.next_note()).min() {
+        match self.next_due().into_iter().chain(self.turns.next_note()).min() {
             Some(wait) if !self.stopping => self.events.recv_timeout(wait),
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -243,53 +248,27 @@ impl Queue {
             return;
         }
         let mut jobs = Vec::with_capacity(plan.jobs.len());
+        let is_held = !retry::wait_for_release(plan.release, sys::now()).is_zero();
         for (index, planned) in (0..).zip(plan.jobs) {
             let due = match planned.last {
                 // A job without recipients stands for an entry that could not be read. An immediate
                 // retry would fail in a tight loop.
                 _ if planned.recipients.is_empty() => sys::now() + self.settings.schedule.min.as_secs(),
-                last => self.settings.schedule.next_attempt(id.seconds(), last.unwrap_or(0), id.seed()),
+                _ if is_held => plan.release,
+                last => self.settings.schedule.next_within(plan.window, last.unwrap_or(0), id.seed()),
             };
-            self.due.push(Reverse((due, id, index)));
+            let list = if is_held { &mut self.held } else { &mut self.due };
+            list.push(Reverse((due, id, index)));
             let Planned { destination, recipients, mut domains, .. } = planned;
             domains.sort_unstable();
             domains.dedup();
             let domains = domains.iter().map(|domain| self.domains.share(&**domain)).collect();
-            jobs.push(ItemJob::new(self.destinations.share(destination), recipients, domains, due));
+            let state = if is_held { JobState::Held } else { JobState::Waiting };
+            jobs.push(ItemJob::new(self.destinations.share(destination), recipients, domains, (state, due)));
         }
         self.jobs += jobs.len();
-        self.items.insert(id, Box::new(Item::new(plan.entry, (plan.unsynced, plan.sender), jobs)));
+        self.items.insert(id, Box::new(Item::new(plan.entry, plan.unsynced, (plan.sender, plan.priority), jobs)));
         self.close(id);
-    }
-
-    /// Makes the due jobs ready.
-    fn make_due_ready(&mut self) {
-        let now = sys::now();
-        while let Some(&Reverse((due, id, index))) = self.due.peek() {
-            if !self.settings.schedule.wait(due, now).is_zero() {
-                break;
-            }
-            self.due.pop();
-            // A flush or a new plan may have changed the job's time since the element was added.
-            if waits_until(&self.items, (id, index as usize)) == Some(due) {
-                self.make_ready((id, index as usize));
-            }
-        }
-        // Every flush leaves outdated elements behind, which are removed when they are the
-        // majority.
-        if self.due.len() > 2 * self.jobs + MIN_CAPACITY {
-            let items = &self.items;
-            self.due.retain(|Reverse((due, id, index))| waits_until(items, (*id, *index as usize)) == Some(*due));
-            self.due.shrink_to(self.jobs);
-        }
-    }
-
-    fn make_ready(&mut self, job: JobRef) {
-        let Some(item) = self.items.get_mut(&job.0) else { return };
-        item.set(job.1, JobState::Ready);
-        if let Some(item_job) = item.jobs().get(job.1) {
-            self.turns.add(&item_job.destination, job, item.sender);
-        }
     }
 
     /// Starts ready jobs while workers are idle.
@@ -436,7 +415,7 @@ impl Queue {
     fn finish_later(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
         let jobs = vec![Planned::new(Destination::Local)];
-        let plan = Plan { entry: item.entry(id), unsynced: item.unsynced, sender: item.sender, jobs };
+        let plan = Plan { unsynced: item.unsynced, jobs, ..Plan::new(item.entry(id)) };
         self.forget(id);
         self.insert(plan);
     }
@@ -477,10 +456,6 @@ impl Queue {
 fn size_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef, destination: &Arc<Destination>) -> Option<u64> {
     let item = items.get(&id).filter(|item| item.end == ItemEnd::Finish && item.is_ready(index, destination))?;
     Some(item.entry(id).size)
-}
-
-fn waits_until(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> Option<u64> {
-    items.get(&id)?.jobs().get(index)?.due()
 }
 
 fn destination_of(items: &HashMap<QueueId, Box<Item>>, (id, index): JobRef) -> Option<Arc<Destination>> {

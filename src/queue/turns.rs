@@ -1,8 +1,9 @@
 //! Decides for the queue which destination may start a job next.
 //!
 //! The pool of workers is shared among classes of destinations (see `pool`), and the destinations
-//! of a class take turns. Among unproven destinations the oldest and the newest alternate, so that
-//! a flood of new destinations does not delay the latest one. The number of running jobs of a
+//! of a class take turns. Destinations with urgent messages come first (see `waiting`). Among
+//! unproven destinations the oldest and the newest alternate, so that a flood of new destinations
+//! does not delay the latest one. The number of running jobs of a
 //! destination is limited by its [`Health`]. While other destinations of its class wait, the number
 //! is also limited by the share that `pool` grants. If all addresses of a destination have as many
 //! connections as this server allows, the destination is *parked* until one of the connections has
@@ -19,7 +20,8 @@ use super::destination_state::{DestinationState, EndedJob};
 use super::event::QueueSettings;
 use super::health::{DestinationStatus, Down, Health};
 use super::pool::{CLASSES, Class, Pool};
-use super::{MIN_CAPACITY, shrink};
+use super::shrink;
+use super::waiting::{Urgency, Waiter, Waiting};
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::Contact;
@@ -63,10 +65,9 @@ pub struct Turns {
     max_jobs: usize,
     max_probe_interval: Duration,
     known: HashMap<Arc<Destination>, DestinationState>,
-    /// For each class, the destinations that have ready jobs and may start one, each with the
-    /// number of its ticket. A destination gets a new ticket whenever it is added. If a destination
-    /// has a newer ticket, the element is outdated.
-    waiting: [VecDeque<(Arc<Destination>, u64)>; CLASSES.len()],
+    /// For each class, the destinations that have ready jobs and may start one. A destination gets a
+    /// new ticket whenever it is added. If a destination has a newer ticket, the element is outdated.
+    waiting: [Waiting; CLASSES.len()],
     tickets: u64,
     /// The number of ready jobs of proven destinations. Some of these jobs may be ready no longer.
     ready_proven: usize,
@@ -132,12 +133,12 @@ impl Turns {
 
     /// Returns whether no job can start any more, now or after another one has ended.
     pub fn is_idle(&self) -> bool {
-        self.parked.is_empty() && self.waiting.iter().all(VecDeque::is_empty)
+        self.parked.is_empty() && self.waiting.iter().all(Waiting::is_empty)
     }
 
-    /// Adds a ready job.
-    pub fn add(&mut self, destination: &Arc<Destination>, job: JobRef, sender: u32) {
-        self.known.entry(Arc::clone(destination)).or_default().ready.add(sender, job);
+    /// Adds a ready job of this sender and this priority.
+    pub fn add(&mut self, destination: &Arc<Destination>, job: JobRef, (sender, priority): (u32, i8)) {
+        self.known.entry(Arc::clone(destination)).or_default().ready.add(sender, priority, job);
         self.offer_turn(destination);
     }
 
@@ -158,12 +159,14 @@ impl Turns {
         }
         let class = state.class(destination, Instant::now());
         let has_room = state.has_room(class, self.max_jobs);
-        // A destination whose class has changed gets a new ticket, and takes turns with the others
-        // of the new class.
-        if has_room && state.ticket.is_none_or(|(_, old)| old != class) {
+        let urgency = Urgency::of(state.ready.priority());
+        // A destination whose class or urgency has changed gets a new ticket, and takes turns with
+        // the others of the new class and urgency.
+        if has_room && state.ticket.is_none_or(|(_, old, was)| (old, was) != (class, urgency)) {
             self.tickets += 1;
-            state.ticket = Some((self.tickets, class));
-            self.waiting[class as usize].push_back((Arc::clone(destination), self.tickets));
+            state.ticket = Some((self.tickets, class, urgency));
+            let waiter = Waiter { destination: Arc::clone(destination), ticket: self.tickets, urgency };
+            self.waiting[class as usize].add(waiter);
         }
     }
 
@@ -182,12 +185,12 @@ impl Turns {
 
     /// Shortens the timeouts of unproven and slow hosts while other destinations wait for workers.
     pub fn set_timeouts(&self) {
-        // Many tickets may be outdated, so only the first eight of a class are checked.
-        let is_current = |class: Class, (destination, ticket): &(Arc<Destination>, u64)| {
-            self.known.get(destination).is_some_and(|d| d.ticket == Some((*ticket, class)))
+        // Many tickets may be outdated, so only the first eight of each line are checked.
+        let is_current = |class: Class, Waiter { destination, ticket, urgency }: &Waiter| {
+            self.known.get(destination).is_some_and(|d| d.ticket == Some((*ticket, class, *urgency)))
         };
         let waits = |class: Class| {
-            self.waiting[class as usize].iter().take(8).any(|turn| is_current(class, turn)) && !self.may_begin(class)
+            self.waiting[class as usize].first(8).any(|turn| is_current(class, turn)) && !self.may_begin(class)
         };
         self.pool.set_timeouts(&self.timeouts, waits);
     }
@@ -236,17 +239,20 @@ impl Turns {
         let mut satisfied = Vec::new();
         let mut next_job = None;
         while next_job.is_none() && self.pool.free(class) > 0 {
-            let Some((destination, ticket)) = self.next_turn(class) else { break };
+            let is_newest = class == Class::Unproven && self.newest;
+            self.newest ^= class == Class::Unproven;
+            let Some(waiter) = self.waiting[class as usize].next(is_newest) else { break };
+            let (destination, ticket) = (Arc::clone(&waiter.destination), (waiter.ticket, class, waiter.urgency));
             let now = Instant::now();
             let share =
                 self.known.get(&destination).map_or(1, |d| self.pool.share(class, d.ready.len(), self.ready_proven));
-            let Some(state) = self.known.get_mut(&destination).filter(|d| d.ticket == Some((ticket, class))) else {
+            let Some(state) = self.known.get_mut(&destination).filter(|d| d.ticket == Some(ticket)) else {
                 continue;
             };
             let is_due = state.class(&destination, now) == class && state.has_room(class, self.max_jobs);
             let running = state.running;
             if is_due && running > 0 && running >= share {
-                satisfied.push((destination, ticket));
+                satisfied.push(waiter);
                 continue;
             }
             state.ticket = None;
@@ -256,19 +262,8 @@ impl Turns {
             }
             self.offer_turn(&destination);
         }
-        self.waiting[class as usize].extend(satisfied);
+        satisfied.into_iter().for_each(|waiter| self.waiting[class as usize].add(waiter));
         next_job
-    }
-
-    fn next_turn(&mut self, class: Class) -> Option<(Arc<Destination>, u64)> {
-        let turns = &mut self.waiting[class as usize];
-        let is_newest = class == Class::Unproven && self.newest;
-        self.newest ^= class == Class::Unproven;
-        let turn = if is_newest { turns.pop_back() } else { turns.pop_front() };
-        if turns.is_empty() {
-            turns.shrink_to(MIN_CAPACITY);
-        }
-        turn
     }
 
     fn take_ready(

@@ -47,6 +47,11 @@ pub fn bad_parameter(name: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("Parameter {name} has a bad value"))
 }
 
+/// Refuses parameters that contradict each other.
+pub fn contradictory_parameters(why: &'static str) -> Reply {
+    Reply::new(501, Status(5, 5, 4), why)
+}
+
 /// Refuses a parameter that is given twice on one line.
 pub fn repeated_parameter(name: &str) -> Reply {
     Reply::new(501, Status(5, 5, 4), format!("Parameter {name} is given twice"))

@@ -9,6 +9,11 @@ pub fn accepted(sender: &str) -> Reply {
     Reply::new(250, Status(2, 1, 0), format!("{sender} Sender ok"))
 }
 
+/// Accepts the sender, but lowers the priority of the message (RFC 6710 4.1).
+pub fn accepted_with_priority(sender: &str, priority: i8) -> Reply {
+    Reply::new(250, Status(2, 3, 6), format!("{priority} is the priority of the message; {sender} Sender ok"))
+}
+
 /// Refuses MAIL within a transaction.
 pub fn nested() -> Reply {
     Reply::new(503, Status(5, 5, 1), "Sender already specified; RSET starts anew")

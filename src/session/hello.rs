@@ -4,9 +4,11 @@ use super::{Phase, Session, Step};
 use crate::policy;
 use crate::reply::help::Available;
 use crate::reply::{self, Reply};
+use crate::retry;
 use crate::smtp::command::Command;
-use crate::smtp::extensions::{Extensions, Limits};
+use crate::smtp::extensions::{Extensions, FutureRelease, Limits};
 use crate::smtp::xclient::MAX_VALUE;
+use crate::sys;
 
 /// The client's HELO, EHLO or LHLO.
 #[derive(Debug, Clone)]
@@ -74,9 +76,12 @@ impl Session<'_> {
                 recipients: u32::try_from(self.service.config.limits.recipients).ok(),
                 ..Limits::default()
             }),
-            deliver_by: None,
-            future_release: None,
-            mt_priority: false,
+            deliver_by: Some(0),
+            future_release: policy::mail::may_hold(&self.facts()).then(|| FutureRelease {
+                max_interval: retry::MAX_HOLD.as_secs(),
+                max_time: sys::now() + retry::MAX_HOLD.as_secs(),
+            }),
+            mt_priority: true,
         };
         extensions.withhold(&self.service.config.smtp.disable);
         extensions

@@ -3,7 +3,7 @@
 use super::transaction::Transaction;
 use super::{Phase, Session, Step, filters};
 use crate::address::{self, Address, AddressError};
-use crate::envelope::Origin;
+use crate::envelope::{MailOptions, Origin};
 use crate::policy::mail::{Mail, Room, SenderRight};
 use crate::policy::{self, Facts};
 use crate::reply::{self, Reply};
@@ -18,15 +18,21 @@ impl Session<'_> {
             self.forget_transaction();
         }
         let parameters = filters::parameters(&path);
-        let mut transaction = match self.check_mail(path) {
-            Ok(transaction) => transaction,
+        let (mut transaction, has_lower_priority) = match self.check_mail(path) {
+            Ok(checked) => checked,
             Err(reply) => return Step::Reply(reply),
         };
         transaction.screening = self.begin_screening(transaction.envelope.sender.as_ref());
         if let Err(step) = self.ask_about_sender(transaction.envelope.sender.as_ref(), &parameters) {
             return step;
         }
-        let reply = reply::sender::accepted(&address::path(transaction.envelope.sender.as_ref()));
+        let (sender, priority) =
+            (address::path(transaction.envelope.sender.as_ref()), transaction.envelope.options.priority);
+        let reply = if has_lower_priority {
+            reply::sender::accepted_with_priority(&sender, priority)
+        } else {
+            reply::sender::accepted(&sender)
+        };
         if let Phase::Greeted(hello, forwarded) = std::mem::replace(&mut self.phase, Phase::Connected) {
             transaction.forwarded = forwarded;
             self.phase = Phase::InMail(hello, Box::new(transaction));
@@ -34,7 +40,9 @@ impl Session<'_> {
         Step::Reply(reply)
     }
 
-    fn check_mail(&self, path: Result<Path<'_>, AddressError>) -> Result<Transaction, Reply> {
+    /// Begins a transaction. Returns also whether the message has a lower priority than the client
+    /// wants. The error is the reply that refuses MAIL.
+    fn check_mail(&self, path: Result<Path<'_>, AddressError>) -> Result<(Transaction, bool), Reply> {
         match &self.phase {
             Phase::Connected => return Err(reply::hello::required()),
             Phase::InMail(..) => return Err(reply::sender::nested()),
@@ -54,14 +62,17 @@ impl Session<'_> {
         let is_local = |address: &Address| self.service.router.class_of(address.domain()) == DomainClass::Local;
         let is_own = facts.login.is_some() || facts.is_local_user || sender.as_ref().is_some_and(is_local);
         let sender = sender.map(|sender| self.rewritten(sender));
-        let mut transaction = Transaction::new(sender, parameters.options);
+        let wanted = parameters.options.priority;
+        let options = MailOptions { priority: wanted.min(policy::mail::max_priority(&facts)), ..parameters.options };
+        let has_lower_priority = options.priority < wanted;
+        let mut transaction = Transaction::new(sender, options);
         if self.is_lmtp() {
             transaction.keep_each_rcpt();
         }
         if is_own && transaction.envelope.sender.as_ref().is_some_and(|sender| !is_local(sender)) {
             transaction.envelope.origin = Origin::Own;
         }
-        Ok(transaction)
+        Ok((transaction, has_lower_priority))
     }
 
     fn room(&self, size: u64) -> Room {
@@ -93,6 +104,7 @@ pub(super) fn rejected(error: ParameterError) -> Reply {
     match error {
         ParameterError::Unknown(keyword) => reply::command::unknown_parameter(&keyword),
         ParameterError::Repeated(keyword) => reply::command::repeated_parameter(&keyword),
+        ParameterError::Contradictory(why) => reply::command::contradictory_parameters(why),
         ParameterError::Malformed(keyword) | ParameterError::OutOfBounds(keyword) => {
             reply::command::bad_parameter(keyword)
         }

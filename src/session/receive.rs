@@ -76,6 +76,7 @@ impl Session<'_> {
             session: &self.client.session,
             sender: transaction.envelope.sender.as_ref(),
             recipients: transaction.envelope.recipients.len(),
+            options: &transaction.envelope.options,
             size: name.size,
             peer: &origin.peer,
             via: &origin.via,
@@ -203,6 +204,7 @@ impl Session<'_> {
             }),
         };
         let (hostname, date) = (self.hostname(), &trace::date(&log::local_time()));
-        Received { hostname, id, origin, is_hidden, recipient, date }.to_string()
+        let priority = transaction.envelope.options.priority;
+        Received { hostname, id, origin, is_hidden, recipient, priority, date }.to_string()
     }
 }

@@ -17,6 +17,10 @@ const MAX_KEYWORD: usize = 32;
 /// The maximum length of a decimal number in a parameter of RFC 2852 and RFC 4865, in digits.
 const MAX_DIGITS: usize = 9;
 
+const TWO_TIMES: &str = "HOLDFOR and HOLDUNTIL exclude each other";
+/// RFC 4865 5.2.2.
+const HELD_TOO_LONG: &str = "The message would be held beyond its deadline";
+
 /// The parameters of MAIL.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MailParameters {
@@ -55,6 +59,8 @@ pub enum ParameterError {
     Malformed(&'static str),
     /// The value of this keyword is well formed, but out of the bounds that are offered.
     OutOfBounds(&'static str),
+    /// Two parameters contradict each other, as this sentence says.
+    Contradictory(&'static str),
 }
 
 use ParameterError::{Malformed, OutOfBounds, Unknown};
@@ -88,7 +94,7 @@ impl MailParameters {
                     ("BY", Some(min), _) => options.deliver_by = Some(deliver_by(value, min, now)?),
                     // One of the two excludes the other (RFC 4865 5).
                     ("HOLDFOR" | "HOLDUNTIL", _, Some(_)) if options.release.is_some() => {
-                        return Err(Malformed("HOLDFOR and HOLDUNTIL"));
+                        return Err(ParameterError::Contradictory(TWO_TIMES));
                     }
                     ("HOLDFOR" | "HOLDUNTIL", _, Some(bounds)) => {
                         options.release = Some(release(keyword, value, bounds, now)?);
@@ -98,6 +104,11 @@ impl MailParameters {
             }
             Ok(())
         })?;
+        let MailOptions { release, deliver_by, .. } = &parsed.options;
+        let is_late = |by: &DeliverBy| release.is_some_and(|release| i128::from(release) > i128::from(by.deadline));
+        if deliver_by.as_ref().is_some_and(is_late) {
+            return Err(ParameterError::Contradictory(HELD_TOO_LONG));
+        }
         Ok(parsed)
     }
 
@@ -128,6 +139,8 @@ impl MailParameters {
     fn at(mut self, now: u64) -> Self {
         if let Some(by) = &mut self.options.deliver_by {
             by.deadline -= i64::try_from(now).unwrap_or(i64::MAX);
+            // The mode R needs a positive number. The deadline may pass just now, after a check.
+            by.deadline = by.deadline.max(if by.mode == ByMode::Return { 1 } else { i64::MIN });
         }
         self
     }
@@ -385,13 +398,15 @@ mod tests {
             ("BY=+-1;N", Err(Malformed("BY"))),
             ("HOLDFOR=86400", Ok("")),
             ("HOLDFOR=86401", Err(OutOfBounds("HOLDFOR"))),
-            ("HOLDFOR=0", Err(Malformed("HOLDFOR"))),
             ("HOLDFOR=1e3", Err(Malformed("HOLDFOR"))),
             ("HOLDUNTIL=2026-11-21T12:00:00Z", Ok("")),
             ("HOLDUNTIL=2026-11-21T12:00:00+02:00", Ok("")),
             ("HOLDUNTIL=2026-11-23T12:00:00Z", Err(OutOfBounds("HOLDUNTIL"))),
             ("HOLDUNTIL=2026-11-21", Err(Malformed("HOLDUNTIL"))),
-            ("HOLDUNTIL=2026-11-21T12:00:00Z HOLDFOR=1", Err(Malformed("HOLDFOR and HOLDUNTIL"))),
+            ("HOLDUNTIL=2026-11-21T12:00:00Z HOLDFOR=1", Err(ParameterError::Contradictory(TWO_TIMES))),
+            ("HOLDFOR=60 BY=60;R", Ok(" BY=60;R")),
+            ("HOLDFOR=61 BY=60;R", Err(ParameterError::Contradictory(HELD_TOO_LONG))),
+            ("BY=-5;N HOLDFOR=1", Err(ParameterError::Contradictory(HELD_TOO_LONG))),
             ("MT-PRIORITY=-9", Ok(" MT-PRIORITY=-9")),
             ("MT-PRIORITY=9 SIZE=1", Ok(" SIZE=1 MT-PRIORITY=9")),
             ("MT-PRIORITY=10", Err(Malformed("MT-PRIORITY"))),

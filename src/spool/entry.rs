@@ -17,6 +17,7 @@ use super::open::{self, is_link};
 use super::{DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
 use crate::address::Address;
 use crate::envelope::{Body, Folder, MailOptions, Origin};
+use crate::retry::Window;
 use crate::sys::disk;
 
 /// The number of bytes of a file that are read first. Most heads are shorter.
@@ -169,6 +170,16 @@ impl Entry {
     /// The options given at MAIL.
     pub fn options(&self) -> &MailOptions {
         &self.head.options
+    }
+
+    /// The times between which the message is tried: it is not delivered before it may be released,
+    /// and the next attempt is not after its deadline.
+    pub fn window(&self) -> Window {
+        let MailOptions { release, deliver_by, .. } = self.options();
+        Window {
+            start: self.id().seconds().max(release.unwrap_or(0)),
+            deadline: deliver_by.map(|by| by.deadline.try_into().unwrap_or(0)),
+        }
     }
 
     /// The source of the message, which decides where a report of its failure is sent.

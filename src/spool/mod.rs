@@ -42,6 +42,7 @@
 //! - `name`: file names of entries
 //! - `note`: the notes for the administrator
 //! - `open`: opens files without following a link
+//! - `release`: lets an entry be tried before the time that its sender has set
 //! - `reserve`: free space that is kept for settling accepted mail
 //! - `sweep`: removes files that crashes have left
 //!
@@ -179,6 +180,7 @@ mod lock;
 mod name;
 mod note;
 mod open;
+mod release;
 mod reserve;
 mod sweep;
 

@@ -8,6 +8,7 @@
 //! [`Worker::settle`] shows all steps.
 //!
 //! - `immediate`: delivery of a message that was just committed, without the queue
+//! - `deadline`: messages whose senders have set a deadline
 //! - `plan`: groups the recipients of an entry by destination
 //! - `report`: makes the report of failed recipients
 
@@ -36,6 +37,7 @@ use crate::spool::{Content, Entry, EntryName, NoteLine, RecipientEntry, Recipien
 use crate::sys;
 use crate::users::{Mailbox, Owner};
 
+mod deadline;
 mod immediate;
 mod plan;
 mod report;
@@ -221,6 +223,9 @@ impl Worker {
         if addressees.is_empty() {
             return Some(Vec::new());
         }
+        if let Some(outcome) = attempt.expired(&addressees) {
+            return Some(addressees.iter().map(|to| (to.reference().number, outcome.clone())).collect());
+        }
         let job = &attempt.job;
         let outcomes = match (&*Arc::clone(&job.destination), job.down.clone()) {
             (_, Some(down)) => addressees.iter().map(|_| down.outcome()).collect(),
@@ -348,7 +353,8 @@ impl Attempt<'_> {
         else {
             return Ok(());
         };
-        let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.id().seconds());
+        // The age of a message counts from the time at which it could first be tried.
+        let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.window().start);
         // If a copy was prepared for the recipient, the record has the time of the preparation in
         // place of the time of the last attempt.
         let before = self.now.saturating_sub(schedule.min.as_secs());
@@ -387,8 +393,7 @@ impl Attempt<'_> {
     }
 
     fn next_attempt(&self) -> u64 {
-        let id = self.entry.id();
-        self.settings.config.queue.schedule().next_attempt(id.seconds(), self.now, id.seed())
+        self.settings.config.queue.schedule().next_within(self.entry.window(), self.now, self.entry.id().seed())
     }
 
     fn log(&self, number: u32, outcome: &Outcome, next: Option<u64>) {

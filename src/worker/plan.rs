@@ -12,6 +12,7 @@ use std::io;
 use std::sync::LazyLock;
 
 use crate::destination::Destination;
+use crate::envelope::MailOptions;
 use crate::queue::{Plan, Planned};
 use crate::route::Route;
 use crate::site::Site;
@@ -70,7 +71,7 @@ pub fn plan(site: &Site, name: EntryName, unsynced: bool) -> Option<Plan> {
 /// The plan of an entry that cannot be read now.
 fn unreadable(name: EntryName, error: &io::Error) -> Plan {
     ::log::error!("spool: open {}: {error}", name.id);
-    Plan { entry: name, unsynced: true, sender: 0, jobs: vec![Planned::new(Destination::Local)] }
+    Plan { jobs: vec![Planned::new(Destination::Local)], ..Plan::new(name) }
 }
 
 fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
@@ -89,7 +90,16 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
         let last = if addressee.record.state == State::Todo { addressee.record.last } else { 0 };
         jobs[index].add(addressee.reference(), addressee.recipient.address.domain(), last);
     }
-    Plan { entry: entry.name(), unsynced, sender: sender_number(entry), jobs }
+    let MailOptions { priority, release, .. } = entry.options();
+    Plan {
+        entry: entry.name(),
+        unsynced,
+        sender: sender_number(entry),
+        priority: *priority,
+        release: release.unwrap_or(0),
+        window: entry.window(),
+        jobs,
+    }
 }
 
 /// A number by which the queue tells senders apart. It is a hash with a random key, so that no

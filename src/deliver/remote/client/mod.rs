@@ -2,6 +2,7 @@
 //! connection.
 //!
 //! - `auth`: AUTH
+//! - `deadline`: which hosts may get a message with a deadline
 //! - `fit`: whether a host can take a message as it is
 //! - `hello`: the greeting and EHLO
 //! - `limits`: the limits that a host states with LIMITS
@@ -29,6 +30,7 @@ use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
 mod auth;
+mod deadline;
 mod fit;
 mod hello;
 mod limits;

@@ -17,7 +17,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use super::fit::{Fit, fit, not_converted};
-use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State, limits};
+use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State, deadline, limits};
 use crate::address::path;
 use crate::deliver::Delivery;
 use crate::envelope::Body;
@@ -86,6 +86,10 @@ impl Connection {
         delivery: &Delivery<'_>,
         answers: &mut [Option<StageOutcome>],
     ) -> Result<(), StageOutcome> {
+        // The stage is that before MAIL, because another host may do better.
+        if let Some(outcome) = deadline::refusal(&self.extensions, delivery.options, now()) {
+            return Err(self.answer(Stage::Hello, outcome));
+        }
         let measure = delivery.content.measure().map_err(|e| self.unreadable(&e))?;
         match fit(&self.extensions, delivery.options, measure) {
             Fit::AsItIs => self.send_fit(delivery, measure, answers),
@@ -193,7 +197,10 @@ impl Connection {
             Command::Data => "DATA\r\n".into(),
             Command::Rcpt(index) => {
                 let recipient = delivery.recipients.get(index);
-                let options = recipient.map(|to| RcptParameters::for_host(&self.extensions, &to.options));
+                let options = recipient.map(|to| {
+                    let options = deadline::rcpt_options(&self.extensions, delivery.options, &to.options, now());
+                    RcptParameters::for_host(&self.extensions, &options)
+                });
                 format!("RCPT TO:{}{}\r\n", path(recipient.map(|to| &to.address)), options.unwrap_or_default())
             }
             Command::Mail => {

@@ -7,6 +7,7 @@
 //! - `hold`: `penfoldctl hold`, `release` and `remove`
 //! - `report_texts`: the text of a report
 //! - `reports`: the recipients of reports, and their limits
+//! - `times`: release times, deadlines and priorities of messages
 
 mod attempts;
 mod clock;
@@ -16,3 +17,4 @@ mod etrn;
 mod hold;
 mod report_texts;
 mod reports;
+mod times;

@@ -86,8 +86,11 @@ impl Connection {
         delivery: &Delivery<'_>,
         answers: &mut [Option<StageOutcome>],
     ) -> Result<(), StageOutcome> {
-        // The stage is that before MAIL, because another host may do better.
-        if let Some(outcome) = deadline::refusal(&self.extensions, delivery.options, now()) {
+        // The stage is that before MAIL, because another host may do better. In a mail store the
+        // message is delivered, and not passed on.
+        if let Some(outcome) = deadline::refusal(&self.extensions, delivery.options, now())
+            && !self.is_store()
+        {
             return Err(self.answer(Stage::Hello, outcome));
         }
         let measure = delivery.content.measure().map_err(|e| self.unreadable(&e))?;

@@ -6,7 +6,7 @@
 //! LF makes the message invalid ([`ChunkReader::is_flawed`]). This also holds for the header of a
 //! message with `BODY=BINARYMIME`. The body of such a message is kept octet for octet.
 
-use std::io::{self, Write};
+use std::io::{self, Read};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
@@ -182,34 +182,48 @@ impl BinaryWriter {
     }
 }
 
-/// Passes a binary message on as a text whose lines end in LF, for readers that need lines. A bare
-/// CR or LF in the body stays as it is.
+/// Reads a message as a text whose lines end in LF, for readers that need lines. If the message is
+/// binary, its lines that end in CR LF become such lines, and a bare CR or LF stays as it is.
 #[derive(Debug)]
-pub struct TextWriter<W> {
-    header: HeaderEnd,
+pub struct TextReader<R> {
+    from: R,
+    /// Finds the end of the header of a binary message; `None` for a text.
+    header: Option<HeaderEnd>,
     body: ChunkReader,
-    to: W,
+    text: Vec<u8>,
+    /// The number of octets of `text` that were read.
+    used: usize,
 }
 
-impl<W: Write> TextWriter<W> {
-    /// A writer that passes the text on to `to`.
-    pub fn new(to: W) -> Self {
-        Self { header: HeaderEnd::default(), body: ChunkReader::new(false), to }
+/// The number of octets that a [`TextReader`] reads at a time.
+const BLOCK: usize = 8192;
+
+impl<R: Read> TextReader<R> {
+    /// A reader of a message as it is stored.
+    pub fn new(from: R, is_binary: bool) -> Self {
+        let header = is_binary.then(HeaderEnd::default);
+        Self { from, header, body: ChunkReader::new(false), text: Vec::new(), used: 0 }
     }
 }
 
-impl<W: Write> Write for TextWriter<W> {
-    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let (header, body) = self.header.split(piece);
-        self.to.write_all(header)?;
-        let mut text = Vec::with_capacity(body.len());
-        self.body.feed(body, &mut text);
-        self.to.write_all(&text)?;
-        Ok(piece.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+impl<R: Read> Read for TextReader<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(end) = &mut self.header else { return self.from.read(into) };
+        while self.used == self.text.len() {
+            let mut block = [0; BLOCK];
+            let count = self.from.read(&mut block)?;
+            if count == 0 {
+                return Ok(0);
+            }
+            let (header, body) = end.split(&block[..count]);
+            self.text.clear();
+            self.text.extend_from_slice(header);
+            self.body.feed(body, &mut self.text);
+            self.used = 0;
+        }
+        let count = (&self.text[self.used..]).read(into)?;
+        self.used += count;
+        Ok(count)
     }
 }
 
@@ -308,8 +322,7 @@ mod tests {
                 writer.feed(second, &mut out);
                 assert_eq!(out, wire.as_bytes(), "{wire:?} cut at {cut}");
                 let mut lines = Vec::new();
-                let mut writer = TextWriter::new(&mut lines);
-                writer.write_all(first).and_then(|()| writer.write_all(second)).expect("memory");
+                TextReader::new(first.chain(second), true).read_to_end(&mut lines).expect("memory");
                 assert_eq!(lines, as_text.as_bytes(), "{wire:?} cut at {cut}");
             }
         }

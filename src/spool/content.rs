@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use memchr::{memchr_iter, memrchr};
 
-use crate::smtp::chunk::HeaderEnd;
+use crate::smtp::chunk::{HeaderEnd, TextReader};
 
 /// The maximum length of a line in SMTP without its end, in octets (RFC 5321 4.5.3.1.6).
 const MAX_TEXT_LINE: usize = 998;
@@ -37,6 +37,12 @@ impl<'a> Content<'a> {
     #[must_use]
     pub fn binary(self, is_binary: bool) -> Self {
         Self { is_binary, ..self }
+    }
+
+    /// Reads the content as a text, even if the body is binary.
+    pub fn into_text(self) -> TextReader<Self> {
+        let is_binary = self.is_binary;
+        TextReader::new(self, is_binary)
     }
 
     /// Sets the measure of the content; `None` if it is not known.

@@ -284,7 +284,7 @@ impl Worker {
 fn seal(attempt: &Attempt<'_>, content: Content<'_>) -> String {
     let (settings, entry) = (&attempt.settings, &attempt.entry);
     let Some(domain) = settings.router.forwarding_domain() else { return String::new() };
-    match seal_forwarded(&settings.keys, domain, &settings.config.hostname, content, sys::now()) {
+    match seal_forwarded(&settings.keys, domain, &settings.config.hostname, content.into_text(), sys::now()) {
         Ok(Ok(set)) => return set,
         Ok(Err(why)) => ::log::debug!("{} is not sealed: {why}", entry.id()),
         // The delivery will find the same error, and report it.

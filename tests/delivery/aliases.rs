@@ -431,3 +431,36 @@ fn the_example_in_the_description_is_valid() {
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && printed == "penfoldd: configuration OK\n", "{printed}");
 }
+
+/// Files, Maildirs and commands get a text with the same octets, in the process of the server and in
+/// that of an agent. A message that cannot be converted comes back.
+#[test]
+fn a_binary_message_becomes_a_text() {
+    let site = site("all: {}/box, {}/dir/, {}/../away/, \"|cat > {}/out\"\n");
+    fs::create_dir(site.path("away")).expect("a directory");
+    own(&site.path("away"));
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    let part = "Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\n\rFrom me\n\r\n";
+    let signed = "Content-Type: multipart/signed; boundary=x; micalg=sha-256; protocol=\"application/pgp-signature\"";
+    for text in [
+        format!("MIME-Version: 1.0\r\n{part}"),
+        format!("MIME-Version: 1.0\r\n{signed}\r\n\r\n--x\r\n{part}\r\n--x\r\n{part}\r\n--x--\r\n"),
+    ] {
+        client.ask("MAIL FROM:<jon@razorback.test> BODY=BINARYMIME", "250 ");
+        client.ask("RCPT TO:<all@razorback>", "250 ");
+        client.send_text(&format!("BDAT {} LAST\r\n{text}", text.len()));
+        client.expect("250 ");
+    }
+    daemon.wait_until("the failures", || daemon.log().matches("dsn=5.6.3").count() == 4);
+    daemon.wait_until("the reports", || text_of(site.mail("jon")).matches("\nStatus: 5.6.3\n").count() == 4);
+    assert!(daemon.settles(&site));
+    let mut found = ["box", "out"].map(|name| wait_file(&daemon, &site.path("mail").join(name))).to_vec();
+    found.extend([site.path("mail/dir"), site.path("away")].iter().flat_map(|path| messages(path)));
+    assert_eq!(found.len(), 4);
+    for message in found {
+        let is_text =
+            message.contains("\nContent-Transfer-Encoding: base64\n") && message.contains("\n\nAAoNRnJvbSBtZQoNCg==\n");
+        assert!(is_text && !message.contains('\r') && !message.contains('\0'), "{message:?}");
+    }
+}

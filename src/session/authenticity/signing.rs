@@ -9,7 +9,7 @@ use crate::mailauth::dkim::Signer;
 use crate::message::field::{self, Section, State};
 use crate::policy;
 use crate::reply::Reply;
-use crate::smtp::chunk::TextWriter;
+use crate::smtp::chunk::TextReader;
 use crate::submit::MAX_HEADER;
 use crate::sys;
 
@@ -31,12 +31,8 @@ impl Session<'_> {
             return Ok(());
         }
         let mut signer = Signer::new();
-        let copied = if body == Body::Binary {
-            io::copy(&mut complete.content(), &mut TextWriter::new(&mut signer))
-        } else {
-            io::copy(&mut complete.content(), &mut signer)
-        };
-        copied.map_err(|e| storage_error(&e))?;
+        let is_binary = body == Body::Binary;
+        io::copy(&mut TextReader::new(complete.content(), is_binary), &mut signer).map_err(|e| storage_error(&e))?;
         let keys: Vec<_> = signing.iter().map(|(domain, selector, key)| (&**domain, &**selector, &**key)).collect();
         match signer.finish(&keys, sys::now()) {
             Ok(fields) => complete.prepend(&fields),

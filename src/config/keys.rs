@@ -17,6 +17,7 @@ use super::{
     Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, OfferAuth,
     Queue, Relay, Remote, RemoteTls, Smtp, Submission, TableFile, Users, table,
 };
+use crate::endpoint::Endpoint;
 
 /// The keywords of EHLO and the commands that `smtp.disable` can withhold.
 const SMTP_KEYWORDS: &[&str] = &[
@@ -145,8 +146,11 @@ fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen>
         Some("implicit") => ListenTls::Implicit,
         _ => ListenTls::Offered,
     };
-    if kind == Kind::Lmtp && address.is_some_and(|address| address.port() == SMTP_PORT) {
+    if kind == Kind::Lmtp && matches!(address, Some(Endpoint::Tcp(address)) if address.port() == SMTP_PORT) {
         section.error("kind", "LMTP must not use port 25; expected another port, such as 24");
+    }
+    if kind != Kind::Lmtp && matches!(address, Some(Endpoint::Unix(_))) {
+        section.error("address", "a Unix socket needs kind = \"lmtp\"; expected an address and a port");
     }
     if matches!(tls, ListenTls::Required | ListenTls::Implicit) && !has_certificate {
         section.error("tls", "needs a certificate: expected one in [tls]");

@@ -20,6 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::endpoint::Endpoint;
 use crate::retry::Schedule;
 
 mod defaults;
@@ -94,8 +95,8 @@ impl Config {
 /// An address to listen on, and the rules for its clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
-    /// The address and port. If the port is 0, the system chooses one.
-    pub address: SocketAddr,
+    /// The address and port, or the path of a Unix socket. If the port is 0, the system chooses one.
+    pub address: Endpoint,
     /// The kind of clients.
     pub kind: Kind,
     /// How the connection is encrypted.
@@ -115,13 +116,23 @@ impl Listen {
     pub fn at(address: SocketAddr) -> Self {
         let (proxy, xclient) = (Vec::new(), Vec::new());
         Self {
-            address,
+            address: address.into(),
             kind: Kind::Smtp,
             tls: ListenTls::Offered,
             auth: OfferAuth::None,
             proxy,
             xclient,
             is_default: false,
+        }
+    }
+}
+
+impl Listen {
+    /// The address and port; `None` for a Unix socket.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self.address {
+            Endpoint::Tcp(address) => Some(address),
+            Endpoint::Unix(_) => None,
         }
     }
 }

@@ -15,6 +15,10 @@ use toml::de::DeValue;
 use super::defaults::{MAX_DURATION, MESSAGE_SIZE, RECIPIENTS};
 use super::{Auth, EXPECTED_STORE, HostPort, LogTo, MailboxTemplate, Network, Scheme, Store, Users};
 use crate::address::{Address, parse_dns_name, parse_domain};
+use crate::endpoint::Endpoint;
+
+/// The length at which the path of a socket no longer fits into the system's structure for it.
+const MAX_SOCKET_PATH: usize = 108;
 
 /// A value, or the text that says what was expected in its place.
 type Read<T> = Result<T, String>;
@@ -259,8 +263,14 @@ pub(super) fn mailbox(value: &DeValue<'_>) -> Read<MailboxTemplate> {
 }
 
 /// Reads an address of this host and a port.
-pub(super) fn listen_address(value: &DeValue<'_>) -> Read<SocketAddr> {
-    let address = value.as_str().and_then(|text| text.parse().ok());
+pub(super) fn listen_address(value: &DeValue<'_>) -> Read<Endpoint> {
+    let read = |text: &str| match text.strip_prefix("unix:") {
+        Some(path) => {
+            parse_path(path).filter(|path| path.as_os_str().len() < MAX_SOCKET_PATH).map(|p| Endpoint::Unix(p.into()))
+        }
+        None => text.parse().ok().map(Endpoint::Tcp),
+    };
+    let address = value.as_str().and_then(read);
     expect(
         address,
         "an address and a port, such as \"192.0.2.1:25\", \"[::1]:25\" or, for all addresses, \"0.0.0.0:25\"",

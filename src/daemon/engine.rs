@@ -108,8 +108,9 @@ impl Engine {
         for listener in listeners.into_iter().map(Arc::new) {
             let (server, shared) = (Arc::clone(server), Arc::clone(&listener));
             spawn("listen", Box::new(move || server.accept_from(&shared)))?;
-            if let Ok(address) = listener.socket.local_addr() {
-                ::log::info!("listening on {address}");
+            match listener.socket.address() {
+                Some(address) => ::log::info!("listening on {address}"),
+                None => ::log::info!("listening on {}", listener.listen.address),
             }
             kept.push(listener);
         }

@@ -5,8 +5,8 @@
 //! `LISTEN_FDS` is their number, and `LISTEN_FDNAMES` lists their names. A TCP socket belongs to
 //! the `[[listen]]` with the same address, or else to the first one with the same port. A socket
 //! without a `[[listen]]` is closed, and the log says so. An address that a passed socket covers is
-//! not bound again. The control socket is the Unix socket with the configured path, or with the
-//! name `control`. If a descriptor is not a listening stream socket, the daemon does not start.
+//! not bound again. A Unix socket belongs to the `[[listen]]` with the same path. The control socket
+//! is the Unix socket with the configured path, or with the name `control`. If a descriptor is not a listening stream socket, the daemon does not start.
 
 use std::env;
 use std::io;
@@ -14,6 +14,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::Arc;
 
 use listenfd::ListenFd;
 use nix::errno::Errno;
@@ -21,19 +22,21 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::SockRef;
 
 use crate::config::Listen;
+use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
-use crate::listen::{self, Listener};
+use crate::listen::{ListenSocket, Listener};
 
 /// The passed sockets that are not in use yet.
 #[derive(Default)]
 pub struct Inherited {
     tcp: Vec<TcpListener>,
+    unix: Vec<UnixListener>,
     /// The control socket, if it was passed.
     pub control: Option<UnixListener>,
     /// Warnings that wait until the log is open.
     notes: Vec<String>,
     /// Default listening addresses that this host does not have.
-    missing: Vec<SocketAddr>,
+    missing: Vec<Endpoint>,
 }
 
 impl Inherited {
@@ -62,13 +65,13 @@ impl Inherited {
         must_listen(&socket)?;
         socket.set_nonblocking(false)?;
         let address = socket.local_addr()?;
-        let (path, wanted) = (address.as_pathname().unwrap_or(Path::new("")).display(), control.display());
         let is_there = address.as_pathname() == Some(control);
         if self.control.is_some() || !(is_there || name == "control") {
-            self.notes.push(format!("the socket {path} was passed in and is not the control socket {wanted}: closed"));
+            self.unix.push(socket);
             return Ok(());
         }
         if !is_there {
+            let (path, wanted) = (address.as_pathname().unwrap_or(Path::new("")).display(), control.display());
             self.notes.push(format!("the control socket is {path}, as passed in, and not {wanted}"));
         }
         self.control = Some(socket);
@@ -93,31 +96,53 @@ impl Inherited {
         let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
             let address = socket.local_addr().map_err(|e| Exit::new(exit::OSERR, "a socket that was passed in", &e))?;
-            let same_port = || listen.iter().find(|l| l.address.port() == address.port());
-            let Some(found) = listen.iter().find(|l| l.address == address).or_else(same_port) else {
+            let same_port = || listen.iter().find(|l| l.tcp().is_some_and(|tcp| tcp.port() == address.port()));
+            let Some(found) = listen.iter().find(|l| l.tcp() == Some(address)).or_else(same_port) else {
                 self.notes.push(format!("the socket {address} was passed in, and no [[listen]] has its port: closed"));
                 continue;
             };
             covers.push((address, SockRef::from(&socket).only_v6().unwrap_or(true)));
+            let socket = ListenSocket::Tcp(socket);
             listeners.push(Listener { socket, listen: found.clone(), is_shared: true });
         }
-        let left = |l: &&Listen| !covers.iter().any(|&(passed, only_v6)| is_covered(l.address, passed, only_v6));
+        let paths = self.take_listed(listen, &mut listeners)?;
+        let left = |l: &&Listen| match &l.address {
+            Endpoint::Tcp(tcp) => !covers.iter().any(|&(passed, only_v6)| is_covered(*tcp, passed, only_v6)),
+            Endpoint::Unix(path) => !paths.contains(path),
+        };
         for listen in listen.iter().filter(left) {
-            if !covers.is_empty() {
+            if !listeners.is_empty() && listeners.iter().any(|listener| listener.is_shared) {
                 self.notes.push(format!("the socket {} was not passed in, and is bound", listen.address));
             }
-            match listen::bind(listen.address) {
+            match ListenSocket::bind(&listen.address) {
                 Ok(socket) => listeners.push(Listener { socket, listen: listen.clone(), is_shared: false }),
                 // The host may lack the address of a default listener: ::1, if IPv6 is off.
-                Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address, e)),
-                Err(e) => return Err(not_bound(listen.address, &e, &listeners)),
+                Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address.clone(), e)),
+                Err(e) => return Err(not_bound(&listen.address, &e, &listeners)),
             }
         }
         match missing.first() {
-            Some((address, e)) if listeners.is_empty() => return Err(not_bound(*address, e, &listeners)),
+            Some((address, e)) if listeners.is_empty() => return Err(not_bound(address, e, &listeners)),
             _ => self.missing = missing.into_iter().map(|(address, _)| address).collect(),
         }
         Ok(listeners)
+    }
+
+    /// Adds the passed Unix sockets that have a `[[listen]]` to `listeners`, and returns their paths.
+    fn take_listed(&mut self, listen: &[Listen], listeners: &mut Vec<Listener>) -> Result<Vec<Arc<Path>>, Exit> {
+        let mut paths = Vec::new();
+        for socket in self.unix.drain(..) {
+            let address = socket.local_addr().map_err(|e| Exit::new(exit::OSERR, "a socket that was passed in", &e))?;
+            let path: Arc<Path> = Arc::from(address.as_pathname().unwrap_or(Path::new("")));
+            let Some(found) = listen.iter().find(|listen| listen.address == Endpoint::Unix(Arc::clone(&path))) else {
+                let path = path.display();
+                self.notes.push(format!("the socket {path} was passed in, and no [[listen]] has its path: closed"));
+                continue;
+            };
+            listeners.push(Listener { socket: ListenSocket::Unix(socket), listen: found.clone(), is_shared: true });
+            paths.push(path);
+        }
+        Ok(paths)
     }
 
     /// Logs the differences between the configuration and the passed sockets.
@@ -137,26 +162,31 @@ fn is_missing(error: &io::Error) -> bool {
 
 /// The error for an address that cannot be bound. The text says so if another listener of this
 /// daemon covers the address.
-fn not_bound(address: SocketAddr, error: &io::Error, listeners: &[Listener]) -> Exit {
+fn not_bound(address: &Endpoint, error: &io::Error, listeners: &[Listener]) -> Exit {
     let mut exit = Exit::new(exit::UNAVAILABLE, format!("listen on {address}"), error);
-    let overlaps = |listener: &&Listener| is_overlapping(listener.listen.address, address);
+    let overlaps = |listener: &&Listener| is_overlapping(&listener.listen.address, address);
     if error.kind() == io::ErrorKind::AddrInUse
         && let Some(other) = listeners.iter().find(overlaps)
     {
-        let why = format!(" ({})", overlap(other.listen.address, address));
+        let why = format!(" ({})", overlap(&other.listen.address, address));
         exit.text.iter_mut().for_each(|line| line.push_str(&why));
     }
     exit
 }
 
 /// Whether two sockets cannot be bound to these addresses at the same time.
-pub fn is_overlapping(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() != 0 && (is_covered(one, other, true) || is_covered(other, one, true))
+pub fn is_overlapping(one: &Endpoint, other: &Endpoint) -> bool {
+    match (one, other) {
+        (Endpoint::Tcp(one), Endpoint::Tcp(other)) => {
+            one.port() != 0 && (is_covered(*one, *other, true) || is_covered(*other, *one, true))
+        }
+        _ => one == other,
+    }
 }
 
 /// Advises what to do if two [[listen]] have addresses that cannot both be bound.
-pub fn overlap(one: SocketAddr, other: SocketAddr) -> String {
-    let how = match one.ip().is_unspecified() {
+pub fn overlap(one: &Endpoint, other: &Endpoint) -> String {
+    let how = match matches!(one, Endpoint::Tcp(address) if address.ip().is_unspecified()) {
         _ if one == other => "twice",
         true => "which covers it",
         false => "which it covers",
@@ -191,8 +221,8 @@ mod tests {
             ("127.0.0.1:25", "127.0.0.1:25", true),
             ("127.0.0.1:0", "127.0.0.1:0", false),
         ] {
-            let at = |text: &str| text.parse().expect("an address");
-            assert_eq!(is_overlapping(at(one), at(other)), overlapping, "{one} {other}");
+            let at = |text: &str| Endpoint::Tcp(text.parse().expect("an address"));
+            assert_eq!(is_overlapping(&at(one), &at(other)), overlapping, "{one} {other}");
         }
     }
 

@@ -135,7 +135,7 @@ impl Start {
             .map_or_else(bind, Ok)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
         let signals = sys::signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
-        let local: Vec<_> = listeners.iter().filter_map(|e| e.socket.local_addr().ok()).collect();
+        let local: Vec<_> = listeners.iter().filter_map(|listener| listener.socket.address()).collect();
         let log_exit = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         warnings::log_all(&settings, &rights, &local);
         let site = Site::new(settings, spool, rights.clone(), local);

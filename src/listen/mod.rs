@@ -7,10 +7,11 @@
 //! sessions between two messages end at once, and the others at the latest after a grace period.
 //!
 //! - `connections`: the open connections, and the limits on their number
+//! - `socket`: listening sockets
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,8 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Kind, Listen, ListenTls};
 use crate::message::trace::LocalUser;
@@ -31,13 +30,13 @@ use crate::smtp::proxy::{self, Source};
 use crate::sys;
 
 mod connections;
+mod socket;
 
 use connections::{ClientClass, Connection, Connections, LimitReached};
+pub use socket::ListenSocket;
 
 /// The size of the stack of a session's thread, in bytes. The session has its buffers on the heap.
 const SESSION_STACK: usize = 256 << 10;
-/// The backlog of listen(2): the number of clients that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// How long sessions may take at shutdown to finish the current message.
 const MESSAGE_GRACE: Duration = Duration::from_secs(5);
 /// The delay after a failed accept(2).
@@ -48,32 +47,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time limit for a PROXY header.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time limit for connecting to a listening socket of this process, to wake its thread.
-const SELF_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// The interval at which the system is asked again for a descriptor if it had no free one.
 const DESCRIPTOR_POLL_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Opens a listening socket.
-///
-/// # Errors
-/// Those of socket(2), bind(2) and listen(2).
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // The IPv6 socket accepts no IPv4 clients: those need a `[[listen]]` section of their own.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
 
 /// A listening socket and its configuration.
 pub struct Listener {
     /// The socket.
-    pub socket: TcpListener,
+    pub socket: ListenSocket,
     /// The `[[listen]]` section of the configuration for the socket.
     pub listen: Listen,
     /// Whether the service manager holds the socket too, and may pass it to a later process.
@@ -85,8 +65,7 @@ impl Listener {
     /// be shut down, so this process connects to it instead.
     fn wake(&self) {
         if self.is_shared {
-            let address = self.socket.local_addr();
-            let _ = address.and_then(|address| TcpStream::connect_timeout(&address, SELF_CONNECT_TIMEOUT));
+            self.socket.connect_to();
         } else {
             sys::wake_acceptor(&self.socket);
         }
@@ -234,29 +213,32 @@ impl Server {
         true
     }
 
-    fn accept(self: &Arc<Self>, socket: TcpStream, peer: SocketAddr, listen: &Arc<Listen>) {
+    /// Starts a session. A client of a Unix socket has no `peer` address.
+    fn accept(self: &Arc<Self>, socket: TcpStream, peer: Option<SocketAddr>, listen: &Arc<Listen>) {
         let (service, socket) = (self.service(), Arc::new(socket));
         // The client of a proxy is counted once the proxy has named it.
-        let is_proxy = listen.proxy.iter().any(|network| network.contains(peer.ip()));
-        let class = ClientClass::of(&service.config, peer.ip(), true, listen.kind);
-        let counted = (!is_proxy).then_some((peer.ip(), class));
+        let ip = peer.map(|peer| peer.ip());
+        let is_proxy = ip.is_some_and(|ip| listen.proxy.iter().any(|network| network.contains(ip)));
+        let class = |ip| ClientClass::of(&service.config, ip, true, listen.kind);
+        let counted = ip.filter(|_| !is_proxy).map(|ip| (ip, class(ip)));
         // Nagle's algorithm would delay replies until the client's acknowledgement.
         let _ = socket.set_nodelay(true);
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let Some(number) = self.add(&service, counted, &socket, &watch) else {
             return self.reject(&socket, listen);
         };
-        let (session, address) = (self.session_id(), Some(peer.ip().to_canonical()));
+        let (session, address) = (self.session_id(), ip.map(|ip| ip.to_canonical()));
         let client = Client {
             session,
             address,
-            is_local: false,
+            is_local: peer.is_none(),
             proxy: None,
             is_unidentified: false,
             listen: Arc::clone(listen),
             local_user: None,
         };
-        ::log::debug!("{} connect peer=[{peer}]", client.session);
+        let shown = peer.map_or_else(|| "-".to_owned(), |peer| format!("[{peer}]"));
+        ::log::debug!("{} connect peer={shown}", client.session);
         let (server, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
         let started = thread::Builder::new().name("session".into()).stack_size(SESSION_STACK).spawn(move || {
             let session = client.session.clone();
@@ -407,7 +389,7 @@ impl Server {
 
 /// Accepts a waiting client without blocking. A blocking accept(2) would take the free descriptor
 /// and hold it while it waits for a client.
-fn accept_waiting(listener: &TcpListener) -> io::Result<TcpStream> {
+fn accept_waiting(listener: &ListenSocket) -> io::Result<TcpStream> {
     listener.set_nonblocking(true)?;
     let accepted = listener.accept();
     listener.set_nonblocking(false)?;

@@ -129,8 +129,8 @@ pub struct Client {
     pub session: String,
     /// The client's address; `None` for a local process.
     pub address: Option<IpAddr>,
-    /// Whether the client is a local process, connected through a terminal, a pipe or the control
-    /// socket. Such a process may relay.
+    /// Whether the client is a local process, connected through a terminal, a pipe, the control socket
+    /// or the Unix socket of a listener. Such a process may relay.
     pub is_local: bool,
     /// The address of the proxy that the client came through; `None` if there is no proxy.
     pub proxy: Option<IpAddr>,

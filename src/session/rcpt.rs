@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::mail::rejected;
 use super::{Phase, Session, Step, filters};
 use crate::address::{Address, AddressError};
+use crate::config::Listen;
 use crate::envelope::{RcptOptions, Recipient};
 use crate::policy::rcpt::{Found, Lookup, Rcpt};
 use crate::policy::{self, relay};
@@ -129,7 +130,12 @@ impl Session<'_> {
         let (router, config) = (&self.service.router, &self.service.config);
         let is_own = |ip: IpAddr| {
             let connected = self.input.source.own_address().map(|address| address.ip());
-            let bound = config.listen.iter().map(|listen| listen.address.ip()).filter(|ip| !ip.is_unspecified());
+            let bound = config
+                .listen
+                .iter()
+                .filter_map(Listen::tcp)
+                .map(|address| address.ip())
+                .filter(|ip| !ip.is_unspecified());
             connected.into_iter().chain(bound).any(|own_ip| own_ip.to_canonical() == ip.to_canonical())
         };
         if router.class_of(address.domain()) == DomainClass::Elsewhere && address.literal().is_some_and(is_own) {

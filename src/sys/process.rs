@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd};
 
 use std::thread;
@@ -101,6 +100,6 @@ pub fn limit_processes(max: u64) {
 }
 
 /// Shuts a listening socket down, so that accept(2) returns in the thread that waits on it.
-pub fn wake_acceptor(listener: &TcpListener) {
+pub fn wake_acceptor(listener: &impl AsRawFd) {
     let _ = nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
 }

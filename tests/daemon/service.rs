@@ -164,13 +164,19 @@ fn the_first_client_starts_the_daemon_and_is_served() {
     let control = site.path("penfold.sock");
     site.set("", "socket", &format!("{control:?}"));
     let (stray, passed) = (format!("127.0.0.1:{other}"), format!("127.0.0.1:{port}"));
-    let sockets = [&*passed, control.to_str().expect("UTF-8"), &*stray];
-    let Some(command) = activated(&site, &sockets, "smtp:control:stray") else { return };
+    let lmtp = site.path("lmtp");
+    let more = format!("\"127.0.0.1:{port}\"\n[[listen]]\naddress = \"unix:{}\"\nkind = \"lmtp\"", lmtp.display());
+    site.set("listen", "address", &more);
+    let sockets = [&*passed, control.to_str().expect("UTF-8"), &*stray, lmtp.to_str().expect("UTF-8")];
+    let Some(command) = activated(&site, &sockets, "smtp:control:stray:lmtp") else { return };
     let (daemon, client) = start_with_client(command, port);
     let mut client = Client::new(client);
     client.send("jon@razorback", &["jon@razorback"], TEXT);
     daemon.wait_mail(&site, "jon", 1);
     daemon.wait_log(|line| line.contains(&format!("{stray} was passed in, and no [[listen]] has its port: closed")));
+    let mut banner = [0; 4];
+    UnixStream::connect(&lmtp).and_then(|mut client| client.read_exact(&mut banner)).expect("a banner");
+    assert_eq!(&banner, b"220 ");
     fs::set_permissions(&control, fs::Permissions::from_mode(0o666)).expect("mode 666");
     // The daemon uses the control socket that was passed, and does not make another in its place.
     let before = fs::metadata(&control).expect("the socket").ino();

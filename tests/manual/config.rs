@@ -89,13 +89,18 @@ fn every_key_has_its_effect() {
         listen: vec![
             Listen { tls: ListenTls::None, ..Listen::at(sockets(&["192.0.2.1:2525"])[0]) },
             Listen {
-                address: sockets(&["[2001:db8::1]:0"])[0],
+                address: sockets(&["[2001:db8::1]:0"])[0].into(),
                 kind: Kind::Submission,
                 tls: ListenTls::Required,
                 auth: OfferAuth::Always,
                 proxy: vec![network("192.0.2.7", 32)],
                 xclient: vec![network("192.0.2.7", 32)],
                 is_default: false,
+            },
+            Listen {
+                address: Endpoint::Unix(Path::new("/run/penfold/lmtp").into()),
+                kind: Kind::Lmtp,
+                ..Listen::at(sockets(&["192.0.2.1:24"])[0])
             },
         ],
         tls: vec![KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") }],

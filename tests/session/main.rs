@@ -7,6 +7,7 @@
 //! - `filters`: milters and policy services, well-behaved and hostile
 //! - `hostile_names`: SPF with hostile and broken name servers
 //! - `limits`: limits that take more than a dialogue to reach
+//! - `lmtp`: LMTP with Python's smtplib, over TCP and a Unix socket
 //! - `proxy`: PROXY headers and XCLIENT
 //! - `smuggling`: only CR LF . CR LF ends a message
 //! - `strangers`: the rules for clients that may not relay, with a name server
@@ -24,6 +25,7 @@ mod filters;
 #[cfg(feature = "mailauth")]
 mod hostile_names;
 mod limits;
+mod lmtp;
 mod proxy;
 mod smuggling;
 mod strangers;

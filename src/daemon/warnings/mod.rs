@@ -48,7 +48,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
             let whom = if config.relay.networks.is_empty() { "is empty" } else { "contains only this host" };
-            let address = listen.address;
+            let address = &listen.address;
             ::log::warn!("listen {address}: no client can log in there: {why}; and relay.networks {whom}");
         }
     }
@@ -81,8 +81,8 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
 fn of_overlaps(config: &Config) {
     for (index, listen) in config.listen.iter().enumerate() {
         let before = config.listen.get(..index).unwrap_or_default();
-        if let Some(other) = before.iter().find(|other| is_overlapping(other.address, listen.address)) {
-            ::log::warn!("listen {}: {}", listen.address, overlap(other.address, listen.address));
+        if let Some(other) = before.iter().find(|other| is_overlapping(&other.address, &listen.address)) {
+            ::log::warn!("listen {}: {}", listen.address, overlap(&other.address, &listen.address));
         }
     }
 }
@@ -258,7 +258,7 @@ fn has_accounts(backend: &Backend) -> bool {
 
 /// Returns the reason why no client can use a submission listener; `None` if some client can.
 fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'static str> {
-    let is_trusted = |network: &Network| listen.address.ip().is_loopback() || !is_loopback(network);
+    let is_trusted = |network: &Network| listen.address.is_loopback() || !is_loopback(network);
     if config.relay.networks.iter().any(is_trusted) || !listen.xclient.is_empty() {
         return None;
     }

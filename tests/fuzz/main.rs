@@ -10,6 +10,7 @@
 //! - `dkim`: signed messages, signature fields, key records and ARC chains
 //! - `dmarc`: DMARC records, From, and Authentication-Results fields
 //! - `filters`: packets of milters and answers of policy services
+//! - `mime`: messages converted for other hosts
 //! - `proxy`: PROXY headers and XCLIENT attributes
 //! - `sasl`: SASL exchanges without a connection
 //! - `spf`: SPF records, names and senders
@@ -25,6 +26,7 @@ mod dkim;
 mod dmarc;
 #[cfg(feature = "filters")]
 mod filters;
+mod mime;
 mod proxy;
 mod sasl;
 #[cfg(feature = "mailauth")]

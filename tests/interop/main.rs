@@ -4,6 +4,7 @@
 //! - `dmarc`: opendmarc's results, and fields that authres reads
 //! - `filters`: rspamd, OpenDKIM, OpenDMARC, postgrey, policyd-spf and Dovecot's quota-status as filters
 //! - `mail_programs`: users' mail programs submit a message
+//! - `mime`: converted messages for Python's email package, openssl and gpg
 //! - `servers`: mail to and from Postfix and Exim, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
@@ -15,6 +16,7 @@ mod dmarc;
 #[cfg(feature = "filters")]
 mod filters;
 mod mail_programs;
+mod mime;
 mod servers;
 #[cfg(feature = "mailauth")]
 mod spf;

@@ -57,11 +57,14 @@ impl QuotedPrintable {
         let room = if self.is_encoded { MAX_KEPT } else { WIDTH - 1 };
         let is_blank = matches!(octet, b' ' | b'\t');
         let is_plain = matches!(octet, b' '..=b'~' | b'\t') && octet != b'=';
-        let is_kept = self.is_encoded && (is_plain || octet == b'=');
+        // A `=` that escapes nothing must not seem to escape what is written after it.
+        let has_meaning =
+            octet == b'=' && next.is_none_or(|next| next.is_ascii_hexdigit() || matches!(next, b' ' | b'\t'));
+        let is_kept = self.is_encoded && (is_plain || has_meaning);
         let mut is_escaped = if self.is_encoded { !is_kept } else { !is_plain || is_blank && next.is_none() };
         // A kept `=` must stay on one line with the two digits after it.
         let width = if is_escaped || octet == b'=' { 3 } else { 1 };
-        if self.column + width > room && self.glued == 0 {
+        if self.column + width > room && (self.glued == 0 || octet == b'=') {
             out.extend_from_slice(b"=\n");
             self.column = 0;
         }
@@ -157,6 +160,7 @@ mod tests {
         let long = "x".repeat(MAX_KEPT - 1);
         for (text, want) in [
             ("a=3Db=\n=C3\u{b6} \n", "a=3Db=\n=C3=C2=B6 \n"),
+            ("a=\u{b6}==4==\n", "a=3D=C2=B6=3D=4=3D=\n"),
             (&format!("{long}=3D--\n"), &format!("{long}=\n=3D--\n")),
             (&format!("{long}yz--\n"), &format!("{long}y=\nz--\n")),
             (&format!("{long}y--\n"), &format!("{long}y=\n=2D-\n")),

@@ -70,17 +70,18 @@ impl Facts {
         let is_text = if has_type { kind.as_ref().is_none_or(|kind| kind.main == "text") } else { !is_digest };
         let is_identity = matches!(encoding, Encoding::SevenBit | Encoding::EightBit | Encoding::Binary);
         let kind = match kind {
-            None if is_digest && !has_type => Kind::Message,
+            None if is_digest && !has_type && is_identity => Kind::Message,
             None => Kind::Leaf,
             Some(kind) if kind.is("multipart", "signed") => Kind::Fixed(Unconvertible::Signed),
             Some(kind) if kind.is("multipart", "encrypted") => Kind::Fixed(Unconvertible::Encrypted),
-            Some(kind) if kind.is("message", "partial") || kind.is("message", "external-body") => {
-                Kind::Fixed(Unconvertible::FixedEncoding)
-            }
             Some(ContentType { main, sub, boundary: Some(boundary) }) if main == "multipart" => {
                 Kind::Multipart { boundary, is_digest: sub == "digest" }
             }
             Some(kind) if is_identity && (kind.is("message", "rfc822") || kind.is("message", "news")) => Kind::Message,
+            // The types of RFC 6532 and RFC 6533 may be encoded, the older ones may not.
+            Some(kind) if kind.main == "message" && is_identity && !kind.sub.starts_with("global") => {
+                Kind::Fixed(Unconvertible::FixedEncoding)
+            }
             Some(_) => Kind::Leaf,
         };
         Self { kind, encoding, is_text, has_type, has_version: first("MIME-Version").is_some() }
@@ -212,6 +213,7 @@ mod tests {
         for (header, is_digest, kind, is_text) in [
             ("", false, Kind::Leaf, true),
             ("", true, Kind::Message, false),
+            ("Content-Transfer-Encoding: base64\n", true, Kind::Leaf, false),
             ("content-type: text/html\n", true, Kind::Leaf, true),
             ("Content-Type: nonsense\n", true, Kind::Leaf, true),
             ("Content-Type: image/png\nContent-Type: message/rfc822\n", false, Kind::Leaf, false),
@@ -229,6 +231,7 @@ mod tests {
             ("Content-Type: multipart/signed; boundary=x\n", false, Kind::Fixed(Unconvertible::Signed), false),
             ("Content-Type: MULTIPART/Encrypted\n", false, Kind::Fixed(Unconvertible::Encrypted), false),
             ("Content-Type: message/partial\n", false, Kind::Fixed(Unconvertible::FixedEncoding), false),
+            ("Content-Type: message/delivery-status\n", false, Kind::Fixed(Unconvertible::FixedEncoding), false),
             ("Content-Type: message/external-body\n", false, Kind::Fixed(Unconvertible::FixedEncoding), false),
         ] {
             let facts = Facts::read(header.as_bytes(), is_digest);

@@ -77,7 +77,8 @@ pub enum Unconvertible {
     Signed,
     /// An encrypted part must be converted.
     Encrypted,
-    /// A message/partial or message/external-body must be converted, whose encoding is fixed.
+    /// A part must be converted whose type allows no encoding, such as message/partial or
+    /// message/delivery-status.
     FixedEncoding,
     /// A part with an unknown encoding, or with octets that its encoding does not allow, must be
     /// converted.
@@ -99,7 +100,7 @@ impl fmt::Display for Unconvertible {
         f.write_str(match self {
             Self::Signed => "a signed part would have to be changed",
             Self::Encrypted => "an encrypted part would have to be changed",
-            Self::FixedEncoding => "a message/partial or message/external-body part would have to be changed",
+            Self::FixedEncoding => "a part whose type allows no encoding would have to be changed",
             Self::Encoding => "a part has octets that its Content-Transfer-Encoding does not allow",
             Self::Header => "a header field has octets that cannot be sent",
             Self::HeaderLine => "a line of a header is too long and cannot be folded",

@@ -7,7 +7,7 @@
 use std::io::Read;
 
 use super::header::{Facts, Kind};
-use super::lines::{Line, LineReader};
+use super::lines::{Line, LineReader, MAX_PIECE};
 use super::{Form, MAX_HEADER, MAX_LEVELS, MAX_PARTS, Stop, Unconvertible};
 use crate::message::field::{Section, State};
 
@@ -209,18 +209,24 @@ impl<V: Visitor> Scan<'_, V> {
         self.stray(stray)
     }
 
-    /// Takes the line that has ended a header as the first line of its body.
-    fn stray(&mut self, line: &[u8]) -> Result<(), Stop> {
-        if matches!(line, b"" | b"\n") {
+    /// Takes the text that has ended a header, and does not belong to it, as the first lines of the
+    /// body. It has two lines if the first one looks like a postmark.
+    fn stray(&mut self, text: &[u8]) -> Result<(), Stop> {
+        if text == b"\n" {
             return Ok(());
         }
-        let (octets, is_end) = line.strip_suffix(b"\n").map_or((line, false), |octets| (octets, true));
-        let mut pieces = octets.chunks(super::lines::MAX_PIECE).peekable();
-        let mut is_start = true;
-        while let Some(octets) = pieces.next() {
-            let is_last = pieces.peek().is_none();
-            self.line(&Line { octets, is_start, is_end: is_end && is_last, is_last })?;
-            is_start = false;
+        for line in text.split_inclusive(|&b| b == b'\n') {
+            let (octets, is_end) = line.strip_suffix(b"\n").map_or((line, false), |octets| (octets, true));
+            let (mut rest, mut is_start) = (octets, true);
+            loop {
+                let (octets, after) = rest.split_at(rest.len().min(MAX_PIECE));
+                let is_last = after.is_empty();
+                self.line(&Line { octets, is_start, is_end: is_end && is_last, is_last })?;
+                if is_last {
+                    break;
+                }
+                (rest, is_start) = (after, false);
+            }
         }
         Ok(())
     }

@@ -119,6 +119,17 @@ fn broken_structures_lose_nothing() {
         SEVEN,
         "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: multipart/mixed; boundary=x\n\n--xy\n--x\nContent-Transfer-Encoding: quoted-printable\n\n=C3=B6\n=2D-x-- y\n--x--\n",
     );
+    // What looks like a postmark begins the body.
+    check(
+        "Content-Type: multipart/mixed; boundary=x\n\n--x\nFrom a\n\u{416}\u{416}\u{416}\n--x--\n",
+        SEVEN,
+        "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Transfer-Encoding: base64\n\nRnJvbSBhDQrQltCW0JY=\n--x--\n",
+    );
+    check(
+        "From a\n\n\u{f6}\n",
+        SEVEN,
+        "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nFrom a\n\n=C3=B6\n",
+    );
     // A header that is cut off at a message.
     check("Content-Type: message/rfc822", SEVEN, "Content-Type: message/rfc822\n");
     check("Content-Type: message/rfc822\nstray", SEVEN, "Content-Type: message/rfc822\nstray");

@@ -151,7 +151,8 @@ impl Visitor for Writer<'_> {
             Body::Keep | Body::MendBase64 => {}
             Body::QuotedPrintable(mut encoder) => encoder.finish(&mut self.text),
             Body::Base64 { mut encoder, has_line_end } => {
-                if has_line_end && !is_cut {
+                // A text without a line end at its end gets one when it is sent.
+                if !is_cut && (has_line_end || !self.form.is_binary) {
                     encoder.feed(b"\r\n", &mut self.text);
                 }
                 encoder.finish(&mut self.text);

@@ -1,8 +1,7 @@
 //! Brings domains and address literals into canonical form: ASCII in lower case, with A-labels
 //! (`xn--...`) in place of labels that are not ASCII (U-labels).
 //!
-//! [`parse_domain`] reads ASCII only. [`parse_domain_utf8`] also reads U-labels: it maps and checks
-//! them by UTS #46 without the transitional rules. UTS #46 accepts all of IDNA2008 and maps case
+//! [`parse_domain`] maps and checks U-labels by UTS #46 without the transitional rules. UTS #46 accepts all of IDNA2008 and maps case
 //! and width first, as browsers do. In an ASCII domain, a label that begins with `xn--` is compared
 //! as text. It is not decoded, and need not be a valid A-label. No U-label is mapped to an invalid
 //! A-label, so each domain has one canonical form.
@@ -23,13 +22,7 @@ const MAX_DOMAIN: usize = 255;
 const MAX_LABEL: usize = 63;
 
 /// Returns an ASCII domain or address literal in canonical form.
-///
-/// # Errors
-/// [`AddressError::NotAscii`], [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
-pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
-    if !text.is_ascii() {
-        return Err(AddressError::NotAscii);
-    }
+fn parse_ascii(text: &str) -> Result<Box<str>, AddressError> {
     if text.starts_with('[') {
         return match literal(text).ok_or(AddressError::BadLiteral)? {
             IpAddr::V4(ip) => Ok(format!("[{ip}]").into()),
@@ -45,16 +38,16 @@ pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
 /// Returns a domain in canonical form. The domain may have U-labels. Returns `None` if the text is
 /// not a domain, for example if it is an address literal.
 pub fn parse_dns_name(text: &str) -> Option<Box<str>> {
-    parse_domain_utf8(text).ok().filter(|name| !name.starts_with('['))
+    parse_domain(text).ok().filter(|name| !name.starts_with('['))
 }
 
 /// Returns a domain or address literal in canonical form. The domain may have U-labels.
 ///
 /// # Errors
 /// [`AddressError::BadDomain`] or [`AddressError::BadLiteral`].
-pub fn parse_domain_utf8(text: &str) -> Result<Box<str>, AddressError> {
+pub fn parse_domain(text: &str) -> Result<Box<str>, AddressError> {
     if text.is_ascii() {
-        return parse_domain(text);
+        return parse_ascii(text);
     }
     if text.starts_with('[') {
         return Err(AddressError::BadLiteral);
@@ -62,16 +55,16 @@ pub fn parse_domain_utf8(text: &str) -> Result<Box<str>, AddressError> {
     if text.len() > MAX_DOMAIN {
         return Err(AddressError::BadDomain);
     }
-    // The mapping need not check ASCII characters or lengths: parse_domain() checks them below.
+    // The mapping need not check ASCII characters or lengths: parse_ascii() checks them below.
     let (allow_all, any_length) = (AsciiDenyList::EMPTY, DnsLength::Ignore);
     let mapped = Uts46::new().to_ascii(text.as_bytes(), allow_all, Hyphens::Allow, any_length);
     let mapped: Cow<'_, str> = mapped.map_err(|_| AddressError::BadDomain)?;
-    if mapped.starts_with('[') { Err(AddressError::BadDomain) } else { parse_domain(&mapped) }
+    if mapped.starts_with('[') { Err(AddressError::BadDomain) } else { parse_ascii(&mapped) }
 }
 
 /// Whether two texts name the same domain, whatever their spelling.
 pub fn is_same_domain(one: &str, other: &str) -> bool {
-    parse_domain_utf8(one).is_ok_and(|one| parse_domain_utf8(other).is_ok_and(|other| one == other))
+    parse_domain(one).is_ok_and(|one| parse_domain(other).is_ok_and(|other| one == other))
 }
 
 /// Returns the IP address in an address literal such as `[192.0.2.1]`; `None` for any other text.

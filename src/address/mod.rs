@@ -2,19 +2,23 @@
 //!
 //! An [`Address`] holds the meaning of an address, not its spelling: the local part without quotes,
 //! and the domain in canonical form. Writing the address adds quotes where the syntax needs them.
-//! The local part is ASCII or, from the UTF-8 parsers only, UTF-8 (RFC 6531). It contains no
-//! control character, no line separator and no character that reverses text. So an address can be
-//! written unchanged into a header, a log line or a command. Where ASCII is required, the caller
-//! checks [`Address::is_ascii`] first.
+//! The local part is ASCII or UTF-8 (RFC 6531). It contains no control character, no line separator
+//! and no character that reverses text. So an address can be written unchanged into a header, a log
+//! line or a command. Where ASCII is required, the caller checks [`Address::is_ascii`] first.
 //!
 //! The canonical form of a domain is ASCII in lower case, with A-labels in place of U-labels (RFC
 //! 5890). For address literals, see [`parse_domain`]. Two domains are the same if and only if their
 //! canonical forms are equal. [`parse_domain`] converts every domain in a table or in the
 //! configuration; [`is_same_domain`] compares texts that were not converted.
 //!
+//! A local part is passed on as it was given, octet for octet. Only where this host compares local
+//! parts, with each other or with the names in a table, it compares their folded forms (see
+//! [`fold`]).
+//!
 //! Which domains are local, and what `+` means in a local part, is decided in `route`.
 //!
 //! - `domain`: domains and address literals: canonical form, comparison, limits
+//! - `fold`: the form in which local parts are compared
 //! - `parse`: addresses and paths, as SMTP and files write them
 //! - `quote`: addresses and paths written back, with quotes where needed
 
@@ -23,14 +27,16 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 mod domain;
+mod fold;
 mod parse;
 mod quote;
 
-pub use domain::{is_same_domain, literal, parse_dns_name, parse_domain, parse_domain_utf8};
-pub use parse::{parse_path, parse_path_utf8};
+pub use domain::{is_same_domain, literal, parse_dns_name, parse_domain};
+pub use fold::{fold, is_same_local};
+pub use parse::parse_path;
 pub use quote::path;
 
-use parse::{Charset, scan};
+use parse::{check_local, scan};
 
 /// The maximum length of an address, in octets. RFC 5321 4.5.3.1.3 requires 256, but
 /// real bounce addresses can be longer.
@@ -51,9 +57,7 @@ pub enum AddressError {
     Empty,
     /// The address is longer than [`MAX_ADDRESS`].
     TooLong,
-    /// The address has a byte outside ASCII, and the parser accepts only ASCII.
-    NotAscii,
-    /// The parser accepts UTF-8, but the address is not valid UTF-8.
+    /// The address is not valid UTF-8.
     NotUtf8,
     /// The local part is empty, has a character that is not allowed or needs quotes, or has no
     /// closing quote.
@@ -74,7 +78,6 @@ impl fmt::Display for AddressError {
         f.write_str(match self {
             Self::Empty => "an address is missing",
             Self::TooLong => "the address is too long",
-            Self::NotAscii => "the address is not in ASCII",
             Self::NotUtf8 => "the address is not in UTF-8",
             Self::BadLocal => "the part before the @ is not a valid name",
             Self::BadDomain => "the domain is not valid",
@@ -88,15 +91,13 @@ impl fmt::Display for AddressError {
 impl std::error::Error for AddressError {}
 
 impl Address {
-    /// Makes an address of an ASCII local part, given without quotes, and an ASCII domain, which
-    /// may be empty.
+    /// Makes an address of a local part, given without quotes, and a domain, which may be empty.
     ///
     /// # Errors
-    /// [`AddressError::BadLocal`], [`AddressError::TooLong`], and those of [`parse_domain`].
+    /// [`AddressError::BadLocal`], [`AddressError::NotUtf8`], [`AddressError::TooLong`], and those
+    /// of [`parse_domain`].
     pub fn new(local: &str, domain: &str) -> Result<Self, AddressError> {
-        if local.is_empty() || !local.bytes().all(|b| (b' '..=b'~').contains(&b)) {
-            return Err(AddressError::BadLocal);
-        }
+        check_local(local)?;
         if local.len() + domain.len() >= MAX_ADDRESS {
             return Err(AddressError::TooLong);
         }
@@ -112,24 +113,12 @@ impl Address {
         Ok(Self { local, domain })
     }
 
-    /// Reads a whole text as one ASCII address, with or without a domain.
+    /// Reads a whole text as one address, with or without a domain.
     ///
     /// # Errors
     /// The first error in the text.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        Self::whole(text, Charset::Ascii)
-    }
-
-    /// Reads a whole text as one address that may be UTF-8 (RFC 6531), with or without a domain.
-    ///
-    /// # Errors
-    /// The first error in the text.
-    pub fn parse_utf8(text: &str) -> Result<Self, AddressError> {
-        Self::whole(text, Charset::Utf8)
-    }
-
-    fn whole(text: &str, charset: Charset) -> Result<Self, AddressError> {
-        let (address, rest) = scan(text.as_bytes(), charset)?;
+        let (address, rest) = scan(text.as_bytes())?;
         if rest.is_empty() { Ok(address) } else { Err(AddressError::Trailing) }
     }
 
@@ -145,8 +134,7 @@ impl Address {
     }
 
     /// Whether the whole address is ASCII. Callers check this before they write an address where
-    /// only ASCII is allowed: into SMTP commands and replies without SMTPUTF8, into the envelope of
-    /// a spool entry, and into reports.
+    /// only ASCII is allowed: into SMTP commands and replies without SMTPUTF8, and into reports.
     pub fn is_ascii(&self) -> bool {
         self.local.is_ascii()
     }

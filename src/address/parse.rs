@@ -1,21 +1,12 @@
 //! Reads addresses and paths as they are written in SMTP and in files.
 //!
-//! Each function for callers has two forms: one rejects any byte outside ASCII, the other accepts
-//! UTF-8 (RFC 6531). Both read an address in one pass.
+//! An address may be UTF-8 (RFC 6531), and is read in one pass.
 
-use super::domain::{parse_domain, parse_domain_utf8};
+use super::domain::parse_domain;
 use super::quote::is_atom;
 use super::{Address, AddressError};
 
-/// Whether an address may contain characters outside ASCII.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Charset {
-    Ascii,
-    Utf8,
-}
-
-/// Reads a reverse-path or forward-path in ASCII. Returns the path and the text that follows it on
-/// the line.
+/// Reads a reverse-path or forward-path. Returns the path and the text that follows it on the line.
 ///
 /// The path is `None` if it is the null reverse-path `<>`. A source route is skipped (RFC 5321
 /// appendix C). Angle brackets may be missing, as in commands typed by hand. In that case, the path
@@ -24,21 +15,9 @@ pub(super) enum Charset {
 /// # Errors
 /// The first error in the path.
 pub fn parse_path(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError> {
-    path_in(text, Charset::Ascii)
-}
-
-/// Reads a path like [`parse_path`], but accepts UTF-8 (RFC 6531).
-///
-/// # Errors
-/// The first error in the path.
-pub fn parse_path_utf8(text: &[u8]) -> Result<(Option<Address>, &[u8]), AddressError> {
-    path_in(text, Charset::Utf8)
-}
-
-fn path_in(text: &[u8], charset: Charset) -> Result<(Option<Address>, &[u8]), AddressError> {
     let text = text.trim_ascii_start();
     let Some(inside) = text.strip_prefix(b"<") else {
-        let (address, rest) = scan(text, charset)?;
+        let (address, rest) = scan(text)?;
         return match rest.first() {
             None | Some(b' ') => Ok((Some(address), rest)),
             Some(_) => Err(AddressError::Trailing),
@@ -48,14 +27,14 @@ fn path_in(text: &[u8], charset: Charset) -> Result<(Option<Address>, &[u8]), Ad
     if let Some(rest) = inside.strip_prefix(b">") {
         return Ok((None, rest));
     }
-    let (address, rest) = scan(skip_source_route(inside)?, charset)?;
+    let (address, rest) = scan(skip_source_route(inside)?)?;
     let rest = rest.trim_ascii_start().strip_prefix(b">").ok_or(AddressError::BadPath)?;
     Ok((Some(address), rest))
 }
 
 /// Reads one address from the front of `text`. Returns the address and the rest of the text.
-pub(super) fn scan(text: &[u8], charset: Charset) -> Result<(Address, &[u8]), AddressError> {
-    let (local, rest) = scan_local(text, charset)?;
+pub(super) fn scan(text: &[u8]) -> Result<(Address, &[u8]), AddressError> {
+    let (local, rest) = scan_local(text)?;
     let (domain, rest) = match rest.strip_prefix(b"@") {
         None => (Box::default(), rest),
         Some(after) => {
@@ -64,19 +43,14 @@ pub(super) fn scan(text: &[u8], charset: Charset) -> Result<(Address, &[u8]), Ad
             } else {
                 after.iter().position(|b| matches!(b, b' ' | b'\t' | b'>')).unwrap_or(after.len())
             };
-            let domain = match (charset, std::str::from_utf8(&after[..end])) {
-                (Charset::Ascii, Ok(text)) => parse_domain(text)?,
-                (Charset::Utf8, Ok(text)) => parse_domain_utf8(text)?,
-                (Charset::Ascii, Err(_)) => return Err(AddressError::NotAscii),
-                (Charset::Utf8, Err(_)) => return Err(AddressError::NotUtf8),
-            };
-            (domain, &after[end..])
+            let domain = std::str::from_utf8(&after[..end]).map_err(|_| AddressError::NotUtf8)?;
+            (parse_domain(domain)?, &after[end..])
         }
     };
     Address::of(local, domain).map(|address| (address, rest))
 }
 
-fn scan_local(text: &[u8], charset: Charset) -> Result<(Box<str>, &[u8]), AddressError> {
+fn scan_local(text: &[u8]) -> Result<(Box<str>, &[u8]), AddressError> {
     let mut local = Vec::new();
     let rest = if let Some(quoted) = text.strip_prefix(b"\"") {
         let mut bytes = quoted.iter().enumerate();
@@ -87,18 +61,15 @@ fn scan_local(text: &[u8], charset: Charset) -> Result<(Box<str>, &[u8]), Addres
                     Some((_, &b @ b' '..=b'~')) => local.push(b),
                     _ => return Err(AddressError::BadLocal),
                 },
-                Some((_, &b @ b' '..=b'~')) => local.push(b),
-                Some((_, &b @ 0x80..)) if charset == Charset::Utf8 => local.push(b),
-                Some((_, 0x80..)) => return Err(AddressError::NotAscii),
+                Some((_, &b @ (b' '..=b'~' | 0x80..))) => local.push(b),
                 _ => return Err(AddressError::BadLocal),
             }
         }
     } else {
-        let is_in = |b: u8| is_atom(b) || b == b'.' || (charset == Charset::Utf8 && !b.is_ascii());
+        let is_in = |b: u8| is_atom(b) || b == b'.' || !b.is_ascii();
         let end = text.iter().position(|&b| !is_in(b)).unwrap_or(text.len());
         local.extend_from_slice(&text[..end]);
         match text.get(end) {
-            Some(0x80..) => return Err(AddressError::NotAscii),
             Some(b'@' | b' ' | b'\t' | b'>') | None => &text[end..],
             Some(_) => return Err(AddressError::BadLocal),
         }
@@ -107,9 +78,21 @@ fn scan_local(text: &[u8], charset: Charset) -> Result<(Box<str>, &[u8]), Addres
     match (local.is_empty(), text.first()) {
         (true, None | Some(b' ' | b'\t' | b'>')) => Err(AddressError::Empty),
         (true, _) => Err(AddressError::BadLocal),
-        (false, _) if local.chars().any(is_misleading) => Err(AddressError::BadLocal),
-        (false, _) => Ok((local.into(), rest)),
+        (false, _) => check_local(&local).map(|()| (local.into(), rest)),
     }
+}
+
+/// Checks the characters of a local part without quotes.
+///
+/// # Errors
+/// [`AddressError::NotUtf8`] and [`AddressError::BadLocal`].
+pub(super) fn check_local(local: &str) -> Result<(), AddressError> {
+    if local.contains(char::REPLACEMENT_CHARACTER) {
+        // The character stands for bytes that were not UTF-8.
+        return Err(AddressError::NotUtf8);
+    }
+    let is_bad = |c: char| c.is_ascii_control() || is_misleading(c);
+    if local.is_empty() || local.chars().any(is_bad) { Err(AddressError::BadLocal) } else { Ok(()) }
 }
 
 /// Whether a character must not be in a local part, although RFC 6531 allows all characters outside

@@ -329,7 +329,8 @@ mod tests {
             ("Jon <>", "? an address is missing"),
             ("()", "? an address is missing"),
             ("Jon <jon@x.org", "? there is text after the address"),
-            ("j\u{fffd}n@x.org", "? the address is not in ASCII"),
+            ("j\u{fffd}n@x.org", "? the address is not in UTF-8"),
+            ("J\u{f6}rg <j\u{f6}rg@b\u{fc}cher.example>", "j\u{f6}rg@xn--bcher-kva.example"),
             // Only addresses have comments.
             ("|cat (x)", "!|cat (x)"),
             ("/x (y)", "!/x (y)"),

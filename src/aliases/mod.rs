@@ -16,7 +16,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use crate::address::Address;
+use crate::address::{Address, fold};
 use crate::config::ConfigError;
 use crate::config::table::{Line, lines};
 
@@ -129,7 +129,7 @@ impl Aliases {
         for _ in 0..self.names.len() {
             let Some(alias) = self.names.get(at.as_str()) else { break };
             let Some(to) = alias.members.iter().find_map(address) else { break };
-            (at, end) = (to.local().to_ascii_lowercase(), Some((alias.line, to)));
+            (at, end) = (fold(to.local()).into_owned(), Some((alias.line, to)));
         }
         end
     }
@@ -159,7 +159,7 @@ pub fn list(text: &str) -> (Vec<Member>, Vec<(usize, String)>) {
 fn alias_name(key: &str) -> Result<Box<str>, String> {
     let address = Address::parse(key).map_err(|error| error.to_string())?;
     if address.domain().is_empty() {
-        Ok(address.local().to_ascii_lowercase().into())
+        Ok(fold(address.local()).into())
     } else {
         Err("the name of an alias has no domain; the virtual table is for whole addresses".to_owned())
     }
@@ -210,10 +210,10 @@ fn stuck(names: &HashMap<Box<str>, Alias>) -> Vec<(&str, &Alias)> {
 /// with the name of its own alias means the user of that name.
 fn inner<'a>(names: &'a HashMap<Box<str>, Alias>, own_name: &str, member: &Member) -> Option<(&'a str, &'a Alias)> {
     let Member::Address(address) = member else { return None };
-    if !address.domain().is_empty() || address.local().eq_ignore_ascii_case(own_name) {
+    if !address.domain().is_empty() || *fold(address.local()) == *own_name {
         return None;
     }
-    let (name, alias) = names.get_key_value(address.local().to_ascii_lowercase().as_str())?;
+    let (name, alias) = names.get_key_value(&*fold(address.local()))?;
     Some((name, alias))
 }
 

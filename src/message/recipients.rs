@@ -285,6 +285,10 @@ mod tests {
             ("Jon\" <jon@x.org>, ann", "jon@x.org ann"),
             ("J\u{f6}n <jon@x.org>", "jon@x.org"),
             ("<jon@x.org> Jon", "jon@x.org"),
+            (
+                "J\u{f6}n <j\u{f6}n@b\u{fc}cher.example>, \u{7528}\u{6237}",
+                "j\u{f6}n@xn--bcher-kva.example \u{7528}\u{6237}",
+            ),
             // Encoded words (RFC 2047).
             ("=?utf-8?q?J=C3=B6n?= <jon@x.org>", "jon@x.org"),
             ("=?utf-8?B?SsO2bg==?=<jon@x.org>", "jon@x.org"),
@@ -355,8 +359,8 @@ mod tests {
             ("<@x.org>", "<@x.org>"),
             (":jon", ":jon"),
             ("jon@x.org: ann; b", "jon@x.org: ann"),
-            ("j\u{f6}n@x.org", "j\u{f6}n@x.org"),
-            ("jon@x_\u{f6}.org", "jon@x_\u{f6}.org"),
+            ("j\u{202e}n@x.org", "j\u{202e}n@x.org"),
+            ("jon@\u{301}x.org", "jon@\u{301}x.org"),
             ("jo\0n@x.org", "jo\0n@x.org"),
             (".jon", ".jon"),
             ("=?utf-8?q?jon?=", "=?utf-8?q?jon?="),

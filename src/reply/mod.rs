@@ -120,6 +120,14 @@ impl Reply {
         matches!(self.code, 530 | 534 | 535 | 538)
     }
 
+    /// Returns the reply with a question mark in place of every character outside ASCII.
+    pub fn in_ascii(&self) -> Self {
+        let plain = |line: &Cow<'static, str>| {
+            if line.is_ascii() { line.clone() } else { line.replace(|c: char| !c.is_ascii(), "?").into() }
+        };
+        Self { lines: self.lines.iter().map(plain).collect(), ..self.clone() }
+    }
+
     /// Appends the reply to `out` as it is sent over the connection.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         use std::io::Write;
@@ -159,6 +167,9 @@ mod tests {
         let mut out = Vec::new();
         recipient::unknown_user(&"elvis@razorback").write_to(&mut out);
         assert_eq!(out, b"550 5.1.1 <elvis@razorback> User unknown\r\n");
+        out.clear();
+        recipient::unknown_user(&"j\u{f6}n@razorback").in_ascii().write_to(&mut out);
+        assert_eq!(out, b"550 5.1.1 <j?n@razorback> User unknown\r\n");
         out.clear();
         help::commands(help::Available::default()).write_to(&mut out);
         let text = String::from_utf8(out).expect("ASCII");

@@ -19,6 +19,11 @@ pub fn malformed(why: impl fmt::Display) -> Reply {
     Reply::new(553, Status(5, 1, 3), format!("Recipient address: {why}"))
 }
 
+/// Refuses a forward-path outside ASCII in a transaction without SMTPUTF8 (RFC 6531 3.5).
+pub fn not_ascii() -> Reply {
+    Reply::new(553, Status(5, 6, 7), "Recipient address: MAIL needs SMTPUTF8 for an address that is not in ASCII")
+}
+
 /// Refuses a local address that has no mailbox.
 pub fn unknown_user(recipient: &impl fmt::Display) -> Reply {
     Reply::new(550, Status(5, 1, 1), format!("<{recipient}> User unknown"))

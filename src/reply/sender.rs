@@ -24,6 +24,11 @@ pub fn malformed(why: impl fmt::Display) -> Reply {
     Reply::new(553, Status(5, 1, 7), format!("Sender address: {why}"))
 }
 
+/// Refuses a reverse-path outside ASCII in a command without SMTPUTF8 (RFC 6531 3.5).
+pub fn not_ascii() -> Reply {
+    Reply::new(553, Status(5, 6, 7), "Sender address: MAIL needs SMTPUTF8 for an address that is not in ASCII")
+}
+
 /// Refuses an address without a domain, from a client that may not relay.
 pub fn needs_domain() -> Reply {
     Reply::new(553, Status(5, 1, 7), "Sender address: a domain is needed")

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::virtual_table::VirtualTable;
-use super::{Expansion, Router, lower};
-use crate::address::Address;
+use super::{Expansion, Router};
+use crate::address::{Address, fold};
 use crate::aliases::Aliases;
 use crate::envelope::Action;
 
@@ -96,7 +96,7 @@ impl ExpansionCache {
 /// Returns the address without its detail (the subaddress). `None` if the address has no detail, or
 /// if the whole address is in a table or is that of a user.
 fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &VirtualTable) -> Option<Address> {
-    let (name, domain) = (lower(address.local()), address.domain());
+    let (name, domain) = (fold(address.local()), address.domain());
     let base = router.without_detail(&name).filter(|_| router.is_local(domain))?;
     let is_known = virtual_table.find(&name, domain).is_ok_and(|found| found.is_some())
         || aliases.find(&name).is_ok_and(|found| found.is_some())

@@ -15,14 +15,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::address::Address;
+use crate::address::{Address, fold};
 use crate::aliases::{Aliases, Member};
 use crate::envelope::{Action, Recipient};
 
 use super::cycles::on_cycle;
 use super::routes::{RouteTarget, Routes};
 use super::virtual_table::VirtualTable;
-use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router, lower};
+use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router};
 
 /// Maximum number of addresses that one expansion visits, intermediate addresses included.
 const MAX_ADDRESSES: usize = 10_000;
@@ -85,7 +85,7 @@ impl<'r> Tables<'r> {
         if !router.is_local(domain) {
             return Ok(TableAnswer::Final(Action::Deliver));
         }
-        let name = lower(address.local());
+        let name = fold(address.local());
         let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
             // Only a system user can have a `.forward`, which delivery must skip for this
@@ -138,7 +138,7 @@ impl<'r> Tables<'r> {
 
     /// Whether an address that no table contains is that of a user.
     fn is_user(&self, address: &Address) -> Result<bool, String> {
-        Ok(self.router.inbox(&lower(address.local()), address.domain())?.is_some())
+        Ok(self.router.inbox(&fold(address.local()), address.domain())?.is_some())
     }
 
     /// Returns the address of a list without its detail, unless the detail is part of the alias's
@@ -289,7 +289,7 @@ impl<'t> Walk<'t> {
     /// Returns an address in the form for comparisons: a local name in lower case.
     fn key(&self, address: &Address) -> Address {
         if self.tables.router.is_local(address.domain()) {
-            address.with_local(&lower(address.local()))
+            address.with_local(&fold(address.local()))
         } else {
             address.clone()
         }
@@ -330,7 +330,7 @@ impl<'t> Walk<'t> {
             return Ok(self.refusal(&finals).unwrap_or(Expansion::Finals(finals)));
         }
         let mut visited = self.nodes.iter().map(|node| &node.address);
-        match visited.find(|address| lower(address.local()) == POSTMASTER) {
+        match visited.find(|address| fold(address.local()) == POSTMASTER) {
             // The postmaster always exists.
             Some(postmaster) => Ok(Expansion::Finals(vec![Recipient::new(postmaster.clone())])),
             None if !finals.is_empty() => Ok(Expansion::Unknown),

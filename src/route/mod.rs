@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::address::Address;
+use crate::address::{Address, fold};
 use crate::aliases::{Aliases, Member};
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, HostPort, Scheme};
@@ -260,7 +260,7 @@ impl Router {
     /// The error in the aliases file, if it affects this alias.
     pub fn list(&self, address: &Address) -> Result<Option<List>, String> {
         let (address, aliases) = (self.qualified(address), self.aliases.current());
-        let name = lower(address.local());
+        let name = fold(address.local());
         for name in [Some(&*name), self.without_detail(&name)].into_iter().flatten() {
             if let Some(members) = aliases.find(name).map_err(ToString::to_string)? {
                 let owner = aliases.owner(name).map(|owner| address.with_local(owner));
@@ -278,7 +278,7 @@ impl Router {
     /// Returns the name of the alias for an address, with or without the detail; `None` if there is
     /// no such alias.
     fn alias_of(&self, aliases: &Aliases, address: &Address) -> Option<Box<str>> {
-        let name = lower(address.local());
+        let name = fold(address.local());
         let names = [Some(&*name), self.without_detail(&name)].into_iter().flatten();
         names.map(Box::<str>::from).find(|name| aliases.find(name).is_ok_and(|found| found.is_some()))
     }
@@ -330,7 +330,7 @@ impl Router {
     /// Returns the separator and the detail of a local address. `None` if there is no detail, or if
     /// the whole local part is the name of a user.
     pub fn extension(&self, address: &Address) -> Option<(char, Box<str>)> {
-        let (name, domain, separator) = (lower(address.local()), address.domain(), self.subaddress?);
+        let (name, domain, separator) = (fold(address.local()), address.domain(), self.subaddress?);
         let (base, extension) = name.split_once(separator)?;
         let is_user = self.users.inbox(&name, domain).is_ok_and(|inbox| inbox.is_some());
         (!is_user && !base.is_empty() && !extension.is_empty()).then(|| (separator, extension.into()))
@@ -342,7 +342,7 @@ impl Router {
         if !self.is_local(address.domain()) {
             return self.elsewhere(&address);
         }
-        let name = lower(address.local());
+        let name = fold(address.local());
         match self.inbox(&name, address.domain()) {
             // Nothing is delivered with root's rights, so root's mail goes to the mailbox of last
             // resort.
@@ -466,14 +466,6 @@ fn read_postmaster(text: &str) -> Result<Member, Vec<ConfigError>> {
 
 fn keep<T>(errors: &mut Vec<ConfigError>, result: Result<T, Vec<ConfigError>>) -> Option<T> {
     result.map_err(|new| errors.extend(new)).ok()
-}
-
-fn lower(text: &str) -> Cow<'_, str> {
-    if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(text.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(text)
-    }
 }
 
 #[cfg(test)]

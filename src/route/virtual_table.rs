@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as MapEntry;
 use std::path::Path;
 
-use crate::address::parse_domain;
+use crate::address::{fold, parse_domain};
 use crate::aliases::{Member, Separator, address, entries, members};
 use crate::config::ConfigError;
 
@@ -106,5 +106,5 @@ fn key(text: &str) -> Result<(Box<str>, Box<str>), String> {
     if address.domain().is_empty() {
         return Err("expected an address with a domain, or @domain; the aliases file is for names".to_owned());
     }
-    Ok((address.local().to_ascii_lowercase().into(), address.domain().into()))
+    Ok((fold(address.local()).into(), address.domain().into()))
 }

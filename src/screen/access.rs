@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::action;
-use crate::address::{Address, parse_domain};
+use crate::address::{Address, fold, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError, Network};
 use crate::policy::strangers::{Action, Rule};
@@ -293,7 +293,7 @@ fn key(kind: Kind, text: &str) -> Result<Box<str>, String> {
 }
 
 fn mailbox_key(address: &Address) -> String {
-    format!("{}@{}", address.local().to_ascii_lowercase(), address.domain())
+    format!("{}@{}", fold(address.local()), address.domain())
 }
 
 /// Splits off the first word of a text.

@@ -22,6 +22,7 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 
 use super::network;
+use crate::address::fold;
 use crate::state::{Journal, Limits, Record, State};
 use crate::sys;
 
@@ -238,7 +239,7 @@ fn host(address: IpAddr) -> u64 {
 /// Returns the hash of a network, a sender and a recipient. Case is ignored. An attacker who finds
 /// two pairs with the same hash gains no more than an attempt that is not deferred.
 fn hash(network: IpAddr, sender: &str, recipient: &str) -> u64 {
-    let text = format!("{network}\0{}\0{}", sender.to_ascii_lowercase(), recipient.to_ascii_lowercase());
+    let text = format!("{network}\0{}\0{}", fold(sender), fold(recipient));
     let digest = digest(&SHA256, text.as_bytes());
     digest.as_ref().iter().take(8).fold(0, |hash, octet| hash << 8 | u64::from(*octet))
 }

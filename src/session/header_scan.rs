@@ -120,7 +120,8 @@ impl HeaderScan {
     /// recipients of the message.
     pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
         let deliveries = &self.filter.deliveries;
-        let is_same = |a: &Address, b: &Address| a.domain() == b.domain() && a.local().eq_ignore_ascii_case(b.local());
+        let is_same =
+            |a: &Address, b: &Address| a.domain() == b.domain() && address::is_same_local(a.local(), b.local());
         let was_delivered = |recipient: &Address| deliveries.iter().any(|delivery| is_same(delivery, recipient));
         Trace {
             hops: self.filter.hops,

@@ -70,7 +70,7 @@ impl Session<'_> {
             // Filters are told of lines.
             binary_mime: self.service.config.filters.is_empty(),
             dsn: false,
-            smtp_utf8: false,
+            smtp_utf8: true,
             etrn: policy::etrn::is_offered(&self.facts(), &self.service.config.relay.etrn),
             limits: self.client.local_user.is_none().then_some(Limits {
                 recipients: u32::try_from(self.service.config.limits.recipients).ok(),
@@ -118,22 +118,21 @@ impl Session<'_> {
         }))
     }
 
-    /// The name of the protocol for the Received field and the log (RFC 3848).
-    pub(super) fn protocol(&self, hello: &Hello) -> &'static str {
+    /// The name of the protocol for the Received field and the log (RFC 3848, RFC 6531 4.3).
+    pub(super) fn protocol(&self, hello: &Hello, is_utf8: bool) -> &'static str {
         if self.client.local_user.is_some() {
             return "local";
         }
-        match (self.is_lmtp(), hello.extended, self.is_secure(), self.login.is_some()) {
-            (false, false, ..) => "SMTP",
-            (false, true, false, false) => "ESMTP",
-            (false, true, false, true) => "ESMTPA",
-            (false, true, true, false) => "ESMTPS",
-            (false, true, true, true) => "ESMTPSA",
-            (true, _, false, false) => "LMTP",
-            (true, _, false, true) => "LMTPA",
-            (true, _, true, false) => "LMTPS",
-            (true, _, true, true) => "LMTPSA",
+        if !hello.extended && !self.is_lmtp() {
+            return "SMTP";
         }
+        let names = match (self.is_lmtp(), is_utf8) {
+            (false, false) => ["ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"],
+            (false, true) => ["UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA"],
+            (true, false) => ["LMTP", "LMTPA", "LMTPS", "LMTPSA"],
+            (true, true) => ["UTF8LMTP", "UTF8LMTPA", "UTF8LMTPS", "UTF8LMTPSA"],
+        };
+        names[2 * usize::from(self.is_secure()) + usize::from(self.login.is_some())]
     }
 
     /// RSET: drops the transaction.

@@ -52,6 +52,9 @@ impl Session<'_> {
         self.apply(policy::mail::precheck(&facts))?;
         let path = path.map_err(reply::sender::malformed)?;
         let parameters = MailParameters::parse(path.parameters(), &self.extensions(), sys::now()).map_err(rejected)?;
+        if !path.is_ascii && !parameters.options.utf8 {
+            return Err(reply::sender::not_ascii());
+        }
         let (size, max_size) = (parameters.size.unwrap_or(0), self.service.config.limits.message_size);
         let path = path.address.as_ref();
         let sender = path.map(|address| self.service.router.qualify(address));

@@ -211,6 +211,8 @@ pub struct Session<'a> {
     screen: screen::Client,
     /// The table line that has caused a refusal, until that refusal is logged.
     line: Cell<Option<policy::Line>>,
+    /// Whether the next reply may be in UTF-8, although no transaction with SMTPUTF8 is under way.
+    has_utf8_reply: bool,
 }
 
 /// Replies are sent if more than this number of octets wait in `out`.
@@ -244,6 +246,7 @@ impl<'a> Session<'a> {
             filters,
             screen: screen::Client::default(),
             line: Cell::new(None),
+            has_utf8_reply: false,
         }
     }
 
@@ -476,8 +479,18 @@ impl<'a> Session<'a> {
         self.watch.stop.load(Ordering::SeqCst)
     }
 
+    /// Sends a reply. A reply is in UTF-8 only if the client has asked for SMTPUTF8 (RFC 6531
+    /// 3.7.4.1).
     fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        reply.write_to(&mut self.out);
+        let is_utf8 = match &self.phase {
+            Phase::InMail(_, transaction) => transaction.envelope.options.utf8,
+            _ => false,
+        };
+        if is_utf8 || std::mem::take(&mut self.has_utf8_reply) {
+            reply.write_to(&mut self.out);
+        } else {
+            reply.in_ascii().write_to(&mut self.out);
+        }
         // Replies must not wait for long, because only sending reveals that a client is gone.
         let is_due = self.out.len() > MAX_PENDING || self.flushed.elapsed() >= MAX_WAIT;
         if is_due { self.flush() } else { Ok(()) }

@@ -55,17 +55,24 @@ impl Session<'_> {
     /// Returns the recipient, completed with a domain, and its options. The error is the reply to an invalid
     /// command.
     fn check_rcpt(&self, path: Result<Path<'_>, AddressError>) -> Result<(Address, RcptOptions), Reply> {
-        match &self.phase {
+        let is_utf8 = match &self.phase {
             Phase::Connected => return Err(reply::hello::required()),
             Phase::Greeted(..) => return Err(reply::recipient::needs_sender()),
             Phase::InMail(_, transaction) if transaction.chunks.is_some() => {
                 return Err(reply::message::chunks_have_begun());
             }
-            Phase::InMail(..) => {}
-        }
+            Phase::InMail(_, transaction) => transaction.envelope.options.utf8,
+        };
         let path = path.map_err(reply::recipient::malformed)?;
         let RcptParameters { options } =
             RcptParameters::parse(path.parameters(), &self.extensions()).map_err(rejected)?;
+        if !path.is_ascii && !is_utf8 {
+            return Err(reply::recipient::not_ascii());
+        }
+        // In the type utf-8, ORCPT may have UTF-8 only together with SMTPUTF8 (RFC 6533 3).
+        if !is_utf8 && options.orcpt.as_ref().is_some_and(|orcpt| !orcpt.is_ascii()) {
+            return Err(reply::command::bad_parameter("ORCPT"));
+        }
         let address = path.address.ok_or_else(|| reply::recipient::malformed(AddressError::Empty))?;
         Ok((self.qualified(&address), options))
     }

@@ -12,13 +12,15 @@ use super::incoming::{Incoming, storage_error};
 use super::transaction::Transaction;
 use super::xclient::Forwarded;
 use super::{Committed, Session, Step};
+use crate::address::Address;
 use crate::config::policy::Quarantine;
+use crate::envelope::Action;
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
 use crate::policy;
 use crate::reply::{self, Reply};
-use crate::route::Route;
+use crate::route::{DomainClass, Route};
 use crate::spool::{EntryName, NewEntry, Place};
 use crate::users::{Mailbox, Owner};
 
@@ -81,7 +83,7 @@ impl Session<'_> {
             peer: &origin.peer,
             via: &origin.via,
             ident: &origin.ident,
-            protocol: self.protocol(hello),
+            protocol: self.protocol(hello, transaction.envelope.options.utf8),
             tls: self.tls_info.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.version, tls.cipher)),
             user: self.login.as_deref().or(self.client.local_user.as_ref().map(|user| user.login.as_str())),
             caller: self.client.local_user.as_ref().map(|user| (user.uid, user.program.as_str())),
@@ -186,9 +188,17 @@ impl Session<'_> {
         (!facts.is_trusted || facts.is_local_user).then(|| self.hostname().to_owned())
     }
 
+    /// Whether all mail of a transaction seems to stay on this host. If not, the Received: field does
+    /// not name a recipient outside ASCII: the next host would need SMTPUTF8 for that field alone.
+    fn stays_here(&self, transaction: &Transaction) -> bool {
+        let is_local = |address: &Address| self.service.router.class_of(address.domain()) == DomainClass::Local;
+        let mut recipients = transaction.envelope.recipients.iter();
+        recipients.all(|recipient| recipient.action != Action::Expand && is_local(&recipient.address))
+    }
+
     /// Returns the Received: field for a message (RFC 5321 4.4).
     fn received_field(&mut self, hello: &Hello, id: &str, transaction: &Transaction) -> String {
-        let recipient = transaction.named.as_ref();
+        let recipient = transaction.named.as_ref().filter(|named| named.is_ascii() || self.stays_here(transaction));
         let is_hidden = self.hides_client();
         let name = if is_hidden { None } else { self.verified_name() };
         let origin = match &self.client.local_user {
@@ -199,7 +209,7 @@ impl Session<'_> {
                 is_local: self.client.is_local,
                 hello: &hello.name,
                 forwarded: transaction.forwarded.as_ref().and_then(Forwarded::trace),
-                protocol: self.protocol(hello),
+                protocol: self.protocol(hello, transaction.envelope.options.utf8),
                 tls: self.tls_info.as_ref().map(|tls| (tls.version, tls.cipher)),
             }),
         };

@@ -7,7 +7,7 @@ use super::authenticity::SpfResults;
 use super::chunk::Chunks;
 use super::screen::Screening;
 use super::xclient::Forwarded;
-use crate::address::Address;
+use crate::address::{Address, is_same_local};
 use crate::envelope::{Action, Envelope, MailOptions, Origin, RcptOptions, Recipient};
 
 /// The result of MAIL and RCPT so far.
@@ -120,8 +120,7 @@ impl Transaction {
     #[cfg(feature = "filters")]
     pub fn remove(&mut self, named: &Address) {
         let is_exact = self.names.contains(named);
-        let is_same =
-            |other: &Address| other.domain() == named.domain() && other.local().eq_ignore_ascii_case(named.local());
+        let is_same = |other: &Address| other.domain() == named.domain() && is_same_local(other.local(), named.local());
         self.given.retain(|(other, places)| {
             let is_removed = if is_exact { other == named } else { is_same(other) };
             if is_removed {

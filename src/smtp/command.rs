@@ -60,6 +60,9 @@ pub enum Command<'a> {
 pub struct Path<'a> {
     /// The address; `None` for `<>`.
     pub address: Option<Address>,
+    /// Whether the address was written in ASCII. If not, it needs SMTPUTF8 even if only its domain
+    /// is outside ASCII, and is now in ASCII (RFC 6531 3.3).
+    pub is_ascii: bool,
     parameters: &'a [u8],
 }
 
@@ -135,10 +138,11 @@ fn path<'a>(argument: &'a [u8], word: &[u8]) -> Option<Result<Path<'a>, AddressE
     }
     verb.eq_ignore_ascii_case(word).then(|| {
         let (address, parameters) = address::parse_path(text)?;
+        let is_ascii = text.strip_suffix(parameters).is_some_and(<[u8]>::is_ascii);
         if parameters.first().is_some_and(|b| !b.is_ascii_whitespace()) {
             return Err(AddressError::Trailing);
         }
-        Ok(Path { address, parameters })
+        Ok(Path { address, is_ascii, parameters })
     })
 }
 
@@ -152,6 +156,7 @@ mod tests {
                 let parameters: Vec<_> = path.parameters().map(|(k, v)| format!("{k}~{v}")).collect();
                 format!("mail {} {}", address::path(path.address.as_ref()), parameters.join(" "))
             }
+            Command::Rcpt(Ok(path)) if !path.is_ascii => format!("rcpt-utf8 {}", address::path(path.address.as_ref())),
             Command::Rcpt(Ok(path)) => format!("rcpt {}", address::path(path.address.as_ref())),
             other => format!("{other:?}"),
         }
@@ -167,6 +172,10 @@ mod tests {
             ("rcpt to:jon@razorback", "rcpt <jon@razorback>"),
             ("RCPT TO:<Postmaster>", "rcpt <Postmaster>"),
             ("RCPT TO:<@a,@b:c@d>", "rcpt <c@d>"),
+            ("RCPT TO:<j\u{f6}n@x>", "rcpt-utf8 <j\u{f6}n@x>"),
+            ("RCPT TO:<jon@b\u{fc}cher.example>", "rcpt-utf8 <jon@xn--bcher-kva.example>"),
+            ("RCPT TO:<@\u{fc}:jon@x>", "rcpt-utf8 <jon@x>"),
+            ("RCPT TO:<jon@x> ORCPT=utf-8;j\u{f6}n@x", "rcpt <jon@x>"),
             ("data  ", "Data"),
             ("noop what ever", "Noop"),
             ("bdat 9 last", "Bdat(Some(Chunk { size: 9, is_last: true }))"),

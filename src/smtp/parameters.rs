@@ -170,9 +170,18 @@ impl RcptParameters {
         Ok(Self { options })
     }
 
-    /// The parameters for a host with these extensions.
+    /// The parameters for a host with these extensions. If the host does not offer SMTPUTF8, ORCPT
+    /// is written in ASCII (RFC 6533 3).
     pub fn for_host(extensions: &Extensions, options: &RcptOptions) -> Self {
-        Self { options: if extensions.dsn { options.clone() } else { RcptOptions::default() } }
+        if !extensions.dsn {
+            return Self::default();
+        }
+        let mut options = options.clone();
+        if let Some(orcpt) = options.orcpt.take_if(|orcpt| !extensions.smtp_utf8 && !orcpt.is_ascii()) {
+            let address = orcpt.split_once(';').and_then(|(_, address)| xtext::decode_utf8_address(address));
+            options.orcpt = address.map(|address| format!("utf-8;{}", xtext::encode_utf8_address(&address)).into());
+        }
+        Self { options }
     }
 }
 

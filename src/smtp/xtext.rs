@@ -53,6 +53,20 @@ pub fn decode_utf8_address(value: &str) -> Option<String> {
     }
 }
 
+/// Writes an address in the form `utf-8-addr-xtext`, which is ASCII: each character that the form
+/// does not allow becomes `\x{HEX}`.
+pub fn encode_utf8_address(address: &str) -> String {
+    use std::fmt::Write;
+    address.chars().fold(String::with_capacity(address.len()), |mut encoded, c| {
+        match c {
+            '!'..='~' if !"\\+=".contains(c) => encoded.push(c),
+            // Writing to a string cannot fail.
+            c => _ = write!(encoded, "\\x{{{:02X}}}", u32::from(c)),
+        }
+        encoded
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
 
-use crate::address::{Address, parse_domain};
+use crate::address::{Address, fold, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
@@ -64,7 +64,7 @@ impl Rewriting {
     pub fn apply(&self, address: &Address) -> Option<Address> {
         let table = self.table.current();
         let find = |local: &str| table.as_ref().as_ref()?.get(&(local.into(), address.domain().into()));
-        let row = find(&address.local().to_ascii_lowercase()).or_else(|| find(""));
+        let row = find(&fold(address.local())).or_else(|| find(""));
         match row.map(|row| &row.target) {
             Some(Target::Address(target)) => Some(target.clone()),
             Some(Target::Domain(domain)) => Some(address.at(domain)),
@@ -92,7 +92,7 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
         None => {
             let address = Address::parse(from).map_err(|error| (from, error.to_string()))?;
             let domain = if address.domain().is_empty() { first_domain } else { address.domain() };
-            (address.local().to_ascii_lowercase().into(), domain.into())
+            (fold(address.local()).into(), domain.into())
         }
     };
     let target = target(to).map_err(|error| (to, error))?;

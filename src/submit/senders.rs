@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::rewrite::Rewriting;
-use crate::address::{Address, parse_domain};
+use crate::address::{Address, fold, is_same_local, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 
@@ -112,7 +112,7 @@ impl Senders {
             if is_everywhere { self.domains.iter().map(|domain| address.at(domain)).collect() } else { vec![address] };
         let primary = addresses.first()?.clone();
         let table = self.table.current();
-        let name: Box<str> = primary.local().to_ascii_lowercase().into();
+        let name: Box<str> = fold(primary.local()).into();
         let is_local = self.domains.iter().any(|domain| domain == primary.domain());
         let row = |domain: &str| table.as_ref().as_ref().and_then(|table| table.get(&(name.clone(), domain.into())));
         let own_rows = addresses.iter().map(|address| row(address.domain()));
@@ -155,7 +155,7 @@ impl Identity {
         let is_plain = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-_=.#".contains(&b));
         let parts = self.subaddress.and_then(|mark| used.local().split_once(mark));
         let base = parts.filter(|(_, tag)| is_plain(tag)).map(|(base, _)| base);
-        let is_same = |local: &str| local.eq_ignore_ascii_case(granted.local());
+        let is_same = |local: &str| is_same_local(local, granted.local());
         granted.domain() == used.domain() && (is_same(used.local()) || base.is_some_and(is_same))
     }
 }
@@ -181,7 +181,7 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
     if grants.is_empty() {
         return Err((login, "expected addresses after the login".to_owned()));
     }
-    match table.entry((user.local().to_ascii_lowercase().into(), user.domain().into())) {
+    match table.entry((fold(user.local()).into(), user.domain().into())) {
         Entry::Occupied(mut first) => {
             // If two lines have the same login, neither line counts.
             first.get_mut().grants.clear();

@@ -163,7 +163,7 @@ fn addresses_without_a_domain_get_one_and_nothing_else_changes() {
         ("jon\\, ann", "jon\\, ann"),
         ("jon [x, ann", "jon [x, ann"),
         // An address is not completed if it has a local part to which penfold cannot send mail.
-        ("j\u{f6}n, ann", "j\u{f6}n, ann@razorback.test"),
+        ("j\u{f6}n, ann", "j\u{f6}n@razorback.test, ann@razorback.test"),
         (". , jon., .jon, ann", ". , jon., .jon, ann@razorback.test"),
         ("j\u{0}n, ann", "j\u{0}n, ann@razorback.test"),
     ] {
@@ -211,7 +211,11 @@ fn an_authenticated_user_names_only_permitted_addresses() {
         ("From: elvis\n", not_allowed("elvis@razorback.test")),
         ("From: Jon jon@razorback.test\n", Err(Refusal::Unreadable)),
         ("From: <jon@razorback.test> <elvis@x.org>\n", Err(Refusal::Unreadable)),
-        ("From: jon@razorback.test, el\u{f6}@x.org\n", Err(Refusal::Unreadable)),
+        (
+            "From: jon@razorback.test, el\u{f6}@x.org\n",
+            Err(Refusal::NotAllowed("el\u{f6}@x.org".parse().expect("an address"))),
+        ),
+        ("From: jon@razorback.test, el\u{202e}@x.org\n", Err(Refusal::Unreadable)),
         ("From:\n", Err(Refusal::Unreadable)),
         ("From: <>\n", Err(Refusal::Unreadable)),
         ("From: nobody:;\n", Err(Refusal::Unreadable)),

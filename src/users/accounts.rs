@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::file::{UserTable, parse};
-use crate::address::Address;
+use crate::address::{Address, fold};
 use crate::config::table::Watched;
 use crate::config::{Auth, Config, ConfigError, TableFile};
 use crate::privsep::Rights;
@@ -80,7 +80,7 @@ impl Table {
 impl Accounts for FileAccounts {
     fn find(&self, name: &str) -> Option<Account> {
         let address = Address::parse(&complete(name, &self.first)).ok()?;
-        let (local, domain) = (address.local().to_ascii_lowercase(), address.domain());
+        let (local, domain) = (fold(address.local()).into_owned(), address.domain());
         let table = self.table.current();
         let find = |domain: &str| table.users.domains.get(domain).and_then(|users| users.get(local.as_str()));
         let user = find(domain).or_else(|| if self.domains.contains(domain) { find("") } else { None })?;
@@ -96,7 +96,7 @@ impl Accounts for FileAccounts {
     fn qualify(&self, name: &str) -> String {
         let name = complete(name, &self.first);
         let Ok(address) = Address::parse(&name) else { return name };
-        let address = address.with_local(&address.local().to_ascii_lowercase());
+        let address = address.with_local(&fold(address.local()));
         let table = self.table.current();
         let is_other =
             |domain: &str| table.users.domains.get(domain).is_some_and(|users| users.contains_key(address.local()));

@@ -14,7 +14,7 @@ use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use super::is_safe;
-use crate::address::Address;
+use crate::address::{Address, fold};
 use crate::config::table::{Line, NOT_UTF8, lines, not_utf8};
 use crate::config::{ConfigError, Store};
 use crate::sasl::secret::Secret;
@@ -103,7 +103,7 @@ pub(super) fn parse(file: &Path, text: &str) -> (UserTable, Vec<ConfigError>) {
             let error = line.error(file, wrong.part, wrong.what);
             if wrong.is_broken {
                 let (name, domain) = name_and_domain(line.text);
-                table.mark_broken(&domain, &name.to_ascii_lowercase(), line.number, &error);
+                table.mark_broken(&domain, &fold(&name), line.number, &error);
             }
             errors.push(error);
         }
@@ -132,7 +132,7 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
         text => Secret::parse(text).map_or_else(|what| (None, Some(what)), |kept| (Some(Box::new(kept)), None)),
     };
     let users = table.domains.entry(address.domain().into()).or_default();
-    match users.entry(address.local().to_ascii_lowercase().into()) {
+    match users.entry(fold(address.local()).into()) {
         // The error in the first line for this name has been reported.
         Entry::Occupied(first) if first.get().broken.is_some() => Ok(()),
         Entry::Occupied(mut first) => {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::address::parse_domain_utf8;
+use crate::address::parse_domain;
 use crate::config::{Config, Dkim};
 use crate::daemon::Start;
 use crate::dns::Dns;
@@ -31,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub fn check(start: &Start, domain: Option<&str>) -> Result<(), Exit> {
     let config = start.load()?;
     let named = if config.dkim.is_empty() { Vec::new() } else { open(start, &config)? };
-    let wanted = domain.map(|text| parse_domain_utf8(text).map_or_else(|_| text.to_owned(), String::from));
+    let wanted = domain.map(|text| parse_domain(text).map_or_else(|_| text.to_owned(), String::from));
     let is_wanted = |named: &&Named| wanted.as_ref().is_none_or(|wanted| *wanted == named.domain);
     let named: Vec<&Named> = named.iter().filter(is_wanted).collect();
     if named.is_empty() {

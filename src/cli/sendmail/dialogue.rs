@@ -126,7 +126,7 @@ impl Dialogue {
     }
 
     /// Sends a message, and returns the last reply. `size` is the size in octets that the command
-    /// MAIL announces.
+    /// MAIL announces. `is_utf8` is whether the header has addresses outside ASCII.
     ///
     /// # Errors
     /// If the daemon rejects a command or the message, the connection fails, or the text cannot be
@@ -135,10 +135,12 @@ impl Dialogue {
         &mut self,
         sender: Option<&Address>,
         recipients: &[Address],
-        size: u64,
+        (size, is_utf8): (u64, bool),
         text: &mut dyn Read,
     ) -> Result<Reply, Failure> {
-        self.ask(&format!("MAIL FROM:{} SIZE={size} BODY=8BITMIME", address::path(sender)), 2)?;
+        let is_ascii = recipients.iter().chain(sender).all(Address::is_ascii);
+        let utf8 = if is_utf8 || !is_ascii { " SMTPUTF8" } else { "" };
+        self.ask(&format!("MAIL FROM:{} SIZE={size} BODY=8BITMIME{utf8}", address::path(sender)), 2)?;
         for recipient in recipients {
             self.ask(&format!("RCPT TO:<{recipient}>"), 2)?;
         }

@@ -74,6 +74,27 @@ impl Head {
         Ok(all)
     }
 
+    /// Whether a field of the header has an address outside ASCII, so that the message needs
+    /// SMTPUTF8. Other text outside ASCII, as in Subject, does not count: most hosts accept such
+    /// text without SMTPUTF8, and programs on Unix hosts have always sent it so.
+    pub fn has_utf8_address(&self) -> bool {
+        const FIELDS: [&str; 11] = [
+            "From",
+            "Sender",
+            "Reply-To",
+            "To",
+            "Cc",
+            "Resent-From",
+            "Resent-Sender",
+            "Resent-To",
+            "Resent-Cc",
+            "Disposition-Notification-To",
+            "Errors-To",
+        ];
+        let lists = self.fields().filter(|field| is_one_of(field, &FIELDS) && !field.body.is_ascii());
+        lists.filter_map(|field| recipients(field.body).ok()).flatten().any(|address| !address.is_ascii())
+    }
+
     /// Returns the part of the message that was read, in the form for the daemon: without Bcc and,
     /// if From is missing, with a From of the value `author`.
     pub fn finish(&self, author: Option<&str>) -> Vec<u8> {
@@ -182,6 +203,21 @@ mod tests {
         assert!(head(b"To: <a@x.test\n\n").recipients().is_err());
         let long = format!("To: a@x.test\nX: {}\n\nhi\n", "x".repeat(2 * MAX_HEADER));
         assert!(head(long.as_bytes()).recipients().is_err());
+    }
+
+    #[test]
+    fn only_addresses_outside_ascii_need_smtputf8() {
+        for (text, is_needed) in [
+            ("From: a@x.test\nSubject: gr\u{fc}n\n\n", false),
+            ("From: J\u{f6}n <jon@b\u{fc}cher.example>\n\n", false),
+            ("X: j\u{f6}n@x.test\n\n", false),
+            ("To: a@x.test\n\nTo: j\u{f6}n@x.test\n", false),
+            ("To: a@x.test,\n J\u{f6}n <j\u{f6}n@x.test>\n\n", true),
+            ("reply-to: \u{7528}\u{6237}\n\n", true),
+        ] {
+            assert_eq!(head(text.as_bytes()).has_utf8_address(), is_needed, "{text}");
+        }
+        assert!(!head(b"To: j\xf6n@x.test\n\n").has_utf8_address());
     }
 
     #[test]

@@ -174,9 +174,10 @@ fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
     if recipients.is_empty() {
         return Err(Failure::new(USAGE, "No recipient addresses found in header"));
     }
+    let is_utf8 = head.has_utf8_address();
     let author = sender.as_ref().map(|sender| head::author(&name, sender));
     let mut message = io::Cursor::new(head.finish(author.as_deref())).chain(rest);
-    Dialogue::begin(socket, options.verbose)?.send(sender.as_ref(), &recipients, size, &mut message)?;
+    Dialogue::begin(socket, options.verbose)?.send(sender.as_ref(), &recipients, (size, is_utf8), &mut message)?;
     Ok(())
 }
 

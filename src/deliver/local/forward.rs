@@ -24,7 +24,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::{LocalDelivery, unexpected_response};
-use crate::address::Address;
+use crate::address::{Address, fold, is_same_local};
 use crate::aliases::{self, Member};
 use crate::deliver::agent::{Request, Response};
 use crate::deliver::log_outcome;
@@ -269,9 +269,9 @@ impl LocalDelivery<'_> {
             if named.domain() == address.domain() {
                 is_loop |= match list {
                     Some(list) => router.list_name(&named).as_deref() == Some(list),
-                    None => named.local().eq_ignore_ascii_case(address.local()),
+                    None => is_same_local(named.local(), address.local()),
                 };
-                details += usize::from(list.is_none() && router.base(&named).eq_ignore_ascii_case(user));
+                details += usize::from(list.is_none() && is_same_local(router.base(&named), user));
             }
         });
         match searched {
@@ -299,7 +299,7 @@ impl LocalDelivery<'_> {
 
     /// The number of recipients that are details of the same user as `address`; at least one.
     fn count_details(&self, address: &Address) -> u32 {
-        let base = |address: &Address| self.router.base(address).to_ascii_lowercase();
+        let base = |address: &Address| fold(self.router.base(address)).into_owned();
         let user = base(address);
         let is_same = |other: &&RecipientEntry| {
             let other = &other.recipient.address;
@@ -404,7 +404,7 @@ fn names(extension: Option<(char, &str)>) -> Vec<String> {
 fn is_own_mailbox(finals: &[Recipient], address: &Address) -> bool {
     matches!(finals, [only] if only.action == Action::Direct
         && only.address.domain() == address.domain()
-        && only.address.local().eq_ignore_ascii_case(address.local()))
+        && is_same_local(only.address.local(), address.local()))
 }
 
 fn not_expanded(expansion: &Expansion) -> Outcome {

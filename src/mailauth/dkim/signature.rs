@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::canon::Canon;
 use super::tags::{Tags, base64, parts};
 use super::{Algorithm, Reason};
-use crate::address::{parse_dns_name, parse_domain_utf8};
+use crate::address::{parse_dns_name, parse_domain};
 use crate::config::key_name;
 use crate::mailauth::is_at_or_below;
 
@@ -48,7 +48,7 @@ pub struct Signature {
 /// `None` if the field cannot be read.
 pub fn named_key(value: &[u8]) -> Option<(String, String)> {
     let tags = Tags::parse(value)?;
-    Some((parse_domain_utf8(tags.get("d")?).ok()?.into(), tags.get("s")?.to_ascii_lowercase()))
+    Some((parse_domain(tags.get("d")?).ok()?.into(), tags.get("s")?.to_ascii_lowercase()))
 }
 
 /// The parts of a signature field that could be read.
@@ -221,7 +221,7 @@ fn number(tags: &Tags<'_>, name: &'static str) -> Result<Option<u64>, Reason> {
 fn identity(value: Option<&str>, domain: &str) -> Result<bool, Reason> {
     let Some(value) = value else { return Ok(true) };
     let (_, host) = value.rsplit_once('@').ok_or(Reason::Malformed("i="))?;
-    let host = parse_domain_utf8(host).map_err(|_| Reason::Malformed("i="))?;
+    let host = parse_domain(host).map_err(|_| Reason::Malformed("i="))?;
     match &*host {
         host if host == domain => Ok(true),
         host if is_at_or_below(host, domain) => Ok(false),

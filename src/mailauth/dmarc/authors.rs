@@ -13,7 +13,7 @@
 //! stands in the names of honest authors, such as `Jobs @ O'Reilly <jobs@example.org>`. Such a name
 //! is not malformed if a valid address in `<>` stands in the field, too.
 
-use crate::address::parse_domain_utf8;
+use crate::address::parse_domain;
 use crate::message::field::{Lines, Part, Piece};
 
 /// The maximum number of domains that are checked.
@@ -227,7 +227,7 @@ impl Authors {
         }
         // A text that is not a domain has no record, but a mail program may show a domain in it.
         let enclosed = text.trim_matches(|c: char| c.is_ascii_punctuation());
-        let (domain, word) = match (parse_domain_utf8(text), parse_domain_utf8(enclosed)) {
+        let (domain, word) = match (parse_domain(text), parse_domain(enclosed)) {
             (Ok(domain), _) => (domain, Word::Domain),
             (Err(_), Ok(domain)) => (domain, Word::Enclosed),
             (Err(_), Err(_)) => return Word::Other,

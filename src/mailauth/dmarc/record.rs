@@ -221,8 +221,8 @@ fn mailto(uri: &str) -> Option<ReportUri> {
     let path = rest.split('?').next()?;
     let address = Address::parse(&decoded(path)?).ok()?;
     // A stranger must not direct reports to an address without a domain, which is a local user, or
-    // to an address literal.
-    let is_good = !address.domain().is_empty() && address.literal().is_none();
+    // to an address literal. A report in ASCII must not need SMTPUTF8.
+    let is_good = address.is_ascii() && !address.domain().is_empty() && address.literal().is_none();
     is_good.then_some(ReportUri { address, max_size })
 }
 

@@ -19,7 +19,7 @@ use std::iter;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::address::parse_domain_utf8;
+use crate::address::parse_domain;
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, Dkim, DkimKey, TableFile, key_name};
 use crate::mailauth::dkim::{Signer, SigningKey};
@@ -101,7 +101,7 @@ impl Keys {
         if self.named.is_empty() && self.tables.is_empty() {
             return Vec::new();
         }
-        let Ok(domain) = parse_domain_utf8(domain) else { return Vec::new() };
+        let Ok(domain) = parse_domain(domain) else { return Vec::new() };
         let all = self.named_for(&domain).into_iter();
         all.map(|named| (named.domain.clone(), named.selector.clone(), named.current())).collect()
     }

@@ -48,7 +48,7 @@ fn append(out: &mut String, word: &str) {
 /// Returns the text of a property's value. An address or a domain that needs no quotes stays as it
 /// is.
 fn pvalue(text: &str) -> String {
-    let is_domain = |domain: &str| !domain.starts_with('[') && parse_domain(domain).is_ok();
+    let is_domain = |domain: &str| domain.is_ascii() && !domain.starts_with('[') && parse_domain(domain).is_ok();
     match text.rsplit_once('@') {
         Some((local, domain)) if text.len() <= MAX_VALUE && is_domain(domain) && is_dot_atom(local) => text.to_owned(),
         _ => value(text),

@@ -17,7 +17,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::lookup::Lookup;
-use crate::address::parse_domain_utf8;
+use crate::address::parse_domain;
 use evaluate::{Check, Trouble};
 use macros::Values;
 
@@ -147,7 +147,7 @@ fn check_as(
 /// 4.3), or is an address.
 fn valid_domain(text: &str) -> Option<Box<str>> {
     let text = text.strip_suffix('.').unwrap_or(text);
-    let domain = parse_domain_utf8(text).ok().filter(|domain| domain.len() <= MAX_DOMAIN)?;
+    let domain = parse_domain(text).ok().filter(|domain| domain.len() <= MAX_DOMAIN)?;
     let (_, top) = domain.rsplit_once('.')?;
     (!domain.starts_with('[') && !top.bytes().all(|b| b.is_ascii_digit())).then_some(domain)
 }

@@ -17,8 +17,8 @@
 //! `dmarc=yes` marks a DMARC report to a domain elsewhere. The fields of a message in quarantine
 //! are `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
 //! Maildirs that the message goes into. The options that the client gave at MAIL are further
-//! fields: `binary=yes` (the body is binary), `utf=yes`, `ret=`, `envid=`, `by=`, `priority=`, and
-//! `release=` (see the module `options`). The field `lines=long` says that a line of the content is
+//! fields: `binary=yes` (the body is binary), `utf=` (addresses or the header may be UTF-8), `ret=`,
+//! `envid=`, `by=`, `priority=`, and `release=` (see the module `options`). The field `lines=long` says that a line of the content is
 //! too long for SMTP.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
@@ -176,6 +176,7 @@ pub fn can_be_direct(envelope: &Envelope) -> bool {
         && envelope.origin == Origin::Client
         && body != Body::Binary
         && envelope.options == MailOptions { body, ..MailOptions::default() }
+        && envelope.sender.iter().chain([&only.address]).all(Address::is_ascii)
 }
 
 /// The direct head for one recipient.
@@ -254,6 +255,13 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
     options::write_mail(&mut head, &envelope.options);
     if measure.is_some_and(|measure| measure.has_long_lines) {
         head.push_str(" lines=long");
+    }
+    // An earlier version would take an address outside ASCII for damage, but leaves an entry with
+    // the field `utf=` alone. So that field also says that a table has led to such an address.
+    let recipients = envelope.recipients.iter();
+    let addresses = recipients.flat_map(|recipient| [Some(&recipient.address), recipient.original.as_ref()]);
+    if !envelope.options.utf8 && !addresses.chain([envelope.sender.as_ref()]).flatten().all(Address::is_ascii) {
+        head.push_str(" utf=addresses");
     }
     end_line(&mut head);
     let fresh = DeliveryState::FRESH.encode();

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `binary=yes` | BODY=BINARYMIME; `body=` is then `8bit` |
 //! | `utf=yes` | SMTPUTF8 |
+//! | `utf=addresses` | none: the client did not give SMTPUTF8, but a table has led to an address outside ASCII |
 //! | `ret=full`, `ret=hdrs` | RET |
 //! | `envid=` | ENVID |
 //! | `by=TIME:R`, `by=TIME:N`, with `T` at the end for the flag T | BY; the time is in seconds since 1970 |
@@ -71,6 +72,7 @@ pub fn read_mail(options: &mut MailOptions, key: &str, word: &str) -> Result<(),
     match (key, word) {
         ("binary", "yes") => options.body = Body::Binary,
         ("utf", "yes") if !options.utf8 => options.utf8 = true,
+        ("utf", "addresses") if !options.utf8 => {}
         ("ret", "full") if options.ret.is_none() => options.ret = Some(Ret::Full),
         ("ret", "hdrs") if options.ret.is_none() => options.ret = Some(Ret::Headers),
         ("envid", text) if options.envid.is_none() => options.envid = Some(read_text(text, MAX_ENVID)?),

@@ -12,6 +12,7 @@
 //! - `messages`: recipients, size, content, and kept connections
 //! - `secure`: TLS
 //! - `stages`: replies and failures at each stage
+//! - `utf8`: messages that need SMTPUTF8
 
 pub mod chunks;
 mod dns;
@@ -21,6 +22,7 @@ mod login;
 mod messages;
 mod secure;
 mod stages;
+mod utf8;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -64,6 +66,10 @@ struct Sender {
     /// The text of the message that it sends.
     text: Vec<u8>,
     body: Body,
+    /// Whether the client that sent the message gave SMTPUTF8.
+    utf8: bool,
+    /// The sender of the message.
+    sender: String,
     /// Whether hosts in the DNS must have public addresses.
     only_public: bool,
 }
@@ -88,6 +94,8 @@ impl Sender {
             dns,
             text: b"Subject: x\n\nhello\n".to_vec(),
             body: Body::SevenBit,
+            utf8: false,
+            sender: "jon@razorback.test".to_owned(),
             only_public: false,
         }
     }
@@ -101,9 +109,10 @@ impl Sender {
     fn send(&mut self, to: &HostTarget, recipients: &[&str], content: Content<'_>) -> Vec<Outcome> {
         let recipient = |text: &&str| Recipient::new(Address::parse(text).expect("an address"));
         let all: Vec<_> = recipients.iter().map(recipient).collect();
-        let sender = Address::parse("jon@razorback.test").expect("an address");
+        let sender = Address::parse(&self.sender).expect("an address");
         let recipients = all.iter().collect();
-        let (options, only_public) = (&MailOptions { body: self.body, ..MailOptions::default() }, self.only_public);
+        let options = &MailOptions { body: self.body, utf8: self.utf8, ..MailOptions::default() };
+        let only_public = self.only_public;
         let converter = Converter {
             scratch: &|_| scratch(),
             seal: &|_| String::new(),

@@ -1,6 +1,7 @@
 //! Decides after EHLO how a message is sent to a host: as it is, or converted to a form that the
-//! host takes.
+//! host takes; and which recipients cannot be sent to it.
 
+use crate::address::Address;
 use crate::envelope::{Body, MailOptions};
 use crate::message::mime::{Conversion, Unconvertible};
 use crate::outcome::Outcome;
@@ -50,6 +51,22 @@ pub fn not_converted(conversion: Conversion, why: Unconvertible) -> (Stage, Outc
     (stage, Outcome::failed(Status(5, 6, 3), format!("{reason}, and the message cannot be converted: {why}")))
 }
 
+/// The outcome of a recipient at a host without SMTPUTF8; `None` if the recipient does not need it.
+pub fn without_utf8(sender: Option<&Address>, recipient: &Address, is_header_ascii: bool) -> Option<Outcome> {
+    const ADDRESS: Status = Status(5, 6, 7);
+    const HEADER: Status = Status(5, 6, 9);
+    let (status, what) = if !recipient.is_ascii() {
+        (ADDRESS, "the recipient's address")
+    } else if sender.is_some_and(|sender| !sender.is_ascii()) {
+        (ADDRESS, "the sender's address")
+    } else if !is_header_ascii {
+        (HEADER, "the header of the message")
+    } else {
+        return None;
+    };
+    Some(Outcome::failed(status, format!("{what} is not in ASCII, and the host does not offer SMTPUTF8")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +94,26 @@ mod tests {
             let options = MailOptions { body, ..MailOptions::default() };
             let measure = Measure { size: 9, is_ascii, has_long_lines };
             assert_eq!(fit(&extensions, &options, measure), want, "{words} {body:?} {is_ascii} {has_long_lines}");
+        }
+    }
+
+    #[test]
+    fn what_needs_smtputf8_is_refused() {
+        let address = |text: &str| Address::parse(text).expect("an address");
+        for (sender, recipient, is_header_ascii, want) in [
+            ("ann@x.test", "jon@y.test", true, None),
+            ("ann@b\u{fc}cher.example", "jon@b\u{fc}cher.example", true, None),
+            ("", "jon@y.test", true, None),
+            ("", "j\u{f6}n@y.test", true, Some("5.6.7 the recipient's address")),
+            ("\u{e4}nn@x.test", "jon@y.test", true, Some("5.6.7 the sender's address")),
+            ("\u{e4}nn@x.test", "j\u{f6}n@y.test", false, Some("5.6.7 the recipient's address")),
+            ("ann@x.test", "jon@y.test", false, Some("5.6.9 the header of the message")),
+        ] {
+            let sender = (!sender.is_empty()).then(|| address(sender));
+            let outcome = without_utf8(sender.as_ref(), &address(recipient), is_header_ascii);
+            let shown = outcome.map(|outcome| format!("{} {}", outcome.status, outcome.why));
+            let end = " is not in ASCII, and the host does not offer SMTPUTF8";
+            assert_eq!(shown, want.map(|want| format!("{want}{end}")), "{recipient}");
         }
     }
 }

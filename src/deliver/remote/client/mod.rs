@@ -9,6 +9,7 @@
 //! - `secure`: TLS
 //! - `stage`: the stages of a dialogue, with their timeouts
 //! - `transaction`: one message
+//! - `utf8`: which recipients need SMTPUTF8
 //!
 //! The dialogue begins with EHLO, or HELO if the host does not know EHLO. To encrypt the
 //! connection, the client sends STARTTLS and another EHLO. If the configuration has credentials for
@@ -37,6 +38,7 @@ mod limits;
 mod secure;
 mod stage;
 mod transaction;
+mod utf8;
 
 use super::hosts::Peer;
 use crate::address::is_same_domain;

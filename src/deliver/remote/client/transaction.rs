@@ -63,10 +63,11 @@ struct Transaction<'a> {
 }
 
 impl Connection {
-    /// Sends a message, and returns the outcome for each recipient, in order.
-    pub fn send(&mut self, delivery: &Delivery<'_>) -> Vec<StageOutcome> {
+    /// Sends a message whose addresses and header the host can take. Returns the outcome for each
+    /// recipient, in order.
+    pub(super) fn send_to_all(&mut self, delivery: &Delivery<'_>) -> Vec<StageOutcome> {
         let mut answers = vec![None; delivery.recipients.len()];
-        let rest = match self.send_to_all(delivery, &mut answers) {
+        let rest = match self.transactions(delivery, &mut answers) {
             Err(trouble) => trouble,
             // Every recipient should have an outcome by now. A recipient without an outcome is
             // tried again later.
@@ -81,7 +82,7 @@ impl Connection {
         std::mem::take(&mut self.left)
     }
 
-    fn send_to_all(
+    fn transactions(
         &mut self,
         delivery: &Delivery<'_>,
         answers: &mut [Option<StageOutcome>],
@@ -382,7 +383,7 @@ impl Connection {
 
     /// The outcome if the content cannot be read. Once the transaction has begun, the dialogue
     /// cannot continue.
-    fn unreadable(&mut self, error: &io::Error) -> StageOutcome {
+    pub(super) fn unreadable(&mut self, error: &io::Error) -> StageOutcome {
         if self.state != State::Idle {
             self.state = State::Broken;
         }

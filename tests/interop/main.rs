@@ -8,6 +8,7 @@
 //! - `servers`: mail to and from Postfix and Exim, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
+//! - `stores`: mail to Dovecot by LMTP
 
 #[cfg(feature = "mailauth")]
 mod dkim;
@@ -21,3 +22,4 @@ mod servers;
 #[cfg(feature = "mailauth")]
 mod spf;
 mod srs;
+mod stores;

@@ -1,0 +1,96 @@
+//! Dovecot as a mail store that takes mail by LMTP.
+
+use std::fs;
+use std::path::Path;
+
+use common::Site;
+use common::dovecot::Dovecot;
+use nix::unistd::{User, geteuid};
+
+const TEXT: &str = "From: anna@example.net\r\nSubject: hello\r\nMessage-ID: <x@example.net>\r\n\r\nHow are you?\r\n";
+
+/// The settings of a Dovecot whose users are bin, daemon and games. The mailbox of daemon is full,
+/// and the Sieve script of games refuses all mail: Dovecot accepts it and sends a refusal back through
+/// the server at `port`.
+fn settings(site: &Site, owner: &User, port: u16) -> String {
+    let dir = site.path("store");
+    for name in ["", "bin", "daemon", "games"] {
+        fs::create_dir(dir.join(name)).expect("a directory");
+        common::own(&dir.join(name));
+    }
+    let user =
+        |name: &str, more: &str| format!("{name}::{}:{}::{}/{name}::{more}\n", owner.uid, owner.gid, dir.display());
+    let full = user("daemon", "userdb_quota_rule=*:storage=1B");
+    site.write("store/people", &[user("bin", ""), full, user("games", "")].concat());
+    site.write("store/games/.dovecot.sieve", "require \"reject\";\nreject \"No games here\";\n");
+    format!(
+        "protocols = lmtp\nmail_location = maildir:~/Maildir\nfirst_valid_uid = 1\nauth_username_format = %Ln\n\
+         mail_plugins = quota\nsubmission_host = 127.0.0.1:{port}\npostmaster_address = postmaster@razorback\n\
+         passdb {{\n driver = static\n args = nopassword=y\n}}\n\
+         userdb {{\n driver = passwd-file\n args = {dir}/people\n}}\n\
+         plugin {{\n quota = count:user\n quota_vsizes = yes\n quota_rule = *:storage=1M\n quota_grace = 0\n\
+         quota_full_tempfail = no\n sieve = file:~/sieve;active=~/.dovecot.sieve\n}}\n\
+         protocol lmtp {{\n mail_plugins = quota sieve\n}}\n\
+         service lmtp {{\n unix_listener {dir}/lmtp {{\n user = {}\n mode = 0600\n }}\n}}\n",
+        owner.name,
+        dir = dir.display(),
+    )
+}
+
+/// The messages of a Maildir.
+fn mail(site: &Site, user: &str) -> Vec<String> {
+    let entries = fs::read_dir(site.path("store").join(user).join("Maildir/new")).into_iter().flatten().flatten();
+    entries.map(|entry| fs::read_to_string(entry.path()).expect("a message in ASCII")).collect()
+}
+
+/// penfold is started by root, is confined, and has system users as recipients, but no process of
+/// theirs runs: Dovecot alone writes into their mailboxes.
+#[test]
+fn dovecot_takes_mail_by_lmtp_and_refuses_some_recipients() {
+    let mut site =
+        Site::with("local.users = \"system\"\nauth.users = \"none\"\nrelay.networks = []\nqueue.retry_min = \"1s\"");
+    let owner = if geteuid().is_root() { User::from_name("nobody") } else { User::from_uid(geteuid()) };
+    let owner = owner.ok().flatten().expect("the owner of the mailboxes");
+    let socket = site.path("store/lmtp");
+    site.set("local", "mailbox", &format!("\"lmtp:{}\"", socket.display()));
+    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
+    let daemon = site.start();
+    let dovecots = settings(&site, &owner, daemon.port);
+    // While the store does not run, mail waits.
+    daemon.greeted().send("anna@example.net", &["bin@razorback"], TEXT);
+    let words = [" deferred to=<bin@razorback> via=lmtp host=", "dsn=4.4.1", "connecting: No such file or directory"];
+    daemon.wait_words(&words);
+    let Some(dovecot) = Dovecot::start(&site, &dovecots) else { return };
+    dovecot.daemon.wait_until("its socket", || Path::new(&socket).exists());
+    site.penfoldctl(&["flush"]);
+    daemon.wait_words(&[" sent to=<bin@razorback> via=lmtp host=", "code=250"]);
+    let first = mail(&site, "bin").remove(0);
+    let top = "Return-Path: <anna@example.net>\nDelivered-To: bin@razorback\nReceived: from razorback.test";
+    assert!(first.starts_with(top), "{first}");
+    assert!(["Return-Path:", "Delivered-To:"].iter().all(|field| first.matches(field).count() == 1), "{first}");
+    assert!(first.ends_with(&TEXT.replace("\r\n", "\n")), "{first}");
+
+    // One of three recipients gets the message, and the sender a report about each of the others.
+    let names = ["bin@razorback", "daemon@razorback", "games@razorback"];
+    daemon.greeted().send("bin@razorback", &names, TEXT);
+    daemon.wait_words(&[" failed to=<daemon@razorback> via=lmtp", "code=552 dsn=5.2.2"]);
+    daemon.wait_words(&[" sent to=<games@razorback> via=lmtp"]);
+    daemon.wait_until("the message and two reports", || mail(&site, "bin").len() == 4);
+    for words in ["rfc822; daemon@razorback", "No games here"] {
+        let all = mail(&site, "bin");
+        let reports = all.iter().filter(|text| text.contains("multipart/report") && text.contains(words));
+        assert_eq!(reports.count(), 1, "{words}: {all:?}\n{}", dovecot.daemon.log());
+    }
+    assert!(mail(&site, "daemon").is_empty() && mail(&site, "games").is_empty());
+    assert!(daemon.settles(&site) && !daemon.log().contains("via=maildir"), "{}", daemon.log());
+    // The connections were kept. The report and the refusal may have come at the same time.
+    let dovecots = dovecot.daemon.log();
+    assert!(dovecots.matches("Connect from local").count() <= 2, "{dovecots}");
+
+    // A message that comes back from the store is recognized.
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    client.ask("RCPT TO:<bin@razorback>", "250 ");
+    client.ask("DATA", "354 ");
+    client.ask(&format!("{}.", first.replace('\n', "\r\n")), "554 5.4.6 ");
+}

@@ -44,9 +44,17 @@ pub struct Sink {
     pub tls: Option<Offer>,
     /// The credentials that the server accepts with AUTH SCRAM-SHA-256, if any.
     pub scram: Option<Scram>,
-    /// Whether the server speaks LMTP: it takes LHLO in place of EHLO and HELO, and replies to each
-    /// recipient after the final dot. A rule at `. <name` changes the reply about that recipient.
-    pub lmtp: bool,
+    pub speaks: Speaks,
+}
+
+/// The protocols that a server speaks. By LMTP, it replies to each recipient after the final dot, and
+/// a rule at `. <name` changes the reply about that recipient.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    Smtp,
+    Lmtp,
+    /// Both: LHLO begins a session by LMTP.
+    Both,
 }
 
 /// The TLS of a server.
@@ -109,14 +117,19 @@ impl Default for Sink {
         let keywords = ["PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES"];
         let keywords = keywords.map(str::to_owned).to_vec();
         let banner = "220 sink.test ESMTP".to_owned();
-        Self { banner, keywords, rules: Vec::new(), tls: None, scram: None, lmtp: false }
+        Self { banner, keywords, rules: Vec::new(), tls: None, scram: None, speaks: Speaks::Smtp }
     }
 }
 
 impl Sink {
     /// A mail store that accepts all mail.
     pub fn store() -> Self {
-        Self { lmtp: true, banner: "220 sink.test LMTP".to_owned(), ..Self::default() }
+        Self { speaks: Speaks::Lmtp, banner: "220 sink.test LMTP".to_owned(), ..Self::default() }
+    }
+
+    /// A server that accepts all mail by SMTP and by LMTP.
+    pub fn host_and_store() -> Self {
+        Self { speaks: Speaks::Both, ..Self::default() }
     }
 
     /// Adds a rule: the server always sends this reply to this command.
@@ -363,8 +376,15 @@ impl Shared {
             Conduct::Sink(_) => {
                 drop(conduct);
                 let wire = Wire::new(stream, false);
-                let mut session =
-                    Session { shared: self, number, wire, sender: None, recipients: Vec::new(), tls: false };
+                let mut session = Session {
+                    shared: self,
+                    number,
+                    wire,
+                    sender: None,
+                    recipients: Vec::new(),
+                    tls: false,
+                    lmtp: false,
+                };
                 if session.converse() == Some(Then::Reset) {
                     // A socket is reset only when its last descriptor is closed, so this copy goes
                     // first.
@@ -414,6 +434,8 @@ struct Session<'a> {
     sender: Option<String>,
     recipients: Vec<String>,
     tls: bool,
+    /// Whether the client has begun with LHLO.
+    lmtp: bool,
 }
 
 impl Session<'_> {
@@ -451,7 +473,11 @@ impl Session<'_> {
         match verb.as_str() {
             "MAIL" if reply.starts_with('2') => self.sender = Some(argument),
             "RCPT" if reply.starts_with('2') => self.recipients.push(argument),
-            "HELO" | "EHLO" | "LHLO" | "RSET" => self.forget(),
+            "LHLO" => {
+                self.lmtp = reply.starts_with('2') && self.speaks() != Speaks::Smtp;
+                self.forget();
+            }
+            "HELO" | "EHLO" | "RSET" => self.forget(),
             "DATA" if reply.starts_with('3') => self.message()?,
             "STAR" if reply.starts_with("220") => {
                 self.forget();
@@ -465,8 +491,8 @@ impl Session<'_> {
 
     fn usual(&self, verb: &str) -> String {
         match verb {
-            "LHLO" if self.is_store() => self.extended_hello(),
-            "EHLO" | "HELO" if self.is_store() => "500 5.5.1 this is LMTP".to_owned(),
+            "LHLO" if self.speaks() != Speaks::Smtp => self.extended_hello(),
+            "EHLO" | "HELO" if self.speaks() == Speaks::Lmtp => "500 5.5.1 this is LMTP".to_owned(),
             "EHLO" => self.extended_hello(),
             "HELO" | "NOOP" | "RSET" => "250 ok".to_owned(),
             "MAIL" if self.sender.is_none() => "250 2.1.0 sender ok".to_owned(),
@@ -506,7 +532,7 @@ impl Session<'_> {
                 Some(then) => return Err(self.act(then)),
             }
         }
-        if self.is_store() {
+        if self.lmtp {
             return self.reply_to_each(data);
         }
         let (reply, is_said) = self.decide(".", "250 2.0.0 taken")?;
@@ -540,10 +566,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn is_store(&self) -> bool {
+    fn speaks(&self) -> Speaks {
         match &*self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) {
-            Conduct::Sink(sink) => sink.lmtp,
-            Conduct::Script(_) => false,
+            Conduct::Sink(sink) => sink.speaks,
+            Conduct::Script(_) => Speaks::Smtp,
         }
     }
 

@@ -20,7 +20,7 @@ use nix::unistd::{AccessFlags, access};
 use super::{homes, people};
 use common::books::{Answer, Books, Letter, offer};
 use common::mounts::Mounts;
-use common::remote::{Remote, Sink, Then};
+use common::remote::{Received, Remote, Sink, Then};
 use common::{Daemon, Site, own, port};
 
 /// Where the mailboxes of a scene are.
@@ -60,6 +60,8 @@ pub struct Case {
     pub local: &'static [&'static str],
     /// Whether far@far.test is a recipient.
     pub far: bool,
+    /// The recipients whose mail a store takes by LMTP.
+    pub stored: &'static [&'static str],
     /// Whether the first attempt for a recipient is deferred.
     pub deferred: bool,
     /// The number of reports that the sender gets.
@@ -84,6 +86,7 @@ const PLAIN: Case = Case {
     to: &["jon@razorback"],
     local: &[],
     far: false,
+    stored: &[],
     deferred: false,
     reports: 0,
     passed: 0,
@@ -145,6 +148,22 @@ pub const CASES: &[Case] = &[
     Case { name: "copy-elsewhere", local: &["jon"], mailboxes: Mailboxes::Elsewhere, least: 12, ..PLAIN },
     Case { name: "deferred-far", to: &["slow@far.test"], far: true, deferred: true, least: 5, ..PLAIN },
     Case { name: "far", to: &["far@far.test"], far: true, least: 5, ..PLAIN },
+    Case {
+        name: "stored",
+        to: &["a@store.test", "b@store.test", "full@store.test"],
+        stored: &["a@store.test", "b@store.test"],
+        reports: 1,
+        least: 18,
+        ..PLAIN
+    },
+    Case {
+        name: "stored-later",
+        to: &["a@store.test", "slow@store.test"],
+        stored: &["a@store.test", "slow@store.test"],
+        deferred: true,
+        least: 7,
+        ..PLAIN
+    },
     Case { name: "renamed", local: &["jon"], least: 4, ..PLAIN },
     Case { name: "renamed-first", local: &["jon"], mailboxes: Mailboxes::Missing, least: 7, ..PLAIN },
     Case { name: "renamed-long", local: &["jon"], long: true, least: 4, ..PLAIN },
@@ -265,12 +284,14 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub fn new(ground: &'a Ground, case: &'a Case) -> Self {
-        let sink = Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user");
-        let sink = sink.when("RCPT TO:<slow", Then::Reply("451 4.7.1 not now".to_owned()), 1);
+        let sink = Sink::host_and_store().reply("RCPT TO:<void", "550 5.1.1 no such user");
+        let sink = sink.reply(". <full", "552 5.2.2 mailbox full");
+        let sink = sink.when(". <slow", Then::Reply("451 4.3.0 not now".to_owned()), 1);
+        let sink = sink.when("RCPT TO:<slow@far", Then::Reply("451 4.7.1 not now".to_owned()), 1);
         let (mut site, remote) = (people(Site::below(memory())), Remote::with(sink));
         site.add("aliases", "some: ada, ghost");
         site.add("aliases", "club: ada, bob\nowner-club: cyd");
-        site.add("routes", &format!("far.test {}", remote.host_port()));
+        site.add("routes", &format!("far.test {0}\nstore.test lmtp://{0}", remote.host_port()));
         site.set("queue", "workers", "1");
         let mail = match case.mailboxes {
             Mailboxes::Elsewhere => ground.directory("disk"),
@@ -417,11 +438,14 @@ impl<'a> Scene<'a> {
             assert_eq!(reports % case.reports, 0, "{reports} reports");
             found.push(("reports", reports / case.reports));
         }
-        let far = self.far(&token);
-        assert!(far <= max_copies, "{far} times at another host");
-        if case.far {
-            found.push(("far", far.min(1)));
+        let received = self.received(&token);
+        let copies = |to: &str| received.iter().filter(|message| message.recipients.concat().contains(to)).count();
+        let elsewhere = case.far.then_some("@far.test").into_iter().chain(case.stored.iter().copied());
+        for to in elsewhere {
+            assert!(copies(to) <= max_copies, "{} times at another host", copies(to));
+            found.push((to, copies(to).min(1)));
         }
+        assert_eq!(received.len(), found.iter().filter(|(to, _)| to.contains('@')).map(|(to, _)| copies(to)).sum());
         let expected = if *answer == Answer::Taken { 1 } else { found[0].1.min(1) };
         assert!(found.iter().all(|(_, count)| *count == expected), "{answer:?}: {found:?}");
         if self.homes.is_some() {
@@ -432,8 +456,8 @@ impl<'a> Scene<'a> {
         expected
     }
 
-    /// The number of copies that the other host has.
-    fn far(&self, token: &str) -> usize {
+    /// The copies that the other host and the store have.
+    fn received(&self, token: &str) -> Vec<Received> {
         // The host may reply before it records the message, so the test waits for the end of its
         // connections.
         self.remote.wait("the end of all connections", |seen| seen.ended == seen.connections);
@@ -442,7 +466,7 @@ impl<'a> Scene<'a> {
             let text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
             assert!(text.ends_with(&Letter::new(token).text()), "not whole:\n{text}");
         }
-        messages.len()
+        messages
     }
 
     /// Asserts that nothing is left in the spool and the mailboxes. For each of `stops` there may

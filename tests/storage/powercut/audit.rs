@@ -63,6 +63,9 @@ impl AddAssign for Tally {
     }
 }
 
+/// The recipients at the remote host and in the store, which may get a letter twice.
+const ELSEWHERE: [&str; 3] = ["far", "sto", "stp"];
+
 /// All mail that has arrived when the spool is empty.
 #[derive(Default)]
 pub struct Arrived {
@@ -70,7 +73,9 @@ pub struct Arrived {
     local: BTreeMap<String, Books>,
     /// The contents of the mailboxes that must have a letter at least once, by user.
     often: BTreeMap<String, Books>,
-    far: HashMap<String, usize>,
+    /// The number of copies that the remote host and the store have of each letter, by token and
+    /// recipient.
+    far: HashMap<(String, String), usize>,
     damaged: usize,
     /// The number of entries left in the spool.
     pub stuck: usize,
@@ -97,7 +102,10 @@ impl Arrived {
         let text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
         let token = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or_default();
         if text.ends_with(&Letter::new(token).text()) {
-            *self.far.entry(token.to_owned()).or_default() += 1;
+            for recipient in &message.recipients {
+                let user = recipient.trim_start_matches('<').split('@').next().unwrap_or_default();
+                *self.far.entry((token.to_owned(), user.to_owned())).or_default() += 1;
+            }
         } else {
             self.complain(&[format!("{token} at the remote peer is not whole:\n{text}")]);
         }
@@ -119,7 +127,10 @@ impl Arrived {
             .flat_map(|to| match to.split('@').next().unwrap_or_default() {
                 "list" => ["ada", "bob", "cyd"].map(|user| count(user, Books::letters)).to_vec(),
                 "void" => vec![count("ret", Books::reports)],
-                "far" => vec![("far".to_owned(), self.far.get(&letter.token).copied().unwrap_or(0).min(1))],
+                user if ELSEWHERE.contains(&user) => {
+                    let copies = self.far.get(&(letter.token.clone(), user.to_owned()));
+                    vec![(user.to_owned(), copies.copied().unwrap_or(0).min(1))]
+                }
                 "fay" => vec![count("gus", Books::letters)],
                 user => vec![count(user, Books::letters)],
             })
@@ -142,9 +153,9 @@ impl Arrived {
             let missing = counts.iter().filter(|(_, count)| *count == 0).count();
             let is_doubled = counts.iter().any(|(_, count)| *count > 1);
             let is_lost = is_acknowledged && missing > 0;
-            // If only the remote host has a letter, the letter may have been sent after the image
+            // If only the remote host or the store has a letter, the letter may have been sent after the image
             // was cloned, so it does not count as partial.
-            let is_here = counts.iter().any(|(user, count)| user != "far" && *count > 0);
+            let is_here = counts.iter().any(|(user, count)| !ELSEWHERE.contains(&user.as_str()) && *count > 0);
             let is_partial = !is_acknowledged && missing > 0 && is_here;
             tally.acknowledged += usize::from(is_acknowledged);
             tally.lost += usize::from(is_lost);

@@ -12,7 +12,8 @@ use common::{Daemon, Site};
 pub struct Host {
     /// The disks with the spool and the mailboxes.
     pub disks: Disks,
-    /// The remote host, which accepts mail for far@far.test and rejects void@far.test.
+    /// The remote host, which accepts mail for far@far.test and rejects void@far.test. It is also the
+    /// store of sto@store.test and stp@store.test.
     pub remote: Remote,
     people: People,
     /// The most names (hard links) that a file in a home directory may have.
@@ -24,10 +25,10 @@ impl Host {
     /// Makes a host on empty disks. Where that is not possible, reports the test as skipped and
     /// returns `None`.
     pub fn new(file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
-        let remote = Remote::with(Sink::default().reply("RCPT TO:<void", "550 5.1.1 no such user"));
+        let remote = Remote::with(Sink::host_and_store().reply("RCPT TO:<void", "550 5.1.1 no such user"));
         let mut site = Site::new();
         site.add("aliases", "list: ada, bob, cyd");
-        site.add("routes", &format!("far.test {}", remote.host_port()));
+        site.add("routes", &format!("far.test {0}\nstore.test lmtp://{0}", remote.host_port()));
         site.set("queue", "retry_min", "\"1s\"");
         let disks = Disks::new(&mut site, file_system, people, layout, cut)?;
         // On btrfs a power cut can leave both the old and the new name of a rename.

@@ -22,6 +22,7 @@
 //! - `pace`: the time limits of a message
 //! - `rcpt`: RCPT
 //! - `receive`: the beginning, the commit and the 250 of a message, for any command
+//! - `refusals`: refusals in the counts and in the log
 //! - `screen`: the look-ups about clients that may not relay, and the rules that use them
 //! - `secure`: STARTTLS
 //! - `spf`: SPF checks of HELO and MAIL
@@ -71,6 +72,7 @@ mod mail;
 mod pace;
 mod rcpt;
 mod receive;
+mod refusals;
 mod screen;
 mod secure;
 #[cfg(feature = "mailauth")]
@@ -219,8 +221,6 @@ pub struct Session<'a> {
 const MAX_PENDING: usize = 16 << 10;
 /// If replies were last sent this long ago, the next reply is sent at once, after those that wait.
 const MAX_WAIT: Duration = Duration::from_millis(500);
-/// The maximum number of octets that are logged of a refused command.
-const MAX_LOGGED: usize = 400;
 
 impl<'a> Session<'a> {
     /// A new session, before its banner.
@@ -397,37 +397,6 @@ impl<'a> Session<'a> {
             Command::Foreign => Step::ReplyAndClose(reply::command::unknown()),
             Command::Unknown => Step::Reply(reply::command::unknown()),
         })
-    }
-
-    /// If a step refuses a command, counts and logs the refusal. Returns the step.
-    fn count_refusal(&mut self, command: &[u8], step: Step) -> Step {
-        if let Step::Reply(reply) | Step::ReplyAndClose(reply) = &step {
-            self.note_refusal(command, reply);
-        }
-        step
-    }
-
-    /// Counts a refusal, and logs it unless the session has logged too many.
-    fn note_refusal(&mut self, command: &[u8], reply: &Reply) {
-        let line = self.line.take();
-        if self.tally.count(reply.code()) {
-            let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
-            log::refused(
-                &self.client.session,
-                self.client.address,
-                &command,
-                reply,
-                line.as_ref().map(|line| line as _),
-            );
-        }
-    }
-
-    /// Logs the number of refusals that were not logged individually.
-    fn log_unlogged_refusals(&mut self) {
-        let unlogged = self.tally.take_unlogged();
-        if unlogged > 0 {
-            log::refused_more(&self.client.session, self.client.address, unlogged);
-        }
     }
 
     /// The facts known about the client, for a decision of [`policy`].

@@ -1,5 +1,5 @@
 //! Lists of the manual pages, compared with the programs: options of sendmail(8), mailq(1) and
-//! newaliases(1), log keys, diagnostics, exit statuses, and references.
+//! newaliases(1), log keys, diagnostics, exit statuses, references, extensions and limits.
 //!
 //! The options of penfoldd(8) and penfoldctl(8) are tested in tests/manual/samples.rs, and the keys
 //! of penfold.conf(5) in tests/manual/config.rs.
@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::pages;
+use common::client::Client;
+use common::{Site, pages};
 use penfold::cli::sendmail::Options;
 
 // Options
@@ -412,5 +413,46 @@ fn references_lead_to_existing_pages_and_sections() {
             let target = target.unwrap_or_else(|| name.clone());
             assert!(headings(&pages::page(&target)).contains(&title), "{name}: {title} is no section of {target}");
         }
+    }
+}
+
+// Extensions and limits
+
+#[test]
+fn every_extension_that_is_offered_has_a_row() {
+    let page = pages::section("penfold-smtp.7", "EXTENSIONS");
+    let rows: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix(".It ")).flat_map(|row| row.split(" , ")).collect();
+    let site = Site::with("listen.auth = \"always\"\nlisten.xclient = [\"127.0.0.1\"]\nrelay.etrn = [\"x.example\"]");
+    let daemon = site.start();
+    let mut client = Client::before_banner(daemon.connect());
+    client.expect("220 ");
+    client.send_text("EHLO client.test\r\n");
+    for line in std::iter::from_fn(|| client.read_line()).skip(1) {
+        let keyword = line.get(4..).and_then(|text| text.split(' ').next()).unwrap_or_default();
+        assert!(rows.contains(keyword), "{line}");
+        if line.starts_with("250 ") {
+            break;
+        }
+    }
+}
+
+#[test]
+fn the_table_of_sizes_has_the_limits_of_the_program() {
+    let page = pages::section("penfold-smtp.7", "EXTENSIONS");
+    let limits = penfold::config::default().limits;
+    for row in [
+        format!("limits.message_size, {} MiB", limits.message_size >> 20),
+        format!("limits.recipients, {} ", limits.recipients),
+        format!("final recipients Ta - Ta {} ", penfold::smtp::MAX_FINAL_RECIPIENTS),
+        format!("command line Ta 5321 4.5.3.1.4 Ta {} octets", penfold::smtp::MAX_COMMAND_LINE),
+        format!("AUTH response Ta 4954 4 Ta {} octets", penfold::smtp::MAX_AUTH_LINE - 2),
+        format!("address Ta 5321 4.5.3.1.3 Ta {} octets", penfold::address::MAX_ADDRESS),
+        format!("any length Ta {} octets", penfold::message::mime::MAX_LINE),
+        format!("ENVID Ta 3461 4.4 Ta {} characters", penfold::envelope::MAX_ENVID),
+        format!("ORCPT Ta 3461 4.2 Ta {} characters", penfold::envelope::MAX_ORCPT),
+        format!("keeps {}", penfold::reply::MAX_LINE),
+    ] {
+        assert!(page.contains(&row), "{row}");
     }
 }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::client::Client;
-use common::{Daemon, Site};
+use common::{Daemon, Site, holdings};
 
 /// Each alias has fewer recipients than an alias may have, but all five together have more than one
 /// message may have in the spool.
@@ -266,4 +266,30 @@ fn large_aliases_are_cheap_and_a_disconnected_client_costs_nothing() {
 
 fn is_end(line: &str) -> bool {
     line.contains(" closed") || line.contains(" lost: ")
+}
+
+/// penfold-smtp(7): a session takes at most 2 MiB, and 4 KiB for each final recipient.
+#[test]
+fn the_memory_of_a_session_is_bounded_by_its_recipients() {
+    const RECIPIENTS: usize = 2000;
+    let site = Site::with(&format!("limits.recipients = {RECIPIENTS}\nlisten.kind = \"smtp\""));
+    let daemon = site.start();
+    let mut client = Client::before_banner(daemon.connect());
+    client.expect("220 ");
+    client.send_text("EHLO client.test\r\n");
+    let lines = std::iter::from_fn(|| client.read_line().filter(|line| !line.starts_with("250 ")));
+    let has_dsn = lines.filter(|line| line == "250-DSN").count() > 0;
+    client.ask("MAIL FROM:<jon@razorback>", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "250 ");
+    let before = holdings::own_memory(daemon.pid());
+    let orcpt = if has_dsn { format!(" ORCPT=rfc822;{}", "o".repeat(490)) } else { String::new() };
+    for number in 1..RECIPIENTS {
+        let domain = format!("{}.example", ["d"; 3].map(|d| d.repeat(60)).join("."));
+        client.ask(&format!("RCPT TO:<{number:0>64}@{domain}>{orcpt}"), "250 ");
+    }
+    client.ask("RCPT TO:<root@razorback>", "452 4.5.3 ");
+    client.ask("DATA", "354 ");
+    (0..1000).for_each(|_| client.send_text(&"x".repeat(32 << 10)));
+    let taken = holdings::own_memory(daemon.pid()).saturating_sub(before);
+    assert!(taken < 2048 + 4 * RECIPIENTS, "{taken} KiB");
 }

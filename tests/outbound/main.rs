@@ -2,6 +2,7 @@
 //!
 //! - `arc`: sets of forwarded mail
 //! - `client`: the SMTP client and its DNS lookups, without the daemon
+//! - `converted`: messages for hosts without 8BITMIME
 //! - `end_to_end`: with the daemon, the log and the report
 //! - `many_hosts`: slow and dead hosts beside healthy ones
 //! - `security`: TLS and AUTH, with the log and the queue
@@ -10,6 +11,8 @@
 #[cfg(feature = "arc")]
 mod arc;
 mod client;
+#[cfg(feature = "arc")]
+mod converted;
 mod end_to_end;
 mod many_hosts;
 mod security;

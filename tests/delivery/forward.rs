@@ -36,7 +36,7 @@ const FORWARDS: &[(&str, &str, u32, &[&str], &str)] = &[
         "mary\u{0}\n",
         0o600,
         &["jon"],
-        "~/.forward of jon:1: skipped: the part before the @ is not a valid name",
+        "~/.forward of jon:1: skipped: the address is not in UTF-8",
     ),
     ("a list of his own", ":include:{home}/list\n", 0o600, &["mary"], "via=forward"),
     ("a file", "\\jon, {home}/box\n", 0o600, &["jon", "jon:box"], "via=mbox"),

@@ -45,6 +45,32 @@ fn mail_goes_to_exim() {
     goes_to(&EXIM);
 }
 
+/// Addresses outside ASCII pass from smtplib through Postfix to a mailbox here, and from smtplib
+/// through penfold to a mailbox of Postfix.
+#[test]
+fn addresses_outside_ascii_go_to_postfix_and_come_from_it() {
+    let site = Site::new();
+    site.write("aliases", "j\u{f6}rg: jon\n");
+    let daemon = site.start();
+    let ann = ["\u{e4}nn@razorback.test", "j\u{f6}rg@razorback.test"];
+    assert_refused(&smtplib(daemon.port, "\u{7528}\u{6237}@x.test", &ann), ann[0]);
+    let mail = daemon.wait_mail(&site, "jon", 1).remove(0);
+    assert_intact(&mail);
+    assert_from(&mail, "Return-Path: <\u{7528}\u{6237}@x.test>");
+    assert_from(&mail, "by razorback.test (penfold) with UTF8SMTP id ");
+    let Some(peer) = Peer::start(&site, &POSTFIX, daemon.port) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    assert_sent(&smtplib(peer.port(), "d\u{f6}rte@peer.test", &["J\u{d6}RG@razorback.test"]));
+    let mails = daemon.wait_mail(&site, "jon", 2);
+    let mail = mails.iter().find(|mail| String::from_utf8_lossy(mail).contains("d\u{f6}rte")).expect("from Postfix");
+    assert_intact(mail);
+    assert_from(mail, "by razorback.test (penfold) with UTF8SMTP id ");
+    assert_sent(&smtplib(daemon.port, "j\u{f6}rg@razorback.test", &["d\u{f6}rte@peer.test"]));
+    let mail = peer.wait_mail();
+    assert_intact(&mail);
+    assert_from(&mail, "by postfix.test (Postfix) with UTF8SMTP id ");
+}
+
 #[test]
 fn mail_rejected_by_postfix_bounces() {
     bounces_off(&POSTFIX);

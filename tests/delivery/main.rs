@@ -7,6 +7,7 @@
 //! - `mbox`: mbox files and their locks
 //! - `quarantine`: folders of a Maildir for suspicious messages
 //! - `quota`: the disk quota of a recipient
+//! - `utf8`: addresses outside ASCII
 
 mod aliases;
 mod commands;
@@ -15,3 +16,4 @@ mod handover;
 mod mbox;
 mod quarantine;
 mod quota;
+mod utf8;

@@ -73,7 +73,7 @@ impl LocalDelivery<'_> {
 /// Returns a client's text with `_` in place of every character that may be special in a shell
 /// command, a path or a program's options.
 fn harmless(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@._-+=%:,!".contains(c);
+    let is_plain = |c: char| c.is_alphanumeric() || "@._-+=%:,!".contains(c);
     let clean = text.chars().map(|c| if is_plain(c) { c } else { '_' });
     clean.enumerate().map(|(at, c)| if at == 0 && matches!(c, '-' | '.') { '_' } else { c }).collect()
 }
@@ -95,6 +95,7 @@ mod tests {
             ("a\\b'c\"d*?#~", "a_b_c_d____"),
             ("%00", "%00"),
             ("a\nb", "a_b"),
+            ("j\u{f6}rg\u{2019}\u{a0}\u{202e}", "j\u{f6}rg___"),
         ] {
             assert_eq!(harmless(text), expected);
         }

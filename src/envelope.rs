@@ -45,6 +45,9 @@ pub enum Action {
     /// An alias that is expanded at delivery, because it includes a list from a file or has an
     /// owner.
     Expand,
+    /// Nothing is delivered, because several other recipients have replaced this address. The
+    /// sender gets a report about that.
+    Replaced,
     /// Delivery to a command.
     Run {
         /// The command as written in the table.
@@ -141,6 +144,32 @@ pub struct RcptOptions {
     pub orcpt: Option<Box<str>>,
 }
 
+impl RcptOptions {
+    /// Whether the sender gets a report if the delivery fails.
+    #[must_use]
+    pub fn wants_failure(&self) -> bool {
+        self.notify.is_none_or(|notify| notify.failure)
+    }
+
+    /// Whether the sender gets a report if the delivery is delayed.
+    #[must_use]
+    pub fn wants_delay(&self) -> bool {
+        self.notify.is_none_or(|notify| notify.delay)
+    }
+
+    /// Whether the sender gets a report about a successful delivery.
+    #[must_use]
+    pub fn wants_success(&self) -> bool {
+        self.notify.is_some_and(|notify| notify.success)
+    }
+
+    /// The options without the wish for reports about successes.
+    #[must_use]
+    pub fn without_success(&self) -> Self {
+        Self { notify: self.notify.map(|notify| Notify { success: false, ..notify }), orcpt: self.orcpt.clone() }
+    }
+}
+
 /// The NOTIFY parameter of RCPT (RFC 3461 4.1). All fields are false for `NOTIFY=NEVER`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Notify {
@@ -153,6 +182,19 @@ pub struct Notify {
 }
 
 impl Notify {
+    /// The reports that a sender gets who gives no NOTIFY.
+    pub const DEFAULT: Self = Self { success: false, failure: true, delay: true };
+
+    /// The reports that one of the two asks for.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            success: self.success || other.success,
+            failure: self.failure || other.failure,
+            delay: self.delay || other.delay,
+        }
+    }
+
     /// Parses the value of NOTIFY, in upper or lower case. Returns `None` if it is malformed.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {

@@ -83,6 +83,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             retry_min: Duration::from_secs(5 * MINUTE),
             retry_max: Duration::from_secs(4 * HOUR),
             expire_after: Duration::from_secs(5 * 24 * HOUR),
+            warn_after: Duration::from_secs(4 * HOUR),
         },
         filters: Vec::new(),
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },

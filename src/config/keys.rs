@@ -308,6 +308,7 @@ fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
         retry_min,
         retry_max,
         expire_after: section.take("expire_after", values::seconds).unwrap_or(default.expire_after),
+        warn_after: section.take("warn_after", values::seconds_or_never).unwrap_or(default.warn_after),
     };
     section.finish();
     queue

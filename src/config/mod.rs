@@ -396,6 +396,8 @@ pub struct Queue {
     pub retry_max: Duration,
     /// The age at which an undeliverable message is returned to its sender.
     pub expire_after: Duration,
+    /// The age at which the sender of an undelivered message is warned; zero for never.
+    pub warn_after: Duration,
 }
 
 impl Queue {

@@ -39,6 +39,11 @@ pub(super) fn seconds(value: &DeValue<'_>) -> Read<Duration> {
     if duration.subsec_millis() == 0 { Ok(duration) } else { Err("expected whole seconds".to_owned()) }
 }
 
+/// Reads a duration of whole seconds, or `"0"`.
+pub(super) fn seconds_or_never(value: &DeValue<'_>) -> Read<Duration> {
+    if value.as_str() == Some("0") { Ok(Duration::ZERO) } else { seconds(value) }
+}
+
 fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let milliseconds: u64 = match unit {

@@ -128,7 +128,7 @@ fn destination(route: &Route, action: &Action) -> DestinationText {
     match route {
         Route::Mailbox(mailbox) => Ok(format!("mailbox {}{}", mailbox.path.display(), condition(mailbox, action))),
         Route::Command(command, _) => Ok(format!("command |{command}")),
-        Route::Unknown | Route::List => Err(unknown()),
+        Route::Unknown | Route::List | Route::Replaced => Err(unknown()),
         Route::Refused(status, why) => Err(refused(*status, why)),
         Route::Temporary(_, why) => Err(temporary(why)),
         Route::Remote(target) => Ok(target.to_string()),

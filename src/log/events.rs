@@ -258,12 +258,22 @@ pub fn converted(id: &dyn fmt::Display, host: &dyn fmt::Display, conversion: Con
     info!("{id} converted host={} form={form}", Value(&host.to_string()));
 }
 
-/// Logs that a report about a message was made, and to whom it goes.
+/// Logs that a report about failures was made, and to whom it goes.
 pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
     info!("{id} bounced report={report} to={}", Value(&format!("<{to}>")));
 }
 
-/// Logs that a failure is reported to no one.
+/// Logs that a report about a delay was made, and to whom it goes.
+pub fn warned(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
+    info!("{id} warned report={report} to={}", Value(&format!("<{to}>")));
+}
+
+/// Logs that a report about successful deliveries was made, and to whom it goes.
+pub fn confirmed(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
+    info!("{id} confirmed report={report} to={}", Value(&format!("<{to}>")));
+}
+
+/// Logs that something that could be reported is reported to no one.
 pub fn dropped(id: &dyn fmt::Display, why: &str) {
     info!("{id} dropped reason={}", Value(why));
 }

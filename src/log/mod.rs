@@ -35,9 +35,9 @@ use value::Clean;
 #[cfg(feature = "mailauth")]
 pub use dmarc::{report_sent, report_withheld};
 pub use events::{
-    Accepted, Attempt, Checked, accepted, asked_for_queue, attempt, auth_failed, bounced, checked, converted, done,
-    dropped, handshake_failed, held, limit_reached, logged_in, marked, peer, plaintext, refused, refused_more,
-    released, removed,
+    Accepted, Attempt, Checked, accepted, asked_for_queue, attempt, auth_failed, bounced, checked, confirmed,
+    converted, done, dropped, handshake_failed, held, limit_reached, logged_in, marked, peer, plaintext, refused,
+    refused_more, released, removed, warned,
 };
 #[cfg(feature = "filters")]
 pub use filters::{filter_failed, filter_refused, filtered};

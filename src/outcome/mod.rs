@@ -43,6 +43,11 @@ pub struct Outcome {
     pub tls: Encryption,
     /// The way of delivery, once it is known.
     pub via: Option<Via>,
+    /// Whether the remote host has DSN (RFC 3461), so that a host that has accepted the message
+    /// reports the success of the delivery.
+    pub has_dsn: bool,
+    /// Whether the remote host has DELIVERBY (RFC 2852), so that it knows the sender's deadline.
+    pub has_deliver_by: bool,
     /// Whether `why` quotes the output of a command. A report repeats such a quotation even if it
     /// names files of this host.
     pub is_quoted: bool,
@@ -162,6 +167,8 @@ impl Outcome {
             answered: "",
             tls: Encryption::default(),
             via: None,
+            has_dsn: false,
+            has_deliver_by: false,
             is_quoted: false,
         }
     }

@@ -2,7 +2,7 @@
 //! parts.
 
 /// The maximum length of a line, in octets (RFC 5322 2.1.1).
-const MAX_LINE: usize = 998;
+pub(super) const MAX_LINE: usize = 998;
 /// The width at which text is folded between words, in characters.
 const WIDTH: usize = 72;
 /// The maximum length of one piece of a long word, in characters.
@@ -18,9 +18,11 @@ pub(super) fn cut(text: &str, max: usize) -> String {
     }
 }
 
-/// Appends a header field with free text. Characters that are not printable ASCII become `?`.
-pub(super) fn fold(out: &mut String, name: &str, value: &str) {
-    let clean: String = value.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
+/// Appends a header field with free text. Characters that are not printable ASCII become `?`. If
+/// `is_utf8` is true, only control characters do.
+pub(super) fn fold(out: &mut String, name: &str, value: &str, is_utf8: bool) {
+    let is_kept = |c: char| (' '..='~').contains(&c) || (is_utf8 && !c.is_ascii() && !c.is_control());
+    let clean: String = value.chars().map(|c| if is_kept(c) { c } else { '?' }).collect();
     *out += &format!("{name}: ");
     flow(out, " ", &clean);
     out.push('\n');
@@ -69,13 +71,17 @@ pub(super) fn body(out: &mut String, boundary: &str, content: &[u8]) {
     out.push('\n');
 }
 
-/// Whether a MIME part needs no encoding. The part with the delivery status never needs an
+/// Whether a line looks like the boundary between two parts.
+pub(super) fn is_boundary(line: &[u8], boundary: &str) -> bool {
+    line.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()))
+}
+
+/// Whether a MIME part needs no encoding. A part with the delivery status in ASCII never needs an
 /// encoding: all its lines begin with the name of a field or with a blank, so none of them looks
 /// like a boundary.
 fn is_plain(content: &[u8], boundary: &str) -> bool {
-    let ends_part = |line: &[u8]| line.strip_prefix(b"--").is_some_and(|rest| rest.starts_with(boundary.as_bytes()));
     let is_clean = |line: &[u8]| line.iter().all(|&b| b == b'\t' || (b' '..=b'~').contains(&b));
-    content.split(|&b| b == b'\n').all(|line| line.len() <= MAX_LINE && is_clean(line) && !ends_part(line))
+    content.split(|&b| b == b'\n').all(|line| line.len() <= MAX_LINE && is_clean(line) && !is_boundary(line, boundary))
 }
 
 /// Appends text as quoted-printable (RFC 2045 6.7): octets that are not printable, and a blank at

@@ -1,13 +1,17 @@
-//! Makes reports to the senders of undelivered messages (RFC 3464), and limits their number.
+//! Makes reports to the senders of messages (RFC 3464), and limits their number.
 //!
+//! - `compose`: a report as a message of three parts
 //! - `encode`: folded lines, MIME parts and quoted-printable
-//! - `failure`: the report that a message could not be delivered
 //! - `original`: the header of the original message, as a report quotes it
 //! - `rate`: the limits on reports to one address or domain
 //! - `reason`: the reasons for a failure, in words for the sender
+//! - `status`: the second part of a report, for programs
+//! - `words`: the first part of a report, in plain words
 
+pub mod compose;
 mod encode;
-pub mod failure;
 mod original;
 pub mod rate;
 mod reason;
+mod status;
+mod words;

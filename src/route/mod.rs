@@ -120,6 +120,8 @@ pub enum Route {
     Command(Box<str>, Owner),
     /// Expansion of an alias at delivery.
     List,
+    /// Nothing is delivered: other recipients have replaced the recipient.
+    Replaced,
     /// Delivery to other hosts or to a mail store.
     Remote(HostTarget),
     /// The recipient does not exist, or exists no longer.
@@ -294,6 +296,7 @@ impl Router {
         match &recipient.action {
             Action::Deliver | Action::Direct => self.route(&recipient.address),
             Action::Expand => Route::List,
+            Action::Replaced => Route::Replaced,
             Action::Run { command, user } => match self.owner(user.as_deref()) {
                 Ok(owner) => Route::Command(command.clone(), owner),
                 Err(route) => *route,
@@ -427,9 +430,12 @@ impl Route {
                 Destination::User(account.name.as_str().into())
             }
             Self::Remote(target) => Destination::Remote(target.clone()),
-            Self::Mailbox(_) | Self::List | Self::Unknown | Self::Refused(..) | Self::Temporary(..) => {
-                Destination::Local
-            }
+            Self::Mailbox(_)
+            | Self::List
+            | Self::Replaced
+            | Self::Unknown
+            | Self::Refused(..)
+            | Self::Temporary(..) => Destination::Local,
         }
     }
 }

@@ -69,7 +69,7 @@ impl Session<'_> {
             chunking: true,
             // Filters are told of lines.
             binary_mime: self.service.config.filters.is_empty(),
-            dsn: false,
+            dsn: true,
             smtp_utf8: true,
             etrn: policy::etrn::is_offered(&self.facts(), &self.service.config.relay.etrn),
             limits: self.client.local_user.is_none().then_some(Limits {

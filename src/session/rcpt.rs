@@ -7,7 +7,7 @@ use super::mail::rejected;
 use super::{Phase, Session, Step, filters};
 use crate::address::{Address, AddressError};
 use crate::config::Listen;
-use crate::envelope::{RcptOptions, Recipient};
+use crate::envelope::{Action, RcptOptions, Recipient};
 use crate::policy::rcpt::{Found, Lookup, Rcpt};
 use crate::policy::{self, relay};
 use crate::reply::{self, Reply};
@@ -22,7 +22,7 @@ impl Session<'_> {
             Ok(checked) => checked,
             Err(reply) => return Step::Reply(reply),
         };
-        let checked = self.check_recipient(&recipient);
+        let checked = self.check_recipient(&recipient, &options);
         let is_unknown = checked.as_ref().is_err_and(|reply| reply == &reply::recipient::unknown_user(&recipient));
         let checked = checked.and_then(|finals| self.screen(&recipient).map(|()| finals));
         if let (Err(reply), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
@@ -79,7 +79,7 @@ impl Session<'_> {
 
     /// Returns the final recipients that the address `recipient` expands to. The error is the reply
     /// that refuses the recipient.
-    fn check_recipient(&self, recipient: &Address) -> Result<Vec<Recipient>, Reply> {
+    fn check_recipient(&self, recipient: &Address, options: &RcptOptions) -> Result<Vec<Recipient>, Reply> {
         let Phase::InMail(_, transaction) = &self.phase else { return Ok(Vec::new()) };
         let (facts, accepted) = (self.facts(), transaction.accepted());
         let domain = class(self.service.router.class_of(recipient.domain()));
@@ -91,14 +91,18 @@ impl Session<'_> {
         self.check_unknown_recipients()?;
         let expansion = self.expand(recipient, domain);
         let lookup = match &expansion {
-            Expansion::Finals(finals) => Lookup::Found(finals.len()),
+            Expansion::Finals(finals) => Lookup::Found(finals.len() + usize::from(is_expanded(finals, options))),
             Expansion::Unknown => Lookup::Unknown,
             Expansion::Refused(status, text) => Lookup::Refused(*status, text),
             Expansion::Temporary(_) => Lookup::Failed,
         };
         let found = Found { lookup, final_recipients: transaction.references() };
         self.apply(policy::rcpt::check(&facts, &rcpt, &found))?;
-        Ok(if let Expansion::Finals(finals) = expansion { finals } else { Vec::new() })
+        let Expansion::Finals(mut finals) = expansion else { return Ok(Vec::new()) };
+        if is_expanded(&finals, options) {
+            finals.push(Recipient { action: Action::Replaced, ..Recipient::new(recipient.clone()) });
+        }
+        Ok(finals)
     }
 
     /// Looks up a recipient that a filter adds. `None` if mail for it cannot be accepted. The error
@@ -153,6 +157,12 @@ impl Session<'_> {
         }
         router.qualify(address)
     }
+}
+
+/// Whether several final recipients replace a recipient for whom the sender wants a report about the
+/// success. The report says that the address was expanded (RFC 3461 5.2.7.3).
+fn is_expanded(finals: &[Recipient], options: &RcptOptions) -> bool {
+    finals.len() > 1 && options.wants_success()
 }
 
 fn class(place: DomainClass) -> relay::Domain {

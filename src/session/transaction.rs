@@ -8,7 +8,7 @@ use super::chunk::Chunks;
 use super::screen::Screening;
 use super::xclient::Forwarded;
 use crate::address::{Address, is_same_local};
-use crate::envelope::{Action, Envelope, MailOptions, Origin, RcptOptions, Recipient};
+use crate::envelope::{Action, Envelope, MailOptions, Notify, Origin, RcptOptions, Recipient};
 
 /// The result of MAIL and RCPT so far.
 #[derive(Debug)]
@@ -74,9 +74,14 @@ impl Transaction {
     }
 
     /// Adds a recipient that was accepted, with the options that the client gave, and its final
-    /// recipients.
+    /// recipients. If there are several final recipients, their success is not reported: for that
+    /// report, there is one more final recipient with the action [`Action::Replaced`] (RFC 3461
+    /// 5.2.7.3).
     pub fn add(&mut self, named: Address, options: &RcptOptions, mut finals: Vec<Recipient>) {
-        finals.iter_mut().for_each(|recipient| recipient.options = options.clone());
+        let options_of_several = if finals.len() > 1 { options.without_success() } else { options.clone() };
+        for to in &mut finals {
+            to.options = if to.action == Action::Replaced { options } else { &options_of_several }.clone();
+        }
         self.include(named.clone(), finals);
         self.accepted += 1;
         if let Some(all) = &mut self.each_rcpt {
@@ -96,22 +101,24 @@ impl Transaction {
     }
 
     fn include(&mut self, named: Address, finals: Vec<Recipient>) {
-        if !self.names.insert(named.clone()) {
-            return;
-        }
+        let is_new = self.names.insert(named.clone());
         let recipients = &mut self.envelope.recipients;
         let mut places = Vec::with_capacity(finals.len());
         for recipient in finals {
             let next = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
             let place = self.known.entry((recipient.address.clone(), recipient.action.clone())).or_insert(next);
             places.push(*place);
-            if *place == next {
+            if let Some(known) = recipients.get_mut(*place as usize) {
+                merge(&mut known.options, &recipient.options);
+            } else {
                 let original = (recipient.address != named).then(|| named.clone());
                 recipients.push(Recipient { original, ..recipient });
             }
         }
-        self.references += places.len();
-        self.given.push((named, places));
+        if is_new {
+            self.references += places.len();
+            self.given.push((named, places));
+        }
     }
 
     /// Removes an address that was given at RCPT. [`Transaction::rebuild`] removes those of its
@@ -154,6 +161,15 @@ impl Transaction {
     /// The number of recipients that were accepted.
     pub fn accepted(&self) -> usize {
         self.accepted
+    }
+}
+
+/// Adds the options of another address that leads to the same final recipient. The sender gets each
+/// report that one of the addresses asks for.
+fn merge(options: &mut RcptOptions, other: &RcptOptions) {
+    if options.notify != other.notify {
+        let [one, two] = [options.notify, other.notify].map(|notify| notify.unwrap_or(Notify::DEFAULT));
+        options.notify = Some(one.or(two));
     }
 }
 

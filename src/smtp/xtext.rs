@@ -1,4 +1,4 @@
-//! Decodes xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
+//! Encodes and decodes xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
 
 /// Whether a value is strictly valid xtext: it is not empty, and its hexadecimal digits are in
 /// upper case.
@@ -6,6 +6,18 @@ pub fn is_valid(value: &str) -> bool {
     let is_upper = |digits: &str| digits.len() == 2 && !digits.bytes().any(|b| b.is_ascii_lowercase());
     let has_upper_digits = value.split('+').skip(1).all(|rest| rest.get(..2).is_some_and(is_upper));
     !value.is_empty() && has_upper_digits && decode(value.as_bytes()).is_some()
+}
+
+/// Encodes a text as xtext.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!'..=b'~' if !b"+=".contains(&byte) => encoded.push(char::from(byte)),
+            _ => encoded += &format!("+{byte:02X}"),
+        }
+    }
+    encoded
 }
 
 /// Decodes xtext, with hexadecimal digits in upper or lower case. Returns `None` if the value is

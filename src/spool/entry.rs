@@ -328,11 +328,25 @@ impl Entry {
     /// Those of pwrite(2). If the success or failure of a delivery could not be recorded, the
     /// recipient must not be tried again until it is recorded.
     pub fn settle(&mut self, number: usize, state: State, now: u64) -> io::Result<()> {
+        let record = self.recipient(number).ok_or(io::ErrorKind::InvalidInput)?.record;
+        self.overwrite(number, DeliveryState { state, last: now, ..record })
+    }
+
+    /// Records that the sender was warned at `now` that the message is delayed, or would have been
+    /// warned but for a limit.
+    ///
+    /// # Errors
+    /// As for [`Entry::settle`].
+    pub fn note_warned(&mut self, number: usize, now: u64) -> io::Result<()> {
+        let record = self.recipient(number).ok_or(io::ErrorKind::InvalidInput)?.record;
+        self.overwrite(number, DeliveryState { warned: now, ..record })
+    }
+
+    pub(super) fn overwrite(&mut self, number: usize, record: DeliveryState) -> io::Result<()> {
         let index = self.index_of(number).ok_or(io::ErrorKind::InvalidInput)?;
         // In a direct entry the offset is 0: there is no record to write to.
         let entry =
             self.head.recipients.get_mut(index).filter(|entry| entry.offset > 0).ok_or(io::ErrorKind::InvalidInput)?;
-        let record = DeliveryState { state, last: now, ..entry.record };
         disk::write_at(&self.file, &record.encode(), entry.offset)?;
         entry.record = record;
         Ok(())

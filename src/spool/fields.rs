@@ -61,6 +61,7 @@ pub fn write_action(head: &mut String, action: &Action) {
         Action::Deliver => return,
         Action::Direct => return head.push_str(" do=direct"),
         Action::Expand => return head.push_str(" do=expand"),
+        Action::Replaced => return head.push_str(" do=nothing"),
         Action::Run { command, user } => ("run", command, user),
         Action::Append { file, user } => ("file", file, user),
     };
@@ -121,6 +122,7 @@ impl ActionFields {
         let before = match (key, word) {
             ("do", "direct") => self.action.replace(Action::Direct),
             ("do", "expand") => self.action.replace(Action::Expand),
+            ("do", "nothing") => self.action.replace(Action::Replaced),
             ("run", _) => self.action.replace(Action::Run { command: read_text(word, MAX_ACTION)?, user: None }),
             ("file", _) => self.action.replace(Action::Append { file: read_text(word, MAX_ACTION)?, user: None }),
             ("as", _) if self.user.is_none() => {

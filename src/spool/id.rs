@@ -26,6 +26,10 @@ pub struct QueueId {
 pub enum Kind {
     /// A report about failed recipients, to the sender or to the postmaster.
     Report,
+    /// A report about recipients that have the message, to the sender.
+    Success,
+    /// A report about recipients for whom the message is delayed, to the sender.
+    Delay,
     /// The original message, for the addresses that a recipient expands to.
     Forwarded,
 }
@@ -47,6 +51,8 @@ impl QueueId {
     pub fn derive(self, kind: Kind, recipient: usize, seconds: u64) -> Self {
         let word = match kind {
             Kind::Report => b"report",
+            Kind::Success => b"passed",
+            Kind::Delay => b"delays",
             Kind::Forwarded => b"onward",
         };
         // FNV-1a: the result must be reproducible, not secret.

@@ -72,8 +72,11 @@
 //! | `P` | `T` | `Entry::forget_copy`: record overwritten / file synced | the copy does not exist, and is made again |
 //! | `T` | `R` | `Entry::create_report`: `tmp/DERIVED` written and synced / records overwritten / file synced | the report is complete |
 //! | `R` | `F` | `Entry::create_report`: `tmp/DERIVED` renamed into `new/` / directories synced / records overwritten | the report is an entry of its own |
+//! | `T` or `P` | `S` | `Entry::settle` in place of `D`, if the sender wants a report about the success: record overwritten | as for `D` |
+//! | `S` | `R`, then `D` | `Entry::create_report`, as from `T` to `F` | the report about the success is complete; then it is an entry of its own |
+//! | `T` | `R`, then `T` with the time of the warning | `Entry::create_report`, as from `T` to `F`, for a message that is delayed | the report about the delay is complete; then it is an entry of its own |
 //! | `T` | `C` | `Entry::forward`: `tmp/DERIVED` written and synced / record overwritten / file synced | the message for the addresses that the recipient expands to is complete |
-//! | `C` | `D` | `Entry::forward`: as from `R` to `F` | that message is an entry of its own |
+//! | `C` | `D` or `S` | `Entry::forward`: as from `R` to `F` | that message is an entry of its own |
 //! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | nobody is left to be notified |
 //! | any, in `new/` or `cur/` | the same in `hold/` | `Spool::hold`: one rename / both directories synced | not tried any more. A recipient in `P`, or an entry that was handed over, is completed by an attempt first |
@@ -93,8 +96,9 @@
 //! | `P`, copy in `tmp/` of the mailbox | `D` | record written and synced once more / renamed / ... as above |
 //! | `P`, copy not in `tmp/`, but in `new/` or `cur/`, or prepared less than a day ago | `D` | `new/` synced / record overwritten |
 //! | `P`, copy nowhere in the mailbox, and prepared more than a day ago | `T` | `Entry::forget_copy`: possibly delivered twice, never lost |
-//! | `R` or `C`, `tmp/DERIVED` exists: it was not sent | `T` | `Entry::recover`: records overwritten / file synced / `tmp/DERIVED` unlinked |
-//! | `R` or `C`, `tmp/DERIVED` does not exist: it was sent | `F` or `D` | `Entry::recover`: records overwritten |
+//! | `R` or `C`, `tmp/DERIVED` exists: it was not sent | `T`, or `S` if it is a report about a success | `Entry::recover`: records overwritten / file synced / `tmp/DERIVED` unlinked |
+//! | `R` or `C`, `tmp/DERIVED` does not exist: it was sent | as without the crash | `Entry::recover`: records overwritten |
+//! | `S`, and no report | `R`, then `D` | `Entry::create_report` in the next attempt, which delivers nothing |
 //! | in `hold/` and, by another name of the same file, in `new/` or `cur/` | in `hold/` | `Spool::remove_old_names` at the start: the other name unlinked |
 //! | a note without an entry | nothing | `Spool::sweep` after 36 hours |
 //!
@@ -189,7 +193,7 @@ pub use derivation::{Derivation, Step};
 pub use draft::{Draft, NewEntry};
 pub use entry::{Entry, Unusable};
 pub use handover::HANDOVER_MODE;
-pub use head::{DeliveryState, RecipientEntry, RecipientRef, State};
+pub use head::{DeliveryState, RecipientEntry, RecipientRef, ReportedEvent, State, Success};
 pub use hold::NotMoved;
 pub use id::{Kind, QueueId};
 pub use lock::Lock;

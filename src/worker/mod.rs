@@ -10,7 +10,7 @@
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `deadline`: messages whose senders have set a deadline
 //! - `plan`: groups the recipients of an entry by destination
-//! - `report`: makes the report of failed recipients
+//! - `report`: makes the reports about recipients
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -98,6 +98,11 @@ struct Attempt<'a> {
     is_moved: bool,
     /// The numbers of the recipients that have failed, and the outcomes that the report describes.
     failures: Vec<(u32, Outcome)>,
+    /// The numbers of the recipients whose sender is to be warned of a delay, and the outcomes that
+    /// the report describes.
+    delays: Vec<(u32, Outcome)>,
+    /// The numbers of the recipients for whom a success is to be reported, and the outcomes.
+    successes: Vec<(u32, Outcome)>,
     /// The reports and forwarded messages that were made from this entry.
     derived: &'a mut Vec<EntryName>,
     site: &'a Site,
@@ -130,6 +135,8 @@ impl Worker {
             now: sys::now(),
             is_moved: false,
             failures: Vec::new(),
+            delays: Vec::new(),
+            successes: Vec::new(),
             derived,
             site: &site,
         };
@@ -137,7 +144,7 @@ impl Worker {
         if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
             return JobResult::Again;
         }
-        if attempt.record(outcomes) && attempt.report_failures() {
+        if attempt.record(outcomes) && attempt.report() {
             attempt.job.unrecorded.clear();
             attempt.result()
         } else {
@@ -215,6 +222,10 @@ impl Worker {
         {
             return None;
         }
+        // For some recipients, only the report about the delivery is missing.
+        let is_delivered = |addressee: &RecipientEntry| matches!(addressee.record.state, State::Unreported(_));
+        let (addressees, routes): (Vec<_>, Vec<_>) =
+            addressees.into_iter().zip(routes).filter(|(addressee, _)| !is_delivered(addressee)).unzip();
         let is_forwarded =
             |addressee: &RecipientEntry| attempt.settings.router.is_forwarded(&attempt.entry, &addressee.recipient);
         if addressees.first().is_some_and(|first| addressees.iter().any(|to| is_forwarded(to) != is_forwarded(first))) {
@@ -353,6 +364,10 @@ impl Attempt<'_> {
         else {
             return Ok(());
         };
+        if let State::Unreported(_) = addressee.record.state {
+            // The step that made an entry for a forwarded message has recorded and logged this.
+            return Ok(());
+        }
         // The age of a message counts from the time at which it could first be tried.
         let (schedule, arrival) = (self.settings.config.queue.schedule(), self.entry.window().start);
         // If a copy was prepared for the recipient, the record has the time of the preparation in
@@ -362,8 +377,10 @@ impl Attempt<'_> {
         let expired = schedule.is_expired(arrival, last, self.now);
         match outcome.fate {
             Fate::Delivered => {
-                self.entry.settle(index, State::Done, self.now)?;
+                let success = self.success_to_report(&addressee, outcome);
+                self.entry.settle(index, success.map_or(State::Done, State::Unreported), self.now)?;
                 self.log(number, outcome, None);
+                self.successes.extend(success.map(|_| (number, outcome.clone())));
             }
             Fate::Deferred if !expired => {
                 if schedule.is_recorded(arrival, last, self.now) {
@@ -374,6 +391,9 @@ impl Attempt<'_> {
                 let (recipient, host) = (&addressee.recipient.address, &outcome.host);
                 self.site.spool.add_note(self.entry.id(), &NoteLine { time: self.now, recipient, host, text: &text });
                 self.log(number, outcome, Some(next));
+                if self.must_warn(&addressee) {
+                    self.delays.push((number, outcome.clone()));
+                }
             }
             Fate::Deferred | Fate::Failed => {
                 self.log(number, outcome, None);

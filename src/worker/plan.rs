@@ -112,9 +112,11 @@ fn sender_number(entry: &Entry) -> u32 {
 /// The destination of a recipient. If a delivery was prepared, but the recipient has no mailbox any
 /// more, the destination is this host, where a worker settles the prepared delivery before anything
 /// else. If the recipient belongs to another host by now, the message is sent to that host,
-/// although it may then arrive twice.
+/// although it may then arrive twice. If the message was delivered, and only the report about that
+/// is missing, the destination is this host.
 pub fn destination(addressee: &RecipientEntry, route: &Route) -> Destination {
     match route {
+        _ if matches!(addressee.record.state, State::Unreported(_)) => Destination::Local,
         Route::Mailbox(_) | Route::Remote(_) => route.destination(),
         _ if addressee.record.state != State::Todo => Destination::Local,
         _ => route.destination(),

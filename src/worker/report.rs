@@ -1,94 +1,212 @@
-//! Makes the entry that reports failed recipients to the sender, or to the postmaster.
+//! Makes the entries that report to the sender, or to the postmaster, what became of a message.
 //!
-//! There is one report for all recipients that failed in one attempt. `Entry::create_report` makes
-//! it exactly once, also after a crash. This module decides who receives the report, and the module
-//! `report` composes the text. `report::rate` limits the number of reports to each address. If a
-//! report is withheld because of the limit, the failed recipients are settled without it.
+//! Each attempt makes at most three reports: one about all recipients that failed in it, one about
+//! those for whom the message is delayed, and one about those that have the message now. A report
+//! about a failure or a delay is made unless NOTIFY forbids it, and a report about a success only
+//! if NOTIFY asks for it (RFC 3461 4.1). A message without a sender causes only reports about
+//! failures, which go to the postmaster.
+//!
+//! `Entry::create_report` makes a report exactly once, also after a crash. This module decides who
+//! receives the report, and the module `report` composes the text. `report::rate` limits the number
+//! of reports to each address. If a report is withheld because of the limit, it is recorded as if
+//! it had been made.
 
 use std::io::{self, Read};
 
 use super::Attempt;
 use crate::address::Address;
-use crate::envelope::{Envelope, MailOptions, Origin, Recipient};
+use crate::envelope::{Body, Envelope, MailOptions, Notify, Origin, Recipient, Ret};
 use crate::log;
-use crate::outcome::Outcome;
-use crate::report::failure::{self, FailureReport};
+use crate::outcome::{Outcome, Via};
+use crate::report::compose::{Report, Reported, Returned, compose};
 use crate::report::rate::ReportTo;
 use crate::route::DomainClass;
 use crate::site::Settings;
-use crate::spool::{QueueId, RecipientEntry, State};
+use crate::spool::{QueueId, RecipientEntry, ReportedEvent, State, Success};
 
 /// The maximum number of bytes of the original message that are read for its header in the report.
 const MAX_HEADER: u64 = 64 << 10;
+/// The maximum size of an original message that is returned as a whole, in bytes.
+const MAX_RETURNED: u64 = 1 << 20;
 
 impl Attempt<'_> {
-    /// Makes one report of all failures. Returns false if that is not possible now.
-    pub(super) fn report_failures(&mut self) -> bool {
-        if self.failures.is_empty() {
+    /// Makes the reports that this attempt calls for. Returns false if that is not possible now.
+    pub(super) fn report(&mut self) -> bool {
+        if self.is_moved {
             return true;
         }
-        match self.make_report() {
-            Ok(()) => {
-                self.failures.clear();
-                true
-            }
+        let made = self.report_failures().and_then(|()| self.report_delays()).and_then(|()| self.report_successes());
+        match made {
+            Ok(()) => true,
             Err(e) => self.keep_unrecorded(&e, Vec::new()),
         }
     }
 
-    fn make_report(&mut self) -> io::Result<()> {
-        let failed: Vec<RecipientEntry> =
-            self.failures.iter().filter_map(|(n, _)| self.entry.recipient(*n as usize).cloned()).collect();
+    fn report_failures(&mut self) -> io::Result<()> {
+        let failures = self.failures.clone();
+        let (wanted, unwanted): (Vec<_>, Vec<_>) =
+            self.reported(&failures, ReportedEvent::Failure).partition(|(_, to)| to.recipient.options.wants_failure());
+        self.make_report(wanted)?;
+        if !unwanted.is_empty() {
+            log::dropped(&self.entry.id(), "the sender wants no report about failures");
+        }
+        self.settle_without_report(&unwanted)?;
+        self.failures.clear();
+        Ok(())
+    }
+
+    fn report_delays(&mut self) -> io::Result<()> {
+        let delays = std::mem::take(&mut self.delays);
+        let delayed = self.reported(&delays, ReportedEvent::Delay).collect();
+        self.make_report(delayed)
+    }
+
+    /// Makes a report about the recipients in [`State::Unreported`]. If an earlier attempt has
+    /// delivered the message, its outcome is not known any more.
+    fn report_successes(&mut self) -> io::Result<()> {
+        let successes = std::mem::take(&mut self.successes);
+        let outcome_of = |number: usize| {
+            let known = successes.iter().find(|(known, _)| *known as usize == number);
+            known.map_or_else(|| Outcome::delivered(""), |(_, outcome)| outcome.clone())
+        };
+        let open = self.open_recipients().into_iter().filter_map(|addressee| {
+            let State::Unreported(success) = addressee.record.state else { return None };
+            let (outcome, event) = (outcome_of(addressee.number), ReportedEvent::Success(success));
+            Some((addressee.number, Reported { recipient: addressee.recipient, event, outcome }))
+        });
+        let delivered = open.collect();
+        self.make_report(delivered)
+    }
+
+    fn reported<'a>(
+        &'a self,
+        outcomes: &'a [(u32, Outcome)],
+        event: ReportedEvent,
+    ) -> impl Iterator<Item = (usize, Reported)> {
+        outcomes.iter().filter_map(move |(number, outcome)| {
+            let addressee = self.entry.recipient(*number as usize)?;
+            let reported = Reported { recipient: addressee.recipient.clone(), event, outcome: outcome.clone() };
+            Some((addressee.number, reported))
+        })
+    }
+
+    /// Whether reports other than those about failures are made: the message has a sender, and is
+    /// no report.
+    fn has_sender_to_notify(&self) -> bool {
+        self.entry.sender().is_some() && matches!(self.entry.origin(), Origin::Client | Origin::Own)
+    }
+
+    /// The success that is to be reported for a recipient who has the message now; `None` if no
+    /// report is wanted, or if the next host makes it.
+    pub(super) fn success_to_report(&self, addressee: &RecipientEntry, outcome: &Outcome) -> Option<Success> {
+        let (notify, by) = (addressee.recipient.options.notify, self.entry.options().deliver_by);
+        // With the flag T of DELIVERBY, the sender also wants to know where the deadline is lost.
+        let is_lost = by.is_some_and(|by| by.trace)
+            && outcome.via == Some(Via::Smtp)
+            && !outcome.has_deliver_by
+            && notify.is_none_or(|notify| notify != Notify::default());
+        let is_wanted = addressee.recipient.options.wants_success() && !outcome.has_dsn;
+        if !(is_wanted || is_lost) || !self.has_sender_to_notify() {
+            return None;
+        }
+        Some(match outcome.via {
+            Some(Via::Smtp) => Success::Relayed,
+            Some(Via::Forward | Via::List) => Success::Expanded,
+            _ => Success::Delivered,
+        })
+    }
+
+    /// Whether the sender is to be warned that the message is delayed for a recipient: it has
+    /// reached a certain age, or the time by which the sender wants it delivered (DELIVERBY with the
+    /// mode N). Each recipient is reported once.
+    pub(super) fn must_warn(&self, addressee: &RecipientEntry) -> bool {
+        let warn_after = self.settings.config.queue.warn_after.as_secs();
+        let window = self.entry.window();
+        let is_old = warn_after > 0 && self.now.saturating_sub(window.start) >= warn_after;
+        let is_overdue = window.deadline.is_some_and(|deadline| deadline <= self.now);
+        (is_old || is_overdue)
+            && addressee.record.warned == 0
+            && addressee.record.state == State::Todo
+            && addressee.recipient.options.wants_delay()
+            && self.has_sender_to_notify()
+    }
+
+    /// Makes one report.
+    fn make_report(&mut self, results: Vec<(usize, Reported)>) -> io::Result<()> {
+        let Some((_, Reported { event, .. })) = results.first() else { return Ok(()) };
+        let event = *event;
         let Some((to, envelope)) = self.report_envelope() else {
             let what = match self.entry.origin() {
                 Origin::DmarcReport => "a DMARC report could not be delivered",
                 _ => "a report to the postmaster could not be delivered",
             };
             log::dropped(&self.entry.id(), what);
-            return failed
-                .iter()
-                .try_for_each(|addressee| self.entry.settle(addressee.number, State::Failed, self.now));
+            return self.settle_without_report(&results);
         };
-        let mut header = Vec::new();
-        self.entry.content().take(MAX_HEADER).read_to_end(&mut header)?;
+        let text = self.returned(event)?;
         let report_to = self.report_to(&to, envelope.origin);
         let withheld = match self.site.report_rates.count(&report_to) {
             Ok(withheld) => withheld,
             Err(why) => {
                 log::dropped(&self.entry.id(), &why.to_string());
-                return failed
-                    .iter()
-                    .try_for_each(|addressee| self.entry.settle(addressee.number, State::Failed, self.now));
+                return self.settle_without_report(&results);
             }
         };
-        let failures: Vec<(Recipient, Outcome)> = failed
-            .iter()
-            .zip(&self.failures)
-            .map(|(addressee, (_, outcome))| (addressee.recipient.clone(), outcome.clone()))
-            .collect();
+        let events: Vec<(usize, ReportedEvent)> = results.iter().map(|(number, to)| (*number, to.event)).collect();
+        let results: Vec<Reported> = results.into_iter().map(|(_, reported)| reported).collect();
         let original = self.entry.id();
-        let sender = self.entry.sender().cloned();
+        let (sender, options) = (self.entry.sender().cloned(), self.entry.options().clone());
+        let expire_after = self.settings.config.queue.expire_after.as_secs();
+        let until = self.entry.window().start.saturating_add(expire_after);
         let compose = |id: QueueId| {
-            let report = failure::compose(&FailureReport {
+            let report = compose(&Report {
                 hostname: &self.settings.config.hostname,
                 id: &id.to_string(),
                 original: &original.to_string(),
                 now: self.now as i64,
                 arrival: original.seconds() as i64,
+                until: until as i64,
                 to: &to,
                 sender: sender.as_ref(),
-                failures: &failures,
-                header: &header,
+                envid: options.envid.as_deref(),
+                is_utf8: options.utf8,
+                results: &results,
+                message: text.as_returned(),
                 withheld,
             });
             signed(&self.settings, report, self.now)
         };
-        let numbers: Vec<usize> = failed.iter().map(|addressee| addressee.number).collect();
-        let made = self.entry.create_report(&numbers, &envelope, compose, self.now);
+        let made = self.entry.create_report(&events, &envelope, compose, self.now);
         let derived = made.inspect_err(|_| self.site.report_rates.take_back(&report_to, withheld))?;
-        log::bounced(&original, &derived.id, &to);
+        match event {
+            ReportedEvent::Failure => log::bounced(&original, &derived.id, &to),
+            ReportedEvent::Delay => log::warned(&original, &derived.id, &to),
+            ReportedEvent::Success(_) => log::confirmed(&original, &derived.id, &to),
+        }
         self.derived.push(derived);
         Ok(())
+    }
+
+    /// Records events of which no report is made.
+    fn settle_without_report(&mut self, results: &[(usize, Reported)]) -> io::Result<()> {
+        results.iter().try_for_each(|(number, reported)| match reported.event {
+            ReportedEvent::Failure => self.entry.settle(*number, State::Failed, self.now),
+            ReportedEvent::Success(_) => self.entry.settle(*number, State::Done, self.now),
+            ReportedEvent::Delay => self.entry.note_warned(*number, self.now),
+        })
+    }
+
+    /// Reads the part of the original that a report of this event contains: the whole message if
+    /// it failed, is not too large, and RET asks for that, and otherwise its header.
+    fn returned(&self, event: ReportedEvent) -> io::Result<Text> {
+        let (options, size) = (self.entry.options(), self.entry.content_size());
+        let is_whole = event == ReportedEvent::Failure
+            && options.ret == Some(Ret::Full)
+            && options.body != Body::Binary
+            && size <= MAX_RETURNED;
+        let mut text = Vec::new();
+        self.entry.content().take(if is_whole { size } else { MAX_HEADER }).read_to_end(&mut text)?;
+        Ok(Text { text, is_whole })
     }
 
     /// The recipient for whom `report::rate` counts a report. The report goes to `to`, and its
@@ -119,7 +237,20 @@ impl Attempt<'_> {
             ..final_recipient
         };
         let recipients = finals.into_iter().map(recipient).collect();
-        Some((to.clone(), Envelope { sender: None, recipients, options: MailOptions::default(), origin }))
+        let options = MailOptions { utf8: !to.to_string().is_ascii(), ..MailOptions::default() };
+        Some((to.clone(), Envelope { sender: None, recipients, options, origin }))
+    }
+}
+
+/// The beginning of an original message, or the whole message.
+struct Text {
+    text: Vec<u8>,
+    is_whole: bool,
+}
+
+impl Text {
+    fn as_returned(&self) -> Returned<'_> {
+        if self.is_whole { Returned::Message(&self.text) } else { Returned::Header(&self.text) }
     }
 }
 

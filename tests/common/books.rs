@@ -66,7 +66,8 @@ impl<'a> Letter<'a> {
     }
 }
 
-/// Offers a letter from [`SENDER`] to a daemon, for the recipients `to`.
+/// Offers a letter from [`SENDER`] to a daemon, for the recipients `to`. Parameters of RCPT may follow
+/// an address after a blank.
 pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
     converse(address, to, &letter.stuffed()).unwrap_or(Answer::Lost)
 }
@@ -102,7 +103,10 @@ fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, Strin
         return Ok(Err(banner));
     }
     let mut lines = vec!["HELO client.test".to_owned(), format!("MAIL FROM:<{SENDER}>")];
-    lines.extend(to.iter().map(|recipient| format!("RCPT TO:<{recipient}>")));
+    lines.extend(to.iter().map(|recipient| match recipient.split_once(' ') {
+        Some((address, parameters)) => format!("RCPT TO:<{address}> {parameters}"),
+        None => format!("RCPT TO:<{recipient}>"),
+    }));
     lines.push("DATA".to_owned());
     for line in lines {
         let reply = wire.ask(&line)?;

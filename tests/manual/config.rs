@@ -194,6 +194,7 @@ fn every_key_has_its_effect() {
             retry_min: Duration::from_secs(3600),
             retry_max: Duration::from_secs(3600),
             expire_after: Duration::from_secs(7 * 24 * 3600),
+            warn_after: Duration::ZERO,
         },
         filters: vec![
             Filter {

@@ -241,6 +241,11 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     }
     // Its line is too long, so it is converted.
     daemon.client().send("jon@razorback", &["x@good.test"], &format!("Subject: x\r\n\r\n{}\r\n", "x".repeat(999)));
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<jon@razorback>", "250 ");
+    client.ask("RCPT TO:<jon@razorback> NOTIFY=SUCCESS", "250 ");
+    client.ask("DATA", "354 ");
+    client.ask("x\r\n.", "250 ");
     // A message with the null sender counts as a report, and this one cannot be delivered.
     daemon.submit_from("", &["gone@good.test"]);
     let mut client = daemon.greeted();
@@ -268,6 +273,10 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     {
         daemon.wait_words(&[event]);
     }
+    // By now, the messages that are deferred have the age at which their sender is warned.
+    site.penfoldctl(&["flush"]);
+    daemon.wait_words(&[" warned "]);
+    daemon.wait_words(&[" confirmed "]);
     let listed = site.penfoldctl(&["queue"]);
     let id = listed.split_whitespace().next().expect("a message");
     ["hold", "release", "remove"].iter().for_each(|change| drop(site.penfoldctl(&[change, id])));
@@ -317,7 +326,7 @@ fn log_lines_have_the_documented_form() {
     let authority = Authority::new();
     let site = authority.site(
         "listen.kind = \"submission\"\nlisten.auth = \"always\"\nsubmission.messages_per_hour = 2\nlimits.command_timeout = \"4s\"\n\
-         relay.etrn = [\"good.test\"]\n         local.postmaster = \"root\"",
+         relay.etrn = [\"good.test\"]\nqueue.warn_after = \"1s\"\nlocal.postmaster = \"root\"",
     );
     site.configure();
     site.write("users", &secret(&site, "jon"));

@@ -28,7 +28,7 @@ impl Scene {
     /// A site whose mail goes to a host that defers everything. Without libfaketime `None`.
     fn new() -> Option<Self> {
         let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
-        let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+        let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"\nqueue.warn_after = \"0\"");
         site.add("routes", &format!("far.test {}", remote.host_port()));
         let clock = common::clock::Clock::new(&site)?;
         Some(Self { site, remote, clock })

@@ -3,6 +3,7 @@
 //! - `attempts`: when a message is tried, restarts, `penfoldctl queue` and `flush`
 //! - `clock`: a system clock that jumps
 //! - `dmarc_reports`: the daily DMARC reports to domains
+//! - `dsn`: reports that senders ask for, and reports about delays
 //! - `etrn`: ETRN, by which a site asks for its mail
 //! - `hold`: `penfoldctl hold`, `release` and `remove`
 //! - `report_texts`: the text of a report
@@ -13,6 +14,7 @@ mod attempts;
 mod clock;
 #[cfg(feature = "mailauth")]
 mod dmarc_reports;
+mod dsn;
 mod etrn;
 mod hold;
 mod report_texts;

@@ -1,13 +1,14 @@
 """Reads a report from standard input, as a mail program would.
 
 Fails with the reason if it is not a multipart/report (RFC 6522) of three parts with a delivery
-status (RFC 3464), or if the email package finds a defect. Prints the report as a line of JSON
-with sorted keys.
+status (RFC 3464, RFC 6533), or if the email package finds a defect. Prints the report as a line of
+JSON with sorted keys.
 """
 
 import email
 import email.policy
 import json
+import quopri
 import sys
 
 
@@ -24,10 +25,38 @@ def defects(message):
 
 
 def bytes_are_clean(data):
+    is_eight_bit = b"\nContent-Transfer-Encoding: 8bit\n" in data.split(b"\n\n")[0]
     for line in data.split(b"\n"):
         assert len(line) <= 998, f"a line of {len(line)} octets"
-        assert all(b == 9 or 32 <= b < 127 for b in line), f"not plain ASCII: {line!r}"
+        assert all(b == 9 or 32 <= b < 127 or (is_eight_bit and b > 127) for b in line), f"not plain text: {line!r}"
     assert data.endswith(b"\n"), "the last line has no end"
+
+
+KINDS = [
+    ("message/delivery-status", "text/rfc822-headers"),
+    ("message/delivery-status", "message/rfc822"),
+    ("message/global-delivery-status", "message/global-headers"),
+    ("message/global-delivery-status", "message/global"),
+]
+
+
+def status_blocks(status):
+    """The blocks of the second part. Those in UTF-8 are encoded, which the email package does not
+    expect in a message part."""
+    if status.get_content_type() == "message/delivery-status":
+        return status.get_payload()
+    [inner] = status.get_payload() if status.is_multipart() else [status]
+    data = quopri.decodestring(inner.as_bytes().split(b"\n\n", 1 if inner is status else 0)[-1])
+    blocks = data.strip(b"\n").split(b"\n\n")
+    return [email.message_from_bytes(block, policy=email.policy.SMTPUTF8) for block in blocks]
+
+
+def original_of(part):
+    """The third part: the header or the message."""
+    if part.is_multipart():
+        [inner] = part.get_payload()
+        return inner.as_bytes()
+    return part.get_payload(decode=True)
 
 
 def structure(message):
@@ -36,7 +65,7 @@ def structure(message):
     assert message["Content-Type"].params["report-type"] == "delivery-status"
     parts = message.get_payload()
     kinds = [part.get_content_type() for part in parts]
-    assert kinds == ["text/plain", "message/delivery-status", "text/rfc822-headers"], kinds
+    assert kinds[0] == "text/plain" and tuple(kinds[1:]) in KINDS, kinds
     assert not message.preamble and not message.epilogue
     return parts
 
@@ -55,13 +84,13 @@ def main():
     top = fields(message)
     assert top["Auto-Submitted"] == "auto-replied", "Auto-Submitted"
     assert message["Date"].datetime is not None
-    blocks = [fields(block) for block in status.get_payload()]
+    blocks = [fields(block) for block in status_blocks(status)]
     assert len(blocks) >= 2, f"{len(blocks)} blocks"
     assert "Reporting-MTA" in blocks[0] and "Arrival-Date" in blocks[0], blocks[0]
     for block in blocks[1:]:
         assert {"Final-Recipient", "Action", "Status"} <= block.keys(), block
-        assert block["Action"] == "failed", block
-    original = header.get_payload(decode=True)
+        assert block["Action"] in ("failed", "delayed", "delivered", "relayed", "expanded"), block
+    original = original_of(header)
     json.dump(
         {
             "from": [a.addr_spec for a in message["From"].addresses],

@@ -6,7 +6,8 @@ use penfold::address::Address;
 use penfold::envelope::Recipient;
 use penfold::outcome::Outcome;
 use penfold::reply::{Reply, Status};
-use penfold::report::failure::{FailureReport, compose};
+use penfold::report::compose::{Report, Reported, Returned, compose};
+use penfold::spool::{ReportedEvent, Success};
 
 const ARRIVAL: i64 = 1_790_000_000;
 const DAY: i64 = 86_400;
@@ -45,19 +46,40 @@ fn compose_of(
     header: &[u8],
     withheld: u64,
 ) -> String {
-    let report = FailureReport {
+    let report = Report { sender, withheld, message: Returned::Header(header), ..report_of(to, &[]) };
+    composed(&Report { results: &reported(failures, ReportedEvent::Failure), ..report })
+}
+
+/// A report to this address.
+fn report_of<'a>(to: &'a Address, results: &'a [Reported]) -> Report<'a> {
+    Report {
         hostname: "mx.example.org",
         id: "4FQ7Z2K0D1R8",
         original: "4FQ7AAAAAAAA",
         now: ARRIVAL + 5 * DAY + 600,
         arrival: ARRIVAL,
+        until: ARRIVAL + 5 * DAY,
         to,
-        sender,
-        failures,
-        header,
-        withheld,
+        sender: Some(to),
+        envid: None,
+        is_utf8: false,
+        results,
+        message: Returned::Header(HEADER),
+        withheld: 0,
+    }
+}
+
+fn reported(outcomes: &[(Recipient, Outcome)], event: ReportedEvent) -> Vec<Reported> {
+    let reported = |(recipient, outcome): &(Recipient, Outcome)| Reported {
+        recipient: recipient.clone(),
+        event,
+        outcome: outcome.clone(),
     };
-    String::from_utf8(compose(&report)).expect("ASCII")
+    outcomes.iter().map(reported).collect()
+}
+
+fn composed(report: &Report) -> String {
+    String::from_utf8(compose(report)).expect("UTF-8")
 }
 
 /// A report as Python parses it, in JSON. `None` without Python.
@@ -407,18 +429,165 @@ fn no_clock_breaks_the_report() {
     let jon = address("jon@frogbog.example");
     let failures = [failure("b@y.example", Outcome::deferred(Status(4, 0, 0), ""))];
     for (arrival, now) in [(0, 0), (i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (-1, 253_402_300_799)] {
-        let report = FailureReport {
-            hostname: "mx.example.org",
-            id: "4FQ7Z2K0D1R8",
-            original: "4FQ7AAAAAAAA",
-            now,
-            arrival,
-            to: &jon,
-            sender: Some(&jon),
-            failures: &failures,
-            header: b"",
-            withheld: 0,
-        };
-        read_by_python(&String::from_utf8(compose(&report)).expect("ASCII"));
+        for event in [ReportedEvent::Failure, ReportedEvent::Delay] {
+            let results = reported(&failures, event);
+            let until = now;
+            let report = Report { now, arrival, until, message: Returned::Header(b""), ..report_of(&jon, &results) };
+            read_by_python(&composed(&report));
+        }
     }
+}
+
+#[test]
+fn a_delay_is_explained_without_alarm() {
+    let jon = address("jon@frogbog.example");
+    let delays = [failure("elvis@razorback.example", refused("451 4.7.1 greylisted\r\n"))];
+    let results = reported(&delays, ReportedEvent::Delay);
+    let text = composed(&Report { now: ARRIVAL + 14_400, ..report_of(&jon, &results) });
+    has(
+        &text,
+        &["Subject: Delayed mail: Lunch on Friday\n", "Action: delayed\nStatus: 4.7.1\n", "\nWill-Retry-Until: "],
+    );
+    let expected = [
+        "Your message \"Lunch on Friday\", sent Sat, 21 Nov 2026 10:00:00 +0000, has not been delivered to this address \
+         yet. It is not lost.",
+        "The last attempt failed: elvis@razorback.example mx.razorback.example said: 451 4.7.1 greylisted",
+        "It will be tried until ",
+        "You need not do anything.",
+    ];
+    has(&words(&text), &expected);
+    assert!(!text.contains("write to postmaster") && !text.contains("Body"), "{text}");
+    let Some(json) = read_by_python(&text) else { return };
+    has(&json, &[r#""Action": "delayed""#, r#""Will-Retry-Until": ""#, r#""Status": "4.7.1""#]);
+}
+
+#[test]
+fn each_kind_of_success_is_stated() {
+    let jon = address("jon@frogbog.example");
+    let accepted = Reply::read_all(b"250 2.6.0 queued\r\n").expect("a reply");
+    let passed_on = Outcome::from_reply("the message", accepted).at("mx.razorback.example[192.0.2.1]:25");
+    let local = Outcome::delivered("").at("/home/ann/Maildir");
+    let results: Vec<Reported> = [
+        ("ann@mx.example.org", local.clone(), Success::Delivered),
+        ("elvis@razorback.example", passed_on, Success::Relayed),
+        ("crew@mx.example.org", local, Success::Expanded),
+    ]
+    .into_iter()
+    .map(|(to, outcome, success)| Reported {
+        recipient: Recipient::new(address(to)),
+        event: ReportedEvent::Success(success),
+        outcome,
+    })
+    .collect();
+    let text = composed(&report_of(&jon, &results));
+    has(&text, &["Subject: Delivered mail: Lunch on Friday\n", "Auto-Submitted: auto-replied\n"]);
+    let expected = [
+        "has been delivered or passed on. Your mail program has asked for this report.",
+        "It was delivered to: ann@mx.example.org It was passed on to another mail system, which sends no reports about \
+         successful deliveries, for: elvis@razorback.example mx.razorback.example said: 250 2.6.0 queued It was passed \
+         on to all addresses that are meant by: crew@mx.example.org The rest",
+    ];
+    has(&words(&text), &expected);
+    assert!(!text.contains("/home"), "{text}");
+    for (to, action, status) in [
+        ("ann@mx.example.org", "delivered", "2.0.0"),
+        ("elvis@razorback.example", "relayed", "2.6.0"),
+        ("crew@mx.example.org", "expanded", "2.0.0"),
+    ] {
+        has(&text, &[&format!("Final-Recipient: rfc822; {to}\nAction: {action}\nStatus: {status}\n")]);
+    }
+    assert_eq!(text.matches("Diagnostic-Code").count(), 1);
+    let Some(json) = read_by_python(&text) else { return };
+    has(&json, &[r#""Action": "delivered""#, r#""Action": "relayed""#, r#""Action": "expanded""#]);
+}
+
+/// Each line has ENVID, ORCPT, whether the message is SMTPUTF8, and two lines of the report.
+#[test]
+fn the_senders_names_are_given_back() {
+    let jon = address("jon@frogbog.example");
+    for (envid, orcpt, is_utf8, lines) in [
+        (None, None, false, ["Reporting-MTA: dns; mx.example.org", "Original-Recipient: rfc822; king@mx.example.org"]),
+        (
+            Some("QQ+2B314"),
+            Some("rfc822;King+2Bx@Example.ORG"),
+            false,
+            ["Original-Envelope-Id: QQ+314", "Original-Recipient: rfc822; King+x@Example.ORG"],
+        ),
+        (
+            Some("a+0D+0Ab"),
+            Some("X400;+0A"),
+            false,
+            ["Original-Envelope-Id: a+0D+0Ab", "Original-Recipient: X400; +0A"],
+        ),
+        (
+            None,
+            Some("utf-8;k\u{f6}nig@x.test"),
+            false,
+            ["Final-Recipient: rfc822; elvis@graceland.example", "Original-Recipient: utf-8; k\\x{F6}nig@x.test"],
+        ),
+        (
+            None,
+            Some("UTF-8;k\\x{F6}nig@x.test"),
+            true,
+            ["Final-Recipient: rfc822; elvis@graceland.example", "Original-Recipient: utf-8; k=C3=B6nig@x.test"],
+        ),
+    ] {
+        let mut elvis = Recipient::new(address("elvis@graceland.example"));
+        elvis.original = Some(address("king@mx.example.org"));
+        elvis.options.orcpt = orcpt.map(Into::into);
+        let results = reported(&[(elvis, refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+        let text = composed(&Report { envid, is_utf8, ..report_of(&jon, &results) });
+        for line in lines {
+            assert!(text.lines().any(|other| other == line), "no {line:?} in:\n{text}");
+        }
+        assert!(text.is_ascii(), "{text}");
+    }
+}
+
+#[test]
+fn a_message_is_returned_as_a_whole_if_it_is_text() {
+    let jon = address("jon@frogbog.example");
+    let results = reported(&[failure("b@y.example", refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    let long = format!("Subject: x\n\n{}\n", "y".repeat(999));
+    for (message, is_whole, is_eight_bit) in [
+        ("Subject: x\n\nBody\n.\n", true, false),
+        ("Subject: x\n\nGr\u{fc}\u{df}e\n", true, true),
+        ("Subject: x\n\nno end of a line", true, false),
+        ("Subject: x\n\nBody\n--=_4FQ7Z2K0D1R8--\n", false, false),
+        ("Subject: x\n\na\0b\n", false, false),
+        (&long, false, false),
+    ] {
+        let report = Report { message: Returned::Message(message.as_bytes()), ..report_of(&jon, &results) };
+        let text = composed(&report);
+        assert_eq!(text.contains("\nContent-Type: message/rfc822\n"), is_whole, "{text}");
+        assert_eq!(text.contains(message), is_whole, "{text}");
+        assert_eq!(
+            text.matches("Content-Transfer-Encoding: 8bit\n").count(),
+            if is_eight_bit { 2 } else { 0 },
+            "{text}"
+        );
+        assert_eq!(words(&text).contains("the details, and your message."), is_whole, "{text}");
+        read_by_python(&text);
+    }
+}
+
+#[test]
+fn a_report_about_an_smtputf8_message_has_its_types() {
+    let jon = Address::parse("j\u{f6}n@frogbog.example").expect("an address");
+    let to = Address::parse("b\u{fc}cher@y.example").expect("an address");
+    let message = "Subject: Gr\u{fc}\u{df}e\n\nK\u{f6}ln\n";
+    let results = reported(&[(Recipient::new(to), refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    for (message, kind) in [
+        (Returned::Message(message.as_bytes()), "message/global"),
+        (Returned::Header(message.as_bytes()), "message/global-headers"),
+    ] {
+        let text = composed(&Report { is_utf8: true, message, ..report_of(&jon, &results) });
+        has(&text, &["\nTo: j\u{f6}n@frogbog.example\n", "\nContent-Type: message/global-delivery-status\n"]);
+        has(&text, &[&format!("\nContent-Type: {kind}\n"), "Final-Recipient: utf-8; b=C3=BCcher@y.example\n"]);
+        assert!(text.lines().all(|line| line.len() <= 998));
+    }
+    // The same addresses in a report about a message that is not SMTPUTF8.
+    let ann = address("ann@frogbog.example");
+    let text = composed(&report_of(&ann, &results));
+    has(&text, &["Final-Recipient: utf-8; b\\x{FC}cher@y.example\n", "\nContent-Type: message/delivery-status\n"]);
 }

@@ -17,13 +17,17 @@ use std::time::{Duration, Instant};
 
 use nix::sys::stat::{SFlag, fstat};
 
+use super::options::Reports;
 use super::{Failure, print};
 use crate::address::{self, Address};
 use crate::control::{ANSWER_TIMEOUT as CONNECT_FOR, BUSY, is_busy, not_running, request};
+use crate::envelope::{Body, MailOptions, RcptOptions};
 use crate::reply::{Reply, ReplyReader};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::dot::DotWriter;
+use crate::smtp::extensions::Extensions;
 use crate::smtp::line::{Input, Line};
+use crate::smtp::parameters::{MailParameters, RcptParameters, Sent};
 
 /// The time limit for an answer. It is long because the daemon may wait for the DNS and for the
 /// disk.
@@ -109,6 +113,8 @@ pub struct Dialogue {
     input: Input<UnixStream>,
     out: UnixStream,
     verbose: bool,
+    /// The extensions that the daemon offers.
+    extensions: Extensions,
 }
 
 impl Dialogue {
@@ -119,14 +125,16 @@ impl Dialogue {
     pub fn begin(socket: &Path, verbose: bool) -> Result<Self, Failure> {
         let stream = connect(socket)?;
         let out = stream.try_clone().map_err(lost)?;
-        let mut dialogue = Self { input: Input::new(stream), out, verbose };
+        let extensions = Extensions::default();
+        let mut dialogue = Self { input: Input::new(stream), out, verbose, extensions };
         dialogue.expect(2)?;
-        dialogue.ask("EHLO localhost", 2)?;
+        dialogue.extensions = Extensions::parse(&dialogue.ask("EHLO localhost", 2)?);
         Ok(dialogue)
     }
 
     /// Sends a message, and returns the last reply. `size` is the size in octets that the command
-    /// MAIL announces. `is_utf8` is whether the header has addresses outside ASCII.
+    /// MAIL announces. `is_utf8` is whether the header has addresses outside ASCII. If the
+    /// daemon does not offer DSN, no reports are asked for.
     ///
     /// # Errors
     /// If the daemon rejects a command or the message, the connection fails, or the text cannot be
@@ -134,15 +142,22 @@ impl Dialogue {
     pub fn send(
         &mut self,
         sender: Option<&Address>,
-        recipients: &[Address],
+        (recipients, reports): (&[Address], &Reports),
         (size, is_utf8): (u64, bool),
         text: &mut dyn Read,
     ) -> Result<Reply, Failure> {
+        let Reports { notify, ret, envid } = reports.clone();
         let is_ascii = recipients.iter().chain(sender).all(Address::is_ascii);
-        let utf8 = if is_utf8 || !is_ascii { " SMTPUTF8" } else { "" };
-        self.ask(&format!("MAIL FROM:{} SIZE={size} BODY=8BITMIME{utf8}", address::path(sender)), 2)?;
+        let utf8 = is_utf8 || !is_ascii;
+        let given = MailOptions { body: Body::EightBit, ret, envid, ..MailOptions::default() };
+        let sent = Sent { options: &given, size, is_ascii: false };
+        let mut parameters = MailParameters::for_host(&self.extensions, sent, 0);
+        // If the daemon does not offer SMTPUTF8, its reply says so.
+        parameters.options.utf8 = utf8;
+        let of_rcpt = RcptParameters::for_host(&self.extensions, &RcptOptions { notify, orcpt: None });
+        self.ask(&format!("MAIL FROM:{}{parameters}", address::path(sender)), 2)?;
         for recipient in recipients {
-            self.ask(&format!("RCPT TO:<{recipient}>"), 2)?;
+            self.ask(&format!("RCPT TO:<{recipient}>{of_rcpt}"), 2)?;
         }
         self.ask("DATA", 3)?;
         let (mut dots, mut wire, mut piece) = (DotWriter::default(), Vec::new(), vec![0; 32 << 10]);

@@ -177,7 +177,13 @@ fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
     let is_utf8 = head.has_utf8_address();
     let author = sender.as_ref().map(|sender| head::author(&name, sender));
     let mut message = io::Cursor::new(head.finish(author.as_deref())).chain(rest);
-    Dialogue::begin(socket, options.verbose)?.send(sender.as_ref(), &recipients, (size, is_utf8), &mut message)?;
+    let reports = &options.reports;
+    Dialogue::begin(socket, options.verbose)?.send(
+        sender.as_ref(),
+        (&recipients, reports),
+        (size, is_utf8),
+        &mut message,
+    )?;
     Ok(())
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Options may be combined (`-ti`, `-tfjon`). The value of an option is attached to it or is the
 //! next argument. A few options take only an attached value (`-q30m`, `-d0.1`). Options that only
-//! tune sendmail itself are accepted and ignored, and so are the options about DSN, and those that
-//! name a log or a protocol. Every `-o` and `-O` is ignored, too, unless it says whether a line
+//! tune sendmail itself are accepted and ignored, and so are those that name a log or a protocol. Every `-o` and `-O` is ignored, too, unless it says whether a line
 //! with a single dot ends the message. A letter that sendmail does not have is an error. `--` ends
 //! the options.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+
+use crate::envelope::{MAX_ENVID, Notify, Ret};
+use crate::smtp::xtext;
 
 /// The task of the program, which its name and the options select.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,14 +52,27 @@ pub struct Options {
     pub config: Option<String>,
     /// Whether to show the SMTP dialogue with the daemon.
     pub verbose: bool,
+    /// The options of MAIL and of each RCPT that ask for reports (`-R`, `-V`, `-N`).
+    pub reports: Reports,
     /// The recipients on the command line. Each text may be a list of addresses.
     pub recipients: Vec<String>,
+}
+
+/// The reports that the sender asks for (RFC 3461).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// When the sender gets a report (`-N`).
+    pub notify: Option<Notify>,
+    /// The part of the message that a report about a failure contains (`-R`).
+    pub ret: Option<Ret>,
+    /// The sender's name for the envelope (`-V`), in xtext.
+    pub envid: Option<Box<str>>,
 }
 
 /// The letters of ignored options without a value.
 const WITHOUT_VALUE: &[u8] = b"cGmnsTUx";
 /// The letters of ignored options with a value.
-const WITH_VALUE: &[u8] = b"ADehLMNpRVX";
+const WITH_VALUE: &[u8] = b"ADehLMpX";
 
 impl Options {
     /// Reads the arguments of a program called `name`.
@@ -105,7 +120,7 @@ impl Options {
     }
 
     fn valued(&mut self, letter: u8, value: Option<String>) -> Result<(), String> {
-        let known = b"BbCFfOor".contains(&letter) || WITH_VALUE.contains(&letter);
+        let known = b"BbCFfNOoRrV".contains(&letter) || WITH_VALUE.contains(&letter);
         let shown = char::from(letter).escape_default();
         if !known {
             return Err(format!("option -{shown} is not known"));
@@ -118,6 +133,9 @@ impl Options {
             b'f' | b'r' => self.sender = Some(value),
             b'o' => self.ignore_dots |= value == "i",
             b'O' => self.long_option(&value),
+            b'N' => self.reports.notify = Some(Notify::parse(&value).ok_or(BAD_NOTIFY)?),
+            b'R' => self.reports.ret = Some(ret(&value).ok_or("option -R needs full or hdrs")?),
+            b'V' => self.reports.envid = Some(envid(&value).ok_or(BAD_ENVID)?),
             _ => {}
         }
         Ok(())
@@ -139,6 +157,22 @@ impl Options {
             self.mode = Mode::Flush;
         }
     }
+}
+
+const BAD_NOTIFY: &str = "option -N needs never, or a list of success, failure and delay";
+const BAD_ENVID: &str = "option -V needs a text of at most 100 characters";
+
+fn ret(value: &str) -> Option<Ret> {
+    match value.to_ascii_lowercase().as_str() {
+        "full" => Some(Ret::Full),
+        "hdrs" => Some(Ret::Headers),
+        _ => None,
+    }
+}
+
+fn envid(value: &str) -> Option<Box<str>> {
+    let encoded = xtext::encode(value);
+    (1..=MAX_ENVID).contains(&encoded.len()).then(|| encoded.into())
 }
 
 fn mode_of_name(name: &str) -> Mode {
@@ -204,8 +238,28 @@ mod tests {
             ("sendmail -o i -O DeliveryMode=b", Options { ignore_dots: true, ..plain() }),
             ("sendmail -OIgnoreDots=true", Options { ignore_dots: true, ..plain() }),
             (
-                "sendmail -N success,failure -R hdrs -V x -L tag -p SMTP -X log -h 3 -Ac -G -n -U -m -d0.1 jon",
+                "sendmail -L tag -p SMTP -X log -h 3 -Ac -G -n -U -m -d0.1 jon",
                 Options { recipients: to(&["jon"]), ..plain() },
+            ),
+            (
+                "sendmail -N success,failure -Rhdrs -V a+b jon",
+                Options {
+                    reports: Reports {
+                        notify: Notify::parse("SUCCESS,FAILURE"),
+                        ret: Some(Ret::Headers),
+                        envid: Some("a+2Bb".into()),
+                    },
+                    recipients: to(&["jon"]),
+                    ..plain()
+                },
+            ),
+            (
+                "sendmail -Nnever -R FULL jon",
+                Options {
+                    reports: Reports { notify: Notify::parse("NEVER"), ret: Some(Ret::Full), envid: None },
+                    recipients: to(&["jon"]),
+                    ..plain()
+                },
             ),
             ("sendmail -v -bm jon", Options { verbose: true, recipients: to(&["jon"]), ..plain() }),
             ("sendmail -bs", Options { mode: Mode::Session, ..plain() }),
@@ -225,6 +279,10 @@ mod tests {
             ("sendmail -f", "option -f needs a value"),
             ("sendmail -bz", "option -b has no mode z"),
             ("sendmail -k", "option -k is not known"),
+            ("sendmail -N success,never", BAD_NOTIFY),
+            ("sendmail -R all", "option -R needs full or hdrs"),
+            ("sendmail -V ''", BAD_ENVID),
+            ("sendmail -V", "option -V needs a value"),
             ("sendmail --help", "option -- is not known"),
         ] {
             assert_eq!(parse(line), Err(why.to_owned()), "{line}");

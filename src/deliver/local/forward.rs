@@ -23,17 +23,17 @@ use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::onward::Onward;
 use super::{LocalDelivery, unexpected_response};
 use crate::address::{Address, fold, is_same_local};
 use crate::aliases::{self, Member};
 use crate::deliver::agent::{Request, Response};
-use crate::deliver::log_outcome;
-use crate::envelope::{Action, Envelope, Origin, Recipient};
+use crate::envelope::{Action, Origin, Recipient};
 use crate::message::{field, trace};
-use crate::outcome::{Fate, Outcome, Via};
+use crate::outcome::{Outcome, Via};
 use crate::reply::Status;
 use crate::route::{DomainClass, Expansion};
-use crate::spool::{Derivation, RecipientEntry, State, Step};
+use crate::spool::{RecipientEntry, State, Step};
 use crate::users::{Account, Owner};
 
 /// Maximum number of lists that one address leads to, nested lists included.
@@ -72,10 +72,7 @@ impl LocalDelivery<'_> {
         }
         match self.find_forward(addressee, account, owner) {
             Ok(None) => None,
-            Ok(Some((onward, finals))) => {
-                let sender = self.entry.sender().cloned();
-                Some(self.pass_on(addressee, onward, finals, sender))
-            }
+            Ok(Some((onward, finals))) => Some(self.pass_on(addressee, onward, finals)),
             Err(outcome) => Some(outcome.via(Via::Forward)),
         }
     }
@@ -88,9 +85,6 @@ impl LocalDelivery<'_> {
             Ok(None) => return Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::List),
             Err(why) => return Outcome::deferred(Status(4, 3, 5), why).via(Via::List),
         };
-        // The list's owner becomes the sender. But a report keeps the null sender, since a report
-        // must not cause another report.
-        let sender = self.entry.sender().map(|sender| list.owner.as_ref().unwrap_or(sender).clone());
         if self.is_named_before(addressee, &list.name) {
             return Outcome::delivered("the list has it by another detail").via(Via::List);
         }
@@ -98,12 +92,12 @@ impl LocalDelivery<'_> {
         let found = self.check_loop(addressee, &step, Some(&list.name)).and_then(|allowed| {
             let members = self.read_lists(list.members, &Owner::Server, MAX_MEMBERS)?;
             match self.router.expand_members(address, &members, None) {
-                Expansion::Finals(finals) => Ok((Onward { step, allowed, via: Via::List }, finals)),
+                Expansion::Finals(finals) => Ok((Onward { step, allowed, via: Via::List, owner: list.owner }, finals)),
                 other => Err(not_expanded(&other)),
             }
         });
         match found {
-            Ok((onward, finals)) => self.pass_on(addressee, onward, finals, sender),
+            Ok((onward, finals)) => self.pass_on(addressee, onward, finals),
             Err(outcome) => outcome.via(Via::List),
         }
     }
@@ -153,7 +147,7 @@ impl LocalDelivery<'_> {
         let members = self.read_lists(members, owner, MAX_FORWARD_MEMBERS)?;
         match router.expand_members(address, &members, Some(&account.name)) {
             Expansion::Finals(finals) if is_own_mailbox(&finals, address) => Ok(None),
-            Expansion::Finals(finals) => Ok(Some((Onward { step, allowed, via: Via::Forward }, finals))),
+            Expansion::Finals(finals) => Ok(Some((Onward { step, allowed, via: Via::Forward, owner: None }, finals))),
             Expansion::Unknown => ignored("none of the addresses it names exists"),
             other => Err(not_expanded(&other)),
         }
@@ -313,7 +307,7 @@ impl LocalDelivery<'_> {
     /// Divides `left`, the rest of an allowance, among the new recipients that may lead to others:
     /// three quarters among lists, and the rest among local users. Returns the share of each
     /// recipient.
-    fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
+    pub(super) fn shares(&self, left: u32, recipients: &[Recipient]) -> Vec<u32> {
         let router = self.router;
         let is_list = |to: &&Recipient| to.action == Action::Expand;
         let is_user = |to: &&Recipient| {
@@ -328,64 +322,6 @@ impl LocalDelivery<'_> {
         };
         recipients.iter().map(share).collect()
     }
-
-    /// Makes the derived entry, which is for the recipients that an address leads to, and in the
-    /// same step records the address as delivered.
-    fn pass_on(
-        &mut self,
-        addressee: &RecipientEntry,
-        onward: Onward,
-        finals: Vec<Recipient>,
-        sender: Option<Address>,
-    ) -> Outcome {
-        let Onward { step, allowed, via } = onward;
-        let Recipient { address, original, .. } = &addressee.recipient;
-        let known = original.as_ref().unwrap_or(address);
-        let count = finals.len();
-        let Some(left) = u32::try_from(count).ok().and_then(|count| allowed.checked_sub(count)) else {
-            let why =
-                format!("mail is multiplied: {address} leads to {count} recipients, and at most {allowed} are left");
-            return Outcome::failed(Status(5, 4, 6), why).via(via);
-        };
-        let descent = Derivation {
-            steps: self.entry.steps().iter().cloned().chain([step]).collect(),
-            shares: self.shares(left, &finals),
-            folder: self.entry.folder().cloned(),
-        };
-        let recipient = |to: Recipient| Recipient { original: (to.address != *known).then(|| known.clone()), ..to };
-        let envelope = Envelope {
-            sender,
-            recipients: finals.into_iter().map(recipient).collect(),
-            options: self.entry.options().clone(),
-            origin: self.entry.origin(),
-        };
-        let front = trace::delivered_to_field(address);
-        let made = self
-            .make_queued()
-            .and_then(|()| self.entry.forward(addressee.number, (&envelope, &descent), &front, self.now));
-        let outcome = match made {
-            Ok(derived) => {
-                self.derived.push(derived);
-                Outcome::delivered(format!("passed on as {} to {}", derived.id, envelope.recipients.len())).via(via)
-            }
-            Err(e) => Outcome::from_io("queue the message for the members of the address", &e).via(via),
-        };
-        // The address is recorded as delivered already. For such a recipient the worker does not
-        // log the outcome, so the outcome is logged here.
-        if outcome.fate == Fate::Delivered {
-            log_outcome(self.entry, addressee.number, &outcome, None);
-        }
-        outcome
-    }
-}
-
-/// A list or file that leads from a recipient to others.
-struct Onward {
-    /// The list or file that is followed.
-    step: Step,
-    /// How many recipients may be derived from the recipient.
-    allowed: u32,
-    via: Via,
 }
 
 /// The name of a `.forward` file in a home, and its text or the reason why it is refused.

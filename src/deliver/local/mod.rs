@@ -13,6 +13,7 @@
 //! - `handover`: making the recipient the owner of the entry's file
 //! - `maildir`: delivery to a Maildir, exactly once
 //! - `mbox`: delivery into a file of many messages
+//! - `onward`: passing a message on to other recipients, and the options that they get
 
 mod command;
 mod convert;
@@ -20,6 +21,7 @@ mod forward;
 mod handover;
 pub mod maildir;
 mod mbox;
+mod onward;
 
 use std::io;
 
@@ -123,6 +125,7 @@ impl<'a> LocalDelivery<'a> {
                 ran.unwrap_or_else(|failure| failure.via(Via::Command))
             }
             Route::List => self.expand_list(addressee),
+            Route::Replaced => Outcome::delivered("other recipients have replaced it").via(Via::List),
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()).via(Via::Maildir),
             Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()).via(Via::Maildir),
             _ => Outcome::failed(Status(5, 1, 1), "User unknown").via(Via::Maildir),

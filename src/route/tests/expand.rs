@@ -160,6 +160,7 @@ fn actions(expansion: Expansion) -> Vec<String> {
         Action::Deliver => to.address.to_string(),
         Action::Direct => format!("\\{}", to.address),
         Action::Expand => format!("list {}", to.address),
+        Action::Replaced => format!("nothing for {}", to.address),
         Action::Run { command, user: owner } => format!("{} |{command}{}", to.address, user(owner)),
         Action::Append { file, user: owner } => format!("{} {file}{}", to.address, user(owner)),
     };

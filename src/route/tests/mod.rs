@@ -77,7 +77,7 @@ fn route(router: &Router, text: &str) -> String {
         Route::Unknown | Route::Command(..) | Route::List => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
         Route::Temporary(_, why) => format!("unsure: {why}"),
-        route @ Route::Remote(_) => route.destination().to_string(),
+        route @ (Route::Remote(_) | Route::Replaced) => route.destination().to_string(),
     }
 }
 

@@ -27,7 +27,7 @@
 //! the new one.
 //!
 //! The fields of the recipient follow. `to=` is the final address, and `orig=` is the address that
-//! the client gave. `do=direct`, `do=expand`, `run=` or `file=` is the action, if it is not
+//! the client gave. `do=direct`, `do=expand`, `do=nothing`, `run=` or `file=` is the action, if it is not
 //! ordinary delivery to the address. `as=` is the user with whose rights the action is performed.
 //! `may=` is the maximum number of further recipients that may be derived from this recipient.
 //! `notify=` and `orcpt=` are the options that the client gave at RCPT. Only penfold writes heads,
@@ -52,7 +52,7 @@ use crate::address::{self, Address};
 use crate::envelope::{
     Body, Envelope, Folder, MAX_ACTION, MAX_ENVID, MAX_FOLDER, MAX_ORCPT, MailOptions, Origin, RcptOptions, Recipient,
 };
-use crate::smtp::MAX_FINAL_RECIPIENTS;
+use crate::smtp::{MAX_FINAL_RECIPIENTS, xtext};
 
 /// The length of each line of a queued head is a multiple of this number of bytes.
 const ALIGN: usize = 64;
@@ -102,7 +102,7 @@ use HeadError::{Corrupt, Later};
 mod options;
 mod record;
 
-pub use record::{DeliveryState, RECORD, State};
+pub use record::{DeliveryState, RECORD, ReportedEvent, State, Success};
 
 /// A recipient in an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,15 +168,26 @@ pub struct Head {
 
 /// Whether a direct head can express everything about an envelope: it has one recipient, and neither
 /// a source nor options that the server must know later. Of the options, only whether the content
-/// may be 8-bit text does not matter, because a direct head always means that.
+/// may be 8-bit text does not matter, because a direct head always means that. An ORCPT that repeats
+/// the recipient's address does not matter either, because a report without ORCPT says the same.
 pub fn can_be_direct(envelope: &Envelope) -> bool {
     let [only] = envelope.recipients.as_slice() else { return false };
     let body = envelope.options.body;
-    *only == Recipient::new(only.address.clone())
+    let orcpt = only.options.orcpt.as_deref().filter(|orcpt| !repeats(orcpt, &only.address));
+    only.options.notify.is_none()
+        && orcpt.is_none()
+        && Recipient { options: RcptOptions::default(), ..only.clone() } == Recipient::new(only.address.clone())
         && envelope.origin == Origin::Client
         && body != Body::Binary
         && envelope.options == MailOptions { body, ..MailOptions::default() }
         && envelope.sender.iter().chain([&only.address]).all(Address::is_ascii)
+}
+
+/// Whether an ORCPT only repeats an address.
+fn repeats(orcpt: &str, address: &Address) -> bool {
+    let text = orcpt.split_once(';').filter(|(kind, _)| kind.eq_ignore_ascii_case("rfc822"));
+    let named = text.and_then(|(_, text)| xtext::decode(text.as_bytes()));
+    named.is_some_and(|named| named == address.to_string().as_bytes())
 }
 
 /// The direct head for one recipient.

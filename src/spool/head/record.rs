@@ -18,20 +18,86 @@ pub enum State {
         /// The inode number of that `tmp/`.
         inode: u64,
     },
-    /// The delivery failed. The report is complete in the `tmp/` of the spool, and may have been
+    /// A report about the recipient is complete in the `tmp/` of the spool, and may have been
     /// renamed into `new/`.
     Reported {
         /// The number of the first recipient in the report. The id of the report is derived from
         /// that number.
         lead: u64,
+        /// What the report says about the recipient.
+        event: ReportedEvent,
     },
     /// The derived entry for the addresses that this recipient expands to is complete in the `tmp/`
     /// of the spool, and may have been renamed into `new/`.
-    Forwarded,
+    Forwarded {
+        /// The success that is to be reported once the derived entry exists; `None` if no report
+        /// is wanted.
+        success: Option<Success>,
+    },
+    /// The message was delivered, and the report about that success is still to be made.
+    Unreported(Success),
     /// The message was delivered or forwarded.
     Done,
     /// The delivery failed, and the sender was notified.
     Failed,
+}
+
+/// What a report says about a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportedEvent {
+    /// The delivery has failed.
+    Failure,
+    /// The message was delivered.
+    Success(Success),
+    /// The message is delayed, and is tried further.
+    Delay,
+}
+
+/// The success that a report states, as far as this host knows it (RFC 3464 2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Success {
+    /// The message was delivered to the recipient.
+    Delivered,
+    /// The message was passed on to a host that sends no reports about successes.
+    Relayed,
+    /// The message was passed on to the addresses that the recipient's address stands for.
+    Expanded,
+}
+
+impl Success {
+    /// The number that stands for this success in a record.
+    fn number(self) -> u64 {
+        match self {
+            Self::Delivered => 1,
+            Self::Relayed => 2,
+            Self::Expanded => 3,
+        }
+    }
+
+    fn from_number(number: u64) -> Option<Self> {
+        [Self::Delivered, Self::Relayed, Self::Expanded].into_iter().find(|success| success.number() == number)
+    }
+}
+
+impl ReportedEvent {
+    /// The number that stands for a delay in a record; 0 stands for a failure.
+    const DELAY: u64 = 4;
+
+    fn number(self) -> u64 {
+        match self {
+            Self::Failure => 0,
+            Self::Success(success) => success.number(),
+            Self::Delay => Self::DELAY,
+        }
+    }
+
+    fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Failure),
+            Self::DELAY => Some(Self::Delay),
+            number => Success::from_number(number).map(Self::Success),
+        }
+    }
 }
 
 impl State {
@@ -60,8 +126,9 @@ impl DeliveryState {
         let (letter, a, b) = match self.state {
             State::Todo => ('T', 0, 0),
             State::Prepared { born, inode } => ('P', born, inode),
-            State::Reported { lead } => ('R', lead, 0),
-            State::Forwarded => ('C', 0, 0),
+            State::Reported { lead, event } => ('R', lead, event.number()),
+            State::Forwarded { success } => ('C', success.map_or(0, Success::number), 0),
+            State::Unreported(success) => ('S', success.number(), 0),
             State::Done => ('D', 0, 0),
             State::Failed => ('F', 0, 0),
         };
@@ -88,8 +155,10 @@ impl DeliveryState {
         let state = match letter {
             "T" => State::Todo,
             "P" => State::Prepared { born: a, inode: b },
-            "R" => State::Reported { lead: a },
-            "C" => State::Forwarded,
+            "R" => State::Reported { lead: a, event: ReportedEvent::from_number(b).ok_or(CORRUPT)? },
+            "C" if a == 0 => State::Forwarded { success: None },
+            "C" => State::Forwarded { success: Some(Success::from_number(a).ok_or(CORRUPT)?) },
+            "S" => State::Unreported(Success::from_number(a).ok_or(CORRUPT)?),
             "D" => State::Done,
             "F" => State::Failed,
             _ => return Err(CORRUPT),

@@ -237,14 +237,24 @@ fn a_record_can_be_read_back() {
     for state in [
         State::Todo,
         State::Prepared { born: u64::MAX, inode: 1 },
-        State::Reported { lead: 12 },
-        State::Forwarded,
+        State::Reported { lead: 12, event: ReportedEvent::Failure },
+        State::Reported { lead: 12, event: ReportedEvent::Success(Success::Expanded) },
+        State::Reported { lead: 12, event: ReportedEvent::Delay },
+        State::Forwarded { success: None },
+        State::Forwarded { success: Some(Success::Expanded) },
+        State::Unreported(Success::Delivered),
+        State::Unreported(Success::Relayed),
         State::Done,
         State::Failed,
     ] {
         let record = DeliveryState { state, last: 1_795_000_000, warned: 7 };
         assert_eq!(DeliveryState::decode(&record.encode()), Ok(record));
     }
+    for (state, number) in [("R", "0000000000000001 0000000000000005"), ("C", "0000000000000004 0000000000000000")] {
+        let text = format!("{state} 0000000001 0000000000 {number} ");
+        assert!(DeliveryState::decode(text.as_bytes()).is_err(), "{text}");
+    }
+    assert!(DeliveryState::decode(format!("S {0:010} {0:010} {0:016} {0:016} ", 0).as_bytes()).is_err());
 }
 
 #[test]

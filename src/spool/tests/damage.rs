@@ -58,7 +58,7 @@ fn an_entry_of_a_later_version_keeps_files_that_may_belong_to_it() {
 fn a_held_entry_of_a_later_version_keeps_its_derived_entry() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(1);
-    entry.settle(0, State::Forwarded, 1_000).expect("a record");
+    entry.settle(0, State::Forwarded { success: None }, 1_000).expect("a record");
     let derived = entry.awaited().next().expect("one");
     let path = scratch.spool.path(entry.name());
     let later = fs::read_to_string(&path).expect("ASCII").replacen("body=", "eody=", 1);

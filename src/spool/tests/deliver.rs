@@ -87,7 +87,7 @@ fn an_entry_with_an_unsettled_recipient_is_not_removed() {
     entry.move_to_cur().expect("a rename");
     scratch.spool.add_note(entry.id(), &line(&jon(), "450 4.2.0 busy"));
     entry.settle(0, State::Done, 1).expect("a record");
-    for open in [State::Todo, State::Prepared { born: 1, inode: 1 }, State::Reported { lead: 0 }] {
+    for open in [State::Todo, State::Prepared { born: 1, inode: 1 }, State::Unreported(Success::Relayed)] {
         entry.settle(1, open, 1).expect("a record");
         let refused = scratch.spool.finish(entry.name()).expect_err("one is open");
         assert_eq!(refused.kind(), io::ErrorKind::InvalidData);
@@ -131,7 +131,8 @@ fn a_recipient_of_a_long_derived_entry_is_read_without_the_others() {
     // The first line alone is longer than the part of a file that is read first.
     let steps: Vec<Step> = (0..10).map(|n| Step::forward(&"j".repeat(300), &format!(".forward+{n}"))).collect();
     let derivation = Derivation { steps: steps.clone(), shares: vec![5; 500], folder: None };
-    let derived = entry.forward(0, (&envelope(500), &derivation), "Delivered-To: x\n", 1_000).expect("an entry");
+    let derived =
+        entry.forward((0, None), (&envelope(500), &derivation), "Delivered-To: x\n", 1_000).expect("an entry");
     let complete = scratch.open(derived);
     let reference = complete.recipients()[400].reference();
     let sparse = scratch.spool.entry_for(derived, &[reference]).expect("an entry");

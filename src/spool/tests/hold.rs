@@ -37,8 +37,8 @@ fn a_report_that_was_not_sent_does_not_survive_its_removed_entry() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(1);
     let report = Envelope { sender: None, origin: Origin::Report, ..envelope(1) };
-    let name = entry.create_report(&[0], &report, |_| CONTENT.to_vec(), 9).expect("a report");
-    entry.settle(0, State::Reported { lead: 0 }, 9).expect("a record");
+    let name = entry.create_report(&[(0, ReportedEvent::Failure)], &report, |_| CONTENT.to_vec(), 9).expect("a report");
+    entry.settle(0, State::Reported { lead: 0, event: ReportedEvent::Failure }, 9).expect("a record");
     fs::rename(scratch.root.join("new").join(name.file_name()), scratch.root.join("tmp").join(name.id.to_string()))
         .expect("a rename");
     scratch

@@ -35,11 +35,13 @@ fn an_entry_without_space_for_a_derived_one_is_unchanged() {
     let mut entry = scratch.queued(2);
     scratch.spool.reserved.bytes.fetch_add(u64::MAX / 2, Ordering::Relaxed);
     let derivation = Derivation { steps: vec![Step::list("x")], shares: Vec::new(), folder: None };
-    let full = entry.forward(0, (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect_err("no room");
+    let full = entry.forward((0, None), (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect_err("no room");
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-    entry.create_report(&[1], &envelope(1), |_| b"report\n".to_vec(), 1_000).expect_err("no room");
+    entry
+        .create_report(&[(1, ReportedEvent::Failure)], &envelope(1), |_| b"report\n".to_vec(), 1_000)
+        .expect_err("no room");
     assert_eq!((scratch.states(entry.name()), scratch.counts()), (vec![State::Todo; 2], [0, 1, 0, 0]));
     scratch.spool.reserved.bytes.store(0, Ordering::Relaxed);
-    entry.forward(0, (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect("room");
+    entry.forward((0, None), (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect("room");
     assert_eq!(scratch.states(entry.name()), [State::Done, State::Todo]);
 }

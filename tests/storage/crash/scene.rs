@@ -129,6 +129,16 @@ pub const CASES: &[Case] = &[
         ..PLAIN
     },
     Case { name: "passed-on", to: &["club@razorback"], local: &["ada", "bob"], passed: 1, least: 25, ..PLAIN },
+    Case {
+        name: "success",
+        to: &["jon@razorback NOTIFY=SUCCESS", "far@far.test NOTIFY=SUCCESS", "club@razorback NOTIFY=SUCCESS"],
+        local: &["jon", "ada", "bob"],
+        far: true,
+        reports: 2,
+        passed: 1,
+        least: 50,
+        ..PLAIN
+    },
     Case { name: "several", to: &["jon@razorback", "ada@razorback"], local: &["jon", "ada"], least: 18, ..PLAIN },
     Case { name: "aliases-long", to: &["list@razorback"], local: LIST, long: true, least: 25, ..PLAIN },
     Case { name: "bounce-unknown", to: &["some@razorback"], local: &["ada"], reports: 1, least: 25, ..PLAIN },

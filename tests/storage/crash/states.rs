@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use penfold::address::Address;
 use penfold::envelope::{Envelope, MailOptions, Origin, Recipient};
-use penfold::spool::{Derivation, Entry, EntryName, NewEntry, Place, Spool, State, Step};
+use penfold::spool::{Derivation, Entry, EntryName, NewEntry, Place, ReportedEvent, Spool, State, Step, Success};
 
 use super::{Chance, books, homes, site};
 use common::books::{Letter, SENDER};
@@ -87,6 +87,14 @@ const STATES: &[(&str, Change, End)] = &[
     ("report-of-two-in-new", |left| left.reported(&["ghost", "spook"], Some("new")), [0, 0, 1, 0]),
     // After the crash the two recipients have different routes, so there are two reports.
     ("report-of-two-routes", |left| left.reported(&["ghost", "spook@far.test"], Some("tmp")), [0, 0, 2, 0]),
+    ("success-unreported", |left| left.settled(State::Unreported(Success::Delivered)), [0, 0, 1, 0]),
+    ("success-in-tmp", |left| left.told(SUCCESS, Some("tmp")), [0, 0, 1, 0]),
+    ("success-in-new", |left| left.told(SUCCESS, Some("new")), [0, 0, 1, 0]),
+    ("success-gone", |left| left.told(SUCCESS, None), [0, 0, 0, 0]),
+    // The message itself is delivered after the crash, so a warning that was not sent is not needed.
+    ("delay-in-tmp", |left| left.told(ReportedEvent::Delay, Some("tmp")), [1, 0, 0, 0]),
+    ("delay-in-new", |left| left.told(ReportedEvent::Delay, Some("new")), [1, 0, 1, 0]),
+    ("delay-gone", |left| left.told(ReportedEvent::Delay, None), [1, 0, 0, 0]),
     ("passed-in-tmp", |left| left.passed(Some("tmp")), [1, 0, 0, 0]),
     ("passed-in-new", |left| left.passed(Some("new")), [0, 1, 0, 0]),
     ("passed-gone", |left| left.passed(None), [0, 0, 0, 0]),
@@ -106,6 +114,8 @@ const GIVEN: &[(&str, Change, End)] = &[
 
 /// The states that only a rename leaves, so not a handover.
 const RENAMED: &[&str] = &["bare-and-delivered", "bare-and-delivered-and-seen"];
+
+const SUCCESS: ReportedEvent = ReportedEvent::Success(Success::Delivered);
 
 const DAY: u64 = 86_400;
 
@@ -389,9 +399,10 @@ impl Left<'_> {
         };
         let at = now();
         let descent = Derivation { steps: vec![Step::list("list")], shares: vec![7], folder: None };
-        let child = entry.forward(0, (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
+        let child =
+            entry.forward((0, None), (&onward, &descent), "Delivered-To: ada@razorback.test\n", at).expect("an entry");
         // The record goes back to the state that it had before it was last overwritten.
-        entry.settle(0, State::Forwarded, at).expect("a record");
+        entry.settle(0, State::Forwarded { success: None }, at).expect("a record");
         match place {
             Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
             Some(_) => Ok(()),
@@ -401,8 +412,17 @@ impl Left<'_> {
     }
 
     fn reported(&self, to: &[&str], place: Option<&str>) {
+        self.reported_as(to, ReportedEvent::Failure, place);
+    }
+
+    /// Makes a report of an event about ada.
+    fn told(&self, event: ReportedEvent, place: Option<&str>) {
+        self.reported_as(&["ada"], event, place);
+    }
+
+    fn reported_as(&self, to: &[&str], event: ReportedEvent, place: Option<&str>) {
         let mut entry = self.full(to);
-        let numbers: Vec<usize> = (0..to.len()).collect();
+        let events: Vec<_> = (0..to.len()).map(|number| (number, event)).collect();
         let report = Envelope {
             sender: None,
             recipients: vec![Recipient::new(address("ret"))],
@@ -411,10 +431,13 @@ impl Left<'_> {
         };
         let text = |_| format!("Received: from a test\n\nSubject: {}\n--x--\n", self.token).into_bytes();
         // The name of the report contains this time, so the records must have the same.
-        let at = now();
-        let child = entry.create_report(&numbers, &report, text, at).expect("a report");
+        // A message that was delayed a day ago is due again.
+        let at = if event == ReportedEvent::Delay { now() - DAY } else { now() };
+        let child = entry.create_report(&events, &report, text, at).expect("a report");
         // The records go back to the state that they had before they were last overwritten.
-        numbers.iter().for_each(|&n| entry.settle(n, State::Reported { lead: 0 }, at).expect("a record"));
+        for (number, event) in events {
+            entry.settle(number, State::Reported { lead: 0, event }, at).expect("a record");
+        }
         match place {
             Some("tmp") => fs::rename(self.path(child), self.scene.site.path("spool/tmp").join(child.id.to_string())),
             Some(_) => Ok(()),

@@ -379,7 +379,10 @@ impl Connection {
 
     fn answer(&self, stage: Stage, outcome: Outcome) -> StageOutcome {
         let is_cut_short = self.input.source.is_cut_short();
-        StageOutcome { stage, outcome: outcome.at(self.peer.to_string()).over(self.tls), is_cut_short }
+        let (has_dsn, has_deliver_by) = (self.extensions.dsn, self.extensions.deliver_by.is_some());
+        let outcome = outcome.at(self.peer.to_string()).over(self.tls);
+        let outcome = Outcome { has_dsn, has_deliver_by, ..outcome };
+        StageOutcome { stage, outcome, is_cut_short }
     }
 
     /// The outcome of a reply that rejects a command. A positive reply that is not valid for the

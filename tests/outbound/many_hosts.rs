@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use common::client::TEXT;
 use common::dns::Dns;
-use common::remote::{Conduct, Remote, Sink, Then, listeners};
+use common::remote::{Conduct, Remote, Sink, Speaks, Then, listeners};
 use common::{Daemon, Site};
 
 const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
@@ -115,6 +115,44 @@ fn silent_hosts_do_not_delay_a_responsive_one() {
     healthy.messages(1);
     // An abandoned attempt does not count as a failure. It is repeated with more time.
     assert_eq!(deferred(&daemon), 0);
+}
+
+/// Stores that hang and hosts that hang have workers of their own each, and a store that is missing
+/// is down like a host.
+#[test]
+fn ill_stores_and_ill_hosts_do_not_delay_each_other() {
+    let store_that_hangs = Sink { speaks: Speaks::Lmtp, ..silent() };
+    let [host, store] = [Remote::sink(), Remote::with(Sink::store())];
+    let mute: Vec<Remote> = (0..12).map(|_| Remote::with(silent())).collect();
+    let mute_store = Remote::with(store_that_hangs);
+    let mut site = Site::with(&format!("queue.workers = 12\n{LATER}"));
+    let socket = site.path("lmtp");
+    site.set("local", "mailbox", &format!("\"lmtp:{}\"", socket.display()));
+    site.write("users", &format!("jon::{}\nroot::\nann::\n", site.mailbox("jon").display()));
+    site.write("routes", &format!("host.test {}\nstore.test lmtp://{}\n", host.address, store.address));
+    site.add("routes", &format!("mute.store lmtp://{}", mute_store.address));
+    mute.iter().enumerate().for_each(|(n, mute)| site.add("routes", &format!("mute{n}.test {}", mute.address)));
+    let daemon = site.start();
+    for n in 0..12 {
+        send(&daemon, &format!("x@mute{n}.test"));
+        send(&daemon, &format!("x{n}@mute.store"));
+    }
+    mute_store.wait("its connections", |seen| seen.connections >= 2);
+    daemon.client().send("jon@razorback", &["a@store.test", "a@host.test", "jon@razorback"], TEXT);
+    (store.messages(1), host.messages(1), daemon.wait_mail(&site, "jon", 1));
+    assert!(mute_store.look(|seen| seen.most_open) <= 4);
+
+    send(&daemon, "ann@razorback");
+    daemon.wait_words(&["deferred to=<ann@razorback> via=lmtp", "connecting: No such file or directory"]);
+    send(&daemon, "ann@razorback");
+    daemon.wait_words(&["deferred to=<ann@razorback> via=lmtp", "not tried: the destination has been down for 0 min"]);
+    let listing = site.penfoldctl(&["hosts", &format!("lmtp:{}", socket.display())]);
+    assert!(listing.contains("  down, ") && listing.contains("No such file or directory"), "{listing}");
+    let store = Remote::at_socket(&socket, Sink::store());
+    common::own(&socket);
+    site.penfoldctl(&["flush", "razorback"]);
+    assert!(store.messages(2).iter().all(|message| message.recipients == ["<ann@razorback>"]));
+    assert_eq!(store.look(|seen| seen.connections), 1);
 }
 
 #[test]

@@ -7,7 +7,8 @@
 # 127.0.0.1 port NEXT, or, where NEXT is MX, to the exchangers that a name server
 # on 127.0.0.1 knows, by 200 processes and with a retry every 20 seconds. Its log
 # goes nowhere, as penfold's does. What is not set here is as Postfix comes, but for
-# limits that would slow it down.
+# limits that would slow it down. Where STORE is set, mail for razorback.test goes by
+# LMTP to the Unix socket of that name.
 set -eu
 . "$(dirname "$0")/../interop/root.sh"
 tree=$1 dir=$2 port=$3 next=$4
@@ -43,6 +44,7 @@ mailbox_size_limit = 0
 message_size_limit = 0
 in_flow_delay = 0
 END
+[ -z "${STORE-}" ] || echo "virtual_transport = lmtp:unix:$STORE" >> "$dir/etc/postfix/main.cf"
 if [ "$next" = MX ]; then
     echo nameserver 127.0.0.1 > "$dir/etc/resolv.conf"
     cat << END

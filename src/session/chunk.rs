@@ -85,8 +85,8 @@ impl Session<'_> {
         self.phase = Phase::InMail(hello, transaction);
         match failure {
             None => self.send(&reply::message::chunk_received(chunk.size)),
-            // Only the first refusal is counted and logged: the client may have sent the other
-            // chunks before it could read that reply.
+            // Between the first chunk that fails and the last chunk no refusal is counted or
+            // logged: the client may have sent the chunks before it could read a reply.
             Some(reply) if had_failed => self.send(&reply),
             Some(reply) => self.refuse_message(b"BDAT", &Step::Reply(reply)),
         }

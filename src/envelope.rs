@@ -83,6 +83,8 @@ pub struct MailOptions {
     pub priority: i8,
     /// The time before which the message is not delivered, in seconds since 1970 (RFC 4865).
     pub release: Option<u64>,
+    /// The number of seconds until that time, if the client gave HOLDFOR; a report repeats it.
+    pub hold_for: Option<u32>,
 }
 
 /// The BODY parameter of MAIL (RFC 6152, RFC 3030).

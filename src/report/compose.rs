@@ -51,6 +51,11 @@ pub struct Report<'a> {
     pub sender: Option<&'a Address>,
     /// The name that the sender has given to the envelope, in xtext (ENVID, RFC 3461).
     pub envid: Option<&'a str>,
+    /// The time by which the sender wants the original delivered, in seconds since 1970 (RFC 2852).
+    pub deadline: Option<i64>,
+    /// The time until which the sender wants the original kept, in seconds since 1970, and the number
+    /// of seconds until then, if that is what the sender has said (RFC 4865).
+    pub release: Option<(u64, Option<u32>)>,
     /// Whether the original is an SMTPUTF8 message.
     pub is_utf8: bool,
     /// What the report says about each recipient: there is at least one, and the events are all

@@ -2,6 +2,7 @@
 
 use crate::address::parse_domain;
 use crate::envelope::Recipient;
+use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
 use crate::smtp::xtext;
@@ -35,6 +36,14 @@ pub(super) fn status_blocks(report: &Report) -> String {
         out += &format!("X-Penfold-Sender: {}\n", typed(&sender.to_string(), report.is_utf8));
     }
     out += &format!("Arrival-Date: {}\n", date(report.arrival));
+    if let Some(deadline) = report.deadline {
+        out += &format!("Deliver-By-Date: {}\n", date(deadline));
+    }
+    match report.release {
+        None => {}
+        Some((_, Some(seconds))) => out += &format!("Future-Release-Request: for;{seconds}\n"),
+        Some((time, None)) => out += &format!("Future-Release-Request: until;{}\n", log::timestamp(time)),
+    }
     for (number, result) in report.results.iter().enumerate() {
         out.push('\n');
         recipient_block(&mut out, report, result, max_text(number));

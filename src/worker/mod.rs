@@ -392,7 +392,7 @@ impl Attempt<'_> {
                 self.site.spool.add_note(self.entry.id(), &NoteLine { time: self.now, recipient, host, text: &text });
                 self.log(number, outcome, Some(next));
                 if self.must_warn(&addressee) {
-                    self.delays.push((number, outcome.clone()));
+                    self.delays.push((number, self.delayed(outcome)));
                 }
             }
             Fate::Deferred | Fate::Failed => {

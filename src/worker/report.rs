@@ -99,14 +99,10 @@ impl Attempt<'_> {
     /// The success that is to be reported for a recipient who has the message now; `None` if no
     /// report is wanted, or if the next host makes it.
     pub(super) fn success_to_report(&self, addressee: &RecipientEntry, outcome: &Outcome) -> Option<Success> {
-        let (notify, by) = (addressee.recipient.options.notify, self.entry.options().deliver_by);
-        // With the flag T of DELIVERBY, the sender also wants to know where the deadline is lost.
-        let is_lost = by.is_some_and(|by| by.trace)
-            && outcome.via == Some(Via::Smtp)
-            && !outcome.has_deliver_by
-            && notify.is_none_or(|notify| notify != Notify::default());
+        let is_traced = self.is_traced(outcome)
+            && addressee.recipient.options.notify.is_none_or(|notify| notify != Notify::default());
         let is_wanted = addressee.recipient.options.wants_success() && !outcome.has_dsn;
-        if !(is_wanted || is_lost) || !self.has_sender_to_notify() {
+        if !(is_wanted || is_traced) || !self.has_sender_to_notify() {
             return None;
         }
         Some(match outcome.via {
@@ -118,14 +114,14 @@ impl Attempt<'_> {
 
     /// Whether the sender is to be warned that the message is delayed for a recipient: it has
     /// reached a certain age, or the time by which the sender wants it delivered (DELIVERBY with the
-    /// mode N). Each recipient is reported once.
+    /// mode N). Each of the two is reported once for each recipient.
     pub(super) fn must_warn(&self, addressee: &RecipientEntry) -> bool {
         let warn_after = self.settings.config.queue.warn_after.as_secs();
         let window = self.entry.window();
         let is_old = warn_after > 0 && self.now.saturating_sub(window.start) >= warn_after;
-        let is_overdue = window.deadline.is_some_and(|deadline| deadline <= self.now);
-        (is_old || is_overdue)
-            && addressee.record.warned == 0
+        let warned = addressee.record.warned;
+        let is_overdue = self.is_overdue() && window.deadline.is_some_and(|deadline| warned < deadline);
+        (is_old && warned == 0 || is_overdue)
             && addressee.record.state == State::Todo
             && addressee.recipient.options.wants_delay()
             && self.has_sender_to_notify()
@@ -169,6 +165,8 @@ impl Attempt<'_> {
                 to: &to,
                 sender: sender.as_ref(),
                 envid: options.envid.as_deref(),
+                deadline: options.deliver_by.map(|by| by.deadline),
+                release: options.release.map(|time| (time, options.hold_for)),
                 is_utf8: options.utf8,
                 results: &results,
                 message: text.as_returned(),
@@ -237,7 +235,9 @@ impl Attempt<'_> {
             ..final_recipient
         };
         let recipients = finals.into_iter().map(recipient).collect();
-        let options = MailOptions { utf8: !to.to_string().is_ascii(), ..MailOptions::default() };
+        // A report has the priority of the message (RFC 6710 4.6).
+        let priority = self.entry.options().priority;
+        let options = MailOptions { utf8: !to.to_string().is_ascii(), priority, ..MailOptions::default() };
         Some((to.clone(), Envelope { sender: None, recipients, options, origin }))
     }
 }

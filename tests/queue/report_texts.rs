@@ -62,6 +62,8 @@ fn report_of<'a>(to: &'a Address, results: &'a [Reported]) -> Report<'a> {
         to,
         sender: Some(to),
         envid: None,
+        deadline: None,
+        release: None,
         is_utf8: false,
         results,
         message: Returned::Header(HEADER),
@@ -541,6 +543,20 @@ fn the_senders_names_are_given_back() {
             assert!(text.lines().any(|other| other == line), "no {line:?} in:\n{text}");
         }
         assert!(text.is_ascii(), "{text}");
+    }
+}
+
+/// RFC 2852 5, RFC 4865 5.1.2.
+#[test]
+fn the_times_that_the_sender_has_set_are_given_back() {
+    let jon = address("jon@frogbog.example");
+    let results = reported(&[failure("b@y.example", refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    for (hold_for, request) in [(None, "until;2026-11-21T09:58:20Z\n"), (Some(60), "for;60\n")] {
+        let (deadline, release) = (Some(1_795_255_200), Some((1_795_255_100, hold_for)));
+        let text = composed(&Report { deadline, release, ..report_of(&jon, &results) });
+        for line in ["\nDeliver-By-Date: Sat, 21 Nov 2026 ", &format!("\nFuture-Release-Request: {request}")] {
+            assert!(text.contains(line), "no {line:?} in:\n{text}");
+        }
     }
 }
 

@@ -124,8 +124,15 @@ fn a_message_is_returned_at_its_deadline_and_not_tried_again() {
     // Both are due at their deadlines, and not an hour later: the listing only wakes the queue.
     clock.set("+11m");
     queue(&site);
-    let report = reports(&daemon, &site, 1);
-    for words in ["<r@far.test>", "Action: failed", "Status: 5.4.7", "was to be delivered by 20"] {
+    let report = reports(&daemon, &site, 2);
+    for words in [
+        "<r@far.test>",
+        "Action: failed",
+        "Status: 5.4.7",
+        "was to be delivered by 20",
+        "\nDeliver-By-Date: ",
+        "Final-Recipient: rfc822; n@far.test\nAction: delayed\nStatus: 4.4.7\n",
+    ] {
         assert!(report.contains(words), "{words}: {report}");
     }
     daemon.wait_until("another attempt", || mails(&remote).len() > tried);
@@ -162,6 +169,13 @@ fn a_deadline_goes_only_to_hosts_that_can_keep_it() {
         assert!(lines.iter().filter_map(seconds).any(|n| (from..=until).contains(&n)), "{to}: {lines:?}");
     }
     assert_eq!(plain.messages(1).len(), 1);
+    // The flag T always causes a report, and the mode N if the host does not know the deadline.
+    let report = reports(&daemon, &site, 4);
+    for words in ["; r@able.test\nAction: relayed", "; n@plain.test\nAction: relayed", "; r@plain.test\nAction: failed"]
+    {
+        assert!(report.contains(words), "{words}: {report}");
+    }
+    assert_eq!(site.mail("jon").len(), 4);
     let asked = |line: &str| line.starts_with("RCPT TO:<n@plain.test> NOTIFY=FAILURE,DELAY");
     assert!(plain.look(|seen| seen.commands.iter().any(|command| asked(&command.line))));
     assert!(daemon.terminate().success());

@@ -9,7 +9,7 @@
 //! | `envid=` | ENVID |
 //! | `by=TIME:R`, `by=TIME:N`, with `T` at the end for the flag T | BY; the time is in seconds since 1970 |
 //! | `priority=` | MT-PRIORITY |
-//! | `release=TIME` | HOLDFOR, HOLDUNTIL; the time is in seconds since 1970 |
+//! | `release=TIME`, `release=TIME:SECONDS` | HOLDUNTIL, HOLDFOR; the time is in seconds since 1970 |
 //! | `notify=never`, `notify=success,failure,delay` or some of these | NOTIFY |
 //! | `orcpt=` | ORCPT |
 //!
@@ -23,7 +23,7 @@ use crate::spool::fields::{MALFORMED, UNKNOWN, read_text, write_text};
 
 /// Appends the fields for the options of MAIL, each after a blank.
 pub fn write_mail(head: &mut String, options: &MailOptions) {
-    let MailOptions { body, utf8, ret, envid, deliver_by, priority, release } = options;
+    let MailOptions { body, utf8, ret, envid, deliver_by, priority, release, hold_for } = options;
     if *body == Body::Binary {
         head.push_str(" binary=yes");
     }
@@ -49,6 +49,7 @@ pub fn write_mail(head: &mut String, options: &MailOptions) {
     }
     if let Some(release) = release {
         let _ = write!(head, " release={release}");
+        let _ = hold_for.map_or(Ok(()), |seconds| write!(head, ":{seconds}"));
     }
 }
 
@@ -78,7 +79,10 @@ pub fn read_mail(options: &mut MailOptions, key: &str, word: &str) -> Result<(),
         ("envid", text) if options.envid.is_none() => options.envid = Some(read_text(text, MAX_ENVID)?),
         ("by", text) if options.deliver_by.is_none() => options.deliver_by = Some(read_by(text).ok_or(MALFORMED)?),
         ("priority", text) if options.priority == 0 => options.priority = read_priority(text).ok_or(MALFORMED)?,
-        ("release", text) if options.release.is_none() => options.release = Some(text.parse().map_err(|_| MALFORMED)?),
+        ("release", text) if options.release.is_none() => {
+            let (time, hold_for) = read_release(text).ok_or(MALFORMED)?;
+            (options.release, options.hold_for) = (Some(time), hold_for);
+        }
         ("binary" | "utf" | "ret" | "envid" | "by" | "priority" | "release", _) => return Err(MALFORMED),
         _ => return Err(UNKNOWN),
     }
@@ -108,6 +112,13 @@ fn read_by(text: &str) -> Option<DeliverBy> {
         _ => return None,
     };
     Some(DeliverBy { deadline: deadline.parse().ok()?, mode, trace })
+}
+
+fn read_release(text: &str) -> Option<(u64, Option<u32>)> {
+    match text.split_once(':') {
+        None => Some((text.parse().ok()?, None)),
+        Some((time, seconds)) => Some((time.parse().ok()?, Some(seconds.parse().ok()?))),
+    }
 }
 
 fn read_priority(text: &str) -> Option<i8> {

@@ -67,6 +67,7 @@ fn the_options_of_mail_and_rcpt_can_be_read_back() {
         (MailOptions { ret: Some(Ret::Headers), priority: -9, ..none.clone() }, " ret=hdrs priority=-9"),
         (MailOptions { deliver_by: by(ByMode::Return, true), ..none.clone() }, " by=-5:RT"),
         (MailOptions { deliver_by: by(ByMode::Notify, false), release: Some(7), ..none.clone() }, " by=-5:N release=7"),
+        (MailOptions { release: Some(7), hold_for: Some(5), ..none.clone() }, " release=7:5"),
     ] {
         let mut envelope = Envelope { options, ..envelope(4) };
         let notify = |value| RcptOptions { notify: Notify::parse(value), orcpt: None };
@@ -216,6 +217,7 @@ fn damage_to_what_is_known_is_not_a_later_version() {
         (" from=", " priority=0 from="),
         (" from=", " priority=10 from="),
         (" from=", " release=soon from="),
+        (" from=", " release=7:soon from="),
         (" orig=", " notify=ever orig="),
         (" orig=", " orcpt=<x@y> orig="),
         (" orig=", " orcpt=a orcpt=a orig="),

@@ -4,7 +4,8 @@
 #
 # It takes mail on 127.0.0.1 port PORT. Mail for anybody at peer.test goes into
 # the Maildir DIR/mail, save for nobody@peer.test, whom it refuses; mail for
-# anywhere else goes to 127.0.0.1 port BACK, with XFORWARD and TLS where that is offered.
+# anywhere else goes to 127.0.0.1 port BACK, with XFORWARD and TLS where that is offered,
+# or, with PEER_LMTP, by LMTP.
 # With PEER_TLS it offers STARTTLS with the certificate PEER_TLS.pem and its .key;
 # with PEER_AUTH it takes mail only under TLS, from whom Dovecot knows at that socket.
 set -eu
@@ -46,6 +47,9 @@ smtp_send_xforward_command = yes
 smtp_tls_security_level = may
 END
 
+if [ -n "${PEER_LMTP:-}" ]; then
+    echo "default_transport = lmtp:inet:127.0.0.1:$back" >> "$dir/etc/postfix/main.cf"
+fi
 if [ -n "${PEER_TLS:-}" ]; then
     cat >> "$dir/etc/postfix/main.cf" << END
 smtpd_tls_security_level = may

@@ -91,6 +91,28 @@ fn exim_bounces_mail_rejected_by_penfold() {
     is_told_by(&EXIM);
 }
 
+/// Postfix is the front end of a mail store: it delivers by LMTP, and reports the recipient that
+/// does not exist.
+#[test]
+fn mail_comes_from_postfix_by_lmtp() {
+    let site = Site::with("listen.kind = \"lmtp\"");
+    let daemon = site.start();
+    let by_lmtp = [("PEER_LMTP", PathBuf::from("yes"))];
+    let Some(peer) = Peer::start_with(&site, &POSTFIX, daemon.port, &by_lmtp) else { return };
+    let recipients = ["jon@razorback.test", "elvis@razorback.test", "root@razorback.test"];
+    assert_sent(&smtplib(peer.port(), "you@peer.test", &recipients));
+    for user in ["jon", "root"] {
+        let mail = daemon.wait_mail(&site, user, 1).remove(0);
+        assert_intact(&mail);
+        assert_from(&mail, "by razorback.test (penfold) with LMTP id ");
+    }
+    // One line for each recipient, with a reply of its own.
+    peer.daemon.wait_words(&["to=<root@razorback.test>", "status=sent (250 2.0.0 <root@razorback.test> "]);
+    let bounce = String::from_utf8_lossy(&peer.wait_mail()).into_owned();
+    assert!(bounce.contains("elvis@razorback.test") && bounce.contains("User unknown"), "{bounce}");
+    assert!(!bounce.contains("<jon@razorback.test>"), "{bounce}");
+}
+
 fn comes_from(software: &Software) {
     let site = Site::new();
     let daemon = site.start();

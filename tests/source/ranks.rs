@@ -23,7 +23,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("fs::rename(", &["sys/disk.rs"]),
     (".sync_all(", &["sys/disk.rs"]),
     (".sync_data(", &["sys/disk.rs"]),
-    ("remove_file(", &["sys/disk.rs", "control/server.rs"]),
+    ("remove_file(", &["sys/disk.rs", "control/server.rs", "listen/socket.rs"]),
 ];
 
 /// Imports that are forbidden although the ranks allow them: the module, and what it must not

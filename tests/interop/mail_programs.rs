@@ -207,3 +207,49 @@ fn an_unauthenticated_client_cannot_submit() {
     client.ask("MAIL FROM:<jon@razorback.test>", "530 5.7.0 ");
     assert_eq!(fs::read_dir(scene.site.path("spool/new")).expect("a spool").count(), 0);
 }
+
+/// swaks over a Unix socket, msmtp over TCP. Both report the recipient that does not exist.
+#[test]
+fn swaks_and_msmtp_speak_lmtp() {
+    let mut site = Site::new();
+    let path = site.path("lmtp").display().to_string();
+    site.set("listen", "kind", &format!("\"lmtp\"\n[[listen]]\naddress = \"unix:{path}\"\nkind = \"lmtp\""));
+    let daemon = site.start();
+    let port = format!("--port={}", daemon.port);
+    let swaks = |to: &str| {
+        let mut swaks = Command::new("swaks");
+        swaks.args(["--socket", &path, "--protocol", "LMTP", "--from", "ann@frogbog.test", "--to", to]);
+        swaks.output()
+    };
+    let msmtp = |to: &[&str]| {
+        let mut msmtp = Command::new("msmtp");
+        msmtp.args(["--file=/dev/null", "--protocol=lmtp", "--host=127.0.0.1", &port, "--from=ann@frogbog.test"]);
+        feed(msmtp.arg("--timeout=20").args(to), LETTER.as_bytes())
+    };
+    match swaks("jon@razorback.test,no@razorback.test,root@razorback.test") {
+        Err(_) => return common::skipped("swaks is not installed"),
+        Ok(output) => {
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{printed}");
+            for wanted in
+                ["<** 550 5.1.1 <no@", "<-  250 2.0.0 <jon@razorback.test>", "<-  250 2.0.0 <root@razorback.test>"]
+            {
+                assert!(printed.contains(wanted), "{wanted}: {printed}");
+            }
+        }
+    }
+    if Command::new("msmtp").arg("--version").output().is_err() {
+        return common::skipped("msmtp is not installed");
+    }
+    let sent = msmtp(&["jon@razorback.test", "root@razorback.test"]);
+    assert!(sent.status.success(), "{sent:?}");
+    let refused = msmtp(&["no@razorback.test"]);
+    assert!(
+        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("User unknown"),
+        "{refused:?}"
+    );
+    for user in ["jon", "root"] {
+        let mail = daemon.wait_mail(&site, user, 2);
+        assert!(mail.iter().all(|message| String::from_utf8_lossy(message).contains(" with LMTP id ")), "{mail:?}");
+    }
+}

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 
 use common::homes::{Homes, messages};
+use common::remote::{Remote, Sink};
 
 /// Each row has a `.forward` of jon, its mode, the mailboxes that a message to jon reaches, and
 /// words of the log. `{home}` is jon's home directory.
@@ -506,4 +507,34 @@ fn an_incomplete_message_is_removed_from_a_file() {
     let both = fs::read_to_string(&mbox).expect("text");
     assert!(both.starts_with(&first) && both.ends_with("all of you?\n\n"), "{both}");
     assert_eq!(both.matches("\nFrom ").count(), 1);
+}
+
+#[test]
+fn the_options_for_reports_follow_a_forward_file() {
+    let mut sink = Sink::default();
+    sink.keywords.push("DSN".to_owned());
+    let remote = Remote::with(sink);
+    let Some(homes) = Homes::new("") else { return };
+    homes.site.add("routes", &format!("dsn.test {}", remote.host_port()));
+    homes.site.write("virtual", "report@razorback elvis\n");
+    let daemon = homes.start();
+    for (forward, expected, is_reported) in [
+        ("a@dsn.test\n", "NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;j@x.test", false),
+        ("a@dsn.test, mary\n", "NOTIFY=FAILURE ORCPT=rfc822;j@x.test", true),
+    ] {
+        homes.write("jon", ".forward", forward, 0o600);
+        let mut client = daemon.greeted();
+        client.ask("MAIL FROM:<report@razorback> ENVID=q", "250 ");
+        client.ask("RCPT TO:<jon@razorback> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;j@x.test", "250 ");
+        client.ask("DATA", "354 ");
+        client.ask("Subject: x\r\n\r\nx\r\n.", "250 ");
+        remote.messages(1);
+        let message = remote.take().remove(0);
+        assert_eq!(message.recipients, [format!("<a@dsn.test> {expected}")]);
+        assert!(message.sender.ends_with(" ENVID=q"), "{}", message.sender);
+        assert!(daemon.settles(&homes.site), "{}", daemon.log());
+        assert_eq!(daemon.log().contains(" confirmed "), is_reported, "{}", daemon.log());
+    }
+    let report = messages(&homes.home("elvis").join("Maildir")).remove(0);
+    assert!(report.contains("Final-Recipient: rfc822; jon@razorback\nAction: expanded\n"), "{report}");
 }

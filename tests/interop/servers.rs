@@ -8,10 +8,12 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use common::client::{Client, TEXT};
 use common::tls::Authority;
 use common::{Daemon, Site, free_port, unpacked};
 use nix::sys::signal::{Signal, kill};
@@ -69,6 +71,49 @@ fn addresses_outside_ascii_go_to_postfix_and_come_from_it() {
     let mail = peer.wait_mail();
     assert_intact(&mail);
     assert_from(&mail, "by postfix.test (Postfix) with UTF8SMTP id ");
+}
+
+/// The sender's options pass to Postfix, which reports the delivery. Those of a sender at Postfix
+/// pass to penfold, which reports the delivery to that sender.
+#[test]
+fn postfix_and_penfold_report_deliveries_to_each_other() {
+    let site = Site::new();
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, &POSTFIX, daemon.port) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    for (port, mail, rcpt) in [
+        (
+            daemon.port,
+            "<jon@razorback.test> ENVID=QQ+2B1",
+            "<you@peer.test> NOTIFY=SUCCESS ORCPT=rfc822;u+2Bo@peer.test",
+        ),
+        (peer.port(), "<you@peer.test> ENVID=QQ+2B2", "<root@razorback.test> NOTIFY=SUCCESS,DELAY"),
+    ] {
+        let mut client = Client::before_banner(TcpStream::connect(("127.0.0.1", port)).expect("a server"));
+        client.expect("220 ");
+        assert!(client.ehlo().contains(&"DSN".to_owned()));
+        client.ask(&format!("MAIL FROM:{mail}"), "250 ");
+        client.ask(&format!("RCPT TO:{rcpt}"), "250 ");
+        client.ask("DATA", "354 ");
+        client.ask(&format!("{TEXT}."), "250 ");
+    }
+    let report = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("ASCII");
+    for line in [
+        "Reporting-MTA: dns; postfix.test",
+        "Original-Envelope-Id: QQ+1",
+        "Original-Recipient: rfc822;u+o@peer.test",
+        "Action: delivered",
+    ] {
+        assert!(report.contains(&format!("\n{line}\n")), "no {line} in {report}");
+    }
+    let mails = || fs::read_dir(peer.dir.join("mail/new")).into_iter().flatten().flatten();
+    let text = |file: fs::DirEntry| fs::read_to_string(file.path()).unwrap_or_default();
+    let is_report = |text: &String| text.contains("Reporting-MTA: dns; razorback.test");
+    peer.daemon.wait_until("a report at Postfix", || mails().map(text).any(|text| is_report(&text)));
+    let report = mails().map(text).find(is_report).expect("just seen");
+    for line in ["Original-Envelope-Id: QQ+2", "Final-Recipient: rfc822; root@razorback.test", "Action: delivered"] {
+        assert!(report.contains(&format!("\n{line}\n")), "no {line} in {report}");
+    }
 }
 
 #[test]

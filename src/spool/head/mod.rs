@@ -52,7 +52,7 @@ use crate::address::{self, Address};
 use crate::envelope::{
     Body, Envelope, Folder, MAX_ACTION, MAX_ENVID, MAX_FOLDER, MAX_ORCPT, MailOptions, Origin, RcptOptions, Recipient,
 };
-use crate::smtp::{MAX_FINAL_RECIPIENTS, xtext};
+use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 /// The length of each line of a queued head is a multiple of this number of bytes.
 const ALIGN: usize = 64;
@@ -173,7 +173,7 @@ pub struct Head {
 pub fn can_be_direct(envelope: &Envelope) -> bool {
     let [only] = envelope.recipients.as_slice() else { return false };
     let body = envelope.options.body;
-    let orcpt = only.options.orcpt.as_deref().filter(|orcpt| !repeats(orcpt, &only.address));
+    let orcpt = only.options.orcpt.as_deref().filter(|orcpt| !options::repeats(orcpt, &only.address));
     only.options.notify.is_none()
         && orcpt.is_none()
         && Recipient { options: RcptOptions::default(), ..only.clone() } == Recipient::new(only.address.clone())
@@ -181,13 +181,6 @@ pub fn can_be_direct(envelope: &Envelope) -> bool {
         && body != Body::Binary
         && envelope.options == MailOptions { body, ..MailOptions::default() }
         && envelope.sender.iter().chain([&only.address]).all(Address::is_ascii)
-}
-
-/// Whether an ORCPT only repeats an address.
-fn repeats(orcpt: &str, address: &Address) -> bool {
-    let text = orcpt.split_once(';').filter(|(kind, _)| kind.eq_ignore_ascii_case("rfc822"));
-    let named = text.and_then(|(_, text)| xtext::decode(text.as_bytes()));
-    named.is_some_and(|named| named == address.to_string().as_bytes())
 }
 
 /// The direct head for one recipient.

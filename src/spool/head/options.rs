@@ -18,7 +18,9 @@
 use std::fmt::Write;
 
 use super::HeadError;
+use crate::address::Address;
 use crate::envelope::{Body, ByMode, DeliverBy, MAX_ENVID, MAX_ORCPT, MailOptions, Notify, RcptOptions, Ret};
+use crate::smtp::xtext;
 use crate::spool::fields::{MALFORMED, UNKNOWN, read_text, write_text};
 
 /// Appends the fields for the options of MAIL, each after a blank.
@@ -100,6 +102,13 @@ pub fn read_rcpt(options: &mut RcptOptions, key: &str, word: &str) -> Result<(),
         _ => return Err(MALFORMED),
     }
     Ok(())
+}
+
+/// Whether an ORCPT only repeats an address.
+pub fn repeats(orcpt: &str, address: &Address) -> bool {
+    let text = orcpt.split_once(';').filter(|(kind, _)| kind.eq_ignore_ascii_case("rfc822"));
+    let named = text.and_then(|(_, text)| xtext::decode(text.as_bytes()));
+    named.is_some_and(|named| named == address.to_string().as_bytes())
 }
 
 fn read_by(text: &str) -> Option<DeliverBy> {

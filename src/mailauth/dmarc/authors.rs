@@ -13,14 +13,17 @@
 //! stands in the names of honest authors, such as `Jobs @ O'Reilly <jobs@example.org>`. Such a name
 //! is not malformed if a valid address in `<>` stands in the field, too.
 
+use super::text::{FromText, is_unusual_end};
 use crate::address::parse_domain;
 use crate::message::field::{Lines, Part, Piece};
 
 /// The maximum number of domains that are checked.
 pub const MAX_AUTHORS: usize = 5;
-/// The number of octets of a field that are read. If a field is longer, the rest counts as another
-/// domain.
-const MAX_FIELD: usize = 32 << 10;
+/// The number of octets that are read of all From fields of a message together. If they are longer,
+/// the rest counts as another domain.
+const MAX_TEXT: usize = 32 << 10;
+/// The number of From fields that are read. Further fields count as another domain.
+const MAX_FIELDS: usize = 10;
 
 /// Why there may be more domains, if a text after `@` is not a domain.
 const MALFORMED: &str = "a domain in From is malformed";
@@ -38,8 +41,10 @@ pub struct Authors {
     pub has_at: bool,
     /// Why there may be more domains, if `has_more` is true.
     pub reason: &'static str,
-    /// The number of From fields; 2 if there are more than two.
+    /// The number of From fields.
     pub fields: usize,
+    /// The number of octets that have been read.
+    octets: usize,
 }
 
 /// What a scan has found so far in a field.
@@ -108,7 +113,7 @@ fn read(piece: Piece<'_>, authors: &mut Authors, body: &mut Option<Vec<u8>>) -> 
             }
         }
         Piece::Line(Part::Continuation, more) | Piece::Rest(more) => {
-            if let Some(body) = body.as_mut().filter(|body| body.len() <= MAX_FIELD) {
+            if let Some(body) = body.as_mut().filter(|body| body.len() <= MAX_TEXT) {
                 body.extend_from_slice(more);
             }
         }
@@ -136,17 +141,20 @@ impl Authors {
 
     /// Reads the body of a From field, the first or a further one.
     pub fn take(&mut self, body: &[u8]) {
-        self.fields = (self.fields + 1).min(2);
-        let text = body.get(..MAX_FIELD).unwrap_or(body);
+        self.fields = self.fields.saturating_add(1);
+        let left = if self.fields > MAX_FIELDS { 0 } else { MAX_TEXT.saturating_sub(self.octets) };
+        let text = body.get(..left).unwrap_or(body);
+        self.octets += text.len();
         if text.len() < body.len() {
             self.note_more("From is too long");
         }
         // Some mail programs decode the encoded words before they look for addresses.
         let shown = String::from_utf8_lossy(text);
         self.has_at |= shown.contains(['@', '\u{ff20}', '\u{fe6b}']) || shown.contains("=?");
-        if !self.scan(text, true) {
+        let text = FromText::new(text);
+        if !self.scan(&text, true) {
             // A mail program may show any part of the text.
-            self.scan(text, false);
+            self.scan(&text, false);
         }
     }
 
@@ -159,22 +167,22 @@ impl Authors {
     /// Collects the domain after each `@`. If `is_strict`, comments, quoted strings and encoded
     /// words are skipped. Returns false if it is uncertain where they are: if a comment or a quoted
     /// string is not closed, or if there is a backslash outside of them.
-    fn scan(&mut self, text: &[u8], is_strict: bool) -> bool {
+    fn scan(&mut self, text: &FromText<'_>, is_strict: bool) -> bool {
         let mut found = Found::default();
         let mut at = 0;
-        while let Some(&b) = text.get(at) {
+        while let Some(b) = text.get(at) {
             at += 1;
             match b {
-                b'"' if is_strict => match quote_end(text, at) {
+                b'"' if is_strict => match text.quote_end(at) {
                     Some(end) => at = end,
                     None => return false,
                 },
-                b'(' if is_strict => match comment_end(text, at) {
+                b'(' if is_strict => match text.comment_end(at) {
                     Some(end) => at = end,
                     None => return false,
                 },
                 b'\\' if is_strict => return false,
-                b'=' if is_strict && !found.is_inside => at = encoded_word_end(text, at - 1).unwrap_or(at),
+                b'=' if is_strict && !found.is_inside => at = text.encoded_word_end(at - 1).unwrap_or(at),
                 b'<' => (found.is_inside, found.is_valid_inside) = (true, false),
                 b'>' => {
                     let is_address = found.is_inside && found.is_valid_inside;
@@ -195,11 +203,11 @@ impl Authors {
     }
 
     /// Reads the text after an `@`, from `at`, and returns the offset of its end.
-    fn take_domain(&mut self, text: &[u8], at: usize, found: &mut Found) -> usize {
-        let (domain, end) = domain(text, at);
+    fn take_domain(&mut self, text: &FromText<'_>, at: usize, found: &mut Found) -> usize {
+        let (domain, end) = text.domain(at);
         let word = self.add(&domain);
-        let next = if domain.ends_with(b".") { skip_blanks(text, end) } else { end };
-        let unusual = text.get(next).copied().filter(|b| is_unusual_end(*b));
+        let next = if domain.ends_with(b".") { text.skip_blanks(end) } else { end };
+        let unusual = text.get(next).filter(|b| is_unusual_end(*b));
         let is_other = word == Word::Other;
         let is_binary = (is_other && !domain.is_ascii()) || unusual.is_some_and(|b| b.is_ascii_control());
         if found.is_inside {
@@ -210,7 +218,7 @@ impl Authors {
         } else if is_binary {
             self.note_more(MALFORMED);
         } else {
-            let is_closed = !is_other && word != Word::Empty && is_closed(text, next);
+            let is_closed = !is_other && word != Word::Empty && text.is_closed(next);
             found.is_open |= unusual.is_some() && !is_closed;
             found.is_open |= is_other && domain.windows(2).any(|pair| pair == b"=?");
             found.is_doubtful |= is_other;
@@ -242,110 +250,4 @@ impl Authors {
         }
         word
     }
-}
-
-/// Returns the domain that begins at `at`, and the offset of its end. A domain is an address
-/// literal, or words with dots between them. Blanks and comments around the dots are left out, and
-/// so are backslashes, which mail programs do not show.
-fn domain(text: &[u8], mut at: usize) -> (Vec<u8>, usize) {
-    let mut domain = Vec::new();
-    at = skip_blanks(text, at);
-    if text.get(at) == Some(&b'[') {
-        let end =
-            text.get(at..).and_then(|rest| rest.iter().position(|&b| b == b']')).map_or(text.len(), |n| at + n + 1);
-        return (text.get(at..end).unwrap_or_default().to_vec(), end);
-    }
-    loop {
-        while let Some(&b) = text.get(at).filter(|b| !ends_word(**b)) {
-            if b != b'\\' {
-                domain.push(b);
-            }
-            at += 1;
-        }
-        let next = skip_blanks(text, at);
-        let is_open = domain.ends_with(b".") || text.get(next) == Some(&b'.');
-        // A second word belongs to the domain only after a dot.
-        if next == at || !is_open || text.get(next).is_none_or(|&b| ends_word(b)) {
-            return (domain, at);
-        }
-        at = next;
-    }
-}
-
-fn ends_word(b: u8) -> bool {
-    b.is_ascii_whitespace() || b.is_ascii_control() || b"()<>[]:;@,\"".contains(&b)
-}
-
-/// A domain ends before `b`. Returns whether some mail programs may read `b` and more as a part of
-/// the domain.
-fn is_unusual_end(b: u8) -> bool {
-    !ends_word(b) || (b.is_ascii_control() && !b.is_ascii_whitespace()) || b"[]\"".contains(&b)
-}
-
-/// Returns whether the text at `at`, after a domain, is the end of something in brackets or quotes,
-/// and nothing follows that may be a part of the domain.
-fn is_closed(text: &[u8], at: usize) -> bool {
-    let next = text.get(skip_blanks(text, at + 1));
-    text.get(at).is_some_and(|b| b"]\"".contains(b)) && next.is_none_or(|b| b"<,;".contains(b))
-}
-
-/// Returns the offset after the encoded word (RFC 2047) that begins at `at`, such as
-/// `=?utf-8?q?Jos=C3=A9?=`. Returns `None` if there is none, or if programs that do not know
-/// encoded words may find an address in it.
-fn encoded_word_end(text: &[u8], at: usize) -> Option<usize> {
-    if at.checked_sub(1).and_then(|before| text.get(before)).is_some_and(|&b| !ends_word(b)) {
-        return None;
-    }
-    let rest = text.get(at..)?;
-    let is_end = |b: &u8| *b != b'@' && (ends_word(*b) || *b == b'\\');
-    let length = rest.iter().position(is_end).unwrap_or(rest.len());
-    let (word, after) = rest.split_at_checked(length)?;
-    let parts: Vec<&[u8]> = word.split(|&b| b == b'?').collect();
-    let [b"=", _, b"q" | b"Q" | b"b" | b"B", _, b"="] = parts[..] else { return None };
-    let is_apart = after.first().is_none_or(|&b| b.is_ascii_whitespace() || b == b'<');
-    is_apart.then_some(at + length)
-}
-
-/// Returns the offset after blanks, line ends and comments. A comment that is not closed is not
-/// skipped.
-fn skip_blanks(text: &[u8], mut at: usize) -> usize {
-    while let Some(&b) = text.get(at) {
-        match b {
-            b' ' | b'\t' | b'\r' | b'\n' => at += 1,
-            b'(' => match comment_end(text, at + 1) {
-                Some(end) => at = end,
-                None => break,
-            },
-            _ => break,
-        }
-    }
-    at
-}
-
-/// Returns the offset after the quoted string whose content begins at `at`. Returns `None` if the
-/// string is not closed.
-fn quote_end(text: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match text.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-}
-
-/// Returns the offset after the comment whose content begins at `at`. Returns `None` if the comment
-/// is not closed.
-fn comment_end(text: &[u8], mut at: usize) -> Option<usize> {
-    let mut depth = 1_usize;
-    while depth > 0 {
-        match text.get(at)? {
-            b'(' => depth += 1,
-            b')' => depth -= 1,
-            b'\\' => at += 1,
-            _ => {}
-        }
-        at += 1;
-    }
-    Some(at)
 }

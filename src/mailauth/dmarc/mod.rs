@@ -22,12 +22,14 @@
 //! - `evaluate`: pass or fail, and the policy
 //! - `record`: DMARC records, and the addresses for reports in them
 //! - `reports`: aggregate reports (RFC 9990)
+//! - `text`: comments, quoted strings, encoded words and domains in From
 //! - `walk`: the walk up the DNS tree, and the organizational domain
 
 mod authors;
 mod evaluate;
 mod record;
 pub mod reports;
+mod text;
 mod walk;
 
 use std::fmt;

@@ -141,3 +141,20 @@ fn a_policy_that_is_not_known_is_told_from_none() {
         assert_eq!(checked.is_undecided(), is_undecided, "{from} {passed}");
     }
 }
+
+/// The work for a message does not grow with the number of its From fields.
+#[test]
+fn the_from_fields_that_are_read_are_bounded() {
+    let field = |size: usize| format!("From: {}<ceo@bank.test>\n", "A\n ".repeat(size / 3));
+    for (header, reason) in [
+        ("From: ceo@bank.test\n".repeat(10), ""),
+        ("From: ceo@bank.test\n".repeat(11), "From is too long"),
+        (field(15_000) + &field(15_000), ""),
+        (field(15_000).repeat(3), "From is too long"),
+        (field(15_000) + &field(15_000) + &field(3000) + "From: a@late.test\n", "From is too long"),
+    ] {
+        let found = Authors::of_header(header.as_bytes());
+        assert_eq!((&*found.domains.join(" "), found.reason), ("bank.test", reason), "{}", header.len());
+        assert_eq!(found.has_more, !reason.is_empty(), "{}", header.len());
+    }
+}

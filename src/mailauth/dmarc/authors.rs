@@ -13,7 +13,7 @@
 //! stands in the names of honest authors, such as `Jobs @ O'Reilly <jobs@example.org>`. Such a name
 //! is not malformed if a valid address in `<>` stands in the field, too.
 
-use super::text::{FromText, is_unusual_end};
+use super::text::{DomainText, FromText, is_unusual_end};
 use crate::address::parse_domain;
 use crate::message::field::{Lines, Part, Piece};
 
@@ -59,8 +59,10 @@ struct Found {
     /// Whether there is a text after `@` that is not a domain. It is harmless if there is an
     /// address.
     is_doubtful: bool,
-    /// Whether mail programs may read more than the scan as a domain. This is harmless only if an
-    /// address follows before the next comma.
+    /// Whether mail programs may read more than the scan as a domain or as an address: the end of a
+    /// domain is uncertain, a text after `@` is not a domain but has a dot, or there is an `@` in a
+    /// quoted string or an encoded word. This is harmless only if an address in `<>` follows before
+    /// the next comma or semicolon.
     is_open: bool,
 }
 
@@ -174,7 +176,10 @@ impl Authors {
             at += 1;
             match b {
                 b'"' if is_strict => match text.quote_end(at) {
-                    Some(end) => at = end,
+                    Some(end) => {
+                        self.note_hidden(&mut found, text.string_shows_at(at, end));
+                        at = end;
+                    }
                     None => return false,
                 },
                 b'(' if is_strict => match text.comment_end(at) {
@@ -182,7 +187,13 @@ impl Authors {
                     None => return false,
                 },
                 b'\\' if is_strict => return false,
-                b'=' if is_strict && !found.is_inside => at = text.encoded_word_end(at - 1).unwrap_or(at),
+                b'=' => {
+                    let is_skipped = is_strict && !found.is_inside;
+                    let end = text.encoded_word_end(at - 1).filter(|_| is_skipped).unwrap_or(at);
+                    self.note_hidden(&mut found, text.word_shows_at(at - 1, end));
+                    at = end;
+                }
+                0x80.. => self.note_hidden(&mut found, text.is_wide_at(at - 1)),
                 b'<' => (found.is_inside, found.is_valid_inside) = (true, false),
                 b'>' => {
                     let is_address = found.is_inside && found.is_valid_inside;
@@ -191,8 +202,15 @@ impl Authors {
                     found.is_open &= !(is_address && is_strict);
                     found.is_inside = false;
                 }
-                b',' if found.is_open => self.note_more(MALFORMED),
-                b'@' => at = self.take_domain(text, at, &mut found),
+                b',' | b';' if found.is_open => self.note_more(MALFORMED),
+                b'@' => {
+                    let domain = text.domain(at);
+                    if domain.has_backslash && is_strict {
+                        return false;
+                    }
+                    at = domain.end;
+                    self.take_domain(text, &domain, &mut found);
+                }
                 _ => {}
             }
         }
@@ -202,28 +220,38 @@ impl Authors {
         true
     }
 
-    /// Reads the text after an `@`, from `at`, and returns the offset of its end.
-    fn take_domain(&mut self, text: &FromText<'_>, at: usize, found: &mut Found) -> usize {
-        let (domain, end) = text.domain(at);
-        let word = self.add(&domain);
-        let next = if domain.ends_with(b".") { text.skip_blanks(end) } else { end };
+    /// Notes that mail programs may show an `@` where the scan skips the text or does not see one.
+    /// In a name before an address in `<>`, this is harmless.
+    fn note_hidden(&mut self, found: &mut Found, is_hidden: bool) {
+        if is_hidden && found.is_inside {
+            self.note_more(MALFORMED);
+        }
+        found.is_open |= is_hidden;
+    }
+
+    /// Takes the text after an `@`.
+    fn take_domain(&mut self, text: &FromText<'_>, domain: &DomainText, found: &mut Found) {
+        let DomainText { octets, end, has_backslash } = domain;
+        let word = self.add(octets);
+        let has_dot = octets.contains(&b'.');
+        let next = if octets.ends_with(b".") { text.skip_blanks(*end) } else { *end };
         let unusual = text.get(next).filter(|b| is_unusual_end(*b));
         let is_other = word == Word::Other;
-        let is_binary = (is_other && !domain.is_ascii()) || unusual.is_some_and(|b| b.is_ascii_control());
+        let is_binary = (is_other && !octets.is_ascii()) || unusual.is_some_and(|b| b.is_ascii_control());
         if found.is_inside {
             found.is_valid_inside |= word == Word::Domain;
-            if is_other || word == Word::Enclosed || unusual.is_some() {
+            if is_other || word == Word::Enclosed || unusual.is_some() || *has_backslash {
                 self.note_more(MALFORMED);
             }
-        } else if is_binary {
+        } else if is_binary || (*has_backslash && has_dot) {
+            // Some mail programs end a domain at a backslash.
             self.note_more(MALFORMED);
         } else {
             let is_closed = !is_other && word != Word::Empty && text.is_closed(next);
             found.is_open |= unusual.is_some() && !is_closed;
-            found.is_open |= is_other && domain.windows(2).any(|pair| pair == b"=?");
-            found.is_doubtful |= is_other;
+            found.is_open |= is_other && (has_dot || octets.windows(2).any(|pair| pair == b"=?"));
+            found.is_doubtful |= is_other || *has_backslash;
         }
-        end
     }
 
     fn add(&mut self, domain: &[u8]) -> Word {

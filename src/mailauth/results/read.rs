@@ -2,14 +2,18 @@
 //!
 //! The identifier of the server is the first value of the field (RFC 8601 2.2). It is read with
 //! tolerance: it may follow comments, even nested ones, and a version or a comment may follow it.
-//! It may be in quotes and in upper or lower case, and may have U-labels (UTF-8) or A-labels.
+//! It may be in quotes and in upper or lower case, and may have U-labels (UTF-8) or A-labels. Some
+//! programs decode encoded words (RFC 2047) before they read the identifier, and take other
+//! characters than ASCII for blanks. So the identifier counts as one that cannot be read if the
+//! text up to its end has an encoded word, even in a comment, or if it has characters that are not
+//! ASCII and is not a domain.
 //!
 //! The result of DMARC in a field of another server is read with caution: if the field is malformed
 //! or states several results, DMARC has not passed.
 
 use std::borrow::Cow;
 
-use crate::address::is_same_domain;
+use crate::address::{is_same_domain, parse_domain};
 
 /// The number of octets at the beginning of a field that are read. If the identifier ends later, it
 /// counts as one that cannot be read.
@@ -107,8 +111,8 @@ fn dmarc<'t>(tokens: &'t [Token<'_>]) -> Option<(String, &'t str)> {
 
 /// Returns the identifier at the beginning of a field. Returns `None` if there is none, or if it is
 /// doubtful what the identifier is.
-fn identifier(value: &[u8]) -> Option<Cow<'_, str>> {
-    let value = skip_blanks(value)?;
+fn identifier(field: &[u8]) -> Option<Cow<'_, str>> {
+    let value = skip_blanks(field)?;
     let (id, rest) = match value.first()? {
         b'"' => {
             let (id, rest) = quoted(value.get(1..)?)?;
@@ -120,10 +124,13 @@ fn identifier(value: &[u8]) -> Option<Cow<'_, str>> {
             (String::from_utf8_lossy(id), rest)
         }
     };
+    let read = field.get(..field.len() - rest.len())?;
+    let is_encoded = read.windows(2).any(|pair| pair == b"=?");
+    let is_plain = id.is_ascii() || parse_domain(&id).is_ok();
     // If a `=` follows, the field has no identifier, and the word before the `=` is a method.
     let rest = skip_blanks(rest)?;
     let is_clear = !id.trim().is_empty() && !rest.starts_with(b"=") && !rest.starts_with(b"\"");
-    is_clear.then_some(id)
+    (is_clear && is_plain && !is_encoded).then_some(id)
 }
 
 /// Returns whether an unquoted identifier ends before this octet.

@@ -187,6 +187,10 @@ fn fields_that_claim_to_be_ours() {
         "\"open; none",
         "\"\"; none",
         "\"mx\"\".example.net\"; none",
+        "(a =?utf-8?q?=29_mx.example.net=3B_dmarc=3Dpass_=28?= b) other.test; none",
+        "=?utf-8?q?mx.example.net?=; none",
+        "\"=?utf-8?q?mx.example.net?=\"; none",
+        "\u{a0}other.test; none",
     ] {
         assert!(claims_to_be(value.as_bytes(), "mx.example.net"), "{value:?}");
     }
@@ -197,6 +201,8 @@ fn fields_that_claim_to_be_ours() {
         "mx.example.net.evil.test; none",
         "mx.example.org; spf=pass (mx.example.net)",
         "other (mx.example.net); none",
+        "other (=?utf-8?q?mx.example.net?=); none",
+        "other; dkim=pass (=?utf-8?q?=29?=) header.i=\u{fc}@b.test",
         "\"other\" 1; none",
         "mx-example-net; none",
     ] {
@@ -204,9 +210,25 @@ fn fields_that_claim_to_be_ours() {
     }
     assert!(claims_to_be("m\u{fc}ller.example; none".as_bytes(), "xn--mller-kva.example"));
     assert!(claims_to_be(b"\xff\xfe", "mx.example.net"));
-    assert!(!claims_to_be(b"\xff\xfe; none", "mx.example.net"));
+    assert!(claims_to_be(b"\xff\xfe; none", "mx.example.net"));
+    assert!(!claims_to_be("m\u{fc}ller.example; none".as_bytes(), "mx.example.net"));
     let long = format!("{}mx.example.org; none", " ".repeat(3000));
     assert!(claims_to_be(long.as_bytes(), "mx.example.net"), "it is not read to its end");
+}
+
+/// Some programs strip these characters from the identifier, as they strip blanks.
+#[test]
+fn blanks_outside_ascii_hide_no_identifier() {
+    for blank in
+        "\u{85}\u{a0}\u{1680}\u{2000}\u{2003}\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{1c}\u{1f}".chars()
+    {
+        for value in
+            ["_mx.example.net; none", "mx.example.net_; none", "_ mx.example.net; none", " _\"mx.example.net\"_"]
+        {
+            let value = value.replace('_', &blank.to_string());
+            assert!(claims_to_be(value.as_bytes(), "mx.example.net"), "{value:?}");
+        }
+    }
 }
 
 /// A field that this server has written is recognized as its own.

@@ -211,6 +211,50 @@ fn a_refused_connection_or_recipient_concerns_only_what_it_says() {
     daemon.greeted().ask("MAIL FROM:<anna@example.net>", "250 ");
 }
 
+/// The first milter refuses or discards a message before the second one is asked.
+#[test]
+fn a_milter_is_told_of_a_new_helo_whatever_an_earlier_one_decides() {
+    let refuse = ("550 5.7.1", b"r".to_vec());
+    for (reply, packet) in [refuse, ("250 ", b"d".to_vec())] {
+        let second = Milter::start(Script::default());
+        let again = Script::default().then(b'M', 1, Then::Send(vec![b"c".to_vec()]));
+        let first = Milter::start(again.then(b'M', 1, Then::Send(vec![packet])));
+        let site = site(&[(first.address, ""), (second.address, "")]);
+        let daemon = site.start();
+        let mut client = daemon.client();
+        client.ask("HELO first.example", "250 ");
+        client.ask("MAIL FROM:<anna@example.net>", "250 ");
+        client.ask("HELO second.example", "250 ");
+        client.ask("MAIL FROM:<anna@example.net>", reply);
+        client.ask("RSET", "250 ");
+        client.ask("MAIL FROM:<anna@example.net>", "250 ");
+        for milter in [&first, &second] {
+            let told = milter.texts(b'H');
+            assert_eq!(told, ["first.example|", "second.example|"], "{reply}: {}", milter.letters());
+        }
+    }
+}
+
+/// A proxy changes the client before the second milter is asked again.
+#[test]
+fn a_milter_is_told_of_a_new_client_whatever_an_earlier_one_decides() {
+    let second = Milter::start(Script::default());
+    let once = Script::default().then(b'M', 1, Then::Send(vec![b"c".to_vec()]));
+    let first = Milter::start(once.then(b'M', 1, Then::Send(vec![b"r".to_vec()])));
+    let mut site = site(&[(first.address, ""), (second.address, "")]);
+    site.set("listen", "xclient", "[\"127.0.0.1\"]");
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    client.ask("RSET", "250 ");
+    client.ask("XCLIENT ADDR=192.0.2.7", "220 ");
+    client.ask("HELO client.test", "250 ");
+    client.ask("MAIL FROM:<anna@example.net>", "550 5.7.1");
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    let told = second.texts(b'C');
+    assert!(told.len() == 2 && told[1].ends_with("192.0.2.7|"), "{told:?}");
+}
+
 #[test]
 fn a_milter_closes_a_session_with_421() {
     for (letter, packet) in [(b'M', &b"4"[..]), (b'R', b"f"), (b'T', b"4"), (b'E', b"4"), (b'M', b"y421 4.7.0 go\0")] {

@@ -70,10 +70,15 @@ pub struct Dialogue {
     lines: usize,
 }
 
+/// The argument of HELO, and the TLS version and the cipher suite.
+type Greeting = (String, Option<(String, String)>);
+
 /// One filter in a session.
 #[derive(Debug, Default)]
 struct Member {
     milter: Option<Box<Milter>>,
+    /// What the milter was last told of HELO and TLS; `None` if it was not told yet.
+    told: Option<Greeting>,
     service: Option<Service>,
     /// The decision about all messages of the connection; `None` if the filter has made none.
     /// `Some(None)` accepts the messages, and a reply refuses them.
@@ -123,19 +128,17 @@ impl Dialogue {
         let instance = format!("{}.{}", self.session, self.count);
         self.message = Message { sender: Some(sender.clone()), instance, ..Message::default() };
         let known = self.client.replace(client.clone());
-        let is_same = known.as_ref().is_some_and(|known| client.continues(known));
-        let is_greeted = known.is_some_and(|known| (&known.hello, &known.tls) == (&client.hello, &client.tls));
+        // Not all filters may be asked below, because one refuses the message.
+        if known.is_none_or(|known| !client.continues(&known)) {
+            (0..self.members.len()).for_each(|index| self.leave(index));
+        }
         for index in 0..self.members.len() {
-            if !is_same {
-                self.leave(index);
-            }
             let is_asked = self.filter(index).is_some_and(|filter| filter.groups.contains(&client.group));
             self.set(index, if is_asked { State::Asked } else { State::Done });
             if !is_asked || !self.is_milter(index) {
                 continue;
             }
-            let begun = self.greet(index, is_greeted);
-            let verdict = match begun {
+            let verdict = match self.greet(index, (client.hello.clone(), client.tls.clone())) {
                 Verdict::Accept => self.ask(index, "MAIL", |milter, client| milter.mail(client, &sender)),
                 refused => refused,
             };
@@ -281,7 +284,11 @@ impl Dialogue {
 
     /// Connects to a milter, if there is no connection, and tells it of the client and of HELO,
     /// unless the milter knows both already.
-    fn greet(&mut self, index: usize, is_greeted: bool) -> Verdict {
+    fn greet(&mut self, index: usize, greeting: Greeting) -> Verdict {
+        // A milter that another one leaves nothing to decide is told nothing.
+        if self.message.discarded_by.is_some() {
+            return Verdict::Accept;
+        }
         let Some(filter) = self.filter(index).cloned() else { return Verdict::Accept };
         let Some(member) = self.members.get_mut(index) else { return Verdict::Accept };
         match &member.whole {
@@ -296,9 +303,10 @@ impl Dialogue {
         if member.milter.as_mut().is_some_and(|milter| milter.is_stale()) {
             member.milter = None;
         }
-        if member.milter.is_some() && is_greeted {
+        if member.milter.is_some() && member.told.as_ref() == Some(&greeting) {
             return Verdict::Accept;
         }
+        member.told = None;
         if member.milter.is_none() {
             match Milter::open(&filter.socket, &self.filters.hostname, filter.timeout) {
                 Ok(milter) => member.milter = Some(Box::new(milter)),
@@ -311,6 +319,9 @@ impl Dialogue {
         }
         let verdict = self.ask(index, "HELO", |milter, client| milter.hello(client));
         self.keep_whole(index, &verdict);
+        if let Some(member) = self.members.get_mut(index).filter(|_| verdict == Verdict::Accept) {
+            member.told = Some(greeting);
+        }
         verdict
     }
 

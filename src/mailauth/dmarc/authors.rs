@@ -4,7 +4,7 @@
 //! A message should have one From field, with addresses in one domain. Other messages are read with
 //! caution: every domain counts that a mail program might show as the author's. The domain may
 //! stand in an obsolete source route, in a name that looks like an address, or in a second From
-//! field. If a quote or a comment is not closed, the domains in it count, too. From fields are
+//! field, and with a second field the author is unclear in any case. If a quote or a comment is not closed, the domains in it count, too. From fields are
 //! found in a header of any length, and even after lines that do not belong in a header. Each
 //! domain is checked on its own, and the strictest result applies.
 //!
@@ -34,8 +34,8 @@ pub struct Authors {
     /// The different domains in canonical form, in the order of the text. There are at most
     /// [`MAX_AUTHORS`].
     pub domains: Vec<Box<str>>,
-    /// Whether there may be more domains, because there is text that was not read, or text after
-    /// `@` that is not a domain.
+    /// Whether there may be more domains, because there is text that was not read, text after `@`
+    /// that is not a domain, or more than one From field.
     pub has_more: bool,
     /// Whether the fields contain an `@`, or an encoded word, in which there may be one.
     pub has_at: bool,
@@ -144,6 +144,10 @@ impl Authors {
     /// Reads the body of a From field, the first or a further one.
     pub fn take(&mut self, body: &[u8]) {
         self.fields = self.fields.saturating_add(1);
+        if self.fields > 1 {
+            // RFC 5322 3.6 allows only one, and mail programs show the first or the last.
+            self.note_more("there is more than one From");
+        }
         let left = if self.fields > MAX_FIELDS { 0 } else { MAX_TEXT.saturating_sub(self.octets) };
         let text = body.get(..left).unwrap_or(body);
         self.octets += text.len();

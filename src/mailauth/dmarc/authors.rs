@@ -10,8 +10,9 @@
 //!
 //! Mail programs read a malformed field in different ways. So if a text after `@` is not a domain,
 //! or a domain ends in an unusual way, it is noted that there may be more domains. But an `@` also
-//! stands in the names of honest authors, such as `Jobs @ O'Reilly <jobs@example.org>`. Such a name
-//! is not malformed if a valid address in `<>` stands in the field, too.
+//! stands in the names of honest authors, such as `Jobs @ O'Reilly <jobs@example.org>` or `Jobs @
+//! Acme <jobs@example.org>`. Such a name is not malformed if a valid address in `<>` stands in the
+//! field, too, and a word without a dot is then no domain.
 
 use super::text::{DomainText, FromText, is_unusual_end};
 use crate::address::parse_domain;
@@ -24,6 +25,9 @@ pub const MAX_AUTHORS: usize = 5;
 const MAX_TEXT: usize = 32 << 10;
 /// The number of From fields that are read. Further fields count as another domain.
 const MAX_FIELDS: usize = 10;
+
+/// The dots between the labels of a domain, also of one that is not in ASCII (UTS 46).
+const DOTS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
 
 /// Why there may be more domains, if a text after `@` is not a domain.
 const MALFORMED: &str = "a domain in From is malformed";
@@ -59,6 +63,9 @@ struct Found {
     /// Whether there is a text after `@` that is not a domain. It is harmless if there is an
     /// address.
     is_doubtful: bool,
+    /// The domains outside of `<>` that have no dot, such as `Bank` in `Jon @ Bank
+    /// <jon@example.org>`. They are parts of a name if an address follows before the next comma.
+    labels: Vec<Box<str>>,
     /// Whether mail programs may read more than the scan as a domain or as an address: the end of a
     /// domain is uncertain, a text after `@` is not a domain but has a dot, or there is an `@` in a
     /// quoted string or an encoded word. This is harmless only if an address in `<>` follows before
@@ -203,10 +210,13 @@ impl Authors {
                     let is_address = found.is_inside && found.is_valid_inside;
                     found.has_address |= is_address;
                     // If it is uncertain where the quoted strings are, the address may be in one.
-                    found.is_open &= !(is_address && is_strict);
+                    if is_address && is_strict {
+                        found.is_open = false;
+                        found.labels.clear();
+                    }
                     found.is_inside = false;
                 }
-                b',' | b';' if found.is_open => self.note_more(MALFORMED),
+                b',' | b';' => self.end_address(&mut found),
                 b'@' => {
                     let domain = text.domain(at);
                     if domain.has_backslash && is_strict {
@@ -218,10 +228,19 @@ impl Authors {
                 _ => {}
             }
         }
-        if found.is_open || (found.is_doubtful && !found.has_address) {
+        self.end_address(&mut found);
+        if found.is_doubtful && !found.has_address {
             self.note_more(MALFORMED);
         }
         true
+    }
+
+    /// No address in `<>` has followed what the scan has found.
+    fn end_address(&mut self, found: &mut Found) {
+        found.labels.drain(..).for_each(|label| self.add(label));
+        if found.is_open {
+            self.note_more(MALFORMED);
+        }
     }
 
     /// Notes that mail programs may show an `@` where the scan skips the text or does not see one.
@@ -236,15 +255,23 @@ impl Authors {
     /// Takes the text after an `@`.
     fn take_domain(&mut self, text: &FromText<'_>, domain: &DomainText, found: &mut Found) {
         let DomainText { octets, end, has_backslash } = domain;
-        let word = self.add(octets);
-        let has_dot = octets.contains(&b'.');
+        let shown = String::from_utf8_lossy(octets);
+        let (word, domain) = parse(&shown);
+        match domain {
+            Some(label) if !found.is_inside && !label.contains(['.', '[']) => found.add_label(label),
+            Some(domain) => self.add(domain),
+            None => {}
+        }
+        let has_dot = shown.trim_matches(DOTS).contains(DOTS);
         let next = if octets.ends_with(b".") { text.skip_blanks(*end) } else { *end };
         let unusual = text.get(next).filter(|b| is_unusual_end(*b));
         let is_other = word == Word::Other;
-        let is_binary = (is_other && !octets.is_ascii()) || unusual.is_some_and(|b| b.is_ascii_control());
+        let is_binary = (is_other && has_dot && !octets.is_ascii()) || unusual.is_some_and(|b| b.is_ascii_control());
         if found.is_inside {
-            found.is_valid_inside |= word == Word::Domain;
-            if is_other || word == Word::Enclosed || unusual.is_some() || *has_backslash {
+            // Some programs put a whole address into single quotes.
+            let is_valid = word == Word::Domain || octets.strip_suffix(b"'").is_some_and(is_domain);
+            found.is_valid_inside |= is_valid;
+            if is_other || (word == Word::Enclosed && !is_valid) || unusual.is_some() || *has_backslash {
                 self.note_more(MALFORMED);
             }
         } else if is_binary || (*has_backslash && has_dot) {
@@ -258,28 +285,45 @@ impl Authors {
         }
     }
 
-    fn add(&mut self, domain: &[u8]) -> Word {
-        let text = String::from_utf8_lossy(domain);
-        let text = text.trim_end_matches('.');
-        // Real display names have an `@` between blanks, as in `Team @ Example <team@example.org>`.
-        if text.is_empty() {
-            return Word::Empty;
-        }
-        // A text that is not a domain has no record, but a mail program may show a domain in it.
-        let enclosed = text.trim_matches(|c: char| c.is_ascii_punctuation());
-        let (domain, word) = match (parse_domain(text), parse_domain(enclosed)) {
-            (Ok(domain), _) => (domain, Word::Domain),
-            (Err(_), Ok(domain)) => (domain, Word::Enclosed),
-            (Err(_), Err(_)) => return Word::Other,
-        };
+    fn add(&mut self, domain: Box<str>) {
         if self.domains.contains(&domain) {
-            return word;
+            return;
         }
         if self.domains.len() < MAX_AUTHORS {
             self.domains.push(domain);
         } else {
             self.note_more("From has too many domains");
         }
-        word
     }
+}
+
+impl Found {
+    /// Adds a domain without a dot. One more than the maximum of authors is enough to note that
+    /// there are too many.
+    fn add_label(&mut self, label: Box<str>) {
+        if self.labels.len() <= MAX_AUTHORS && !self.labels.contains(&label) {
+            self.labels.push(label);
+        }
+    }
+}
+
+/// Returns what the text after an `@` is, and the domain in it.
+fn parse(text: &str) -> (Word, Option<Box<str>>) {
+    let text = text.trim_end_matches('.');
+    // Real display names have an `@` between blanks, as in `Team @ Example <team@example.org>`.
+    if text.is_empty() {
+        return (Word::Empty, None);
+    }
+    if let Ok(domain) = parse_domain(text) {
+        return (Word::Domain, Some(domain));
+    }
+    // A text that is not a domain has no record, but a mail program may show a domain in it.
+    match parse_domain(text.trim_matches(|c: char| c.is_ascii_punctuation())) {
+        Ok(domain) => (Word::Enclosed, Some(domain)),
+        Err(_) => (Word::Other, None),
+    }
+}
+
+fn is_domain(octets: &[u8]) -> bool {
+    std::str::from_utf8(octets).is_ok_and(|text| parse_domain(text).is_ok())
 }

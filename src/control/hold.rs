@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::actions::Control;
 use crate::log;
-use crate::queue::{Event, GivenBack, Withdrawn};
+use crate::queue::{Event, GivenBack, Requester, Withdrawn};
 use crate::spool::{EntryName, NotMoved, Place, QueueId};
 
 /// How long a request waits for the end of running jobs.
@@ -50,12 +50,13 @@ pub struct NotChanged {
 struct Withdrawal<'a> {
     events: &'a Sender<Event>,
     id: QueueId,
+    requester: Requester,
     given_back: GivenBack,
 }
 
 impl Drop for Withdrawal<'_> {
     fn drop(&mut self) {
-        let _ = self.events.send(Event::GiveBack(self.id, self.given_back));
+        let _ = self.events.send(Event::GiveBack(self.id, self.requester.clone(), self.given_back));
     }
 }
 
@@ -68,11 +69,13 @@ impl Control {
             return Err(later("the spool is still being read"));
         }
         let (sender, receiver) = bounded(1);
-        self.events.send(Event::Withdraw(id, sender)).map_err(|_| later("the daemon is stopping"))?;
+        let requester = Requester::default();
+        self.events
+            .send(Event::Withdraw(id, requester.clone(), sender))
+            .map_err(|_| later("the daemon is stopping"))?;
         let answer = receiver.recv_timeout(JOB_TIMEOUT);
-        // Only an entry that this request has withdrawn, or may still withdraw, is given back: it
-        // could be another request's.
-        let begun = || Withdrawal { events: &self.events, id, given_back: GivenBack::Unchanged };
+        // Only an entry that this request has withdrawn, or may still withdraw, is given back.
+        let begun = || Withdrawal { events: &self.events, id, requester, given_back: GivenBack::Unchanged };
         let (mut withdrawal, known) = match answer {
             Ok(Withdrawn::Yes(known)) => (begun(), known),
             Ok(Withdrawn::Gone) => return Err(NotMoved::Gone.into()),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::health::{DestinationStatus, Down};
-use super::withdraw::{GivenBack, Withdrawn};
+use super::withdraw::{GivenBack, Requester, Withdrawn};
 use crate::address::parse_domain;
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
@@ -40,9 +40,9 @@ pub enum Event {
     /// them yet.
     Appeared(Vec<EntryName>),
     /// A request to withdraw an entry. The queue leaves the entry alone until [`Event::GiveBack`].
-    Withdraw(QueueId, Sender<Withdrawn>),
-    /// The requester gives back an entry, which ends the withdrawal.
-    GiveBack(QueueId, GivenBack),
+    Withdraw(QueueId, Requester, Sender<Withdrawn>),
+    /// The requester gives back an entry, which ends its withdrawal.
+    GiveBack(QueueId, Requester, GivenBack),
     /// A request to try the selected jobs now. The answer is their number.
     Flush(Selector, Sender<usize>),
     /// A request for the status of all remote destinations, or only of those that match a name.

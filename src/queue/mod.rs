@@ -59,7 +59,7 @@ use item::{Item, ItemEnd, ItemJob, JobState};
 use times::{Times, waits_until};
 use turns::{JobRef, NextJob, Turns};
 use withdraw::Withdrawal;
-pub use withdraw::{GivenBack, Withdrawn};
+pub use withdraw::{GivenBack, Requester, Withdrawn};
 
 /// The maximum time that the queue sleeps while a job waits. It is short enough for the queue to
 /// notice when the clock is changed.
@@ -202,8 +202,8 @@ impl Queue {
             }
             Event::JobDone(report) => self.report(*report),
             Event::Appeared(entries) => entries.into_iter().for_each(|entry| self.load(entry, true)),
-            Event::Withdraw(id, reply) => self.withdraw(id, reply),
-            Event::GiveBack(id, given_back) => self.give_back(id, given_back),
+            Event::Withdraw(id, requester, reply) => self.withdraw(id, requester, reply),
+            Event::GiveBack(id, requester, given_back) => self.give_back(id, &requester, given_back),
             Event::Flush(selector, reply) => drop(reply.try_send(self.flush(&selector))),
             Event::Hosts(name, reply) => drop(reply.try_send(self.statuses(name.as_deref()))),
             Event::Running(reply) => {

@@ -5,6 +5,8 @@
 //! withdrawn when the running ones have ended. The queue sets no deadline. A requester that does
 //! not want to wait any longer gives the entry back.
 
+use std::sync::Arc;
+
 use crossbeam_channel::Sender;
 
 use super::Queue;
@@ -36,9 +38,20 @@ pub enum GivenBack {
     Left,
 }
 
+/// Identifies a request to withdraw an entry. A requester that gives back an entry without having
+/// got an answer must not end the withdrawal of another one.
+#[derive(Debug, Clone, Default)]
+pub struct Requester(Arc<()>);
+
+impl PartialEq for Requester {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// The withdrawal of an entry.
-#[derive(Default)]
 pub struct Withdrawal {
+    requester: Requester,
     /// The channel to the requester, who waits while jobs of the entry are running; `None` once the
     /// entry is withdrawn.
     reply: Option<Sender<Withdrawn>>,
@@ -48,7 +61,7 @@ pub struct Withdrawal {
 
 impl Queue {
     /// Withdraws an entry now, or as soon as none of its jobs is running.
-    pub(super) fn withdraw(&mut self, id: QueueId, reply: Sender<Withdrawn>) {
+    pub(super) fn withdraw(&mut self, id: QueueId, requester: Requester, reply: Sender<Withdrawn>) {
         // An error means that the requester is gone, which is harmless. The same is true for the
         // other replies.
         if self.withdrawn.contains_key(&id) {
@@ -56,7 +69,7 @@ impl Queue {
             return;
         }
         let Some(item) = self.items.get_mut(&id) else {
-            self.withdrawn.insert(id, Withdrawal::default());
+            self.withdrawn.insert(id, Withdrawal { requester, reply: None, entry: None });
             let _ = reply.try_send(Withdrawn::Yes(None));
             return;
         };
@@ -67,13 +80,16 @@ impl Queue {
         if item.end != ItemEnd::Vanished {
             item.end = ItemEnd::Withdraw;
         }
-        self.withdrawn.insert(id, Withdrawal { reply: Some(reply), entry: None });
+        self.withdrawn.insert(id, Withdrawal { requester, reply: Some(reply), entry: None });
         self.close(id);
     }
 
-    /// Ends the withdrawal of an entry. If some of its jobs are still running, the entry is planned
+    /// Ends the requester's withdrawal of an entry. If some of its jobs are still running, the entry is planned
     /// anew when they have ended.
-    pub(super) fn give_back(&mut self, id: QueueId, given_back: GivenBack) {
+    pub(super) fn give_back(&mut self, id: QueueId, requester: &Requester, given_back: GivenBack) {
+        if self.withdrawn.get(&id).is_some_and(|withdrawal| withdrawal.requester != *requester) {
+            return;
+        }
         let Some(withdrawal) = self.withdrawn.remove(&id) else { return };
         if let Some(item) = self.items.get_mut(&id) {
             if item.end == ItemEnd::Withdraw {
@@ -117,4 +133,47 @@ impl Queue {
 
 fn has_unrecorded(item: &Item) -> bool {
     item.jobs().iter().any(|job| job.unrecorded.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::{bounded, unbounded};
+
+    use super::*;
+    use crate::queue::{QueueSettings, SpoolTasks};
+    use crate::retry::Schedule;
+    use crate::timeouts::HostTimeouts;
+
+    fn queue() -> Queue {
+        let second = Duration::from_secs(1);
+        let schedule = Schedule { min: second, max: second, expire_after: second };
+        let tasks = SpoolTasks {
+            load: Box::new(|_, _| None),
+            choose: Box::new(|first, _| first),
+            finish: Box::new(|_| true),
+            clear_failures: Box::new(|| ()),
+        };
+        let settings = QueueSettings { schedule, per_destination: 1 };
+        Queue::new(settings, unbounded().1, Vec::new(), tasks, Arc::new(HostTimeouts::default()))
+    }
+
+    /// A requester that has waited too long gives back an entry that another one has withdrawn in
+    /// the meantime.
+    #[test]
+    fn only_the_requester_of_a_withdrawal_ends_it() {
+        let (mut queue, id) = (queue(), QueueId::generate().expect("an id"));
+        let ask = |queue: &mut Queue, requester: &Requester| {
+            let (sender, receiver) = bounded(1);
+            queue.withdraw(id, requester.clone(), sender);
+            receiver.try_recv().expect("an answer")
+        };
+        let (first, second) = (Requester::default(), Requester::default());
+        assert_eq!(ask(&mut queue, &first), Withdrawn::Yes(None));
+        queue.give_back(id, &second, GivenBack::Unchanged);
+        assert_eq!(ask(&mut queue, &second), Withdrawn::Busy);
+        queue.give_back(id, &first, GivenBack::Unchanged);
+        assert_eq!(ask(&mut queue, &second), Withdrawn::Yes(None));
+    }
 }

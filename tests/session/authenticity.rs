@@ -77,8 +77,9 @@ fn the_results_stand_above_everything_else_and_forged_ones_are_removed() {
     let dns = zone("reject");
     let site = site(&dns, "");
     let daemon = site.start();
-    let forged =
-        "Authentication-Results: razorback.test; dmarc=pass\nAuthentication-Results: mx.example.net;\n spf=pass\n";
+    let forged = "Authentication-Results: razorback.test; dmarc=pass\nAuthentication-Results: mx.example.net;\n spf=pass\n\
+         Authentication-Results: \u{a0}razorback.test; dmarc=pass\n\
+         Authentication-Results: (=?utf-8?q?=29razorback.test=3Bdmarc=3Dpass=28?=) a.test; none\n";
     send(&daemon, &(forged.to_owned() + &signed(TEXT)), "250 ");
     let message = delivered(&daemon, &site);
     let field = results(&message);
@@ -314,13 +315,23 @@ fn an_author_that_cannot_be_checked_is_refused_only_if_dmarc_is_obeyed() {
             "From: a@1.test, b@2.test, c@3.test, d@4.test, e@5.test, anna@example.net\n",
             "From: <anna@example.net\u{a0}>\n",
             "From: anna@\n",
+            "From: \"anna@example.net\", eve@evil.test\n",
+            "From: anna@a-.example.net, <eve@evil.test>\n",
+            "From: <eve@evil.test>\nFrom: <eve@evil.test>\n",
+            &format!("From: {}\n", "@(@(@(@(@(@(\n ".repeat(2300)).repeat(4),
             "",
         ] {
+            let started = Instant::now();
             send(&daemon, &text(from), reply);
+            assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         }
         let reply = if word == "mark" { "250 " } else { "550 5.7.26 " };
         send(&daemon, &text("From: <anna\\@example.net>\n"), reply);
-        for from in ["From: MAILER-DAEMON (Mail Delivery System)\n", "From: Jobs @ O'Reilly <j@oreilly.test>\n"] {
+        for from in [
+            "From: MAILER-DAEMON (Mail Delivery System)\n",
+            "From: Jobs @ O'Reilly <j@oreilly.test>\n",
+            "From: \"'j@oreilly.test' via List\" <list@oreilly.test>\n",
+        ] {
             send(&daemon, &text(from), "250 ");
         }
     }

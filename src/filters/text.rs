@@ -282,6 +282,7 @@ impl TextChanges {
 /// counts as a line end, and NULs are left out, so that all mail programs see the same message.
 pub struct NewBody<'a> {
     scratch: &'a dyn Fn() -> io::Result<File>,
+    has_room: &'a dyn Fn() -> io::Result<bool>,
     limit: u64,
     size: u64,
     memory: Vec<u8>,
@@ -291,9 +292,14 @@ pub struct NewBody<'a> {
 }
 
 impl<'a> NewBody<'a> {
-    /// An empty body of at most `limit` octets. `scratch` makes a file for a large one.
-    pub fn new(limit: u64, scratch: &'a dyn Fn() -> io::Result<File>) -> Self {
-        Self { scratch, limit, size: 0, memory: Vec::new(), file: None, has_cr: false, last: b'\n' }
+    /// An empty body of at most `limit` octets. `scratch` makes a file for a large one, as long as
+    /// `has_room` says that there is room for it.
+    pub fn new(
+        limit: u64,
+        scratch: &'a dyn Fn() -> io::Result<File>,
+        has_room: &'a dyn Fn() -> io::Result<bool>,
+    ) -> Self {
+        Self { scratch, has_room, limit, size: 0, memory: Vec::new(), file: None, has_cr: false, last: b'\n' }
     }
 
     /// Takes a piece.
@@ -333,6 +339,9 @@ impl<'a> NewBody<'a> {
     }
 
     fn spill(&mut self) -> Result<(), Trouble> {
+        if !(self.has_room)()? {
+            return Err(Trouble::new("the spool has no room for its new body"));
+        }
         let file = match &self.file {
             Some(file) => file,
             None => self.file.insert((self.scratch)()?),

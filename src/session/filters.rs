@@ -84,7 +84,8 @@ impl Session<'_> {
             return Ok(());
         }
         let (spool, id) = (&self.service.site.spool, complete.id().to_string());
-        let room = Room { size: self.service.config.limits.message_size, scratch: &|| spool.scratch() };
+        let size = self.service.config.limits.message_size;
+        let room = Room { size, scratch: &|| spool.scratch(), has_room: &|| spool.has_room(0) };
         let ended = self.filters.message(&id, complete, &room).map_err(|e| storage_error(&e))?;
         match ended.verdict {
             Verdict::Accept => {}

@@ -55,6 +55,8 @@ pub struct Room<'a> {
     pub size: u64,
     /// Makes a file without a name for a large body.
     pub scratch: &'a dyn Fn() -> io::Result<File>,
+    /// Whether the file system of such files has room for more.
+    pub has_room: &'a dyn Fn() -> io::Result<bool>,
 }
 
 /// The error while a message is sent to a filter.
@@ -184,7 +186,7 @@ impl Milter {
                     edits.header.get_or_insert_with(original).change(index, &field, has_space)?;
                 }
                 Change::Body(piece) => {
-                    body.get_or_insert_with(|| NewBody::new(room.size, room.scratch)).take(&piece)?;
+                    body.get_or_insert_with(|| NewBody::new(room.size, room.scratch, room.has_room)).take(&piece)?;
                 }
                 Change::AddRecipient(_) | Change::DeleteRecipient(_) => edits.recipients.push(change),
                 Change::Sender(sender) => edits.sender = Some(sender),

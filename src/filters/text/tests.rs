@@ -90,8 +90,10 @@ fn a_header_has_a_maximum_length() {
 #[test]
 fn a_new_body_has_lines_that_end_in_lf_and_a_maximum_size() {
     let scratch = || File::options().read(true).write(true).create_new(true).open(scratch_path());
+    let rooms = std::cell::Cell::new(usize::MAX);
+    let has_room = || Ok(rooms.replace(rooms.get().saturating_sub(1)) > 0);
     let body = |pieces: &[&[u8]], limit| {
-        let mut body = NewBody::new(limit, &scratch);
+        let mut body = NewBody::new(limit, &scratch, &has_room);
         pieces.iter().try_for_each(|piece| body.take(piece))?;
         let mut text = Vec::new();
         let body = body.end()?;
@@ -112,6 +114,13 @@ fn a_new_body_has_lines_that_end_in_lf_and_a_maximum_size() {
     let large = b"0123456789\r\n".repeat(20_000);
     assert_eq!(body(&[&large, b"end"], 1 << 20).map(|text| text.len()), Ok(11 * 20_000 + 4));
     assert!(body(&[&large], 1000).is_err());
+    // The room is looked for again while the file grows.
+    for (count, is_stored) in [(0, false), (1, false), (2, true)] {
+        rooms.set(count);
+        assert_eq!(body(&[&large[..large.len() - 1], b"\n"], 1 << 20).is_ok(), is_stored, "{count}");
+    }
+    rooms.set(0);
+    assert!(body(&[b"small"], 1000).is_ok());
 }
 
 fn scratch_path() -> std::path::PathBuf {

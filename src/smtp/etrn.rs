@@ -62,7 +62,7 @@ mod tests {
             ("example..org", None),
             ("example.org example.net", None),
             ("#a b", None),
-            ("\u{fc}.example", None),
+            ("\u{fc}.example", Some(Node::Domain("xn--tda.example".into()))),
         ] {
             assert_eq!(Node::parse(text.as_bytes()), want, "{text}");
             if let Some(node) = want {

@@ -142,6 +142,15 @@ impl Milter {
         }
     }
 
+    /// Waits until the letters of the packets after the first `before` ones are `wanted`.
+    pub fn wait_for_letters(&self, before: usize, wanted: &str) {
+        let end = Instant::now() + TIMEOUT;
+        while self.letters().get(before..) != Some(wanted) {
+            assert!(Instant::now() < end, "{} after {before} letters, and not {wanted}", self.letters());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).connections

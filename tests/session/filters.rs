@@ -120,7 +120,7 @@ fn chunks_are_like_data(daemon: &Daemon, milter: &Milter) {
         client.send_text(chunk);
         client.expect(reply);
     }
-    assert_eq!(milter.letters().get(before..), Some("OCHMRTA"));
+    milter.wait_for_letters(before, "OCHMRTA");
 }
 
 /// The port in the packet CONNECT.

@@ -120,6 +120,11 @@ impl Reply {
         matches!(self.code, 530 | 534 | 535 | 538)
     }
 
+    /// Whether the text is ASCII.
+    pub fn is_ascii(&self) -> bool {
+        self.lines.iter().all(|line| line.is_ascii())
+    }
+
     /// Returns the reply with a question mark in place of every character outside ASCII.
     pub fn in_ascii(&self) -> Self {
         let plain = |line: &Cow<'static, str>| {

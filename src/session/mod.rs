@@ -455,7 +455,7 @@ impl<'a> Session<'a> {
             Phase::InMail(_, transaction) => transaction.envelope.options.utf8,
             _ => false,
         };
-        if is_utf8 || std::mem::take(&mut self.has_utf8_reply) {
+        if std::mem::take(&mut self.has_utf8_reply) || is_utf8 || reply.is_ascii() {
             reply.write_to(&mut self.out);
         } else {
             reply.in_ascii().write_to(&mut self.out);

@@ -21,7 +21,8 @@ const MAX_QUEUE: usize = 64;
 impl Node {
     /// Parses an argument; `None` if it is malformed.
     pub fn parse(argument: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(argument).ok()?;
+        // ETRN has no parameter SMTPUTF8, so the argument is ASCII.
+        let text = std::str::from_utf8(argument).ok().filter(|text| text.is_ascii())?;
         match text.as_bytes().first()? {
             b'@' => parse_domain(text.get(1..)?).ok().map(Self::DomainAndBelow),
             b'#' => {

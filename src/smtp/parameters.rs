@@ -172,18 +172,11 @@ impl RcptParameters {
         Ok(Self { options })
     }
 
-    /// The parameters for a host with these extensions. If the host does not offer SMTPUTF8, ORCPT
-    /// is written in ASCII (RFC 6533 3).
+    /// The parameters for a host with these extensions. Without SMTPUTF8, ORCPT is in ASCII.
     pub fn for_host(extensions: &Extensions, options: &RcptOptions) -> Self {
-        if !extensions.dsn {
-            return Self::default();
-        }
-        let mut options = options.clone();
-        if let Some(orcpt) = options.orcpt.take_if(|orcpt| !extensions.smtp_utf8 && !orcpt.is_ascii()) {
-            let address = orcpt.split_once(';').and_then(|(_, address)| xtext::decode_utf8_address(address));
-            options.orcpt = address.map(|address| format!("utf-8;{}", xtext::encode_utf8_address(&address)).into());
-        }
-        Self { options }
+        let orcpt = options.orcpt.clone().and_then(|orcpt| xtext::orcpt_for(orcpt, extensions.smtp_utf8));
+        let options = RcptOptions { orcpt, ..options.clone() };
+        Self { options: if extensions.dsn { options } else { RcptOptions::default() } }
     }
 }
 

@@ -65,9 +65,19 @@ pub fn decode_utf8_address(value: &str) -> Option<String> {
     }
 }
 
+/// Returns a valid ORCPT (a type, a semicolon and an address) for a host. If the host does not offer
+/// SMTPUTF8, the result is ASCII (RFC 6533 3).
+pub fn orcpt_for(orcpt: Box<str>, offers_utf8: bool) -> Option<Box<str>> {
+    if offers_utf8 || orcpt.is_ascii() {
+        return Some(orcpt);
+    }
+    let (kind, address) = orcpt.split_once(';')?;
+    Some(format!("{kind};{}", encode_utf8_address(&decode_utf8_address(address)?)).into())
+}
+
 /// Writes an address in the form `utf-8-addr-xtext`, which is ASCII: each character that the form
 /// does not allow becomes `\x{HEX}`.
-pub fn encode_utf8_address(address: &str) -> String {
+fn encode_utf8_address(address: &str) -> String {
     use std::fmt::Write;
     address.chars().fold(String::with_capacity(address.len()), |mut encoded, c| {
         match c {
@@ -82,6 +92,23 @@ pub fn encode_utf8_address(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn orcpt_becomes_ascii_for_a_host_without_smtputf8() {
+        for (orcpt, ascii) in [
+            ("rfc822;jon+2B@x.test", "rfc822;jon+2B@x.test"),
+            ("utf-8;j\\x{F6}n@x.test", "utf-8;j\\x{F6}n@x.test"),
+            ("utf-8;j\u{f6}n@x.test", "utf-8;j\\x{F6}n@x.test"),
+            ("utf-8;\u{7528}+\\x{3D}\u{1f600}@x.test", "utf-8;\\x{7528}\\x{2B}\\x{3D}\\x{1F600}@x.test"),
+        ] {
+            let converted = orcpt_for(orcpt.into(), false).expect(orcpt);
+            assert_eq!(&*converted, ascii);
+            assert_eq!(orcpt_for(orcpt.into(), true).as_deref(), Some(orcpt));
+            let address =
+                |orcpt: &str| orcpt.strip_prefix("utf-8;").map(|address| decode_utf8_address(address).expect(ascii));
+            assert_eq!(address(orcpt), address(&converted));
+        }
+    }
 
     #[test]
     fn xtext_is_printable_and_escaped() {

@@ -7,7 +7,7 @@ use penfold::message::mime::{Conversion, Unconvertible, convert};
 
 /// A text from pieces that mean something in a message.
 fn text(chance: &mut Chance) -> Vec<u8> {
-    const PIECES: [&str; 30] = [
+    const PIECES: [&str; 31] = [
         "Content-Type: multipart/mixed; boundary=a\n",
         "Content-Type: multipart/digest; boundary=\"b c\"\n",
         "Content-Type: multipart/signed; boundary=a\n",
@@ -21,6 +21,7 @@ fn text(chance: &mut Chance) -> Vec<u8> {
         "MIME-Version: 1.0\n",
         "From x\n",
         "Subject: x\n y\n",
+        "Subject: \u{fc}\n",
         "\n",
         "\n\n",
         "\n--a\n",

@@ -2,7 +2,8 @@
 //! part.
 
 use super::content_type::{ContentType, word};
-use super::{Form, MAX_LINE, Unconvertible};
+use super::fit::fitted;
+use super::{Form, Unconvertible};
 use crate::message::field::{Field, fields};
 
 /// The field that names the encoding of a body.
@@ -139,18 +140,22 @@ pub struct Change {
 /// The reason why not.
 pub fn check(header: &[u8], form: &Form<'_>, is_kept: impl Fn(&Field<'_>) -> bool) -> Result<(), Unconvertible> {
     for field in fields(header).filter(is_kept) {
-        if !form.keeps_eight_bit && !field.raw.is_ascii() {
-            return Err(Unconvertible::Header);
-        }
-        if folded(field.raw).is_none() {
-            return Err(Unconvertible::HeaderLine);
-        }
+        fitted(&field, form.keeps_eight_bit)?;
     }
     Ok(())
 }
 
-/// Appends a header with its changes to `out`. Fields that [`check`] has not seen are copied.
-pub fn write(header: &[u8], change: Change, is_kept: impl Fn(&Field<'_>) -> bool, out: &mut Vec<u8>) {
+/// Appends a header with its changes to `out`.
+///
+/// # Errors
+/// As for [`check`].
+pub fn write(
+    header: &[u8],
+    change: Change,
+    form: &Form<'_>,
+    is_kept: impl Fn(&Field<'_>) -> bool,
+    out: &mut Vec<u8>,
+) -> Result<(), Unconvertible> {
     let mut encoding = change.encoding;
     for field in fields(header).filter(is_kept) {
         if change.encoding.is_some() && field.is(ENCODING) {
@@ -159,10 +164,7 @@ pub fn write(header: &[u8], change: Change, is_kept: impl Fn(&Field<'_>) -> bool
             }
             continue;
         }
-        match folded(field.raw) {
-            Some(text) => out.extend_from_slice(&text),
-            None => out.extend_from_slice(field.raw),
-        }
+        out.extend_from_slice(&fitted(&field, form.keeps_eight_bit)?);
         if !out.ends_with(b"\n") {
             out.push(b'\n');
         }
@@ -176,31 +178,11 @@ pub fn write(header: &[u8], change: Change, is_kept: impl Fn(&Field<'_>) -> bool
     if let Some(encoding) = encoding {
         add(ENCODING, encoding.name(), out);
     }
+    Ok(())
 }
 
 fn add(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(format!("{name}: {value}\n").as_bytes());
-}
-
-/// Folds the lines of a field that are too long for SMTP. Returns `None` if a line has no blank at
-/// which it can be folded.
-fn folded(field: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(field.len() + 8);
-    for line in field.split_inclusive(|&b| b == b'\n') {
-        let mut rest = line;
-        while rest.strip_suffix(b"\n").unwrap_or(rest).len() > MAX_LINE {
-            // A line must have more than blanks, before the fold and after it.
-            let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
-            let text = rest.iter().position(|b| !is_blank(b))?;
-            let end = rest.trim_ascii_end().len();
-            let at = rest.get(..end.min(MAX_LINE + 1))?.iter().rposition(is_blank).filter(|at| *at > text)?;
-            out.extend_from_slice(&rest[..at]);
-            out.push(b'\n');
-            rest = &rest[at..];
-        }
-        out.extend_from_slice(rest);
-    }
-    Some(out)
 }
 
 #[cfg(test)]
@@ -250,30 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_folded_at_blanks() {
-        let x = |count| "x".repeat(count);
-        for (text, want) in [
-            (format!("A: {}\n", x(995)), Some(format!("A: {}\n", x(995)))),
-            (format!("A: {}\n", x(996)), Some(format!("A:\n {}\n", x(996)))),
-            (format!("A: {} y\n", x(995)), Some(format!("A: {}\n y\n", x(995)))),
-            (format!("A: {}\ty\n z\n", x(995)), Some(format!("A: {}\n\ty\n z\n", x(995)))),
-            (format!("A: {} {} {}", x(900), x(900), x(900)), Some(format!("A: {}\n {}\n {}", x(900), x(900), x(900)))),
-            (format!("A: {}\n", x(997)), Some(format!("A:\n {}\n", x(997)))),
-            (format!("A: {}\n", x(998)), None),
-            (format!("A:{}\n", x(997)), None),
-            (format!("A: x{}\n", " ".repeat(998)), None),
-            (format!("A: b\n{}y\n", " ".repeat(998)), None),
-        ] {
-            let folded = folded(text.as_bytes()).map(|text| String::from_utf8(text).expect("text"));
-            assert_eq!(folded, want, "{text}");
-        }
-    }
-
-    #[test]
     fn fields_are_replaced_and_added() {
         let written = |header: &str, change| {
             let mut out = Vec::new();
-            write(header.as_bytes(), change, |field| !field.is("Drop"), &mut out);
+            let form = Form { is_binary: false, keeps_eight_bit: false, drops: &|_| false };
+            write(header.as_bytes(), change, &form, |field| !field.is("Drop"), &mut out).expect("a header that fits");
             String::from_utf8(out).expect("text")
         };
         let change = Change { encoding: Some(Encoding::Base64), adds_version: true, charset: Some("utf-8") };

@@ -3,10 +3,10 @@
 //!
 //! Each part is judged on its own. A part that must be converted becomes quoted-printable or
 //! base64, whichever is shorter, and its octets stay the same after decoding. The other parts, the
-//! order of the parts and their boundaries do not change. In the header only the fields
-//! Content-Transfer-Encoding, MIME-Version and Content-Type are replaced or added, and lines that
-//! are too long are folded. Text before the first part and after the last part, which no reader
-//! shows, is made to fit: each octet that cannot be sent becomes `?`.
+//! order of the parts and their boundaries do not change. In the header the fields
+//! Content-Transfer-Encoding, MIME-Version and Content-Type are replaced or added, free text gets
+//! encoded words, and lines that are too long are folded. Text before the first part and after the
+//! last part, which no reader shows, is made to fit: each octet that cannot be sent becomes `?`.
 //!
 //! Some messages cannot be converted, and [`Unconvertible`] says why. For example, a signed part is
 //! never changed, because the signature would be broken.
@@ -21,6 +21,7 @@
 //!
 //! - `content_type`: the field Content-Type
 //! - `encode`: quoted-printable and base64
+//! - `fit`: header fields with encoded words and folded lines
 //! - `header`: what the header of a part says, and the header of a converted part
 //! - `lines`: lines of a text or a binary body, in pieces of bounded size
 //! - `scan`: finds the parts of a message
@@ -29,6 +30,7 @@
 
 mod content_type;
 mod encode;
+mod fit;
 mod header;
 mod lines;
 mod scan;

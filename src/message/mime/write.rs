@@ -8,6 +8,7 @@ use super::lines::Line;
 use super::scan::{End, Header, Place, Visitor, scan};
 use super::survey::{Part, Plan};
 use super::{Form, MAX_LINE, Stop, Unconvertible};
+use crate::message::field::Field;
 
 /// The number of octets that are collected before they are written.
 const BLOCK: usize = 64 << 10;
@@ -100,7 +101,8 @@ impl Visitor for Writer<'_> {
         let part = self.parts.get(header.part).ok_or(Unconvertible::TooManyParts)?;
         self.text.extend_from_slice(header.postmark);
         let is_top = header.part == 0;
-        header::write(header.fields, part.change, |field| !is_top || !(self.form.drops)(field), &mut self.text);
+        let is_kept = |field: &Field<'_>| !is_top || !(self.form.drops)(field);
+        header::write(header.fields, part.change, self.form, is_kept, &mut self.text)?;
         let is_encoded = part.change.encoding.is_some();
         if header.end == End::Blank || header.end == End::Stray && is_encoded {
             self.text.push(b'\n');

@@ -108,7 +108,9 @@ impl Connection {
         answers: &mut [Option<StageOutcome>],
     ) -> Result<(), StageOutcome> {
         let converted = delivery.converter.convert(&delivery.content, delivery.options, conversion);
-        let converted = converted.map_err(|e| self.unreadable(&e))?.map_err(|why| {
+        let converted = converted
+            .map_err(|e| self.answer(Stage::Content, Outcome::from_io("convert the message for the host", &e)))?;
+        let converted = converted.map_err(|why| {
             let (stage, outcome) = not_converted(conversion, why);
             self.answer(stage, outcome)
         })?;

@@ -87,8 +87,16 @@ fn dovecot_takes_mail_by_lmtp_and_refuses_some_recipients() {
     let dovecots = dovecot.daemon.log();
     assert!(dovecots.matches("Connect from local").count() <= 2, "{dovecots}");
 
-    // A message that comes back from the store is recognized.
+    // A store is a recipient's mailbox: the message was delivered, and not relayed.
     let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<bin@razorback>", "250 ");
+    client.ask("RCPT TO:<bin@razorback> NOTIFY=SUCCESS", "250 ");
+    client.ask("DATA", "354 ");
+    client.ask(&format!("{TEXT}."), "250 ");
+    let has_report = || mail(&site, "bin").iter().any(|text| text.contains("\nAction: delivered\n"));
+    daemon.wait_until("a report of success", has_report);
+
+    // A message that comes back from the store is recognized.
     client.ask("MAIL FROM:<anna@example.net>", "250 ");
     client.ask("RCPT TO:<bin@razorback>", "250 ");
     client.ask("DATA", "354 ");

@@ -253,3 +253,39 @@ fn swaks_and_msmtp_speak_lmtp() {
         assert!(mail.iter().all(|message| String::from_utf8_lossy(message).contains(" with LMTP id ")), "{mail:?}");
     }
 }
+
+/// msmtp and mutt ask for a report of success, and get one from this host.
+#[test]
+fn msmtp_and_mutt_ask_for_reports() {
+    if ["msmtp", "mutt"].iter().any(|name| Command::new(name).arg("-v").stdin(Stdio::null()).output().is_err()) {
+        return common::skipped("msmtp or mutt is not installed");
+    }
+    let site = Site::new();
+    let daemon = site.start();
+    let port = format!("--port={}", daemon.port);
+    let mut msmtp = Command::new("msmtp");
+    msmtp.args(["--file=/dev/null", "--host=127.0.0.1", &port, "--from=jon@razorback.test", "--timeout=20"]);
+    let sent =
+        feed(msmtp.args(["--dsn-notify=success", "--dsn-return=hdrs", "root@razorback.test"]), LETTER.as_bytes());
+    assert!(sent.status.success(), "{sent:?}");
+    // mutt sends EHLO only if it may use TLS.
+    site.write(
+        "muttrc",
+        &format!(
+            "set smtp_url=\"smtp://127.0.0.1:{}/\"\nset ssl_starttls=yes\nset ssl_force_tls=no\nset copy=no\n\
+             set from=\"jon@razorback.test\"\nset use_from=yes\nset use_envelope_from=yes\n\
+             set dsn_notify=\"success\"\nset dsn_return=\"full\"\n",
+            daemon.port
+        ),
+    );
+    let mut mutt = Command::new("mutt");
+    mutt.env("HOME", site.path("")).arg("-n").arg("-F").arg(site.path("muttrc"));
+    let sent = feed(mutt.args(["-s", "hello", "root@razorback.test"]), b"How are you?\n");
+    assert!(sent.status.success(), "{sent:?}");
+    daemon.wait_mail(&site, "root", 2);
+    let reports = daemon.wait_mail(&site, "jon", 2);
+    let texts: Vec<_> = reports.iter().map(|report| String::from_utf8_lossy(report).into_owned()).collect();
+    assert!(texts.iter().all(|text| text.contains("\nAction: delivered\n")), "{texts:?}");
+    // A report of success has no text, whatever RET says (RFC 3461 4.3).
+    assert!(!texts.iter().any(|text| text.contains("How are you?")), "{texts:?}");
+}

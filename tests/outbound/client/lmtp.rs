@@ -146,18 +146,19 @@ fn connections_are_kept_except_after_stray_replies() {
 /// others in further transactions.
 #[test]
 fn extensions_are_used_as_offered() {
-    for (offered, parameters) in
-        [(&["SIZE 1000000", "8BITMIME", "PIPELINING"][..], " SIZE=25 BODY=8BITMIME"), (&[], "")]
-    {
+    for (offered, word, parameters) in [
+        (&["SIZE 1000000", "8BITMIME", "PIPELINING"][..], "\u{e9}\u{e9}\u{e9}", " SIZE=25 BODY=8BITMIME"),
+        (&[], "eee", ""),
+    ] {
         let sink = Sink { keywords: keywords(offered), ..Sink::store() };
         let sink = sink.when("RCPT TO:<cyd", reply("452 4.5.3 too many"), 1);
         let remote = Remote::with(sink);
         let mut sender = Sender::new();
-        (sender.text, sender.body) = ("Subject: x\n\n.\u{e9}\u{e9}\u{e9}\n\n".into(), Body::EightBit);
+        (sender.text, sender.body) = (format!("Subject: x\n\n.{word}\n\n").into(), Body::EightBit);
         let outcomes = sender.send_to(&store(&format!("//{}", remote.address)), &THREE);
         assert!(outcomes.iter().all(|outcome| outcome.fate == Delivered), "{outcomes:?}");
         let messages = remote.messages(3);
-        let text = "Subject: x\r\n\r\n.\u{e9}\u{e9}\u{e9}\r\n\r\n";
+        let text = format!("Subject: x\r\n\r\n.{word}\r\n\r\n");
         assert!(messages.iter().all(|message| message.data == text.as_bytes()), "{messages:?}");
         assert_eq!(messages[0].sender, format!("<jon@razorback.test>{parameters}"));
         assert_eq!(remote.look(|seen| seen.connections), 1);

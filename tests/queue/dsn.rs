@@ -86,7 +86,10 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
     let site = Site::with("");
     site.add("routes", &format!("dsn.test {}", with.host_port()));
     site.add("routes", &format!("plain.test {}", without.host_port()));
-    site.add("aliases", "solo: s@dsn.test\ncrew: c@dsn.test, root\nclub: m@dsn.test, n@dsn.test\nowner-club: root");
+    site.add(
+        "aliases",
+        "solo: s@dsn.test\ncrew: c@dsn.test, root\nclub: m@dsn.test, n@dsn.test\nowner-club: root\nj\u{f6}n: jon",
+    );
     site.add("virtual", "both@razorback v@dsn.test, root@razorback");
     let daemon = site.start();
     let jon = "<jon@razorback>";
@@ -162,6 +165,13 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
     assert!(daemon.settles(&site));
     assert_eq!(daemon.log().matches(" bounced ").count(), bounced);
     assert!(site.mail("jon").is_empty());
+
+    // A report to an address outside ASCII, about a message with SMTPUTF8.
+    send(&daemon, "<j\u{f6}n@razorback> SMTPUTF8", &["<gone@plain.test>"]);
+    assert!(daemon.settles(&site));
+    let report = String::from_utf8(take_mail(&site, "jon").remove(0)).expect("UTF-8");
+    has(&report, &["\nTo: j\u{f6}n@razorback\n", "\nContent-Type: message/global-delivery-status\n"]);
+    has(&report, &["\nContent-Type: message/global-headers\n", "X-Penfold-Sender: utf-8; j=C3=B6n@razorback\n"]);
 
     // sendmail(8) asks for the same.
     let arguments = ["-f", "jon@razorback", "-N", "success,delay", "-R", "full", "-V", "a b", "a@dsn.test"];

@@ -144,6 +144,10 @@ fn only_an_envelope_without_source_and_options_is_a_direct_entry() {
         let mut envelope = envelope(1);
         change(&mut envelope);
         let entry = scratch.open(scratch.commit(&envelope, true, CONTENT));
+        if entry.is_direct() {
+            // A direct head has no ORCPT, so this one can only repeat the address.
+            envelope.recipients[0].options.orcpt = None;
+        }
         assert_eq!(
             (entry.origin(), entry.recipients()[0].recipient.clone()),
             (envelope.origin, envelope.recipients[0].clone())
@@ -154,6 +158,12 @@ fn only_an_envelope_without_source_and_options_is_a_direct_entry() {
     assert!(is_direct(&|envelope| envelope.options.body = Body::EightBit));
     for origin in [Origin::Own, Origin::DmarcReport, Origin::Report, Origin::Postmaster] {
         assert!(!is_direct(&|envelope| envelope.origin = origin), "{origin:?}");
+    }
+    // Postfix sends ORCPT with each recipient, and usually repeats the address.
+    let with_orcpt = |orcpt: &str| is_direct(&|envelope| envelope.recipients[0].options.orcpt = Some(orcpt.into()));
+    assert!(with_orcpt("rfc822;r0@razorback") && with_orcpt("RFC822;r+30@razorback"));
+    for orcpt in ["rfc822;R0@razorback", "utf-8;r0@razorback", "rfc822;r0@razorback.test", "r0@razorback"] {
+        assert!(!with_orcpt(orcpt), "{orcpt}");
     }
     let options: [&dyn Fn(&mut Envelope); 8] = [
         &|envelope| envelope.options.body = Body::Binary,

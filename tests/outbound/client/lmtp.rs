@@ -169,6 +169,34 @@ fn extensions_are_used_as_offered() {
     assert_eq!(shown(&outcome), (Failed, "5.3.4".to_owned()));
 }
 
+/// A store without SMTPUTF8 gets the sender and the header in UTF-8 without the parameter. Only a
+/// recipient outside ASCII fails.
+#[test]
+fn a_store_without_smtputf8_gets_utf8() {
+    let utf8 = "Subject: gr\u{fc}n\n\nhello\n";
+    for (offered, sender, recipient, mail, status) in [
+        ("8BITMIME", "ann@b\u{fc}cher.example", "jon", "<ann@xn--bcher-kva.example> BODY=8BITMIME", "2.0.0"),
+        ("8BITMIME", "\u{e4}nn@x.test", "jon", "<\u{e4}nn@x.test> BODY=8BITMIME", "2.0.0"),
+        ("8BITMIME", "\u{e4}nn@x.test", "j\u{f6}n", "", "5.6.7"),
+        ("PIPELINING", "\u{e4}nn@x.test", "jon", "<\u{e4}nn@x.test>", "2.0.0"),
+        ("8BITMIME SMTPUTF8", "\u{e4}nn@x.test", "j\u{f6}n", "<\u{e4}nn@x.test> BODY=8BITMIME SMTPUTF8", "2.0.0"),
+    ] {
+        let remote =
+            Remote::with(Sink { keywords: keywords(&offered.split(' ').collect::<Vec<_>>()), ..Sink::store() });
+        let mut client = Sender { text: utf8.into(), utf8: true, sender: sender.to_owned(), ..Sender::new() };
+        let to = store(&format!("//{}", remote.address));
+        let found = client.send_to(&to, &[&format!("{recipient}@x.test"), "jack@x.test"]);
+        assert_eq!(found[0].status.to_string(), status, "{offered} {sender} {recipient}: {found:?}");
+        assert_eq!(found[1].fate, Delivered, "{found:?}");
+        let messages = remote.look(|seen| seen.messages.clone());
+        // A store without 8BITMIME gets encoded words.
+        let text =
+            if offered == "PIPELINING" { utf8.replace("gr\u{fc}n", "=?utf-8?B?Z3LDvG4=?=") } else { utf8.to_owned() };
+        assert!(messages.iter().all(|m| m.data == text.replace('\n', "\r\n").as_bytes()), "{messages:?}");
+        assert!(messages.iter().all(|m| mail.is_empty() || m.sender == mail), "{messages:?}");
+    }
+}
+
 #[test]
 fn a_socket_that_is_missing_or_stale_defers() {
     let directory = std::env::temp_dir().join(format!("penfold-lmtp-{}", std::process::id()));

@@ -5,6 +5,10 @@
 //! without SMTPUTF8 the recipients that need it fail, unless another host of the destination takes
 //! them. The other recipients get the message without SMTPUTF8. The header of a message that came
 //! without SMTPUTF8 is not looked at: it is sent as it came.
+//!
+//! A mail store is the last station of a message, and most stores do not know SMTPUTF8. So a store
+//! without SMTPUTF8 gets the header and the sender in UTF-8 without the parameter, and only a
+//! recipient outside ASCII fails.
 
 use std::io::{self, Read};
 
@@ -53,10 +57,14 @@ impl Connection {
         outcomes.flatten().collect()
     }
 
-    /// The outcome of each recipient that cannot be sent to a host without SMTPUTF8.
+    /// The outcome of each recipient that cannot be sent to a host or a store without SMTPUTF8.
     fn refusals(&self, delivery: &Delivery<'_>) -> io::Result<Vec<Option<Outcome>>> {
-        let is_header_ascii = !delivery.options.utf8 || is_header_ascii(&delivery.content)?;
-        let refusal = |to: &Address| without_utf8(delivery.sender, to, is_header_ascii);
+        let (sender, is_header_ascii) = if self.is_store() {
+            (None, true)
+        } else {
+            (delivery.sender, !delivery.options.utf8 || is_header_ascii(&delivery.content)?)
+        };
+        let refusal = |to: &Address| without_utf8(sender, to, is_header_ascii);
         Ok(delivery.recipients.iter().map(|to| refusal(&to.address)).collect())
     }
 }

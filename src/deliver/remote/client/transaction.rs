@@ -213,7 +213,9 @@ impl Connection {
                 let measure = transaction.measure;
                 let sent = Sent { options: delivery.options, size: measure.size, is_ascii: measure.is_ascii };
                 let parameters = MailParameters::for_host(&self.extensions, sent, now());
-                format!("MAIL FROM:{}{parameters}\r\n", path(delivery.sender))
+                // The submitter of the message is not known to the host (RFC 4954 5).
+                let submitter = if self.logged_in { " AUTH=<>" } else { "" };
+                format!("MAIL FROM:{}{parameters}{submitter}\r\n", path(delivery.sender))
             }
         }
     }

@@ -53,7 +53,9 @@ pub(super) fn status_blocks(report: &Report) -> String {
 
 fn recipient_block(out: &mut String, report: &Report, result: &Reported, max: usize) {
     let Reported { recipient, event, outcome } = result;
-    *out += &format!("Original-Recipient: {}\n", original_recipient(recipient, report.is_utf8));
+    if let Some(original) = original_recipient(recipient, report.is_utf8) {
+        *out += &format!("Original-Recipient: {original}\n");
+    }
     *out += &format!("Final-Recipient: {}\n", typed(&recipient.address.to_string(), report.is_utf8));
     *out += &format!("Action: {}\nStatus: {}\n", action(*event), status(*event, outcome));
     if let Some(host) = remote_mta(&outcome.host) {
@@ -83,17 +85,14 @@ fn action(event: ReportedEvent) -> &'static str {
     }
 }
 
-/// Returns the address for which the sender's host first accepted the message. If the client gave
-/// no ORCPT, this is the address that the client gave, as if this host had added ORCPT (RFC 3461
-/// 5.2.1).
-fn original_recipient(recipient: &Recipient, is_utf8: bool) -> String {
-    let Some((kind, address)) = recipient.options.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) else {
-        return typed(&recipient.original.as_ref().unwrap_or(&recipient.address).to_string(), is_utf8);
-    };
+/// Returns the address for which the sender's host first accepted the message. It is only known by
+/// ORCPT (RFC 3461 6.3).
+fn original_recipient(recipient: &Recipient, is_utf8: bool) -> Option<String> {
+    let (kind, address) = recipient.options.orcpt.as_deref()?.split_once(';')?;
     if kind.eq_ignore_ascii_case("utf-8") {
-        return typed(&xtext::decode_utf8_address(address).unwrap_or_default(), is_utf8);
+        return Some(typed(&xtext::decode_utf8_address(address)?, is_utf8));
     }
-    format!("{kind}; {}", decoded(address))
+    Some(format!("{kind}; {}", decoded(address)))
 }
 
 /// Decodes xtext. If the result is not printable ASCII, the xtext is returned.

@@ -1,5 +1,7 @@
 //! Encodes and decodes xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
 
+use crate::envelope::MAX_ORCPT;
+
 /// Whether a value is strictly valid xtext: it is not empty, and its hexadecimal digits are in
 /// upper case.
 pub fn is_valid(value: &str) -> bool {
@@ -65,14 +67,26 @@ pub fn decode_utf8_address(value: &str) -> Option<String> {
     }
 }
 
-/// Returns a valid ORCPT (a type, a semicolon and an address) for a host. If the host does not offer
-/// SMTPUTF8, the result is ASCII (RFC 6533 3).
+/// Returns the ORCPT (a type, a semicolon and an address) that names an address. Returns `None` if it
+/// would be longer than [`MAX_ORCPT`].
+pub fn orcpt_of(address: &str) -> Option<Box<str>> {
+    let is_ascii = address.is_ascii();
+    let orcpt = if is_ascii { encode(address) } else { encode_utf8_address(address) };
+    let orcpt = format!("{};{orcpt}", if is_ascii { "rfc822" } else { "utf-8" });
+    (orcpt.len() <= MAX_ORCPT).then(|| orcpt.into())
+}
+
+/// Returns a valid ORCPT for a host. If the host does not offer SMTPUTF8, the result is ASCII. An
+/// address of the type `utf-8` never contains `+`, which we accept from clients (RFC 6533 3).
 pub fn orcpt_for(orcpt: Box<str>, offers_utf8: bool) -> Option<Box<str>> {
-    if offers_utf8 || orcpt.is_ascii() {
-        return Some(orcpt);
-    }
     let (kind, address) = orcpt.split_once(';')?;
-    Some(format!("{kind};{}", encode_utf8_address(&decode_utf8_address(address)?)).into())
+    if !orcpt.is_ascii() && !offers_utf8 {
+        return Some(format!("{kind};{}", encode_utf8_address(&decode_utf8_address(address)?)).into());
+    }
+    if kind.eq_ignore_ascii_case("utf-8") && address.contains('+') {
+        return Some(format!("{kind};{}", address.replace('+', "\\x{2B}")).into());
+    }
+    Some(orcpt)
 }
 
 /// Writes an address in the form `utf-8-addr-xtext`, which is ASCII: each character that the form
@@ -103,10 +117,37 @@ mod tests {
         ] {
             let converted = orcpt_for(orcpt.into(), false).expect(orcpt);
             assert_eq!(&*converted, ascii);
-            assert_eq!(orcpt_for(orcpt.into(), true).as_deref(), Some(orcpt));
             let address =
                 |orcpt: &str| orcpt.strip_prefix("utf-8;").map(|address| decode_utf8_address(address).expect(ascii));
             assert_eq!(address(orcpt), address(&converted));
+        }
+    }
+
+    #[test]
+    fn orcpt_keeps_its_characters_for_a_host_with_smtputf8() {
+        for (orcpt, sent) in [
+            ("rfc822;jon+2B@x.test", "rfc822;jon+2B@x.test"),
+            ("utf-8;j\\x{F6}n@x.test", "utf-8;j\\x{F6}n@x.test"),
+            ("utf-8;j\u{f6}n@x.test", "utf-8;j\u{f6}n@x.test"),
+            ("UTF-8;j\u{f6}n+a+@x.test", "UTF-8;j\u{f6}n\\x{2B}a\\x{2B}@x.test"),
+            ("utf-8;a+b@x.test", "utf-8;a\\x{2B}b@x.test"),
+        ] {
+            assert_eq!(orcpt_for(orcpt.into(), true).as_deref(), Some(sent));
+        }
+        assert_eq!(orcpt_for("utf-8;a+b@x.test".into(), false).as_deref(), Some("utf-8;a\\x{2B}b@x.test"));
+    }
+
+    #[test]
+    fn orcpt_names_an_address() {
+        let long = format!("{}@x.test", "+".repeat(162));
+        for (address, orcpt) in [
+            ("jon+list@x.test", Some("rfc822;jon+2Blist@x.test")),
+            ("\"a b\"@x.test", Some("rfc822;\"a+20b\"@x.test")),
+            ("j\u{f6}n+a@x.test", Some("utf-8;j\\x{F6}n\\x{2B}a@x.test")),
+            (&long, Some(&*format!("rfc822;{}@x.test", "+2B".repeat(162)))),
+            (&format!("+{long}"), None),
+        ] {
+            assert_eq!(orcpt_of(address).as_deref(), orcpt, "{address}");
         }
     }
 

@@ -16,8 +16,9 @@ use super::head::{self, Head, HeadError};
 use super::open::{self, is_link};
 use super::{DeliveryState, EntryName, Place, QueueId, RecipientEntry, RecipientRef, Spool, State};
 use crate::address::Address;
-use crate::envelope::{Body, Folder, MailOptions, Origin};
+use crate::envelope::{Body, Folder, MailOptions, Origin, RcptOptions, Recipient};
 use crate::retry::Window;
+use crate::smtp::xtext;
 use crate::sys::disk;
 
 /// The number of bytes of a file that are read first. Most heads are shorter.
@@ -191,6 +192,17 @@ impl Entry {
     /// received message or a report has none.
     pub fn steps(&self) -> &[Step] {
         &self.head.steps
+    }
+
+    /// A recipient with its ORCPT. If the client gave none, it names the address that the client gave
+    /// (RFC 3461 5.2.1). The members of a list with an owner have none, because the list, and not
+    /// the client, has sent the message to them.
+    #[must_use]
+    pub fn with_orcpt(&self, recipient: &Recipient) -> Recipient {
+        let given = recipient.original.as_ref().unwrap_or(&recipient.address);
+        let added = || xtext::orcpt_of(&given.to_string()).filter(|_| self.steps().is_empty());
+        let RcptOptions { notify, orcpt } = recipient.options.clone();
+        Recipient { options: RcptOptions { notify, orcpt: orcpt.or_else(added) }, ..recipient.clone() }
     }
 
     /// Why the message was held when it was received; `None` if it was not held then. A held

@@ -25,7 +25,7 @@ use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
 use crate::deliver::{Delivery, log_outcome};
 use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
-use crate::envelope::Origin;
+use crate::envelope::{Origin, Recipient};
 use crate::log;
 #[cfg(feature = "arc")]
 use crate::mailauth::arc::seal_forwarded;
@@ -271,11 +271,12 @@ impl Worker {
             keys: Some(&attempt.settings.keys),
             now: sys::now(),
         };
+        let recipients: Vec<Recipient> = addressees.iter().map(|to| entry.with_orcpt(&to.recipient)).collect();
         let delivery = Delivery {
             id: &id,
             sender: rewritten.as_ref().or(entry.sender()),
             options: entry.options(),
-            recipients: addressees.iter().map(|addressee| &addressee.recipient).collect(),
+            recipients: recipients.iter().collect(),
             content: entry.content().preceded_by(&front),
             converter,
             only_public: entry.origin() == Origin::DmarcReport,

@@ -85,7 +85,8 @@ impl Attempt<'_> {
     ) -> impl Iterator<Item = (usize, Reported)> {
         outcomes.iter().filter_map(move |(number, outcome)| {
             let addressee = self.entry.recipient(*number as usize)?;
-            let reported = Reported { recipient: addressee.recipient.clone(), event, outcome: outcome.clone() };
+            let recipient = self.entry.with_orcpt(&addressee.recipient);
+            let reported = Reported { recipient, event, outcome: outcome.clone() };
             Some((addressee.number, reported))
         })
     }
@@ -121,9 +122,12 @@ impl Attempt<'_> {
         let is_old = warn_after > 0 && self.now.saturating_sub(window.start) >= warn_after;
         let warned = addressee.record.warned;
         let is_overdue = self.is_overdue() && window.deadline.is_some_and(|deadline| warned < deadline);
+        let options = &addressee.recipient.options;
+        // Only NOTIFY=NEVER forbids the report at the deadline: by the mode N, the sender has asked for it.
+        let is_wanted = options.wants_delay() || (is_overdue && options.notify != Some(Notify::default()));
         (is_old && warned == 0 || is_overdue)
+            && is_wanted
             && addressee.record.state == State::Todo
-            && addressee.recipient.options.wants_delay()
             && self.has_sender_to_notify()
     }
 

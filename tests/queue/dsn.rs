@@ -105,6 +105,11 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
     assert_eq!(envelope(&one(&with)), wanted);
     assert!(daemon.settles(&site) && site.mail("jon").is_empty(), "{}", daemon.log());
 
+    // Without ORCPT, the host learns the address that the client gave (RFC 3461 5.2.1).
+    send(&daemon, jon, &["<solo@razorback>", "<a+b@dsn.test> NOTIFY=NEVER"]);
+    let wanted = ["<s@dsn.test> ORCPT=rfc822;solo@razorback", "<a+b@dsn.test> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@dsn.test"];
+    assert_eq!(envelope(&one(&with))[1..], wanted);
+
     // A host without DSN gets no options, and the sender gets a report.
     send(&daemon, &format!("{jon} RET=FULL ENVID=r"), &["<b@plain.test> NOTIFY=SUCCESS", "<c@plain.test>"]);
     assert_eq!(envelope(&one(&without)), [jon, "<b@plain.test>", "<c@plain.test>"]);
@@ -131,7 +136,8 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
     for alias in ["crew", "both"] {
         send(&daemon, jon, &[&format!("<{alias}@razorback> NOTIFY=SUCCESS,FAILURE")]);
         let message = one(&with);
-        assert!(envelope(&message)[1].ends_with("@dsn.test> NOTIFY=FAILURE"), "{:?}", message.recipients);
+        let options = format!("@dsn.test> NOTIFY=FAILURE ORCPT=rfc822;{alias}@razorback");
+        assert!(envelope(&message)[1].ends_with(&options), "{:?}", message.recipients);
         let text = only_report(&daemon, &site, "jon");
         has(&text, &[&format!("Final-Recipient: rfc822; {alias}@razorback\nAction: expanded\n")]);
         assert_eq!(text.matches("Final-Recipient").count(), 1);
@@ -177,7 +183,7 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
     let arguments = ["-f", "jon@razorback", "-N", "success,delay", "-R", "full", "-V", "a b", "a@dsn.test"];
     let output = sendmail(&site, &arguments, TEXT.as_bytes());
     assert_eq!(code_and_text(&output), (0, String::new()));
-    let wanted = ["<jon@razorback> BODY=8BITMIME RET=FULL ENVID=a+20b", "<a@dsn.test> NOTIFY=SUCCESS,DELAY"];
+    let wanted = ["<jon@razorback> BODY=8BITMIME RET=FULL ENVID=a+20b", "<a@dsn.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@dsn.test"];
     with.wait("the message of sendmail", |seen| seen.messages.iter().any(|message| message.sender.contains("a+20b")));
     let message = with.take().pop().expect("a message");
     assert_eq!(

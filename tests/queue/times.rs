@@ -18,8 +18,12 @@ fn host(keywords: &[&str]) -> Sink {
 
 /// Submits a message as a local user, with these parameters of MAIL. Returns its queue id.
 fn submit(site: &Site, parameters: &str, to: &str) -> String {
+    submit_with(site, parameters, to, "")
+}
+
+fn submit_with(site: &Site, parameters: &str, to: &str, of_rcpt: &str) -> String {
     let dialogue = format!(
-        "EHLO here\r\nMAIL FROM:<jon@razorback.test> {parameters}\r\nRCPT TO:<{to}>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"
+        "EHLO here\r\nMAIL FROM:<jon@razorback.test> {parameters}\r\nRCPT TO:<{to}> {of_rcpt}\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n"
     );
     let output = feed(&mut command(site, "sendmail", &["-bs"]), dialogue.as_bytes());
     let replies = String::from_utf8(output.stdout).expect("ASCII");
@@ -119,13 +123,19 @@ fn a_message_is_returned_at_its_deadline_and_not_tried_again() {
     let returned = submit(&site, "BY=600;R", "r@far.test");
     let notified = submit(&site, "BY=600;N", "n@far.test");
     daemon.wait_words(&[" deferred to=<r@far.test>"]);
+    // The report at the deadline needs no NOTIFY=DELAY.
+    submit_with(&site, "BY=600;N", "quiet@far.test", "NOTIFY=FAILURE");
+    submit_with(&site, "BY=600;N", "never@far.test", "NOTIFY=NEVER");
     daemon.wait_words(&[" deferred to=<n@far.test>"]);
+    daemon.wait_words(&[" deferred to=<quiet@far.test>"]);
+    daemon.wait_words(&[" deferred to=<never@far.test>"]);
     let tried = mails(&remote).len();
     // Both are due at their deadlines, and not an hour later: the listing only wakes the queue.
     clock.set("+11m");
     queue(&site);
-    let report = reports(&daemon, &site, 2);
+    let report = reports(&daemon, &site, 3);
     for words in [
+        "Final-Recipient: rfc822; quiet@far.test\nAction: delayed\nStatus: 4.4.7\n",
         "<r@far.test>",
         "Action: failed",
         "Status: 5.4.7",
@@ -135,6 +145,7 @@ fn a_message_is_returned_at_its_deadline_and_not_tried_again() {
     ] {
         assert!(report.contains(words), "{words}: {report}");
     }
+    assert!(!report.contains("never@far.test"), "{report}");
     daemon.wait_until("another attempt", || mails(&remote).len() > tried);
     assert!(mails(&remote).iter().skip(tried).all(|line| line.contains(" BY=-") && line.ends_with(";N")));
     assert!(!queue(&site).contains(&returned) && queue(&site).contains(&notified));
@@ -176,7 +187,7 @@ fn a_deadline_goes_only_to_hosts_that_can_keep_it() {
         assert!(report.contains(words), "{words}: {report}");
     }
     assert_eq!(site.mail("jon").len(), 4);
-    let asked = |line: &str| line.starts_with("RCPT TO:<n@plain.test> NOTIFY=FAILURE,DELAY");
+    let asked = |line: &str| line == "RCPT TO:<n@plain.test> NOTIFY=FAILURE,DELAY ORCPT=rfc822;n@plain.test";
     assert!(plain.look(|seen| seen.commands.iter().any(|command| asked(&command.line))));
     assert!(daemon.terminate().success());
 }

@@ -4,11 +4,10 @@
 use super::LocalDelivery;
 use crate::address::Address;
 use crate::deliver::log_outcome;
-use crate::envelope::{Envelope, MAX_ORCPT, MailOptions, Origin, RcptOptions, Recipient};
+use crate::envelope::{Envelope, MailOptions, Origin, RcptOptions, Recipient};
 use crate::message::trace;
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
-use crate::smtp::xtext;
 use crate::spool::{Derivation, RecipientEntry, Step, Success};
 
 /// A list or file that leads from a recipient to others.
@@ -34,13 +33,7 @@ impl LocalDelivery<'_> {
         count: usize,
         is_new: bool,
     ) -> (MailOptions, RcptOptions, Option<Success>) {
-        let (mail, mut rcpt) = (self.entry.options(), addressee.recipient.options.clone());
-        // A direct head does not say whether the client gave ORCPT with the recipient's own address.
-        // Every host may add such an ORCPT (RFC 3461 5.2.1).
-        if self.entry.is_direct() {
-            let own = format!("rfc822;{}", xtext::encode(&addressee.recipient.address.to_string()));
-            rcpt.orcpt = rcpt.orcpt.or_else(|| (own.len() <= MAX_ORCPT).then(|| own.into()));
-        }
+        let (mail, rcpt) = (self.entry.options(), self.entry.with_orcpt(&addressee.recipient).options);
         let has_sender = self.entry.sender().is_some() && matches!(self.entry.origin(), Origin::Client | Origin::Own);
         let is_wanted = rcpt.wants_success() && has_sender;
         match count {

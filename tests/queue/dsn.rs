@@ -107,7 +107,8 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
 
     // Without ORCPT, the host learns the address that the client gave (RFC 3461 5.2.1).
     send(&daemon, jon, &["<solo@razorback>", "<a+b@dsn.test> NOTIFY=NEVER"]);
-    let wanted = ["<s@dsn.test> ORCPT=rfc822;solo@razorback", "<a+b@dsn.test> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@dsn.test"];
+    let wanted =
+        ["<s@dsn.test> ORCPT=rfc822;solo@razorback", "<a+b@dsn.test> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@dsn.test"];
     assert_eq!(envelope(&one(&with))[1..], wanted);
 
     // A host without DSN gets no options, and the sender gets a report.
@@ -183,7 +184,10 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
     let arguments = ["-f", "jon@razorback", "-N", "success,delay", "-R", "full", "-V", "a b", "a@dsn.test"];
     let output = sendmail(&site, &arguments, TEXT.as_bytes());
     assert_eq!(code_and_text(&output), (0, String::new()));
-    let wanted = ["<jon@razorback> BODY=8BITMIME RET=FULL ENVID=a+20b", "<a@dsn.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@dsn.test"];
+    let wanted = [
+        "<jon@razorback> BODY=8BITMIME RET=FULL ENVID=a+20b",
+        "<a@dsn.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a@dsn.test",
+    ];
     with.wait("the message of sendmail", |seen| seen.messages.iter().any(|message| message.sender.contains("a+20b")));
     let message = with.take().pop().expect("a message");
     assert_eq!(

@@ -5,7 +5,7 @@
 //! - `filters`: rspamd, OpenDKIM, OpenDMARC, postgrey, policyd-spf and Dovecot's quota-status as filters
 //! - `mail_programs`: users' mail programs submit a message
 //! - `mime`: converted messages for Python's email package, openssl and gpg
-//! - `servers`: mail to and from Postfix and Exim, behind haproxy
+//! - `servers`: mail to and from Postfix, Exim and OpenSMTPD, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
 //! - `stores`: mail to Dovecot by LMTP

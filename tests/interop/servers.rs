@@ -1,5 +1,5 @@
-//! Mail exchanged with other mail servers: Postfix and Exim in both directions, also under TLS with
-//! AUTH, where Postfix uses Dovecot. swaks and Python's smtplib are clients; haproxy and Postfix
+//! Mail exchanged with other mail servers: Postfix, Exim and OpenSMTPD in both directions, with
+//! Postfix and Exim also under TLS with AUTH, where Postfix uses Dovecot. swaks and Python's smtplib are clients; haproxy and Postfix
 //! are proxies.
 //!
 //! The servers run on loopback from packages that tests/setup has unpacked, by the scripts in
@@ -26,6 +26,7 @@ const NOWHERE: u16 = 9;
 
 const POSTFIX: Software = Software { name: "postfix", ready: "daemon started" };
 const EXIM: Software = Software { name: "exim", ready: "listening for SMTP" };
+const OPENSMTPD: Software = Software { name: "opensmtpd", ready: "smtp: will accept " };
 
 #[test]
 fn mail_comes_from_postfix() {
@@ -81,22 +82,9 @@ fn postfix_and_penfold_report_deliveries_to_each_other() {
     let daemon = site.start();
     let Some(peer) = Peer::start(&site, &POSTFIX, daemon.port) else { return };
     site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
-    for (port, mail, rcpt) in [
-        (
-            daemon.port,
-            "<jon@razorback.test> ENVID=QQ+2B1",
-            "<you@peer.test> NOTIFY=SUCCESS ORCPT=rfc822;u+2Bo@peer.test",
-        ),
-        (peer.port(), "<you@peer.test> ENVID=QQ+2B2", "<root@razorback.test> NOTIFY=SUCCESS,DELAY"),
-    ] {
-        let mut client = Client::before_banner(TcpStream::connect(("127.0.0.1", port)).expect("a server"));
-        client.expect("220 ");
-        assert!(client.ehlo().contains(&"DSN".to_owned()));
-        client.ask(&format!("MAIL FROM:{mail}"), "250 ");
-        client.ask(&format!("RCPT TO:{rcpt}"), "250 ");
-        client.ask("DATA", "354 ");
-        client.ask(&format!("{TEXT}."), "250 ");
-    }
+    let options = ("ENVID=QQ+2B1", "NOTIFY=SUCCESS ORCPT=rfc822;u+2Bo@peer.test");
+    send_with(daemon.port, "jon@razorback.test", "you@peer.test", options);
+    send_with(peer.port(), "you@peer.test", "root@razorback.test", ("ENVID=QQ+2B2", "NOTIFY=SUCCESS,DELAY"));
     let report = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("ASCII");
     for line in [
         "Reporting-MTA: dns; postfix.test",
@@ -106,14 +94,50 @@ fn postfix_and_penfold_report_deliveries_to_each_other() {
     ] {
         assert!(report.contains(&format!("\n{line}\n")), "no {line} in {report}");
     }
-    let mails = || fs::read_dir(peer.dir.join("mail/new")).into_iter().flatten().flatten();
-    let text = |file: fs::DirEntry| fs::read_to_string(file.path()).unwrap_or_default();
-    let is_report = |text: &String| text.contains("Reporting-MTA: dns; razorback.test");
-    peer.daemon.wait_until("a report at Postfix", || mails().map(text).any(|text| is_report(&text)));
-    let report = mails().map(text).find(is_report).expect("just seen");
+    let report = peer.wait_report();
     for line in ["Original-Envelope-Id: QQ+2", "Final-Recipient: rfc822; root@razorback.test", "Action: delivered"] {
         assert!(report.contains(&format!("\n{line}\n")), "no {line} in {report}");
     }
+}
+
+/// The sender's options pass to OpenSMTPD, which reports the delivery. Its report leaves them out,
+/// but its log shows the commands. Those of a sender at OpenSMTPD pass to penfold.
+#[test]
+fn opensmtpd_and_penfold_report_deliveries_to_each_other() {
+    let site = Site::new();
+    let daemon = site.start();
+    let Some(peer) = Peer::start(&site, &OPENSMTPD, daemon.port) else { return };
+    site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+    let options = ("RET=HDRS ENVID=QQ+2B1", "NOTIFY=SUCCESS ORCPT=rfc822;u+2Bo@peer.test");
+    send_with(daemon.port, "jon@razorback.test", "you@peer.test", options);
+    let options = ("ENVID=QQ+2B2", "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;r+2Bo@peer.test");
+    send_with(peer.port(), "you@peer.test", "root@razorback.test", options);
+    let report = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("ASCII");
+    for line in ["Reporting-MTA: dns; opensmtpd.test", "Final-Recipient: rfc822; you@peer.test", "Action: delivered"] {
+        assert!(report.contains(&format!("\n{line}\n")), "no {line} in {report}");
+    }
+    peer.daemon.wait_words(&["<<< MAIL FROM:<jon@razorback.test> ", " RET=HDRS", " ENVID=QQ+2B1"]);
+    peer.daemon.wait_words(&["<<< RCPT TO:<you@peer.test> NOTIFY=SUCCESS ORCPT=rfc822;u+2Bo@peer.test"]);
+    let report = peer.wait_report();
+    for line in [
+        "Original-Envelope-Id: QQ+2",
+        "Original-Recipient: rfc822; r+o@peer.test",
+        "Final-Recipient: rfc822; root@razorback.test",
+        "Action: delivered",
+    ] {
+        assert!(report.contains(&format!("\n{line}\n")), "no {line} in {report}");
+    }
+}
+
+/// Sends a message with parameters of MAIL and RCPT.
+fn send_with(port: u16, sender: &str, recipient: &str, (mail, rcpt): (&str, &str)) {
+    let mut client = Client::before_banner(TcpStream::connect(("127.0.0.1", port)).expect("a server"));
+    client.expect("220 ");
+    assert!(client.ehlo().contains(&"DSN".to_owned()));
+    client.ask(&format!("MAIL FROM:<{sender}> {mail}"), "250 ");
+    client.ask(&format!("RCPT TO:<{recipient}> {rcpt}"), "250 ");
+    client.ask("DATA", "354 ");
+    client.ask(&format!("{TEXT}."), "250 ");
 }
 
 #[test]
@@ -127,6 +151,11 @@ fn mail_rejected_by_exim_bounces() {
 }
 
 #[test]
+fn mail_goes_to_opensmtpd_and_a_rejected_recipient_bounces() {
+    bounces_off(&OPENSMTPD);
+}
+
+#[test]
 fn postfix_bounces_mail_rejected_by_penfold() {
     is_told_by(&POSTFIX);
 }
@@ -134,6 +163,11 @@ fn postfix_bounces_mail_rejected_by_penfold() {
 #[test]
 fn exim_bounces_mail_rejected_by_penfold() {
     is_told_by(&EXIM);
+}
+
+#[test]
+fn mail_comes_from_opensmtpd_which_bounces_a_rejected_recipient() {
+    is_told_by(&OPENSMTPD);
 }
 
 /// Postfix is the front end of a mail store: it delivers by LMTP, and reports the recipient that
@@ -528,6 +562,15 @@ impl Peer {
         let first = || fs::read_dir(self.dir.join("mail/new")).ok()?.next()?.ok();
         self.daemon.wait_until("a message at the peer", || first().is_some());
         fs::read(first().expect("just seen").path()).expect("a message")
+    }
+
+    /// Waits for penfold's report in the server's Maildir, and returns it.
+    fn wait_report(&self) -> String {
+        let mails = || fs::read_dir(self.dir.join("mail/new")).into_iter().flatten().flatten();
+        let text = |file: fs::DirEntry| fs::read_to_string(file.path()).unwrap_or_default();
+        let is_report = |text: &String| text.contains("Reporting-MTA: dns; razorback.test");
+        self.daemon.wait_until("a report at the peer", || mails().map(text).any(|text| is_report(&text)));
+        mails().map(text).find(is_report).expect("just seen")
     }
 }
 

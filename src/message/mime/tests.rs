@@ -111,7 +111,7 @@ fn broken_structures_lose_nothing() {
     check(
         "Content-Type: multipart/mixed; boundary=x\n--x\nContent-Type: multipart/mixed; boundary=y\n\n--y\n\n\u{f6}\n--x\nContent-Type: a/b\n--x\n\ntext \u{f6}",
         SEVEN,
-        "Content-Type: multipart/mixed; boundary=x\n--x\nContent-Type: multipart/mixed; boundary=y\n\n--y\nContent-Transfer-Encoding: quoted-printable\n\n=C3=B6\n--x\nContent-Type: a/b\n--x\nContent-Transfer-Encoding: quoted-printable\n\ntext =C3=B6",
+        "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Type: multipart/mixed; boundary=y\n\n--y\nContent-Transfer-Encoding: quoted-printable\n\n=C3=B6\n--x\nContent-Type: a/b\n--x\nContent-Transfer-Encoding: quoted-printable\n\ntext =C3=B6",
     );
     // The boundary of the outer body counts, and a longer line is no boundary.
     check(
@@ -132,7 +132,44 @@ fn broken_structures_lose_nothing() {
     );
     // A header that is cut off at a message.
     check("Content-Type: message/rfc822", SEVEN, "Content-Type: message/rfc822\n");
-    check("Content-Type: message/rfc822\nstray", SEVEN, "Content-Type: message/rfc822\nstray");
+    check("Content-Type: message/rfc822\nstray", SEVEN, "Content-Type: message/rfc822\n\nstray");
+}
+
+#[test]
+fn a_changed_line_becomes_no_field_and_no_boundary() {
+    // A line ends a header that is a field after the conversion.
+    for (header, stray, changed) in [
+        ("Content-Type: multipart/mixed; boundary=x", "\0A: b\n--x", "?A: b\n--x"),
+        ("Content-Transfer-Encoding: quoted-printable", "\u{f6}A: b", "=C3=B6A: b"),
+        ("Content-Transfer-Encoding: 8bit\nContent-Type: message/rfc822", "A\n", "A\n"),
+    ] {
+        let want = format!("{}\n\n{changed}\n", header.replace("8bit", "7bit"));
+        check(&format!("{header}\n{stray}\n"), SEVEN, &want);
+    }
+    // Text outside the parts.
+    let (head, blanks) = ("Content-Type: multipart/mixed; boundary=\"x?\"\n\n", " ".repeat(992));
+    for (text, changed) in [
+        ("--x\0".to_owned(), "?-x?".to_owned()),
+        (format!("--x?{blanks}   y"), format!("?-x?{blanks}  \n y")),
+        (format!("y{}--x?", "y".repeat(997)), format!("y{}\n?-x?", "y".repeat(997))),
+        ("--x".to_owned(), "--x".to_owned()),
+    ] {
+        let end = "\n--x?\n\ntext\n--x?--\n";
+        check(&format!("{head}{text}{end}"), SEVEN, &format!("{head}{changed}{end}"));
+    }
+    // Base64 with a long line, and a postmark.
+    let base64 = "Content-Type: multipart/mixed; boundary=x\n\n--x\nContent-Transfer-Encoding: base64\n\n";
+    let (front, back) = ("QUJD".repeat(19), " ".repeat(997));
+    check(
+        &format!("{base64}{front}--x{back}\n--x--\n"),
+        SEVEN,
+        &format!(
+            "{base64}{front}\n --x{}\n{}\n--x--\n",
+            &back[..72],
+            [&back[..76]; 12].join("\n") + "\n" + &back[..13]
+        ),
+    );
+    check("From \u{f6}\nA: b\n\n", SEVEN, "From ??\nA: b\n\n");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use super::survey::{Part, Plan};
 use super::{Form, MAX_LINE, Stop, Unconvertible};
 use crate::message::field::Field;
 
+/// The maximum length of a line of base64 that is broken.
+const BASE64_LINE: usize = 76;
 /// The number of octets that are collected before they are written.
 const BLOCK: usize = 64 << 10;
 
@@ -55,37 +57,59 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Writes text that belongs to no part.
+    /// Whether an octet of a line can be sent.
+    fn is_fit(&self, octet: u8) -> bool {
+        !matches!(octet, 0 | b'\r' | b'\n') && (octet.is_ascii() || self.form.keeps_eight_bit)
+    }
+
+    /// Writes the line of a mailbox file that precedes the fields.
+    fn postmark(&mut self, line: &[u8]) {
+        let Some(octets) = line.strip_suffix(b"\n") else { return };
+        let octets = octets.get(..MAX_LINE).unwrap_or(octets);
+        let fit = octets.iter().map(|&octet| if self.is_fit(octet) { octet } else { b'?' });
+        let fit: Vec<_> = fit.chain([b'\n']).collect();
+        self.text.extend(fit);
+    }
+
+    /// Writes text that belongs to no part. A line that changes must not become a boundary line.
     fn outside(&mut self, line: &Line<'_>) {
         if line.is_start {
             self.column = 0;
         }
+        let is_changed = is_broken(line, MAX_LINE) || !line.octets.iter().all(|&octet| self.is_fit(octet));
         for &octet in line.octets {
-            if self.column == MAX_LINE {
-                self.text.push(b'\n');
-                self.column = 0;
-            }
-            let is_fit = !matches!(octet, 0 | b'\r' | b'\n') && (octet.is_ascii() || self.form.keeps_eight_bit);
-            self.text.push(if is_fit { octet } else { b'?' });
+            self.break_line(MAX_LINE);
+            let is_dash = self.column == 0 && octet == b'-' && is_changed;
+            self.text.push(if self.is_fit(octet) && !is_dash { octet } else { b'?' });
             self.column += 1;
         }
         self.end_line(line);
     }
 
-    /// Writes base64 whose lines are too long.
+    /// Writes base64 whose lines are too long. A reader skips a blank, and it keeps a line that is
+    /// broken from becoming a boundary line.
     fn base64(&mut self, line: &Line<'_>) {
         if line.is_start {
             self.column = 0;
         }
         for &octet in line.octets {
-            if self.column == 76 {
-                self.text.push(b'\n');
-                self.column = 0;
+            self.break_line(BASE64_LINE);
+            if self.column == 0 && octet == b'-' && is_broken(line, BASE64_LINE) {
+                self.text.push(b' ');
+                self.column += 1;
             }
             self.text.push(octet);
             self.column += 1;
         }
         self.end_line(line);
+    }
+
+    /// Breaks the current line if it is full.
+    fn break_line(&mut self, room: usize) {
+        if self.column == room {
+            self.text.push(b'\n');
+            self.column = 0;
+        }
     }
 
     fn end_line(&mut self, line: &Line<'_>) {
@@ -95,16 +119,23 @@ impl Writer<'_> {
     }
 }
 
+/// Whether a line is longer than `room`.
+fn is_broken(line: &Line<'_>, room: usize) -> bool {
+    !line.is_start || !line.is_last || line.octets.len() > room
+}
+
 impl Visitor for Writer<'_> {
     fn header(&mut self, header: &Header<'_>) -> Result<Kind, Stop> {
         // The message has changed since the first pass if a part is missing.
         let part = self.parts.get(header.part).ok_or(Unconvertible::TooManyParts)?;
-        self.text.extend_from_slice(header.postmark);
+        self.postmark(header.postmark);
         let is_top = header.part == 0;
         let is_kept = |field: &Field<'_>| !is_top || !(self.form.drops)(field);
         header::write(header.fields, part.change, self.form, is_kept, &mut self.text)?;
-        let is_encoded = part.change.encoding.is_some();
-        if header.end == End::Blank || header.end == End::Stray && is_encoded {
+        // A line that ends the header without being empty may look like a field when it has changed.
+        let has_parts = matches!(header.facts.kind, Kind::Multipart { .. } | Kind::Message);
+        let is_changed = has_parts || part.plan != Plan::Keep || part.change.encoding.is_some();
+        if header.end == End::Blank || header.end == End::Stray && is_changed {
             self.text.push(b'\n');
         }
         self.body = match part.plan {

@@ -102,7 +102,7 @@ impl Session<'_> {
                 Attribute::Addr(address) => (self.client.address, self.name) = (address, None),
                 Attribute::Helo(value) => hello = value,
                 Attribute::Proto(protocol) => {
-                    extended = self.is_lmtp() || protocol.is_some_and(|p| p == "ESMTP");
+                    extended = self.is_lmtp() || protocol.is_some_and(|p| p != "SMTP");
                 }
                 Attribute::Login(value) => login = value.map(|name| name.to_lowercase()),
                 _ => {}

@@ -75,7 +75,7 @@ fn attribute(offered: &'static str, word: &[u8]) -> Result<Attribute, AttributeE
 }
 
 /// Parses a value. `is_client` is true for XCLIENT, where the value of NAME must be a domain, and
-/// that of PROTO must be SMTP or ESMTP.
+/// that of PROTO must be SMTP, ESMTP or LMTP, which Dovecot sends.
 fn read(name: &str, is_client: bool, value: &[u8]) -> Option<Attribute> {
     let text = decoded(value)?;
     let known = !["[UNAVAILABLE]", "[TEMPUNAVAIL]"].iter().any(|word| word.eq_ignore_ascii_case(&text));
@@ -140,7 +140,7 @@ fn port(text: &str) -> Option<u16> {
 }
 
 fn smtp(text: &str) -> Option<String> {
-    Some(text.to_ascii_uppercase()).filter(|name| matches!(name.as_str(), "SMTP" | "ESMTP"))
+    Some(text.to_ascii_uppercase()).filter(|name| matches!(name.as_str(), "SMTP" | "ESMTP" | "LMTP"))
 }
 
 fn protocol(text: &str) -> Option<String> {
@@ -174,6 +174,7 @@ mod tests {
             ("name=[unavailable]  addr=IPv6:2001:DB8::1", "Name(None) Addr(Some(2001:db8::1))"),
             ("NAME=[TempUnavail] ADDR=[Unavailable]", "Name(None) Addr(None)"),
             ("ADDR=ipv6:::ffff:192.0.2.7 PORT=4321", "Addr(Some(192.0.2.7)) Port(Some(4321))"),
+            ("PROTO=lmtp", "Proto(Some(\"LMTP\"))"),
             ("PROTO=esmtp HELO=[192.0.2.7]", "Proto(Some(\"ESMTP\")) Helo(Some(\"[192.0.2.7]\"))"),
             ("LOGIN=jon+2Blist+40razorback+3D", "Login(Some(\"jon+list@razorback=\"))"),
             ("LOGIN=j+c3+b6n", "Login(Some(\"j\u{f6}n\"))"),
@@ -195,7 +196,7 @@ mod tests {
             ("ADDR=192.0.2.7=", "Malformed(\"ADDR\")"),
             ("PORT=65536", "Malformed(\"PORT\")"),
             ("PORT=+2B1", "Malformed(\"PORT\")"),
-            ("PROTO=LMTP", "Malformed(\"PROTO\")"),
+            ("PROTO=QMQP", "Malformed(\"PROTO\")"),
             ("HELO=a+20b", "Malformed(\"HELO\")"),
             ("HELO=(a)", "Malformed(\"HELO\")"),
             ("HELO=x+4", "Malformed(\"HELO\")"),

@@ -34,6 +34,7 @@ local_interfaces = 127.0.0.1
 acl_smtp_rcpt = rcpt
 acl_smtp_data = data
 host_lookup =
+dsn_advertise_hosts = *
 rfc1413_query_timeout = 0s
 $tls
 never_users =

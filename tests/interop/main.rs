@@ -8,7 +8,7 @@
 //! - `servers`: mail to and from Postfix, Exim and OpenSMTPD, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
-//! - `stores`: mail to Dovecot by LMTP
+//! - `stores`: mail to and from Dovecot by LMTP
 
 #[cfg(feature = "mailauth")]
 mod dkim;

@@ -1,10 +1,11 @@
-//! Dovecot as a mail store that takes mail by LMTP.
+//! Dovecot as a mail store that takes mail by LMTP, and as an LMTP proxy in front of penfold.
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use common::Site;
 use common::dovecot::Dovecot;
+use common::{Site, free_port};
 use nix::unistd::{User, geteuid};
 
 const TEXT: &str = "From: anna@example.net\r\nSubject: hello\r\nMessage-ID: <x@example.net>\r\n\r\nHow are you?\r\n";
@@ -115,4 +116,52 @@ fn dovecot_takes_mail_by_lmtp_and_refuses_some_recipients() {
     client.ask("RCPT TO:<bin@razorback>", "250 ");
     client.ask("DATA", "354 ");
     client.ask(&format!("{}.", first.replace('\n', "\r\n")), "554 5.4.6 ");
+}
+
+/// Sends a message to three recipients from the address 127.0.0.9, and prints the replies.
+const SCRIPT: &str = "
+import smtplib, sys
+client = smtplib.LMTP('127.0.0.1', int(sys.argv[1]), source_address=('127.0.0.9', 0))
+client.ehlo()
+print(client.mail('anna@example.net')[0])
+print(*[client.rcpt(name + '@razorback')[0] for name in ('jon', 'elvis', 'root')])
+code, text = client.data('Subject: three\\r\\n\\r\\nHow are you?\\r\\n')
+print(code, text.decode())
+print(client.getreply()[0])
+client.quit()
+";
+
+/// Dovecot's LMTP proxy is in front of penfold, and passes on which recipient penfold refuses. It
+/// names its client with XCLIENT if penfold trusts it.
+#[test]
+fn mail_comes_from_the_lmtp_proxy_of_dovecot() {
+    for xclient in ["[]", "[\"127.0.0.1\"]"] {
+        let site = Site::with(&format!("listen.kind = \"lmtp\"\nlisten.xclient = {xclient}"));
+        let daemon = site.start();
+        let port = free_port();
+        let settings = format!(
+            "protocols = lmtp\nlmtp_proxy = yes\npostmaster_address = postmaster@razorback\n\
+             passdb {{\n driver = static\n args = proxy=y protocol=lmtp host=127.0.0.1 port={} nopassword=y\n}}\n\
+             service lmtp {{\n inet_listener {{\n address = 127.0.0.1\n port = {port}\n }}\n}}\n",
+            daemon.port,
+        );
+        let Some(dovecot) = Dovecot::start(&site, &settings) else { return };
+        let output = Command::new("python3").args(["-c", SCRIPT]).arg(port.to_string()).output().expect("python3");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let logs = || format!("{output:?}\n{}\n{}", dovecot.daemon.log(), daemon.log());
+        assert!(output.status.success() && lines.len() == 4, "{}", logs());
+        assert_eq!((lines[0], lines[1], lines[3]), ("250", "250 550 250", "250"), "{}", logs());
+        assert!(lines[2].starts_with("250 2.0.0 <jon@razorback> "), "{}", logs());
+        for user in ["jon", "root"] {
+            let mail = daemon.wait_mail(&site, user, 1);
+            let text = String::from_utf8_lossy(&mail[0]);
+            assert!(
+                mail.len() == 1 && text.contains("(penfold) with LMTP id ") && text.contains("How are you?"),
+                "{text}"
+            );
+        }
+        let peer = if xclient == "[]" { " peer=localhost[127.0.0.1] " } else { "[127.0.0.9] via=[127.0.0.1] " };
+        daemon.wait_words(&[" accept ", peer]);
+    }
 }

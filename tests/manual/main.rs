@@ -5,6 +5,7 @@
 //! - `examples`: the EXAMPLES of all pages are run
 //! - `options`: options and exit statuses
 //! - `samples`: the samples in etc/
+//! - `smtp`: the table of wrong input in penfold-smtp(7)
 //! - `tables`: tables, log lines and repair instructions
 
 mod config;
@@ -12,6 +13,7 @@ mod debian;
 mod examples;
 mod options;
 mod samples;
+mod smtp;
 // Its log lines are those of a program with all parts.
 #[cfg(all(feature = "arc", feature = "filters"))]
 mod tables;

@@ -110,6 +110,18 @@ fn starttls_resets_the_session_and_is_recorded() {
 }
 
 #[test]
+fn starttls_can_be_withheld() {
+    let site = Authority::new().site("smtp.disable = [\"starttls\"]");
+    let daemon = site.start();
+    let mut clear = Talk::clear(&connect(&daemon));
+    clear.expect("220 ");
+    let offers = clear.ask("EHLO client.test\r\n", "250-");
+    assert!(!offers.contains("STARTTLS") && offers.contains("PIPELINING"), "{offers}");
+    clear.ask("STARTTLS\r\n", "502 5.5.1 ");
+    clear.ask("QUIT\r\n", "221 ");
+}
+
+#[test]
 fn implicit_tls_comes_before_the_banner() {
     let authority = Authority::new();
     let site = authority.site("listen.tls = \"implicit\"");

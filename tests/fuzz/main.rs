@@ -4,6 +4,7 @@
 //! five minutes, and takes an hour.
 //! A failure prints the seed, and `PENFOLD_FUZZ_SEED` makes the same choices again.
 //!
+//! - `addresses`: addresses, domains and xtext, in ASCII and UTF-8
 //! - `auth`: AUTH commands and responses, and the answers of Dovecot, with the real daemon
 //! - `chunks`: messages in random chunks, alone and with the real daemon
 //! - `control`: the control socket, with the real daemon
@@ -17,6 +18,7 @@
 //! - `srs`: rewritten senders of forwarded mail
 //! - `tls`: octets before, during and after a TLS handshake
 
+mod addresses;
 mod auth;
 mod chunks;
 mod control;

@@ -7,7 +7,7 @@ use penfold::message::mime::{Conversion, Unconvertible, convert};
 
 /// A text from pieces that mean something in a message.
 fn text(chance: &mut Chance) -> Vec<u8> {
-    const PIECES: [&str; 31] = [
+    const PIECES: [&str; 34] = [
         "Content-Type: multipart/mixed; boundary=a\n",
         "Content-Type: multipart/digest; boundary=\"b c\"\n",
         "Content-Type: multipart/signed; boundary=a\n",
@@ -39,6 +39,9 @@ fn text(chance: &mut Chance) -> Vec<u8> {
         "\u{fc}",
         "\0",
         "\t\n",
+        "Content-Type: multipart/mixed; boundary*=''a%0D\n",
+        "\n--a\r\r\n",
+        "\n--a\r--\r\n",
     ];
     let mut text = Vec::new();
     for _ in 0..chance.of(0..40) {
@@ -62,10 +65,17 @@ fn a_converted_message_can_be_sent_and_stays_the_same() {
     repeat(|chance| {
         let text = text(chance);
         let conversion = Conversion { is_binary: chance.percent(50), keeps_eight_bit: chance.percent(30) };
-        let Ok(out) = converted(&text, conversion) else { return counts[0] += 1 };
+        let out = match converted(&text, conversion) {
+            Ok(out) => out,
+            Err(why) => {
+                assert_ne!(why, Unconvertible::Unfit, "{conversion:?}\n{:?}", String::from_utf8_lossy(&text));
+                return counts[0] += 1;
+            }
+        };
         counts[1] += 1;
         let shown =
             || format!("{conversion:?}\n{:?}\n{:?}", String::from_utf8_lossy(&text), String::from_utf8_lossy(&out));
+        assert!(!out.contains(&b'\r') && !out.contains(&0), "{}", shown());
         assert!(conversion.keeps_eight_bit || out.is_ascii(), "{}", shown());
         assert!(out.split(|&b| b == b'\n').all(|line| line.len() <= 998), "{}", shown());
         let again = converted(&out, Conversion { is_binary: false, ..conversion });

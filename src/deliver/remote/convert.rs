@@ -75,8 +75,7 @@ impl Converter<'_> {
         out.out.flush()?;
         drop(out);
         if measure.has_long_lines || !measure.is_ascii && !conversion.keeps_eight_bit {
-            // The converter has a bug.
-            return Ok(Err(Unconvertible::Encoding));
+            return Ok(Err(Unconvertible::Unfit));
         }
         let unsigned = Content::new(&file, 0, size);
         let signatures = own.sign(unsigned.clone(), self.now)?;

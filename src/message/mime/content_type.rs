@@ -38,7 +38,12 @@ impl ContentType {
                 pieces.extend(Piece::parse(&name, value));
             }
         }
-        let boundary = Piece::join(pieces).filter(|b| (1..=MAX_BOUNDARY).contains(&b.len()) && !b.contains(&b'\n'));
+        // Boundary lines are sent as they are, so they must not contain what a host cannot take. A
+        // boundary that is encoded (RFC 2231), or is in a binary message, can have any octets.
+        let is_usable = |boundary: &Vec<u8>| {
+            (1..=MAX_BOUNDARY).contains(&boundary.len()) && boundary.iter().all(|b| matches!(b, b' '..=b'~'))
+        };
+        let boundary = Piece::join(pieces).filter(is_usable);
         Some(Self { main, sub, boundary })
     }
 
@@ -228,6 +233,12 @@ mod tests {
             (" multipart/mixed; boundary*0=no; boundary=yes", "multipart/mixed", Some("yes")),
             (" multipart/mixed; boundary*x=no; boundary*99999999999=no", "multipart/mixed", None),
             (" multipart/mixed; boundary=\"\"", "multipart/mixed", None),
+            (" multipart/mixed; boundary*=''a%0Db", "multipart/mixed", None),
+            (" multipart/mixed; boundary*=''a%0Ab", "multipart/mixed", None),
+            (" multipart/mixed; boundary*=''a%00b", "multipart/mixed", None),
+            (" multipart/mixed; boundary*=''a%FCb", "multipart/mixed", None),
+            (" multipart/mixed; boundary=\"a\\\rb\"", "multipart/mixed", None),
+            (" multipart/mixed; boundary=a\0b", "multipart/mixed", None),
             (" multipart/mixed; boundary=\"a\n b\"", "multipart/mixed", Some("a b")),
             (" multipart/mixed; boundary=\"open", "multipart/mixed", Some("open")),
             (" multipart/mixed; boundary=\"", "multipart/mixed", None),

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use data_encoding::BASE64;
+use memchr::memchr2;
 
 use super::{MAX_LINE, Unconvertible};
 use crate::message::field::Field;
@@ -14,11 +15,15 @@ use crate::message::field::Field;
 /// The fields of free text. Fields whose names begin with `X-` are free text, too.
 const TEXT: [&str; 3] = ["Subject", "Comments", "Content-Description"];
 
-/// The field as it can be sent. If `keeps_eight_bit` is true, octets above 127 may stay.
+/// The field as it can be sent. If `keeps_eight_bit` is true, octets above 127 may stay. NUL, and CR
+/// that ends no line, can be in a header within a binary message, and are never sent.
 ///
 /// # Errors
 /// `Header` or `HeaderLine`.
 pub fn fitted<'a>(field: &Field<'a>, keeps_eight_bit: bool) -> Result<Cow<'a, [u8]>, Unconvertible> {
+    if memchr2(0, b'\r', field.raw).is_some() {
+        return Err(Unconvertible::Header);
+    }
     let text = if keeps_eight_bit || field.raw.is_ascii() {
         Cow::Borrowed(field.raw)
     } else {
@@ -133,6 +138,9 @@ mod tests {
         assert_eq!(fit(b"Comments: \xfc\n").as_deref(), Ok("Comments: =?unknown-8bit?B?/A==?=\n"));
         for text in ["From: \u{fc} <a@b>\n", "X\u{fc}: b\n", "Subject: =?utf-8?q?a?= \u{fc}\n", "A: \u{fc}"] {
             assert_eq!(fit(text.as_bytes()), Err(Unconvertible::Header), "{text}");
+        }
+        for text in ["A: b\r.\r\n", "Subject: \u{fc}\0\n", "A\r: b\n"] {
+            assert_eq!(fit(text.as_bytes()), Err(Unconvertible::Header), "{text:?}");
         }
         let field = "From: \u{fc}\n".as_bytes();
         assert_eq!(fitted(&fields(field).next().expect("a field"), true).as_deref(), Ok(field));

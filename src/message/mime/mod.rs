@@ -8,6 +8,9 @@
 //! encoded words, and lines that are too long are folded. Text before the first part and after the
 //! last part, which no reader shows, is made to fit: each octet that cannot be sent becomes `?`.
 //!
+//! The result never has a NUL, and has no CR: a host that takes a CR for a line end could be made to
+//! see commands in a message.
+//!
 //! Some messages cannot be converted, and [`Unconvertible`] says why. For example, a signed part is
 //! never changed, because the signature would be broken.
 //!
@@ -95,6 +98,8 @@ pub enum Unconvertible {
     TooManyParts,
     /// A part is enclosed in more than [`MAX_LEVELS`] others.
     TooDeep,
+    /// The result has octets or lines that cannot be sent. The converter has a bug.
+    Unfit,
 }
 
 impl fmt::Display for Unconvertible {
@@ -109,6 +114,7 @@ impl fmt::Display for Unconvertible {
             Self::HeaderTooLong => "a header is too long",
             Self::TooManyParts => "it has more than 1,000 parts",
             Self::TooDeep => "its parts are nested more than 30 levels deep",
+            Self::Unfit => "the result has octets or lines that cannot be sent",
         })
     }
 }
@@ -135,7 +141,9 @@ impl From<Unconvertible> for Stop {
 }
 
 /// Converts a message. `content` opens the message, and is called twice. Fields of the message's own
-/// header for which `drops` returns true are left out. The lines of the result end in LF. If the message cannot be converted, the inner error says why, and nothing is written.
+/// header for which `drops` returns true are left out. The lines of the result end in LF, and it has no
+/// CR and no NUL. If the message cannot be converted, the inner error says why, and nothing is written;
+/// after `Unfit` the text that was written must not be used.
 ///
 /// # Errors
 /// Those of `content` and of `out`.

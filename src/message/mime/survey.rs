@@ -102,9 +102,13 @@ impl Visitor for Survey<'_> {
         Ok(())
     }
 
-    fn boundary(&mut self, part: usize, _: &Line<'_>, begins: bool) -> Result<(), Stop> {
+    fn boundary(&mut self, part: usize, line: &Line<'_>, begins: bool) -> Result<(), Stop> {
         if let Some(seen) = self.parts.get_mut(part) {
             seen.has_parts |= begins;
+            // If no part begins in the body, its last boundary line is written like other text.
+            if !seen.has_parts {
+                seen.body.take(line, false);
+            }
         }
         Ok(())
     }

@@ -223,6 +223,47 @@ fn a_binary_body_keeps_every_octet() {
 }
 
 #[test]
+fn no_cr_or_nul_of_a_binary_message_is_sent() {
+    const BINARY: (bool, bool) = (true, true);
+    let odd = "x\r.\rMAIL FROM:<a@b>";
+    let encoded = odd.replace('\r', "%0D").replace(' ', "%20");
+    // A boundary that cannot be sent is none, so there is one part.
+    let out = converted(
+        format!("Content-Type: multipart/mixed; boundary*=''{encoded}\n\n--{odd}\r\n\r\na\r\n--{odd}--\r\n").as_bytes(),
+        BINARY,
+    );
+    let out = out.expect("converted");
+    assert!(out.contains("\nContent-Transfer-Encoding: base64\n\n") && !out.contains("\n--"), "{out}");
+    for text in [
+        "Content-Type: multipart/mixed; boundary=x\n\n--x\r\nA: cr\r.\r\r\n\r\nb\r\n--x--\r\n",
+        "Content-Type: multipart/mixed; boundary=x\n\n--x\r\nA: nul\0\r\n\r\nb\r\n--x--\r\n",
+        "Content-Type: message/rfc822\n\nSubject: \u{fc}\r.\r\r\n\r\nb\r\n",
+    ] {
+        assert_eq!(converted(text.as_bytes(), BINARY), Err(Unconvertible::Header), "{text:?}");
+    }
+}
+
+#[test]
+fn the_last_boundary_line_alone_is_text() {
+    check(
+        "Content-Type: multipart/mixed; boundary=x\nContent-Transfer-Encoding: binary\n\n\r\n--x--",
+        (true, true),
+        "Content-Type: multipart/mixed; boundary=x\nContent-Transfer-Encoding: base64\nMIME-Version: 1.0\n\nDQotLXgtLQ==\n",
+    );
+}
+
+#[test]
+fn the_line_before_the_header_of_an_enclosed_message_is_made_to_fit() {
+    for line in ["x\r.\ry", "x\0..y"] {
+        check(
+            &format!("Content-Type: message/rfc822\n\nFrom {line}\r\nA: b\r\n\r\nb\r\n"),
+            (true, true),
+            &format!("Content-Type: message/rfc822\n\nFrom {}\nA: b\n\nb\n", line.replace(['\r', '\0'], "?")),
+        );
+    }
+}
+
+#[test]
 fn what_must_not_be_changed_is_kept_or_returned() {
     let signed = |kind: &str, text: &str| {
         format!(

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 
+use memchr::memchr2;
+
 use super::encode::{Base64, QuotedPrintable};
 use super::header::{self, Kind};
 use super::lines::Line;
@@ -19,8 +21,7 @@ const BLOCK: usize = 64 << 10;
 pub fn write(from: impl Read, form: &Form<'_>, parts: &[Part], out: &mut dyn Write) -> Result<(), Stop> {
     let mut writer = Writer { form, parts, out, text: Vec::with_capacity(BLOCK), body: Body::Keep, column: 0 };
     scan(from, form, &mut writer)?;
-    writer.out.write_all(&writer.text)?;
-    Ok(())
+    writer.flush(0)
 }
 
 struct Writer<'a> {
@@ -49,8 +50,14 @@ enum Body {
 }
 
 impl Writer<'_> {
+    /// Writes the collected text if there are more octets than `room`. The first pass has found
+    /// every NUL and every CR; if one is left here, the converter has a bug. Such an octet must not
+    /// be sent, because hosts may take a CR for a line end.
     fn flush(&mut self, room: usize) -> Result<(), Stop> {
         if self.text.len() > room {
+            if memchr2(0, b'\r', &self.text).is_some() {
+                return Err(Unconvertible::Unfit.into());
+            }
             self.out.write_all(&self.text)?;
             self.text.clear();
         }
@@ -192,5 +199,23 @@ impl Visitor for Writer<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cr_or_nul_is_never_written() {
+        let form = Form { is_binary: true, keeps_eight_bit: true, drops: &|_| false };
+        for (text, is_fit) in [("a\n\u{fc}", true), ("a\rb", false), ("\0", false)] {
+            let (mut out, text) = (Vec::new(), text.as_bytes());
+            let mut writer =
+                Writer { form: &form, parts: &[], out: &mut out, text: text.to_vec(), body: Body::Keep, column: 0 };
+            let flushed = writer.flush(0);
+            assert_eq!(matches!(flushed, Err(Stop::Unconvertible(Unconvertible::Unfit))), !is_fit);
+            assert_eq!(out, if is_fit { text } else { b"" });
+        }
     }
 }

@@ -10,8 +10,9 @@
 //! boundary cannot occur. Composing cannot fail; a damaged original only makes the report shorter.
 //! Senders are not shown the names of files on this host.
 //!
-//! If the original is an SMTPUTF8 message, the second and the third part have the types of RFC
-//! 6533, in which addresses and fields are UTF-8.
+//! If the original is an SMTPUTF8 message, or an address outside ASCII is too long for a line of
+//! ASCII, the second and the third part have the types of RFC 6533, in which addresses and fields
+//! are UTF-8.
 //!
 //! The worker decides whether a report is sent, and to whom, and puts the report into the spool.
 
@@ -123,6 +124,10 @@ pub(super) enum Extent {
 
 /// Composes the report as a message with lines that end in LF.
 pub fn compose(report: &Report) -> Vec<u8> {
+    // An address outside ASCII may be too long for a line of ASCII. The types of RFC 6533 allow an
+    // encoding of the part, and message/delivery-status does not.
+    let is_too_long = |report: &Report| status_blocks(report).lines().any(|line| line.len() > MAX_LINE);
+    let report = &Report { is_utf8: report.is_utf8 || is_too_long(report), ..*report };
     // "=_" cannot occur in quoted-printable (RFC 2045 6.7).
     let boundary = format!("=_{}", report.id);
     let (Returned::Header(text) | Returned::Message(text)) = report.message;

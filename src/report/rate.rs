@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::address::Address;
+use crate::address::{Address, fold};
 
 /// The maximum number of addresses and domains whose counts are in memory.
 const MAX_COUNTS: usize = 10_000;
@@ -132,11 +132,11 @@ impl Rates {
 /// Returns the keys under which a report is counted, each with its limit. The key of the address
 /// comes first.
 fn keys(to: &ReportTo) -> Vec<(Box<str>, u32)> {
-    let lower = |address: &Address| format!("<{}>", address.to_string().to_lowercase()).into();
+    let folded = |address: &Address| format!("<{}>", address.with_local(&fold(address.local()))).into();
     match to {
         ReportTo::Postmaster => vec![("the postmaster".into(), TO_POSTMASTER)],
-        ReportTo::Local(address) => vec![(lower(address), TO_LOCAL)],
-        ReportTo::Remote(address) => vec![(lower(address), TO_REMOTE), (address.domain().into(), TO_REMOTE_DOMAIN)],
+        ReportTo::Local(address) => vec![(folded(address), TO_LOCAL)],
+        ReportTo::Remote(address) => vec![(folded(address), TO_REMOTE), (address.domain().into(), TO_REMOTE_DOMAIN)],
     }
 }
 
@@ -201,6 +201,9 @@ mod tests {
         let why = rates.count_at(now, &ReportTo::Remote(address("x@there.test"))).expect_err("too many").to_string();
         assert_eq!(why, "a report is withheld: there were more than 2000 to there.test within an hour");
         let spelling = |n: usize| address(if n < 99 { "EVE@else.test" } else { "\"eve\"@else.test" });
+        assert_eq!((0..500).filter(|n| rates.count_at(now, &ReportTo::Remote(spelling(*n))).is_ok()).count(), 200);
+        // One character, and a letter with a combining mark.
+        let spelling = |n: usize| address(if n < 99 { "J\u{d6}N@more.test" } else { "jo\u{308}n@more.test" });
         assert_eq!((0..500).filter(|n| rates.count_at(now, &ReportTo::Remote(spelling(*n))).is_ok()).count(), 200);
     }
 

@@ -40,7 +40,8 @@ pub(super) fn status_blocks(report: &Report) -> String {
         out += &format!("Deliver-By-Date: {}\n", date(deadline));
     }
     match report.release {
-        None => {}
+        // An administrator has ended the time early, and with it the time is lost.
+        None | Some((0, None)) => {}
         Some((_, Some(seconds))) => out += &format!("Future-Release-Request: for;{seconds}\n"),
         Some((time, None)) => out += &format!("Future-Release-Request: until;{}\n", log::timestamp(time)),
     }

@@ -554,6 +554,8 @@ fn the_senders_names_are_given_back() {
 fn the_times_that_the_sender_has_set_are_given_back() {
     let jon = address("jon@frogbog.example");
     let results = reported(&[failure("b@y.example", refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    let early = composed(&Report { release: Some((0, None)), ..report_of(&jon, &results) });
+    assert!(!early.contains("Future-Release-Request"), "{early}");
     for (hold_for, request) in [(None, "until;2026-11-21T09:58:20Z\n"), (Some(60), "for;60\n")] {
         let (deadline, release) = (Some(1_795_255_200), Some((1_795_255_100, hold_for)));
         let text = composed(&Report { deadline, release, ..report_of(&jon, &results) });
@@ -605,6 +607,12 @@ fn a_report_about_an_smtputf8_message_has_its_types() {
         has(&text, &[&format!("\nContent-Type: {kind}\n"), "Final-Recipient: utf-8; b=C3=BCcher@y.example\n"]);
         assert!(text.lines().all(|line| line.len() <= 998));
     }
+    // An address that is too long for a line of ASCII.
+    let long = Address::new(&"\u{7ff}".repeat(150), "y.example").expect("an address");
+    let results_long = reported(&[(Recipient::new(long), refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    let text = composed(&report_of(&address("ann@frogbog.example"), &results_long));
+    has(&text, &["\nContent-Type: message/global-delivery-status\n", "Final-Recipient: utf-8; =DF=BF"]);
+    assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 998), "{text}");
     // The same addresses in a report about a message that is not SMTPUTF8.
     let ann = address("ann@frogbog.example");
     let text = composed(&report_of(&ann, &results));

@@ -8,10 +8,10 @@ use common::programs::{code_and_text, python, sendmail};
 use common::remote::{Conduct, Received, Remote, Sink};
 use common::{Daemon, Site};
 
-/// A host with DSN, which refuses `gone` and defers `slow`.
+/// A host with DSN and MT-PRIORITY, which refuses `gone` and defers `slow`.
 fn host_with_dsn() -> Remote {
     let mut sink = rules(Sink::default());
-    sink.keywords.push("DSN".to_owned());
+    sink.keywords.extend(["DSN".to_owned(), "MT-PRIORITY".to_owned()]);
     Remote::with(sink)
 }
 
@@ -144,8 +144,13 @@ fn the_options_go_to_a_host_with_dsn_and_reports_are_made_for_others() {
         assert_eq!(text.matches("Final-Recipient").count(), 1);
         assert_eq!(take_mail(&site, "root").len(), 1);
     }
-    // The members of a list with an owner get a new envelope.
-    send(&daemon, &format!("{jon} RET=FULL ENVID=l"), &["<club@razorback> NOTIFY=SUCCESS ORCPT=rfc822;c@x.test"]);
+    // The members of a list with an owner get a new envelope, without the deadline, which would make
+    // the list bounce at a host without DELIVERBY.
+    send(
+        &daemon,
+        &format!("{jon} RET=FULL ENVID=l BY=9999;R MT-PRIORITY=5"),
+        &["<club@razorback> NOTIFY=SUCCESS ORCPT=rfc822;c@x.test"],
+    );
     let wanted = ["<owner-club@razorback>", "<m@dsn.test>", "<n@dsn.test>"];
     assert_eq!(envelope(&one(&with)), wanted);
     let text = only_report(&daemon, &site, "jon");

@@ -25,7 +25,8 @@ impl LocalDelivery<'_> {
     /// The options of the derived entry and of each of its recipients, and the success that is to
     /// be reported for the addressee (RFC 3461 5.2.7). A list with an owner ends the envelope, so
     /// that the message counts as delivered to the list, and its members get an envelope without
-    /// the sender's options. A single recipient gets the options of the addressee. Several
+    /// the sender's options. Reports about it go to the owner, so the sender must not set a deadline
+    /// for the members or raise the priority. A single recipient gets the options of the addressee. Several
     /// recipients get them without NOTIFY=SUCCESS, since the address was expanded here.
     fn options_onward(
         &self,
@@ -38,7 +39,9 @@ impl LocalDelivery<'_> {
         let is_wanted = rcpt.wants_success() && has_sender;
         match count {
             _ if is_new => {
-                let mail = MailOptions { ret: None, envid: None, ..mail.clone() };
+                let MailOptions { body, utf8, priority, .. } = mail;
+                let mail =
+                    MailOptions { body: *body, utf8: *utf8, priority: (*priority).min(0), ..MailOptions::default() };
                 (mail, RcptOptions::default(), is_wanted.then_some(Success::Delivered))
             }
             0 | 1 => (mail.clone(), rcpt, None),

@@ -5,6 +5,7 @@
 //! user names the user and the program; [`submitter`] reads the user back, so that the queue can be
 //! listed for one user. All values come from the caller.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -187,10 +188,11 @@ pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
 }
 
 /// The address in a field; `None` if the field is not a `Delivered-To:` field. The address is
-/// expected on the first line of the field, where penfold writes it.
+/// expected on the first line of the field, where penfold writes it, and may be in the form of
+/// [`delivered_to_field`].
 pub fn delivered_to(name: &[u8], body: &[u8]) -> Option<Address> {
     let body = std::str::from_utf8(body).ok().filter(|_| name.eq_ignore_ascii_case(b"Delivered-To"))?;
-    Address::parse(body.trim()).ok()
+    Address::parse(&unescaped(body.trim())).ok()
 }
 
 /// The field that says why a message is in quarantine. It stands in the message itself, so that the
@@ -203,9 +205,44 @@ pub fn quarantine_field(reason: &str) -> String {
     format!("X-Quarantine: {}\n", plain.collect::<String>().trim())
 }
 
-/// The `Delivered-To:` field for an address.
+/// The `Delivered-To:` field for an address. The message may go on to a host without SMTPUTF8, so
+/// the field is ASCII: each other character becomes `\x{HEX}`, as in RFC 6533 3. Only if the line
+/// were longer than a line of mail may be, the address is UTF-8.
 pub fn delivered_to_field(address: &Address) -> String {
-    format!("Delivered-To: {address}\n")
+    const MAX_LINE: usize = 998;
+    let address = address.to_string();
+    let field = |address: &str| format!("Delivered-To: {address}");
+    let escaped = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\x{{{:X}}}", u32::from(c)) };
+    let ascii = field(&address.chars().map(escaped).collect::<String>());
+    if ascii.len() <= MAX_LINE { ascii + "\n" } else { field(&address) + "\n" }
+}
+
+/// Replaces each `\x{HEX}` that stands for a character outside ASCII by that character. In a quoted
+/// local part, `\\` is a backslash, and does not begin such a form.
+fn unescaped(text: &str) -> Cow<'_, str> {
+    let Some((plain, mut rest)) = text.find('\\').map(|at| text.split_at(at)) else { return text.into() };
+    let mut out = plain.to_owned();
+    while let Some(c) = rest.chars().next() {
+        let (taken, after) = match escape(rest) {
+            Some((escaped, after)) => (escaped.to_string(), after),
+            None => {
+                let length = if rest.starts_with("\\\\") { 2 } else { c.len_utf8() };
+                let (taken, after) = rest.split_at(length);
+                (taken.to_owned(), after)
+            }
+        };
+        out += &taken;
+        rest = after;
+    }
+    out.into()
+}
+
+/// Reads a form `\x{HEX}` at the front of a text. Returns the character, and the rest of the text.
+fn escape(text: &str) -> Option<(char, &str)> {
+    let (digits, rest) = text.strip_prefix("\\x{")?.split_once('}')?;
+    let is_hex = digits.len() <= 6 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let c = u32::from_str_radix(digits, 16).ok().filter(|_| is_hex).and_then(char::from_u32)?;
+    Some((c, rest)).filter(|(c, _)| !c.is_ascii())
 }
 
 /// A time in the form for header fields (RFC 5322 3.3), in the time zone of `time`.
@@ -341,6 +378,25 @@ mod tests {
                 fields(text.as_bytes()).filter_map(|field| delivered_to(field.name, field.body)).collect();
             assert_eq!(found, [address]);
         }
+        for (address, written) in [
+            ("j\u{f6}n+\u{1f600}=@b\u{fc}cher.test", "j\\x{F6}n+\\x{1F600}=@xn--bcher-kva.test"),
+            ("\"a \u{f6}\\\\\"@x.test", "\"a \\x{F6}\\\\\"@x.test"),
+            ("\"\\\\x{F6}\"@x.test", "\"\\\\x{F6}\"@x.test"),
+        ] {
+            let address: Address = address.parse().expect(address);
+            assert_eq!(delivered_to_field(&address), format!("Delivered-To: {written}\n"));
+            assert_eq!(delivered_to(b"Delivered-To", format!(" {written}\n").as_bytes()), Some(address));
+        }
+        let raw: Address = "\u{f6}@x.test".parse().expect("an address");
+        assert_eq!(delivered_to(b"Delivered-To", " \u{f6}@x.test\n".as_bytes()), Some(raw));
+        for malformed in
+            ["\\x{41}@x.test", "\\x{D800}@x.test", "\\x{+F6}@x.test", "\\x{F6@x.test", "\\x{0000F6}a@x.test\\"]
+        {
+            assert_eq!(delivered_to(b"Delivered-To", malformed.as_bytes()), None, "{malformed}");
+        }
+        let long = Address::new(&"\u{7ff}".repeat(150), "x.test").expect("an address");
+        let field = delivered_to_field(&long);
+        assert!(field.len() <= 999 && !field.is_ascii(), "{field}");
         assert_eq!(delivered_to(b"X-Delivered-To", b" jon@x.test\n"), None);
         assert_eq!(delivered_to(b"Delivered-To", b" a b@x.test\n"), None);
     }

@@ -12,7 +12,8 @@ fn addresses_outside_ascii_lead_everywhere() {
     let site = Site::with("local.domains = [\"razorback\", \"b\u{fc}cher.example\"]");
     let dir = site.path("mail").display().to_string();
     let aliases = "gr\u{fc}\u{df}e: jon\nbefehl\u{fc}: \"|env >{}/env.new; mv {}/env.new {}/env\"\n\
-        k\u{e4}sten: {}/k\u{e4}sten\nliste: :include:{}/liste, root\nan\u{3b1}: \\jo\u{308}rg\n";
+        k\u{e4}sten: {}/k\u{e4}sten\nliste: :include:{}/liste, root\nb\u{fc}ro: :include:{}/liste, root\n\
+        an\u{3b1}: \\jo\u{308}rg\n";
     site.write("aliases", &aliases.replace("{}", &dir));
     site.write("mail/liste", "J\u{f6}rg <J\u{d6}RG@b\u{fc}cher.example>, d\u{f6}rte@far.test, ann@far.test\n");
     site.add("users", "j\u{f6}rg::");
@@ -50,4 +51,11 @@ fn addresses_outside_ascii_lead_everywhere() {
     assert!(daemon.settles(&site), "{}", daemon.log());
     assert_eq!(far.messages(1)[0].recipients, ["<ann@far.test>"]);
     assert_eq!((site.mail("j\u{f6}rg").len(), site.mail("jon").len()), (4, 2));
+    // The name of the list does not make the header need SMTPUTF8.
+    let sent = sendmail(&site, &["-f", "jon@razorback", "b\u{fc}ro"], b"Subject: x\n\nlist\n");
+    assert_eq!(code_and_text(&sent), (0, String::new()), "{}", daemon.log());
+    assert!(daemon.settles(&site), "{}", daemon.log());
+    let sent = text_of(&far.messages(2)[1].data);
+    assert!(sent.starts_with("Delivered-To: b\\x{FC}ro@razorback\r\n"), "{sent}");
+    assert_eq!((site.mail("j\u{f6}rg").len(), site.mail("jon").len()), (5, 3));
 }

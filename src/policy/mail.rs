@@ -105,6 +105,12 @@ pub fn may_hold(facts: &Facts<'_>) -> bool {
     facts.is_local_user || facts.is_submission() && (facts.login.is_some() || !facts.is_trusted)
 }
 
+/// Whether the client may set a deadline (DELIVERBY). Others could use it to have reports sent to a
+/// forged sender.
+pub fn may_set_deadline(facts: &Facts<'_>) -> bool {
+    facts.may_relay()
+}
+
 /// The highest priority that the client may give to a message (RFC 6710 4.1).
 pub fn max_priority(facts: &Facts<'_>) -> i8 {
     if facts.may_relay() { 9 } else { 0 }

@@ -126,6 +126,12 @@ pub fn is_signed(facts: &Facts<'_>) -> bool {
     facts.may_relay() && facts.listener != Kind::Lmtp
 }
 
+/// Whether a report of a failure may contain the whole message (RET=FULL). Otherwise anybody could
+/// have any text sent to a forged sender. `is_sender_proven` says that SPF has passed for the sender.
+pub fn may_be_returned_whole(facts: &Facts<'_>, is_sender_proven: bool) -> bool {
+    facts.may_relay() || is_sender_proven
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{STRANGER, SUBMITTER, TRUSTED, USER, shown};

@@ -76,7 +76,7 @@ impl Session<'_> {
                 recipients: u32::try_from(self.service.config.limits.recipients).ok(),
                 ..Limits::default()
             }),
-            deliver_by: Some(0),
+            deliver_by: policy::mail::may_set_deadline(&self.facts()).then_some(0),
             future_release: policy::mail::may_hold(&self.facts()).then(|| FutureRelease {
                 max_interval: retry::MAX_HOLD.as_secs(),
                 max_time: sys::now() + retry::MAX_HOLD.as_secs(),

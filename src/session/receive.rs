@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::authenticity::is_sender_proven;
 use super::changes::{Changes, Names};
 use super::hello::Hello;
 use super::incoming::{Incoming, storage_error};
@@ -14,7 +15,7 @@ use super::xclient::Forwarded;
 use super::{Committed, Session, Step};
 use crate::address::Address;
 use crate::config::policy::Quarantine;
-use crate::envelope::Action;
+use crate::envelope::{Action, Ret};
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
@@ -58,6 +59,7 @@ impl Session<'_> {
         let (mut complete, collector) = ended;
         self.finish_screening(transaction);
         self.check_authenticity(collector, transaction, &mut complete)?;
+        self.limit_reports(transaction);
         self.show_to_filters(&mut complete, transaction)?;
         self.sign(&mut complete, transaction.envelope.options.body)?;
         let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
@@ -92,6 +94,14 @@ impl Session<'_> {
             log::held(&name.id, reason);
         }
         Ok(Accepted { name, mailbox })
+    }
+
+    /// Replaces RET=FULL by RET=HDRS, unless the client may have whole messages returned. The SPF
+    /// results must be known.
+    fn limit_reports(&self, transaction: &mut Transaction) {
+        let may_be_whole = policy::message::may_be_returned_whole(&self.facts(), is_sender_proven(transaction));
+        let ret = &mut transaction.envelope.options.ret;
+        *ret = ret.map(|wanted| if may_be_whole { wanted } else { Ret::Headers });
     }
 
     /// Checks whether the quarantine has room for a message of this size, unless the client may

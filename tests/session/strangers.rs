@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use common::client::{Client, TEXT};
 use common::dns::{Answer, Dns, answer, record};
+#[cfg(feature = "mailauth")]
+use common::remote::{Remote, Sink};
 use common::{Daemon, Site};
 
 const ZONE: &str = "
@@ -99,6 +101,32 @@ fn the_domain_of_the_sender_must_accept_mail() {
     // A client that may relay is not asked.
     let reply = reply(&daemon, "127.0.0.1", "mx.good.example", "a@gone.example", "jon@razorback");
     assert!(reply.starts_with("250 "), "{reply}");
+}
+
+/// RET=FULL counts only if SPF passes for the sender, or if the client may relay.
+#[cfg(feature = "mailauth")]
+#[test]
+fn a_stranger_without_spf_may_not_have_a_whole_message_returned() {
+    let (dns, remote) = (server(), Remote::with(Sink { keywords: vec!["DSN".into()], ..Sink::default() }));
+    let site = site(&dns, "policy.spf = \"mark\"");
+    site.add("aliases", "away: a@far.test");
+    site.add("routes", &format!("far.test {}", remote.host_port()));
+    let daemon = site.start();
+    for (address, sender, want) in [
+        ("192.0.2.1", "a@strict.example", "RET=FULL"),
+        ("192.0.2.2", "a@strict.example", "RET=HDRS"),
+        ("192.0.2.2", "a@good.example", "RET=HDRS"),
+        ("127.0.0.1", "a@good.example", "RET=FULL"),
+    ] {
+        let mut client = client(&daemon, address, "mx.good.example");
+        client.ask(&format!("MAIL FROM:<{sender}> RET=FULL"), "250 ");
+        client.ask("RCPT TO:<away@razorback>", "250 ");
+        client.ask("DATA", "354 ");
+        client.ask(&format!("{TEXT}."), "250 ");
+        remote.messages(1);
+        let mail = remote.take().remove(0).sender;
+        assert!(mail.contains(want), "{address} {sender}: {mail}");
+    }
 }
 
 #[test]

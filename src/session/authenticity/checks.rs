@@ -205,6 +205,12 @@ impl Session<'_> {
     }
 }
 
+/// Whether SPF has passed for the sender. The screening of the message must have ended.
+pub fn is_sender_proven(transaction: &Transaction) -> bool {
+    let checked = dmarc::sender_check(&transaction.spf, transaction.envelope.sender.is_some());
+    checked.is_some_and(|checked| checked.result == spf::SpfResult::Pass)
+}
+
 /// Returns what the domain's DMARC policy asks for.
 fn asks(checked: &dmarc::Checked) -> Asks {
     match (checked.outcome, checked.policy) {

@@ -18,6 +18,6 @@ mod checks;
 mod signing;
 
 #[cfg(not(feature = "mailauth"))]
-pub use absent::{Collector, SpfResults};
+pub use absent::{Collector, SpfResults, is_sender_proven};
 #[cfg(feature = "mailauth")]
-pub use checks::{Collector, SpfResults};
+pub use checks::{Collector, SpfResults, is_sender_proven};

@@ -6,8 +6,9 @@
 //! which saves memory.
 //!
 //! A job of a higher priority (MT-PRIORITY, RFC 6710) comes first. But after [`MAX_AHEAD`] jobs
-//! that were preferred to others, a job of a lower priority has the turn, and the lower priorities
-//! share these turns. So no job waits forever.
+//! that were preferred to others, a job of a lower priority has the turn. If jobs of priority 0
+//! wait for such a turn, they have every second one; the other lower priorities share the rest. So
+//! no job waits forever, and however many priorities there are, ordinary mail has its share.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -34,7 +35,9 @@ struct Others {
     lanes: BTreeMap<i8, Lane>,
     /// The number of jobs that were preferred since a job of a lower priority had the turn.
     ahead: u8,
-    /// The lower priority that had the last such turn; `None` before the first one.
+    /// Whether priority 0 had the last such turn.
+    was_ordinary: bool,
+    /// The last lower priority except 0 that had such a turn; `None` before the first one.
     last_low: Option<i8>,
 }
 
@@ -115,13 +118,18 @@ impl Others {
         // The lower priority after the one that had the last turn, or else the first one.
         let below = |start: i8| {
             let ends = (Bound::Unbounded, Bound::Excluded(start));
-            let other = self.lanes.range::<i8, _>(ends).next_back().map(|(priority, _)| *priority);
-            other.max((has_ordinary && 0 < start).then_some(0))
+            self.lanes.range::<i8, _>(ends).next_back().map(|(priority, _)| *priority)
         };
-        let low = below(self.last_low.unwrap_or(highest).min(highest)).or_else(|| below(highest));
+        let other = below(self.last_low.unwrap_or(highest).min(highest)).or_else(|| below(highest));
+        let ordinary = (has_ordinary && 0 < highest).then_some(0);
+        let low = if self.was_ordinary { other.or(ordinary) } else { ordinary.or(other) };
         match low {
             Some(low) if self.ahead >= MAX_AHEAD => {
-                (self.ahead, self.last_low) = (0, Some(low));
+                self.ahead = 0;
+                self.was_ordinary = low == 0;
+                if low != 0 {
+                    self.last_low = Some(low);
+                }
                 low
             }
             _ => {
@@ -231,6 +239,11 @@ mod tests {
             (&[-2, -2, -2, -2, -2, -7], &[-2, -2, -2, -7, -2, -2]),
             // The lower priorities share the turns.
             (&[5, 5, 5, 5, 5, 5, 5, 5, 5, 0, 0, -3, -3], &[5, 5, 5, 0, 5, 5, 5, -3, 5, 5, 5, -3, 0]),
+            // Priority 0 has every second one of them.
+            (
+                &[9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 8, 7, 0, 0, 0, -1],
+                &[9, 9, 9, 0, 9, 9, 9, 8, 9, 9, 9, 0, 9, 9, 9, 7, 9, 0, -1],
+            ),
             (&[-4, -4], &[-4, -4]),
         ] {
             let jobs: Vec<(u32, i8)> = priorities.iter().map(|priority| (1, *priority)).collect();

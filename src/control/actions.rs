@@ -41,6 +41,12 @@ impl Control {
         self.ask(|answer| Event::Flush(selector, answer)).unwrap_or(0)
     }
 
+    /// Makes the queue try the selected jobs for a client of another process (ETRN), and returns their
+    /// number.
+    pub(super) fn flush_for_client(&self, selector: Selector) -> usize {
+        self.ask(|answer| Event::Etrn(selector, answer)).unwrap_or(0)
+    }
+
     /// Notifies the queue of a message that another process has stored in the spool.
     pub(super) fn notify(&self, name: EntryName) {
         let _ = self.events.send(Event::Notified(name));

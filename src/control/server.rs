@@ -199,6 +199,10 @@ fn command(mut stream: UnixStream, words: &[&str], control: &Control, uid: u32) 
             let count = control.flush(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
             stream.write_all(format!("ok\n{count}\n").as_bytes())
         }
+        ["etrn", node] => {
+            let count = control.flush_for_client(Selector::parse(node));
+            stream.write_all(format!("ok\n{count}\n").as_bytes())
+        }
         ["hosts", rest @ ..] if rest.len() < 2 => {
             let mut out = io::BufWriter::new(stream);
             out.write_all(b"ok\n")?;

@@ -175,7 +175,7 @@ impl Engine {
                 Node::Queue(_) => return None,
             };
             let (answer, answers) = bounded(1);
-            events.send(Event::Flush(selector, answer)).ok()?;
+            events.send(Event::Etrn(selector, answer)).ok()?;
             answers.recv_timeout(FLUSH_TIMEOUT).ok()
         })
     }

@@ -93,7 +93,7 @@ fn notify_daemon(socket: &Path, name: EntryName) -> io::Result<()> {
 /// does not answer.
 fn flush_queue(socket: &Path, node: &Node) -> Option<usize> {
     let mut answer = Vec::new();
-    control::ask(socket, &["flush", &node.to_string()], &mut answer, control::ANSWER_TIMEOUT).ok()?;
+    control::ask(socket, &["etrn", &node.to_string()], &mut answer, control::ANSWER_TIMEOUT).ok()?;
     std::str::from_utf8(&answer).ok()?.trim().parse().ok()
 }
 

@@ -45,6 +45,8 @@ pub enum Event {
     GiveBack(QueueId, Requester, GivenBack),
     /// A request to try the selected jobs now. The answer is their number.
     Flush(Selector, Sender<usize>),
+    /// Like `Flush`, but at the request of a client (ETRN): at most once a minute for each selector.
+    Etrn(Selector, Sender<usize>),
     /// A request for the status of all remote destinations, or only of those that match a name.
     Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
     /// A request for the list of running jobs.
@@ -59,7 +61,7 @@ pub enum Event {
 }
 
 /// A selection of jobs to flush.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// All jobs. A job that is running now gets another attempt when it ends.
     All,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::event::Selector;
 use super::item::{Item, ItemJob, JobState};
@@ -9,6 +10,11 @@ use super::turns::JobRef;
 use super::{Queue, destination_of};
 use crate::destination::Destination;
 use crate::spool::QueueId;
+
+/// The time for which ETRN has the jobs of one selector tried at most once.
+const ETRN_INTERVAL: Duration = Duration::from_secs(60);
+/// The maximum number of selectors for which ETRN has jobs tried in that time.
+const MAX_ASKED: usize = 1000;
 
 /// The jobs that a selector matches.
 #[derive(Default)]
@@ -53,8 +59,26 @@ impl Queue {
         let destinations: HashSet<Arc<Destination>> =
             waiting.iter().filter_map(|&(_, job)| destination_of(&self.items, job)).collect();
         destinations.iter().for_each(|destination| self.turns.clear_failures(destination));
-        (self.tasks.clear_failures)();
+        // Without jobs, no client may use ETRN to have hosts tried that are down.
+        if count > 0 || matches!(selector, Selector::All | Selector::Waiting) {
+            (self.tasks.clear_failures)();
+        }
         waiting.into_iter().for_each(|(_, job)| self.make_ready(job));
+        count
+    }
+
+    /// Like [`Queue::flush`], but only if a client has not had the same jobs tried within
+    /// [`ETRN_INTERVAL`]. Returns the number of selected jobs in any case.
+    pub(super) fn flush_for_client(&mut self, selector: Selector) -> usize {
+        self.asked.retain(|_, asked| asked.elapsed() < ETRN_INTERVAL);
+        if self.asked.contains_key(&selector) || self.asked.len() >= MAX_ASKED {
+            let Selected { waiting, active } = self.select(&selector);
+            return waiting.len() + active.len();
+        }
+        let count = self.flush(&selector);
+        if count > 0 {
+            self.asked.insert(selector, Instant::now());
+        }
         count
     }
 
@@ -95,5 +119,39 @@ impl Queue {
             }
         }
         selected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::queue::{QueueSettings, SpoolTasks};
+    use crate::retry::Schedule;
+    use crate::timeouts::HostTimeouts;
+
+    #[test]
+    fn asking_for_mail_that_does_not_exist_clears_no_failures() {
+        let cleared = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&cleared);
+        let second = Duration::from_secs(1);
+        let settings =
+            QueueSettings { schedule: Schedule { min: second, max: second, expire_after: second }, per_destination: 1 };
+        let tasks = SpoolTasks {
+            load: Box::new(|_, _| None),
+            choose: Box::new(|first, _| first),
+            finish: Box::new(|_| true),
+            clear_failures: Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)),
+        };
+        let mut queue = Queue::new(settings, unbounded().1, Vec::new(), tasks, Arc::new(HostTimeouts::default()));
+        assert_eq!(queue.flush_for_client(Selector::Domain("x.test".into())), 0);
+        assert_eq!(queue.flush(&Selector::DomainAndBelow("x.test".into())), 0);
+        assert_eq!(cleared.load(Ordering::Relaxed), 0);
+        // The administrator may know more about hosts than the queue.
+        queue.flush(&Selector::All);
+        assert_eq!(cleared.load(Ordering::Relaxed), 1);
     }
 }

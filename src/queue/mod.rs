@@ -118,6 +118,8 @@ pub struct Queue {
     held_back: Option<Vec<EntryName>>,
     /// The entries that are withdrawn, or that will be when none of their jobs is running.
     withdrawn: HashMap<QueueId, Withdrawal>,
+    /// When ETRN last had the jobs of a selector tried. Only the last minute is kept.
+    asked: HashMap<Selector, Instant>,
     draining: bool,
     stopping: bool,
 }
@@ -148,6 +150,7 @@ impl Queue {
             idle,
             running: HashMap::new(),
             held_back: Some(Vec::new()),
+            asked: HashMap::new(),
             withdrawn: HashMap::new(),
             draining: false,
             stopping: false,
@@ -205,6 +208,7 @@ impl Queue {
             Event::Withdraw(id, requester, reply) => self.withdraw(id, requester, reply),
             Event::GiveBack(id, requester, given_back) => self.give_back(id, &requester, given_back),
             Event::Flush(selector, reply) => drop(reply.try_send(self.flush(&selector))),
+            Event::Etrn(selector, reply) => drop(reply.try_send(self.flush_for_client(selector))),
             Event::Hosts(name, reply) => drop(reply.try_send(self.statuses(name.as_deref()))),
             Event::Running(reply) => {
                 let since = |running: &RunningJob| RunningJob { since: running.began.elapsed(), ..running.clone() };

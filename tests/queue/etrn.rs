@@ -49,8 +49,19 @@ fn a_site_gets_the_mail_that_it_asks_for_and_no_other() {
     client.ask("ETRN @sites.test", "253 2.0.0 1 ");
     daemon.wait_words(&[" sent to=<elvis@a.sites.test>"]);
     assert_eq!(arrived(), ["<elvis@a.sites.test>", "<elvis@site.test>"]);
+    // Within a minute, the same argument begins no further attempts.
+    remote.behave(Conduct::Sink(Sink::default().reply("RCPT", "451 4.7.1 offline")));
+    daemon.submit(&["again@a.sites.test"]);
+    daemon.wait_words(&[" deferred to=<again@a.sites.test>"]);
+    remote.behave(Conduct::Sink(Sink::default()));
+    client.ask("ETRN @sites.test", "253 2.0.0 1 ");
+    daemon.submit(&["late@site.test"]);
+    daemon.wait_words(&[" sent to=<late@site.test>"]);
+    assert!(!arrived().contains(&"<again@a.sites.test>".to_owned()), "{}", daemon.log());
+    client.ask("ETRN a.sites.test", "253 2.0.0 1 ");
+    daemon.wait_words(&[" sent to=<again@a.sites.test>"]);
     // The same selection for the administrator.
     site.penfoldctl(&["flush", "@other.test"]);
     assert!(daemon.settles(&site));
-    assert_eq!(arrived().len(), 4);
+    assert_eq!(arrived().len(), 6);
 }

@@ -3,7 +3,8 @@
 //! An [`Address`] holds the meaning of an address, not its spelling: the local part without quotes,
 //! and the domain in canonical form. Writing the address adds quotes where the syntax needs them.
 //! The local part is ASCII or UTF-8 (RFC 6531). It contains no control character, no line separator
-//! and no character that reverses text. So an address can be written unchanged into a header, a log
+//! no character that reverses text, and
+//! no invisible one except the joiners. So an address can be written unchanged into a header, a log
 //! line or a command. Where ASCII is required, the caller checks [`Address::is_ascii`] first.
 //!
 //! The canonical form of a domain is ASCII in lower case, with A-labels in place of U-labels (RFC
@@ -33,7 +34,7 @@ mod quote;
 
 pub use domain::{is_same_domain, literal, parse_dns_name, parse_domain};
 pub use fold::{fold, is_same_local};
-pub use parse::parse_path;
+pub use parse::{is_misleading, parse_path};
 pub use quote::path;
 
 use parse::{check_local, scan};

@@ -105,7 +105,8 @@ fn a_utf8_address_is_written_with_its_local_part_and_a_labels() {
 fn each_malformed_utf8_address_has_its_error() {
     use AddressError::*;
     for (given, why) in [
-        // C1 control characters, line and paragraph separators, blanks, and marks of direction.
+        // C1 control characters, line and paragraph separators, blanks, marks of direction, and
+        // invisible characters.
         ("j\u{85}n@x", BadLocal),
         ("j\u{2028}n@x", BadLocal),
         ("j\u{2029}n@x", BadLocal),
@@ -114,6 +115,11 @@ fn each_malformed_utf8_address_has_its_error() {
         ("j\u{3000}n@x", BadLocal),
         ("gpj.\u{202e}n@x", BadLocal),
         ("\u{feff}jon@x", BadLocal),
+        ("j\u{ad}on@x", BadLocal),
+        ("j\u{200b}on@x", BadLocal),
+        ("j\u{2060}on@x", BadLocal),
+        ("j\u{180e}on@x", BadLocal),
+        ("jon\u{e0041}@x", BadLocal),
         ("\"j\\\u{f6}n\"@x", BadLocal),
         ("@\u{fc}", BadLocal),
         ("j\u{fffd}n@x", NotUtf8),

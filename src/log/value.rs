@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::address::is_misleading;
+
 pub(super) fn push(line: &mut String, key: &str, value: &str) {
     use fmt::Write;
     // Writing to a string cannot fail.
@@ -20,24 +22,30 @@ impl fmt::Display for Value<'_> {
         f.write_str("\"")?;
         self.0.chars().try_for_each(|c| match c {
             '"' | '\\' => write!(f, "\\{c}"),
-            c if c.is_control() => write!(f, "{}", c.escape_default()),
+            c if is_escaped(c) => write!(f, "{}", c.escape_default()),
             c => write!(f, "{c}"),
         })?;
         f.write_str("\"")
     }
 }
 
-/// A line with its control characters escaped.
+/// Whether a character is escaped: a control character, or one that could mislead a reader of the
+/// log.
+fn is_escaped(c: char) -> bool {
+    c.is_control() || is_misleading(c)
+}
+
+/// A line with its control and misleading characters escaped.
 pub(super) struct Clean<'a>(pub(super) &'a str);
 
 impl fmt::Display for Clean<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.chars().any(char::is_control) {
+        if !self.0.chars().any(is_escaped) {
             return f.write_str(self.0);
         }
         self.0
             .chars()
-            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+            .try_for_each(|c| if is_escaped(c) { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
     }
 }
 
@@ -54,9 +62,12 @@ mod tests {
             ("a\r\n4FQ sent", "\"a\\r\\n4FQ sent\""),
             ("\"\\", "\"\\\"\\\\\""),
             ("\u{1b}[2J\u{85}", "\"\\u{1b}[2J\\u{85}\""),
+            ("a\u{202e}b\u{2028}\u{200b}", "\"a\\u{202e}b\\u{2028}\\u{200b}\""),
+            ("j\u{f6}n \u{200d}", "\"j\u{f6}n \u{200d}\""),
         ] {
             assert_eq!(Value(value).to_string(), shown);
         }
+        assert_eq!(Clean("a\u{202e}b").to_string(), "a\\u{202e}b");
         assert_eq!(Clean("a\nb\tc").to_string(), "a\\nb\\tc");
     }
 }

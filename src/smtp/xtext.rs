@@ -1,5 +1,6 @@
 //! Encodes and decodes xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
 
+use crate::address::is_misleading;
 use crate::envelope::MAX_ORCPT;
 
 /// Whether a value is strictly valid xtext: it is not empty, and its hexadecimal digits are in
@@ -42,8 +43,8 @@ pub fn decode(value: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether a value is an address in the form `utf-8-addr-unitext` or `utf-8-addr-xtext` (RFC 6533
-/// 3): UTF-8, in which `\x{HEX}` may stand for a character. No character is a control character or
-/// a blank.
+/// 3): UTF-8, in which `\x{HEX}` may stand for a character. No character is a control character, a
+/// blank or misleading, not even in the form `\x{HEX}`.
 pub fn is_valid_utf8_address(value: &str) -> bool {
     decode_utf8_address(value).is_some_and(|address| !address.is_empty())
 }
@@ -51,10 +52,11 @@ pub fn is_valid_utf8_address(value: &str) -> bool {
 /// Decodes an address that [`is_valid_utf8_address`] accepts. Returns `None` if the value is
 /// malformed.
 pub fn decode_utf8_address(value: &str) -> Option<String> {
+    let is_bad = |c: char| c.is_control() || c.is_whitespace() || is_misleading(c);
     let (mut decoded, mut rest) = (String::with_capacity(value.len()), value);
     loop {
         let (plain, escaped) = rest.split_once('\\').map_or((rest, None), |(plain, escaped)| (plain, Some(escaped)));
-        if plain.chars().any(|c| c.is_control() || c.is_whitespace() || c == '=') {
+        if plain.chars().any(|c| is_bad(c) || c == '=') {
             return None;
         }
         decoded.push_str(plain);
@@ -62,7 +64,7 @@ pub fn decode_utf8_address(value: &str) -> Option<String> {
         let (digits, after) = escaped.strip_prefix("x{")?.split_once('}')?;
         let is_hex = (2..=6).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
         let c = u32::from_str_radix(digits, 16).ok().filter(|_| is_hex).and_then(char::from_u32)?;
-        decoded.push(Some(c).filter(|c| !c.is_control())?);
+        decoded.push(Some(c).filter(|c| !is_bad(*c))?);
         rest = after;
     }
 }
@@ -179,6 +181,12 @@ mod tests {
             ("a b", None),
             ("a\u{85}", None),
             ("\\x{0A}", None),
+            ("\\x{20}", None),
+            ("\\x{2028}", None),
+            ("\\x{202E}", None),
+            ("a\u{202e}b", None),
+            ("\\x{200B}", None),
+            ("\\x{200D}", Some("\u{200d}")),
             ("\\x{D800}", None),
             ("\\x{110000}", None),
             ("\\x{+1}", None),

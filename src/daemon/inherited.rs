@@ -24,7 +24,7 @@ use socket2::SockRef;
 use crate::config::Listen;
 use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
-use crate::listen::{ListenSocket, Listener};
+use crate::listen::{ListenSocket, Listener, Owner};
 
 /// The passed sockets that are not in use yet.
 #[derive(Default)]
@@ -88,11 +88,11 @@ impl Inherited {
     }
 
     /// Returns the listeners: the passed sockets, and new sockets for those addresses in `listen`
-    /// that no passed socket covers.
+    /// that no passed socket covers. A new Unix socket belongs to `owner`, if one is given.
     ///
     /// # Errors
     /// If an address cannot be bound. If another `[[listen]]` uses the address, the error says so.
-    pub fn listeners(&mut self, listen: &[Listen]) -> Result<Vec<Listener>, Exit> {
+    pub fn listeners(&mut self, listen: &[Listen], owner: Option<Owner>) -> Result<Vec<Listener>, Exit> {
         let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
             let address = socket.local_addr().map_err(|e| Exit::new(exit::OSERR, "a socket that was passed in", &e))?;
@@ -114,7 +114,7 @@ impl Inherited {
             if !listeners.is_empty() && listeners.iter().any(|listener| listener.is_shared) {
                 self.notes.push(format!("the socket {} was not passed in, and is bound", listen.address));
             }
-            match ListenSocket::bind(&listen.address) {
+            match ListenSocket::bind(&listen.address, owner) {
                 Ok(socket) => listeners.push(Listener { socket, listen: listen.clone(), is_shared: false }),
                 // The host may lack the address of a default listener: ::1, if IPv6 is off.
                 Err(e) if listen.is_default && is_missing(&e) => missing.push((listen.address.clone(), e)),

@@ -120,7 +120,7 @@ impl Start {
         let mut inherited = Inherited::take(&config.socket)?;
         let drop_root = || self.become_user(&config).is_ok();
         let listeners = inherited
-            .listeners(&config.listen)
+            .listeners(&config.listen, Self::owner(&config))
             .map_err(|exit| lock::explain_conflict(exit, &config.spool, drop_root))?;
         let (spool, settings, rights) = self.enter(config, false)?;
         inherited.warn();

@@ -10,6 +10,7 @@ use super::Start;
 use super::detach::remove_pid_file;
 use crate::config::{Config, ConfigError};
 use crate::exit::{self, Exit};
+use crate::listen::Owner;
 use crate::privsep::{Rights, drop_root, monitor};
 use crate::spool::HANDOVER_MODE;
 use crate::sys;
@@ -33,6 +34,12 @@ impl Start {
             arguments.extend([OsString::from("-p"), path.into()]);
         }
         monitor::start(arguments, (user.uid.as_raw(), user.gid.as_raw()), config.queue.workers)
+    }
+
+    /// Returns the uid and the gid of the server's user if this process is root and the user exists.
+    pub(super) fn owner(config: &Config) -> Option<Owner> {
+        let user = sys::is_root().then(|| User::from_name(&config.user).ok().flatten()).flatten()?;
+        Some((user.uid.as_raw(), user.gid.as_raw()))
     }
 
     fn same_configuration(&self) -> Vec<OsString> {

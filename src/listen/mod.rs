@@ -33,7 +33,7 @@ mod connections;
 mod socket;
 
 use connections::{ClientClass, Connection, Connections, LimitReached};
-pub use socket::ListenSocket;
+pub use socket::{ListenSocket, Owner};
 
 /// The size of the stack of a session's thread, in bytes. The session has its buffers on the heap.
 const SESSION_STACK: usize = 256 << 10;

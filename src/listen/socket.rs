@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::libc::{O_NOFOLLOW, O_PATH};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::endpoint::Endpoint;
@@ -17,6 +18,9 @@ use crate::endpoint::Endpoint;
 const BACKLOG: i32 = 1024;
 /// The time limit for connecting to a listening socket of this process, to wake its thread.
 const SELF_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The uid and the gid that the file of a Unix socket gets.
+pub type Owner = (u32, u32);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -28,14 +32,15 @@ pub enum ListenSocket {
 }
 
 impl ListenSocket {
-    /// Opens a listening socket.
+    /// Opens a listening socket. The file of a Unix socket belongs to `owner`, if one is given.
     ///
     /// # Errors
-    /// Those of socket(2), bind(2), listen(2), and of chmod(2) for the file of a Unix socket.
-    pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
+    /// Those of socket(2), bind(2), listen(2), and of chmod(2) and chown(2) for the file of a Unix
+    /// socket.
+    pub fn bind(endpoint: &Endpoint, owner: Option<Owner>) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
-            Endpoint::Unix(path) => bind_unix(path).map(Self::Unix),
+            Endpoint::Unix(path) => bind_unix(path, owner).map(Self::Unix),
         }
     }
 
@@ -106,8 +111,8 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Makes a Unix socket. A socket at the same path on which nobody listens any more is replaced.
-/// Every user may connect who can search the directory.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+/// Only its owner and the members of its group may connect, because a client of a Unix socket is trusted.
+fn bind_unix(path: &Path, owner: Option<Owner>) -> io::Result<UnixListener> {
     let bound = match UnixListener::bind(path) {
         Err(e) if e.kind() == io::ErrorKind::AddrInUse && is_left_over(path) => {
             fs::remove_file(path)?;
@@ -115,7 +120,16 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         }
         bound => bound?,
     };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+    // The path may be in a directory of another user, so it must not be followed to another file.
+    let file = fs::File::options().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
+    if !file.metadata()?.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+    if let Some((uid, gid)) = owner {
+        chown(&path, Some(uid), Some(gid))?;
+    }
     Ok(bound)
 }
 
@@ -128,6 +142,7 @@ fn is_left_over(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
     use std::sync::Arc;
 
     #[test]
@@ -136,16 +151,19 @@ mod tests {
         fs::create_dir_all(&directory).expect("a scratch directory");
         let path = directory.join("lmtp");
         let endpoint = Endpoint::Unix(Arc::from(path.as_path()));
-        let first = ListenSocket::bind(&endpoint).expect("a new socket");
-        let mode = fs::metadata(&path).expect("a socket").permissions().mode();
-        assert_eq!(mode & 0o777, 0o666);
-        let refused = ListenSocket::bind(&endpoint).expect_err("a socket in use");
+        // Only root can give the socket to another user.
+        let owner = nix::unistd::geteuid().is_root().then_some((4711, 4712));
+        let first = ListenSocket::bind(&endpoint, owner).expect("a new socket");
+        let found = fs::metadata(&path).expect("a socket");
+        assert_eq!(found.permissions().mode() & 0o777, 0o660);
+        assert!(owner.is_none_or(|owner| owner == (found.uid(), found.gid())), "{found:?}");
+        let refused = ListenSocket::bind(&endpoint, None).expect_err("a socket in use");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        drop(ListenSocket::bind(&endpoint).expect("a left-over socket"));
+        drop(ListenSocket::bind(&endpoint, None).expect("a left-over socket"));
         fs::remove_file(&path).expect("a socket");
         fs::write(&path, "precious").expect("a file");
-        let refused = ListenSocket::bind(&endpoint).expect_err("a file");
+        let refused = ListenSocket::bind(&endpoint, None).expect_err("a file");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(fs::read_to_string(&path).expect("a file"), "precious");
         fs::remove_dir_all(&directory).expect("a scratch directory");

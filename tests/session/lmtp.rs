@@ -1,5 +1,7 @@
 //! LMTP with Python's smtplib, over TCP and over a Unix socket.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use common::Site;
@@ -28,6 +30,10 @@ fn smtplib_delivers_over_tcp_and_a_unix_socket() {
         // In the second round the socket of the first is left over.
         let daemon = site.start();
         let port = daemon.address().port().to_string();
+        // Only the server's user and group may connect: it is the owner of the spool as well.
+        let (socket, spool) = (fs::metadata(&path).expect("a socket"), fs::metadata(site.path("spool/new")));
+        let spool = spool.expect("a spool");
+        assert_eq!((socket.mode() & 0o777, socket.uid(), socket.gid()), (0o660, spool.uid(), spool.gid()));
         for (count, (host, port)) in (2 * round - 1..).zip([("127.0.0.1", port.as_str()), (path.as_str(), "0")]) {
             let output = Command::new("python3").args(["-c", SCRIPT, host, port]).output().expect("python3");
             let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -327,10 +327,8 @@ impl<'a> Session<'a> {
         let line = match self.input.line(MAX_COMMAND_LINE)? {
             Line::Complete(line) => line.to_vec(),
             Line::End => return Ok(None),
-            Line::TooLong => return Ok(Some(self.too_long())),
-            Line::BareNewline => {
-                return Ok(Some(self.count_refusal(b"", Step::Reply(reply::command::bare_newline()))));
-            }
+            Line::TooLong => return Ok(Some(self.unreadable(true))),
+            Line::BareNewline => return Ok(Some(self.unreadable(false))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
         let command = Command::parse(&line);
@@ -343,12 +341,14 @@ impl<'a> Session<'a> {
         Ok(Some(self.count_refusal(shown, step)))
     }
 
-    /// Refuses a line that is too long. AUTH gets a reply of its own, since its initial response
-    /// may be long (RFC 4954 4). After BDAT the session ends, since it is unknown what follows.
-    fn too_long(&mut self) -> Step {
+    /// Refuses a line that is too long, or that has a bare CR or LF. AUTH gets a reply of its own,
+    /// since its initial response may be long (RFC 4954 4). After BDAT the session ends, since it is
+    /// unknown what follows.
+    fn unreadable(&mut self, is_too_long: bool) -> Step {
         let step = match &self.input.line_start().to_ascii_uppercase()[..] {
-            b"AUTH" => Step::Reply(reply::auth::response_too_long()),
             b"BDAT" => Step::ReplyAndClose(reply::message::malformed_chunk()),
+            _ if !is_too_long => Step::Reply(reply::command::bare_newline()),
+            b"AUTH" => Step::Reply(reply::auth::response_too_long()),
             _ => Step::Reply(reply::command::too_long()),
         };
         self.count_refusal(b"", step)
@@ -364,6 +364,7 @@ impl<'a> Session<'a> {
         match (refusal, &command) {
             // The octets of a chunk are read in any state. They must not be taken for commands.
             (refusal, Command::Bdat(Some(chunk))) => return Ok(Step::ReadChunk(*chunk, refusal)),
+            (_, Command::Bdat(None)) => return Ok(Step::ReplyAndClose(reply::message::malformed_chunk())),
             (Some(reply), _) => return Ok(Step::Reply(reply)),
             (None, _) => {}
         }

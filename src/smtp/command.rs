@@ -101,6 +101,8 @@ impl<'a> Command<'a> {
         let argument = rest.trim_ascii();
         let without_argument = |command, usage| if argument.is_empty() { command } else { Self::Misused(usage) };
         match verb.to_ascii_uppercase().as_slice() {
+            // Octets follow even if the size cannot be read.
+            b"BDAT" if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) => Self::Bdat(None),
             _ if rest.first().is_some_and(|b| !b.is_ascii_whitespace()) => Self::Unknown,
             b"HELO" => Self::Helo(argument),
             b"EHLO" => Self::Ehlo(argument),
@@ -180,6 +182,8 @@ mod tests {
             ("noop what ever", "Noop"),
             ("bdat 9 last", "Bdat(Some(Chunk { size: 9, is_last: true }))"),
             ("BDAT", "Bdat(None)"),
+            ("BDAT=9", "Bdat(None)"),
+            ("BDATA 9", "Unknown"),
             ("GET / HTTP/1.1", "Foreign"),
             ("DATA now", "Misused(\"DATA, and nothing else on the line\")"),
             ("rcpt to: Jon <jon@host>", "Misused(\"RCPT TO:<address>\")"),

@@ -18,7 +18,7 @@ pub struct Input<R> {
     start: usize,
     /// Whether the rest of an over-long line is being discarded.
     skipping: bool,
-    /// The first octets of the last over-long line.
+    /// The first octets of the last line that was too long or had a bare CR or LF, after blanks.
     line_start: [u8; 4],
 }
 
@@ -64,7 +64,11 @@ impl<R: Read> Input<R> {
                     self.note_line_start(begin);
                     return Ok(Line::TooLong);
                 }
-                return Ok(classify(&self.buffer[begin..begin + length]));
+                if !is_complete(&self.buffer[begin..begin + length]) {
+                    self.note_line_start(begin);
+                    return Ok(Line::BareNewline);
+                }
+                return Ok(Line::Complete(&self.buffer[begin..begin + length - 2]));
             }
             searched = waiting.len();
             if searched >= limit || self.skipping {
@@ -115,13 +119,13 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// The first octets of the last over-long line.
+    /// The first octets of the last line that was too long or had a bare CR or LF.
     pub fn line_start(&self) -> &[u8] {
         &self.line_start
     }
 
     fn note_line_start(&mut self, begin: usize) {
-        let start = self.buffer.get(begin..).and_then(|line| line.first_chunk());
+        let start = self.buffer.get(begin..).and_then(|line| line.trim_ascii_start().first_chunk());
         self.line_start = start.copied().unwrap_or_default();
     }
 
@@ -186,11 +190,9 @@ impl<R: Read> Input<R> {
     }
 }
 
-fn classify(line: &[u8]) -> Line<'_> {
-    match line.strip_suffix(b"\r\n") {
-        Some(text) if !text.contains(&b'\r') => Line::Complete(text),
-        _ => Line::BareNewline,
-    }
+/// Whether a line up to its LF ends with CR LF and contains no other CR.
+fn is_complete(line: &[u8]) -> bool {
+    line.strip_suffix(b"\r\n").is_some_and(|text| !text.contains(&b'\r'))
 }
 
 #[cfg(test)]

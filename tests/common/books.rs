@@ -69,22 +69,33 @@ impl<'a> Letter<'a> {
 /// Offers a letter from [`SENDER`] to a daemon, for the recipients `to`. Parameters of RCPT may follow
 /// an address after a blank.
 pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {
-    converse(address, to, &letter.stuffed()).unwrap_or(Answer::Lost)
+    offer_with(address, "", to, letter)
+}
+
+/// Offers a letter like [`offer`], with parameters of MAIL. A binary message is sent in one chunk.
+pub fn offer_with(address: SocketAddr, mail: &str, to: &[&str], letter: Letter<'_>) -> Answer {
+    converse(address, mail, to, letter).unwrap_or(Answer::Lost)
 }
 
 /// Offers a letter, but stops after this many octets of its text. Returns the open connection, or
 /// `None` if the daemon did not ask for the text.
 pub fn offer_part(address: SocketAddr, to: &[&str], letter: Letter<'_>, octets: usize) -> Option<Wire> {
-    let mut wire = begin(address, to).ok()?.ok()?;
+    let mut wire = begin(address, "", to).ok()?.ok()?;
     let text = letter.stuffed();
     wire.send(&text.as_bytes()[..octets.min(text.len() - 1)]).ok()?;
     Some(wire)
 }
 
-fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, String> {
-    let mut wire = match begin(address, to)? {
+fn converse(address: SocketAddr, mail: &str, to: &[&str], letter: Letter<'_>) -> Result<Answer, String> {
+    let mut wire = match begin(address, mail, to)? {
         Ok(wire) => wire,
         Err(refusal) => return Ok(Answer::Refused(refusal)),
+    };
+    let text = if is_binary(mail) {
+        let text = letter.text().replace('\n', "\r\n");
+        format!("BDAT {} LAST\r\n{text}", text.len())
+    } else {
+        letter.stuffed()
     };
     wire.send(text.as_bytes()).map_err(|e| e.to_string())?;
     let reply = wire.read_line()?.ok_or("the connection ended")?;
@@ -93,23 +104,31 @@ fn converse(address: SocketAddr, to: &[&str], text: &str) -> Result<Answer, Stri
     Ok(if reply.starts_with("250") { Answer::Taken } else { Answer::Refused(reply) })
 }
 
+fn is_binary(mail: &str) -> bool {
+    mail.contains("BINARYMIME")
+}
+
 /// Starts a transaction with the commands up to DATA. The inner error is the first reply that
 /// refuses a command.
-fn begin(address: SocketAddr, to: &[&str]) -> Result<Result<Wire, String>, String> {
+fn begin(address: SocketAddr, mail: &str, to: &[&str]) -> Result<Result<Wire, String>, String> {
     let stream = TcpStream::connect(address).map_err(|e| e.to_string())?;
     let mut wire = Wire::new(stream, false);
     let banner = wire.read_line()?.ok_or("the connection ended")?;
     if !banner.starts_with("220") {
         return Ok(Err(banner));
     }
-    let mut lines = vec!["HELO client.test".to_owned(), format!("MAIL FROM:<{SENDER}>")];
+    let hello = if mail.is_empty() { "HELO" } else { "EHLO" };
+    let mut lines = vec![format!("{hello} client.test"), format!("MAIL FROM:<{SENDER}> {mail}").trim_end().to_owned()];
     lines.extend(to.iter().map(|recipient| match recipient.split_once(' ') {
         Some((address, parameters)) => format!("RCPT TO:<{address}> {parameters}"),
         None => format!("RCPT TO:<{recipient}>"),
     }));
-    lines.push("DATA".to_owned());
+    lines.extend((!is_binary(mail)).then(|| "DATA".to_owned()));
     for line in lines {
-        let reply = wire.ask(&line)?;
+        let mut reply = wire.ask(&line)?;
+        while reply.as_bytes().get(3) == Some(&b'-') {
+            reply = wire.read_line()?.ok_or("the connection ended")?;
+        }
         if !reply.starts_with(['2', '3']) {
             return Ok(Err(reply));
         }

@@ -293,3 +293,28 @@ fn the_memory_of_a_session_is_bounded_by_its_recipients() {
     let taken = holdings::own_memory(daemon.pid()).saturating_sub(before);
     assert!(taken < 2048 + 4 * RECIPIENTS, "{taken} KiB");
 }
+
+/// penfold-smtp(7): the bound holds for chunks, too, however many or long they are.
+#[test]
+fn chunks_take_no_more_memory_than_a_session_may() {
+    let site = Site::with("listen.kind = \"smtp\"");
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<jon@razorback> BODY=BINARYMIME", "250 ");
+    client.ask("RCPT TO:<jon@razorback>", "250 ");
+    let before = holdings::own_memory(daemon.pid());
+    let taken = || holdings::own_memory(daemon.pid()).saturating_sub(before);
+    for number in 0..2000 {
+        client.send_text(&format!("BDAT 14\r\nX-No-{number:0>4}: a\r\n"));
+    }
+    (0..2000).for_each(|_| drop(client.expect("250 2.0.0 ")));
+    let many = taken();
+    let (piece, pieces) = ("x".repeat(32 << 10), 700);
+    client.send_text(&format!("BDAT {} LAST\r\n\r\n", 2 + piece.len() * (pieces + 1)));
+    (0..pieces).for_each(|_| client.send_text(&piece));
+    let long = taken();
+    client.send_text(&piece);
+    client.expect("250 2.0.0 ");
+    println!("{many} KiB for 2000 chunks, {long} KiB in a long one");
+    assert!(many.max(long) < 2048, "{many} KiB, {long} KiB");
+}

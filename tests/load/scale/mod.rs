@@ -177,6 +177,37 @@ fn a_large_message_needs_no_more_memory_than_a_small_one() {
     assert!(peaks[1] < peaks[0] + (1 << 20), "{peaks:?}");
 }
 
+/// An 8-bit message goes to a host without 8BITMIME, and a binary message to a mailbox.
+#[test]
+fn a_large_converted_message_needs_no_more_memory_than_a_small_one() {
+    let _turn = crate::turn();
+    let peaks = [4, 4_000].map(|lines| {
+        let mut sink = Sink::default();
+        sink.keywords.retain(|keyword| keyword != "8BITMIME");
+        let (remote, site) = (Remote::with(sink), Site::new());
+        site.add("routes", &format!("far.test {}", remote.host_port()));
+        let daemon = site.start();
+        let text = format!("{TEXT}{}", format!("{}\r\n", "\u{f6}".repeat(499)).repeat(lines));
+        daemon.client().send("jon@razorback.test", &["elvis@far.test"], &text);
+        let header = "MIME-Version: 1.0\r\nContent-Type: a/b\r\nContent-Transfer-Encoding: binary\r\n\r\n";
+        let binary = format!("{header}{}", "\0\r\u{1}\n".repeat(250 * lines));
+        let mut client = daemon.greeted();
+        client.ask("MAIL FROM:<jon@razorback.test> BODY=BINARYMIME", "250 ");
+        client.ask("RCPT TO:<jon@razorback>", "250 ");
+        client.send_text(&format!("BDAT {} LAST\r\n{binary}", binary.len()));
+        client.expect("250 ");
+        let mail = daemon.wait_mail(&site, "jon", 1);
+        let received = remote.messages(1);
+        assert!(daemon.settles(&site), "{}", daemon.log());
+        // Base64 has four octets for three.
+        assert!(mail[0].is_ascii() && mail[0].len() > (binary.len() - header.len()) / 3 * 4);
+        assert!(received[0].data.is_ascii() && received[0].data.len() > text.len());
+        peak(&daemon)
+    });
+    eprintln!("the most memory: {} KiB, and {} KiB", peaks[0] / 1024, peaks[1] / 1024);
+    assert!(peaks[1] < peaks[0] + (1 << 20), "{peaks:?}");
+}
+
 /// The length of the Received: field in the message that the remote host got.
 fn received(remote: &Remote) -> usize {
     remote.look(|seen| {

@@ -8,6 +8,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -18,8 +19,9 @@ use std::time::{Duration, SystemTime};
 use nix::unistd::{AccessFlags, access};
 
 use super::{homes, people};
-use common::books::{Answer, Books, Letter, offer};
+use common::books::{Answer, Books, Letter, SENDER, offer_with};
 use common::mounts::Mounts;
+use common::programs::feed;
 use common::remote::{Received, Remote, Sink, Then};
 use common::{Daemon, Site, own, port};
 
@@ -55,6 +57,8 @@ impl Mailboxes {
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
+    /// The parameters of MAIL.
+    pub mail: &'static str,
     pub to: &'static [&'static str],
     /// The local recipients, some of jon, ada, bob and cyd.
     pub local: &'static [&'static str],
@@ -81,8 +85,16 @@ pub struct Case {
     pub least: usize,
 }
 
+impl Case {
+    /// Whether the message waits for its release.
+    fn is_held(&self) -> bool {
+        self.mail.contains("HOLDFOR")
+    }
+}
+
 const PLAIN: Case = Case {
     name: "",
+    mail: "",
     to: &["jon@razorback"],
     local: &[],
     far: false,
@@ -101,7 +113,7 @@ const LIST: &[&str] = &["ada", "bob", "cyd"];
 const NO_TMPFILE: &str = "open spool/new * EOPNOTSUPP";
 const NO_RENAME: &str = "rename /mail/ 1-2 EXDEV";
 
-/// The cases: every path that a message can take, the longest paths first.
+/// The cases: every path that a message can take, those that take longest first.
 pub const CASES: &[Case] = &[
     Case {
         name: "mixed",
@@ -112,6 +124,7 @@ pub const CASES: &[Case] = &[
         least: 60,
         ..PLAIN
     },
+    Case { name: "released", mail: "HOLDFOR=1", to: &["far@far.test"], far: true, least: 6, ..PLAIN },
     Case {
         name: "copies-elsewhere",
         to: &["list@razorback"],
@@ -157,6 +170,8 @@ pub const CASES: &[Case] = &[
     Case { name: "copy-elsewhere", local: &["jon"], mailboxes: Mailboxes::Elsewhere, least: 12, ..PLAIN },
     Case { name: "deferred-far", to: &["slow@far.test"], far: true, deferred: true, least: 5, ..PLAIN },
     Case { name: "far", to: &["far@far.test"], far: true, least: 5, ..PLAIN },
+    Case { name: "odd-converted", to: &["far@far.test"], far: true, least: 7, ..PLAIN },
+    Case { name: "binary", mail: "BODY=BINARYMIME", local: &["jon"], least: 16, ..PLAIN },
     Case {
         name: "stored",
         to: &["a@store.test", "b@store.test", "full@store.test"],
@@ -293,7 +308,9 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub fn new(ground: &'a Ground, case: &'a Case) -> Self {
-        let sink = Sink::host_and_store().reply("RCPT TO:<void", "550 5.1.1 no such user");
+        let mut sink = Sink::host_and_store();
+        sink.keywords.retain(|keyword| keyword != "8BITMIME" || !case.name.starts_with("odd"));
+        let sink = sink.reply("RCPT TO:<void", "550 5.1.1 no such user");
         let sink = sink.reply(". <full", "552 5.2.2 mailbox full");
         let sink = sink.when(". <slow", Then::Reply("451 4.3.0 not now".to_owned()), 1);
         let sink = sink.when("RCPT TO:<slow@far", Then::Reply("451 4.7.1 not now".to_owned()), 1);
@@ -378,7 +395,11 @@ impl<'a> Scene<'a> {
             Ok(daemon) => daemon,
             Err(log) => return Offer { answer: Answer::Lost, log },
         };
-        let answer = offer(daemon.address(), self.case.to, Letter::new(&self.token()));
+        let answer = if self.case.is_held() {
+            self.offer_locally()
+        } else {
+            offer_with(daemon.address(), self.case.mail, self.case.to, Letter::new(&self.token()))
+        };
         let expected = 1 + self.case.reports + self.case.passed;
         if !matches!(answer, Answer::Refused(_)) {
             daemon.becomes_true(|| {
@@ -390,6 +411,18 @@ impl<'a> Scene<'a> {
         let log = daemon.end_log();
         self.said.push(log.clone());
         Offer { answer, log }
+    }
+
+    /// Offers the message as a local user, who may choose the time of the release.
+    fn offer_locally(&self) -> Answer {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
+        command.arg0("sendmail").arg("-bs").env("PENFOLD_CONFIG", self.site.path("penfold.conf"));
+        let mut dialogue = format!("EHLO here\r\nMAIL FROM:<{SENDER}> {}\r\n", self.case.mail);
+        self.case.to.iter().for_each(|to| dialogue += &format!("RCPT TO:<{to}>\r\n"));
+        dialogue += &format!("DATA\r\n{}QUIT\r\n", Letter::new(&self.token()).stuffed());
+        let output = feed(&mut command, dialogue.as_bytes());
+        let is_taken = String::from_utf8_lossy(&output.stdout).contains(" Message accepted");
+        if is_taken { Answer::Taken } else { Answer::Lost }
     }
 
     /// Flushes the queue, so that deferred mail is tried at once.
@@ -429,6 +462,10 @@ impl<'a> Scene<'a> {
             log = self.run_queue("");
             if self.site.spooled().is_empty() {
                 return;
+            }
+            if self.case.is_held() {
+                // A queue run does not wait for the release.
+                thread::sleep(Duration::from_millis(400));
             }
         }
         panic!("left in the spool: {:?}\n{log}", self.site.spooled());
@@ -472,7 +509,17 @@ impl<'a> Scene<'a> {
         self.remote.wait("the end of all connections", |seen| seen.ended == seen.connections);
         let messages = self.remote.look(|seen| seen.messages.clone());
         for message in &messages {
-            let text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
+            let mut text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
+            if self.case.name.starts_with("odd") {
+                assert!(text.is_ascii());
+                text = without_conversion(&text);
+            }
+            if self.case.is_held() {
+                // A message of a local user gets the fields that it lacks.
+                let (header, body) = text.split_once("\n\n").expect("an empty line");
+                let is_given = |line: &&str| !["From: ", "Date: ", "Message-ID: "].iter().any(|f| line.starts_with(f));
+                text = format!("{}\n\n{body}", header.lines().filter(is_given).collect::<Vec<_>>().join("\n"));
+            }
             assert!(text.ends_with(&Letter::new(token).text()), "not whole:\n{text}");
         }
         messages
@@ -502,6 +549,23 @@ impl<'a> Scene<'a> {
         self.run_queue("");
         assert_eq!(left().count(), 0, "in tmp and note after a sweep");
     }
+}
+
+/// A message in quoted-printable as it was before the conversion.
+fn without_conversion(text: &str) -> String {
+    let (header, body) = text.split_once("\n\n").expect("an empty line");
+    let (header, added) = header.split_once("\nMIME-Version: 1.0\n").expect("a conversion");
+    assert!(added.ends_with("\nContent-Transfer-Encoding: quoted-printable"), "{added}");
+    let (mut octets, mut rest) = (Vec::new(), body);
+    while let Some((plain, escaped)) = rest.split_once('=') {
+        octets.extend_from_slice(plain.as_bytes());
+        rest = escaped.strip_prefix('\n').unwrap_or_else(|| {
+            octets.push(u8::from_str_radix(&escaped[..2], 16).expect("two digits"));
+            &escaped[2..]
+        });
+    }
+    octets.extend_from_slice(rest.as_bytes());
+    format!("{header}\n\n{}", String::from_utf8(octets).expect("UTF-8"))
 }
 
 const USERS: [&str; 5] = ["jon", "ada", "bob", "cyd", "ret"];

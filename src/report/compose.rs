@@ -16,11 +16,14 @@
 //!
 //! The worker decides whether a report is sent, and to whom, and puts the report into the spool.
 
+use std::io;
+
 use jiff::Timestamp;
 
 use crate::address::Address;
 use crate::envelope::Recipient;
 use crate::log;
+use crate::message::mime::{self, Conversion};
 use crate::message::{field as header_field, trace};
 use crate::outcome::Outcome;
 use crate::spool::ReportedEvent;
@@ -132,7 +135,7 @@ pub fn compose(report: &Report) -> Vec<u8> {
     let boundary = format!("=_{}", report.id);
     let (Returned::Header(text) | Returned::Message(text)) = report.message;
     let original = header_field::header(text);
-    let part = part(report.message, original, &boundary);
+    let part = part(report, original, &boundary);
     let words = plain_words(report, original, part.extent);
     let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
     let is_eight_bit = part.extent == Extent::Message && !part.content.is_ascii();
@@ -170,10 +173,13 @@ pub fn compose(report: &Report) -> Vec<u8> {
 }
 
 /// Chooses the part of the original that the report contains. A message with lines that are too
-/// long, or with control characters, is not returned as a whole: only its header is.
-fn part<'a>(returned: Returned<'a>, original: &'a [u8], boundary: &str) -> Part<'a> {
+/// long, or with control characters, is not returned as a whole: only its header is. The same
+/// holds for a message that cannot be converted for a host without 8BITMIME, because the whole
+/// report would be lost there. A message with the type of RFC 6533 may be encoded as a whole.
+fn part<'a>(report: &Report<'a>, original: &'a [u8], boundary: &str) -> Part<'a> {
     let is_clean = |line: &[u8]| line.len() <= MAX_LINE && !line.contains(&0) && !line.contains(&b'\r');
-    if let Returned::Message(text) = returned
+    if let Returned::Message(text) = report.message
+        && (report.is_utf8 || is_sendable(text))
         && text.split(|&b| b == b'\n').all(|line| is_clean(line) && !is_boundary(line, boundary))
     {
         return Part { extent: Extent::Message, content: text.into() };
@@ -181,6 +187,12 @@ fn part<'a>(returned: Returned<'a>, original: &'a [u8], boundary: &str) -> Part<
     let shown = shown(original);
     let extent = if shown.len() == original.len() { Extent::Header } else { Extent::PartOfHeader };
     Part { extent, content: shown }
+}
+
+/// Whether every host takes a message, as it is or converted.
+fn is_sendable(text: &[u8]) -> bool {
+    let conversion = Conversion { is_binary: false, keeps_eight_bit: false };
+    text.is_ascii() || matches!(mime::convert(|| text, conversion, &|_| false, &mut io::sink()), Ok(Ok(())))
 }
 
 fn header(report: &Report, original: &[u8], boundary: &str, is_eight_bit: bool) -> String {

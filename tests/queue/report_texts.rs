@@ -573,6 +573,9 @@ fn a_message_is_returned_as_a_whole_if_it_is_text() {
     for (message, is_whole, is_eight_bit) in [
         ("Subject: x\n\nBody\n.\n", true, false),
         ("Subject: x\n\nGr\u{fc}\u{df}e\n", true, true),
+        ("Subject: Gr\u{fc}\u{df}e\n\nGr\u{fc}\u{df}e\n", true, true),
+        // A host without 8BITMIME cannot get this sender in any form.
+        ("From: J\u{f6}n <jon@x.example>\n\nGr\u{fc}\u{df}e\n", false, false),
         ("Subject: x\n\nno end of a line", true, false),
         ("Subject: x\n\nBody\n--=_4FQ7Z2K0D1R8--\n", false, false),
         ("Subject: x\n\na\0b\n", false, false),

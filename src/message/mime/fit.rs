@@ -72,23 +72,34 @@ fn encoded(field: &Field<'_>) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Folds the lines of a field that are too long for SMTP. Returns `None` if a line has no blank at
-/// which it can be folded.
+/// Folds the lines of a field that are too long for SMTP, and removes the blanks at their ends.
+/// Returns `None` if a line has no blank at which it can be folded.
 fn folded(field: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(field.len() + 8);
     for line in field.split_inclusive(|&b| b == b'\n') {
-        let mut rest = line;
-        while rest.strip_suffix(b"\n").unwrap_or(rest).len() > MAX_LINE {
+        let mut rest = line.strip_suffix(b"\n").unwrap_or(line);
+        if rest.len() <= MAX_LINE {
+            out.extend_from_slice(line);
+            continue;
+        }
+        rest = rest.trim_ascii_end();
+        // An empty line would end the header.
+        if rest.is_empty() {
+            continue;
+        }
+        while rest.len() > MAX_LINE {
             // A line must have more than blanks, before the fold and after it.
             let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
             let text = rest.iter().position(|b| !is_blank(b))?;
-            let end = rest.trim_ascii_end().len();
-            let at = rest.get(..end.min(MAX_LINE + 1))?.iter().rposition(is_blank).filter(|at| *at > text)?;
+            let at = rest.get(..=MAX_LINE)?.iter().rposition(is_blank).filter(|at| *at > text)?;
             out.extend_from_slice(&rest[..at]);
             out.push(b'\n');
             rest = &rest[at..];
         }
         out.extend_from_slice(rest);
+        if line.ends_with(b"\n") {
+            out.push(b'\n');
+        }
     }
     Some(out)
 }
@@ -110,7 +121,10 @@ mod tests {
             (format!("A: {}\n", x(997)), Some(format!("A:\n {}\n", x(997)))),
             (format!("A: {}\n", x(998)), None),
             (format!("A:{}\n", x(997)), None),
-            (format!("A: x{}\n", " ".repeat(998)), None),
+            (format!("A: x{}\n", " ".repeat(998)), Some("A: x\n".to_owned())),
+            (format!("A:{}\n", " ".repeat(998)), Some("A:\n".to_owned())),
+            (format!("A: b\n{}\n c\n", " \t".repeat(500)), Some("A: b\n c\n".to_owned())),
+            (format!("A: {} y{}", x(995), " ".repeat(998)), Some(format!("A: {}\n y", x(995)))),
             (format!("A: b\n{}y\n", " ".repeat(998)), None),
         ] {
             let folded = folded(text.as_bytes()).map(|text| String::from_utf8(text).expect("text"));

@@ -129,6 +129,19 @@ fn a_message_that_the_host_cannot_take_is_converted() {
         let line = remote.look(|seen| seen.commands[1].line.clone());
         assert_eq!(line, format!("MAIL FROM:<jon@razorback.test>{mail}"), "{offered}");
     }
+    // A header line that cannot be folded is sent as it is, if nothing else is in the way.
+    for (offered, body, fate) in
+        [("8BITMIME", "fr\u{fc}h\n", Delivered), ("", "early\n", Delivered), ("", "fr\u{fc}h\n", Failed)]
+    {
+        let remote = Remote::with(Sink { keywords: keywords(&[offered]), ..Sink::default() });
+        let text = format!("X-Token: {long}\n\n{body}");
+        let mut sender = Sender { text: text.clone().into(), ..Sender::new() };
+        let outcome = sender.send_one(&host(remote.address));
+        assert_eq!(outcome.fate, fate, "{offered}: {outcome:?}");
+        let got = remote.look(|seen| seen.messages.iter().map(|message| message.data.clone()).collect::<Vec<_>>());
+        let want = if fate == Delivered { vec![text.replace('\n', "\r\n").into_bytes()] } else { Vec::new() };
+        assert_eq!(got, want, "{offered}");
+    }
     // The size that counts is that of the converted message.
     let remote = Remote::with(Sink { keywords: keywords(&["SIZE 117"]), ..Sink::default() });
     let mut sender = Sender::new();
@@ -148,7 +161,8 @@ fn a_message_that_cannot_be_converted_fails_unless_another_host_takes_it() {
     assert_eq!(sender.send_one(&hosts(&[strict.address, modern.address])).fate, Delivered);
     assert!(strict.look(|seen| seen.messages.is_empty()));
     // Lines that are too long are so for every host.
-    sender.text = format!("Subject: {}\n\nx\n", "x".repeat(1000)).into();
+    let long = "x".repeat(1000);
+    sender.text = format!("Content-Type: multipart/signed; boundary=x\n\n--x\n\n{long}\n--x--\n").into();
     let outcome = sender.send_one(&hosts(&[modern.address, strict.address]));
     assert_eq!(shown(&outcome), (Failed, "5.6.3".into()));
     assert!(outcome.why.contains("too long for SMTP") && modern.look(|seen| seen.messages.len()) == 1, "{outcome:?}");

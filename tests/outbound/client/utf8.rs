@@ -56,6 +56,19 @@ fn what_a_host_without_smtputf8_gets() {
     }
 }
 
+/// SMTPUTF8 includes 8BITMIME, also at a host that does not list it. BODY is not sent there.
+#[test]
+fn a_host_with_smtputf8_takes_eight_bit() {
+    let remote = Remote::with(Sink { keywords: keywords(&["SMTPUTF8"]), ..Sink::default() });
+    let text = "From: gr\u{fc}n <ann@x.test>\n\ngr\u{fc}n\n";
+    let mut client = Sender { text: text.into(), utf8: true, ..Sender::new() };
+    let outcome = client.send_one(&host(remote.address));
+    assert_eq!(outcome.fate, Delivered, "{outcome:?}");
+    assert_eq!(remote.messages(1)[0].data, text.replace('\n', "\r\n").as_bytes());
+    let line = remote.look(|seen| seen.commands[1].line.clone());
+    assert!(line.ends_with("> SMTPUTF8"), "{line}");
+}
+
 /// A host of a destination may offer SMTPUTF8 although another one does not.
 #[test]
 fn another_host_with_smtputf8_is_tried() {

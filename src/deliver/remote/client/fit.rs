@@ -23,7 +23,8 @@ pub enum Fit {
 /// Decides how a message with these options and this content is sent to a host with these
 /// extensions.
 pub fn fit(extensions: &Extensions, options: &MailOptions, measure: Measure) -> Fit {
-    let keeps_eight_bit = extensions.eight_bit;
+    // SMTPUTF8 includes 8BITMIME, and a host that forgets to say so takes the message (RFC 6531 3.1).
+    let keeps_eight_bit = extensions.eight_bit || options.utf8 && extensions.smtp_utf8;
     if options.body == Body::Binary {
         let takes_binary = extensions.chunking && extensions.binary_mime;
         return if takes_binary {
@@ -36,6 +37,13 @@ pub fn fit(extensions: &Extensions, options: &MailOptions, measure: Measure) -> 
         return Fit::Converted(Conversion { is_binary: false, keeps_eight_bit });
     }
     Fit::AsItIs
+}
+
+/// Whether a message that cannot be converted is sent as it is: a header line is too long, and
+/// nothing but long lines is a reason to convert it. Most hosts take such lines, and a host that
+/// does not can refuse the message.
+pub fn is_sent_unconverted(conversion: Conversion, measure: Measure, why: Unconvertible) -> bool {
+    why == Unconvertible::HeaderLine && !conversion.is_binary && (conversion.keeps_eight_bit || measure.is_ascii)
 }
 
 /// The outcome for a message that cannot be converted, and its stage. A host with more extensions
@@ -87,11 +95,20 @@ mod tests {
             ("8c", Body::Binary, false, true, converted(true, true)),
             ("8cb", Body::Binary, false, true, Fit::AsItIs),
             ("8cb", Body::EightBit, false, true, converted(false, true)),
+            // The message has SMTPUTF8 if the host offers it.
+            ("u", Body::SevenBit, false, false, Fit::AsItIs),
+            ("u", Body::EightBit, false, true, converted(false, true)),
+            ("u", Body::Binary, false, false, converted(true, true)),
         ] {
             let has = |word| words.contains(word);
-            let extensions =
-                Extensions { eight_bit: has('8'), chunking: has('c'), binary_mime: has('b'), ..Extensions::default() };
-            let options = MailOptions { body, ..MailOptions::default() };
+            let extensions = Extensions {
+                eight_bit: has('8'),
+                chunking: has('c'),
+                binary_mime: has('b'),
+                smtp_utf8: has('u'),
+                ..Extensions::default()
+            };
+            let options = MailOptions { body, utf8: has('u'), ..MailOptions::default() };
             let measure = Measure { size: 9, is_ascii, has_long_lines };
             assert_eq!(fit(&extensions, &options, measure), want, "{words} {body:?} {is_ascii} {has_long_lines}");
         }

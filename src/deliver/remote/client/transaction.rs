@@ -16,7 +16,7 @@
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-use super::fit::{Fit, fit, not_converted};
+use super::fit::{Fit, fit, is_sent_unconverted, not_converted};
 use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State, deadline, limits};
 use crate::address::path;
 use crate::deliver::Delivery;
@@ -97,23 +97,30 @@ impl Connection {
         let measure = delivery.content.measure().map_err(|e| self.unreadable(&e))?;
         match fit(&self.extensions, delivery.options, measure) {
             Fit::AsItIs => self.send_fit(delivery, measure, answers),
-            Fit::Converted(conversion) => self.send_converted(delivery, conversion, answers),
+            Fit::Converted(conversion) => self.send_converted(delivery, measure, conversion, answers),
         }
     }
 
     fn send_converted(
         &mut self,
         delivery: &Delivery<'_>,
+        measure: Measure,
         conversion: Conversion,
         answers: &mut [Option<StageOutcome>],
     ) -> Result<(), StageOutcome> {
         let converted = delivery.converter.convert(&delivery.content, delivery.options, conversion);
         let converted = converted
             .map_err(|e| self.answer(Stage::Content, Outcome::from_io("convert the message for the host", &e)))?;
-        let converted = converted.map_err(|why| {
-            let (stage, outcome) = not_converted(conversion, why);
-            self.answer(stage, outcome)
-        })?;
+        let converted = match converted {
+            Ok(converted) => converted,
+            Err(why) if is_sent_unconverted(conversion, measure, why) => {
+                return self.send_fit(delivery, measure, answers);
+            }
+            Err(why) => {
+                let (stage, outcome) = not_converted(conversion, why);
+                return Err(self.answer(stage, outcome));
+            }
+        };
         log::converted(&delivery.id, &self.peer, conversion);
         let (content, options) = (converted.content(), &converted.options);
         let measure = content.measure().map_err(|e| self.unreadable(&e))?;

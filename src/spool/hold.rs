@@ -89,7 +89,7 @@ impl Spool {
     }
 
     /// Removes an entry with all its recipients, even if their mail is not delivered yet. `log` is
-    /// called with the entry once its file is removed.
+    /// called with the entry before the removal.
     ///
     /// # Errors
     /// [`NotMoved`]. After an error the entry is still there, unless the sync of the directory
@@ -98,8 +98,9 @@ impl Spool {
         let mut entry = self.entry(name)?;
         entry.complete()?;
         self.remove_duplicate(entry.id())?;
-        disk::remove(&self.path(entry.name()))?;
+        // A crash after the removal must not leave a message that is gone without a line in the log.
         log(&entry);
+        disk::remove(&self.path(entry.name()))?;
         self.forget_held();
         // The note is removed last. If a crash leaves a note without an entry, a later sweep
         // removes the note.

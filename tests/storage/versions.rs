@@ -103,14 +103,14 @@ fn an_entry_of_a_later_version_is_left_alone() {
     for (file, (from, to)) in earlier("cur").iter().zip([
         // Each pair adds a word that this version does not know, about the message or about a
         // recipient.
-        ("client from=", "client ret=hdrs from="),
-        ("> orig=", "> notify=never orig="),
-        ("report from=", "report priority=3 from="),
-        ("> orig=", "> orcpt=<x@y.test> orig="),
+        ("client from=", "client seal=hdrs from="),
+        ("> orig=", "> mark=never orig="),
+        ("report from=", "report urgent=3 from="),
+        ("> orig=", "> first=<x@y.test> orig="),
     ]) {
         let path = copy(file, &into);
         let text = String::from_utf8_lossy(&fs::read(&path).expect("an entry")).into_owned();
-        let (from, to) = if text.contains(from) { (from, to) } else { (" body=", " envid=a body=") };
+        let (from, to) = if text.contains(from) { (from, to) } else { (" body=", " seal=a body=") };
         let spare = " ".repeat(to.len() - from.len());
         let text = text.replacen(from, to, 1);
         let text = if spare.is_empty() { text } else { text.replacen(&format!("{spare}\n"), "\n", 1) };

@@ -27,11 +27,7 @@ fn an_entry_that_an_attempt_must_complete_is_not_held_but_can_be_removed() {
     assert!(matches!(scratch.spool.hold(entry.name()), Err(NotMoved::Interrupted)));
     assert_eq!(scratch.counts(), [0, 1, 0, 0]);
     let mut open = 0;
-    let path = scratch.root.join("new").join(entry.name().file_name());
-    assert!(path.exists());
-    // It is removed before anything says so.
-    let log = |entry: &Entry| open = if path.exists() { 0 } else { entry.recipients().len() };
-    scratch.spool.remove(entry.name(), log).expect("removed");
+    scratch.spool.remove(entry.name(), |entry| open = entry.recipients().len()).expect("removed");
     assert_eq!((open, scratch.counts()), (2, [0; 4]));
     assert!(matches!(scratch.spool.remove(entry.name(), |_| panic!("it is gone")), Err(NotMoved::Gone)));
 }

@@ -66,6 +66,25 @@ impl<'a> Letter<'a> {
     }
 }
 
+/// A message as it was before a conversion to quoted-printable; `None` if it was not converted.
+pub fn without_conversion(text: &str) -> Option<String> {
+    let (header, body) = text.split_once("\n\n")?;
+    let (header, added) = header.split_once("\nMIME-Version: 1.0\n")?;
+    if !added.ends_with("\nContent-Transfer-Encoding: quoted-printable") {
+        return None;
+    }
+    let (mut octets, mut rest) = (Vec::new(), body);
+    while let Some((plain, escaped)) = rest.split_once('=') {
+        octets.extend_from_slice(plain.as_bytes());
+        rest = escaped.strip_prefix('\n').unwrap_or_else(|| {
+            octets.push(u8::from_str_radix(&escaped[..2], 16).expect("two digits"));
+            &escaped[2..]
+        });
+    }
+    octets.extend_from_slice(rest.as_bytes());
+    Some(format!("{header}\n\n{}", String::from_utf8(octets).expect("UTF-8")))
+}
+
 /// Offers a letter from [`SENDER`] to a daemon, for the recipients `to`. Parameters of RCPT may follow
 /// an address after a blank.
 pub fn offer(address: SocketAddr, to: &[&str], letter: Letter<'_>) -> Answer {

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use nix::unistd::{AccessFlags, access};
 
 use super::{homes, people};
-use common::books::{Answer, Books, Letter, SENDER, offer_with};
+use common::books::{Answer, Books, Letter, SENDER, offer_with, without_conversion};
 use common::mounts::Mounts;
 use common::programs::feed;
 use common::remote::{Received, Remote, Sink, Then};
@@ -512,7 +512,7 @@ impl<'a> Scene<'a> {
             let mut text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
             if self.case.name.starts_with("odd") {
                 assert!(text.is_ascii());
-                text = without_conversion(&text);
+                text = without_conversion(&text).expect("a conversion");
             }
             if self.case.is_held() {
                 // A message of a local user gets the fields that it lacks.
@@ -549,23 +549,6 @@ impl<'a> Scene<'a> {
         self.run_queue("");
         assert_eq!(left().count(), 0, "in tmp and note after a sweep");
     }
-}
-
-/// A message in quoted-printable as it was before the conversion.
-fn without_conversion(text: &str) -> String {
-    let (header, body) = text.split_once("\n\n").expect("an empty line");
-    let (header, added) = header.split_once("\nMIME-Version: 1.0\n").expect("a conversion");
-    assert!(added.ends_with("\nContent-Transfer-Encoding: quoted-printable"), "{added}");
-    let (mut octets, mut rest) = (Vec::new(), body);
-    while let Some((plain, escaped)) = rest.split_once('=') {
-        octets.extend_from_slice(plain.as_bytes());
-        rest = escaped.strip_prefix('\n').unwrap_or_else(|| {
-            octets.push(u8::from_str_radix(&escaped[..2], 16).expect("two digits"));
-            &escaped[2..]
-        });
-    }
-    octets.extend_from_slice(rest.as_bytes());
-    format!("{header}\n\n{}", String::from_utf8(octets).expect("UTF-8"))
 }
 
 const USERS: [&str; 5] = ["jon", "ada", "bob", "cyd", "ret"];

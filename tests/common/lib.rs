@@ -69,7 +69,9 @@ use std::{env, fs, process, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use socket2::{Domain, Socket, Type};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 
 /// The timeout of every wait.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
@@ -342,10 +344,29 @@ fn no_dns() -> SocketAddr {
     SERVER.get_or_init(|| dns::Dns::start(|_, _| dns::Answer::servfail())).address
 }
 
-/// A port that was free a moment ago, for a server that cannot choose one.
+/// A free port on 127.0.0.1, for a server that cannot choose one. No other test gets the same one
+/// as long as this process lives.
+///
+/// The port is outside the range from which the system serves those who ask for any port. A name
+/// in the abstract namespace of Unix sockets, which ends with the process, keeps other tests off.
+///
+/// # Panics
+/// If no port is free.
 pub fn free_port() -> u16 {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    socket.local_addr().expect("its address").port()
+    static CHOSEN: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+    let start = u16::try_from(seed % 12_000).expect("a small number");
+    for step in 0..12_000 {
+        let port = 20_000 + (start + step) % 12_000;
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(format!("penfold test port {port}"))
+            .expect("a short name");
+        let Ok(lock) = UnixListener::bind_addr(&name) else { continue };
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            CHOSEN.lock().expect("no panic").push(lock);
+            return port;
+        }
+    }
+    panic!("no port is free")
 }
 
 /// A running penfoldd and its log. The process is killed when this is dropped.

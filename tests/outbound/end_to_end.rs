@@ -4,13 +4,13 @@
 //! tests/outbound/client.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 use common::dialog::Wire;
 use common::dns::Dns;
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
-use common::{Daemon, Site};
+use common::{Daemon, Site, free_port};
 
 use crate::client::chunks::serve;
 
@@ -105,8 +105,7 @@ fn the_second_exchanger_gets_what_the_first_defers() {
 #[test]
 fn smart_hosts_take_everything_in_order() {
     let (remote, zone) = (Remote::sink(), Dns::zone(""));
-    // The listener is dropped at once, so no server listens on this port any more.
-    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("loopback");
+    let closed = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let mut site = site(&zone, 25);
     site.set("remote", "smarthosts", &format!("[\"smtp://{closed}\", \"smtp://{}\"]", remote.address));
     let daemon = site.start();

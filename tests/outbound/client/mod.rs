@@ -201,7 +201,7 @@ fn mx(domain: &str, port: u16) -> HostTarget {
 
 /// A port on which no server listens, on any loopback address.
 fn closed_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback").local_addr().expect("bound").port()
+    common::free_port()
 }
 
 fn reply(text: &str) -> Then {

@@ -36,6 +36,7 @@
 //! - `envelope`: sender, recipients, and their options
 //! - `exit`: exit codes
 //! - `filters`: milters and policy services that are asked about mail
+//! - `json`: writes JSON
 //! - `listen`: listening sockets and connections
 //! - `log`: the log
 //! - `mailauth`: SPF, DKIM, DMARC and ARC
@@ -54,6 +55,7 @@
 //! - `session`: the SMTP dialogue with a client
 //! - `site`: the state that all parts share
 //! - `smtp`: the SMTP protocol without I/O
+//! - `spelling`: the word that was meant by a misspelt one
 //! - `spool`: the messages on disk
 //! - `srs`: the senders of forwarded messages, rewritten and back
 //! - `state`: auxiliary state on disk, apart from the queue
@@ -66,7 +68,7 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | address, endpoint, reply, retry, sasl, sys, timeouts | nothing of penfold |
+//! | 0 | address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts | nothing of penfold |
 //! | 1 | envelope, message, outcome, privsep, srs, state | rank 0 |
 //! | 2 | config, smtp | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
@@ -106,6 +108,7 @@ pub mod envelope;
 pub mod exit;
 #[cfg(feature = "filters")]
 pub mod filters;
+pub mod json;
 mod listen;
 mod log;
 #[cfg(feature = "mailauth")]
@@ -125,6 +128,7 @@ pub mod screen;
 mod session;
 mod site;
 pub mod smtp;
+mod spelling;
 pub mod spool;
 pub mod srs;
 mod state;

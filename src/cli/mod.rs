@@ -41,7 +41,7 @@ fn usage(text: Vec<String>) -> Exit {
 /// The error of a system call, with the exit code for its kind.
 fn failed(doing: &str, error: &io::Error) -> Exit {
     let code = match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => exit::UNAVAILABLE,
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::Unsupported => exit::UNAVAILABLE,
         io::ErrorKind::PermissionDenied => exit::NOPERM,
         io::ErrorKind::InvalidInput => exit::DATAERR,
         io::ErrorKind::ResourceBusy => exit::TEMPFAIL,

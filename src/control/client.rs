@@ -9,14 +9,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{is_forbidden, request};
+use super::{NOT_UNDERSTOOD, is_forbidden, request};
 
 /// Sends a request to the daemon at `socket` and copies its answer to `out`. Each part of the
 /// answer must arrive within `timeout`.
 ///
 /// # Errors
 /// `ConnectionRefused` or `NotFound` if no daemon runs. `PermissionDenied` if the user may not make
-/// this request, and `ResourceBusy` for any other refusal, both with the daemon's own text.
+/// this request, `Unsupported` if the daemon does not know the request, and `ResourceBusy` for any other refusal,
+/// with a text.
 /// Otherwise the errors of the connection.
 pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
@@ -33,6 +34,11 @@ pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration
     match &*String::from_utf8_lossy(&plain) {
         "ok" => io::copy(&mut answer, &mut Plain { out, last: 0 }).map(|_| ()),
         "" => Err(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
+        // A daemon of an earlier version may still run after an upgrade.
+        NOT_UNDERSTOOD => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "it does not know this request; if it is of an earlier version, restart it",
+        )),
         why if is_forbidden(why) => Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned())),
         why => Err(io::Error::new(io::ErrorKind::ResourceBusy, why.to_owned())),
     }

@@ -45,6 +45,9 @@ const FORBIDDEN: &str = "permission denied";
 /// The answer to a client if a limit on connections is reached.
 pub const BUSY: &str = "too many connections";
 
+/// The answer to a malformed or unknown request.
+const NOT_UNDERSTOOD: &str = "malformed request";
+
 /// Whether an answer is [`FORBIDDEN`], or the text that an older daemon sends instead. An older
 /// daemon may still run after an upgrade.
 fn is_forbidden(answer: &str) -> bool {

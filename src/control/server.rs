@@ -15,7 +15,7 @@ use super::actions::Control;
 use super::connections::Connections;
 use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
-use super::{BUSY, FORBIDDEN};
+use super::{BUSY, FORBIDDEN, NOT_UNDERSTOOD};
 use crate::message::trace::LocalUser;
 use crate::privsep::Rights;
 use crate::queue::Selector;
@@ -103,7 +103,7 @@ fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Conne
 fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()> {
     stream.set_write_timeout(Some(CLIENT_TIMEOUT))?;
     let line = read_line(&mut stream)?;
-    let Some(words) = line.as_deref().and_then(request::read) else { return stream.write_all(NOT_UNDERSTOOD) };
+    let Some(words) = line.as_deref().and_then(request::read) else { return not_understood(stream) };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["submit", program @ ..] if program.len() < 2 => {
@@ -231,12 +231,14 @@ fn command(mut stream: UnixStream, words: &[&str], control: &Control, uid: u32) 
             }
             None => stream.write_all(b"malformed queue id\n"),
         },
-        _ => stream.write_all(NOT_UNDERSTOOD),
+        _ => not_understood(stream),
     }
 }
 
-/// The answer to a malformed or unknown request.
-const NOT_UNDERSTOOD: &[u8] = b"malformed request\n";
+/// Answers a malformed or unknown request.
+fn not_understood(mut stream: UnixStream) -> io::Result<()> {
+    stream.write_all(format!("{NOT_UNDERSTOOD}\n").as_bytes())
+}
 
 /// Reads a line, and returns it without its end; `None` if it is too long. The whole line must
 /// arrive within [`CLIENT_TIMEOUT`].

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use ::log::info;
+use ::log::Level;
 
+use super::emit::emit;
 use super::timestamp;
 use super::value::Value;
 use crate::address::Address;
@@ -12,13 +13,13 @@ use crate::address::Address;
 /// report covers, in seconds since 1970.
 pub fn report_sent(id: &dyn fmt::Display, domain: &str, day: u64, to: &Address, size: usize) {
     let (day, to) = (date(day), format!("<{to}>"));
-    info!("{id} dmarc-report domain={} day={day} to={} size={size}", Value(domain), Value(&to));
+    emit(Level::Info, &format!("{id} dmarc-report domain={} day={day} to={} size={size}", Value(domain), Value(&to)));
 }
 
 /// Logs the reason why a DMARC report about a domain is not sent to one of the addresses that the
 /// domain names, or is not sent at all.
 pub fn report_withheld(domain: &str, day: u64, why: &str) {
-    info!("- dmarc-report domain={} day={} reason={}", Value(domain), date(day), Value(why));
+    emit(Level::Info, &format!("- dmarc-report domain={} day={} reason={}", Value(domain), date(day), Value(why)));
 }
 
 /// The date of a time in seconds since 1970, in UTC.

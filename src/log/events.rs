@@ -6,8 +6,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ::log::{info, warn};
+use ::log::Level;
 
+use super::emit::emit;
 use super::timestamp;
 use super::value::{Value, push};
 use crate::address::{self, Address};
@@ -49,7 +50,7 @@ pub struct Accepted<'a> {
 /// Logs a failed TLS handshake with a client.
 pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io::Error) {
     let (peer, why) = (peer(None, address), error.to_string());
-    info!("{session} tls-failed peer={} reply={}", Value(&peer), Value(&why));
+    emit(Level::Info, &format!("{session} tls-failed peer={} reply={}", Value(&peer), Value(&why)));
 }
 
 /// Logs an accepted message.
@@ -71,7 +72,12 @@ pub fn accepted(event: &Accepted<'_>) {
         push(&mut front, "uid", &uid.to_string());
         push(&mut front, "program", if program.is_empty() { "-" } else { program });
     }
-    info!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
+    emit(
+        Level::Info,
+        &format!(
+            "{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}"
+        ),
+    );
 }
 
 /// Adds the options of MAIL that decide when a message is delivered.
@@ -119,12 +125,12 @@ pub fn checked(id: &dyn fmt::Display, session: &str, event: &Checked) {
         let domain = domain.as_ref().map(|domain| format!(":{domain}")).unwrap_or_default();
         push(&mut results, "arc", &format!("{result}{domain}"));
     }
-    info!("{id} checked session={session}{results}");
+    emit(Level::Info, &format!("{id} checked session={session}{results}"));
 }
 
 /// Logs a successful authentication.
 pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
-    info!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address));
+    emit(Level::Info, &format!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address)));
 }
 
 /// Logs that a client has asked for the mail of a node by ETRN, and the number of jobs that wait for
@@ -137,18 +143,24 @@ pub fn asked_for_queue(
     user: Option<&str>,
 ) {
     let (node, jobs) = (node.to_string(), jobs.map_or_else(|| "-".to_owned(), |jobs| jobs.to_string()));
-    info!(
-        "{session} etrn node={} jobs={jobs} peer={} user={}",
-        Value(&node),
-        host(address),
-        Value(user.unwrap_or("-"))
+    emit(
+        Level::Info,
+        &format!(
+            "{session} etrn node={} jobs={jobs} peer={} user={}",
+            Value(&node),
+            host(address),
+            Value(user.unwrap_or("-"))
+        ),
     );
 }
 
 /// Logs a failed authentication, in a form that programs such as fail2ban can rely on: the claimed
 /// user name cannot forge another line.
 pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
-    info!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address));
+    emit(
+        Level::Info,
+        &format!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address)),
+    );
 }
 
 /// Logs a refused command, as the client sent it. `line` is the line of a table that led to the
@@ -165,7 +177,10 @@ pub fn refused(
     if let Some(line) = line {
         push(&mut table, "table", &line.to_string());
     }
-    info!("{session} refused command={} peer={peer} reply={}{table}", Value(command), Value(&reply));
+    emit(
+        Level::Info,
+        &format!("{session} refused command={} peer={peer} reply={}{table}", Value(command), Value(&reply)),
+    );
 }
 
 /// Logs that a message gets a mark: the key and the value of the mark, and the line of the table
@@ -174,18 +189,18 @@ pub fn marked(session: &str, address: Option<IpAddr>, (key, value): (&str, &str)
     let mut text = String::new();
     push(&mut text, key, value);
     push(&mut text, "table", &line.to_string());
-    info!("{session} marked{text} peer={}", host(address));
+    emit(Level::Info, &format!("{session} marked{text} peer={}", host(address)));
 }
 
 /// Logs the number of refused commands that were not logged one by one.
 pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
-    info!("{session} refused more={count} peer={}", host(address));
+    emit(Level::Info, &format!("{session} refused more={count} peer={}", host(address)));
 }
 
 /// Logs that an account has reached the hourly limit `limit`. `what` is the key under which the
 /// line shows this number.
 pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
-    warn!("{session} limit account={} {what}={limit}", Value(account));
+    emit(Level::Warn, &format!("{session} limit account={} {what}={limit}", Value(account)));
 }
 
 /// An attempt to deliver a message to one recipient.
@@ -244,48 +259,48 @@ pub fn attempt(event: &Attempt<'_>) {
         None if outcome.why.is_empty() => {}
         None => push(&mut line, "reason", &outcome.why),
     }
-    info!("{line}");
+    emit(Level::Info, &line);
 }
 
 /// Logs that opportunistic TLS with a host failed and the message is sent in plaintext.
 pub fn plaintext(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
-    info!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why));
+    emit(Level::Info, &format!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why)));
 }
 
 /// Logs that a message was converted for a host.
 pub fn converted(id: &dyn fmt::Display, host: &dyn fmt::Display, conversion: Conversion) {
     let form = if conversion.keeps_eight_bit { "8bit" } else { "7bit" };
-    info!("{id} converted host={} form={form}", Value(&host.to_string()));
+    emit(Level::Info, &format!("{id} converted host={} form={form}", Value(&host.to_string())));
 }
 
 /// Logs that a report about failures was made, and to whom it goes.
 pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
-    info!("{id} bounced report={report} to={}", Value(&format!("<{to}>")));
+    emit(Level::Info, &format!("{id} bounced report={report} to={}", Value(&format!("<{to}>"))));
 }
 
 /// Logs that a report about a delay was made, and to whom it goes.
 pub fn warned(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
-    info!("{id} warned report={report} to={}", Value(&format!("<{to}>")));
+    emit(Level::Info, &format!("{id} warned report={report} to={}", Value(&format!("<{to}>"))));
 }
 
 /// Logs that a report about successful deliveries was made, and to whom it goes.
 pub fn confirmed(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
-    info!("{id} confirmed report={report} to={}", Value(&format!("<{to}>")));
+    emit(Level::Info, &format!("{id} confirmed report={report} to={}", Value(&format!("<{to}>"))));
 }
 
 /// Logs that something that could be reported is reported to no one.
 pub fn dropped(id: &dyn fmt::Display, why: &str) {
-    info!("{id} dropped reason={}", Value(why));
+    emit(Level::Info, &format!("{id} dropped reason={}", Value(why)));
 }
 
 /// Logs that a message is held.
 pub fn held(id: &dyn fmt::Display, reason: &str) {
-    info!("{id} held reason={}", Value(reason));
+    emit(Level::Info, &format!("{id} held reason={}", Value(reason)));
 }
 
 /// Logs that a user has released a held message.
 pub fn released(id: &dyn fmt::Display, user: &str) {
-    info!("{id} released user={}", Value(user));
+    emit(Level::Info, &format!("{id} released user={}", Value(user)));
 }
 
 /// Logs that a user has removed a message while its delivery to `recipient` was still open.
@@ -294,12 +309,12 @@ pub fn removed(id: &dyn fmt::Display, sender: Option<&Address>, recipient: &Reci
     if let Some(original) = &recipient.original {
         push(&mut line, "orig", &format!("<{original}>"));
     }
-    info!("{line} from={} user={}", Value(&address::path(sender)), Value(user));
+    emit(Level::Info, &format!("{line} from={} user={}", Value(&address::path(sender)), Value(user)));
 }
 
 /// Logs that all recipients of a message are settled: each is delivered or has failed.
 pub fn done(id: &dyn fmt::Display) {
-    info!("{id} done");
+    emit(Level::Info, &format!("{id} done"));
 }
 
 /// A client in the log: `name[192.0.2.1]`.

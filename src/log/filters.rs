@@ -2,25 +2,29 @@
 
 use std::fmt;
 
-use ::log::{info, warn};
+use ::log::Level;
 
+use super::emit::emit;
 use super::value::{Value, push};
 
 /// Logs what a filter has done to the message or session with this id.
 pub fn filtered(id: &str, filter: &dyn fmt::Display, done: &[(&'static str, String)]) {
     let mut line = format!("{id} filter by={}", Value(&filter.to_string()));
     done.iter().for_each(|(key, value)| push(&mut line, key, value));
-    info!("{line}");
+    emit(Level::Info, &line);
 }
 
 /// Logs that a filter refuses a command or a message. The session then logs the line
 /// `refused`, with the command and the reply.
 pub fn filter_refused(session: &str, filter: &dyn fmt::Display, stage: &str) {
-    info!("{session} filter by={} result=refuse stage={}", Value(&filter.to_string()), Value(stage));
+    emit(
+        Level::Info,
+        &format!("{session} filter by={} result=refuse stage={}", Value(&filter.to_string()), Value(stage)),
+    );
 }
 
 /// Logs that a filter is in trouble, and what happens to the mail: `accept` or `defer`.
 pub fn filter_failed(session: &str, filter: &dyn fmt::Display, stage: &str, then: &str, why: &str) {
     let (filter, stage, why) = (filter.to_string(), Value(stage), Value(why));
-    warn!("{session} filter-failed by={} stage={stage} mail={then} reason={why}", Value(&filter));
+    emit(Level::Warn, &format!("{session} filter-failed by={} stage={stage} mail={then} reason={why}", Value(&filter)));
 }

@@ -8,6 +8,7 @@
 //! administrator has to act, and `warn` if that is advisable.
 //!
 //! - `dmarc`: the lines about DMARC reports
+//! - `emit`: logs the line of an event
 //! - `events`: the functions that write the lines of events
 //! - `filters`: the lines about filters
 //! - `sink`: a log file, or syslog
@@ -22,6 +23,7 @@ use crate::config::LogTo;
 
 #[cfg(feature = "mailauth")]
 mod dmarc;
+mod emit;
 mod events;
 #[cfg(feature = "filters")]
 mod filters;

@@ -85,9 +85,11 @@ fn of_the_synopsis(page: &str) -> Letters {
     (letters, arguments)
 }
 
-/// Parses the list of options in a page's text, one letter in each item: `.It Fl f Ar file`.
+/// Parses the list of options in a page's text, one letter in each item: `.It Fl f Ar file`. The
+/// options of single commands come after the list of commands has begun.
 fn of_the_text(page: &str) -> Letters {
     let (mut letters, mut arguments) = Letters::default();
+    let (page, _) = page.split_once("\nThe commands are as follows").unwrap_or((page, ""));
     for item in page.lines().filter_map(|line| line.strip_prefix(".It Fl ")) {
         let mut words = item.split(' ');
         let letter = words.next().and_then(|word| word.chars().next()).expect("a letter");
@@ -112,6 +114,51 @@ fn program_help_synopsis_and_text_have_the_same_options() {
         assert_eq!(of_the_synopsis(&page), known, "{program}: its synopsis");
         assert_eq!(of_the_text(&page), known, "{program}: its page");
     }
+}
+
+#[test]
+fn the_page_describes_all_commands_and_their_options() {
+    let ctl = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_penfoldctl")).args(words).output().expect("it runs");
+        assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let page = source("man/penfoldctl.8");
+    let all = ctl(&["help"]);
+    let (_, commands) = all.split_once("\nCommands:\n").expect("the commands");
+    let commands: Vec<&str> = commands.lines().map_while(|line| line.strip_prefix("    ")?.split(' ').next()).collect();
+    assert!(
+        commands.len() > 7 && commands.iter().is_sorted_by(|a, b| place(&page, a) <= place(&page, b)),
+        "{commands:?}"
+    );
+    for command in commands {
+        let help = ctl(&["help", command]);
+        assert_eq!(help, ctl(&[command, "--help"]));
+        let item = &page[place(&page, command)..];
+        let end = item.match_indices("\n.It Cm ").map(|(at, _)| at);
+        let end = end.filter(|at| !item[at + 8..].starts_with(command)).chain([item.len()]).next().expect("an end");
+        for option in help.lines().filter_map(|line| line.trim_start().strip_prefix('-')) {
+            for name in option
+                .split([' ', ','])
+                .filter(|name| !name.is_empty())
+                .take_while(|name| name.starts_with('-') || name.len() == 1)
+            {
+                let name = name.trim_start_matches('-');
+                let is_common = ["f", "h", "V", "help", "version"].contains(&name);
+                let dash = if name.len() > 1 { "-" } else { "" };
+                assert!(is_common || item[..end].contains(&format!("Fl {dash}{name}")), "{command}: -{dash}{name}");
+            }
+        }
+    }
+}
+
+/// The offset of the first item about a command.
+fn place(page: &str, command: &str) -> usize {
+    page.match_indices(&format!("\n.It Cm {command}"))
+        .map(|(at, item)| (at, &page[at + item.len()..]))
+        .find(|(_, rest)| rest.starts_with([' ', '\n']))
+        .unwrap_or_else(|| panic!("no item about {command}"))
+        .0
 }
 
 #[test]

@@ -23,6 +23,7 @@
 //! Start reading with `worker`, which shows the path of one job. Go on with `session`, `spool`
 //! (whose module doc has the table of states on disk), and `queue`.
 //!
+//! - `activity`: what each worker is doing at this moment
 //! - `address`: mail addresses: parse, quote, compare
 //! - `aliases`: the aliases file
 //! - `cli`: the commands: penfoldctl, sendmail, mailq, newaliases
@@ -68,7 +69,7 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts | nothing of penfold |
+//! | 0 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts | nothing of penfold |
 //! | 1 | envelope, message, outcome, privsep, srs, state | rank 0 |
 //! | 2 | config, smtp | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
@@ -94,6 +95,7 @@
 // In a build without some of the features, functions that serve only these features are unused.
 #![cfg_attr(not(all(feature = "mailauth", feature = "filters")), allow(dead_code, unused_imports, unused_mut))]
 
+mod activity;
 pub mod address;
 mod aliases;
 pub mod cli;

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use crate::activity;
 use crate::address;
 use crate::log;
 use crate::message::trace;
@@ -94,13 +95,19 @@ fn show(
         let when = match attempt {
             _ if entry.name().place == Place::Hold => String::new(),
             None if let Some(release) = release => format!(", not before {}", log::timestamp(release)),
-            Some(job) => format!(", being tried for {}", self::age(job.since.as_secs())),
+            Some(job) => format!(", being tried for {}{}", self::age(job.since.as_secs()), stage(job)),
             None if addressee.record.last == 0 => String::new(),
             None => format!(", next {}", log::timestamp(next())),
         };
         writeln!(out, "    {}", recipient(addressee, note, &when))?;
     }
     Ok(())
+}
+
+/// Returns what the worker of a job is doing, such as `: connecting for 5s`.
+fn stage(job: &RunningJob) -> String {
+    activity::of(job.worker)
+        .map_or_else(String::new, |current| format!(": {} for {}", current.stage, age(current.since.as_secs())))
 }
 
 /// Returns the end of the line of a held message, with the reason if it is known.

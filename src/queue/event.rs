@@ -91,6 +91,8 @@ impl Selector {
 /// A job that is running, in the form that listings show.
 #[derive(Debug, Clone)]
 pub struct RunningJob {
+    /// The number of the worker.
+    pub worker: usize,
     /// The queue id of the message.
     pub id: QueueId,
     /// The numbers of the job's recipients within the message.

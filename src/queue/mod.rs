@@ -301,6 +301,7 @@ impl Queue {
         let recipients = item_job.recipients.as_slice().to_vec();
         let unrecorded = item_job.take_unrecorded();
         let running = RunningJob {
+            worker,
             id,
             recipients: recipients.iter().map(|recipient| recipient.number).collect(),
             since: Duration::ZERO,

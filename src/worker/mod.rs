@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use crate::activity;
 use crate::deliver::local::LocalDelivery;
 use crate::deliver::remote::convert::Converter;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
@@ -53,7 +54,9 @@ const KEEP_CONNECTION_FOR: Duration = Duration::from_secs(2);
 pub fn run(number: usize, site: Arc<Site>, jobs: Receiver<Job>, events: Sender<Event>) {
     let mut worker =
         Worker { remote: RemoteDelivery::new(site.outbound.clone()), site, contact: Contact::None, address: None };
+    activity::begin(number);
     loop {
+        activity::rest();
         let mut job = match worker.next_job(&jobs) {
             Some(job) => job,
             None => return,
@@ -123,6 +126,7 @@ impl Worker {
     /// Makes one attempt at a job: opens the entry, delivers, records the outcomes and reports
     /// failures.
     fn settle(&mut self, job: &mut Job, derived: &mut Vec<EntryName>) -> JobResult {
+        activity::enter("opening the message");
         let entry = match self.open(job) {
             Ok(entry) => entry,
             Err(result) => return result,
@@ -144,6 +148,7 @@ impl Worker {
         if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
             return JobResult::Again;
         }
+        activity::enter("recording the outcome");
         if attempt.record(outcomes) && attempt.report() {
             attempt.job.unrecorded.clear();
             attempt.result()

@@ -29,6 +29,7 @@ use maildir::{Maildir, Prepared, not_noted};
 
 use super::Begun;
 use super::agent::{AgentError, AgentPool, Part, Request, Response};
+use crate::activity;
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::route::{Route, Router};
@@ -121,10 +122,15 @@ impl<'a> LocalDelivery<'a> {
                     .via(Via::Maildir)
             }
             Route::Command(command, owner) => {
+                activity::enter("running a command");
+                activity::at(command);
                 let ran = self.with_text(|this| this.run(addressee, command, owner));
                 ran.unwrap_or_else(|failure| failure.via(Via::Command))
             }
-            Route::List => self.expand_list(addressee),
+            Route::List => {
+                activity::enter("expanding the list");
+                self.expand_list(addressee)
+            }
             Route::Replaced => Outcome::delivered("other recipients have replaced it").via(Via::List),
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()).via(Via::Maildir),
             Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()).via(Via::Maildir),
@@ -142,6 +148,8 @@ impl<'a> LocalDelivery<'a> {
         'a: 'r,
     {
         let Mailbox { path, is_mbox, owner } = mailbox;
+        activity::enter("writing into the mailbox");
+        activity::at(&path.display());
         // A `.forward` is followed before any handover. So if the entry was handed over, there was
         // no `.forward`, and none is looked for again.
         let forwarded = if self.entry.handed_over_to().is_none() { self.forward(addressee, owner) } else { None };

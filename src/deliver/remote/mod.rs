@@ -28,6 +28,7 @@ use hosts::Peer;
 use progress::Progress;
 
 use super::Delivery;
+use crate::activity;
 use crate::config::{Config, RemoteTls};
 use crate::destination::{Destination, HostTarget};
 use crate::dns::Dns;
@@ -166,6 +167,7 @@ impl RemoteDelivery {
             cached.connection.quit();
             return false;
         }
+        activity::at(cached.connection.peer());
         let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
         let (peer, delivery) = (cached.connection.peer().clone(), progress.open_delivery());
@@ -191,6 +193,7 @@ impl RemoteDelivery {
         target: &HostTarget,
         progress: &mut Progress<'_>,
     ) {
+        activity::enter("looking up the hosts");
         let groups = match target.groups(&self.outbound.dns, &settings.config.hostname) {
             Ok(groups) => groups,
             Err(outcome) => return progress.note_no_host(outcome),

@@ -41,6 +41,7 @@ mod transaction;
 mod utf8;
 
 use super::hosts::Peer;
+use crate::activity;
 use crate::address::is_same_domain;
 use crate::config::Scheme;
 use crate::log;
@@ -229,6 +230,8 @@ impl Connection {
 
     fn connect(peer: &Peer, options: &ConnectOptions<'_>, deadline: Instant) -> Result<Self, StageOutcome> {
         let limit = options.limit;
+        activity::enter(Stage::Connect.phrase());
+        activity::at(peer);
         let connected =
             Stream::connect(&peer.endpoint, Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
         let mut stream = connected.map_err(|(e, is_cut_short)| {
@@ -300,6 +303,7 @@ impl Connection {
     }
 
     fn set_stage(&mut self, stage: Stage) {
+        activity::enter(stage.phrase());
         let deadline = Instant::now() + stage.timeout().min(self.limit);
         let patient = (Stage::Banner..=Stage::Body).contains(&stage);
         self.input.source.set_deadline(if patient { deadline.min(self.deadline) } else { deadline });

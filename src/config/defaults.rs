@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Queue, Relay, Remote, RemoteTls, Smtp,
-    Submission, TableFile, Users, policy,
+    Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Remote, RemoteTls,
+    Smtp, Submission, TableFile, Users, policy,
 };
 use crate::address::parse_domain;
 
@@ -88,6 +88,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
         filters: Vec::new(),
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
         log: LogTo::Syslog,
+        places: Places::default(),
     }
 }
 

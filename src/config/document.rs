@@ -12,7 +12,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
-use super::ConfigError;
+use super::{ConfigError, Places};
 
 /// The errors found so far in one document.
 pub(super) struct Errors<'t> {
@@ -24,6 +24,8 @@ pub(super) struct Errors<'t> {
     /// The headers of optional tables, each with the keys that no other table has. If such a key is
     /// found in another table, the line with the header is probably missing.
     optional: RefCell<Vec<(&'static str, &'static [&'static str])>>,
+    /// The places of all keys, once the document has been parsed.
+    places: RefCell<Places>,
 }
 
 /// An unknown key in a table.
@@ -40,7 +42,8 @@ struct UnknownKey {
 impl<'t> Errors<'t> {
     /// Makes an empty list of errors for `text`, the contents of `file`.
     pub(super) fn none(file: &'t Path, text: &'t str) -> Self {
-        Self { file, text, found: RefCell::default(), unknown: RefCell::default(), optional: RefCell::default() }
+        let (found, unknown, optional, places) = Default::default();
+        Self { file, text, found, unknown, optional, places }
     }
 
     /// Parses the text. Returns its outermost table, or `None` after a syntax error, because such
@@ -52,7 +55,13 @@ impl<'t> Errors<'t> {
             self.add(place, duplicate(self.text, place, error).unwrap_or_else(|| syntax(error)));
         }
         let place = table.span().start;
+        self.places.replace(Places::of(self.file, self.text, table.get_ref()));
         errors.is_empty().then(|| Section::new(self, "", place, table.into_inner()))
+    }
+
+    /// Returns the places of all keys.
+    pub(super) fn places(&self) -> Places {
+        self.places.take()
     }
 
     /// Returns all errors, in the order of their places.

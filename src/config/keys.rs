@@ -80,7 +80,7 @@ pub fn parse(name: &Path, text: &str) -> Result<Config, Vec<ConfigError>> {
 
 fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
     let errors = Errors::none(name, text);
-    let config = errors.document().map(config);
+    let config = errors.document().map(config).map(|config| Config { places: errors.places(), ..config });
     (config, errors.into_sorted())
 }
 
@@ -125,6 +125,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         filters: top.sections("filter").unwrap_or_default().into_iter().filter_map(filter).collect(),
         dns: dns(top.section("dns"), default.dns),
         log: log(top.section("log"), default.log),
+        places: default.places,
     };
     top.finish();
     config

@@ -10,6 +10,7 @@
 //! - `error`: errors in files that an administrator writes
 //! - `filter`: the keys of `[[filter]]`
 //! - `keys`: the keys of each table of the file
+//! - `places`: the lines of the keys in the file
 //! - `policy`: the keys and values of `[policy]`
 //! - `store`: mail stores that take mail by LMTP
 //! - `table`: table files, read again when they change
@@ -29,6 +30,7 @@ mod document;
 mod error;
 mod filter;
 mod keys;
+mod places;
 pub mod policy;
 mod store;
 pub mod table;
@@ -38,6 +40,7 @@ pub use dkim::{Dkim, DkimKey, can_have_key, key_name};
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
+pub use places::Places;
 pub use policy::Policy;
 pub use store::{EXPECTED_STORE, Store};
 
@@ -82,6 +85,8 @@ pub struct Config {
     pub dns: Dns,
     /// The destination of the log.
     pub log: LogTo,
+    /// The path of the file, and the places of its keys.
+    pub places: Places,
 }
 
 impl Config {

@@ -29,7 +29,8 @@ pub fn warn(config: &Config) {
         let room = room(limit.of, limit.max, wanted, workers, filters);
         if room < wanted {
             let sys::Limit { name, max, .. } = limit;
-            ::log::warn!("limits.connections is {wanted}, and {name} = {max} has room for {room}");
+            let at = config.places.at("limits.connections");
+            ::log::warn!("{at}limits.connections is {wanted}, and {name} = {max} has room for {room}");
         }
     }
 }

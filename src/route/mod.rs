@@ -199,8 +199,8 @@ impl Router {
             cache: ExpansionCache::default(),
         };
         if errors.is_empty() {
-            router.warn_of_aliases();
-            router.warn_of_last_resort();
+            router.warn_of_aliases(&config.places);
+            router.warn_of_last_resort(&config.places);
         }
         (Some(router), errors)
     }

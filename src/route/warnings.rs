@@ -2,7 +2,7 @@
 //! effect.
 
 use crate::aliases::Member;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Places};
 use crate::envelope::{Action, Recipient};
 use crate::privsep::User;
 use crate::users::{Mailbox, Owner};
@@ -12,10 +12,11 @@ use super::{Expansion, POSTMASTER, ROOT, Route, Router};
 impl Router {
     /// Warns if the aliases have no effect, and if mail for root is rejected because it has no
     /// recipient.
-    pub(super) fn warn_of_aliases(&self) {
+    pub(super) fn warn_of_aliases(&self, places: &Places) {
         let aliases = self.aliases.current();
         if self.domains.is_empty() && !aliases.is_empty() {
-            ::log::warn!("local.domains is empty: the aliases have no effect");
+            let at = places.at("local.domains");
+            ::log::warn!("{at}local.domains is empty: the aliases have no effect");
         }
         let root = self.own_postmaster.with_local(ROOT);
         let is_virtual = !matches!(self.virtual_table.current().find(ROOT, root.domain()), Ok(None));
@@ -38,7 +39,7 @@ impl Router {
 
     /// Warns if mail for root or the postmaster goes to the mailbox of last resort, where nobody
     /// reads it.
-    pub(super) fn warn_of_last_resort(&self) {
+    pub(super) fn warn_of_last_resort(&self, places: &Places) {
         let is_kept = |name: &str| match self.expand(&self.own_postmaster.with_local(name)) {
             Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
             _ => false,
@@ -59,8 +60,9 @@ impl Router {
                     [Member::Address(named) | Member::Direct(named)] => named.to_string(),
                     _ => String::new(),
                 };
+                let at = places.at("local.postmaster");
                 ::log::warn!(
-                    "mail for postmaster is kept in {path}, where it stays unread: \
+                    "{at}mail for postmaster is kept in {path}, where it stays unread: \
                      local.postmaster leads to {named}, which has no mailbox"
                 );
             }

@@ -65,6 +65,13 @@ fn assert_warned(site: &Site, warnings: &[&str]) {
     }
 }
 
+/// The line without the file and the place in the configuration, with which a warning begins.
+fn without_place(site: &Site, line: &str) -> String {
+    let file = format!("{}:", site.path("penfold.conf").display());
+    let Some(rest) = line.strip_prefix(&file) else { return line.to_owned() };
+    rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':').trim_start().to_owned()
+}
+
 /// Whether a line of the output of `penfoldd -n` is about the configuration, and not about this
 /// machine.
 fn is_of_the_file(line: &&str) -> bool {
@@ -258,6 +265,7 @@ fn mail_that_no_user_reads() {
         let (code, printed) = examine(&site);
         let path = |name| site.path(name).display().to_string();
         let warning = warning.replace("{}", &path("spool/postmaster")).replace("{aliases}", &path("aliases"));
+        let printed = printed.lines().map(|line| without_place(&site, line)).collect::<Vec<_>>().join("\n");
         let is_other = |line: &&str| {
             !["is \"system\"", "local.mailbox: ", "their homes belong to other users"].iter().any(|words| line.contains(words))
         };
@@ -376,8 +384,10 @@ fn files_that_the_start_would_create_or_miss() {
     let spool = site.path("nosuch/spool");
     site.set("", "spool", &format!("{spool:?}"));
     let ok = "penfoldd: configuration OK\n";
-    let wanted = format!("spool: {} does not exist: the start will create it\n{ok}", spool.display());
-    assert_eq!(examine(&site), (Some(0), wanted));
+    let (code, printed) = examine(&site);
+    let wanted = format!("spool: {} does not exist: the start will create it", spool.display());
+    let lines: Vec<_> = printed.lines().map(|line| without_place(&site, line)).collect();
+    assert_eq!((code, lines), (Some(0), vec![wanted, ok.trim_end().to_owned()]));
     assert!(!site.path("nosuch").exists(), "nothing is made");
     // If there is no syslog, a daemon in the background would not log anything.
     let site = Site::with("log.to = \"syslog\"");
@@ -787,4 +797,73 @@ fn a_mute_name_server_delays_a_check_by_seconds() {
     assert!(code == Some(0) && start.elapsed() < std::time::Duration::from_secs(12), "{:?}", start.elapsed());
     assert_eq!(printed.matches("the name server did not answer in time").count(), 20, "{printed}");
     assert!(printed.contains("only the first 20 of 30 keys were looked up: see penfoldctl dkim check"), "{printed}");
+}
+
+/// An editor can jump to the place of each warning.
+#[test]
+fn a_warning_names_the_line_of_its_key() {
+    let site = Site::new();
+    let mut command = site.penfoldd(&["-n"]);
+    let path = |name: &str| site.path(name).display().to_string();
+    let user = if geteuid().is_root() { "user = \"nobody\"" } else { "" };
+    site.write("aliases", "jon: root\n");
+    site.configure_with(&format!(
+        r#"hostname = "mail"
+spool = "{spool}/new"
+{user}
+socket = "{spool}/sock"
+
+[local]
+users = "file:{users}"
+mailbox = "/var/mail/%u"
+domains = ["org.example",
+  "x.example"]
+postmaster = "jno"
+aliases = "{aliases}"
+
+[relay]
+networks = [ "127.0.0.1", "0.0.0.0/0" ]
+domains = [ "y.example", "x.example" ]
+
+[queue]
+expire_after = "1h"
+warn_after = "2h"
+retry_min = "1h"
+
+[[listen]]
+address = "127.0.0.1:25"
+[[listen]]
+  address = "127.0.0.1:25"
+[policy]
+spf = "none"
+dmarc = "none"
+dmarc_reports = "x@x.example"
+[log]
+to = "stderr"
+"#,
+        spool = path("spool"),
+        users = path("users"),
+        aliases = path("aliases"),
+    ));
+    let output = command.output().expect("it runs");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    for (place, text) in [
+        ("1:1", "hostname mail has no dot"),
+        ("2:1", "spool: "),
+        ("8:1", "local.mailbox: %u"),
+        ("9:1", "local.domains has neither"),
+        ("9:12", "local.domains has org.example, and only"),
+        ("11:1", "mail for postmaster is kept"),
+        ("15:27", "relay.networks has 0.0.0.0/0"),
+        ("16:26", "relay.domains has x.example, which is also in local.domains"),
+        ("20:1", "queue.warn_after is not below"),
+        ("21:1", "queue.retry_min is not below"),
+        ("26:3", "listen 127.0.0.1:25: "),
+        ("30:1", "policy.dmarc is none"),
+    ] {
+        let wanted = format!("{}:{place}: {text}", path("penfold.conf"));
+        let is_built_in = cfg!(feature = "mailauth") || !text.starts_with("policy.dmarc");
+        assert!(printed.contains(&wanted) || !is_built_in, "{wanted}\n{printed}");
+    }
 }

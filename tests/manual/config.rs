@@ -15,8 +15,8 @@ use penfold::address::Address;
 use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
     Auth, Config, ConfigError, Dkim, DkimKey, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind,
-    Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Policy, Queue, Relay,
-    Remote, RemoteTls, Scheme, Smtp, Submission, TableFile, Users, load, parse,
+    Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy, Queue,
+    Relay, Remote, RemoteTls, Scheme, Smtp, Submission, TableFile, Users, load, parse,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
@@ -217,6 +217,7 @@ fn every_key_has_its_effect() {
             timeout: Duration::from_secs(3),
         },
         log: LogTo::File("/var/log/penfold".into()),
+        places: Places::default(),
     };
     assert_eq!(read(&source("tests/manual/config/good/every-key.conf")), Ok(expected));
 }

@@ -1,7 +1,7 @@
 //! Logs warnings about settings that are valid and yet probably mistakes.
 //!
-//! The warnings are logged at a start, by `-n` and at a reload. Each is one line, with the file and
-//! the line number if the setting has them. Examples are table lines without effect, domains that
+//! The warnings are logged at a start, by `-n` and at a reload. Each is one line, which begins with
+//! the file and, if the file has the key or the line in question, with its place. Examples are table lines without effect, domains that
 //! no other host can reach, a submission listener where nobody can log in, secrets that others may
 //! read, changes that need a restart, and system limits that are too low. A mistake that one table
 //! shows by itself is logged when that table is read.
@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use super::capacity;
 use super::inherited::{is_overlapping, overlap};
-use crate::config::policy::{Dmarc, Policy, Spf};
+use crate::config::policy::{Dmarc, Spf};
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::dns::Dns;
 use crate::log;
@@ -41,15 +41,17 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_names(config, sockets);
     of_overlaps(config);
     of_open_relay(config);
-    of_dmarc(&config.policy);
+    of_dmarc(config);
+    of_queue(config);
     of_mailboxes(config, rights);
     tables::log_all(settings, rights);
     of_certificates(settings);
-    for listen in config.listen.iter().filter(|listen| listen.kind == Kind::Submission) {
+    for (number, listen) in config.listen.iter().enumerate().filter(|(_, listen)| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
             let whom = if config.relay.networks.is_empty() { "is empty" } else { "contains only this host" };
             let address = &listen.address;
-            ::log::warn!("listen {address}: no client can log in there: {why}; and relay.networks {whom}");
+            let at = at_listener(config, number);
+            ::log::warn!("{at}listen {address}: no client can log in there: {why}; and relay.networks {whom}");
         }
     }
     let doubtful = settings.credentials.warnings(|host| settings.router.names_host(host));
@@ -58,11 +60,17 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     }
 }
 
+/// The beginning of a warning about the listener with this number.
+fn at_listener(config: &Config, number: usize) -> String {
+    config.places.at(&format!("listen[{number}].address"))
+}
+
 /// Warns of a hostname without a domain, and of a local domain that no other host can reach.
 fn of_names(config: &Config, sockets: &[SocketAddr]) {
     let hostname = &config.hostname;
     if !hostname.contains('.') && !config.remote.local_only {
-        ::log::warn!("hostname {hostname} has no dot: other hosts may refuse mail from such a name; set hostname");
+        let at = config.places.at("hostname");
+        ::log::warn!("{at}hostname {hostname} has no dot: other hosts may refuse mail from such a name; set hostname");
     }
     let is_for_others = |domain: &&String| {
         domain.contains('.')
@@ -72,8 +80,17 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
     };
     let has_front_end = config.listen.iter().any(|listen| !listen.proxy.is_empty() || !listen.xclient.is_empty());
     let is_alone = !sockets.is_empty() && sockets.iter().all(|socket| socket.ip().to_canonical().is_loopback());
-    if let Some(domain) = config.local.domains.iter().find(is_for_others).filter(|_| is_alone && !has_front_end) {
-        ::log::warn!("local.domains has {domain}, and only this host can connect: see [[listen]]");
+    let mut domains = config.local.domains.iter().enumerate();
+    if let Some((number, domain)) =
+        domains.find(|(_, domain)| is_for_others(domain)).filter(|_| is_alone && !has_front_end)
+    {
+        let at = config.places.at(&format!("local.domains[{number}]"));
+        ::log::warn!("{at}local.domains has {domain}, and only this host can connect: see [[listen]]");
+    }
+    let relayed = config.relay.domains.iter().enumerate();
+    for (number, domain) in relayed.filter(|(_, domain)| config.local.domains.contains(domain)) {
+        let at = config.places.at(&format!("relay.domains[{number}]"));
+        ::log::warn!("{at}relay.domains has {domain}, which is also in local.domains: its mail stays on this host");
     }
 }
 
@@ -82,30 +99,54 @@ fn of_overlaps(config: &Config) {
     for (index, listen) in config.listen.iter().enumerate() {
         let before = config.listen.get(..index).unwrap_or_default();
         if let Some(other) = before.iter().find(|other| is_overlapping(&other.address, &listen.address)) {
-            ::log::warn!("listen {}: {}", listen.address, overlap(&other.address, &listen.address));
+            let (at, overlap) = (at_listener(config, index), overlap(&other.address, &listen.address));
+            ::log::warn!("{at}listen {}: {overlap}", listen.address);
         }
     }
 }
 
 /// Warns of networks in relay.networks that are too large to belong to one site.
 fn of_open_relay(config: &Config) {
-    for network in config.relay.networks.iter().filter(|network| is_too_wide(network)) {
+    for (number, network) in config.relay.networks.iter().enumerate().filter(|(_, network)| is_too_wide(network)) {
         let Network { address, prefix } = network;
-        ::log::warn!("relay.networks has {address}/{prefix}: this is an open relay, because it includes unknown hosts");
+        let at = config.places.at(&format!("relay.networks[{number}]"));
+        ::log::warn!(
+            "{at}relay.networks has {address}/{prefix}: this is an open relay, because it includes unknown hosts"
+        );
     }
 }
 
 /// Warns if DMARC refuses mail although SPF is not evaluated, and of keys that have no effect with
 /// this value of `policy.dmarc`.
-fn of_dmarc(policy: &Policy) {
+fn of_dmarc(config: &Config) {
+    let (policy, at) = (&config.policy, |key| config.places.at(key));
     if policy.dmarc == Dmarc::Obey && policy.spf == Spf::None {
-        ::log::warn!("policy.spf is none: with policy.dmarc = obey, mail that only SPF vouches for is refused");
+        let at = at("policy.spf");
+        ::log::warn!("{at}policy.spf is none: with policy.dmarc = obey, mail that only SPF vouches for is refused");
     }
     if policy.dmarc != Dmarc::Obey && !policy.arc_sealers.is_empty() {
-        ::log::warn!("policy.dmarc is not obey: policy.arc_sealers has no effect");
+        let at = at("policy.arc_sealers");
+        ::log::warn!("{at}policy.dmarc is not obey: policy.arc_sealers has no effect");
     }
     if policy.dmarc == Dmarc::None && policy.dmarc_reports.is_some() {
-        ::log::warn!("policy.dmarc is none: no DMARC reports are sent");
+        let at = at("policy.dmarc_reports");
+        ::log::warn!("{at}policy.dmarc is none: no DMARC reports are sent");
+    }
+}
+
+/// Warns of a warning to the sender that would come after the report, and of a message that would
+/// be tried only once.
+fn of_queue(config: &Config) {
+    let queue = &config.queue;
+    let expire = queue.expire_after;
+    let is_set = config.places.of_key("queue.warn_after").is_some();
+    if is_set && queue.warn_after >= expire {
+        let at = config.places.at("queue.warn_after");
+        ::log::warn!("{at}queue.warn_after is not below queue.expire_after: no sender is warned before the report");
+    }
+    if queue.retry_min >= expire {
+        let at = config.places.at("queue.retry_min");
+        ::log::warn!("{at}queue.retry_min is not below queue.expire_after: each message is tried only once");
     }
 }
 
@@ -131,8 +172,9 @@ fn of_certificates(settings: &Settings) {
     let is_shown = config.listen.iter().any(|listen| listen.tls != ListenTls::None);
     let is_missing = server.is_some_and(|server| !server.is_for(hostname));
     if is_shown && is_missing && hostname.contains('.') {
+        let at = config.places.at("tls[0].certificate");
         ::log::warn!(
-            "no certificate is for the hostname {hostname}: clients that know this host by that name will not trust it"
+            "{at}no certificate is for the hostname {hostname}: clients that know this host by that name will not trust it"
         );
     }
 }
@@ -149,16 +191,18 @@ pub fn of_configuration(file: &Path) {
 /// fail.
 pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) {
     for key in needs_restart(started, fresh) {
-        ::log::warn!("{key} has changed: that needs a restart");
+        let at = fresh.places.at(key);
+        ::log::warn!("{at}{key} has changed: that needs a restart");
     }
     let user = &fresh.user;
     if *user == started.user || !rights.has_monitor() {
         return;
     }
+    let at = fresh.places.at("user");
     match rights.user_named(user) {
-        Ok(None) => ::log::warn!("user: there is no such user as {user}: the next start will fail"),
+        Ok(None) => ::log::warn!("{at}user: there is no such user as {user}: the next start will fail"),
         Ok(Some(found)) if found.uid == 0 => {
-            ::log::warn!("user: the server must not run as root: the next start will fail");
+            ::log::warn!("{at}user: the server must not run as root: the next start will fail");
         }
         _ => {}
     }
@@ -181,8 +225,8 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
 /// Warns if system users get mail in their homes, but there is no monitor to start agents.
 pub fn of_homes(config: &Config, rights: &Rights) {
     if config.local.users == Users::System && config.local.mailbox.path().is_some() && !rights.has_monitor() {
-        let user = privsep::user_name();
-        ::log::warn!("local.users is \"system\": mail waits for every home that {user} may not write to");
+        let (user, at) = (privsep::user_name(), config.places.at("local.users"));
+        ::log::warn!("{at}local.users is \"system\": mail waits for every home that {user} may not write to");
     }
 }
 
@@ -200,9 +244,9 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     };
     let found = place.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?.mode())));
     if let Some((path, mode)) = found.filter(|(_, mode)| mode & 0o002 == 0) {
-        let (path, mode) = (path.display(), mode & 0o7777);
+        let (path, mode, at) = (path.display(), mode & 0o7777, config.places.at("local.mailbox"));
         ::log::warn!(
-            "local.mailbox: not every user may write to {path} (mode {mode:03o}): mail for users without a mailbox there waits"
+            "{at}local.mailbox: not every user may write to {path} (mode {mode:03o}): mail for users without a mailbox there waits"
         );
     }
 }
@@ -216,7 +260,8 @@ pub fn of_a_start(settings: &Settings, foreground: bool) {
     }
     log::warn_of_zone();
     if matches!(config.spool.try_exists(), Ok(false)) {
-        ::log::warn!("spool: {} does not exist: the start will create it", config.spool.display());
+        let at = config.places.at("spool");
+        ::log::warn!("{at}spool: {} does not exist: the start will create it", config.spool.display());
     }
     of_dns_lists(config);
     #[cfg(feature = "mailauth")]

@@ -27,7 +27,8 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
     }
     of_this_host(config);
     if let Some(sign) = config.local.mailbox.path().and_then(placeholder) {
-        ::log::warn!("local.mailbox: {sign} is not a placeholder: expected {{user}} or {{domain}}");
+        let at = config.places.at("local.mailbox");
+        ::log::warn!("{at}local.mailbox: {sign} is not a placeholder: expected {{user}} or {{domain}}");
     }
     table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
     of_service_users(settings, rights);
@@ -38,8 +39,9 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
 fn of_this_host(config: &Config) {
     let (domains, hostname) = (&config.local.domains, &config.hostname);
     if !domains.contains(hostname) && !domains.iter().any(|domain| domain == "localhost") {
+        let at = config.places.at("local.domains");
         ::log::warn!(
-            "local.domains has neither {hostname} nor localhost: mail that programs send to a user there leaves this host"
+            "{at}local.domains has neither {hostname} nor localhost: mail that programs send to a user there leaves this host"
         );
     }
 }

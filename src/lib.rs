@@ -32,6 +32,7 @@
 //! - `daemon`: penfoldd as a process
 //! - `deliver`: delivery agents: local, as another user, remote
 //! - `destination`: the key under which recipients share an attempt
+//! - `dialogue`: the dialogue of an attempt with other hosts
 //! - `dns`: DNS look-ups
 //! - `endpoint`: the address that a socket connects to: TCP or Unix
 //! - `envelope`: sender, recipients, and their options
@@ -70,7 +71,7 @@
 //! | rank | modules | may use |
 //! | --- | --- | --- |
 //! | 0 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts | nothing of penfold |
-//! | 1 | envelope, message, outcome, privsep, srs, state | rank 0 |
+//! | 1 | dialogue, envelope, message, outcome, privsep, srs, state | rank 0 |
 //! | 2 | config, smtp | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
@@ -104,6 +105,7 @@ mod control;
 pub mod daemon;
 pub mod deliver;
 pub mod destination;
+pub mod dialogue;
 pub mod dns;
 pub mod endpoint;
 pub mod envelope;

@@ -81,6 +81,9 @@ pub struct Reported {
     /// The outcome of the last attempt. A failure with a deferred outcome means that the message
     /// expired.
     pub outcome: Outcome,
+    /// The lines of the last dialogue with a remote host about this recipient, the first one with
+    /// the name of the host. Empty if there was no dialogue.
+    pub dialogue: Vec<String>,
 }
 
 /// The original message, as far as a report can contain it.

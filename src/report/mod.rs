@@ -15,3 +15,5 @@ pub mod rate;
 mod reason;
 mod status;
 mod words;
+
+pub use status::remote_mta;

@@ -53,7 +53,7 @@ pub(super) fn status_blocks(report: &Report) -> String {
 }
 
 fn recipient_block(out: &mut String, report: &Report, result: &Reported, max: usize) {
-    let Reported { recipient, event, outcome } = result;
+    let Reported { recipient, event, outcome, .. } = result;
     if let Some(original) = original_recipient(recipient, report.is_utf8) {
         *out += &format!("Original-Recipient: {original}\n");
     }
@@ -140,7 +140,7 @@ pub(super) fn own_text(report: &Report, outcome: &Outcome, max: usize) -> String
 
 /// Returns the name of the host in a text such as `mx.example.org[192.0.2.1]:25`, or the address if
 /// the host has no name. `None` if the text is the name of a mailbox.
-pub(super) fn remote_mta(host: &str) -> Option<String> {
+pub fn remote_mta(host: &str) -> Option<String> {
     let (name, rest) = host.split_once('[')?;
     if name.is_empty() {
         let (ip, _) = rest.split_once(']')?;

@@ -403,8 +403,9 @@ impl Entry {
         if !self.has_all_recipients || self.head.recipients.iter().any(|entry| entry.record.state.is_open()) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a recipient is not settled"));
         }
-        // An entry in `new/` was never deferred, and has no note.
+        // An entry in `new/` was never deferred, and has neither dialogues nor a note.
         if self.name.place != Place::New {
+            let _ = disk::remove(&self.spool.dialogue_path(self.id()));
             let _ = disk::remove(&self.spool.note_path(self.id()));
         }
         disk::remove(&self.spool.path(self.name))

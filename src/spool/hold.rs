@@ -100,6 +100,7 @@ impl Spool {
         self.remove_duplicate(entry.id())?;
         // A crash after the removal must not leave a message that is gone without a line in the log.
         log(&entry);
+        let _ = disk::remove(&self.dialogue_path(entry.id()));
         disk::remove(&self.path(entry.name()))?;
         self.forget_held();
         // The note is removed last. If a crash leaves a note without an entry, a later sweep

@@ -9,7 +9,8 @@
 //! cur/    tried at least once and not finished
 //! hold/   in quarantine, or held by an administrator
 //! bad/    corrupt; nothing in it is deleted
-//! note/   the last replies, one file for each entry, for the administrator; may vanish at any time
+//! note/   the last replies and the last dialogues, one file of each kind for each entry, for the
+//!         administrator; may vanish at any time
 //! state/  state that no message depends on (see `state`); may vanish at any time
 //! lock    held by the one process that runs the queue; contains the version
 //! ```
@@ -27,6 +28,7 @@
 //! - `corrupt`: moves corrupt entries to `bad/`, and leaves those of a later version alone
 //! - `derivation`: what led to a derived entry, and how many further recipients it may lead to
 //! - `derived`: makes derived entries, each exactly once
+//! - `dialogue`: the last dialogues with other hosts, beside the notes
 //! - `direct`: renames direct entries into mailboxes, or rewrites them as queued entries
 //! - `draft`: a message that is being received, from its first byte to the commit
 //! - `duplicates`: chooses between two files with one id, which a crash can leave
@@ -81,8 +83,8 @@
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | nobody is left to be notified |
 //! | any, in `new/` or `cur/` | the same in `hold/` | `Spool::hold`: one rename / both directories synced | not tried any more. A recipient in `P`, or an entry that was handed over, is completed by an attempt first |
 //! | any, in `hold/` | the same in `new/` or `cur/` | `Spool::release`: one rename / both directories synced | tried |
-//! | any | nothing | `Spool::remove`, on request: logged / entry unlinked / directory synced / note unlinked | not tried any more |
-//! | all `D` or `F` | nothing | `Entry::finish`, `Spool::finish`: note unlinked / entry unlinked | |
+//! | any | nothing | `Spool::remove`, on request: logged / dialogues unlinked / entry unlinked / directory synced / note unlinked | not tried any more |
+//! | all `D` or `F` | nothing | `Entry::finish`, `Spool::finish`: dialogues and note unlinked / entry unlinked | |
 //!
 //! | a crash leaves | becomes | by |
 //! | --- | --- | --- |
@@ -169,6 +171,7 @@ mod content;
 mod corrupt;
 mod derivation;
 mod derived;
+mod dialogue;
 mod direct;
 mod draft;
 mod duplicates;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::{Entry, EntryName, Place, QueueId, Spool, open};
+use super::{Entry, EntryName, Place, QueueId, Spool, dialogue, open};
 use crate::sys::disk;
 
 /// The age at which a file in `tmp/` or `note/` is removed, if no entry refers to it.
@@ -103,7 +103,9 @@ impl Spool {
                 let modified = file.metadata().and_then(|m| m.modified()).ok();
                 let age = modified.and_then(|m| SystemTime::now().duration_since(m).ok());
                 if age.is_some_and(|age| age > STALE_AFTER) {
-                    stale.insert(file.path(), file.file_name().to_str().and_then(QueueId::parse));
+                    let name = file.file_name();
+                    let name = name.to_str().map(|name| name.strip_suffix(dialogue::SUFFIX).unwrap_or(name));
+                    stale.insert(file.path(), name.and_then(QueueId::parse));
                 }
             }
         }

@@ -25,6 +25,7 @@ use crate::deliver::remote::convert::Converter;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
 use crate::deliver::{Delivery, log_outcome};
 use crate::destination::{Destination, HostTarget};
+use crate::dialogue::Dialogue;
 use crate::endpoint::Endpoint;
 use crate::envelope::{Origin, Recipient};
 use crate::log;
@@ -108,6 +109,8 @@ struct Attempt<'a> {
     successes: Vec<(u32, Outcome)>,
     /// The reports and forwarded messages that were made from this entry.
     derived: &'a mut Vec<EntryName>,
+    /// The dialogue with other hosts, unless the message was delivered to all recipients.
+    dialogue: Option<Dialogue>,
     site: &'a Site,
 }
 
@@ -142,6 +145,7 @@ impl Worker {
             delays: Vec::new(),
             successes: Vec::new(),
             derived,
+            dialogue: None,
             site: &site,
         };
         let Some(outcomes) = self.deliver(&mut attempt) else { return JobResult::Stale };
@@ -289,9 +293,9 @@ impl Worker {
         let settings = &attempt.settings;
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
         let remote_settings = RemoteSettings { config, tls, credentials, trust: attempt.job.trust };
-        let AttemptResult { outcomes, contact, address } =
+        let AttemptResult { outcomes, contact, address, dialogue } =
             self.remote.deliver(remote_settings, &attempt.job.destination, target, &delivery);
-        (self.contact, self.address) = (contact, address);
+        (self.contact, self.address, attempt.dialogue) = (contact, address, dialogue);
         outcomes
     }
 }
@@ -434,6 +438,9 @@ impl Attempt<'_> {
         };
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
+        }
+        if let Some(dialogue) = &self.dialogue {
+            self.site.spool.add_dialogue(self.entry.id(), dialogue);
         }
         // An error is harmless: `cur/` only shows administrators that the message was tried, and
         // the records show that, too.

@@ -20,6 +20,7 @@ use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::report::compose::{Report, Reported, Returned, compose};
 use crate::report::rate::ReportTo;
+use crate::report::remote_mta;
 use crate::route::DomainClass;
 use crate::site::Settings;
 use crate::spool::{QueueId, RecipientEntry, ReportedEvent, State, Success};
@@ -72,7 +73,8 @@ impl Attempt<'_> {
         let open = self.open_recipients().into_iter().filter_map(|addressee| {
             let State::Unreported(success) = addressee.record.state else { return None };
             let (outcome, event) = (outcome_of(addressee.number), ReportedEvent::Success(success));
-            Some((addressee.number, Reported { recipient: addressee.recipient, event, outcome }))
+            let dialogue = Vec::new();
+            Some((addressee.number, Reported { recipient: addressee.recipient, event, outcome, dialogue }))
         });
         let delivered = open.collect();
         self.make_report(delivered)
@@ -86,9 +88,19 @@ impl Attempt<'_> {
         outcomes.iter().filter_map(move |(number, outcome)| {
             let addressee = self.entry.recipient(*number as usize)?;
             let recipient = self.entry.with_orcpt(&addressee.recipient);
-            let reported = Reported { recipient, event, outcome: outcome.clone() };
+            let dialogue = self.dialogue_lines(&recipient.address);
+            let reported = Reported { recipient, event, outcome: outcome.clone(), dialogue };
             Some((addressee.number, reported))
         })
+    }
+
+    /// The lines of the last dialogue with a remote host about one recipient, which the sender may
+    /// see. If this attempt had no dialogue, they are those of an earlier attempt.
+    fn dialogue_lines(&self, recipient: &Address) -> Vec<String> {
+        let destination = self.job.destination.to_string();
+        let earlier = || self.site.spool.dialogues(self.entry.id()).into_iter().rfind(|d| d.destination == destination);
+        let dialogue = self.dialogue.clone().or_else(earlier);
+        dialogue.map(|dialogue| dialogue.lines_of(recipient, remote_mta)).unwrap_or_default()
     }
 
     /// Whether reports other than those about failures are made: the message has a sender, and is

@@ -76,6 +76,7 @@ fn reported(outcomes: &[(Recipient, Outcome)], event: ReportedEvent) -> Vec<Repo
         recipient: recipient.clone(),
         event,
         outcome: outcome.clone(),
+        dialogue: Vec::new(),
     };
     outcomes.iter().map(reported).collect()
 }
@@ -481,6 +482,7 @@ fn each_kind_of_success_is_stated() {
         recipient: Recipient::new(address(to)),
         event: ReportedEvent::Success(success),
         outcome,
+        dialogue: Vec::new(),
     })
     .collect();
     let text = composed(&report_of(&jon, &results));

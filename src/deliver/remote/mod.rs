@@ -31,9 +31,11 @@ use super::Delivery;
 use crate::activity;
 use crate::config::{Config, RemoteTls};
 use crate::destination::{Destination, HostTarget};
+use crate::dialogue::{Dialogue, Recorder};
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
-use crate::outcome::{Contact, Outcome, Via};
+use crate::outcome::{Contact, Fate, Outcome, Via};
+use crate::sys;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
 
@@ -54,6 +56,8 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10 * 60);
 pub struct RemoteDelivery {
     outbound: Outbound,
     cached: Option<CachedConnection>,
+    /// Records the dialogue of the current attempt.
+    recorder: Recorder,
 }
 
 /// The state that all remote deliveries share.
@@ -111,12 +115,14 @@ pub struct AttemptResult {
     /// of connections, the address with the limit. For IPv6 this is the /64 network (see
     /// [`place`]).
     pub address: Option<Endpoint>,
+    /// The dialogue of the attempt; `None` if the message was delivered to all recipients.
+    pub dialogue: Option<Dialogue>,
 }
 
 impl RemoteDelivery {
     /// A delivery that has no open connection yet.
     pub fn new(outbound: Outbound) -> Self {
-        Self { outbound, cached: None }
+        Self { outbound, cached: None, recorder: Recorder::default() }
     }
 
     /// Delivers a message to the hosts of a destination.
@@ -127,7 +133,8 @@ impl RemoteDelivery {
         target: &HostTarget,
         delivery: &Delivery<'_>,
     ) -> AttemptResult {
-        let mut progress = Progress::new(delivery, settings.trust);
+        self.recorder.begin();
+        let mut progress = Progress::new(delivery, settings.trust, self.recorder.clone());
         let is_fit = |cached: &CachedConnection| {
             cached.destination == *destination
                 && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
@@ -138,7 +145,11 @@ impl RemoteDelivery {
         if !progress.is_over() {
             self.try_hosts(settings, destination, target, &mut progress);
         }
-        progress.end(if matches!(target, HostTarget::Store(_)) { Via::Lmtp } else { Via::Smtp })
+        let mut result = progress.end(if matches!(target, HostTarget::Store(_)) { Via::Lmtp } else { Via::Smtp });
+        if result.outcomes.iter().any(|outcome| outcome.fate != Fate::Delivered) {
+            result.dialogue = Some(self.recorder.take(destination.to_string(), sys::now()));
+        }
+        result
     }
 
     /// The destination and the address of the open connection.
@@ -170,6 +181,7 @@ impl RemoteDelivery {
         activity::at(cached.connection.peer());
         let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
+        cached.connection.record_reuse();
         let (peer, delivery) = (cached.connection.peer().clone(), progress.open_delivery());
         let answers = self.send(settings, (target, &peer), &mut cached.connection, &delivery);
         // The host has closed the idle connection, or now requires authentication. In both cases a
@@ -252,6 +264,7 @@ impl RemoteDelivery {
                 return true;
             }
             Admission::Down(why) => {
+                self.recorder.host(&peer.to_string());
                 progress.note_no_host(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
                 return true;
             }
@@ -340,6 +353,7 @@ impl RemoteDelivery {
             hostname: &settings.config.hostname,
             limit: settings.config.remote.timeout,
             tls: settings.tls,
+            recorder: &self.recorder,
             security: Security::of(peer, settings.config.remote.tls, login.is_some()),
             is_configured: !matches!(target, HostTarget::Mx { .. }),
             login: login.as_deref(),

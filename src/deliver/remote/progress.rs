@@ -11,6 +11,7 @@ use super::client::{Stage, StageOutcome};
 use super::hosts::Peer;
 use super::{ATTEMPT_LIMIT, AttemptResult, MAX_TRIES};
 use crate::deliver::Delivery;
+use crate::dialogue::Recorder;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::reply::Status;
@@ -32,6 +33,8 @@ pub struct Progress<'a> {
     is_cut_short: bool,
     /// An address to which no further connection is allowed now.
     pub at_limit: Option<Endpoint>,
+    /// Records the dialogue.
+    recorder: Recorder,
 }
 
 /// The next step for a recipient after an answer.
@@ -60,7 +63,7 @@ fn after(answer: &StageOutcome) -> Next {
 
 impl<'a> Progress<'a> {
     /// An attempt in which no host was tried yet.
-    pub fn new(delivery: &'a Delivery<'a>, trust: Trust) -> Self {
+    pub fn new(delivery: &'a Delivery<'a>, trust: Trust, recorder: Recorder) -> Self {
         Self {
             delivery,
             answers: vec![None; delivery.recipients.len()],
@@ -71,6 +74,7 @@ impl<'a> Progress<'a> {
             unreachable: None,
             is_cut_short: false,
             at_limit: None,
+            recorder,
         }
     }
 
@@ -111,6 +115,7 @@ impl<'a> Progress<'a> {
 
     /// Notes that there was no host to try.
     pub fn note_no_host(&mut self, outcome: Outcome) {
+        self.recorder.remark(&outcome.why);
         if outcome.fate == Fate::Deferred {
             self.unreachable = Some(outcome.clone());
         }
@@ -156,7 +161,7 @@ impl<'a> Progress<'a> {
         let outcomes = self.answers.into_iter().map(|answer| with_via(answer.map_or_else(nobody, |a| a.outcome)));
         let outcomes = outcomes.collect();
         let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().cloned());
-        AttemptResult { outcomes, contact, address: address.as_ref().map(place) }
+        AttemptResult { outcomes, contact, address: address.as_ref().map(place), dialogue: None }
     }
 }
 

@@ -5,6 +5,7 @@
 //! tests/outbound/end_to_end.rs.
 //!
 //! - `chunks`: binary messages, by BDAT
+//! - `dialogue`: what is recorded of a dialogue
 //! - `dns`: lookups
 //! - `hosts`: the choice of hosts, and their order
 //! - `lmtp`: mail stores, and the outcome for each recipient
@@ -15,6 +16,7 @@
 //! - `utf8`: messages that need SMTPUTF8
 
 pub mod chunks;
+mod dialogue;
 mod dns;
 mod hosts;
 mod lmtp;
@@ -43,6 +45,7 @@ use penfold::deliver::remote::convert::Converter;
 use penfold::deliver::remote::credentials::Credentials;
 use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
 use penfold::destination::{Destination, HostTarget};
+use penfold::dialogue::Dialogue;
 use penfold::dns::Dns;
 use penfold::envelope::{Body, MailOptions, Recipient};
 use penfold::outcome::{Fate, NoAnswer, Outcome};
@@ -72,6 +75,8 @@ struct Sender {
     sender: String,
     /// Whether hosts in the DNS must have public addresses.
     only_public: bool,
+    /// The dialogue of the last attempt.
+    dialogue: Option<Dialogue>,
 }
 
 impl Sender {
@@ -97,6 +102,7 @@ impl Sender {
             utf8: false,
             sender: "jon@razorback.test".to_owned(),
             only_public: false,
+            dialogue: None,
         }
     }
 
@@ -123,7 +129,9 @@ impl Sender {
         let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, converter, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };
-        self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what).outcomes
+        let result = self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what);
+        self.dialogue = result.dialogue;
+        result.outcomes
     }
 
     /// Makes the client trust this authority, and no other.

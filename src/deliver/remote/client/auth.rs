@@ -31,7 +31,13 @@ const IMPOSSIBLE: Status = Status(4, 7, 4);
 impl Connection {
     /// Authenticates. A failure is logged, and closes the connection.
     pub(super) fn authenticate_or_quit(&mut self, login: &Login) -> Result<(), StageOutcome> {
-        self.authenticate(login).inspect_err(|answer| {
+        // Neither the commands nor the replies are recorded, because a reply may repeat a secret.
+        let done = self.authenticate(login);
+        self.recorder.remark(match done {
+            Ok(()) => "logged in with AUTH, which is not shown",
+            Err(_) => "could not log in with AUTH, which is not shown",
+        });
+        done.inspect_err(|answer| {
             ::log::error!("log in to {} as {}: {}", self.peer, login.user, answer.outcome.why);
             self.send_quit();
         })

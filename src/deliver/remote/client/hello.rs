@@ -37,7 +37,9 @@ impl Connection {
         let stage = if self.is_store() { Stage::StoreHello } else { Stage::Hello };
         (self.extensions, self.mails_left) = (Extensions::default(), None);
         self.expect_silence(stage)?;
-        self.write(stage, format!("{verb} {hostname}\r\n").as_bytes())?;
+        let line = format!("{verb} {hostname}\r\n");
+        self.recorder.command(&line, None);
+        self.write(stage, line.as_bytes())?;
         let mut reply = self.reply(stage).map_err(|answer| self.hello_failed(answer))?;
         if (200..300).contains(&reply.code()) {
             self.extensions = Extensions::parse(&reply);
@@ -53,7 +55,9 @@ impl Connection {
 
     fn helo(&mut self, hostname: &str) -> Result<Reply, StageOutcome> {
         self.expect_silence(Stage::Hello)?;
-        self.write(Stage::Hello, format!("HELO {hostname}\r\n").as_bytes())?;
+        let line = format!("HELO {hostname}\r\n");
+        self.recorder.command(&line, None);
+        self.write(Stage::Hello, line.as_bytes())?;
         self.reply(Stage::Hello)
     }
 

@@ -44,6 +44,7 @@ use super::hosts::Peer;
 use crate::activity;
 use crate::address::is_same_domain;
 use crate::config::Scheme;
+use crate::dialogue::Recorder;
 use crate::log;
 use crate::net::Stream;
 use crate::outcome::{Encryption, Fate, Outcome};
@@ -163,6 +164,8 @@ pub struct Connection {
     needs_login: bool,
     /// Whether the host has closed the connection.
     was_closed: bool,
+    /// Records the dialogue.
+    recorder: Recorder,
     state: State,
 }
 
@@ -202,6 +205,7 @@ impl Connection {
             Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer)),
             Err(NotOpen::NoTls(answer)) => {
                 log::plaintext(&options.id, peer, &answer.outcome.why);
+                options.recorder.remark(&format!("{}; trying without TLS", answer.outcome.why));
                 Self::open_once(peer, options, Approach { security: Security::Clear, ..first }).map_err(NotOpen::answer)
             }
         }
@@ -232,10 +236,12 @@ impl Connection {
         let limit = options.limit;
         activity::enter(Stage::Connect.phrase());
         activity::at(peer);
+        options.recorder.host(&peer.to_string());
         let connected =
             Stream::connect(&peer.endpoint, Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
         let mut stream = connected.map_err(|(e, is_cut_short)| {
             let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);
+            options.recorder.remark(&outcome.why);
             StageOutcome { stage: Stage::Connect, outcome: outcome.at(peer.to_string()), is_cut_short }
         })?;
         stream.set_host_timeout(options.host_timeout.clone());
@@ -253,6 +259,7 @@ impl Connection {
             logged_in: false,
             needs_login: false,
             was_closed: false,
+            recorder: options.recorder.clone(),
             state: State::Idle,
         })
     }
@@ -266,6 +273,13 @@ impl Connection {
     /// Sets the shortened timeout for the next message; `None` if the host gets the full time.
     pub fn set_host_timeout(&mut self, host_timeout: Option<HostTimeout>) {
         self.input.source.set_host_timeout(host_timeout);
+    }
+
+    /// Records that the connection, which is open already, is used for another message.
+    pub fn record_reuse(&self) {
+        self.recorder.host(&self.peer.to_string());
+        let tls = if self.tls == Encryption::CLEAR { String::new() } else { format!(", with {}", self.tls.name()) };
+        self.recorder.remark(&format!("over a connection that was still open{tls}"));
     }
 
     /// Whether the host is a mail store, which speaks LMTP.
@@ -323,7 +337,7 @@ impl Connection {
     fn interrupted(&mut self, stage: Stage, error: &io::Error) -> StageOutcome {
         let answer = self.broken(stage, error);
         self.input.source.set_limit(Stage::Quit.timeout());
-        match self.read_reply() {
+        match self.read_reply(stage) {
             Ok(reply) if reply.is_refusal() => self.rejected(stage, reply),
             _ => answer,
         }
@@ -348,7 +362,7 @@ impl Connection {
     /// or after a contradictory reply, the connection is not used any more.
     fn reply(&mut self, stage: Stage) -> Result<Reply, StageOutcome> {
         self.set_stage(stage);
-        let reply = self.read_reply().map_err(|e| self.broken(stage, &e))?;
+        let reply = self.read_reply(stage).map_err(|e| self.broken(stage, &e))?;
         if reply.code() != 421 && !reply.is_unclear() {
             return Ok(reply);
         }
@@ -356,13 +370,19 @@ impl Connection {
         Err(self.answer(stage, Outcome::from_reply(stage.command(), reply)))
     }
 
-    /// Reads a reply. A rejection counts even if the connection breaks within it.
-    fn read_reply(&mut self) -> io::Result<Reply> {
+    /// Reads a reply, and records it unless it is part of AUTH. A rejection counts even if the
+    /// connection breaks within it.
+    fn read_reply(&mut self, stage: Stage) -> io::Result<Reply> {
         let mut reader = ReplyReader::default();
-        self.read_lines(&mut reader).or_else(|error| {
+        let reply = self.read_lines(&mut reader).or_else(|error| {
             self.state = State::Broken;
             reader.cut_short().ok_or(error)
-        })
+        })?;
+        // The replies of a mail store to the content are recorded with their recipients.
+        if stage != Stage::Auth && !(stage == Stage::AfterDot && self.is_store()) {
+            self.recorder.reply(&reply);
+        }
+        Ok(reply)
     }
 
     fn read_lines(&mut self, reader: &mut ReplyReader) -> io::Result<Reply> {
@@ -415,7 +435,9 @@ impl Connection {
         self.state = State::Broken;
         self.was_closed =
             matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
-        self.answer(stage, Outcome::from_connection(stage.phrase(), error, stage == Stage::AfterDot))
+        let outcome = Outcome::from_connection(stage.phrase(), error, stage == Stage::AfterDot);
+        self.recorder.remark(&outcome.why);
+        self.answer(stage, outcome)
     }
 }
 

@@ -13,6 +13,7 @@ use super::{Connection, NotOpen, Stage, StageOutcome};
 use crate::config::{RemoteTls, Scheme};
 use crate::deliver::remote::credentials::Login;
 use crate::deliver::remote::hosts::Peer;
+use crate::dialogue::Recorder;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::reply::Status;
 use crate::timeouts::HostTimeout;
@@ -26,6 +27,8 @@ pub struct ConnectOptions<'a> {
     pub hostname: &'a str,
     /// The configured upper bound on the time for each stage.
     pub limit: Duration,
+    /// Records the dialogue.
+    pub recorder: &'a Recorder,
     /// The TLS settings.
     pub tls: &'a Client,
     /// The encryption that is required.
@@ -110,6 +113,7 @@ impl Connection {
             return Err(answer);
         }
         self.expect_silence(Stage::StartTls)?;
+        self.recorder.command("STARTTLS", None);
         self.write(Stage::StartTls, b"STARTTLS\r\n")?;
         let reply = self.reply(Stage::StartTls)?;
         if reply.code() != 220 {
@@ -132,6 +136,8 @@ impl Connection {
         done.map_err(|e| self.handshake_failed(options.security, &e))?;
         if let Some(info) = self.input.source.tls_info() {
             self.tls = Encryption::by_tls(info.version, info.cipher);
+            let verified = if verification == Verification::Required { ", the certificate is valid" } else { "" };
+            self.recorder.remark(&format!("{} {}{verified}", info.version, info.cipher));
         }
         self.names = Default::default();
         Ok(())

@@ -59,6 +59,7 @@ fn a_message_goes_over_a_unix_socket() {
             hostname: "razorback.test",
             limit: Duration::from_secs(10),
             tls: &tls,
+            recorder: &crate::dialogue::Recorder::default(),
             security: Security::Clear,
             is_configured: true,
             login: None,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::fit::{Fit, fit, is_sent_unconverted, not_converted};
 use super::{CONTENT_LIMIT, Connection, ENVELOPE_LIMIT, MIN_RATE, Stage, StageOutcome, State, deadline, limits};
-use crate::address::path;
+use crate::address::{Address, path};
 use crate::deliver::Delivery;
 use crate::envelope::Body;
 use crate::log;
@@ -191,7 +191,12 @@ impl Connection {
             let group;
             (group, plan) = plan.split_at(window);
             self.expect_silence(next.stage())?;
-            let lines: String = group.iter().map(|&command| self.line(command, transaction)).collect();
+            let mut lines = String::new();
+            for &command in group {
+                let line = self.line(command, transaction);
+                self.recorder.command(&line, command.recipient(transaction.delivery));
+                lines.push_str(&line);
+            }
             self.state = State::Begun;
             self.write(next.stage(), lines.as_bytes())?;
             for &command in group {
@@ -278,6 +283,7 @@ impl Connection {
             Some(_) if transaction.accepted.is_empty() => {
                 // The host has accepted DATA although it rejected all recipients: the client sends
                 // an empty message (RFC 2920 3.1).
+                self.recorder.remark("no message is sent, since no recipient was accepted");
                 self.write(Stage::Data, b".\r\n")?;
                 self.reply(Stage::Data)?;
                 self.state = State::Idle;
@@ -310,7 +316,12 @@ impl Connection {
         }
         let until = Instant::now() + ENVELOPE_LIMIT;
         for &index in &transaction.accepted {
-            let answer = self.reply_to_content()?;
+            let answer = self.reply_to_content();
+            let (Ok(known) | Err(known)) = &answer;
+            if let (Some(reply), Some(to)) = (&known.outcome.reply, transaction.delivery.recipients.get(index)) {
+                self.recorder.reply_about(reply, &to.address);
+            }
+            let answer = answer?;
             if self.state == State::Broken {
                 return Err(answer);
             }
@@ -363,6 +374,7 @@ impl Connection {
         self.expect_silence(Stage::Body)?;
         // From here on the host may accept the message, and gets the full time.
         self.set_host_timeout(None);
+        self.recorder.command(&format!("BDAT {size} LAST, and the message"), None);
         self.write(Stage::AfterDot, &wire)
     }
 
@@ -389,6 +401,7 @@ impl Connection {
         self.expect_silence(Stage::Body)?;
         // From here on the host may accept the message, and gets the full time.
         self.set_host_timeout(None);
+        self.recorder.command("the message, and a dot", None);
         self.write(Stage::AfterDot, &wire)
     }
 
@@ -431,6 +444,12 @@ impl<'a> Transaction<'a> {
 }
 
 impl Command {
+    /// The recipient that the command is about; `None` if it is about the whole message.
+    fn recipient<'a>(self, delivery: &Delivery<'a>) -> Option<&'a Address> {
+        let Self::Rcpt(index) = self else { return None };
+        delivery.recipients.get(index).map(|to| &to.address)
+    }
+
     fn stage(self) -> Stage {
         match self {
             Self::Reset => Stage::Reset,

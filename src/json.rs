@@ -111,6 +111,13 @@ impl Display for Object {
     }
 }
 
+/// A text as a JSON string, with its quotes. TOML has the same form.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    push_text(&mut out, text);
+    out
+}
+
 /// Appends a text as a JSON string.
 fn push_text(out: &mut String, text: &str) {
     out.push('"');

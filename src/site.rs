@@ -30,11 +30,14 @@ use crate::spool::Spool;
 use crate::state::State;
 use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
+use crate::sys;
 use crate::tls::Tls;
 use crate::users::accounts;
 
 /// The configuration, and the contents of the files that it names.
 pub struct Settings {
+    /// The time at which everything was opened, in seconds since 1970.
+    pub since: u64,
     /// The values in the configuration file.
     pub config: Arc<Config>,
     /// The tables that decide where mail for an address goes.
@@ -96,6 +99,7 @@ impl Settings {
                 let settings = Self {
                     #[cfg(feature = "filters")]
                     filters: Arc::new(Filters::new(&config)),
+                    since: sys::now(),
                     config: Arc::new(config),
                     router: Arc::new(router),
                     senders: Arc::new(senders),

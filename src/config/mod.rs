@@ -12,6 +12,7 @@
 //! - `keys`: the keys of each table of the file
 //! - `places`: the lines of the keys in the file
 //! - `policy`: the keys and values of `[policy]`
+//! - `print`: the values of a configuration, and the place of each
 //! - `store`: mail stores that take mail by LMTP
 //! - `table`: table files, read again when they change
 //! - `values`: the parsers of values
@@ -32,6 +33,7 @@ mod filter;
 mod keys;
 mod places;
 pub mod policy;
+mod print;
 mod store;
 pub mod table;
 mod values;
@@ -42,6 +44,7 @@ pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
 pub use places::Places;
 pub use policy::Policy;
+pub use print::{Printed, print};
 pub use store::{EXPECTED_STORE, Store};
 
 /// The whole configuration.

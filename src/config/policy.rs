@@ -2,6 +2,7 @@
 //!
 //! The modules `screen` and `policy` apply the rules.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -144,6 +145,18 @@ impl Answers {
         let mut octets = text.replace("..", "-").split('.').map(octet).collect::<Option<Vec<_>>>()?.into_iter();
         let ranges = [octets.next()?, octets.next()?, octets.next()?, octets.next()?];
         (octets.next().is_none() && ranges.first()?.contains(&127)).then_some(Self(ranges))
+    }
+}
+
+/// Writes the text from which [`Answers::parse`] reads the pattern.
+impl fmt::Display for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let octets = self.0.iter().map(|range| match (*range.start(), *range.end()) {
+            (0, 255) => "*".to_owned(),
+            (first, last) if first == last => first.to_string(),
+            (first, last) => format!("{first}..{last}"),
+        });
+        f.write_str(&octets.collect::<Vec<_>>().join("."))
     }
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
-use super::{hosts, list, verify};
+use super::reload::{Reloaded, Reloads};
+use super::{config, hosts, list, verify};
 use crate::endpoint::Endpoint;
+use crate::json::Format;
 use crate::listen::Server;
 use crate::message::trace::LocalUser;
 use crate::queue::{Event, Selector};
@@ -26,6 +28,8 @@ pub struct Control {
     pub events: Sender<Event>,
     /// The server that runs the SMTP sessions of local users.
     pub server: Arc<Server>,
+    /// The clients that wait for a reload.
+    pub reloads: Arc<Reloads>,
 }
 
 impl Control {
@@ -67,6 +71,23 @@ impl Control {
         let is_listed = |address: &Endpoint| wanted.is_none_or(|wanted| wanted == address.host());
         let down = self.site.outbound.addresses.down().into_iter().filter(|down| is_listed(&down.address)).collect();
         hosts::hosts(statuses, down, out)
+    }
+
+    /// Writes the configuration in force, or only the key or table `wanted`. With `is_brief`, only
+    /// the keys in the file are written.
+    pub(super) fn config(
+        &self,
+        (wanted, is_brief): (Option<&str>, bool),
+        format: Format,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let settings = self.site.settings();
+        config::config(&settings.config, Some(settings.since), (wanted, is_brief), format, out).map(drop)
+    }
+
+    /// Makes the daemon read its configuration again; `None` if there is no result in time.
+    pub(super) fn reload(&self) -> Option<Reloaded> {
+        self.reloads.request()
     }
 
     /// Returns whether mail for an address can be delivered, and lines of text that say where.

@@ -10,10 +10,12 @@
 //!
 //! - `actions`: the actions that answer requests
 //! - `client`: sends a request and copies the answer
+//! - `config`: the configuration in force
 //! - `connections`: the limits on connections
 //! - `hold`: holds, releases and removes messages
 //! - `hosts`: the listing of other hosts
 //! - `list`: the listing of the queue
+//! - `reload`: a reload, and its result
 //! - `request`: the form of a request line
 //! - `server`: accepts connections and answers requests
 //! - `verify`: the destinations of an address, for `sendmail -bv`
@@ -23,17 +25,21 @@ use std::path::Path;
 
 mod actions;
 mod client;
+mod config;
 mod connections;
 mod hold;
 mod hosts;
 mod list;
+mod reload;
 pub mod request;
 mod server;
 mod verify;
 
 pub use actions::Control;
 pub use client::ask;
+pub use config::config;
 pub use list::list;
+pub use reload::{Reloaded, Reloads};
 pub use server::{bind, serve};
 
 /// How long a client waits for each part of an answer.

@@ -16,6 +16,7 @@ use super::connections::Connections;
 use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
 use super::{BUSY, FORBIDDEN, NOT_UNDERSTOOD};
+use crate::json::Format;
 use crate::message::trace::LocalUser;
 use crate::privsep::Rights;
 use crate::queue::Selector;
@@ -208,6 +209,28 @@ fn command(mut stream: UnixStream, words: &[&str], control: &Control, uid: u32) 
             out.write_all(b"ok\n")?;
             control.hosts(rest.first().copied(), &mut out)?;
             out.flush()
+        }
+        ["config", which @ ("all" | "given"), rest @ ..] => {
+            let (format, rest) = match rest {
+                ["json", rest @ ..] => (Format::Json, rest),
+                rest => (Format::Text, rest),
+            };
+            if rest.len() > 1 {
+                return not_understood(stream);
+            }
+            let mut out = io::BufWriter::new(stream);
+            out.write_all(b"ok\n")?;
+            control.config((rest.first().copied(), *which == "given"), format, &mut out)?;
+            out.flush()
+        }
+        ["reload"] => {
+            let (head, lines) = match control.reload() {
+                Some(Ok(warnings)) => ("in force", warnings),
+                Some(Err(errors)) => ("errors", errors),
+                None => ("errors", vec!["the daemon has not ended the reload in time".to_owned()]),
+            };
+            let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            stream.write_all(format!("ok\n{head}\n{lines}").as_bytes())
         }
         [change, id] if Change::parse(change).is_some() => {
             let (Some(change), Some(id)) = (Change::parse(change), QueueId::parse(&id.to_ascii_uppercase())) else {

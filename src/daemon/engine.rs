@@ -15,7 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::scan;
-use crate::control::{self, Control};
+use crate::control::{self, Control, Reloads};
 use crate::exit::{self, Exit};
 use crate::listen::{Listener, Server};
 use crate::queue::{Event, Queue, QueueSettings, Selector, SpoolTasks};
@@ -95,6 +95,7 @@ impl Engine {
         server: &Arc<Server>,
         listeners: Vec<Listener>,
         control: UnixListener,
+        reloads: &Arc<Reloads>,
     ) -> Result<Vec<Arc<Listener>>, Exit> {
         let spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
             let run = move || exit_on_panic(name, run);
@@ -114,7 +115,12 @@ impl Engine {
             }
             kept.push(listener);
         }
-        let state = Control { site: Arc::clone(&self.site), events: self.events.clone(), server: Arc::clone(server) };
+        let state = Control {
+            site: Arc::clone(&self.site),
+            events: self.events.clone(),
+            server: Arc::clone(server),
+            reloads: Arc::clone(reloads),
+        };
         spawn("control", Box::new(move || control::serve(&control, state)))?;
         let (site, events) = (Arc::clone(&self.site), self.events.clone());
         let scan = move || {

@@ -34,7 +34,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Config, LogTo};
-use crate::control;
+use crate::control::{self, Reloads};
 use crate::exit::{self, Exit};
 use crate::listen::Server;
 use crate::log;
@@ -142,13 +142,14 @@ impl Start {
         let engine = Engine::start(Arc::clone(&site)).inspect_err(log_exit)?;
         let server = Server::new(Arc::clone(&site), engine.notify(), engine.flush(), sys::now());
         check_certificates(site);
-        let stopping = engine.open(&server, listeners, control).inspect_err(log_exit)?;
+        let reloads = Arc::<Reloads>::default();
+        let stopping = engine.open(&server, listeners, control, &reloads).inspect_err(log_exit)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         if let Some(detached) = detached {
             detached.serving();
         }
         notify::ready(SERVING);
-        self.await_end(signals, &engine, &config);
+        self.await_end(signals, &engine, &config, &reloads);
         server.close(&stopping);
         engine.stop();
         ::log::info!("stopped");
@@ -160,12 +161,12 @@ impl Start {
 
     /// Reloads at each SIGHUP, and returns at the first signal to stop. A second signal to stop
     /// ends the process at once.
-    fn await_end(&self, mut signals: Signals, engine: &Engine, started: &Config) {
+    fn await_end(&self, mut signals: Signals, engine: &Engine, started: &Config, reloads: &Reloads) {
         for signal in signals.forever() {
             match signal {
                 SIGHUP => {
                     notify::reloading();
-                    self.reload(engine, started);
+                    reloads.serve(|| self.reload(engine, started));
                     notify::ready(SERVING);
                 }
                 SIGCHLD => sys::command::reap_orphans(),

@@ -10,6 +10,7 @@ use super::engine::{self, Engine};
 use super::exit::{self, Exit};
 use super::{DEFAULT_CONFIG, Start, permissions, warnings};
 use crate::config::{self, Config, ConfigError, Listen, LogTo, TableFile, table};
+use crate::control::Reloaded;
 use crate::log;
 use crate::privsep::Rights;
 use crate::queue::Event;
@@ -81,7 +82,10 @@ impl Start {
     /// Reads the configuration and its tables again, and puts them into force if they have no
     /// errors. `started` is the configuration at the start. Some of its values stay in force until
     /// a restart.
-    pub(super) fn reload(&self, engine: &Engine, started: &Config) {
+    ///
+    /// # Errors
+    /// All errors, which are also logged.
+    pub(super) fn reload(&self, engine: &Engine, started: &Config) -> Reloaded {
         log::reopen();
         let site = &engine.site;
         let throttle = Arc::clone(&site.settings().logins.throttle);
@@ -90,15 +94,17 @@ impl Start {
             Err(exit) => {
                 exit.text.iter().for_each(|line| ::log::error!("{line}"));
                 ::log::error!("the configuration has errors: the old one stays in force");
-                return;
+                return Err(exit.text);
             }
         };
-        warnings::of_changes(started, &settings.config, &site.rights);
+        let changes = warnings::of_changes(started, &settings.config, &site.rights);
+        changes.iter().for_each(|warning| ::log::warn!("{warning}"));
         warnings::log_all(&settings, &site.rights, &site.outbound.local);
         keep_key(&site.spool, &settings);
         engine.send(Event::Settings(engine::queue_settings(&settings)));
         site.replace(settings);
         ::log::info!("configuration and tables read again");
+        Ok(changes)
     }
 
     /// Reads the configuration and its tables. If there are errors in both, returns them together.

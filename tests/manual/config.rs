@@ -15,8 +15,8 @@ use penfold::address::Address;
 use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
     Auth, Config, ConfigError, Dkim, DkimKey, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind,
-    Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy, Queue,
-    Relay, Remote, RemoteTls, Scheme, Smtp, Submission, TableFile, Users, load, parse,
+    Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy, Printed,
+    Queue, Relay, Remote, RemoteTls, Scheme, Smtp, Submission, TableFile, Users, load, parse, print,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
@@ -53,6 +53,32 @@ fn files(directory: &str) -> Vec<(String, String)> {
 fn valid_files_are_accepted() {
     for (name, text) in files("good") {
         assert!(read(&text).is_ok(), "{name}: {:#?}", read(&text));
+    }
+}
+
+/// What `penfoldctl config` prints is a file with the same values.
+#[test]
+#[cfg_attr(not(all(feature = "arc", feature = "filters")), ignore = "a part is not built in")]
+fn a_configuration_that_is_printed_and_read_again_is_the_same() {
+    for (name, text) in files("good") {
+        let config = read(&text).expect(&name);
+        let (mut again, mut table) = (String::new(), ("", 0));
+        for printed in print(&config).iter().filter(|printed| printed.line.is_some()) {
+            if table != (printed.table, printed.number) {
+                table = (printed.table, printed.number);
+                let brackets = if printed.is_repeated { ("[[", "]]") } else { ("[", "]") };
+                again += &format!("{}{}{}\n", brackets.0, printed.table, brackets.1);
+            }
+            again += &format!("{} = {}\n", printed.key, printed.value);
+            let line = text.lines().nth(printed.line.unwrap_or(0) - 1).expect("a line");
+            assert!(line.contains(&format!("{} = ", printed.key)), "{name}: {printed:?}: {line}");
+        }
+        assert_eq!(parse(Path::new("penfold.conf"), &again), Ok(config.clone()), "{name}:\n{again}");
+        if name.ends_with("/every-key.conf") {
+            let printed: BTreeSet<String> = print(&config).iter().map(Printed::name).collect();
+            let absent: Vec<_> = keys_of_the_page().into_iter().filter(|key| !printed.contains(key)).collect();
+            assert!(absent.is_empty(), "{absent:?}");
+        }
     }
 }
 

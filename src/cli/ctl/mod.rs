@@ -2,11 +2,13 @@
 //!
 //! - `change`: hold, release and remove
 //! - `completion`: completion for shells
+//! - `config`: the configuration in force
 //! - `flush`: makes the daemon try messages now
 //! - `help`: the texts about the commands, and what was meant by a misspelt word
 //! - `hosts`: the state of other hosts
 //! - `keys`: dkim and passwd
 //! - `queue`: the listing of the queue
+//! - `reload`: the configuration, read again
 
 use std::io;
 use std::path::PathBuf;
@@ -16,14 +18,17 @@ use crate::config::Config;
 use crate::control;
 use crate::daemon::Start;
 use crate::exit::{self, Exit};
+use crate::json::Format;
 
 mod change;
 mod completion;
+mod config;
 mod flush;
 mod help;
 mod hosts;
 mod keys;
 mod queue;
+mod reload;
 
 pub(super) use flush::flush;
 pub(super) use queue::queue;
@@ -36,6 +41,8 @@ const COMMANDS: &[Command] = &[
     change::HOLD,
     change::RELEASE,
     change::REMOVE,
+    reload::COMMAND,
+    config::COMMAND,
     keys::PASSWD,
     keys::DKIM,
     help::COMMAND,
@@ -80,7 +87,6 @@ impl Flag {
     /// An option from which the others take what they do not say.
     const NONE: Self = Self { short: "", long: "", hint: "", about: "" };
     /// The option of all commands that can print JSON.
-    #[expect(dead_code)]
     const JSON: Self = Self { long: "json", about: "print JSON, one object a line", ..Self::NONE };
 
     /// The names of the option, with their dashes.
@@ -125,6 +131,16 @@ impl Call<'_> {
             Some(word) => Err(self.usage(&format!("'{word}' is one argument too many"))),
             None => Ok(()),
         }
+    }
+
+    /// The form of the output that the user wants.
+    fn format(&self) -> Format {
+        if self.options.opt_present("json") { Format::Json } else { Format::Text }
+    }
+
+    /// The word of a request that asks for JSON, if the user wants JSON.
+    fn json_word(&self) -> Option<&'static str> {
+        (self.format() == Format::Json).then_some("json")
     }
 
     /// The error for a wrong command line, with the usage of the command.
@@ -196,8 +212,17 @@ impl Command {
 fn ask_daemon(config: &Config, command: &str, what: Option<&str>, action: &str) -> Result<Vec<u8>, Exit> {
     let request: Vec<&str> = [command].into_iter().chain(what).collect();
     let mut answer = Vec::new();
-    let asked = control::ask(&config.socket, &request, &mut answer, control::ANSWER_TIMEOUT);
-    asked.map(|()| answer).map_err(|e| match e.kind() {
+    ask(config, &request, &mut answer, action).map(|()| answer)
+}
+
+/// Sends the daemon a request that only privileged users may make, and copies the answer to `out`.
+/// `action` says in a few words what the request does.
+///
+/// # Errors
+/// `TEMPFAIL` if no daemon runs, and `NOPERM` if the user may not do that. Otherwise the code for
+/// the error.
+fn ask(config: &Config, request: &[&str], out: &mut dyn io::Write, action: &str) -> Result<(), Exit> {
+    control::ask(&config.socket, request, out, control::ANSWER_TIMEOUT).map_err(|e| match e.kind() {
         io::ErrorKind::PermissionDenied => forbidden(config, action),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             Exit { code: exit::TEMPFAIL, text: vec![control::request_failed(&config.socket, &e)] }

@@ -187,25 +187,23 @@ pub fn of_configuration(file: &Path) {
     }
 }
 
-/// Warns of changes that need a restart, and of a new value of `user` with which a restart would
-/// fail.
-pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) {
-    for key in needs_restart(started, fresh) {
-        let at = fresh.places.at(key);
-        ::log::warn!("{at}{key} has changed: that needs a restart");
-    }
+/// Returns warnings about changes that need a restart, and about a new value of `user` with which a
+/// restart would fail.
+pub fn of_changes(started: &Config, fresh: &Config, rights: &Rights) -> Vec<String> {
+    let warning = |key: &str, text: String| format!("{}{key}{text}", fresh.places.at(key));
+    let changed = needs_restart(started, fresh).into_iter();
+    let mut warnings: Vec<_> =
+        changed.map(|key| warning(key, " has changed: that needs a restart".to_owned())).collect();
     let user = &fresh.user;
-    if *user == started.user || !rights.has_monitor() {
-        return;
+    if *user != started.user && rights.has_monitor() {
+        let fault = match rights.user_named(user) {
+            Ok(None) => Some(format!("there is no such user as {user}")),
+            Ok(Some(found)) if found.uid == 0 => Some("the server must not run as root".to_owned()),
+            _ => None,
+        };
+        warnings.extend(fault.map(|fault| warning("user", format!(": {fault}: the next start will fail"))));
     }
-    let at = fresh.places.at("user");
-    match rights.user_named(user) {
-        Ok(None) => ::log::warn!("{at}user: there is no such user as {user}: the next start will fail"),
-        Ok(Some(found)) if found.uid == 0 => {
-            ::log::warn!("{at}user: the server must not run as root: the next start will fail");
-        }
-        _ => {}
-    }
+    warnings
 }
 
 /// Returns the changed keys that need a restart.

@@ -1,0 +1,71 @@
+//! What penfoldctl(8) says about the daemon itself: the configuration in force, and its reload.
+
+use common::Site;
+use common::programs::{code_and_text, command, stranger};
+
+/// Runs penfoldctl, and returns its exit code and its output.
+fn ctl(site: &Site, arguments: &[&str]) -> (i32, String) {
+    code_and_text(&command(site, "penfoldctl", arguments).output().expect("it runs"))
+}
+
+#[test]
+fn the_configuration_in_force_is_printed_with_the_place_of_each_value() {
+    let mut site = Site::with("queue.workers = 7");
+    site.configure();
+    let (code, text) = ctl(&site, &["config", "queue.workers"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("no daemon is running") && text.contains("\nworkers = 7"), "{text}");
+    let daemon = site.start();
+    let file = site.path("penfold.conf").display().to_string();
+    let place = |key: &str| {
+        let text = std::fs::read_to_string(&file).expect("the file");
+        text.lines().position(|line| line.contains(key)).expect("the key") + 1
+    };
+    let (code, all) = ctl(&site, &["config"]);
+    assert!(code == 0 && all.starts_with(&format!("# {file}, in force since 20")), "{all}");
+    assert!(all.contains(&format!("workers = 7{:37} # line {}\n", "", place("workers = 7"))), "{all}");
+    assert!(all.contains("\n#retry_max = \"4h\"\n") && all.contains("\n[[listen]]\naddress = "), "{all}");
+    // What is printed is a configuration with the same values.
+    std::fs::write(site.path("again.conf"), &all).expect("a file");
+    let again = ctl(&site, &["-f", site.path("again.conf").to_str().expect("a path"), "config", "--given", "queue"]);
+    assert!(again.0 == 0 && again.1.contains("workers = 7"), "{again:?}");
+    let (code, given) = ctl(&site, &["config", "--given", "--json"]);
+    assert_eq!(code, 0);
+    let line = given.lines().find(|line| line.contains("queue.workers")).expect("the key");
+    let place = place("workers = 7");
+    assert_eq!(line, format!(r#"{{"key":"queue.workers","value":"7","from":"file","file":"{file}","line":{place}}}"#));
+    assert!(!given.contains("retry_max"), "{given}");
+    let unknown = ctl(&site, &["config", "queue.worker"]);
+    assert_eq!(unknown, (69, "penfoldctl: 'queue.worker' is not a key; did you mean queue.workers?\n".into()));
+    // The file is not what counts, but what the daemon has read.
+    site.set("queue", "workers", "8");
+    site.configure();
+    assert!(ctl(&site, &["config", "queue.workers"]).1.contains("workers = 7"));
+    drop(daemon);
+}
+
+#[test]
+fn a_reload_is_waited_for_and_its_errors_are_printed() {
+    let mut site = Site::new();
+    assert_eq!(ctl(&site, &["reload"]).0, 75);
+    let daemon = site.start();
+    assert_eq!(ctl(&site, &["reload"]), (0, String::new()));
+    site.set("queue", "retry_max", "\"2h\"");
+    site.set("queue", "workers", "8");
+    site.configure();
+    let (code, text) = ctl(&site, &["reload"]);
+    assert!(code == 0 && text.ends_with(": queue.workers has changed: that needs a restart\n"), "{text}");
+    assert!(ctl(&site, &["config", "queue.retry_max"]).1.contains("retry_max = \"2h\""));
+    site.set("queue", "retry_max", "\"2 hours\"");
+    site.configure();
+    let (code, text) = ctl(&site, &["reload"]);
+    assert!(code == 78 && text.contains("queue.retry_max: expected a duration"), "{text}");
+    assert!(text.ends_with("the old configuration stays in force\n"), "{text}");
+    assert!(ctl(&site, &["config", "queue.retry_max"]).1.contains("retry_max = \"2h\""));
+    for arguments in [&["reload"][..], &["config"]] {
+        let Some(mut other) = stranger(&command(&site, "penfoldctl", arguments)) else { return };
+        let (code, text) = code_and_text(&other.output().expect("it runs"));
+        assert!(code == 77 && text.starts_with("penfoldctl: only root and "), "{text}");
+    }
+    drop(daemon);
+}

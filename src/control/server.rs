@@ -1,5 +1,6 @@
 //! Accepts connections to the control socket and answers their requests, as a part of the daemon.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -194,67 +195,81 @@ fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
 }
 
 /// Answers the requests that only privileged users may make.
-fn command(mut stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> io::Result<()> {
+fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> io::Result<()> {
     match words {
         ["flush", rest @ ..] if rest.len() < 2 => {
-            let count = control.flush(rest.first().map_or(Selector::All, |word| Selector::parse(word)));
-            stream.write_all(format!("ok\n{count}\n").as_bytes())
+            answer_text(stream, &control.flush(rest.first().map_or(Selector::All, |word| Selector::parse(word))))
         }
-        ["etrn", node] => {
-            let count = control.flush_for_client(Selector::parse(node));
-            stream.write_all(format!("ok\n{count}\n").as_bytes())
-        }
-        ["hosts", rest @ ..] if rest.len() < 2 => {
-            let mut out = io::BufWriter::new(stream);
-            out.write_all(b"ok\n")?;
-            control.hosts(rest.first().copied(), &mut out)?;
-            out.flush()
-        }
+        ["etrn", node] => answer_text(stream, &control.flush_for_client(Selector::parse(node))),
+        ["hosts", rest @ ..] if rest.len() < 2 => answer_list(stream, |out| control.hosts(rest.first().copied(), out)),
         ["config", which @ ("all" | "given"), rest @ ..] => {
-            let (format, rest) = match rest {
-                ["json", rest @ ..] => (Format::Json, rest),
-                rest => (Format::Text, rest),
-            };
+            let (format, rest) = format(rest);
             if rest.len() > 1 {
                 return not_understood(stream);
             }
-            let mut out = io::BufWriter::new(stream);
-            out.write_all(b"ok\n")?;
-            control.config((rest.first().copied(), *which == "given"), format, &mut out)?;
-            out.flush()
+            answer_list(stream, |out| control.config((rest.first().copied(), *which == "given"), format, out))
         }
-        ["reload"] => {
-            let (head, lines) = match control.reload() {
-                Some(Ok(warnings)) => ("in force", warnings),
-                Some(Err(errors)) => ("errors", errors),
-                None => ("errors", vec!["the daemon has not ended the reload in time".to_owned()]),
-            };
-            let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
-            stream.write_all(format!("ok\n{head}\n{lines}").as_bytes())
-        }
-        [change, id] if Change::parse(change).is_some() => {
-            let (Some(change), Some(id)) = (Change::parse(change), QueueId::parse(&id.to_ascii_uppercase())) else {
-                return stream.write_all(b"ok\nthat is not a queue id\n");
-            };
-            let user = match local_user(&control.site.rights, uid, "").login {
-                login if login.is_empty() => format!("uid {uid}"),
-                login => login,
-            };
-            let answer = match control.change(change, id, &user) {
-                Ok(()) => "done\n".to_owned(),
-                Err(NotChanged { is_temporary: true, why }) => format!("later: {why}\n"),
-                Err(NotChanged { is_temporary: false, why }) => format!("{why}\n"),
-            };
-            stream.write_all(format!("ok\n{answer}").as_bytes())
-        }
-        ["wake", name] => match EntryName::parse_new(name) {
-            Some(name) => {
-                control.notify(name);
-                stream.write_all(b"ok\n")
-            }
-            None => stream.write_all(b"malformed queue id\n"),
-        },
+        ["reload"] => reload(stream, control),
+        [change, id] if Change::parse(change).is_some() => self::change(stream, (change, id), control, uid),
+        ["wake", name] => wake(stream, name, control),
         _ => not_understood(stream),
+    }
+}
+
+/// Takes the word `json` from the front of the words of a request.
+fn format<'w, 'a>(words: &'w [&'a str]) -> (Format, &'w [&'a str]) {
+    match words {
+        ["json", rest @ ..] => (Format::Json, rest),
+        _ => (Format::Text, words),
+    }
+}
+
+/// Answers with one line.
+fn answer_text(mut stream: UnixStream, text: &dyn fmt::Display) -> io::Result<()> {
+    stream.write_all(format!("ok\n{text}\n").as_bytes())
+}
+
+/// Answers with the lines that `list` writes.
+fn answer_list(stream: UnixStream, list: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = io::BufWriter::new(stream);
+    out.write_all(b"ok\n")?;
+    list(&mut out)?;
+    out.flush()
+}
+
+fn reload(stream: UnixStream, control: &Control) -> io::Result<()> {
+    let (head, lines) = match control.reload() {
+        Some(Ok(warnings)) => ("in force", warnings),
+        Some(Err(errors)) => ("errors", errors),
+        None => ("errors", vec!["the daemon has not ended the reload in time".to_owned()]),
+    };
+    answer_text(stream, &[head.to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n"))
+}
+
+/// Holds, releases or removes a message.
+fn change(stream: UnixStream, (change, id): (&str, &str), control: &Control, uid: u32) -> io::Result<()> {
+    let (Some(change), Some(id)) = (Change::parse(change), QueueId::parse(&id.to_ascii_uppercase())) else {
+        return answer_text(stream, &"that is not a queue id");
+    };
+    let user = match local_user(&control.site.rights, uid, "").login {
+        login if login.is_empty() => format!("uid {uid}"),
+        login => login,
+    };
+    match control.change(change, id, &user) {
+        Ok(()) => answer_text(stream, &"done"),
+        Err(NotChanged { is_temporary: true, why }) => answer_text(stream, &format!("later: {why}")),
+        Err(NotChanged { is_temporary: false, why }) => answer_text(stream, &why),
+    }
+}
+
+/// Notifies the queue of a message that another process has stored.
+fn wake(mut stream: UnixStream, name: &str, control: &Control) -> io::Result<()> {
+    match EntryName::parse_new(name) {
+        Some(name) => {
+            control.notify(name);
+            stream.write_all(b"ok\n")
+        }
+        None => stream.write_all(b"malformed queue id\n"),
     }
 }
 

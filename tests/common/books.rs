@@ -7,6 +7,9 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use super::dialog::Wire;
 
@@ -83,6 +86,27 @@ pub fn without_conversion(text: &str) -> Option<String> {
     }
     octets.extend_from_slice(rest.as_bytes());
     Some(format!("{header}\n\n{}", String::from_utf8(octets).expect("UTF-8")))
+}
+
+/// A message without the fields that a message of a local user gets if it lacks them.
+pub fn without_added_fields(text: &str) -> String {
+    let Some((header, body)) = text.split_once("\n\n") else { return text.to_owned() };
+    let is_added = |line: &str| ["From: ", "Date: ", "Message-ID: "].iter().any(|field| line.starts_with(field));
+    let header: Vec<&str> = header.lines().filter(|line| !is_added(line)).collect();
+    format!("{}\n\n{body}", header.join("\n"))
+}
+
+/// Offers a letter with sendmail(8), as the user that runs the tests and with parameters of MAIL.
+/// `config` is the path of the configuration.
+pub fn offer_locally(config: &Path, mail: &str, to: &[&str], letter: Letter<'_>) -> Answer {
+    let mut command = Command::new(super::built::program("penfoldctl"));
+    command.arg0("sendmail").arg("-bs").env("PENFOLD_CONFIG", config);
+    let mut dialogue = format!("EHLO here\r\nMAIL FROM:<{SENDER}> {mail}\r\n");
+    to.iter().for_each(|to| dialogue += &format!("RCPT TO:<{to}>\r\n"));
+    dialogue += &format!("DATA\r\n{}QUIT\r\n", letter.stuffed());
+    let output = super::programs::feed(&mut command, dialogue.as_bytes());
+    let is_taken = String::from_utf8_lossy(&output.stdout).contains(" Message accepted");
+    if is_taken { Answer::Taken } else { Answer::Lost }
 }
 
 /// Offers a letter from [`SENDER`] to a daemon, for the recipients `to`. Parameters of RCPT may follow

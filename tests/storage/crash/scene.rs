@@ -9,7 +9,6 @@
 use std::collections::HashSet;
 use std::env;
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -20,9 +19,8 @@ use std::time::{Duration, SystemTime};
 use nix::unistd::{AccessFlags, access};
 
 use super::{homes, people};
-use common::books::{Answer, Books, Letter, SENDER, offer_with, without_conversion};
+use common::books::{Answer, Books, Letter, offer_locally, offer_with, without_added_fields, without_conversion};
 use common::mounts::Mounts;
-use common::programs::feed;
 use common::remote::{Received, Remote, Sink, Then};
 use common::{Daemon, Site, own, port};
 
@@ -397,7 +395,7 @@ impl<'a> Scene<'a> {
             Err(log) => return Offer { answer: Answer::Lost, log },
         };
         let answer = if self.case.is_held() {
-            self.offer_locally()
+            offer_locally(&self.site.path("penfold.conf"), self.case.mail, self.case.to, Letter::new(&self.token()))
         } else {
             offer_with(daemon.address(), self.case.mail, self.case.to, Letter::new(&self.token()))
         };
@@ -414,18 +412,6 @@ impl<'a> Scene<'a> {
         let log = daemon.end_log();
         self.said.push(log.clone());
         Offer { answer, log }
-    }
-
-    /// Offers the message as a local user, who may choose the time of the release.
-    fn offer_locally(&self) -> Answer {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_penfoldctl"));
-        command.arg0("sendmail").arg("-bs").env("PENFOLD_CONFIG", self.site.path("penfold.conf"));
-        let mut dialogue = format!("EHLO here\r\nMAIL FROM:<{SENDER}> {}\r\n", self.case.mail);
-        self.case.to.iter().for_each(|to| dialogue += &format!("RCPT TO:<{to}>\r\n"));
-        dialogue += &format!("DATA\r\n{}QUIT\r\n", Letter::new(&self.token()).stuffed());
-        let output = feed(&mut command, dialogue.as_bytes());
-        let is_taken = String::from_utf8_lossy(&output.stdout).contains(" Message accepted");
-        if is_taken { Answer::Taken } else { Answer::Lost }
     }
 
     /// Flushes the queue, so that deferred mail is tried at once.
@@ -518,10 +504,7 @@ impl<'a> Scene<'a> {
                 text = without_conversion(&text).expect("a conversion");
             }
             if self.case.is_held() {
-                // A message of a local user gets the fields that it lacks.
-                let (header, body) = text.split_once("\n\n").expect("an empty line");
-                let is_given = |line: &&str| !["From: ", "Date: ", "Message-ID: "].iter().any(|f| line.starts_with(f));
-                text = format!("{}\n\n{body}", header.lines().filter(is_given).collect::<Vec<_>>().join("\n"));
+                text = without_added_fields(&text);
             }
             assert!(text.ends_with(&Letter::new(token).text()), "not whole:\n{text}");
         }

@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use super::disks::Moment;
 use super::load::Offered;
 use super::people::Found;
-use common::books::{Books, Letter};
+use common::books::{Books, Letter, without_added_fields, without_conversion};
 use common::remote::Received;
 
 /// The counts of one power cut, or the sum of several.
@@ -64,7 +64,7 @@ impl AddAssign for Tally {
 }
 
 /// The recipients at the remote host and in the store, which may get a letter twice.
-const ELSEWHERE: [&str; 3] = ["far", "sto", "stp"];
+const ELSEWHERE: [&str; 5] = ["far", "sto", "stp", "odd", "held"];
 
 /// All mail that has arrived when the spool is empty.
 #[derive(Default)]
@@ -101,6 +101,11 @@ impl Arrived {
     fn count_far(&mut self, message: &Received) {
         let text = String::from_utf8_lossy(&message.data).replace("\r\n", "\n");
         let token = text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or_default();
+        let text = match token.split('-').next() {
+            Some("odd") => without_conversion(&text).unwrap_or_else(|| text.clone()),
+            Some("held") => without_added_fields(&text),
+            _ => text.clone(),
+        };
         if text.ends_with(&Letter::new(token).text()) {
             for recipient in &message.recipients {
                 let user = recipient.trim_start_matches('<').split('@').next().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! A mail host on disks on which the power can be cut, and a remote host to which it sends.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::audit::Arrived;
 use super::disks::{Cut, Disks, Layout};
@@ -12,7 +13,7 @@ use common::{Daemon, Site};
 pub struct Host {
     /// The disks with the spool and the mailboxes.
     pub disks: Disks,
-    /// The remote host, which accepts mail for far@far.test and rejects void@far.test. It is also the
+    /// The remote host, which takes no 8-bit text, and rejects void@far.test. It is also the
     /// store of sto@store.test and stp@store.test.
     pub remote: Remote,
     people: People,
@@ -25,7 +26,9 @@ impl Host {
     /// Makes a host on empty disks. Where that is not possible, reports the test as skipped and
     /// returns `None`.
     pub fn new(file_system: &str, people: People, layout: Layout, cut: Cut) -> Option<Self> {
-        let remote = Remote::with(Sink::host_and_store().reply("RCPT TO:<void", "550 5.1.1 no such user"));
+        let mut sink = Sink::host_and_store().reply("RCPT TO:<void", "550 5.1.1 no such user");
+        sink.keywords.retain(|keyword| keyword != "8BITMIME");
+        let remote = Remote::with(sink);
         let mut site = Site::new();
         site.add("aliases", "list: ada, bob, cyd");
         site.add("routes", &format!("far.test {0}\nstore.test lmtp://{0}", remote.host_port()));
@@ -34,6 +37,11 @@ impl Host {
         // On btrfs a power cut can leave both the old and the new name of a rename.
         let names = if file_system == "btrfs" { 2 } else { 1 };
         Some(Self { disks, remote, people, names, site })
+    }
+
+    /// The path of the configuration.
+    pub fn config(&self) -> PathBuf {
+        self.site.path("penfold.conf")
     }
 
     /// Starts the daemon. `faults` is the value of PENFOLD_FAULT.

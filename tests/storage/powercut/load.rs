@@ -1,12 +1,13 @@
 //! Clients that send mail until the power is cut, and record the replies.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::people::{Kinds, NEW_USERS};
-use common::books::{Answer, Letter, offer};
+use common::books::{Answer, Letter, offer, offer_locally};
 
 /// A letter that a client has offered.
 #[derive(Debug, Clone)]
@@ -26,8 +27,13 @@ pub struct Offered {
 
 /// Offers a letter to a daemon, and waits for the reply.
 pub fn send(address: SocketAddr, token: &str, to: &[&str]) -> Offered {
+    record(token, to, |letter| offer(address, to, letter))
+}
+
+/// Offers a letter with `offer`.
+fn record(token: &str, to: &[&str], offer: impl FnOnce(Letter<'_>) -> Answer) -> Offered {
     let began = Instant::now();
-    let answer = offer(address, to, Letter::new(token));
+    let answer = offer(Letter::new(token));
     let taken = (answer == Answer::Taken).then(Instant::now);
     Offered { token: token.to_owned(), to: to.iter().map(|&to| to.to_owned()).collect(), began, taken, answer }
 }
@@ -35,16 +41,18 @@ pub fn send(address: SocketAddr, token: &str, to: &[&str]) -> Offered {
 /// The clients of one daemon, or of its successors.
 pub struct Load {
     address: SocketAddr,
+    /// The configuration, for sendmail.
+    config: PathBuf,
     kinds: Kinds,
     count: AtomicU64,
     ended: AtomicBool,
 }
 
 impl Load {
-    /// Clients of the daemon at this address. `kinds` has the recipients, and `first` is the number
+    /// Clients of the daemon at this address, with this configuration. `kinds` has the recipients, and `first` is the number
     /// of the first letter.
-    pub fn new(address: SocketAddr, kinds: Kinds, first: u64) -> Self {
-        Self { address, kinds, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
+    pub fn new(address: SocketAddr, config: PathBuf, kinds: Kinds, first: u64) -> Self {
+        Self { address, config, kinds, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
     }
 
     /// Offers the next letter.
@@ -55,7 +63,13 @@ impl Load {
         let kind = self.kinds[(number + number / self.kinds.len()) % self.kinds.len()];
         let to: Vec<String> = kind.iter().map(|to| to.replace("new@", &format!("u{}@", number % NEW_USERS))).collect();
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
-        send(self.address, &format!("letter-{number}"), &to)
+        // A local user may choose the time from which a letter is delivered.
+        if to.iter().any(|to| to.starts_with("held@")) {
+            let offer = |letter: Letter<'_>| offer_locally(&self.config, "HOLDFOR=1", &to, letter);
+            return record(&format!("held-{number}"), &to, offer);
+        }
+        let must_be_converted = to.iter().any(|to| to.starts_with("odd@"));
+        send(self.address, &format!("{}-{number}", if must_be_converted { "odd" } else { "letter" }), &to)
     }
 
     /// Offers a letter that must be accepted.

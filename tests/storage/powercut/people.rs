@@ -31,8 +31,8 @@ pub type Kinds = &'static [&'static [&'static str]];
 
 /// The kinds with mailboxes of the server: a mailbox into which the spool file is renamed, one
 /// (eve's) into which it cannot be renamed, a mailbox that does not exist yet, mailboxes that get
-/// copies, another host, a store with two recipients, a recipient that bounces, and all of these
-/// together.
+/// copies, another host, a store with two recipients, a recipient that bounces, another host to which
+/// the letter must be converted, a letter that is held for a second, and several of these together.
 const KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -41,6 +41,8 @@ const KINDS: Kinds = &[
     &["far@far.test"],
     &["sto@store.test", "stp@store.test"],
     &["void@far.test"],
+    &["jon@razorback", "odd@far.test"],
+    &["held@far.test"],
     &["jon@razorback", "list@razorback", "far@far.test", "sto@store.test", "void@far.test"],
 ];
 /// The same kinds with system users, and mail that is forwarded to a user, a command and a file.

@@ -8,10 +8,9 @@
 
 use std::io::{self, Read};
 
-use data_encoding::BASE64;
-
 use super::Failure;
 use crate::address::Address;
+use crate::message::encoded_words;
 use crate::message::field::{Field, Section, State, fields};
 use crate::message::recipients::{Unreadable, recipients};
 
@@ -144,22 +143,8 @@ pub fn author(name: &str, address: &Address) -> String {
     } else if name.is_ascii() {
         format!("\"{}\" <{address}>", name.replace('\\', "\\\\").replace('"', "\\\""))
     } else {
-        format!("{} <{address}>", encoded(name))
+        format!("{} <{address}>", encoded_words::write(name))
     }
-}
-
-/// Returns a text as encoded words (RFC 2047 2) of at most 75 octets each.
-fn encoded(name: &str) -> String {
-    const MAX_IN_WORD: usize = 45;
-    let mut words = vec![String::new()];
-    for c in name.chars() {
-        if words.last().is_some_and(|word| word.len() + c.len_utf8() > MAX_IN_WORD) {
-            words.push(String::new());
-        }
-        words.iter_mut().last().into_iter().for_each(|word| word.push(c));
-    }
-    let words: Vec<String> = words.iter().map(|w| format!("=?UTF-8?B?{}?=", BASE64.encode(w.as_bytes()))).collect();
-    words.join(" ")
 }
 
 #[cfg(test)]

@@ -116,6 +116,24 @@ impl Base64 {
     }
 }
 
+/// Returns a text in quoted-printable. Every line of the result has an end.
+pub fn quoted_printable(text: &[u8]) -> String {
+    let (mut writer, mut out) = (QuotedPrintable::default(), Vec::new());
+    for line in text.strip_suffix(b"\n").unwrap_or(text).split(|&b| b == b'\n') {
+        writer.feed(line, &mut out);
+        writer.end_line(&mut out);
+    }
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// Returns octets in lines of base64.
+pub fn base64(octets: &[u8]) -> String {
+    let (mut writer, mut out) = (Base64::default(), Vec::new());
+    writer.feed(octets, &mut out);
+    writer.finish(&mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +170,8 @@ mod tests {
             (&format!("{} \n", "x".repeat(74)), &format!("{}=\n=20\n", "x".repeat(74))),
         ] {
             assert_eq!(quoted(QuotedPrintable::default(), text.as_bytes()), want, "{text:?}");
+            let end = if text.ends_with('\n') { "" } else { "\n" };
+            assert_eq!(quoted_printable(text.as_bytes()), format!("{want}{end}"));
         }
     }
 
@@ -181,6 +201,7 @@ mod tests {
                 let (mut writer, mut out) = (Base64::default(), Vec::new());
                 text.chunks(piece).for_each(|piece| writer.feed(piece, &mut out));
                 writer.finish(&mut out);
+                assert_eq!(out, base64(&text).into_bytes());
                 let lines: Vec<_> = out.split(|&b| b == b'\n').collect();
                 assert!(lines.iter().all(|line| line.len() <= WIDTH) && lines.last() == Some(&&b""[..]));
                 assert_eq!(BASE64.decode(&lines.concat()).expect("base64"), text);

@@ -40,6 +40,8 @@ mod scan;
 mod survey;
 mod write;
 
+pub use encode::{base64, quoted_printable};
+
 use std::fmt;
 use std::io::{self, Read, Write};
 

@@ -1,6 +1,5 @@
 //! Composes the mail that carries a DMARC report (RFC 9990 3.5.2).
 
-use data_encoding::BASE64;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -8,10 +7,7 @@ use super::super::record::Record;
 use super::counts::Counted;
 use super::{DAY, gzip, xml};
 use crate::address::Address;
-use crate::message::trace;
-
-/// The number of octets that a line of base64 encodes. The encoded line has 76 characters.
-const BASE64_LINE: usize = 57;
+use crate::message::{mime, trace};
 
 /// A report about one domain and one day.
 #[derive(Debug, Clone, Copy)]
@@ -65,9 +61,6 @@ pub fn message(report: &Report<'_>, attachment: &[u8], to: &Address, id: &str, n
     out += &format!("that {hostname}\nreceived on {} UTC.\n\n", day.to_zoned(TimeZone::UTC).date());
     out += &format!("--{boundary}\nContent-Type: application/gzip\nContent-Transfer-Encoding: base64\n");
     out += &format!("Content-Disposition: attachment;\n filename=\"{file}\"\n\n");
-    for line in attachment.chunks(BASE64_LINE) {
-        out += &BASE64.encode(line);
-        out.push('\n');
-    }
+    out += &mime::base64(attachment);
     out + &format!("\n--{boundary}--\n")
 }

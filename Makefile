@@ -43,7 +43,7 @@ SETUP   = tests/setup
 # The directory in which cargo builds.
 TARGET   = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
-SOURCES  = Cargo.toml Cargo.lock $(shell find src -type f)
+SOURCES  = Cargo.toml Cargo.lock $(shell find src etc/languages -type f)
 
 SAMPLES = $(filter-out etc/install.sh,$(shell find etc -type f))
 PAGES   = $(wildcard man/*.[1-9])

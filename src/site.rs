@@ -19,6 +19,7 @@ use crate::filters::Filters;
 #[cfg(feature = "mailauth")]
 use crate::mailauth::{dmarc::reports::Counts, keys::Keys};
 use crate::privsep::Rights;
+use crate::report::languages::Languages;
 use crate::report::rate::Rates;
 use crate::route::Router;
 use crate::sasl::Logins;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub tls: Arc<Tls>,
     /// The user names and passwords with which this server logs in at other hosts.
     pub credentials: Arc<Credentials>,
+    /// The languages of reports.
+    pub languages: Arc<Languages>,
     /// The keys that sign mail.
     #[cfg(feature = "mailauth")]
     pub keys: Arc<Keys>,
@@ -80,6 +83,8 @@ impl Settings {
         let (logins, login_errors) = accounts::begin(&config, rights, throttle);
         errors.extend(sender_errors);
         errors.extend(access_errors);
+        let (languages, language_errors) = Languages::open(&config);
+        errors.extend(language_errors);
         // The router may have read the same file of users and returned the same errors, which are
         // reported only once.
         let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
@@ -107,6 +112,7 @@ impl Settings {
                     logins: Arc::new(logins),
                     tls: Arc::new(tls),
                     credentials: Arc::new(credentials),
+                    languages: Arc::new(languages),
                     #[cfg(feature = "mailauth")]
                     keys: _keys,
                 };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{
     Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Remote, RemoteTls,
-    Smtp, Submission, TableFile, Users, policy,
+    Report, Smtp, Submission, TableFile, Users, policy,
 };
 use crate::address::parse_domain;
 
@@ -85,6 +85,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             expire_after: Duration::from_secs(5 * 24 * HOUR),
             warn_after: Duration::from_secs(4 * HOUR),
         },
+        report: Report { languages: Vec::new(), multilingual: false, texts: optional("/etc/penfold/languages") },
         filters: Vec::new(),
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
         log: LogTo::Syslog,

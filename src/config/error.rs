@@ -33,7 +33,7 @@ impl ConfigError {
     }
 
     /// Makes an error at a byte offset in the file's text.
-    pub(super) fn at(file: &Path, text: &str, offset: usize, what: impl Into<String>) -> Self {
+    pub fn at(file: &Path, text: &str, offset: usize, what: impl Into<String>) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;

@@ -15,7 +15,7 @@ use super::policy::{self, PER_HOUR_OR_NONE};
 use super::values;
 use super::{
     Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, OfferAuth,
-    Queue, Relay, Remote, RemoteTls, Smtp, Submission, TableFile, Users, table,
+    Queue, Relay, Remote, RemoteTls, Report, Smtp, Submission, TableFile, Users, table,
 };
 use crate::endpoint::Endpoint;
 
@@ -40,6 +40,9 @@ const SMTP_KEYWORDS: &[&str] = &[
     "VRFY",
     "HELP",
 ];
+
+/// The maximum number of languages in `report.languages`: a report has all of them.
+const MAX_LANGUAGES: usize = 4;
 
 /// The port of SMTP, at which LMTP must not be used (RFC 2033 5).
 const SMTP_PORT: u16 = 25;
@@ -122,6 +125,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         remote: remote(top.section("remote"), default.remote),
         dkim: dkim(&mut top),
         queue: queue(top.section("queue"), default.queue),
+        report: report(top.section("report"), default.report),
         filters: top.sections("filter").unwrap_or_default().into_iter().filter_map(filter).collect(),
         dns: dns(top.section("dns"), default.dns),
         log: log(top.section("log"), default.log),
@@ -313,6 +317,20 @@ fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
     };
     section.finish();
     queue
+}
+
+fn report(mut section: Section<'_, '_>, default: Report) -> Report {
+    let languages = section.take_all("languages", values::language).unwrap_or(default.languages);
+    if languages.len() > MAX_LANGUAGES {
+        section.error("languages", &format!("expected at most {MAX_LANGUAGES} languages"));
+    }
+    let texts = match section.take("texts", values::existing_directory) {
+        Some(path) => TableFile { path, required: true },
+        None => default.texts,
+    };
+    let multilingual = section.take("multilingual", values::flag).unwrap_or(default.multilingual);
+    section.finish();
+    Report { languages, multilingual, texts }
 }
 
 /// Reads the first and the maximum interval between attempts.

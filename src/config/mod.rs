@@ -82,6 +82,8 @@ pub struct Config {
     pub dkim: Vec<Dkim>,
     /// The number of workers, and the schedule of attempts.
     pub queue: Queue,
+    /// The languages of reports.
+    pub report: Report,
     /// The filters and policy services, in the order in which they are asked about mail.
     pub filters: Vec<Filter>,
     /// The settings of DNS look-ups.
@@ -300,6 +302,17 @@ pub struct TableFile {
     pub path: PathBuf,
     /// Whether the file must exist, because the configuration names it.
     pub required: bool,
+}
+
+/// The languages of reports to senders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The tags of the languages of this site's users (RFC 5646), the preferred one first.
+    pub languages: Vec<String>,
+    /// Whether each language of a report gets a part of its own (RFC 8255).
+    pub multilingual: bool,
+    /// The directory with the texts of this site.
+    pub texts: TableFile,
 }
 
 /// The rules that say who may relay to which domains.

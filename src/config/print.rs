@@ -69,6 +69,9 @@ pub fn print(config: &Config) -> Vec<Printed> {
         dkim(out.repeated("dkim", number), one);
     }
     queue(out.table("queue"), &config.queue);
+    let report = &config.report;
+    out.table("report").key("languages", list(&report.languages, |tag| quote(tag)));
+    out.key("multilingual", report.multilingual.to_string()).key("texts", path(&report.texts.path));
     for (number, one) in config.filters.iter().enumerate() {
         filter(out.repeated("filter", number), one);
     }

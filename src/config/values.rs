@@ -196,6 +196,24 @@ pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
     check_exists(&path).map(|()| path)
 }
 
+/// Reads the absolute path of a directory that must exist. A path that this process may not access
+/// is accepted.
+pub(super) fn existing_directory(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/etc/penfold/languages\"")?;
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_dir() => Err(format!("expected a directory; {} is a file", path.display())),
+        Err(error) if error.kind() != ErrorKind::PermissionDenied => Err(format!("{}: {error}", path.display())),
+        _ => Ok(path),
+    }
+}
+
+/// Reads the tag of a language (RFC 5646).
+pub(super) fn language(value: &DeValue<'_>) -> Read<String> {
+    let is_part = |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    let tag = value.as_str().filter(|tag| tag.len() <= 35 && tag.split('-').all(is_part));
+    expect(tag.map(str::to_owned), "the tag of a language, such as \"de\" or \"pt-BR\"")
+}
+
 /// Checks that a file exists. A path that this process may not access is accepted, because at a
 /// reload perhaps only root can see it. If there is no such file, opening it later fails.
 pub(super) fn check_exists(path: &Path) -> Read<()> {

@@ -17,21 +17,26 @@
 //! The worker decides whether a report is sent, and to whom, and puts the report into the spool.
 
 use std::io;
+use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Zoned};
 
 use crate::address::Address;
 use crate::envelope::Recipient;
 use crate::log;
 use crate::message::mime::{self, Conversion};
-use crate::message::{field as header_field, trace};
+use crate::message::{encoded_words, field as header_field, trace};
 use crate::outcome::Outcome;
 use crate::spool::ReportedEvent;
 
-use super::encode::{MAX_LINE, body, fold, is_boundary};
+use super::encode::{MAX_LINE, body, fold, is_boundary, text_body};
+use super::languages::{Language, Languages};
 use super::original::{field, is_printable, message_ids, references, shown};
 use super::status::status_blocks;
 use super::words::plain_words;
+
+/// The name in From of a report.
+const SENDER: &str = "Mail Delivery System";
 
 /// The facts that a report states.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +74,8 @@ pub struct Report<'a> {
     pub message: Returned<'a>,
     /// The number of reports to `to` that were withheld since the last report was sent to `to`.
     pub withheld: u64,
+    /// The languages of this site.
+    pub languages: &'a Languages,
 }
 
 /// A recipient in a report.
@@ -139,18 +146,19 @@ pub fn compose(report: &Report) -> Vec<u8> {
     let (Returned::Header(text) | Returned::Message(text)) = report.message;
     let original = header_field::header(text);
     let part = part(report, original, &boundary);
-    let words = plain_words(report, original, part.extent);
-    let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
+    // The language of the original says nothing about the postmaster.
+    let languages = report.languages.choose(report.sender.and(Some(original)));
     let is_eight_bit = part.extent == Extent::Message && !part.content.is_ascii();
-    let mut out = header(report, original, &boundary, is_eight_bit);
-    let status = if report.is_utf8 { "message/global-delivery-status" } else { "message/delivery-status" };
-    for (kind, title, content) in [
-        (&*format!("text/plain; charset={charset}"), "What happened", words.as_bytes()),
-        (status, "Details for programs", status_blocks(report).as_bytes()),
-    ] {
-        out += &format!("--{boundary}\nContent-Type: {kind}\nContent-Description: {title}\n");
-        body(&mut out, &boundary, content);
+    let mut out = header(report, original, &boundary, is_eight_bit, &languages);
+    out += &format!("--{boundary}\n");
+    if report.languages.is_multilingual() && languages.len() > 1 {
+        multilingual(&mut out, report, original, part.extent, &languages);
+    } else {
+        text_part(&mut out, &boundary, &plain_words(report, original, part.extent, &languages), &languages);
     }
+    let status = if report.is_utf8 { "message/global-delivery-status" } else { "message/delivery-status" };
+    out += &format!("--{boundary}\nContent-Type: {status}\nContent-Description: Details for programs\n");
+    body(&mut out, &boundary, status_blocks(report).as_bytes());
     let (kind, title) = match (part.extent, report.is_utf8) {
         (Extent::Message, false) => ("message/rfc822", "The message"),
         (Extent::Message, true) => ("message/global", "The message"),
@@ -198,12 +206,13 @@ fn is_sendable(text: &[u8]) -> bool {
     text.is_ascii() || matches!(mime::convert(|| text, conversion, &|_| false, &mut io::sink()), Ok(Ok(())))
 }
 
-fn header(report: &Report, original: &[u8], boundary: &str, is_eight_bit: bool) -> String {
+fn header(report: &Report, original: &[u8], boundary: &str, is_eight_bit: bool, languages: &[Arc<Language>]) -> String {
     let Report { hostname, id, .. } = report;
     let to = if report.to.domain().is_empty() { report.to.at(hostname) } else { report.to.clone() };
     let mut out = format!("Date: {}\n", date(report.now));
-    out += &format!("From: Mail Delivery System <MAILER-DAEMON@{hostname}>\nTo: {to}\n");
-    fold(&mut out, "Subject", &subject(report, original), false);
+    out += &format!("From: {SENDER} <MAILER-DAEMON@{hostname}>\nTo: {to}\n");
+    let language = languages.first().map(|language| subject(report, original, language));
+    fold(&mut out, "Subject", &language.unwrap_or_default(), false);
     out += &format!("Message-ID: <{id}@{hostname}>\n");
     let references = references(original);
     if let Some(parent) = message_ids(original, "Message-ID").first() {
@@ -219,23 +228,64 @@ fn header(report: &Report, original: &[u8], boundary: &str, is_eight_bit: bool) 
     out
 }
 
+/// Writes the text in all languages as one part.
+fn text_part(out: &mut String, boundary: &str, words: &str, languages: &[Arc<Language>]) {
+    let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
+    let tags = languages.iter().map(|language| language.tag.as_str()).collect::<Vec<_>>().join(", ");
+    *out += &format!("Content-Type: text/plain; charset={charset}\nContent-Language: {tags}\n");
+    *out += "Content-Description: What happened\n";
+    text_body(out, boundary, words);
+}
+
+/// Writes the text in each language as a message of its own, after a text that says so (RFC 8255).
+fn multilingual(out: &mut String, report: &Report, original: &[u8], extent: Extent, languages: &[Arc<Language>]) {
+    let boundary = format!("=_l{}", report.id);
+    *out += &format!("Content-Type: multipart/multilingual; boundary=\"{boundary}\"\n");
+    *out += "Content-Description: What happened\n\n";
+    let several: Vec<String> =
+        languages.iter().map(|language| format!("{}\n", language.text("text.several"))).collect();
+    *out += &format!("--{boundary}\nContent-Type: text/plain; charset=utf-8\n");
+    text_body(out, &boundary, &several.concat());
+    for language in languages {
+        let origin = if language.tag == "en" { "original" } else { "human" };
+        *out += &format!("--{boundary}\nContent-Type: message/rfc822\nContent-Language: {}\n", language.tag);
+        *out += &format!("Content-Translation-Type: {origin}\nContent-Disposition: inline\n\n");
+        *out += &format!("From: {SENDER} <MAILER-DAEMON@{}>\n", report.hostname);
+        fold(out, "Subject", &subject(report, original, language), false);
+        *out += "MIME-Version: 1.0\n";
+        let language = std::slice::from_ref(language);
+        text_part(out, &boundary, &plain_words(report, original, extent, language), language);
+    }
+    *out += &format!("--{boundary}--\n\n");
+}
+
 /// Returns the subject of the report. It contains the subject of the original, because users search
 /// their mailboxes for that text, and keeps encoded words (RFC 2047) whole.
-fn subject(report: &Report, original: &[u8]) -> String {
-    let title = match (report.kind(), report.sender) {
-        (Kind::Failure, Some(_)) => "Undelivered mail",
-        (Kind::Failure, None) => "Undelivered report",
-        (Kind::Delay, _) => "Delayed mail",
-        (Kind::Success, _) => "Delivered mail",
-    };
+fn subject(report: &Report, original: &[u8], language: &Language) -> String {
+    let title = language.text(match (report.kind(), report.sender) {
+        (Kind::Failure, Some(_)) => "subject.failure",
+        (Kind::Failure, None) => "subject.postmaster",
+        (Kind::Delay, _) => "subject.delay",
+        (Kind::Success, _) => "subject.success",
+    });
+    let encoded = |text: String| if text.is_ascii() { text } else { encoded_words::write(&text) };
     match field(original, "Subject").filter(|s| (1..=200).contains(&s.len()) && is_printable(s)) {
-        Some(subject) => format!("{title}: {subject}"),
-        None => title.to_owned(),
+        // The blank between two encoded words is not shown.
+        Some(subject) if !title.is_ascii() && subject.starts_with("=?") => {
+            format!("{} {subject}", encoded(format!("{title}: ")))
+        }
+        Some(subject) => format!("{} {subject}", encoded(format!("{title}:"))),
+        None => encoded(title.to_owned()),
     }
 }
 
 /// Returns a time as in a header field, in the time zone of this host.
 pub(super) fn date(seconds: i64) -> String {
+    trace::date(&local_time(seconds))
+}
+
+/// Returns a time in the time zone of this host.
+pub(super) fn local_time(seconds: i64) -> Zoned {
     let time = Timestamp::from_second(seconds.max(0)).unwrap_or(Timestamp::UNIX_EPOCH);
-    trace::date(&time.to_zoned(log::zone().clone()))
+    time.to_zoned(log::zone().clone())
 }

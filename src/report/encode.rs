@@ -1,14 +1,19 @@
 //! Writes the text of a report in a form that every mail system passes on: folded lines and MIME
 //! parts.
 
-/// The maximum length of a line, in octets (RFC 5322 2.1.1).
-pub(super) const MAX_LINE: usize = 998;
-/// The width at which text is folded between words, in characters.
+use crate::message::mime;
+
+pub(super) use crate::message::mime::MAX_LINE;
+
+/// The width at which text is folded, in columns.
 const WIDTH: usize = 72;
 /// The maximum length of one piece of a long word, in characters.
 const MAX_PIECE: usize = 900;
-/// The maximum length of a line of quoted-printable, in octets, with the `=` of a soft line break.
-const MAX_ENCODED: usize = 76;
+
+/// The characters of Chinese and Japanese that must not begin a line, and those that must not end
+/// one.
+const NO_START: &str = "、。，．・：；？！）］｝」』】〉》”’ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ…).,:;!?]}>";
+const NO_END: &str = "（［｛「『【〈《“‘([{<";
 
 /// Returns the first `max` characters of a text. If the text is longer, dots stand for the rest.
 pub(super) fn cut(text: &str, max: usize) -> String {
@@ -36,22 +41,55 @@ pub(super) fn paragraph(out: &mut String, indent: &str, text: &str) {
 }
 
 /// Appends words to the last line, and begins a new line whenever a word does not fit. A word that
-/// is too long for a line of mail is cut into pieces.
+/// is too long for a line of mail is cut into pieces, and Chinese or Japanese text between any two
+/// characters.
 pub(super) fn flow(out: &mut String, indent: &str, text: &str) {
-    let mut column = out.len() - out.rfind('\n').map_or(0, |at| at + 1);
+    let mut column = out.rsplit('\n').next().unwrap_or_default().chars().map(columns).sum::<usize>();
     for (n, word) in text.split_whitespace().enumerate() {
-        let chars: Vec<char> = word.chars().collect();
-        for (m, piece) in chars.chunks(MAX_PIECE).enumerate() {
-            if column + 1 + piece.len() > WIDTH && n + m > 0 {
+        for (m, piece) in pieces(word).into_iter().enumerate() {
+            let (width, blank) = (piece.chars().map(columns).sum::<usize>(), usize::from(m == 0));
+            if column + blank + width > WIDTH && n + m > 0 {
                 *out += &format!("\n{indent}");
                 column = indent.len();
-            } else if n > 0 {
+            } else if n > 0 && m == 0 {
                 out.push(' ');
                 column += 1;
             }
-            out.extend(piece);
-            column += piece.len();
+            *out += &piece;
+            column += width;
         }
+    }
+}
+
+/// Cuts a word into pieces between which a line may end.
+fn pieces(word: &str) -> Vec<String> {
+    let (mut pieces, mut piece, mut length) = (Vec::new(), String::new(), 0);
+    let mut last = None;
+    for c in word.chars() {
+        let may_end = |last: char| {
+            let is_wide = columns(last) == 2 || columns(c) == 2;
+            length >= MAX_PIECE || (is_wide && !NO_START.contains(c) && !NO_END.contains(last))
+        };
+        if last.is_some_and(may_end) {
+            pieces.push(std::mem::take(&mut piece));
+            length = 0;
+        }
+        piece.push(c);
+        length += 1;
+        last = Some(c);
+    }
+    pieces.push(piece);
+    pieces
+}
+
+/// The columns that a character has in a terminal: two for the characters of East Asia, and none for
+/// marks that are drawn above or below others.
+fn columns(c: char) -> usize {
+    match u32::from(c) {
+        0x300..=0x36f | 0x610..=0x61a | 0x64b..=0x65f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
+        0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe4f => 2,
+        0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
+        _ => 1,
     }
 }
 
@@ -65,9 +103,21 @@ pub(super) fn body(out: &mut String, boundary: &str, content: &[u8]) {
         }
     } else {
         *out += "Content-Transfer-Encoding: quoted-printable\n\n";
-        quoted_printable(out, content);
+        *out += &mime::quoted_printable(content);
     }
     // The line break before a boundary belongs to the boundary (RFC 2046 5.1.1).
+    out.push('\n');
+}
+
+/// Appends the rest of a MIME part with text, like [`body`]. In base64, text of many scripts is less
+/// than half as long as in quoted-printable.
+pub(super) fn text_body(out: &mut String, boundary: &str, text: &str) {
+    let outside = text.bytes().filter(|b| !b.is_ascii()).count();
+    if outside * 6 < text.len() {
+        return body(out, boundary, text.as_bytes());
+    }
+    *out += "Content-Transfer-Encoding: base64\n\n";
+    *out += &mime::base64(text.replace('\n', "\r\n").as_bytes());
     out.push('\n');
 }
 
@@ -84,22 +134,46 @@ fn is_plain(content: &[u8], boundary: &str) -> bool {
     content.split(|&b| b == b'\n').all(|line| line.len() <= MAX_LINE && is_clean(line) && !is_boundary(line, boundary))
 }
 
-/// Appends text as quoted-printable (RFC 2045 6.7): octets that are not printable, and a blank at
-/// the end of a line, become `=XX`.
-fn quoted_printable(out: &mut String, content: &[u8]) {
-    for line in content.strip_suffix(b"\n").unwrap_or(content).split(|&b| b == b'\n') {
-        let mut column = 0;
-        for (at, &b) in line.iter().enumerate() {
-            let inside = at + 1 < line.len();
-            let literal = matches!(b, b'!'..=b'<' | b'>'..=b'~') || (inside && matches!(b, b' ' | b'\t'));
-            let octet = if literal { char::from(b).to_string() } else { format!("={b:02X}") };
-            if column + octet.len() >= MAX_ENCODED {
-                *out += "=\n";
-                column = 0;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_folded_at_blanks_and_between_the_characters_of_east_asia() {
+        for (text, width) in [
+            ("あなたのメッセージは、以下のアドレスに配達できませんでした。".repeat(5), 72),
+            ("您的邮件未能送达以下地址。".repeat(9), 72),
+            ("The mailbox example@example.org does not exist. ".repeat(5), 72),
+            ("\u{648}\u{651}".repeat(20) + " ", 72),
+            ("x".repeat(2000), 900),
+        ] {
+            let mut out = String::new();
+            flow(&mut out, "    ", &text);
+            for line in out.lines() {
+                let columns: usize = line.chars().map(columns).sum();
+                assert!(columns <= width + 4 && !line.trim_start().starts_with(['、', '。']), "{line}");
             }
-            *out += &octet;
-            column += octet.len();
+            let joined: String = out.lines().map(str::trim).collect();
+            assert_eq!(joined.replace(' ', ""), text.replace(' ', ""));
+            assert_eq!(out.lines().count() > 1, out.len() > 80, "{out}");
         }
-        out.push('\n');
+    }
+
+    #[test]
+    fn text_is_encoded_in_the_shorter_form() {
+        for (text, encoding) in [
+            ("Hello\n", ""),
+            ("Viele Grüße aus der Stadt am Rhein\n", "quoted-printable"),
+            ("Сообщение не доставлено\n", "base64"),
+        ] {
+            let mut out = String::new();
+            text_body(&mut out, "=_x", text);
+            let head = if encoding.is_empty() {
+                "\n".to_owned()
+            } else {
+                format!("Content-Transfer-Encoding: {encoding}\n\n")
+            };
+            assert!(out.starts_with(&head) && out.ends_with("\n\n") && out.is_ascii(), "{out}");
+        }
     }
 }

@@ -119,7 +119,7 @@ fn typed(address: &str, is_utf8: bool) -> String {
 /// Returns the status of a recipient. If the message expired or is delayed, the status is that of
 /// the last attempt, with the class set to 4. If that attempt has no status, the status is 4.4.7
 /// (RFC 3463 3.5, RFC 3464 2.3.4).
-fn status(event: ReportedEvent, outcome: &Outcome) -> Status {
+pub(super) fn status(event: ReportedEvent, outcome: &Outcome) -> Status {
     match (event, outcome.fate, outcome.status) {
         (ReportedEvent::Success(_), _, Status(_, subject, detail)) => Status(2, subject, detail),
         (_, Fate::Deferred, Status(_, 0, 0)) => Status(4, 4, 7),

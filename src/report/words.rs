@@ -1,175 +1,233 @@
-//! Writes the first part of a report, in plain words for people.
+//! Writes the first part of a report, for people: first what happened to whom and what the reader
+//! can do, then the words of the other mail systems, and then details for the postmaster.
+
+use std::sync::Arc;
+
+use jiff::Zoned;
+use jiff::fmt::rfc2822;
 
 use crate::envelope::Recipient;
+use crate::message::encoded_words;
+use crate::outcome::Fate;
 use crate::spool::{ReportedEvent, Success};
 
-use super::compose::{Extent, Kind, Report, Reported, date};
+use super::cause::Cause;
+use super::compose::{Extent, Kind, Report, Reported, date, local_time};
 use super::encode::{cut, flow, paragraph};
+use super::languages::Language;
 use super::original::{field, is_printable, is_readable};
-use super::reason::Reason;
-use super::status::{max_text, own_text, remote_mta};
+use super::status::{max_text, own_text, remote_mta, status};
 
-/// Writes the explanation. `original` is the header of the original, and `extent` says which part
-/// of the original follows in the report.
-pub(super) fn plain_words(report: &Report, original: &[u8], extent: Extent) -> String {
+/// The indentation of what is said about a recipient.
+const INDENT: &str = "    ";
+/// The maximum length of the original's subject, in characters.
+const MAX_SUBJECT: usize = 100;
+/// The maximum length of a line of a dialogue, in characters.
+const MAX_LINE: usize = 200;
+/// The maximum number of lines of dialogues in a report.
+const MAX_LINES: usize = 100;
+
+/// Writes the whole part. `original` is the header of the original, and `extent` says which part of
+/// the original follows in the report.
+pub(super) fn plain_words(report: &Report, original: &[u8], extent: Extent, languages: &[Arc<Language>]) -> String {
     let mut text = String::new();
-    paragraph(&mut text, "", &format!("This is the mail system at {}.", report.hostname));
-    paragraph(&mut text, "", &opening(report, original));
-    match report.kind() {
-        Kind::Failure => failures(&mut text, report),
-        Kind::Delay => {
-            paragraph(&mut text, "", "The last attempt failed:");
-            recipients(&mut text, report, |_| true);
-            paragraph(
-                &mut text,
-                "",
-                &format!("It will be tried until {}. You need not do anything.", date(report.until)),
-            );
+    for language in languages {
+        if languages.len() > 1 {
+            paragraph(&mut text, "", &format!("---- {} ----", language.text("name")));
         }
-        Kind::Success => successes(&mut text, report),
+        text += &Words { report, language }.text(original, extent);
     }
-    match report.withheld {
-        0 => {}
-        1 => paragraph(&mut text, "", "Before this, 1 other report was withheld: there were too many."),
-        n => paragraph(&mut text, "", &format!("Before this, {n} other reports were withheld: there were too many.")),
+    if languages.len() > 1 {
+        paragraph(&mut text, "", "--------");
     }
-    text += &closing(report, extent);
-    text
-}
-
-fn failures(text: &mut String, report: &Report) {
-    let mut reasons: Vec<Reason> = Vec::new();
-    for result in report.results {
-        let reason = Reason::of(&result.outcome);
-        if !reasons.contains(&reason) {
-            reasons.push(reason);
-        }
-    }
-    for reason in reasons {
-        let (what_happened, advice) = reason.words();
-        let tried = if reason.is_late() {
-            format!(" within {}", span(report.now.saturating_sub(report.arrival)))
-        } else {
-            String::new()
-        };
-        paragraph(text, "", &format!("{what_happened}{tried}:"));
-        recipients(text, report, |result| Reason::of(&result.outcome) == reason);
-        if report.sender.is_some() {
-            paragraph(text, "", advice);
-        }
-    }
-}
-
-fn successes(text: &mut String, report: &Report) {
-    for (success, words) in [
-        (Success::Delivered, "It was delivered to:"),
-        (
-            Success::Relayed,
-            "It was passed on to another mail system, which sends no reports about successful deliveries, for:",
-        ),
-        (Success::Expanded, "It was passed on to all addresses that are meant by:"),
-    ] {
-        let is_meant = |result: &Reported| result.event == ReportedEvent::Success(success);
-        if report.results.iter().any(is_meant) {
-            paragraph(text, "", words);
-            recipients(text, report, is_meant);
-        }
-    }
-}
-
-/// Writes the recipients for which `is_meant` is true, each with an explanation.
-fn recipients(text: &mut String, report: &Report, is_meant: impl Fn(&Reported) -> bool) {
-    for (number, result) in report.results.iter().enumerate().filter(|(_, result)| is_meant(result)) {
-        *text += &format!("    {}\n", recipient_name(&result.recipient));
-        match explanation(report, result, max_text(number)) {
-            Some(explanation) => paragraph(text, "      ", &explanation),
-            None => text.push('\n'),
-        }
-    }
-}
-
-fn opening(report: &Report, original: &[u8]) -> String {
-    let quoted = match field(original, "Subject").filter(|s| is_readable(s)) {
-        Some(s) => format!(" \"{}\"", cut(&s, 100)),
-        None => String::new(),
-    };
-    let sent = field(original, "Date").filter(|d| (1..=60).contains(&d.len()) && is_printable(d));
-    let sent = sent.unwrap_or_else(|| date(report.arrival));
-    let addresses = if report.results.len() == 1 { "this address" } else { "these addresses" };
-    match (report.kind(), report.sender) {
-        (Kind::Failure, Some(_)) => {
-            format!(
-                "Your message{quoted}, sent {sent}, could not be delivered to {addresses}. It will not be tried again."
-            )
-        }
-        (Kind::Failure, None) => format!(
-            "The message{quoted}, sent {sent}, has no sender who could be notified: most likely it is a report about \
-             other mail. It could not be delivered to {addresses}, and will not be tried again. Only you are notified."
-        ),
-        (Kind::Delay, _) => {
-            format!("Your message{quoted}, sent {sent}, has not been delivered to {addresses} yet. It is not lost.")
-        }
-        (Kind::Success, _) => format!(
-            "Your message{quoted}, sent {sent}, has been delivered or passed on. Your mail program has asked for this \
-             report."
-        ),
-    }
-}
-
-fn closing(report: &Report, extent: Extent) -> String {
-    let Report { hostname, original, .. } = report;
-    let mut text = String::new();
-    let returned = |whose: &str| match extent {
-        Extent::Message => whose.to_owned(),
-        Extent::Header => format!("the header of {whose}"),
-        Extent::PartOfHeader => format!("the header of {whose}, as far as it fits into 8 KiB"),
-    };
-    let last = match (report.kind(), report.sender) {
-        (Kind::Failure, Some(_)) => format!(
-            "If this does not help, write to postmaster@{hostname} and include this report. The rest is for \
-             programs and experts: the details, and {}. Its queue id here was {original}.",
-            returned("your message")
-        ),
-        (Kind::Failure, None) => {
-            format!("The details and {} follow. Its queue id in the log is {original}.", returned("the message"))
-        }
-        (Kind::Delay | Kind::Success, _) => format!(
-            "The rest is for programs and experts: the details, and {}. Its queue id here is {original}.",
-            returned("your message")
-        ),
-    };
-    flow(&mut text, "", &last);
+    technical(&mut text, report, languages);
+    text.truncate(text.trim_end().len());
     text + "\n"
 }
 
-/// Returns the name of a recipient, which begins with the address that the sender wrote.
-fn recipient_name(recipient: &Recipient) -> String {
-    match &recipient.original {
-        Some(original) => format!("{original} (forwarded to {})", recipient.address),
-        None => recipient.address.to_string(),
+/// Writes in one language.
+struct Words<'a> {
+    report: &'a Report<'a>,
+    language: &'a Language,
+}
+
+impl Words<'_> {
+    fn text(&self, original: &[u8], extent: Extent) -> String {
+        let Self { report, language } = self;
+        let mut text = String::new();
+        paragraph(&mut text, "", &language.fill("text.greeting", &[("host", report.hostname)]));
+        paragraph(&mut text, "", language.text(self.opening()));
+        self.about(&mut text, original);
+        match report.kind() {
+            Kind::Failure => self.causes(&mut text),
+            Kind::Delay => {
+                self.causes(&mut text);
+                let until = language.date(&local_time(report.until));
+                paragraph(&mut text, "", &language.fill("text.delay_until", &[("date", &until)]));
+            }
+            Kind::Success => self.successes(&mut text),
+        }
+        if report.withheld > 0 {
+            let count = report.withheld.to_string();
+            paragraph(&mut text, "", &language.fill("text.withheld", &[("count", &count)]));
+        }
+        if report.kind() == Kind::Failure && report.sender.is_some() {
+            let postmaster = format!("postmaster@{}", report.hostname);
+            paragraph(&mut text, "", &language.fill("text.contact", &[("postmaster", &postmaster)]));
+        }
+        let attached = match extent {
+            Extent::Message => "text.attached_message",
+            Extent::Header => "text.attached_header",
+            Extent::PartOfHeader => "text.attached_part",
+        };
+        paragraph(&mut text, "", language.text(attached));
+        text
+    }
+
+    fn opening(&self) -> &'static str {
+        match (self.report.kind(), self.report.sender, self.report.results.len()) {
+            (Kind::Failure, None, _) => "text.failure_postmaster",
+            (Kind::Failure, Some(_), 1) => "text.failure_one",
+            (Kind::Failure, Some(_), _) => "text.failure_many",
+            (Kind::Delay, _, 1) => "text.delay_one",
+            (Kind::Delay, _, _) => "text.delay_many",
+            (Kind::Success, _, _) => "text.success",
+        }
+    }
+
+    /// Says which message the report is about.
+    fn about(&self, text: &mut String, original: &[u8]) {
+        let subject = field(original, "Subject").and_then(|subject| encoded_words::read(&subject));
+        if let Some(subject) = subject.filter(|subject| is_readable(subject)) {
+            *text += INDENT;
+            let subject = cut(&subject, MAX_SUBJECT);
+            flow(text, INDENT, &self.language.fill("text.about_subject", &[("subject", &subject)]));
+            text.push('\n');
+        }
+        let sent = field(original, "Date").filter(|d| (1..=60).contains(&d.len()) && is_printable(d));
+        let sent: Option<Zoned> = sent.and_then(|sent| rfc2822::parse(&sent).ok());
+        let sent = self.language.date(&sent.unwrap_or_else(|| local_time(self.report.arrival)));
+        paragraph(text, INDENT, &self.language.fill("text.about_date", &[("date", &sent)]));
+    }
+
+    /// Writes the recipients with each cause, the cause, and what the sender can do about it.
+    fn causes(&self, text: &mut String) {
+        let Self { report, language } = self;
+        let mut causes: Vec<(Cause, bool)> = Vec::new();
+        let of = |result: &Reported| (Cause::of(&result.outcome), result.outcome.fate == Fate::Deferred);
+        for result in report.results {
+            if !causes.contains(&of(result)) {
+                causes.push(of(result));
+            }
+        }
+        for (cause, is_late) in causes {
+            self.recipients(text, |result| of(result) == (cause, is_late));
+            let key = |text: &str| format!("cause.{}.{text}", cause.name());
+            paragraph(text, INDENT, language.text(&key("what")));
+            if report.kind() == Kind::Delay {
+                continue;
+            }
+            if is_late {
+                let time = |seconds| language.date(&local_time(seconds));
+                let (from, to) = (time(report.arrival), time(report.now));
+                paragraph(text, INDENT, &language.fill("text.tried", &[("from", &from), ("to", &to)]));
+            }
+            if report.sender.is_some() {
+                let advice = language.text(&key("advice"));
+                paragraph(text, INDENT, &language.fill("text.advice", &[("advice", advice)]));
+            }
+        }
+    }
+
+    fn successes(&self, text: &mut String) {
+        for (success, key) in [
+            (Success::Delivered, "text.delivered"),
+            (Success::Relayed, "text.relayed"),
+            (Success::Expanded, "text.expanded"),
+        ] {
+            let is_meant = |result: &Reported| result.event == ReportedEvent::Success(success);
+            if self.report.results.iter().any(is_meant) {
+                paragraph(text, "", self.language.text(key));
+                self.recipients(text, is_meant);
+            }
+        }
+    }
+
+    /// Writes the recipients for which `is_meant` is true, one on each line.
+    fn recipients(&self, text: &mut String, is_meant: impl Fn(&Reported) -> bool) {
+        for result in self.report.results.iter().filter(|result| is_meant(result)) {
+            flow(text, INDENT, &self.name(&result.recipient));
+            text.push('\n');
+        }
+        text.push('\n');
+    }
+
+    /// Returns the name of a recipient, which begins with the address that the sender wrote.
+    fn name(&self, recipient: &Recipient) -> String {
+        let target = recipient.address.to_string();
+        match &recipient.original {
+            Some(original) => {
+                self.language.fill("text.forwarded", &[("address", &original.to_string()), ("target", &target)])
+            }
+            None => target,
+        }
     }
 }
 
-/// Explains an outcome. `None` if there is nothing to say about a success.
+/// Writes what the mail systems said, and the details for the postmaster. The headings are in all
+/// languages.
+fn technical(text: &mut String, report: &Report, languages: &[Arc<Language>]) {
+    let heading = |key: &str| languages.iter().map(|language| language.text(key)).collect::<Vec<_>>().join(" / ");
+    let said: Vec<(&Reported, String)> = (report.results.iter().enumerate())
+        .filter_map(|(number, result)| Some((result, explanation(report, result, max_text(number))?)))
+        .collect();
+    if !said.is_empty() {
+        paragraph(text, "", &heading("text.replies"));
+        for (result, explanation) in said {
+            *text += &format!("{INDENT}{}\n", result.recipient.address);
+            paragraph(text, "      ", &explanation);
+        }
+    }
+    paragraph(text, "", &heading("text.details"));
+    *text += &format!("{INDENT}Queue id: {}\n", report.original);
+    *text += &format!("{INDENT}Accepted: {}\n", date(report.arrival));
+    for result in report.results {
+        *text += &format!("{INDENT}Status: {} {}\n", status(result.event, &result.outcome), result.recipient.address);
+    }
+    text.push('\n');
+    dialogue(text, report);
+}
+
+/// Writes the last dialogues with other hosts, as far as they concern the recipients of the report.
+fn dialogue(text: &mut String, report: &Report) {
+    let mut left = MAX_LINES;
+    let mut last: &[String] = &[];
+    for Reported { dialogue, .. } in report.results {
+        // Recipients that were refused together often have the same lines.
+        let Some((host, lines)) = dialogue.split_first().filter(|_| left > 0 && *dialogue != last) else { continue };
+        *text += &format!("{INDENT}{}\n", plain(host));
+        lines.iter().take(left).for_each(|line| *text += &format!("{INDENT}  {}\n", plain(line)));
+        text.push('\n');
+        (left, last) = (left.saturating_sub(lines.len() + 1), dialogue);
+    }
+}
+
+/// Returns a line of a dialogue without control characters, and cut if it is too long.
+fn plain(line: &str) -> String {
+    cut(&line.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>(), MAX_LINE)
+}
+
+/// Explains an outcome in the words of the other host, or of this one. `None` if there is nothing to
+/// say about a success.
 fn explanation(report: &Report, result: &Reported, max: usize) -> Option<String> {
     let Reported { outcome, event, .. } = result;
-    let is_success = matches!(event, ReportedEvent::Success(_));
-    match (remote_mta(&outcome.host), &outcome.reply) {
-        (Some(host), Some(reply)) => Some(format!("{host} said: {}", cut(&reply.to_string(), max))),
-        (None, Some(reply)) => Some(format!("The reply was: {}", cut(&reply.to_string(), max))),
-        _ if is_success => None,
-        (Some(host), None) => Some(format!("{host}: {}", own_text(report, outcome, max))),
-        (None, None) => Some(own_text(report, outcome, max)),
-    }
-}
-
-/// Returns a length of time in the largest unit that fits, such as `3 days`.
-fn span(seconds: i64) -> String {
-    let (count, unit) = match seconds {
-        ..60 => return "less than a minute".to_owned(),
-        60..3600 => (seconds / 60, "minute"),
-        3600..172_800 => (seconds / 3600, "hour"),
-        _ => (seconds / 86_400, "day"),
+    let said = match &outcome.reply {
+        Some(reply) => cut(&reply.to_string(), max),
+        None if matches!(event, ReportedEvent::Success(_)) => return None,
+        None => own_text(report, outcome, max),
     };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+    Some(match remote_mta(&outcome.host) {
+        Some(host) => format!("{host}: {said}"),
+        None => said,
+    })
 }

@@ -187,6 +187,7 @@ impl Attempt<'_> {
                 results: &results,
                 message: text.as_returned(),
                 withheld,
+                languages: &self.settings.languages,
             });
             signed(&self.settings, report, self.now)
         };

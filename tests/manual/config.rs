@@ -16,7 +16,7 @@ use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf
 use penfold::config::{
     Auth, Config, ConfigError, Dkim, DkimKey, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind,
     Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy, Printed,
-    Queue, Relay, Remote, RemoteTls, Scheme, Smtp, Submission, TableFile, Users, load, parse, print,
+    Queue, Relay, Remote, RemoteTls, Report, Scheme, Smtp, Submission, TableFile, Users, load, parse, print,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
@@ -222,6 +222,7 @@ fn every_key_has_its_effect() {
             expire_after: Duration::from_secs(7 * 24 * 3600),
             warn_after: Duration::ZERO,
         },
+        report: Report { languages: vec!["de".into(), "pt-BR".into()], multilingual: true, texts: table("languages") },
         filters: vec![
             Filter {
                 socket: Endpoint::Unix(Path::new("/run/rspamd/milter.sock").into()),
@@ -308,11 +309,13 @@ fn the_sample_states_the_defaults() {
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
         (&mut sample.policy.access, &default.policy.access, "access"),
+        (&mut sample.report.texts, &default.report.texts, "languages"),
     ] {
         // If the configuration names a table, the table must exist; a table with a default path
         // need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
-        assert!(pages::sample("penfold.conf").contains(&format!("\n#{name} = \"{}\"\n", default.path.display())));
+        let key = if name == "languages" { "texts" } else { name };
+        assert!(pages::sample("penfold.conf").contains(&format!("\n#{key} = \"{}\"\n", default.path.display())));
         table.clone_from(default);
     }
     // Addresses, too, are marked as defaults only if the configuration does not name them.
@@ -354,6 +357,7 @@ fn keys_of_the_reader() -> BTreeSet<String> {
         "remote",
         "dkim",
         "queue",
+        "report",
         "dns",
         "log",
     ];

@@ -165,7 +165,7 @@ fn a_report_that_fails_goes_to_the_postmaster_once() {
     assert_eq!(reports.len(), 2);
     for report in reports {
         let text = String::from_utf8(report.clone()).expect("ASCII");
-        has(&text, &["Return-Path: <>\n", "To: postmaster@razorback\n", "has no sender who could be notified"]);
+        has(&text, &["Return-Path: <>\n", "To: postmaster@razorback\n", "It has no sender who could be told"]);
         has(&text, &["Subject: Undelivered report: Undelivered mail: Lunch\n"]);
         read_by_python(&report);
     }

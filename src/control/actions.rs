@@ -8,6 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 
 use super::reload::{Reloaded, Reloads};
+use super::show::{Live, Shown};
 use super::{config, hosts, list, verify};
 use crate::endpoint::Endpoint;
 use crate::json::Format;
@@ -15,7 +16,7 @@ use crate::listen::Server;
 use crate::message::trace::LocalUser;
 use crate::queue::{Event, Selector};
 use crate::site::Site;
-use crate::spool::{EntryName, Place};
+use crate::spool::{EntryName, Place, QueueId};
 
 /// If an entry in `new/` has not changed for this time, no session is about to deliver it.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
@@ -88,6 +89,29 @@ impl Control {
     /// Makes the daemon read its configuration again; `None` if there is no result in time.
     pub(super) fn reload(&self) -> Option<Reloaded> {
         self.reloads.request()
+    }
+
+    /// Calls `write` with a message that is to be shown, and with the facts that only the daemon knows.
+    /// If `submitted_by` is a uid, only messages of this user can be shown.
+    pub(super) fn show<T>(
+        &self,
+        id: QueueId,
+        submitted_by: Option<u32>,
+        write: impl FnOnce(&Shown<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let settings = self.site.settings();
+        let status = |name: String| {
+            let statuses = self.ask(|answer| Event::Hosts(Some(name), answer)).unwrap_or_default();
+            statuses.into_iter().next()
+        };
+        let running = self.ask(Event::Running).unwrap_or_default();
+        write(&Shown {
+            spool: &self.site.spool,
+            id,
+            schedule: settings.config.queue.schedule(),
+            submitted_by,
+            live: Some(Live { running, router: &settings.router, status: &status }),
+        })
     }
 
     /// Returns whether mail for an address can be delivered, and lines of text that say where.

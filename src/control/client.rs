@@ -20,6 +20,30 @@ use super::{NOT_UNDERSTOOD, is_forbidden, request};
 /// with a text.
 /// Otherwise the errors of the connection.
 pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration) -> io::Result<()> {
+    let mut answer = send(socket, words, timeout)?;
+    io::copy(&mut answer, &mut Plain { out, last: 0 }).map(|_| ())
+}
+
+/// Like [`ask`], but returns the answer with its control characters. It must not be written to a terminal.
+///
+/// # Errors
+/// As for [`ask`].
+pub fn ask_exactly(socket: &Path, words: &[&str], timeout: Duration) -> io::Result<Vec<u8>> {
+    let (mut answer, mut exact) = (send(socket, words, timeout)?, Vec::new());
+    answer.read_to_end(&mut exact)?;
+    Ok(exact)
+}
+
+/// Returns a text without control characters, except line feed and tab.
+pub fn plain(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    // Writing to a vector cannot fail.
+    let _ = Plain { out: &mut plain, last: 0 }.write_all(text);
+    plain
+}
+
+/// Sends a request, and returns the answer after its first line, which must be `ok`.
+fn send(socket: &Path, words: &[&str], timeout: Duration) -> io::Result<BufReader<UnixStream>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
@@ -29,10 +53,8 @@ pub fn ask(socket: &Path, words: &[&str], out: &mut dyn Write, timeout: Duration
     let mut answer = BufReader::new(stream);
     let mut first = String::new();
     answer.by_ref().take(1024).read_line(&mut first)?;
-    let mut plain = Vec::new();
-    Plain { out: &mut plain, last: 0 }.write_all(first.trim_end().as_bytes())?;
-    match &*String::from_utf8_lossy(&plain) {
-        "ok" => io::copy(&mut answer, &mut Plain { out, last: 0 }).map(|_| ()),
+    match &*String::from_utf8_lossy(&plain(first.trim_end().as_bytes())) {
+        "ok" => Ok(answer),
         "" => Err(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
         // A daemon of an earlier version may still run after an upgrade.
         NOT_UNDERSTOOD => Err(io::Error::new(

@@ -18,6 +18,7 @@
 //! - `reload`: a reload, and its result
 //! - `request`: the form of a request line
 //! - `server`: accepts connections and answers requests
+//! - `show`: one message of the queue
 //! - `verify`: the destinations of an address, for `sendmail -bv`
 
 use std::io;
@@ -33,10 +34,11 @@ mod list;
 mod reload;
 pub mod request;
 mod server;
+pub mod show;
 mod verify;
 
 pub use actions::Control;
-pub use client::ask;
+pub use client::{ask, ask_exactly, plain};
 pub use config::config;
 pub use list::list;
 pub use reload::{Reloaded, Reloads};

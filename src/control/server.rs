@@ -16,6 +16,7 @@ use super::actions::Control;
 use super::connections::Connections;
 use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
+use super::show::Part;
 use super::{BUSY, FORBIDDEN, NOT_UNDERSTOOD};
 use crate::json::Format;
 use crate::message::trace::LocalUser;
@@ -133,9 +134,37 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             }
             None => stream.write_all(format!("{BUSY}\n").as_bytes()),
         },
+        ["show", part, id] => show(stream, control, (part, id), uid),
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
         words => command(stream, words, control, uid),
     }
+}
+
+/// Answers `show`.
+fn show(mut stream: UnixStream, control: &Control, (part, id): (&str, &str), uid: u32) -> io::Result<()> {
+    let (Some(part), Some(id)) = (Part::parse(part), QueueId::parse(id)) else { return not_understood(stream) };
+    let submitted_by = Some(uid).filter(|uid| !is_privileged(*uid));
+    control.show(id, submitted_by, |shown| {
+        let opened = if submitted_by.is_none() {
+            shown.open()
+        } else {
+            // To find a message, all names in the spool must be read. So one user is served at a time.
+            let Some(permit) = ListPermit::new(uid) else { return stream.write_all(format!("{BUSY}\n").as_bytes()) };
+            let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+            let opened = shown.open();
+            drop((turn, permit));
+            opened
+        };
+        match opened {
+            Ok(entry) => {
+                let mut out = io::BufWriter::new(stream);
+                out.write_all(b"ok\n")?;
+                shown.write(&entry, part, &mut out)?;
+                out.flush()
+            }
+            Err(why) => stream.write_all(format!("{}\n", why.answer()).as_bytes()),
+        }
+    })
 }
 
 /// An unprivileged user's permit to have the queue listed. A user has at most one at a time.

@@ -85,6 +85,12 @@ impl Dialogue {
         self.recipients.get(line.about? as usize).map(|recipient| &**recipient)
     }
 
+    /// Whether a line is about this recipient.
+    pub fn is_about(&self, recipient: &Address) -> bool {
+        let recipient = recipient.to_string();
+        self.recipients.iter().any(|about| **about == *recipient)
+    }
+
     /// Whether a line is about another recipient.
     fn is_about_another(&self, line: &Line, recipient: &str) -> bool {
         self.recipient_of(line).is_some_and(|about| about != recipient)

@@ -52,6 +52,12 @@ pub fn local_time() -> jiff::Zoned {
     jiff::Timestamp::now().to_zoned(zone().clone())
 }
 
+/// Seconds since 1970 in this host's time zone, with the zone's abbreviation: `2026-11-22 11:15:00 CET`.
+pub fn local_timestamp(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok()).unwrap_or_default();
+    time.to_zoned(zone().clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
 /// Seconds since 1970 as `2026-11-22T10:15:00Z`.
 pub fn timestamp(seconds: u64) -> String {
     i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok()).unwrap_or_default().to_string()

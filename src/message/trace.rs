@@ -3,7 +3,7 @@
 //!
 //! Only this file knows the form of these fields. The `Received:` field of a message from a local
 //! user names the user and the program; [`submitter`] reads the user back, so that the queue can be
-//! listed for one user. All values come from the caller.
+//! listed for one user, and [`source`] reads who gave a message to this host. All values come from the caller.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -187,6 +187,26 @@ pub fn submitter(text: &[u8], id: &str) -> Option<u32> {
     user.split([' ', ',']).next()?.parse().ok().filter(|_| is_own)
 }
 
+/// Returns in words who gave the message with this queue id to this host, such as
+/// `client.test (unknown [192.0.2.1]) with ESMTPS (TLS1.3)` or `uid 1000 jon, program git`. This is read from the
+/// first `Received:` field in `text`, the front of the message; `None` if this host has not written the
+/// field for this message, or if the field does not say it.
+pub fn source(text: &[u8], id: &str) -> Option<String> {
+    let field = fields(text).find(|field| field.is("Received"))?.text().replace('\t', " ");
+    let (before, _) = field.split_once(&format!(" id {id}")).filter(|(_, rest)| rest.starts_with([';', ' ']))?;
+    let (client, server) = match before.strip_prefix("from ") {
+        Some(rest) => rest.split_once(" by ")?,
+        None => ("", before.strip_prefix("by ")?),
+    };
+    let (_, how) = server.split_once(" (penfold")?;
+    if let Some((user, _)) = how.strip_prefix(FROM_USER).and_then(|user| user.split_once(')')) {
+        return Some(user.to_owned());
+    }
+    let how = how.split_once(") with ").map(|(_, how)| format!("with {how}")).unwrap_or_default();
+    let words: Vec<&str> = [client, &how].into_iter().filter(|part| !part.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join(" ").replace("  ", " "))
+}
+
 /// The address in a field; `None` if the field is not a `Delivered-To:` field. The address is
 /// expected on the first line of the field, where penfold writes it, and may be in the form of
 /// [`delivered_to_field`].
@@ -278,30 +298,34 @@ mod tests {
                 protocol: Some("SMTP"),
             })
         };
-        for (client, is_hidden, recipient, want) in [
+        for (client, is_hidden, recipient, want, who) in [
             (
                 client(Some("192.0.2.1")),
                 false,
                 None,
                 "from client.test (unknown [192.0.2.1])\n\tby mx.test (penfold) with ESMTP id 1K0",
+                "client.test (unknown [192.0.2.1]) with ESMTP",
             ),
             (
                 Client { name: Some("c.test"), hello: "a b", ..client(Some("2001:db8::1")) },
                 false,
                 Some(&jon),
                 "from [IPv6:2001:db8::1] (c.test [IPv6:2001:db8::1])\n\tby mx.test (penfold) with ESMTP id 1K0\n\tfor <jon@x.test>",
+                "[IPv6:2001:db8::1] (c.test [IPv6:2001:db8::1]) with ESMTP",
             ),
             (
                 Client { is_local: true, hello: "?", ..client(None) },
                 false,
                 None,
                 "from localhost (localhost)\n\tby mx.test (penfold) with ESMTP id 1K0",
+                "localhost (localhost) with ESMTP",
             ),
             (
                 Client { forwarded: forwarded(), ..client(None) },
                 false,
                 None,
                 "from client.test (unknown)\n\t(forwarded for unknown [IPv6:2001:db8::1] as h with SMTP)\n\tby mx.test (penfold) with ESMTP id 1K0",
+                "client.test (unknown) (forwarded for unknown [IPv6:2001:db8::1] as h with SMTP) with ESMTP",
             ),
             (
                 Client {
@@ -313,12 +337,13 @@ mod tests {
                 true,
                 Some(&jon),
                 "by mx.test (penfold) with ESMTPSA (TLS1.3) id 1K0\n\tfor <jon@x.test>\n\ttls TLS_AES",
+                "with ESMTPSA (TLS1.3)",
             ),
         ] {
-            assert_eq!(
-                received(Origin::Client(client), is_hidden, recipient),
-                format!("Received: {want};\n\t{DATE}\n")
-            );
+            let field = received(Origin::Client(client), is_hidden, recipient);
+            assert_eq!(field, format!("Received: {want};\n\t{DATE}\n"));
+            assert_eq!(source(field.as_bytes(), "1K0").as_deref(), Some(who));
+            assert_eq!((source(field.as_bytes(), "1K"), source(field.as_bytes(), "1K1")), (None, None));
         }
     }
 
@@ -341,6 +366,7 @@ mod tests {
                 );
                 let text = format!("{field}Received: by a (penfold, from uid 8) id 1K0;\n\t{DATE}\nSubject: x\n\n");
                 assert_eq!(submitter(text.as_bytes(), "1K0"), Some(7));
+                assert_eq!(source(text.as_bytes(), "1K0").as_deref(), Some(comment));
                 assert_eq!(submitter(format!("Authentication-Results: x\n{text}").as_bytes(), "1K0"), Some(7));
                 assert_eq!(
                     submitter(format!("Received: by a (penfold) id 1K1;\n\t{DATE}\n{text}").as_bytes(), "1K0"),
@@ -351,6 +377,7 @@ mod tests {
                 let hidden = received(Origin::LocalUser(&user), true, recipient);
                 assert_eq!(hidden, format!("Received: by mx.test (penfold) id 1K0{purpose};\n\t{DATE}\n"));
                 assert_eq!(submitter(format!("{hidden}\n").as_bytes(), "1K0"), None);
+                assert_eq!(source(hidden.as_bytes(), "1K0"), None);
             }
         }
         let field = received(Origin::Client(client(None)), true, None);

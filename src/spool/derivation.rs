@@ -31,6 +31,11 @@ impl Step {
         Self::named(&format!("list:{alias}"))
     }
 
+    /// The step as it stands in the head, such as `list:staff`.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
     fn named(text: &str) -> Self {
         // A character has at most four bytes, so the text has at most `MAX_STEP` bytes.
         Self(text.chars().take(MAX_STEP / 4).collect::<String>().into())

@@ -201,7 +201,7 @@ pub use hold::NotMoved;
 pub use id::{Kind, QueueId};
 pub use lock::Lock;
 pub use name::{EntryName, Place};
-pub use note::{Note, NoteLine};
+pub use note::{Note, NoteLine, NoteResult};
 use reserve::Reserved;
 
 use crate::sys::disk;

@@ -40,6 +40,15 @@ impl fmt::Display for NoteLine<'_> {
     }
 }
 
+/// A result that was read from a note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteResult {
+    /// The time of the attempt, in seconds since 1970.
+    pub time: u64,
+    /// The host or the mailbox, if there was one, and the reply or another reason.
+    pub text: String,
+}
+
 /// The note of a message.
 #[derive(Debug, Default)]
 pub struct Note(String);
@@ -51,6 +60,27 @@ impl Note {
         let result = self.0.lines().rev().find_map(|line| line.split_once(' ')?.1.strip_prefix(&path))?;
         let result: String = result.trim().chars().filter(|c| !c.is_control()).collect();
         (!result.is_empty()).then_some(result)
+    }
+
+    /// All results, the oldest first, each with the recipient in angle brackets.
+    pub fn results(&self) -> impl Iterator<Item = (String, NoteResult)> {
+        self.0.lines().filter_map(|line| {
+            let (time, rest) = line.split_once(' ')?;
+            let time = time.parse::<jiff::Timestamp>().ok()?.as_second();
+            // A quoted local part may have blanks and angle brackets, but no `> ` outside quotes.
+            let mut is_quoted = false;
+            let mut before = ' ';
+            let end = rest.char_indices().find(|(_, c)| {
+                is_quoted ^= *c == '"' && before != '\\';
+                before = if before == '\\' { ' ' } else { *c };
+                *c == '>' && !is_quoted
+            });
+            let (path, text) = rest.split_at_checked(end?.0 + 1)?;
+            let text: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+            let is_result = path.starts_with('<') && path != "<>";
+            let result = NoteResult { time: u64::try_from(time).ok()?, text };
+            is_result.then(|| (path.to_owned(), result))
+        })
     }
 
     /// Why the message was held the last time; `None` if the note has no line about that. In such a
@@ -114,6 +144,26 @@ mod tests {
         assert_eq!(note.last_result(&jon).as_deref(), Some("mx[192.0.2.1]:25 450 4.2.0 last"));
         assert_eq!(note.last_result(&ann).as_deref(), Some("no route   to host"));
         assert_eq!((note.last_result(&bob), note.hold_reason()), (None, None));
+        let results: Vec<_> = note.results().map(|(path, result)| (path, result.time, result.text)).collect();
+        let result = |path: &str, text: &str| (path.to_owned(), 1_795_255_200, text.to_owned());
+        assert_eq!(
+            results,
+            [
+                result("<jon@x.test>", "mx[192.0.2.1]:25 450 4.2.0 first"),
+                result("<\"a b\"@x.test>", "no route   to host"),
+                result("<jon@x.test>", "mx[192.0.2.1]:25 450 4.2.0 last"),
+            ]
+        );
+        for text in [
+            "",
+            "x",
+            "2026-11-21T10:00:00Z",
+            "2026-11-21T10:00:00Z <",
+            "2026-11-21T10:00:00Z <> held by jon",
+            "x <a@b> c",
+        ] {
+            assert_eq!(Note(text.to_owned()).results().count(), 0, "{text}");
+        }
         assert_eq!(Note::default().last_result(&jon), None);
     }
 }

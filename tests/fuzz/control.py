@@ -20,7 +20,7 @@ import time
 
 # Longer than any timeout of the daemon in these dialogues.
 TIMEOUT = 20
-HEADS = {b"ok\n", b"permission denied\n", b"too many connections\n", b"malformed request\n", b"malformed queue id\n"}
+HEADS = {b"ok\n", b"permission denied\n", b"too many connections\n", b"malformed request\n", b"malformed queue id\n", b"no such message\n"}
 REPLY = re.compile(rb"[2345][0-5][0-9][ -][^\x00-\x1f\x7f]*\r")
 ACCEPTED = re.compile(rb"250 2\.0\.0 (\w+) Message accepted")
 
@@ -33,6 +33,7 @@ DIALOGUES = [
     b"submit git-send-email\nEHLO x\r\nMAIL FROM:<a@b.test> SMTPUTF8\r\nRCPT TO:<jon@razorback>\r\nBDAT 12\r\nSubject: x\r\n"
     b"BDAT 9 LAST\r\n\r\nhello\r\nVRFY jon\r\nXCLIENT NAME=x LOGIN=root\r\nAUTH PLAIN AHJvb3QAcGVuY2ls\r\nSTARTTLS\r\nNOOP\r\nQUIT\r\n",
     b"queue\n", b"verify jon@razorback\n", b"verify nobody-here\n", b"flush\n", b"flush razorback\n",
+    b"show text 1K0TVZ6PH81DZ9JHPQF\n", b"show json 1K0TVZ6PH81DZ9JHPQF\n", b"show message 1K0TVZ6PH81DZ9JHPQF\n",
     b"config all\n", b"config given json queue.workers\n", b"reload\n",
     b"hold 1K0TVZ6PH81DZ9JHPQF\n", b"release 1K0TVZ6PH81DZ9JHPQF\n", b"remove 1K0TVZ6PH81DZ9JHPQF\n",
     b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n", b"submit a b\n", b"\n", b"",

@@ -8,6 +8,7 @@
 //! - `hold`: `penfoldctl hold`, `release` and `remove`
 //! - `report_texts`: the text of a report
 //! - `reports`: the recipients of reports, and their limits
+//! - `show`: `penfoldctl show`
 //! - `times`: release times, deadlines and priorities of messages
 
 mod attempts;
@@ -19,4 +20,5 @@ mod etrn;
 mod hold;
 mod report_texts;
 mod reports;
+mod show;
 mod times;

@@ -9,6 +9,7 @@
 //! - `keys`: dkim and passwd
 //! - `queue`: the listing of the queue
 //! - `reload`: the configuration, read again
+//! - `show`: one message of the queue
 
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ mod hosts;
 mod keys;
 mod queue;
 mod reload;
+mod show;
 
 pub(super) use flush::flush;
 pub(super) use queue::queue;
@@ -36,6 +38,7 @@ pub(super) use queue::queue;
 /// All commands, in the order in which the manual page describes them.
 const COMMANDS: &[Command] = &[
     queue::COMMAND,
+    show::COMMAND,
     hosts::COMMAND,
     flush::COMMAND,
     change::HOLD,

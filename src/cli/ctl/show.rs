@@ -1,0 +1,86 @@
+//! `penfoldctl show`: one message of the queue.
+
+use std::io::{self, IsTerminal, Write};
+
+use super::{Call, Command, Complete, Flag};
+use crate::cli::failed;
+use crate::config::Config;
+use crate::control::show::{MISSING, NotShown, Part, Shown};
+use crate::control::{self, request_failed};
+use crate::exit::{self, Exit};
+use crate::json::Format;
+use crate::spool::{QueueId, Spool};
+
+pub(super) const COMMAND: Command = Command {
+    name: "show",
+    arguments: "id",
+    about: "show a message in the queue",
+    flags: &[
+        Flag { short: "H", long: "header", about: "print the header of the message", ..Flag::NONE },
+        Flag { short: "m", long: "message", about: "print the whole message", ..Flag::NONE },
+        Flag::JSON,
+    ],
+    complete: Complete::Ids,
+    run,
+};
+
+fn run(call: &Call) -> Result<(), Exit> {
+    call.words(1)?;
+    let Some(word) = call.words.first() else { return Err(call.usage("show needs a queue id")) };
+    let Some(id) = QueueId::parse(&word.to_ascii_uppercase()) else {
+        return Err(Exit { code: exit::DATAERR, text: vec![format!("{word} is not a queue id")] });
+    };
+    let parts = [("H", Part::Header), ("m", Part::Message), ("json", Part::Facts(Format::Json))];
+    let given: Vec<Part> =
+        parts.into_iter().filter(|(name, _)| call.options.opt_present(name)).map(|(_, part)| part).collect();
+    let part = match given.as_slice() {
+        [] => Part::Facts(Format::Text),
+        [part] => *part,
+        _ => return Err(call.usage("only one of -H, -m and --json can be given")),
+    };
+    let config = call.start.load()?;
+    let socket = &config.socket;
+    let shown = match control::ask_exactly(socket, &["show", part.word(), &id.to_string()], control::ANSWER_TIMEOUT) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            call.start.become_user(&config)?;
+            from_spool(&config, id, part)?
+        }
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Err(not_shown(id, &e.to_string())),
+        result => result.map_err(|e| Exit { code: exit::TEMPFAIL, text: vec![request_failed(socket, &e)] })?,
+    };
+    let mut out = io::stdout().lock();
+    let is_exact = matches!(part, Part::Header | Part::Message) && !out.is_terminal();
+    let shown = if is_exact { shown } else { control::plain(&shown) };
+    match out.write_all(&shown).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(failed("write the message", &e)),
+        _ => Ok(()),
+    }
+}
+
+/// The error if the daemon or the spool has this answer in place of the message.
+fn not_shown(id: QueueId, why: &str) -> Exit {
+    let code = if control::is_busy(why.as_bytes()) { exit::TEMPFAIL } else { exit::UNAVAILABLE };
+    let text = match why {
+        MISSING => format!("there is no message {id} in the queue that you may see"),
+        why => format!("{id}: {why}"),
+    };
+    Exit { code, text: vec![text] }
+}
+
+/// Returns what the spool alone says about a message, while no daemon runs.
+fn from_spool(config: &Config, id: QueueId, part: Part) -> Result<Vec<u8>, Exit> {
+    let failed = |e: io::Error| failed(&format!("read the spool {}", config.spool.display()), &e);
+    let spool = Spool::open_read_only(&config.spool).map_err(failed)?;
+    let shown = Shown { spool: &spool, id, schedule: config.queue.schedule(), submitted_by: None, live: None };
+    let mut out = Vec::new();
+    match shown.open() {
+        Ok(entry) => shown.write(&entry, part, &mut out).map_err(failed)?,
+        Err(NotShown::Io(e)) => return Err(failed(e)),
+        Err(why) => return Err(not_shown(id, &why.answer())),
+    }
+    if part == Part::Facts(Format::Text) {
+        // Nothing can be done if standard error is closed.
+        let _ = writeln!(io::stderr(), "penfoldctl: no daemon is running; this is from the spool");
+    }
+    Ok(out)
+}

@@ -1,0 +1,180 @@
+//! Shows one message of the queue: what is known about it, its header, or the whole message.
+//!
+//! What is shown comes from the spool. A daemon adds what it alone knows: which attempts are
+//! running, the routes of the recipients, and the state of their hosts. A user who is not privileged
+//! sees only messages that this user has submitted, and nothing about the mailboxes, the commands
+//! and the hosts of this site.
+//!
+//! - `facts`: what is known about a message
+//! - `json`: the facts as JSON
+//! - `text`: the facts as text for people
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use crate::json::Format;
+use crate::message::field;
+use crate::message::trace;
+use crate::queue::{DestinationStatus, RunningJob};
+use crate::retry::Schedule;
+use crate::route::Router;
+use crate::spool::{Entry, Place, QueueId, Spool, Unusable};
+
+mod facts;
+mod json;
+mod text;
+
+use facts::Facts;
+
+/// The answer if there is no such message, or if the user may not see it.
+pub const MISSING: &str = "no such message";
+/// The maximum length of a header that is shown, in bytes.
+const MAX_HEADER: u64 = 1 << 20;
+/// The number of bytes at the front of a message in which its first trace field is looked for.
+const MAX_FRONT: u64 = 16 << 10;
+
+/// What is shown of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What is known about it.
+    Facts(Format),
+    /// Its header.
+    Header,
+    /// The whole message.
+    Message,
+}
+
+impl Part {
+    /// The part with this name in a request.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Facts(Format::Text), Self::Facts(Format::Json), Self::Header, Self::Message]
+            .into_iter()
+            .find(|part| part.word() == word)
+    }
+
+    /// The name of the part in a request.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Facts(Format::Text) => "text",
+            Self::Facts(Format::Json) => "json",
+            Self::Header => "header",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// What only a daemon knows.
+pub struct Live<'a> {
+    /// The jobs that run now.
+    pub running: Vec<RunningJob>,
+    /// The router in force.
+    pub router: &'a Router,
+    /// Returns what the queue knows about the destination with this name.
+    pub status: &'a dyn Fn(String) -> Option<DestinationStatus>,
+}
+
+/// The message that is shown, and what is needed for that.
+pub struct Shown<'a> {
+    /// The spool.
+    pub spool: &'a Arc<Spool>,
+    /// The queue id.
+    pub id: QueueId,
+    /// The retry intervals.
+    pub schedule: Schedule,
+    /// If this is a uid, the message is shown only if this user has submitted it.
+    pub submitted_by: Option<u32>,
+    /// `None` without a daemon.
+    pub live: Option<Live<'a>>,
+}
+
+/// Why a message is not shown.
+#[derive(Debug)]
+pub enum NotShown {
+    /// There is no such message, or the user may not see it.
+    Missing,
+    /// The message is corrupt, or a later version has written it, as this text says.
+    Unreadable(&'static str),
+    /// The spool cannot be read.
+    Io(io::Error),
+}
+
+impl NotShown {
+    /// The answer to a request.
+    pub fn answer(&self) -> String {
+        match self {
+            Self::Missing => MISSING.to_owned(),
+            Self::Unreadable(why) => format!("the message cannot be read: {why}"),
+            Self::Io(e) => format!("the spool cannot be read: {e}"),
+        }
+    }
+}
+
+impl From<io::Error> for NotShown {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Shown<'_> {
+    /// Finds and opens the message.
+    ///
+    /// # Errors
+    /// [`NotShown`].
+    pub fn open(&self) -> Result<Entry, NotShown> {
+        // A message may move from `new/` to `cur/` meanwhile. An entry in `cur/` has replaced a duplicate.
+        for places in [&[Place::Cur][..], &[Place::New, Place::Cur, Place::Hold]] {
+            let Some(name) = self.spool.find(self.id, places)? else { continue };
+            match self.spool.entry(name) {
+                Ok(entry) => match self.submitted_by {
+                    Some(uid) if submitter(&entry) != Some(uid) => return Err(NotShown::Missing),
+                    _ => return Ok(entry),
+                },
+                Err(Unusable::Gone) => {}
+                Err(_) if self.submitted_by.is_some() => return Err(NotShown::Missing),
+                Err(Unusable::Later(why) | Unusable::Corrupt(why)) => return Err(NotShown::Unreadable(why)),
+                Err(Unusable::Io(e)) => return Err(e.into()),
+            }
+        }
+        Err(NotShown::Missing)
+    }
+
+    /// Writes a part of a message that was opened.
+    ///
+    /// # Errors
+    /// Those of reading the message and of `out`.
+    pub fn write(&self, entry: &Entry, part: Part, out: &mut dyn Write) -> io::Result<()> {
+        match part {
+            Part::Facts(format) => {
+                let facts = Facts::gather(self, entry)?;
+                match format {
+                    Format::Text => text::write(&facts, out),
+                    Format::Json => writeln!(out, "{}", json::object(&facts)),
+                }
+            }
+            Part::Header => {
+                let mut text = Vec::new();
+                entry.content().take(MAX_HEADER).read_to_end(&mut text)?;
+                out.write_all(field::header(&text))
+            }
+            Part::Message => io::copy(&mut entry.content(), out).map(|_| ()),
+        }
+    }
+}
+
+/// Returns the uid of the local user who submitted a message, from its first trace field; `None` if
+/// the field names no such user.
+fn submitter(entry: &Entry) -> Option<u32> {
+    trace::submitter(&front(entry).ok()?, &entry.id().to_string())
+}
+
+/// Returns the front of a message.
+fn front(entry: &Entry) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    entry.content().take(MAX_FRONT).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Whether a message is held.
+fn is_held(entry: &Entry) -> bool {
+    entry.name().place == Place::Hold
+}

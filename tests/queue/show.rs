@@ -1,0 +1,166 @@
+//! penfoldctl show: what it tells about a message, from the daemon and from the spool alone; as root, and
+//! as another user.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use common::programs::{code_and_text, command, feed, sendmail, stranger};
+use common::remote::{Conduct, Remote, Sink, Then};
+use common::{Daemon, Site, pages};
+
+/// The message is tried once, and then not again by itself.
+const LATER: &str = "queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"";
+
+fn show(site: &Site, arguments: &[&str]) -> (i32, String) {
+    let arguments = [&["show"], arguments].concat();
+    code_and_text(&feed(&mut command(site, "penfoldctl", &arguments), b""))
+}
+
+/// The lines of a text, without blanks around them.
+fn has_lines(text: &str, wanted: &[&str]) {
+    for wanted in wanted {
+        assert!(text.lines().any(|line| line.trim().starts_with(wanted)), "no line {wanted:?}:\n{text}");
+    }
+}
+
+/// All names of members in a JSON text.
+fn members(json: &str) -> BTreeSet<String> {
+    // A member's name is a text before a colon. None of the texts in these tests has `":`.
+    json.match_indices("\":").filter_map(|(at, _)| json[..at].rsplit('"').next()).map(str::to_owned).collect()
+}
+
+/// A site whose host takes jon's message for ann, and defers it for bob.
+fn waiting() -> (Remote, Site, Daemon, String) {
+    let sink = Sink::default().reply("RCPT TO:<bob", "451 4.7.1 bob is greylisted");
+    let remote = Remote::with(sink);
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    let daemon = site.start();
+    let id = daemon.submit(&["ann@example.test", "bob@example.test"]);
+    daemon.wait_words(&[&id, " deferred to=<bob@"]);
+    daemon.wait_until("it is in cur/", || site.spooled().iter().any(|path| path.starts_with(site.path("spool/cur"))));
+    (remote, site, daemon, id)
+}
+
+#[test]
+fn a_message_is_shown_with_its_recipients_and_the_last_dialogue() {
+    let (remote, site, daemon, id) = waiting();
+    let port = remote.address.port();
+    let (code, text) = show(&site, &[&id.to_lowercase()]);
+    assert_eq!(code, 0, "{text}");
+    has_lines(&text, &[&format!("Queue id:     {id}"), "Sender:       <", "Arrived:      20", "Given up:     20"]);
+    has_lines(&text, &["Given by:     ", "<ann@example.test>", "State:        delivered or passed on, 20"]);
+    has_lines(&text, &["<bob@example.test>", "State:        deferred, last tried 20", "Next attempt: 20"]);
+    has_lines(&text, &[&format!("Goes to:      the host 127.0.0.1:{port}")]);
+    has_lines(&text, &["Attempts:     20"]);
+    assert!(text.contains(&format!("[127.0.0.1]:{port} 451 4.7.1 bob is greylisted\n")), "{text}");
+    has_lines(&text, &["-> EHLO razorback.test", "-> RCPT TO:<bob@example.test>", "<- 451 4.7.1 bob is greylisted"]);
+    has_lines(&text, &[&format!("The last dialogue for host:127.0.0.1:{port}, 20"), "-> the message, and a dot"]);
+
+    let (code, json) = show(&site, &["--json", &id]);
+    assert_eq!((code, json.lines().count()), (0, 1), "{json}");
+    assert!(json.starts_with(&format!("{{\"id\":\"{id}\",\"size\":")), "{json}");
+    assert!(json.contains("\"address\":\"ann@example.test\",\"state\":\"delivered\""), "{json}");
+    assert!(json.contains("\"address\":\"bob@example.test\",\"state\":\"deferred\""), "{json}");
+    let line = "{\"kind\":\"reply\",\"recipient\":\"bob@example.test\",\"text\":\"451 4.7.1 bob is greylisted\"}";
+    assert!(json.contains(line), "{json}");
+    // Every member is in the manual page.
+    let page = pages::section("penfoldctl.8", "DESCRIPTION");
+    let documented: BTreeSet<&str> = page.split([' ', '\n', ',']).collect();
+    let missing: Vec<String> = members(&json).into_iter().filter(|name| !documented.contains(&**name)).collect();
+    assert!(missing.is_empty() && members(&json).len() > 20, "{missing:?}\n{json}");
+
+    // The header and the message.
+    let spooled = fs::read_to_string(&site.spooled()[0]).expect("an entry");
+    let (_, message) = spooled.split_once("\n\n").expect("a head");
+    let (header, _) = message.split_once("\n\n").expect("a header");
+    let (code, shown) = show(&site, &["-m", &id]);
+    assert!(code == 0 && message.ends_with(&shown) && shown.contains(header), "{shown}");
+    let (code, shown) = show(&site, &["-H", &id]);
+    assert!(code == 0 && shown.trim_end() == header.trim_end(), "{shown}");
+
+    // A message that is held, and one that is not there.
+    site.penfoldctl(&["hold", &id]);
+    has_lines(&show(&site, &[&id]).1, &["Held:         yes: by "]);
+    let unknown = "1K0TVZ6PH81DZ9JHPQF";
+    let missing = (69, format!("penfoldctl: there is no message {unknown} in the queue that you may see\n"));
+    assert_eq!(show(&site, &[unknown]), missing);
+    assert_eq!(show(&site, &["x y"]), (65, "penfoldctl: x y is not a queue id\n".to_owned()));
+    assert_eq!(show(&site, &["-m", "-H", &id]).0, 64);
+    assert_eq!(show(&site, &[]).0, 64);
+
+    // Without a daemon, the spool tells nearly as much.
+    assert!(daemon.terminate().success());
+    let (code, text) = show(&site, &[&id]);
+    assert_eq!(code, 0, "{text}");
+    has_lines(&text, &["Held:         yes: by ", "<- 451 4.7.1 bob is greylisted", "penfoldctl: no daemon is running"]);
+    assert!(!text.contains("Goes to"), "{text}");
+    assert_eq!(show(&site, &[unknown]), missing);
+    assert!(show(&site, &["-m", &id]).1.contains(header));
+}
+
+#[test]
+fn an_attempt_that_is_running_is_shown_with_its_stage() {
+    let remote = Remote::with(Sink::default().when("DATA", Then::Hang, usize::MAX));
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    let daemon = site.start();
+    let id = daemon.submit(&["elvis@example.test"]);
+    remote.wait("DATA", |seen| seen.commands.iter().any(|command| command.line == "DATA"));
+    let mut text = String::new();
+    daemon.wait_until("it waits for the reply to DATA", || {
+        text = show(&site, &[&id]).1;
+        text.contains("State:        being tried for ") && text.contains(": waiting for the reply to DATA for ")
+    });
+    let json = show(&site, &["--json", &id]).1;
+    assert!(
+        json.contains("\"state\":\"running\"") && json.contains("\"stage\":\"waiting for the reply to DATA\""),
+        "{json}"
+    );
+}
+
+#[test]
+fn a_user_sees_only_what_this_user_has_sent() {
+    let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 later"));
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    let daemon = site.start();
+    let accepted = |from: &str| {
+        let line = daemon.wait_log(|line| line.contains(&format!(" accept from=<{from}>")));
+        line.split(' ').find(|word| word.len() == 19 && !word.contains('=')).expect("an id").to_owned()
+    };
+    let arguments = ["-f", "mary@elsewhere.test", "x@example.test"];
+    let Some(mut as_mary) = stranger(&command(&site, "sendmail", &arguments)) else { return };
+    assert_eq!(code_and_text(&feed(&mut as_mary, b"Subject: mine\n\nhello\n")), (0, String::new()));
+    let mine = accepted("mary@elsewhere.test");
+    let arguments = ["-f", "root@elsewhere.test", "y@example.test"];
+    assert_eq!(code_and_text(&sendmail(&site, &arguments, b"Subject: secret\n\nhello\n")), (0, String::new()));
+    let others = accepted("root@elsewhere.test");
+    for to in ["x", "y"] {
+        daemon.wait_words(&[&format!(" deferred to=<{to}@")]);
+    }
+    let show_as_mary = |arguments: &[&str]| {
+        let arguments = [&["show"], arguments].concat();
+        let mut show: Command = stranger(&command(&site, "penfoldctl", &arguments)).expect("root");
+        code_and_text(&feed(&mut show, b""))
+    };
+    let (code, text) = show_as_mary(&[&mine]);
+    assert_eq!(code, 0, "{text}");
+    has_lines(
+        &text,
+        &["Given by:     uid 54321", "<x@example.test>", "<- 451 4.7.1 later", "Goes to:      another host"],
+    );
+    assert!(show_as_mary(&["-m", &mine]).1.ends_with("hello\n"));
+    for option in ["-H", "-m", "--json"] {
+        assert_eq!(show_as_mary(&[option, &others]).0, 69);
+    }
+    let text = show_as_mary(&[&others]).1;
+    assert_eq!(text, format!("penfoldctl: there is no message {others} in the queue that you may see\n"));
+    has_lines(&show(&site, &[&others]).1, &["Given by:     uid 0 root, program queue-"]);
+    // Without a daemon nobody but root and the daemon's user can read the spool.
+    assert!(daemon.terminate().success());
+    let (code, text) = show_as_mary(&[&mine]);
+    assert!(code != 0 && !text.contains("mine"), "{code} {text}");
+    remote.behave(Conduct::Sink(Sink::default()));
+}

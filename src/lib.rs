@@ -61,6 +61,7 @@
 //! - `spool`: the messages on disk
 //! - `srs`: the senders of forwarded messages, rewritten and back
 //! - `state`: auxiliary state on disk, apart from the queue
+//! - `stats`: counters of what happens to mail
 //! - `submit`: the header of submitted messages, senders and quotas
 //! - `sys`: system calls
 //! - `timeouts`: shortened timeouts for unproven hosts
@@ -72,7 +73,7 @@
 //! | --- | --- | --- |
 //! | 0 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts | nothing of penfold |
 //! | 1 | dialogue, envelope, message, outcome, privsep, srs, state | rank 0 |
-//! | 2 | config, smtp | lower ranks |
+//! | 2 | config, smtp, stats | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
 //! | 5 | mailauth, net, queue, report, route, screen, submit | lower ranks |
@@ -136,6 +137,7 @@ mod spelling;
 pub mod spool;
 pub mod srs;
 mod state;
+mod stats;
 pub mod submit;
 pub mod sys;
 pub mod timeouts;

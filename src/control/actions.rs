@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::reload::{Reloaded, Reloads};
 use super::show::{Live, Shown};
-use super::{config, hosts, list, verify};
+use super::{config, hosts, list, numbers, stats, verify};
 use crate::endpoint::Endpoint;
 use crate::json::Format;
 use crate::listen::Server;
@@ -17,6 +17,7 @@ use crate::message::trace::LocalUser;
 use crate::queue::{Event, Selector};
 use crate::site::Site;
 use crate::spool::{EntryName, Place, QueueId};
+use crate::state::State;
 
 /// If an entry in `new/` has not changed for this time, no session is about to deliver it.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
@@ -112,6 +113,12 @@ impl Control {
             submitted_by,
             live: Some(Live { running, router: &settings.router, status: &status }),
         })
+    }
+
+    /// Returns the answer to `stats`.
+    pub(super) fn stats(&self, query: &stats::Query) -> String {
+        let state = State::at(&self.site.spool.state_directory());
+        stats::answer(&state, query, &numbers::gauges(&self.site, &self.server, &self.events))
     }
 
     /// Returns whether mail for an address can be delivered, and lines of text that say where.

@@ -15,10 +15,12 @@
 //! - `hold`: holds, releases and removes messages
 //! - `hosts`: the listing of other hosts
 //! - `list`: the listing of the queue
+//! - `numbers`: what is true now, for statistics
 //! - `reload`: a reload, and its result
 //! - `request`: the form of a request line
 //! - `server`: accepts connections and answers requests
 //! - `show`: one message of the queue
+//! - `stats`: the answers to `stats` and `top`
 //! - `verify`: the destinations of an address, for `sendmail -bv`
 
 use std::io;
@@ -31,18 +33,24 @@ mod connections;
 mod hold;
 mod hosts;
 mod list;
+mod numbers;
 mod reload;
 pub mod request;
 mod server;
 pub mod show;
+mod stats;
 mod verify;
 
 pub use actions::Control;
 pub use client::{ask, ask_exactly, plain};
 pub use config::config;
 pub use list::list;
+#[allow(unused_imports, reason = "for the status page")]
+pub use numbers::gauges;
+pub use numbers::spool_gauges;
 pub use reload::{Reloaded, Reloads};
 pub use server::{bind, serve};
+pub use stats::{Query as StatsQuery, answer as stats, octets};
 
 /// How long a client waits for each part of an answer.
 pub const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

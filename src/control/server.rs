@@ -17,7 +17,7 @@ use super::connections::Connections;
 use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
 use super::show::Part;
-use super::{BUSY, FORBIDDEN, NOT_UNDERSTOOD};
+use super::{BUSY, FORBIDDEN, NOT_UNDERSTOOD, stats};
 use crate::json::Format;
 use crate::message::trace::LocalUser;
 use crate::privsep::Rights;
@@ -231,6 +231,10 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
         }
         ["etrn", node] => answer_text(stream, &control.flush_for_client(Selector::parse(node))),
         ["hosts", rest @ ..] if rest.len() < 2 => answer_list(stream, |out| control.hosts(rest.first().copied(), out)),
+        ["stats", words @ ..] => match stats::Query::parse(words) {
+            Some(query) => answer_list(stream, |out| out.write_all(control.stats(&query).as_bytes())),
+            None => not_understood(stream),
+        },
         ["config", which @ ("all" | "given"), rest @ ..] => {
             let (format, rest) = format(rest);
             if rest.len() > 1 {

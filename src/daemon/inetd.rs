@@ -26,6 +26,8 @@ use crate::session::Committed;
 use crate::site::Site;
 use crate::smtp::etrn::Node;
 use crate::spool::EntryName;
+use crate::state::State;
+use crate::stats;
 
 /// How long the process tries, after its session, to reach a daemon that runs the queue.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
@@ -61,7 +63,10 @@ impl Start {
         let server = Server::new(Arc::clone(&site), notify, flush, seed);
         server.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
         let left = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
-        if left.is_empty() { Ok(()) } else { find_queue(site, left) }
+        let state = State::at(&site.spool.state_directory());
+        let done = if left.is_empty() { Ok(()) } else { find_queue(site, left) };
+        stats::save(&state);
+        done
     }
 }
 

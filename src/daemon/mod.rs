@@ -42,6 +42,8 @@ use crate::privsep::Rights;
 use crate::queue::{Event, Selector};
 use crate::site::{Settings, Site};
 use crate::spool::Spool;
+use crate::state::State;
+use crate::stats::{self, Keeper};
 use crate::sys;
 
 mod capacity;
@@ -141,6 +143,8 @@ impl Start {
         let site = Site::new(settings, spool, rights.clone(), local);
         let engine = Engine::start(Arc::clone(&site)).inspect_err(log_exit)?;
         let server = Server::new(Arc::clone(&site), engine.notify(), engine.flush(), sys::now());
+        let keeper = Arc::new(Keeper::new(&State::at(&site.spool.state_directory())));
+        keep_statistics(Arc::clone(&keeper));
         check_certificates(site);
         let reloads = Arc::<Reloads>::default();
         let stopping = engine.open(&server, listeners, control, &reloads).inspect_err(log_exit)?;
@@ -152,6 +156,7 @@ impl Start {
         self.await_end(signals, &engine, &config, &reloads);
         server.close(&stopping);
         engine.stop();
+        keeper.save();
         ::log::info!("stopped");
         // If only root may remove the pid file, this fails, and the monitor removes it.
         self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
@@ -197,6 +202,7 @@ impl Start {
                 engine.scan()?;
                 engine.send(Event::Flush(Selector::Waiting, bounded(1).0));
                 engine.drain();
+                stats::save(&State::at(&spool.state_directory()));
                 Ok(())
             }
             Ok(None) => control::ask(&socket, &["flush"], &mut io::sink(), control::ANSWER_TIMEOUT)
@@ -224,6 +230,10 @@ impl Start {
         self.confine(&settings, &rights, is_brief)?;
         Ok((spool, Arc::new(settings), rights))
     }
+}
+
+fn keep_statistics(keeper: Arc<Keeper>) {
+    let _ = thread::Builder::new().name("stats".to_owned()).spawn(move || keeper.run());
 }
 
 fn check_certificates(site: Arc<Site>) {

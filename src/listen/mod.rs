@@ -27,6 +27,7 @@ use crate::reply;
 use crate::session::{Client, Flush, Notify, Service, Session, Watch};
 use crate::site::Site;
 use crate::smtp::proxy::{self, Source};
+use crate::stats::{self, Event};
 use crate::sys;
 
 mod connections;
@@ -140,6 +141,11 @@ impl Server {
         self.remove(number);
     }
 
+    /// Returns the number of open connections, with those of local processes.
+    pub fn connection_count(&self) -> usize {
+        self.connections().open.len()
+    }
+
     /// Accepts clients until the server is closed.
     pub fn accept_from(self: &Arc<Self>, listener: &Listener) {
         let (listener, listen) = (&listener.socket, &Arc::new(listener.listen.clone()));
@@ -215,6 +221,7 @@ impl Server {
 
     /// Starts a session. A client of a Unix socket has no `peer` address.
     fn accept(self: &Arc<Self>, socket: TcpStream, peer: Option<SocketAddr>, listen: &Arc<Listen>) {
+        stats::event(Event::Connection);
         let (service, socket) = (self.service(), Arc::new(socket));
         // The client of a proxy is counted once the proxy has named it.
         let ip = peer.map(|peer| peer.ip());
@@ -344,6 +351,7 @@ impl Server {
 
     /// Logs the reason for a rejection, after releasing the lock.
     fn warn(&self, mut connections: MutexGuard<'_, Connections>, why: LimitReached) {
+        stats::event(Event::ConnectionRejected);
         let warning = connections.warning(why, Instant::now());
         drop(connections);
         if let Some(warning) = warning {

@@ -9,12 +9,13 @@ use std::time::Duration;
 use ::log::Level;
 
 use super::emit::emit;
-use super::timestamp;
 use super::value::{Value, push};
+use super::{counted, timestamp};
 use crate::address::{self, Address};
 use crate::envelope::{ByMode, MailOptions, Recipient};
 use crate::message::mime::Conversion;
 use crate::outcome::{Encryption, Fate, Outcome};
+use crate::stats::{self, Event};
 
 /// The event that a message was accepted.
 pub struct Accepted<'a> {
@@ -49,12 +50,14 @@ pub struct Accepted<'a> {
 
 /// Logs a failed TLS handshake with a client.
 pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io::Error) {
+    stats::event(Event::TlsFailedIn);
     let (peer, why) = (peer(None, address), error.to_string());
     emit(Level::Info, &format!("{session} tls-failed peer={} reply={}", Value(&peer), Value(&why)));
 }
 
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
+    counted::accepted(event);
     let Accepted { id, session, sender, recipients, options, size, peer, via, ident, protocol, tls, user, caller } =
         event;
     let sender = address::path(*sender);
@@ -111,6 +114,7 @@ pub struct Checked {
 
 /// Logs what SPF, DKIM, DMARC and ARC have shown about a message.
 pub fn checked(id: &dyn fmt::Display, session: &str, event: &Checked) {
+    counted::checked(event);
     let mut results = String::new();
     for (method, all) in [("spf", &event.spf), ("dkim", &event.dkim)] {
         for (result, domain) in all {
@@ -130,6 +134,7 @@ pub fn checked(id: &dyn fmt::Display, session: &str, event: &Checked) {
 
 /// Logs a successful authentication.
 pub fn logged_in(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
+    stats::event(Event::LoggedIn);
     emit(Level::Info, &format!("{session} auth user={} peer={} mechanism={mechanism}", Value(user), host(address)));
 }
 
@@ -157,6 +162,7 @@ pub fn asked_for_queue(
 /// Logs a failed authentication, in a form that programs such as fail2ban can rely on: the claimed
 /// user name cannot forge another line.
 pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism: &str) {
+    stats::event(Event::AuthFailed);
     emit(
         Level::Info,
         &format!("{session} auth-failed user={} peer={} mechanism={mechanism}", Value(user), host(address)),
@@ -173,6 +179,7 @@ pub fn refused(
     line: Option<&dyn fmt::Display>,
 ) {
     let (peer, reply) = (host(address), reply.to_string());
+    counted::refused(address, &reply);
     let mut table = String::new();
     if let Some(line) = line {
         push(&mut table, "table", &line.to_string());
@@ -194,12 +201,14 @@ pub fn marked(session: &str, address: Option<IpAddr>, (key, value): (&str, &str)
 
 /// Logs the number of refused commands that were not logged one by one.
 pub fn refused_more(session: &str, address: Option<IpAddr>, count: usize) {
+    counted::refused_more(address, count);
     emit(Level::Info, &format!("{session} refused more={count} peer={}", host(address)));
 }
 
 /// Logs that an account has reached the hourly limit `limit`. `what` is the key under which the
 /// line shows this number.
 pub fn limit_reached(session: &str, account: &str, what: &str, limit: usize) {
+    stats::event(Event::Limit);
     emit(Level::Warn, &format!("{session} limit account={} {what}={limit}", Value(account)));
 }
 
@@ -223,6 +232,7 @@ pub struct Attempt<'a> {
 
 /// Logs an attempt.
 pub fn attempt(event: &Attempt<'_>) {
+    counted::attempt(event);
     let Attempt { id, recipient, original, via, outcome, delay, next } = event;
     let word = match outcome.fate {
         Fate::Delivered => "sent",
@@ -264,6 +274,7 @@ pub fn attempt(event: &Attempt<'_>) {
 
 /// Logs that opportunistic TLS with a host failed and the message is sent in plaintext.
 pub fn plaintext(id: &dyn fmt::Display, host: &dyn fmt::Display, why: &str) {
+    stats::event(Event::TlsFailedOut);
     emit(Level::Info, &format!("{id} tls-failed host={} tls=none reason={}", Value(&host.to_string()), Value(why)));
 }
 
@@ -275,36 +286,43 @@ pub fn converted(id: &dyn fmt::Display, host: &dyn fmt::Display, conversion: Con
 
 /// Logs that a report about failures was made, and to whom it goes.
 pub fn bounced(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
+    stats::event(Event::Bounced);
     emit(Level::Info, &format!("{id} bounced report={report} to={}", Value(&format!("<{to}>"))));
 }
 
 /// Logs that a report about a delay was made, and to whom it goes.
 pub fn warned(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
+    stats::event(Event::Warned);
     emit(Level::Info, &format!("{id} warned report={report} to={}", Value(&format!("<{to}>"))));
 }
 
 /// Logs that a report about successful deliveries was made, and to whom it goes.
 pub fn confirmed(id: &dyn fmt::Display, report: &dyn fmt::Display, to: &Address) {
+    stats::event(Event::Confirmed);
     emit(Level::Info, &format!("{id} confirmed report={report} to={}", Value(&format!("<{to}>"))));
 }
 
 /// Logs that something that could be reported is reported to no one.
 pub fn dropped(id: &dyn fmt::Display, why: &str) {
+    stats::event(Event::Dropped);
     emit(Level::Info, &format!("{id} dropped reason={}", Value(why)));
 }
 
 /// Logs that a message is held.
 pub fn held(id: &dyn fmt::Display, reason: &str) {
+    stats::event(Event::Held);
     emit(Level::Info, &format!("{id} held reason={}", Value(reason)));
 }
 
 /// Logs that a user has released a held message.
 pub fn released(id: &dyn fmt::Display, user: &str) {
+    stats::event(Event::Released);
     emit(Level::Info, &format!("{id} released user={}", Value(user)));
 }
 
 /// Logs that a user has removed a message while its delivery to `recipient` was still open.
 pub fn removed(id: &dyn fmt::Display, sender: Option<&Address>, recipient: &Recipient, user: &str) {
+    stats::event(Event::Removed);
     let mut line = format!("{id} removed to={}", Value(&format!("<{}>", recipient.address)));
     if let Some(original) = &recipient.original {
         push(&mut line, "orig", &format!("<{original}>"));
@@ -314,6 +332,7 @@ pub fn removed(id: &dyn fmt::Display, sender: Option<&Address>, recipient: &Reci
 
 /// Logs that all recipients of a message are settled: each is delivered or has failed.
 pub fn done(id: &dyn fmt::Display) {
+    stats::event(Event::Done);
     emit(Level::Info, &format!("{id} done"));
 }
 

@@ -7,6 +7,7 @@
 //! Other messages to the administrator use the macros of the `log` crate: `error` if the
 //! administrator has to act, and `warn` if that is advisable.
 //!
+//! - `counted`: counts the events
 //! - `dmarc`: the lines about DMARC reports
 //! - `emit`: logs the line of an event
 //! - `events`: the functions that write the lines of events
@@ -21,6 +22,7 @@ use ::log::{Level, LevelFilter};
 
 use crate::config::LogTo;
 
+mod counted;
 #[cfg(feature = "mailauth")]
 mod dmarc;
 mod emit;

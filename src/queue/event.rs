@@ -15,6 +15,7 @@ use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Outcome};
 use crate::retry::{Schedule, Window};
 use crate::spool::{EntryName, QueueId, RecipientRef};
+use crate::stats::Census;
 use crate::timeouts::Trust;
 
 /// A message to the queue's thread.
@@ -51,6 +52,8 @@ pub enum Event {
     Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
     /// A request for the list of running jobs.
     Running(Sender<Vec<RunningJob>>),
+    /// A request to count the messages.
+    Census(Sender<Census>),
     /// The new settings after a reload.
     Settings(QueueSettings),
     /// The queue ends as soon as no job is ready or running. A process that is to try each due

@@ -27,6 +27,11 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
         value
     }
 
+    /// Returns the number of different values.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Releases a value that [`Interner::share`] returned for a job.
     pub fn release(&mut self, value: &Arc<T>) {
         let Some(count) = self.0.get_mut(value) else { return };

@@ -1,6 +1,7 @@
 //! Decides which mail the workers deliver next, and when. The queue keeps the jobs that wait, the
 //! jobs that are ready and the jobs at workers.
 //!
+//! - `census`: counts the messages, for statistics
 //! - `destination_state`: one destination that has jobs, or had some lately
 //! - `event`: events for the queue, and jobs for its workers
 //! - `flush`: trying waiting jobs at once
@@ -37,6 +38,7 @@ use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
 use crate::timeouts::HostTimeouts;
 
+mod census;
 mod destination_state;
 mod event;
 mod flush;
@@ -214,6 +216,7 @@ impl Queue {
                 let since = |running: &RunningJob| RunningJob { since: running.began.elapsed(), ..running.clone() };
                 drop(reply.try_send(self.running.values().map(since).collect()));
             }
+            Event::Census(reply) => drop(reply.try_send(self.census())),
             Event::Settings(settings) => {
                 self.settings = settings;
                 self.turns.set(&settings);

@@ -23,8 +23,8 @@
 //!
 //! `submit::usage` keeps such state: the amount of mail that each account, local user or stranger
 //! has sent within the hour. So do `screen::greylist`, for the clients that were asked to try
-//! again, and `mailauth::dmarc::reports`, for the messages that reports are about. Whatever a
-//! message depends on belongs in the spool itself.
+//! again, `mailauth::dmarc::reports`, for the messages that reports are about, and `stats`, for the
+//! numbers of the last weeks. Whatever a message depends on belongs in the spool itself.
 //!
 //! - `journal`: one kind of state: its files, lock, rotation and limits
 //! - `record`: one record as a line: written, checked, read
@@ -47,6 +47,12 @@ impl State {
     /// The state in a directory. Nothing is opened yet.
     pub fn at(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
+    }
+
+    /// Calls `take` with all records of one kind of state, the oldest first. Nothing is locked or
+    /// created. Files that are missing or cannot be read have no records.
+    pub fn read(&self, name: &'static str, limits: Limits, now: u64, take: impl FnMut(&Record)) {
+        journal::read(&self.directory.join(name), limits, now, take);
     }
 
     /// The journal of one kind of state. Its files are made when the journal is first used.

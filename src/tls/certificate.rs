@@ -15,6 +15,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use crate::config::table::Watched;
 use crate::config::{ConfigError, KeyPair, TableFile};
 use crate::privsep::Rights;
+use crate::stats::Certificate;
 use crate::sys;
 
 /// The time between the first warning and the expiry of a certificate, in seconds.
@@ -81,6 +82,14 @@ impl Identity {
         }
         self.warn_of_expiry(&mut state);
         Arc::clone(&state.pair)
+    }
+
+    /// Returns the file of the certificate, and when it expires; `None` if that could not be read.
+    pub fn expiry(&self) -> Option<Certificate> {
+        self.current();
+        let expires = self.state.lock().unwrap_or_else(PoisonError::into_inner).expires?;
+        let file = self.names.certificate.display().to_string();
+        Some(Certificate { file, expires: u64::try_from(expires).unwrap_or(0) })
     }
 
     fn warn_of_expiry(&self, state: &mut State) {

@@ -15,6 +15,7 @@ use super::certificate::Identity;
 use super::provider;
 use crate::config::{ConfigError, KeyPair};
 use crate::privsep::Rights;
+use crate::stats::Certificate;
 
 /// The certificates of this server.
 #[derive(Debug)]
@@ -57,6 +58,11 @@ impl Server {
     /// requests it.
     pub fn check_expiry(&self) {
         self.identities.0.iter().for_each(|identity| drop(identity.current()));
+    }
+
+    /// Returns the files of all certificates, and when they expire.
+    pub fn certificates(&self) -> Vec<Certificate> {
+        self.identities.0.iter().filter_map(Identity::expiry).collect()
     }
 
     /// Whether any of the certificates is valid for this name.

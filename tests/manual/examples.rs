@@ -54,6 +54,7 @@ examples! {
     penfoldctl_lists_what_waits: "penfoldctl.8", "# penfoldctl queue\n1";
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
     a_quarantine_is_emptied: "penfoldctl.8", "# penfoldctl queue | grep held";
+    the_senders_of_a_night_are_listed: "penfoldctl.8", "# penfoldctl stats";
     a_user_may_log_in: "penfoldctl.8", "# penfoldctl passwd";
     keys_are_made: "penfoldctl.8", "# penfoldctl dkim new" "mailauth";
     the_daemon_starts: "penfoldd.8", "# penfoldd -n";
@@ -301,6 +302,13 @@ fn a_quarantine_is_emptied(example: String) {
     assert!(remote.messages(1)[0].sender.starts_with("<jon@example.net>"));
     machine.site.penfoldctl(&["flush"]);
     assert!(daemon.settles(&machine.site), "{}", daemon.log());
+}
+
+fn the_senders_of_a_night_are_listed(example: String) {
+    let machine = Machine::new(Site::new());
+    let _daemon = machine.site.start();
+    let (output, printed, _) = machine.run(&example);
+    assert!(output.status.success() && printed.starts_with("Mail from "), "{printed}");
 }
 
 fn a_user_may_log_in(example: String) {

@@ -10,6 +10,8 @@
 //! - `queue`: the listing of the queue
 //! - `reload`: the configuration, read again
 //! - `show`: one message of the queue
+//! - `stats`: the numbers
+//! - `top`: a live view
 
 use std::io;
 use std::path::PathBuf;
@@ -31,6 +33,8 @@ mod keys;
 mod queue;
 mod reload;
 mod show;
+mod stats;
+mod top;
 
 pub(super) use flush::flush;
 pub(super) use queue::queue;
@@ -46,6 +50,8 @@ const COMMANDS: &[Command] = &[
     change::REMOVE,
     reload::COMMAND,
     config::COMMAND,
+    stats::COMMAND,
+    top::COMMAND,
     keys::PASSWD,
     keys::DKIM,
     help::COMMAND,

@@ -7,7 +7,7 @@
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -83,6 +83,21 @@ impl Journal {
                 None
             }
         }
+    }
+
+    /// Skips all records, so that a process that only appends need not read them. An error is
+    /// reported when the journal is locked.
+    pub fn skip(&mut self) {
+        let Ok(mut current) = Current::open(&self.path) else { return };
+        let length = current.file.metadata().map_or(0, |metadata| metadata.len());
+        let (mut start, mut last) = ([0; MAX_LINE], [b'\n']);
+        let read = current.file.read_at(&mut start, 0).unwrap_or(0);
+        let first = start[..read].split(|&b| b == b'\n').next().and_then(Record::parse);
+        current.first = first.map(|record| record.time);
+        // An incomplete line at the end counts as not read, so that an append ends it first.
+        let is_read = length == 0 || current.file.read_at(&mut last, length - 1).is_ok();
+        current.read = if is_read && last == [b'\n'] { length } else { length - 1 };
+        self.current = Some(current);
     }
 
     /// Releases the lock, and logs the error unless one was logged since the last successful
@@ -248,6 +263,22 @@ impl Current {
         self.read = length + text.len() as u64;
         self.first = self.first.or(Some(time));
         Ok(())
+    }
+}
+
+/// Calls `take` with all records in the files of a journal, the oldest first, without a lock.
+pub(super) fn read(path: &Path, limits: Limits, now: u64, mut take: impl FnMut(&Record)) {
+    let (oldest, newest) = (now.saturating_sub(limits.max_age.as_secs()), now.saturating_add(MAX_SKEW));
+    for path in [old(path), path.to_owned()] {
+        let options = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).clone();
+        let Ok(file) = options.open(path) else { continue };
+        let mut file = Current { file, read: 0, first: None };
+        // A file that cannot be read has no records.
+        let _ = file.read(limits.max_size, &mut |record| {
+            if (oldest..=newest).contains(&record.time) {
+                take(record);
+            }
+        });
     }
 }
 

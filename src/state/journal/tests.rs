@@ -270,3 +270,26 @@ fn concurrent_processes_see_every_record_in_the_same_order() {
     });
     assert!(all.iter().all(|seen| *seen == all[0]));
 }
+
+#[test]
+fn a_process_that_skips_the_records_appends_behind_them() {
+    let scratch = Scratch::new("skip");
+    let mut journal = scratch.journal();
+    journal.skip();
+    append(&mut journal, NOW, "a");
+    let mut text = fs::read(scratch.file()).expect("a file");
+    text.extend_from_slice(b"partial");
+    fs::write(scratch.file(), text).expect("written");
+    let mut other = scratch.journal();
+    other.skip();
+    let mut keys = news(&mut other, NOW);
+    append(&mut other, NOW, "b");
+    // The file is too old, so that it is replaced without being read.
+    let mut later = scratch.journal();
+    later.skip();
+    append(&mut later, NOW + 3601, "c");
+    State::at(&scratch.0).read("test", LIMITS, NOW + 3600, |record| keys.push(record.key.clone()));
+    assert_eq!(keys, ["a", "b", "c"]);
+    State::at(&scratch.0).read("missing", LIMITS, NOW, |_| panic!("a record"));
+    assert!(!scratch.0.join("missing").exists());
+}

@@ -1,0 +1,113 @@
+//! `penfoldctl stats`: what happened to mail, in numbers.
+
+use std::io::{self, Write};
+
+use super::{Call, Command, Flag, forbidden};
+use crate::cli::{failed, when};
+use crate::config::Config;
+use crate::control::{self, StatsQuery};
+use crate::daemon::Start;
+use crate::exit::Exit;
+use crate::log;
+use crate::spool::Spool;
+use crate::state::State;
+
+pub(super) const COMMAND: Command = Command {
+    name: "stats",
+    about: "show what happened to mail, in numbers",
+    flags: &[
+        Flag { long: "since", hint: "time", about: "begin at this time", ..Flag::NONE },
+        Flag { long: "until", hint: "time", about: "end at this time", ..Flag::NONE },
+        Flag { long: "limit", hint: "number", about: "print this number of rows of each list", ..Flag::NONE },
+        Flag { long: "report", about: "print a report about yesterday, with what needs attention", ..Flag::NONE },
+        Flag {
+            long: "openmetrics",
+            about: "print the numbers since the start of the daemon for a monitor",
+            ..Flag::NONE
+        },
+        Flag::JSON,
+    ],
+    run,
+    ..Command::NONE
+};
+
+fn run(call: &Call) -> Result<(), Exit> {
+    call.words(0)?;
+    let chosen: Vec<_> =
+        ["report", "openmetrics", "json"].into_iter().filter(|name| call.options.opt_present(name)).collect();
+    let form = match chosen.as_slice() {
+        [] => "text",
+        [form] => form,
+        [one, other, ..] => return Err(call.usage(&format!("--{one} and --{other} exclude each other"))),
+    };
+    let (since, until) = (call.options.opt_str("since"), call.options.opt_str("until"));
+    if form == "openmetrics" && (since.is_some() || until.is_some()) {
+        return Err(
+            call.usage("--openmetrics has the numbers since the start of the daemon; --since and --until do not apply")
+        );
+    }
+    let is_default = since.is_none() && until.is_none();
+    let default = |text: &str| (form == "report" && is_default).then(|| text.to_owned());
+    let since = time(call, "since", since.or_else(|| default("yesterday")))?;
+    let until = until.or_else(|| default("today"));
+    let is_time_of_day = until.as_deref().is_some_and(when::is_time_of_day);
+    // From 18:00 until 06:00 is a night, whatever the time is now.
+    let until = time(call, "until", until)?.map(|until| match since {
+        Some(since) if is_time_of_day && until <= since => until.saturating_add(86_400),
+        _ => until,
+    });
+    if since.zip(until).is_some_and(|(since, until)| since >= until) {
+        return Err(call.usage("--since is not before --until"));
+    }
+    let rows = match call.options.opt_str("limit") {
+        Some(text) if text.parse().is_ok_and(|rows: usize| (1..=1000).contains(&rows)) => text,
+        Some(text) => return Err(call.usage(&format!("--limit '{text}': expected a number from 1 to 1000"))),
+        None => "-".to_owned(),
+    };
+    let word = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
+    let (since, until) = (word(since), word(until));
+    print(call.start, &call.start.load()?, &[form, &since, &until, &rows])
+}
+
+/// Reads an option that is a time.
+fn time(call: &Call, name: &str, text: Option<String>) -> Result<Option<u64>, Exit> {
+    let Some(text) = text else { return Ok(None) };
+    match when::parse(&text, &log::local_time()) {
+        Some(time) => Ok(Some(time)),
+        None => Err(call.usage(&format!("--{name} '{text}': expected {}", when::FORMS))),
+    }
+}
+
+/// Prints the numbers. They come from the daemon or, if none runs, from the spool, which is read as
+/// the server's user.
+fn print(start: &Start, config: &Config, words: &[&str]) -> Result<(), Exit> {
+    let mut out = io::stdout().lock();
+    let mut action = "see the statistics";
+    let request: Vec<_> = ["stats"].into_iter().chain(words.iter().copied()).collect();
+    let asked = control::ask(&config.socket, &request, &mut out, control::ANSWER_TIMEOUT);
+    let printed = match asked {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            action = "see the statistics while no daemon runs";
+            start.become_user(config)?;
+            from_spool(config, words, &mut out)
+        }
+        result => result,
+    };
+    match printed.and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, action)),
+        result => result.map_err(|e| failed("read the statistics", &e)),
+    }
+}
+
+fn from_spool(config: &Config, words: &[&str], out: &mut dyn Write) -> io::Result<()> {
+    let spool = Spool::open_read_only(&config.spool)?;
+    let Some(query) = StatsQuery::parse(words) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // Unlike root, other users can open the spool only if they may read the state.
+    std::fs::read_dir(spool.state_directory())?;
+    let state = State::at(&spool.state_directory());
+    out.write_all(control::stats(&state, &query, &control::spool_gauges(&spool, true)).as_bytes())?;
+    out.flush()?;
+    let _ = writeln!(io::stderr(), "penfoldctl: no daemon is running; these numbers are from the spool");
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Answers `penfoldctl stats` and `penfoldctl top`: what was counted, as text for people, as JSON, or
+//! as OpenMetrics.
+//!
+//! - `attention`: what the postmaster should look at, for the report
+//! - `text`: the numbers as text for people
+
+use crate::json::Object;
+use crate::log;
+use crate::state::State;
+use crate::stats::openmetrics::{self, Exposition};
+use crate::stats::{self, Counts, Delays, Family, Gauges};
+
+mod attention;
+mod text;
+
+pub use text::octets;
+
+/// The default number of rows of each list in text.
+const ROWS: usize = 10;
+/// The maximum number of rows of each list.
+const MAX_ROWS: usize = 1000;
+
+/// The form of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Report,
+    Json,
+    OpenMetrics,
+    /// The numbers since the start of the daemon, one a line, for `penfoldctl top`.
+    Raw,
+}
+
+/// A request for numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Query {
+    form: Form,
+    from: u64,
+    until: u64,
+    rows: usize,
+}
+
+impl Query {
+    /// Reads the words of a request: the form, the start and the end of the period in seconds since
+    /// 1970, and the number of rows of each list. A word `-` stands for the default. Returns `None`
+    /// if a word is malformed.
+    pub fn parse(words: &[&str]) -> Option<Self> {
+        let [form, from, until, rows] = words else { return None };
+        let number = |word: &str, default: u64| if word == "-" { Some(default) } else { word.parse().ok() };
+        let form = match *form {
+            "text" => Form::Text,
+            "report" => Form::Report,
+            "json" => Form::Json,
+            "openmetrics" => Form::OpenMetrics,
+            "raw" => Form::Raw,
+            _ => return None,
+        };
+        let rows = usize::try_from(number(rows, ROWS as u64)?).ok().filter(|rows| (1..=MAX_ROWS).contains(rows))?;
+        Some(Self { form, from: number(from, 0)?, until: number(until, u64::MAX)?, rows })
+    }
+}
+
+/// Returns the answer. `gauges` tell what is true now, and whether a daemon runs.
+pub fn answer(state: &State, query: &Query, gauges: &Gauges) -> String {
+    let is_running = gauges.workers > 0;
+    match query.form {
+        Form::OpenMetrics => {
+            let counts = is_running.then(stats::since_start);
+            return openmetrics::text(counts.as_ref(), gauges, Exposition::OpenMetrics);
+        }
+        Form::Raw => return raw(&stats::since_start(), gauges),
+        _ => {}
+    }
+    let (counts, first) = stats::read(state, (query.from, query.until), gauges.now);
+    let period = Period {
+        from: query.from.max(first.unwrap_or(gauges.now).min(gauges.now)),
+        until: query.until.min(gauges.now),
+        is_cut: query.from > 0 && first.is_none_or(|first| first > query.from.saturating_add(3600)),
+    };
+    match query.form {
+        Form::Json => format!("{}\n", json(&counts, &period)),
+        Form::Report => {
+            format!("{}{}", attention::text(gauges), text::text(&counts, &period, query.rows))
+        }
+        _ => text::text(&counts, &period, query.rows),
+    }
+}
+
+/// The time to which numbers belong, in seconds since 1970.
+struct Period {
+    from: u64,
+    until: u64,
+    /// Whether the numbers begin later than was asked for.
+    is_cut: bool,
+}
+
+/// Writes the numbers as one JSON object.
+fn json(counts: &Counts, period: &Period) -> Object {
+    let mut object = Object::new();
+    object.text("from", &log::timestamp(period.from)).text("until", &log::timestamp(period.until));
+    for family in Family::all().filter(|family| !matches!(family, Family::Delay | Family::DelaySum)) {
+        let rows = counts.top(family, MAX_ROWS).0.into_iter().map(|(labels, count)| {
+            let mut row = Object::new();
+            for (name, label) in family.labels().iter().zip(labels.split('|')) {
+                row.text(name, label);
+            }
+            row.number("count", count);
+            row
+        });
+        object.objects(family.name(), rows);
+    }
+    let places = ["local", "remote", "store"].map(|place| (place, counts.delays(place)));
+    object.objects(
+        "delays",
+        places.iter().filter(|(_, delays)| delays.count() > 0).map(|(place, delays)| {
+            let mut row = Object::new();
+            row.text("place", place).number("count", delays.count()).number("mean", seconds(mean(delays)));
+            for percent in [50, 90, 95, 99] {
+                let delay = delays.percentile(percent).unwrap_or_default();
+                row.number(&format!("p{percent}"), seconds(delay.as_secs_f64()));
+            }
+            row
+        }),
+    );
+    object
+}
+
+/// The mean delay in seconds.
+fn mean(delays: &Delays) -> f64 {
+    delays.sum.as_secs_f64() / delays.count().max(1) as f64
+}
+
+/// Seconds with three decimals.
+fn seconds(seconds: f64) -> String {
+    format!("{seconds:.3}")
+}
+
+/// Writes the numbers since the start of the daemon, and what is true now, one a line.
+fn raw(counts: &Counts, gauges: &Gauges) -> String {
+    let queue = gauges.queue.clone().unwrap_or_default();
+    let sent = ["maildir", "mbox", "command", "forward", "list", "smtp", "lmtp"]
+        .map(|via| counts.get(Family::Attempts, &format!("{via}|sent")));
+    let mut lines = vec![
+        ("now", gauges.now),
+        ("started", gauges.started),
+        ("accepted", counts.total(Family::Accepted)),
+        ("octets", counts.total(Family::Octets)),
+        ("refused", counts.total(Family::Refused)),
+        ("delivered", sent.iter().sum()),
+        ("deferred", counts.with_label(Family::Attempts, 1, "deferred")),
+        ("failed", counts.with_label(Family::Attempts, 1, "failed")),
+        ("connected", counts.get(Family::Events, "connection")),
+        ("connections", gauges.connections.0 as u64),
+        ("workers", gauges.workers as u64),
+        ("messages", queue.messages as u64),
+        ("queue_octets", queue.octets),
+        ("waiting", (queue.waiting + queue.until) as u64),
+        ("ready", queue.ready as u64),
+        ("running", queue.running as u64),
+        ("oldest", queue.oldest),
+        ("held", gauges.held.unwrap_or(0) as u64),
+    ];
+    lines.extend(gauges.destinations.iter().map(|(state, count)| (*state, *count as u64)));
+    let mut text: String = lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    for load in queue.destinations.iter().take(ROWS) {
+        text += &format!("destination {} {} {} {}\n", load.jobs, load.running, load.oldest, load.name);
+    }
+    text
+}

@@ -1,0 +1,107 @@
+//! What is true now: the queue, the workers, the connections.
+
+/// The columns of ages: each is a name, and the age in seconds up to which a message belongs there.
+pub const AGES: [(&str, u64); 6] =
+    [("5m", 300), ("15m", 900), ("1h", 3600), ("4h", 14_400), ("1d", 86_400), ("older", u64::MAX)];
+
+/// Returns the column to which an age in seconds belongs.
+pub fn age_column(seconds: u64) -> usize {
+    AGES.partition_point(|(_, end)| *end < seconds).min(AGES.len() - 1)
+}
+
+/// The messages in the queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// The number of messages, without those in `hold/`.
+    pub messages: usize,
+    /// The number of octets.
+    pub octets: u64,
+    /// The number of jobs: a job is one message and one destination.
+    pub jobs: usize,
+    /// The number of jobs that wait for their next attempt.
+    pub waiting: usize,
+    /// The number of jobs that wait for the time before which they must not be delivered.
+    pub until: usize,
+    /// The number of jobs that can start.
+    pub ready: usize,
+    /// The number of running jobs.
+    pub running: usize,
+    /// The number of messages in each of [`AGES`].
+    pub ages: [usize; AGES.len()],
+    /// The age of the oldest message in seconds.
+    pub oldest: u64,
+    /// The destinations with the most jobs, at most [`Census::MAX`], the largest first.
+    pub destinations: Vec<Load>,
+    /// The number of all destinations.
+    pub all_destinations: usize,
+    /// Whether the numbers of destinations and octets are estimates, from a part of the messages.
+    pub is_estimate: bool,
+}
+
+impl Census {
+    /// The maximum number of destinations that are named.
+    pub const MAX: usize = 50;
+}
+
+/// The jobs of one destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    /// The destination, as `penfoldctl hosts` names it.
+    pub name: String,
+    /// The number of jobs.
+    pub jobs: usize,
+    /// The number of running jobs.
+    pub running: usize,
+    /// The number of jobs in each of [`AGES`].
+    pub ages: [usize; AGES.len()],
+    /// The age of the oldest job's message in seconds.
+    pub oldest: u64,
+}
+
+/// A certificate of this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The file.
+    pub file: String,
+    /// The time at which it expires, in seconds since 1970.
+    pub expires: u64,
+}
+
+/// What is true now.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// The version of the daemon.
+    pub version: &'static str,
+    /// The current time, in seconds since 1970.
+    pub now: u64,
+    /// The time at which the daemon started, in seconds since 1970.
+    pub started: u64,
+    /// Whether the queue knows all messages that were in the spool at the start.
+    pub is_scanned: bool,
+    /// The queue; `None` if it does not answer.
+    pub queue: Option<Census>,
+    /// The number of messages in `hold/`; `None` if it is not known.
+    pub held: Option<usize>,
+    /// The number of workers.
+    pub workers: usize,
+    /// The number of open connections from clients, and the maximum number.
+    pub connections: (usize, usize),
+    /// The number of destinations in each state: `new`, `up`, `slow` and `down`.
+    pub destinations: Vec<(&'static str, usize)>,
+    /// The certificates of this server.
+    pub certificates: Vec<Certificate>,
+    /// The octets that are free for the server on the spool's file system, and all octets.
+    pub disk: Option<(u64, u64)>,
+    /// The inodes that are free on the spool's file system, and all inodes.
+    pub inodes: Option<(u64, u64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_belongs_to_the_first_column_that_it_does_not_exceed() {
+        assert_eq!([0, 300, 301, 86_400, 86_401, u64::MAX].map(age_column), [0, 0, 1, 4, 5, 5]);
+    }
+}

@@ -46,6 +46,7 @@ pub use places::Places;
 pub use policy::Policy;
 pub use print::{Printed, print};
 pub use store::{EXPECTED_STORE, Store};
+pub use values::parse_duration;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]

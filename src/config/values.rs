@@ -44,7 +44,8 @@ pub(super) fn seconds_or_never(value: &DeValue<'_>) -> Read<Duration> {
     if value.as_str() == Some("0") { Ok(Duration::ZERO) } else { seconds(value) }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// Parses a duration with a unit, such as `5m`; `None` if it is malformed.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let milliseconds: u64 = match unit {
         "ms" => 1,

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 
+use super::messages::Live;
 use super::reload::{Reloaded, Reloads};
-use super::show::{Live, Shown};
-use super::{config, hosts, list, numbers, stats, verify};
+use super::show::{self, Shown};
+use super::{Listing, client, config, hosts, numbers, stats, verify};
 use crate::endpoint::Endpoint;
 use crate::json::Format;
 use crate::listen::Server;
 use crate::message::trace::LocalUser;
-use crate::queue::{Event, Selector};
+use crate::queue::{Event, KnownEntry, RunningJob, Selector};
 use crate::site::Site;
 use crate::spool::{EntryName, Place, QueueId};
 use crate::state::State;
@@ -58,12 +59,13 @@ impl Control {
         let _ = self.events.send(Event::Notified(name));
     }
 
-    /// Writes the listing of the queue: all messages, or only those that the user with the uid
-    /// `submitter` has submitted.
-    pub(super) fn list(&self, submitter: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
-        let running = self.ask(Event::Running).unwrap_or_default();
+    /// Writes a listing of the queue: of all messages, or only of those that the user with the uid
+    /// `submitter` has submitted. While there is nothing to write, an octet is written from time to time,
+    /// which shows the client that the daemon is still at work.
+    pub(super) fn list(&self, listing: &Listing, submitter: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
         let schedule = self.site.settings().config.queue.schedule();
-        list::list(&self.site.spool, &schedule, &running, submitter, out)
+        let idle = &mut |out: &mut dyn Write| out.write_all(&[client::ALIVE]).and_then(|()| out.flush());
+        listing.write((&self.site.spool, schedule), Some(self), submitter, out, idle)
     }
 
     /// Writes the state of other hosts: of all hosts, or only of the domain, destination or address
@@ -111,7 +113,7 @@ impl Control {
             id,
             schedule: settings.config.queue.schedule(),
             submitted_by,
-            live: Some(Live { running, router: &settings.router, status: &status }),
+            live: Some(show::Live { running, router: &settings.router, status: &status }),
         })
     }
 
@@ -144,5 +146,15 @@ impl Control {
         let spool = &self.site.spool;
         let names = [Place::New, Place::Cur].into_iter().filter_map(|place| spool.entries_in(place).ok()).flatten();
         names.filter(|name| name.place == Place::Cur || spool.is_older_than(*name, SETTLED_AFTER)).collect()
+    }
+}
+
+impl Live for Control {
+    fn look(&self, ids: Vec<QueueId>) -> Vec<Option<KnownEntry>> {
+        self.ask(|answer| Event::Look(ids, answer)).unwrap_or_default()
+    }
+
+    fn running(&self) -> Vec<RunningJob> {
+        self.ask(Event::Running).unwrap_or_default()
     }
 }

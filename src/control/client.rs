@@ -66,7 +66,10 @@ fn send(socket: &Path, words: &[&str], timeout: Duration) -> io::Result<BufReade
     }
 }
 
-/// A writer that replaces control characters, except line feed and tab, by question marks.
+/// The octet that a daemon sends while it is at work and has nothing to write yet. The client drops it.
+pub const ALIVE: u8 = 0;
+
+/// A writer that drops [`ALIVE`] and replaces all other control characters, except line feed and tab, by question marks.
 struct Plain<'a> {
     out: &'a mut dyn Write,
     /// The last byte that was copied; 0 at the start.
@@ -75,7 +78,7 @@ struct Plain<'a> {
 
 impl Write for Plain<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let plain = bytes.iter().map(|&byte| {
+        let plain = bytes.iter().filter(|byte| **byte != ALIVE).map(|&byte| {
             // In UTF-8, a C1 control character is the byte 0xc2 and a byte from 0x80 to 0x9f.
             let is_c1 = std::mem::replace(&mut self.last, byte) == 0xc2 && (0x80..0xa0).contains(&byte);
             let is_control = byte.is_ascii_control() && !matches!(byte, b'\n' | b'\t');

@@ -1,137 +1,181 @@
-//! Writes the listing of the queue, which is made from the spool alone, so that it needs no daemon.
+//! Writes the listing of the queue, as text or as JSON.
 
-use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::time::Duration;
 
-use crate::activity;
+use super::messages::{Found, Message, Total, Waiting, Walk};
+use super::selection::{State, age_of};
 use crate::address;
+use crate::json::{Format, Object};
 use crate::log;
-use crate::message::trace;
-use crate::queue::RunningJob;
-use crate::retry::{Schedule, wait_for_release};
-use crate::spool::{Entry, Note, Place, RecipientEntry, Spool, Unusable};
+use crate::spool::{Entry, Note, Place};
 use crate::sys;
 
 /// Writes a line for each message, the oldest first, and below it a line for each recipient whose
-/// delivery is still open. `running` are the jobs that run now. If `submitted_by` is a uid, lists
-/// only messages that this user has submitted with sendmail.
+/// delivery is still open. With JSON, each message is an object.
 ///
 /// # Errors
 /// The errors of reading the spool's directories and of writing to `out`.
 pub fn list(
-    spool: &Arc<Spool>,
-    schedule: &Schedule,
-    running: &[RunningJob],
-    submitted_by: Option<u32>,
+    walk: &Walk<'_>,
+    format: Format,
     out: &mut dyn Write,
+    idle: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    if spool.is_unused()? {
-        return writeln!(out, "-- queue is empty");
-    }
-    let mut names = Vec::new();
-    for place in [Place::New, Place::Cur, Place::Hold] {
-        names.extend(spool.entries_in(place)?);
-    }
-    names.sort_unstable();
-    // A message that moved from new/ to cur/ while the names were read is listed once.
-    names.dedup_by_key(|name| name.id);
-    let now = sys::now();
-    let (mut count, mut bytes) = (0, 0);
-    for name in names {
-        match spool.entry(name) {
-            Ok(entry) if submitted_by.is_some_and(|uid| submitter(&entry) != Some(uid)) => {}
-            Ok(entry) => {
-                show(&entry, (&spool.read_note(name.id), running), schedule, now, out)?;
-                (count, bytes) = (count + 1, bytes + name.size);
+    let (now, is_for_user) = (sys::now(), walk.submitted_by.is_some());
+    let out = std::cell::RefCell::new(out);
+    let take = |found: Found| {
+        let out = &mut **out.borrow_mut();
+        match (found, format) {
+            (Found::Unreadable(name, why), Format::Text) => writeln!(out, "{}  {why}", name.id),
+            (Found::Unreadable(name, why), Format::Json) => {
+                let mut object = Object::new();
+                object.text("id", &name.id.to_string()).number("size", name.size).text("error", &why);
+                writeln!(out, "{object}")
             }
-            // The submitter of a message that cannot be read is unknown, so no unprivileged user
-            // sees the message.
-            Err(Unusable::Later(_) | Unusable::Io(_)) if submitted_by.is_some() => {}
-            Err(unreadable) => {
-                match unreadable {
-                    Unusable::Later(why) => writeln!(out, "{}  {why}", name.id)?,
-                    Unusable::Io(e) => writeln!(out, "{}  {e}", name.id)?,
-                    // The message was delivered meanwhile, or is corrupt and will be set aside by
-                    // the daemon.
-                    Unusable::Gone | Unusable::Corrupt(_) => continue,
+            (Found::Message(message), format) => {
+                let listed = Listed { note: note(walk, &message), message: &message, now, is_for_user };
+                match format {
+                    Format::Text => listed.text(out),
+                    Format::Json => writeln!(out, "{}", listed.json()),
                 }
-                (count, bytes) = (count + 1, bytes + name.size);
+            }
+        }
+    };
+    let total = walk.run(take, &mut || idle(&mut **out.borrow_mut()))?;
+    if format == Format::Text { writeln!(out.borrow_mut(), "{}", in_words(total)) } else { Ok(()) }
+}
+
+/// Returns the last line of a listing.
+pub fn in_words(total: Total) -> String {
+    let Total { messages, octets, is_cut } = total;
+    let more = if is_cut { ", and there are more" } else { "" };
+    match messages {
+        0 => "-- queue is empty".to_owned(),
+        1 => format!("-- 1 message, {octets} octets{more}"),
+        _ => format!("-- {messages} messages, {octets} octets{more}"),
+    }
+}
+
+/// Reads the note of a message. A message that was never tried and never held has none.
+pub fn note(walk: &Walk<'_>, message: &Message) -> Note {
+    let entry = &message.entry;
+    let is_untried = entry.name().place == Place::New && message.recipients.iter().all(|to| to.last == 0);
+    if is_untried { Note::default() } else { walk.spool.read_note(entry.id()) }
+}
+
+/// Why a message in `hold/` is held; `None` if that is not known.
+pub fn hold_reason(entry: &Entry, note: &Note) -> Option<String> {
+    let reason = note.hold_reason().or_else(|| entry.hold_reason().map(str::to_owned)).unwrap_or_default();
+    let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
+    (!reason.is_empty()).then_some(reason)
+}
+
+/// A message in a listing.
+struct Listed<'a> {
+    message: &'a Message,
+    note: Note,
+    now: u64,
+    /// Whether the listing is for an unprivileged user, who learns nothing about this host's mailboxes
+    /// and commands.
+    is_for_user: bool,
+}
+
+impl Listed<'_> {
+    /// Writes the lines of the message.
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let entry = &self.message.entry;
+        let (id, size) = (entry.id(), entry.name().size);
+        let held = match hold_reason(entry, &self.note) {
+            _ if entry.name().place != Place::Hold => String::new(),
+            Some(reason) => format!("  held: {reason}"),
+            None => "  held".to_owned(),
+        };
+        writeln!(out, "{id}  {size}  {}  {}{held}", age(age_of(id, self.now)), address::path(entry.sender()))?;
+        for to in &self.message.recipients {
+            writeln!(out, "    {}  {}", address::path(Some(&to.recipient.address)), self.state(to))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the state of a recipient in words.
+    fn state(&self, to: &Waiting) -> String {
+        let when = match (to.state, to.next) {
+            (State::Running, _) => self.attempt(to),
+            (State::Scheduled, Some(time)) => format!("not before {}", log::local_timestamp(time)),
+            (State::Deferred, Some(time)) => format!("next {}", log::local_timestamp(time)),
+            (State::Ready, _) if to.last > 0 => "ready".to_owned(),
+            _ => String::new(),
+        };
+        match to.state {
+            State::Deferred if to.last == 0 => format!("not tried yet, {when}"),
+            _ if to.last == 0 && when.is_empty() => "not tried yet".to_owned(),
+            _ if to.last == 0 => when,
+            _ => {
+                let result = self.note.last_result(&to.recipient.address);
+                ["deferred".to_owned(), when]
+                    .into_iter()
+                    .chain(result)
+                    .filter(|part| !part.is_empty())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             }
         }
     }
-    match count {
-        0 => writeln!(out, "-- queue is empty"),
-        1 => writeln!(out, "-- 1 message, {bytes} octets"),
-        _ => writeln!(out, "-- {count} messages, {bytes} octets"),
+
+    /// Returns what the worker of a recipient is doing.
+    fn attempt(&self, to: &Waiting) -> String {
+        let Some((since, activity)) = &to.attempt else { return String::new() };
+        let stage = activity.as_ref().map_or_else(String::new, |now| {
+            let host = if self.is_for_user || now.host.is_empty() { String::new() } else { format!(", {}", now.host) };
+            format!(": {} for {}{host}", now.stage, age(now.since.as_secs()))
+        });
+        format!("being tried for {}{}", age(since.as_secs()), stage.replace(char::is_control, " "))
+    }
+
+    fn json(&self) -> Object {
+        let (entry, mut object) = (&self.message.entry, Object::new());
+        let id = entry.id();
+        object.text("id", &id.to_string()).number("size", entry.name().size);
+        object.text("arrived", &log::timestamp(id.seconds())).number("age", age_of(id, self.now));
+        object.text("sender", &entry.sender().map(ToString::to_string).unwrap_or_default());
+        object.text("expires", &log::timestamp(self.message.expires));
+        let is_held = entry.name().place == Place::Hold;
+        object.flag("held", is_held);
+        object.some_text("reason", hold_reason(entry, &self.note).filter(|_| is_held).as_deref());
+        object.objects("recipients", self.message.recipients.iter().map(|to| self.recipient(to)));
+        object
+    }
+
+    fn recipient(&self, to: &Waiting) -> Object {
+        let (recipient, mut object) = (&to.recipient, Object::new());
+        object.text("address", &recipient.address.to_string());
+        object.some_text("original", recipient.original.as_ref().map(ToString::to_string).as_deref());
+        object.text("state", to.state.word());
+        if !self.is_for_user {
+            object.some_text("destination", to.destination.as_ref().map(|to| to.listed_name()).as_deref());
+        }
+        object.some_text("last", Some(to.last).filter(|last| *last > 0).map(log::timestamp).as_deref());
+        object.some_text("next", to.next.map(log::timestamp).as_deref());
+        if let Some((since, activity)) = &to.attempt {
+            object.number("running", seconds(*since));
+            if let Some(now) = activity {
+                object.text("stage", now.stage).number("stage_for", seconds(now.since));
+                object.some_text("host", Some(&*now.host).filter(|host| !self.is_for_user && !host.is_empty()));
+            }
+        }
+        object.some_text("result", self.note.last_result(&recipient.address).filter(|_| to.last > 0).as_deref());
+        object
     }
 }
 
-/// Returns the uid of the local user who submitted a message, from its first trace field; `None` if
-/// the field names no such user.
-fn submitter(entry: &Entry) -> Option<u32> {
-    const MAX_READ: u64 = 2048;
-    let mut text = Vec::new();
-    entry.content().take(MAX_READ).read_to_end(&mut text).ok()?;
-    trace::submitter(&text, &entry.id().to_string())
-}
-
-/// Writes the lines of one message.
-fn show(
-    entry: &Entry,
-    (note, running): (&Note, &[RunningJob]),
-    schedule: &Schedule,
-    now: u64,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    let id = entry.id();
-    let (size, age) = (entry.name().size, age(now.saturating_sub(id.seconds())));
-    let held = if entry.name().place == Place::Hold { held(entry, note) } else { String::new() };
-    writeln!(out, "{id}  {size}  {age}  {}{held}", address::path(entry.sender()))?;
-    for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
-        let number = addressee.reference().number;
-        let attempt = running.iter().find(|job| job.id == id && job.recipients.contains(&number));
-        let next = || schedule.next_within(entry.window(), addressee.record.last, id.seed());
-        let release = entry.options().release.filter(|release| !wait_for_release(*release, now).is_zero());
-        let when = match attempt {
-            _ if entry.name().place == Place::Hold => String::new(),
-            None if let Some(release) = release => format!(", not before {}", log::timestamp(release)),
-            Some(job) => format!(", being tried for {}{}", self::age(job.since.as_secs()), stage(job)),
-            None if addressee.record.last == 0 => String::new(),
-            None => format!(", next {}", log::timestamp(next())),
-        };
-        writeln!(out, "    {}", recipient(addressee, note, &when))?;
-    }
-    Ok(())
-}
-
-/// Returns what the worker of a job is doing, such as `: connecting for 5s`.
-fn stage(job: &RunningJob) -> String {
-    activity::of(job.worker)
-        .map_or_else(String::new, |current| format!(": {} for {}", current.stage, age(current.since.as_secs())))
-}
-
-/// Returns the end of the line of a held message, with the reason if it is known.
-fn held(entry: &Entry, note: &Note) -> String {
-    let reason = note.hold_reason().or_else(|| entry.hold_reason().map(str::to_owned)).unwrap_or_default();
-    let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
-    if reason.is_empty() { "  held".to_owned() } else { format!("  held: {reason}") }
-}
-
-/// Returns the line of one recipient. `when` says when the next attempt is, or since when one runs.
-fn recipient(addressee: &RecipientEntry, note: &Note, when: &str) -> String {
-    let path = address::path(Some(&addressee.recipient.address));
-    if addressee.record.last == 0 {
-        return format!(
-            "{path}  {}",
-            when.strip_prefix(", ").filter(|when| !when.is_empty()).unwrap_or("not tried yet")
-        );
-    }
-    let result = note.last_result(&addressee.recipient.address).map(|result| format!(", {result}")).unwrap_or_default();
-    format!("{path}  deferred{when}{result}")
+/// A duration in seconds with three digits after the point.
+fn seconds(time: Duration) -> String {
+    format!("{:.3}", time.as_secs_f64())
 }
 
 /// Returns a time span as text, such as `45s`, `12m`, `7h` or `3d`.
-fn age(seconds: u64) -> String {
+pub fn age(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),
@@ -143,9 +187,10 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spool::{EntryName, QueueId};
+    use crate::control::selection::Selection;
+    use crate::retry::Schedule;
+    use crate::spool::{EntryName, QueueId, Spool};
     use std::fs;
-    use std::time::Duration;
 
     #[test]
     fn an_entry_of_a_later_version_is_counted_and_is_not_shown_to_other_users() {
@@ -156,15 +201,24 @@ mod tests {
         let name = EntryName { id, size: text.len() as u64, place: Place::Cur };
         fs::write(root.join("cur").join(name.file_name()), text).expect("an entry");
         let [min, max, expire_after] = [60, 3600, 86_400].map(Duration::from_secs);
-        let list = |of| {
-            let mut out = Vec::new();
-            super::list(&spool, &Schedule { min, max, expire_after }, &[], of, &mut out).expect("a list");
+        let schedule = Schedule { min, max, expire_after };
+        let list = |submitted_by, words: &[&str], format| {
+            let (mut out, mut selection) = (Vec::new(), Selection::default());
+            words.iter().for_each(|word| selection.take(word).expect(word));
+            let walk = Walk { spool: &spool, schedule, selection: &selection, live: None, submitted_by };
+            super::list(&walk, format, &mut out, &mut |_| Ok(())).expect("a list");
             String::from_utf8(out).expect("ASCII")
         };
-        let expected =
-            format!("{id}  it belongs to another version of the spool\n-- 1 message, {} octets\n", text.len());
-        assert_eq!(list(None), expected);
-        assert_eq!(list(Some(1234)), "-- queue is empty\n");
+        let why = "it belongs to another version of the spool";
+        let expected = format!("{id}  {why}\n-- 1 message, {} octets\n", text.len());
+        assert_eq!(list(None, &[], Format::Text), expected);
+        let json = format!("{{\"id\":\"{id}\",\"size\":{},\"error\":\"{why}\"}}\n", text.len());
+        assert_eq!(list(None, &[], Format::Json), json);
+        for (user, words) in
+            [(Some(1234), &[][..]), (None, &["from=<>"]), (None, &["state=ready"]), (None, &["age=1d"])]
+        {
+            assert_eq!(list(user, words, Format::Text), "-- queue is empty\n");
+        }
         fs::remove_dir_all(&root).expect("removed");
     }
 }

@@ -12,12 +12,16 @@
 //! - `client`: sends a request and copies the answer
 //! - `config`: the configuration in force
 //! - `connections`: the limits on connections
+//! - `counts`: the messages of the queue counted by sender, domain, reason or age
 //! - `hold`: holds, releases and removes messages
 //! - `hosts`: the listing of other hosts
 //! - `list`: the listing of the queue
+//! - `listing`: the request to list the queue
+//! - `messages`: reads the messages that a selection matches
 //! - `numbers`: what is true now, for statistics
 //! - `reload`: a reload, and its result
 //! - `request`: the form of a request line
+//! - `selection`: which messages of the queue are listed or changed
 //! - `server`: accepts connections and answers requests
 //! - `show`: one message of the queue
 //! - `stats`: the answers to `stats` and `top`
@@ -30,12 +34,16 @@ mod actions;
 mod client;
 mod config;
 mod connections;
+mod counts;
 mod hold;
 mod hosts;
 mod list;
+mod listing;
+mod messages;
 mod numbers;
 mod reload;
 pub mod request;
+mod selection;
 mod server;
 pub mod show;
 mod stats;
@@ -44,11 +52,12 @@ mod verify;
 pub use actions::Control;
 pub use client::{ask, ask_exactly, plain};
 pub use config::config;
-pub use list::list;
+pub use listing::Listing;
 #[allow(unused_imports, reason = "for the status page")]
 pub use numbers::gauges;
 pub use numbers::spool_gauges;
 pub use reload::{Reloaded, Reloads};
+pub use selection::Selection;
 pub use server::{bind, serve};
 pub use stats::{Query as StatsQuery, answer as stats, octets};
 

@@ -17,8 +17,8 @@ use super::connections::Connections;
 use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
 use super::show::Part;
-use super::{BUSY, FORBIDDEN, NOT_UNDERSTOOD, stats};
-use crate::json::Format;
+use super::{BUSY, FORBIDDEN, Listing, NOT_UNDERSTOOD, stats};
+use crate::json::{Format, Object};
 use crate::message::trace::LocalUser;
 use crate::privsep::Rights;
 use crate::queue::Selector;
@@ -119,20 +119,10 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             let (is_deliverable, text) = control.verify(address);
             stream.write_all(format!("ok\n{}\n{text}", if is_deliverable { "yes" } else { "no" }).as_bytes())
         }
-        ["queue"] if is_privileged(uid) => list(stream, control, None),
-        // To find the messages of one user, all messages must be read. So only one unprivileged
-        // user is served at a time.
-        ["queue"] => match ListPermit::new(uid) {
-            Some(permit) => {
-                let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
-                // The listing is collected before it is sent, so that other users do not wait for a
-                // slow client.
-                let mut listed = Bounded(Vec::new());
-                list(&mut listed, control, Some(uid))?;
-                drop((turn, permit));
-                stream.write_all(&listed.0)
-            }
-            None => stream.write_all(format!("{BUSY}\n").as_bytes()),
+        ["queue", words @ ..] => match Listing::read(words) {
+            Some(listing) if is_privileged(uid) => list(stream, control, &listing, None),
+            Some(listing) => list_for(stream, control, &listing, uid),
+            None => not_understood(stream),
         },
         ["show", part, id] => show(stream, control, (part, id), uid),
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
@@ -189,12 +179,28 @@ impl Drop for ListPermit {
     }
 }
 
+/// Answers `queue` for an unprivileged user. To find the messages of one user, all messages must be
+/// read. So only one unprivileged user is served at a time.
+fn list_for(mut stream: UnixStream, control: &Control, listing: &Listing, uid: u32) -> io::Result<()> {
+    let Some(permit) = ListPermit::new(uid) else { return stream.write_all(format!("{BUSY}\n").as_bytes()) };
+    let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+    // The listing is collected before it is sent, so that other users do not wait for a slow
+    // client.
+    let mut listed = Bounded(Vec::new());
+    list(&mut listed, control, listing, Some(uid))?;
+    drop((turn, permit));
+    stream.write_all(&listed.0)
+}
+
 /// Writes the answer to `queue`.
-fn list(to: impl Write, control: &Control, submitter: Option<u32>) -> io::Result<()> {
+fn list(to: impl Write, control: &Control, listing: &Listing, submitter: Option<u32>) -> io::Result<()> {
     let mut out = io::BufWriter::new(to);
     out.write_all(b"ok\n")?;
-    if let Err(e) = control.list(submitter, &mut out) {
-        writeln!(out, "-- the list ends here: {e}")?;
+    if let Err(e) = control.list(listing, submitter, &mut out) {
+        match listing.format {
+            Format::Text => writeln!(out, "-- the list ends here: {e}")?,
+            Format::Json => writeln!(out, "{}", Object::new().text("error", &e.to_string()))?,
+        }
     }
     out.flush()
 }

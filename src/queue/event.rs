@@ -3,11 +3,12 @@
 //! All of them are plain values that are sent through channels.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::health::{DestinationStatus, Down};
+use super::look::KnownEntry;
 use super::withdraw::{GivenBack, Requester, Withdrawn};
 use crate::address::parse_domain;
 use crate::destination::Destination;
@@ -50,6 +51,8 @@ pub enum Event {
     Etrn(Selector, Sender<usize>),
     /// A request for the status of all remote destinations, or only of those that match a name.
     Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
+    /// A request for what the queue knows about these entries, in the same order.
+    Look(Vec<QueueId>, Sender<Vec<Option<KnownEntry>>>),
     /// A request for the list of running jobs.
     Running(Sender<Vec<RunningJob>>),
     /// A request to count the messages.
@@ -100,9 +103,8 @@ pub struct RunningJob {
     pub id: QueueId,
     /// The numbers of the job's recipients within the message.
     pub recipients: Vec<u32>,
-    /// The time since the job began.
-    pub since: Duration,
-    pub(super) began: Instant,
+    /// When the job began.
+    pub began: Instant,
 }
 
 /// The configuration of the queue.

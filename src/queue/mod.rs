@@ -8,6 +8,7 @@
 //! - `health`: the health of a destination, which limits its running jobs
 //! - `intern`: one copy in memory of each destination and domain
 //! - `item`: one entry in memory
+//! - `look`: what the queue knows about some entries
 //! - `pool`: shares of the pool of workers
 //! - `ready`: the ready jobs of one destination, by priority, in which senders take turns
 //! - `times`: when waiting and held jobs become ready
@@ -45,6 +46,7 @@ mod flush;
 mod health;
 mod intern;
 mod item;
+mod look;
 mod pool;
 mod ready;
 mod times;
@@ -58,6 +60,7 @@ pub use event::{
 pub use health::DestinationStatus;
 use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
+pub use look::{JobProgress, KnownEntry, KnownJob};
 use times::{Times, waits_until};
 use turns::{JobRef, NextJob, Turns};
 use withdraw::Withdrawal;
@@ -212,10 +215,8 @@ impl Queue {
             Event::Flush(selector, reply) => drop(reply.try_send(self.flush(&selector))),
             Event::Etrn(selector, reply) => drop(reply.try_send(self.flush_for_client(selector))),
             Event::Hosts(name, reply) => drop(reply.try_send(self.statuses(name.as_deref()))),
-            Event::Running(reply) => {
-                let since = |running: &RunningJob| RunningJob { since: running.began.elapsed(), ..running.clone() };
-                drop(reply.try_send(self.running.values().map(since).collect()));
-            }
+            Event::Look(ids, reply) => drop(reply.try_send(self.look(&ids))),
+            Event::Running(reply) => drop(reply.try_send(self.running.values().cloned().collect())),
             Event::Census(reply) => drop(reply.try_send(self.census())),
             Event::Settings(settings) => {
                 self.settings = settings;
@@ -307,7 +308,6 @@ impl Queue {
             worker,
             id,
             recipients: recipients.iter().map(|recipient| recipient.number).collect(),
-            since: Duration::ZERO,
             began: Instant::now(),
         };
         self.running.insert(worker, running);

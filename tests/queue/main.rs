@@ -8,6 +8,7 @@
 //! - `hold`: `penfoldctl hold`, `release` and `remove`
 //! - `report_texts`: the text of a report
 //! - `reports`: the recipients of reports, and their limits
+//! - `selection`: `penfoldctl queue` with selectors, and the commands that change messages by selectors
 //! - `show`: `penfoldctl show`
 //! - `times`: release times, deadlines and priorities of messages
 
@@ -20,5 +21,6 @@ mod etrn;
 mod hold;
 mod report_texts;
 mod reports;
+mod selection;
 mod show;
 mod times;

@@ -9,6 +9,7 @@
 //! - `keys`: dkim and passwd
 //! - `queue`: the listing of the queue
 //! - `reload`: the configuration, read again
+//! - `select`: the options that select messages
 //! - `show`: one message of the queue
 //! - `stats`: the numbers
 //! - `top`: a live view
@@ -32,6 +33,7 @@ mod hosts;
 mod keys;
 mod queue;
 mod reload;
+mod select;
 mod show;
 mod stats;
 mod top;

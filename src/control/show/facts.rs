@@ -201,7 +201,7 @@ impl RecipientFacts {
                     None => now,
                     Some(_) => Activity { host: String::new(), ..now },
                 };
-                (job.since, activity::of(job.worker).map(visible))
+                (job.began.elapsed(), activity::of(job.worker).map(visible))
             }),
             next: release.filter(|_| is_waiting).or(next),
             results,

@@ -1,14 +1,11 @@
 //! The program penfoldd: its arguments and exit codes.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use getopts::Options;
-use penfold::daemon::Start;
-use penfold::deliver::agent::process;
+use penfold::daemon::{Start, helper};
 use penfold::exit::{self, Exit};
-use penfold::privsep::{AGENT, LOOKUP, MONITOR, OPENER, lookup};
 use penfold::sys;
 
 const SYNOPSIS: &str = "usage: penfoldd [-dhinqvV] [-f file] [-p file]";
@@ -26,7 +23,9 @@ fn run() -> Result<(), Exit> {
     sys::usual_umask();
     let name = std::env::args_os().next();
     let name = name.as_deref().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_helper = [MONITOR, AGENT, LOOKUP, OPENER].contains(&name);
+    if helper::is_helper(name) {
+        return helper::run(name, std::env::args_os().skip(1));
+    }
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
     let parsed = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
     if parsed.opt_present("h") {
@@ -37,7 +36,7 @@ fn run() -> Result<(), Exit> {
         println!("penfold {}", env!("CARGO_PKG_VERSION"));
         return Ok(());
     }
-    if let Some(extra) = parsed.free.first().filter(|_| !is_helper) {
+    if let Some(extra) = parsed.free.first() {
         return Err(usage(format!("unexpected argument '{extra}'")));
     }
     let start = Start::new(parsed.opt_str("f").map(PathBuf::from), parsed.opt_present("d"), parsed.opt_present("v"));
@@ -46,30 +45,12 @@ fn run() -> Result<(), Exit> {
         return Err(usage("-p is for a daemon in the background".into()));
     }
     let start = start.with_pid_file(pid_file);
-    if is_helper {
-        let ended = run_helper(name, &start, &parsed.free);
-        return ended.map_err(|e| Exit { code: exit::IOERR, text: vec![e.to_string()] });
-    }
     match (parsed.opt_present("n"), parsed.opt_present("i"), parsed.opt_present("q")) {
         (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),
         (_, true, true) => Err(usage("-i and -q exclude each other".into())),
         (_, true, _) => start.serve_one(),
         (_, _, true) => start.run_queue(),
         _ => start.serve(),
-    }
-}
-
-/// Runs one of the helper processes of a server that root has started. `name` is the name that the
-/// process was started under, and selects the helper.
-fn run_helper(name: &str, start: &Start, words: &[String]) -> io::Result<()> {
-    let number = |index: usize| words.get(index).and_then(|word| word.parse().ok());
-    match (name, words, number(0).zip(number(1))) {
-        (MONITOR, [.., workers], Some(server)) => start.run_monitor(server, workers.parse().unwrap_or_default()),
-        (OPENER, [path], _) => start.send_file(Path::new(path)),
-        (LOOKUP, _, Some((uid, gid))) => lookup::run(uid, gid),
-        (AGENT, _, Some((uid, gid))) => process::run_numbered(uid, gid),
-        (AGENT, [user], _) => process::run_named(user),
-        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

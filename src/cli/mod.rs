@@ -1,6 +1,7 @@
 //! Runs the commands of penfold: penfoldctl(8) and, under other names, sendmail(8), mailq(1) and
 //! newaliases(1).
 //!
+//! - `check`: looks for what keeps mail from coming in or going out
 //! - `ctl`: the commands of penfoldctl
 //! - `dkim`: making keys, and comparing them with the DNS
 //! - `passwd`: a line for a users file
@@ -12,8 +13,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::daemon::helper;
 use crate::exit::{self, Exit};
 
+mod check;
 mod ctl;
 #[cfg(feature = "mailauth")]
 mod dkim;
@@ -27,6 +30,7 @@ pub fn main() -> ExitCode {
     let name = path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
     let (name, done) = match name {
         "sendmail" | "send-mail" | "mailq" | "newaliases" => (name, sendmail::run(name)),
+        name if helper::is_helper(name) => (name, helper::run(name, std::env::args_os().skip(1))),
         _ => ("penfoldctl", ctl::run()),
     };
     match done {

@@ -12,6 +12,7 @@
 //! - `directories`: the spool directory and the directory of the control socket
 //! - `dmarc_reports`: the daily reports to domains (RFC 9990)
 //! - `engine`: the queue, its workers, and the threads around them
+//! - `helper`: the helper processes of a server
 //! - `inetd`: serving one client on standard input and output
 //! - `inherited`: listening sockets, bound or passed by the service manager
 //! - `lock`: the lock of the spool
@@ -53,6 +54,7 @@ mod directories;
 #[cfg(feature = "mailauth")]
 mod dmarc_reports;
 mod engine;
+pub mod helper;
 mod inetd;
 mod inherited;
 mod lock;

@@ -67,16 +67,39 @@ impl Start {
     /// All errors in the configuration and the tables. Also if the log cannot be opened.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
+        let settings = self.examine_quietly(true)?;
+        #[cfg(feature = "mailauth")]
+        warnings::of_keys(&settings);
+        Self::try_log(&settings.config.log)
+    }
+
+    /// Checks that this process can write to the log, without making a file.
+    ///
+    /// # Errors
+    /// If the log cannot be opened.
+    pub fn try_log(to: &LogTo) -> Result<(), Exit> {
+        permissions::try_log(to).map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(to), &e))
+    }
+
+    /// Reads the configuration and its tables, and logs the warnings that a start would log. If
+    /// this process is root, it becomes the server's user. With `asks`, DNS lists and filters are
+    /// tried.
+    ///
+    /// # Errors
+    /// All errors in the configuration and the tables.
+    pub fn examine_quietly(&self, asks: bool) -> Result<Settings, Exit> {
         let (settings, rights) = self.read_again(None, Arc::default())?;
         sys::raise_descriptor_limit();
         self.warn_early(&settings.config, &rights);
         let sockets: Vec<_> = settings.config.listen.iter().filter_map(Listen::tcp).collect();
         warnings::log_all(&settings, &rights, &sockets);
         warnings::of_a_start(&settings, self.foreground);
-        #[cfg(feature = "filters")]
-        settings.filters.warnings().iter().for_each(|warning| ::log::warn!("{warning}"));
-        permissions::try_log(&settings.config.log)
-            .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(&settings.config.log), &e))
+        if asks {
+            warnings::of_dns_lists(&settings.config);
+            #[cfg(feature = "filters")]
+            settings.filters.warnings().iter().for_each(|warning| ::log::warn!("{warning}"));
+        }
+        Ok(settings)
     }
 
     /// Reads the configuration and its tables again, and puts them into force if they have no

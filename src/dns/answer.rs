@@ -51,6 +51,8 @@ impl Datum {
         Some(match &record.data {
             RData::MX(mx) if mx.exchange.is_root() => Self::Exchanger(mx.preference, ".".into()),
             RData::MX(mx) => Self::Exchanger(mx.preference, host_name(&mx.exchange)?),
+            // Only a look-up of aliases gets here: others follow the alias.
+            RData::CNAME(name) => Self::Name(host_name(&name.0)?),
             RData::PTR(name) => Self::Name(host_name(&name.0)?),
             RData::A(a) => Self::Address(a.0.into()),
             RData::AAAA(a) => Self::Address(a.0.into()),

@@ -83,6 +83,14 @@ impl Dns {
         })
     }
 
+    /// Begins to look up the name for which a name is an alias (CNAME).
+    pub fn begin_alias(&self, name: &str, until: Instant) -> Begun<String> {
+        self.begin(name, RecordType::CNAME, until, |datum| match datum {
+            Datum::Name(name) => Some(name.to_string()),
+            _ => None,
+        })
+    }
+
     fn begin<T>(&self, name: &str, kind: RecordType, until: Instant, read: fn(&Datum) -> Option<T>) -> Begun<T> {
         let until = until.min(self.deadline());
         let pending = parse(name).and_then(|(text, name)| ask_for(&self.running()?, text, name, kind, until));

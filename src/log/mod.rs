@@ -7,6 +7,7 @@
 //! Other messages to the administrator use the macros of the `log` crate: `error` if the
 //! administrator has to act, and `warn` if that is advisable.
 //!
+//! - `collect`: the lines in memory, for a command
 //! - `counted`: counts the events
 //! - `dmarc`: the lines about DMARC reports
 //! - `emit`: logs the line of an event
@@ -22,6 +23,7 @@ use ::log::{Level, LevelFilter};
 
 use crate::config::LogTo;
 
+mod collect;
 mod counted;
 #[cfg(feature = "mailauth")]
 mod dmarc;
@@ -36,6 +38,7 @@ mod zone;
 use sink::{LogFile, Syslog};
 use value::Clean;
 
+pub use collect::collect;
 #[cfg(feature = "mailauth")]
 pub use dmarc::{report_sent, report_withheld};
 pub use events::{

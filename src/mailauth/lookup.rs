@@ -60,6 +60,15 @@ pub trait Lookup: Sync {
     /// The same as for `txt`.
     fn names(&self, address: IpAddr) -> Result<Vec<String>, NoAnswer>;
 
+    /// Looks up whether a name is an alias (CNAME). Returns the name for which it stands.
+    ///
+    /// # Errors
+    /// The same as for `txt`, except that a name without an alias is no error.
+    fn alias(&self, name: &str) -> Result<Option<String>, NoAnswer> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// Looks up the addresses of several names, either IPv4 or IPv6. Where possible, the look-ups
     /// run at the same time.
     fn addresses(&self, names: &[&str], is_ipv6: bool) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {
@@ -138,6 +147,14 @@ impl Lookup for Until<'_> {
 
     fn names(&self, address: IpAddr) -> Result<Vec<String>, NoAnswer> {
         self.dns.begin_names(address, self.until).wait()
+    }
+
+    fn alias(&self, name: &str) -> Result<Option<String>, NoAnswer> {
+        match self.dns.begin_alias(name, self.until).wait() {
+            Ok(names) => Ok(names.into_iter().next()),
+            Err(NoAnswer::NoData | NoAnswer::NxDomain) => Ok(None),
+            Err(why) => Err(why),
+        }
     }
 
     fn addresses(&self, names: &[&str], is_ipv6: bool) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {

@@ -40,8 +40,8 @@ struct State {
     seen: (Arc<Chain>, Arc<Key>),
     /// The last certificate and key that matched.
     pair: Arc<CertifiedKey>,
-    /// The expiry of `pair`, in seconds since 1970, if it could be read.
-    expires: Option<i64>,
+    /// The start and the expiry of `pair`, in seconds since 1970, if they could be read.
+    validity: Option<(i64, i64)>,
     /// The earliest time of the next warning about the expiry, in seconds since 1970.
     next_warning: i64,
 }
@@ -57,7 +57,7 @@ impl Identity {
         let key = Watched::open(rights, &required(&names.key), read_key)?;
         let seen = (chain.current(), key.current());
         let pair = matching(&seen, names).map_err(|why| vec![ConfigError::whole(&names.key, why)])?;
-        let state = Mutex::new(State { expires: expiry(&pair), seen, pair, next_warning: 0 });
+        let state = Mutex::new(State { validity: validity(&pair), seen, pair, next_warning: 0 });
         let identity = Self { names: names.clone(), chain, key, state };
         identity.current();
         Ok(identity)
@@ -74,7 +74,7 @@ impl Identity {
             match matching(&found, &self.names) {
                 Ok(pair) => {
                     ::log::info!("{}: read again", self.names.certificate.display());
-                    (state.expires, state.pair, state.next_warning) = (expiry(&pair), pair, 0);
+                    (state.validity, state.pair, state.next_warning) = (validity(&pair), pair, 0);
                 }
                 Err(why) => ::log::error!("{}: {why}; the old pair stays in force", self.names.key.display()),
             }
@@ -86,15 +86,22 @@ impl Identity {
 
     /// Returns the file of the certificate, and when it expires; `None` if that could not be read.
     pub fn expiry(&self) -> Option<Certificate> {
-        self.current();
-        let expires = self.state.lock().unwrap_or_else(PoisonError::into_inner).expires?;
-        let file = self.names.certificate.display().to_string();
+        let (file, times) = self.validity();
+        let (file, (_, expires)) = (file.display().to_string(), times?);
         Some(Certificate { file, expires: u64::try_from(expires).unwrap_or(0) })
+    }
+
+    /// Returns the path of the certificate, and its start and its expiry in seconds since 1970, if
+    /// they can be read.
+    pub fn validity(&self) -> (&Path, Option<(i64, i64)>) {
+        self.current();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (&self.names.certificate, state.validity)
     }
 
     fn warn_of_expiry(&self, state: &mut State) {
         let now = i64::try_from(sys::now()).unwrap_or(i64::MAX);
-        let Some(left) = state.expires.map(|expires| expires - now) else { return };
+        let Some(left) = state.validity.map(|(_, expires)| expires - now) else { return };
         if left > EXPIRY_NOTICE || now < state.next_warning {
             return;
         }
@@ -136,9 +143,10 @@ fn matching((chain, key): &(Arc<Chain>, Arc<Key>), names: &KeyPair) -> Result<Ar
     }
 }
 
-/// Returns the expiry of the first certificate, in seconds since 1970; `None` if it cannot be read.
-/// The expiry is `notAfter` of RFC 5280 4.1, which rustls does not expose.
-fn expiry(pair: &CertifiedKey) -> Option<i64> {
+/// Returns the start and the expiry of the first certificate, in seconds since 1970; `None` if they
+/// cannot be read. They are `notBefore` and `notAfter` of RFC 5280 4.1, which rustls does not
+/// expose.
+fn validity(pair: &CertifiedKey) -> Option<(i64, i64)> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     let certificate = element(pair.cert.first()?, SEQUENCE)?.0;
@@ -150,11 +158,10 @@ fn expiry(pair: &CertifiedKey) -> Option<i64> {
     for tag in [0x02, SEQUENCE, SEQUENCE] {
         rest = element(rest, tag)?.1;
     }
-    let validity = element(rest, SEQUENCE)?.0;
-    // Skips notBefore.
-    let (_, _, after) = any(validity)?;
-    let (tag, end, _) = any(after)?;
-    time(tag, std::str::from_utf8(end).ok()?)
+    let times = element(rest, SEQUENCE)?.0;
+    let (start_tag, start, after) = any(times)?;
+    let (end_tag, end, _) = any(after)?;
+    Some((time(start_tag, std::str::from_utf8(start).ok()?)?, time(end_tag, std::str::from_utf8(end).ok()?)?))
 }
 
 /// Returns the content of the first DER element, and the bytes after the element. `None` if the

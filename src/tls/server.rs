@@ -3,6 +3,7 @@
 //! If no certificate is valid for the name, or the client requests none, the first certificate in
 //! the configuration is used.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::verify_server_name;
@@ -63,6 +64,12 @@ impl Server {
     /// Returns the files of all certificates, and when they expire.
     pub fn certificates(&self) -> Vec<Certificate> {
         self.identities.0.iter().filter_map(Identity::expiry).collect()
+    }
+
+    /// Returns the path of each certificate, and its start and its expiry in seconds since 1970, if
+    /// they can be read.
+    pub fn validity(&self) -> Vec<(&Path, Option<(i64, i64)>)> {
+        self.identities.0.iter().map(Identity::validity).collect()
     }
 
     /// Whether any of the certificates is valid for this name.

@@ -370,7 +370,7 @@ fn a_program_exits_with_the_documented_codes() {
     let queue: BTreeSet<u8> =
         with(&["src/cli/mod.rs", "src/cli/ctl/mod.rs", "src/cli/ctl/queue.rs", "src/cli/ctl/flush.rs"], &config);
     let as_sendmail = with(&["src/cli/sendmail"], &of_reply.union(&queue).copied().collect());
-    let penfoldctl = with(&["src/cli/dkim", "src/cli/ctl"], &queue);
+    let penfoldctl = with(&["src/cli/check", "src/cli/dkim", "src/cli/ctl"], &queue);
     for (page, used) in [
         ("penfoldd.8", with(&["src/main.rs", "src/daemon"], &of_any)),
         ("penfoldctl.8", penfoldctl),

@@ -1,5 +1,6 @@
 //! The other programs of the package, and the targets of the Makefile.
 //!
+//! - `check`: `penfoldctl check`: what it finds, with and without a daemon
 //! - `control_socket`: programs when the daemon is busy, absent or misbehaves
 //! - `dkim`: keys that sign mail: made, checked, used and replaced
 //! - `daemon_state`: `config` and `reload` of penfoldctl(8), with and without a daemon
@@ -7,6 +8,8 @@
 //! - `make`: `make run` and `make test`
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
 
+#[cfg(feature = "mailauth")]
+mod check;
 mod control_socket;
 mod daemon_state;
 #[cfg(feature = "mailauth")]

@@ -1,6 +1,7 @@
 //! Runs the commands of penfoldctl(8). mailq and sendmail use some of these commands, too.
 //!
 //! - `change`: hold, release and remove
+//! - `check`: looks for what keeps mail from coming in or going out
 //! - `completion`: completion for shells
 //! - `config`: the configuration in force
 //! - `flush`: makes the daemon try messages now
@@ -25,6 +26,7 @@ use crate::exit::{self, Exit};
 use crate::json::Format;
 
 mod change;
+mod check;
 mod completion;
 mod config;
 mod flush;
@@ -54,6 +56,7 @@ const COMMANDS: &[Command] = &[
     config::COMMAND,
     stats::COMMAND,
     top::COMMAND,
+    check::COMMAND,
     keys::PASSWD,
     keys::DKIM,
     help::COMMAND,

@@ -7,4 +7,4 @@ mod check;
 mod new;
 
 pub(super) use check::check;
-pub(super) use new::{New, new};
+pub(super) use new::{New, new, zone_record};

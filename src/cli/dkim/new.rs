@@ -149,7 +149,7 @@ fn instructions(domain: &str, keys: &[Key]) -> String {
 }
 
 /// Returns a TXT record in the form of a zone file, with strings of at most [`MAX_STRING`] octets.
-fn zone_record(name: &str, record: &str) -> String {
+pub fn zone_record(name: &str, record: &str) -> String {
     let mut strings = Vec::new();
     let mut rest = record;
     while !rest.is_empty() {

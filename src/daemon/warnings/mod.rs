@@ -249,8 +249,7 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
     }
 }
 
-/// Warns if a start would find no syslog, no valid TZ, or no spool, or if mail would be signed with
-/// keys that are not in the DNS.
+/// Warns if a start would find no syslog, no valid TZ, or no spool.
 pub fn of_a_start(settings: &Settings, foreground: bool) {
     let config = &settings.config;
     if !foreground {
@@ -261,13 +260,16 @@ pub fn of_a_start(settings: &Settings, foreground: bool) {
         let at = config.places.at("spool");
         ::log::warn!("{at}spool: {} does not exist: the start will create it", config.spool.display());
     }
-    of_dns_lists(config);
-    #[cfg(feature = "mailauth")]
+}
+
+/// Warns if mail would be signed with keys that are not in the DNS.
+#[cfg(feature = "mailauth")]
+pub fn of_keys(settings: &Settings) {
     dkim::log_all(settings);
 }
 
 /// Warns of DNS lists that count for nothing, because they do not answer or contain everything.
-fn of_dns_lists(config: &Config) {
+pub fn of_dns_lists(config: &Config) {
     let (addresses, domains) = (&config.policy.dnsbl, &config.policy.sender_lists);
     if addresses.is_empty() && domains.is_empty() {
         return;

@@ -21,6 +21,8 @@ use crate::address::parse_domain;
 use evaluate::{Check, Trouble};
 use macros::Values;
 
+pub use record::is_spf;
+
 /// The local part that is used for an address without one (RFC 7208 4.3).
 const POSTMASTER: &str = "postmaster";
 /// The maximum length of a domain that can be looked up, in octets.

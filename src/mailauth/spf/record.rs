@@ -65,7 +65,7 @@ pub(super) fn is_within(one: IpAddr, other: IpAddr, bits: u8) -> bool {
 }
 
 /// Returns whether a TXT record is an SPF record, even one with a wrong syntax.
-pub(super) fn is_spf(text: &[u8]) -> bool {
+pub fn is_spf(text: &[u8]) -> bool {
     const VERSION: &[u8] = b"v=spf1";
     text.get(..VERSION.len()).is_some_and(|start| start.eq_ignore_ascii_case(VERSION))
         && matches!(text.get(VERSION.len()), None | Some(b' '))

@@ -1,0 +1,84 @@
+//! What the DNS says about this host and its domains.
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::Duration;
+
+use super::domains;
+use super::finding::{Finding, Level, Report, Topic};
+use super::name::{self, Addresses};
+use super::senders::Senders;
+use crate::config::Config;
+use crate::mailauth::keys::Keys;
+use crate::mailauth::lookup::Lookup;
+use crate::outcome::NoAnswer;
+
+/// The time limit for all look-ups together.
+pub const LIMIT: Duration = Duration::from_secs(30);
+/// The maximum number of domains that are checked.
+const MAX_DOMAINS: usize = 200;
+/// The number of domains that are checked at the same time.
+const AT_ONCE: usize = 10;
+
+/// What the checks need.
+pub struct Net<'a> {
+    /// The DNS.
+    pub dns: &'a dyn Lookup,
+    /// The configuration.
+    pub config: &'a Config,
+    /// The keys that sign mail; `None` if they could not be read.
+    pub keys: Option<&'a Keys>,
+    /// The addresses of this host.
+    pub own: Vec<IpAddr>,
+}
+
+impl Net<'_> {
+    /// Checks the name of this host and its domains. Returns its addresses, and adds the names under
+    /// which it is a mail exchanger to `exchangers`.
+    pub fn check(self, report: &mut Report, exchangers: &mut Vec<String>) -> Addresses {
+        let (here, found) = name::check(self.dns, self.config, self.own.clone());
+        let is_mute = found.iter().any(|finding| finding.at.text.ends_with(&NoAnswer::Timeout.to_string()));
+        report.findings.extend(found);
+        if is_mute {
+            // The other look-ups would take as long, and fail, too.
+            return here;
+        }
+        let is_direct = self.config.remote.smarthosts.is_empty() && !self.config.remote.local_only;
+        let from = if is_direct { here.seen() } else { Vec::new() };
+        let local = self.config.local.domains.iter().map(|domain| (domain.as_str(), true));
+        let relayed = self.config.relay.domains.iter().map(|domain| (domain.as_str(), false));
+        let all: Vec<_> = local.chain(relayed).filter(|(domain, _)| domains::is_for_others(domain)).collect();
+        for part in all.get(..all.len().min(MAX_DOMAINS)).unwrap_or_default().chunks(AT_ONCE) {
+            let found: Vec<_> = thread::scope(|scope| {
+                let one = |&(domain, is_local): &(_, _)| {
+                    let (here, from) = (&here, from.as_slice());
+                    let this = &self;
+                    scope.spawn(move || this.domain(domain, is_local, here, from))
+                };
+                let threads: Vec<_> = part.iter().map(one).collect();
+                threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            });
+            for (ours, findings) in found {
+                report.findings.extend(findings);
+                let new: Vec<_> = ours.into_iter().filter(|name| !exchangers.contains(name)).collect();
+                exchangers.extend(new);
+            }
+        }
+        if all.len() > MAX_DOMAINS {
+            let text = format!("only the first {MAX_DOMAINS} of {} domains were checked", all.len());
+            report.add(Finding::new(Level::Unknown, Topic::Domain, text));
+        }
+        here
+    }
+
+    /// Checks a local domain, or one for which this host is a backup mail exchanger.
+    fn domain(&self, domain: &str, is_local: bool, here: &Addresses, from: &[IpAddr]) -> (Vec<String>, Vec<Finding>) {
+        let way = domains::Way::of(self.config);
+        let (exchangers, mut findings) = domains::check(self.dns, self.config, domain, here, way);
+        if is_local {
+            let senders = Senders { dns: self.dns, config: self.config, keys: self.keys, from };
+            findings.extend(senders.check(domain, &exchangers));
+        }
+        (exchangers.ours, findings)
+    }
+}

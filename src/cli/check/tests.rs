@@ -1,0 +1,275 @@
+//! What the DNS says, as a zone in memory, and what is made of it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use super::finding::{Level, Report};
+use super::name::{self, Addresses};
+use super::net::Net;
+use crate::config::{self, Config};
+use crate::mailauth::lookup::Lookup;
+use crate::outcome::NoAnswer;
+
+/// A DNS with these records, one a line: name, type, data. The type `FAIL` makes all look-ups of a
+/// name fail.
+struct Zone(String);
+
+impl Zone {
+    fn find<T>(&self, name: &str, kind: &str, read: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, NoAnswer> {
+        let name = name.trim_end_matches('.');
+        let lines = self.0.lines().filter_map(|line| line.trim().split_once(' '));
+        let of_name: Vec<&str> = lines.filter(|(owner, _)| *owner == name).map(|(_, rest)| rest).collect();
+        if of_name.contains(&"FAIL") {
+            return Err(NoAnswer::ServFail);
+        }
+        let data = of_name.iter().filter_map(|rest| rest.strip_prefix(kind)?.strip_prefix(' '));
+        let found: Vec<T> = data.filter_map(read).collect();
+        match (found.is_empty(), of_name.is_empty()) {
+            (false, _) => Ok(found),
+            (true, false) => Err(NoAnswer::NoData),
+            (true, true) => Err(NoAnswer::NxDomain),
+        }
+    }
+}
+
+impl Lookup for Zone {
+    fn txt(&self, name: &str) -> Result<Vec<Vec<u8>>, NoAnswer> {
+        self.find(name, "TXT", |text| Some(text.as_bytes().to_vec()))
+    }
+
+    fn ipv4(&self, name: &str) -> Result<Vec<Ipv4Addr>, NoAnswer> {
+        self.find(name, "A", |text| text.parse().ok())
+    }
+
+    fn ipv6(&self, name: &str) -> Result<Vec<Ipv6Addr>, NoAnswer> {
+        self.find(name, "AAAA", |text| text.parse().ok())
+    }
+
+    fn mx(&self, domain: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
+        self.find(domain, "MX", |text| Some((10, text.to_owned())))
+    }
+
+    fn names(&self, address: IpAddr) -> Result<Vec<String>, NoAnswer> {
+        self.find(&address.to_string(), "PTR", |text| Some(text.to_owned()))
+    }
+
+    fn alias(&self, name: &str) -> Result<Option<String>, NoAnswer> {
+        self.find(name, "CNAME", |text| Some(text.to_owned())).map(|found| found.into_iter().next()).or(Ok(None))
+    }
+}
+
+/// A zone without faults. Each case changes one line.
+const GOOD: &str = "mx.example.org A 192.0.2.1
+192.0.2.1 PTR mx.example.org
+example.org MX mx.example.org
+example.org TXT v=spf1 mx -all
+_dmarc.example.org TXT v=DMARC1; p=reject";
+
+fn config(more: &str) -> Config {
+    let text = format!(
+        "hostname = \"mx.example.org\"\nlocal.domains = [\"example.org\", \"localhost\"]\n\
+         listen = [{{ address = \"0.0.0.0:25\" }}]\n{more}"
+    );
+    config::parse(Path::new("/etc/p.conf"), &text).expect("a valid text")
+}
+
+/// All findings, one a line.
+fn check(zone: &str, config: &Config, own: &[&str]) -> (String, Vec<String>) {
+    let own = own.iter().map(|text| text.parse().expect("an address")).collect();
+    let (mut report, mut exchangers) = (Report::default(), Vec::new());
+    let zone = Zone(zone.to_owned());
+    Net { dns: &zone, config, keys: None, own }.check(&mut report, &mut exchangers);
+    let lines = report.findings.iter().map(|finding| format!("{finding}\n"));
+    (lines.collect(), exchangers)
+}
+
+#[test]
+fn a_zone_without_faults_has_no_complaint() {
+    let (found, exchangers) = check(GOOD, &config(""), &["192.0.2.1"]);
+    assert_eq!(
+        found,
+        "ok: name: /etc/p.conf:1:1: mx.example.org has the address 192.0.2.1\n\
+         ok: name: the address 192.0.2.1 has the name mx.example.org\n\
+         ok: domain: mail for example.org comes here: its mail exchanger mx.example.org is this host\n\
+         ok: domain: the SPF record of example.org permits this host\n\
+         ok: domain: example.org has a DMARC record with the policy reject\n"
+    );
+    assert_eq!(exchangers, ["mx.example.org"]);
+}
+
+#[test]
+fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
+    for (old, new, wanted) in [
+        (
+            "mx.example.org A 192.0.2.1\n",
+            "",
+            "error: name: /etc/p.conf:1:1: hostname mx.example.org has no address in the DNS: other hosts refuse mail from such a name\n    publish: mx.example.org. IN A 192.0.2.1\n",
+        ),
+        (
+            "A 192.0.2.1\n",
+            "A 192.0.2.7\n",
+            "error: name: /etc/p.conf:1:1: hostname mx.example.org has the address 192.0.2.7, and no address of this host\n",
+        ),
+        (
+            "A 192.0.2.1\n",
+            "A 10.0.0.1\n",
+            "warning: name: /etc/p.conf:1:1: hostname mx.example.org has only the address 10.0.0.1, which is not public\n",
+        ),
+        (
+            "mx.example.org A 192.0.2.1\n",
+            "mx.example.org CNAME other.example.org\nmx.example.org A 192.0.2.1\n",
+            "warning: name: mx.example.org is another name (CNAME) of other.example.org: a mail exchanger must not have such a name\n",
+        ),
+        (
+            "192.0.2.1 PTR mx.example.org\n",
+            "",
+            "error: name: the address 192.0.2.1 has no name: many hosts refuse mail from such an address\n    the owner of the address, often the provider, can publish this\n    publish: 1.2.0.192.in-addr.arpa. IN PTR mx.example.org.\n",
+        ),
+        (
+            "PTR mx.example.org",
+            "PTR host.provider.example",
+            "error: name: the address 192.0.2.1 has the name host.provider.example, which does not lead back to it\n",
+        ),
+        (
+            "PTR mx.example.org",
+            "PTR x.provider.example\nx.provider.example A 192.0.2.1",
+            "note: name: the address 192.0.2.1 has the name x.provider.example, and not mx.example.org: some hosts count that as a fault\n",
+        ),
+        (
+            "192.0.2.1 PTR mx.example.org",
+            "192.0.2.1 FAIL",
+            "unknown: name: the name of 192.0.2.1: the name server could not",
+        ),
+        (
+            "example.org MX mx.example.org\n",
+            "",
+            "error: domain: example.org has neither an MX record nor an address: no mail can come\n    publish: example.org. IN MX 10 mx.example.org.\n",
+        ),
+        (
+            "example.org MX mx.example.org\n",
+            "example.org A 192.0.2.9\n",
+            "error: domain: example.org has no MX record, and its address 192.0.2.9 is not this host: its mail goes there\n",
+        ),
+        (
+            "example.org MX mx.example.org\n",
+            "example.org A 192.0.2.1\n",
+            "ok: domain: mail for example.org comes here: it has no MX record, and its address is that of this host\n",
+        ),
+        ("MX mx.example.org", "MX .", "error: domain: example.org says in the DNS that it accepts no mail (null MX)\n"),
+        (
+            "MX mx.example.org",
+            "MX in.other.example\nin.other.example A 192.0.2.9",
+            "error: domain: no mail exchanger of example.org is this host: its mail goes to in.other.example\n",
+        ),
+        (
+            "MX mx.example.org",
+            "MX gone.example.org\nexample.org MX mx.example.org",
+            "error: domain: gone.example.org, a mail exchanger of example.org, has no address\n",
+        ),
+        (
+            "MX mx.example.org",
+            "MX m.example.org\nm.example.org CNAME mx.example.org\nm.example.org A 192.0.2.1",
+            "warning: domain: m.example.org, a mail exchanger of example.org, is another name (CNAME) of mx.example.org\n    publish: example.org. IN MX 10 mx.example.org.\n",
+        ),
+        ("example.org MX mx.example.org", "example.org FAIL", "unknown: domain: the mail exchangers of example.org: "),
+        (
+            "example.org TXT v=spf1 mx -all\n",
+            "",
+            "warning: domain: example.org has no SPF record: some hosts refuse its mail or call it suspicious\n    publish: example.org. IN TXT \"v=spf1 mx -all\"\n",
+        ),
+        (
+            "v=spf1 mx -all",
+            "v=spf1 ip4:192.0.2.7 -all",
+            "error: domain: the SPF record of example.org does not permit the address 192.0.2.1 of this host: fail by all\n    publish: example.org. IN TXT \"v=spf1 ip4:192.0.2.7 ip4:192.0.2.1 -all\"\n",
+        ),
+        (
+            "v=spf1 mx -all",
+            "v=spf1 ~all",
+            "warning: domain: the SPF record of example.org does not permit the address 192.0.2.1 of this host: softfail by ",
+        ),
+        (
+            "v=spf1 mx -all",
+            "v=spf1 mx -all\nexample.org TXT v=spf1 a -all",
+            "error: domain: example.org has 2 SPF records: receivers use none of them\n",
+        ),
+        ("v=spf1 mx -all", "v=spf1 nonsense:x -all", "error: domain: the SPF record of example.org cannot be used: "),
+        (
+            "_dmarc.example.org TXT v=DMARC1; p=reject",
+            "",
+            "warning: domain: example.org has no DMARC record: large mailbox providers ask for one\n    publish: _dmarc.example.org. IN TXT \"v=DMARC1; p=none\"\n",
+        ),
+        ("p=reject", "p=x", "warning: domain: the DMARC record at _dmarc.example.org has no valid policy (p=)\n"),
+        (
+            "_dmarc.example.org TXT v=DMARC1; p=reject",
+            "_dmarc.example.org FAIL",
+            "unknown: domain: the record _dmarc.example.org: ",
+        ),
+    ] {
+        let zone = GOOD.replacen(old, new, 1);
+        assert_ne!(zone, GOOD, "{old}");
+        let (found, _) = check(&zone, &config(""), &["192.0.2.1"]);
+        assert!(found.contains(wanted), "{old} -> {new}:\n{wanted}\n{found}");
+    }
+}
+
+#[test]
+fn a_host_that_sends_by_a_smart_host_needs_no_name_for_its_address() {
+    let zone = GOOD.replace("192.0.2.1 PTR mx.example.org\n", "").replace("v=spf1 mx -all", "v=spf1 include:x -all");
+    let (found, _) = check(&zone, &config("remote.smarthosts = [\"smtp.provider.example\"]"), &["192.0.2.1"]);
+    assert!(!found.contains("error") && !found.contains("PTR"), "{found}");
+    let without = zone.replace("example.org TXT v=spf1 include:x -all\n", "");
+    let (found, _) = check(&without, &config("remote.smarthosts = [\"smtp.provider.example\"]"), &["192.0.2.1"]);
+    assert!(found.contains("the record that the operator of the smart host names"), "{found}");
+    // Only the smart host sees the name of a host that gets no mail from others.
+    let local = Config { listen: Vec::new(), ..config("remote.smarthosts = [\"smtp.provider.example\"]") };
+    let (found, _) = check("", &local, &["192.0.2.1"]);
+    assert!(found.contains("note: name: /etc/p.conf:1:1: hostname mx.example.org has no address"), "{found}");
+}
+
+#[test]
+fn behind_a_translating_router_the_addresses_in_the_dns_count() {
+    let (found, exchangers) = check(GOOD, &config(""), &["10.0.0.5"]);
+    let note = "note: name: /etc/p.conf:1:1: this host has no public address (10.0.0.5): the addresses of mx.example.org (192.0.2.1) are assumed to lead to it\n";
+    assert!(found.contains(note) && !found.contains("error"), "{found}");
+    assert_eq!(exchangers, ["mx.example.org"]);
+    let (found, _) = check(&GOOD.replace("A 192.0.2.1", "AAAA 2001:db8::1"), &config(""), &["10.0.0.5"]);
+    let record =
+        "publish: 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. IN PTR mx.example.org.\n";
+    assert!(found.contains(record), "{found}");
+    // A front end receives the mail, so another exchanger is no error.
+    let zone = GOOD.replace("MX mx.example.org", "MX in.other.example\nin.other.example A 192.0.2.9");
+    let behind = config("").listen.first().cloned().map(|listen| config::Listen { kind: config::Kind::Lmtp, ..listen });
+    let config = Config { listen: behind.into_iter().collect(), ..config("") };
+    let (found, _) = check(&zone, &config, &["192.0.2.1"]);
+    assert!(found.contains("note: domain: no mail exchanger of example.org is this host"), "{found}");
+}
+
+#[test]
+fn domains_that_no_other_host_can_look_up_are_left_out() {
+    for (domain, is_one) in [
+        ("example.org", true),
+        ("localhost", false),
+        ("host.localdomain", false),
+        ("nas.local", false),
+        ("x.home.arpa", false),
+        ("mylocal.example", true),
+        ("[192.0.2.1]", false),
+        ("notlan.xlan", true),
+    ] {
+        assert_eq!(super::domains::is_for_others(domain), is_one, "{domain}");
+    }
+}
+
+#[test]
+fn an_address_is_that_of_this_host_or_of_its_name() {
+    let at = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let here = Addresses { own: vec![at("10.0.0.1")], named: vec![at("192.0.2.1"), at("10.0.0.2")] };
+    assert_eq!((here.seen(), here.is_translated()), (vec![at("192.0.2.1")], true));
+    assert!(here.contains(at("10.0.0.1")) && here.contains(at("192.0.2.1")) && !here.contains(at("192.0.2.2")));
+    let zone = Zone("a A 192.0.2.1\nb AAAA 2001:db8::1\nc FAIL".into());
+    assert_eq!(name::addresses(&zone, "a"), Ok(vec![at("192.0.2.1")]));
+    assert_eq!(name::addresses(&zone, "b"), Ok(vec![at("2001:db8::1")]));
+    assert_eq!(name::addresses(&zone, "c"), Err(NoAnswer::ServFail));
+    assert_eq!(name::addresses(&zone, "d"), Err(NoAnswer::NxDomain));
+    assert_eq!(Level::Unknown.word(), "unknown");
+}

@@ -1,0 +1,150 @@
+//! `penfoldctl check`, with and without a daemon, as each kind of user.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
+
+use common::Site;
+use common::dns::{Answer, Dns};
+use common::keys;
+use common::programs::{code_and_text, command, stranger};
+use common::remote::Remote;
+use common::tls::Authority;
+use nix::unistd::geteuid;
+
+/// Runs `penfoldctl check`, and returns its exit code and its output.
+fn check(site: &Site, arguments: &[&str]) -> (i32, String) {
+    site.configure();
+    let arguments: Vec<&str> = ["check"].iter().chain(arguments).copied().collect();
+    code_and_text(&command(site, "penfoldctl", &arguments).output().expect("it runs"))
+}
+
+fn assert_has(text: &str, wanted: &[String]) {
+    for line in wanted {
+        assert!(text.contains(line.as_str()), "{line}\n{text}");
+    }
+}
+
+/// A host in the DNS, without faults.
+const ZONE: &str = "mx.example.org A 192.0.2.1
+1.2.0.192.in-addr.arpa PTR mx.example.org
+example.org MX 10 mx.example.org
+example.org TXT v=spf1 a:mx.example.org -all
+_dmarc.example.org TXT v=DMARC1; p=quarantine
+";
+
+#[test]
+fn each_complaint_says_what_to_change_or_to_publish() {
+    let made = keys::Made::new("example.org", "s");
+    let mut site =
+        Authority::new().site("hostname = \"mx.example.org\"\nlocal.domains = [\"example.org\", \"localhost\"]");
+    made.give(&site);
+    made.of(&site).iter().for_each(|key| key.add_to(&mut site));
+    let [rsa, ed25519] = made.keys.as_slice() else { panic!("two keys") };
+    let smart_host = Remote::sink();
+    let port = smart_host.host_port();
+    site.set("remote", "smarthosts", &format!("[\"smtp://{port}\", \"127.0.0.1:{}\"]", common::free_port()));
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = other.local_addr().expect("bound");
+    site.set("listen", "address", &format!("\"{taken}\""));
+    let dns = Dns::zone(&format!("{ZONE}{}", rsa.zone_line()));
+    site.set("dns", "nameservers", &dns.nameservers());
+    fs::set_permissions(site.path("cert.key"), fs::Permissions::from_mode(0o644)).expect("a mode");
+    let before = fs::read_dir(site.path("spool")).expect("a spool").count();
+    let (code, text) = check(&site, &[]);
+    let conf = site.path("penfold.conf").display().to_string();
+    let name = fs::read_to_string("/proc/self/comm").expect("a name");
+    assert_eq!(code, 65, "{text}");
+    assert_has(
+        &text,
+        &[
+            format!("warning: configuration: {}: others may read it (mode 644)\n", site.path("cert.key").display()),
+            format!("ok: configuration: {conf} and the tables that it names have no errors\n"),
+            "ok: domain: example.org has an SPF record: v=spf1 a:mx.example.org -all\n".into(),
+            format!("ok: domain: the key {}._domainkey.example.org: good\n", rsa.selector),
+            format!(
+                "error: domain: the key {0}._domainkey.example.org: there is no TXT record\n    publish: {0}._domainkey.example.org. IN TXT \"v=DKIM1; k=ed25519; p=",
+                ed25519.selector
+            ),
+            "ok: domain: example.org has a DMARC record with the policy quarantine\n".into(),
+            "cert.pem: the certificate is valid for 2".into(),
+            format!(": another program listens on {taken}: {} (process {})\n", name.trim_end(), std::process::id()),
+            format!(": no penfoldd listens on the socket {}\n    start it", site.path("penfold.sock").display()),
+            format!(": the smart host {port} answers\n"),
+            ": the smart host 127.0.0.1:".into(),
+            " does not answer: ".into(),
+        ],
+    );
+    // Nothing was made or changed, and the smart host got no mail.
+    assert_eq!(fs::read_dir(site.path("spool")).expect("a spool").count(), before);
+    assert!(smart_host.take().is_empty());
+    let (code, json) = check(&site, &["--json", "-q"]);
+    assert_eq!(code, 65, "{json}");
+    assert!(!json.contains(r#""level":"ok""#) && !json.contains("note"), "{json}");
+    let line = json.lines().find(|line| line.contains("there is no TXT record")).expect("a finding");
+    let start = r#"{"level":"error","topic":"domain","text":"the key "#;
+    assert!(line.starts_with(start) && line.contains(r#","publish":[""#) && line.ends_with(r#""]}"#), "{line}");
+    // Without the DNS, nothing outside is asked.
+    let asked = dns.asked().len();
+    let (_, text) = check(&site, &["--no-dns"]);
+    assert!(!text.contains("domain:") && !text.contains("outside:") && dns.asked().len() == asked, "{text}");
+}
+
+#[test]
+fn a_check_beside_a_daemon_and_as_other_users() {
+    let site = Site::with(&format!("listen.address = \"127.0.0.1:{}\"", common::free_port()));
+    let daemon = site.start();
+    let (code, text) = check(&site, &["--no-dns", "--quiet"]);
+    assert!(code == 0 && !text.contains("error:"), "{text}");
+    let (_, text) = check(&site, &["--no-dns"]);
+    let ours = format!(": penfoldd listens on {}\n", daemon.address());
+    assert_has(&text, &["ok: host: penfoldd is running\n".into(), ours]);
+    // A file that was changed and not put into force.
+    let conf = fs::File::options().append(true).open(site.path("penfold.conf")).expect("a file");
+    conf.set_modified(std::time::SystemTime::now() + Duration::from_secs(60)).expect("a time");
+    let changed = command(&site, "penfoldctl", &["check", "--no-dns"]).output().expect("it runs");
+    assert_has(&code_and_text(&changed).1, &["put it into force: penfoldctl reload\n".into()]);
+    if geteuid().is_root() {
+        // As the server's user, all is the same, except that the ports of root's daemon have no name.
+        let owner = fs::metadata(site.path("spool")).expect("a spool");
+        let mut as_server = command(&site, "penfoldctl", &["check", "--no-dns"]);
+        let (code, text) = code_and_text(&as_server.uid(owner.uid()).gid(owner.gid()).output().expect("it runs"));
+        assert!(code == 0 && text.contains("ok: host: penfoldd is running\n"), "{text}");
+        // Others learn nothing from files that they cannot read.
+        fs::set_permissions(site.path("users"), fs::Permissions::from_mode(0o600)).expect("a mode");
+        if let Some(mut stranger) = stranger(&command(&site, "penfoldctl", &["check", "--no-dns"])) {
+            let (code, text) = code_and_text(&stranger.output().expect("it runs"));
+            assert!(code == 78 && text.contains("Permission denied"), "{text}");
+        }
+    }
+    drop(daemon);
+    site.write("aliases", "jon jon\n");
+    let mut site = site;
+    site.set("queue", "workers", "\"x\"");
+    let (code, text) = check(&site, &["--no-dns", "-q"]);
+    assert_eq!(code, 78, "{text}");
+    let conf = site.path("penfold.conf").display().to_string();
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with(&format!("error: configuration: {conf}:")) && line.contains("queue.workers"))
+    );
+    assert!(text.contains(&format!("error: configuration: {}:1:", site.path("aliases").display())), "{text}");
+    for arguments in [&["--try", "a..b"][..], &["--try", "x.y", "--no-dns"], &["x"], &["--jsn"]] {
+        assert_eq!(check(&site, arguments).0, 64, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_mute_name_server_is_one_finding() {
+    let mut site = Site::with(
+        "hostname = \"mx.example.org\"\nlocal.domains = [\"example.org\", \"b.example.org\", \"localhost\"]\ndns.timeout = \"2s\"",
+    );
+    let dns = Dns::start(|_, _| Answer::silence());
+    site.set("dns", "nameservers", &dns.nameservers());
+    let start = Instant::now();
+    let (code, text) = check(&site, &[]);
+    assert_eq!((code, text.matches("unknown:").count()), (75, 1), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}

@@ -38,6 +38,7 @@ impl Names {
             ("policy.access", &config.policy.access),
             ("submission.senders", &config.submission.senders),
             ("submission.rewrite", &config.submission.rewrite),
+            ("report.texts", &config.report.texts),
         ];
         let mut files: Vec<_> = tables.map(|(key, table)| (key, table.path.clone())).to_vec();
         for pair in &config.tls {

@@ -165,6 +165,13 @@ const STATUSES: &[(u16, u16, Cause)] = &[
     (7, 27, BadSender),
     (7, 28, RateLimited),
     (7, 29, SenderUnproven),
+    // The codes of Exchange for groups and people who admit only certain senders.
+    (7, 124, SenderNotAllowed),
+    (7, 129, SenderNotAllowed),
+    (7, 133, SenderNotAllowed),
+    (7, 134, SenderNotAllowed),
+    (7, 135, SenderNotAllowed),
+    (7, 136, SenderNotAllowed),
 ];
 
 /// The causes that words in a reply show; the first row with one of its texts counts. A reply is
@@ -344,4 +351,125 @@ fn words(text: &str) -> String {
         }
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::NoAnswer as Lookup;
+    use crate::reply::Status;
+
+    #[test]
+    fn replies_of_hosts_show_their_causes() {
+        for (reply, cause) in [
+            ("550 5.1.1 <spam@x.org>: Recipient address rejected: User unknown", NoMailbox),
+            ("550 No such user here", NoMailbox),
+            ("550 5.0.0 quota@x.org... User unknown", NoMailbox),
+            ("550 5.4.1 Recipient address rejected: Access denied", NoMailbox),
+            ("550 5.5.0 Requested action not taken: mailbox unavailable", NoMailbox),
+            ("550 5.1.6 has moved", Moved),
+            ("551 User not local; please try <a@y.org>", Moved),
+            ("553 5.1.3 what is that?", BadAddress),
+            ("550 5.1.2 no", NoDomain),
+            ("556 Domain does not accept mail", NoMailDomain),
+            ("554 5.7.1 <a@x.org>: Relay access denied", NotItsDomain),
+            ("550 relaying denied", NotItsDomain),
+            ("550 5.2.1 The email account that you tried to reach is disabled.", MailboxClosed),
+            ("554 account suspended", MailboxClosed),
+            ("452 4.2.2 The email account is over quota", MailboxFull),
+            ("552 Mailbox is full", MailboxFull),
+            ("552 Requested mail action aborted: exceeded storage allocation", MailboxFull),
+            ("550 5.7.133 sender not authenticated for group", SenderNotAllowed),
+            ("550 5.7.1 You are not a member of this list", SenderNotAllowed),
+            ("552 5.3.4 no", TooBig),
+            ("552 Message size exceeds fixed limit", TooBig),
+            ("552 no", TooBig),
+            ("452 4.5.3 Too many recipients", TooManyRecipients),
+            ("550 5.6.0 no From", BadMessage),
+            ("552 5.7.0 This message was blocked because of its attachment", Attachment),
+            ("554 5.7.1 The message contains a virus (Eicar)", Malware),
+            ("550 5.7.1 Message rejected as spam", Spam),
+            ("554 5.6.7 SMTPUTF8 please", ForeignLetters),
+            ("550 5.1.8 sender", BadSender),
+            ("550 <jon@y.org>: Sender address rejected: Domain not found", BadSender),
+            ("550 5.7.26 Unauthenticated email from y.org is not accepted", SenderUnproven),
+            ("550 5.7.1 SPF check failed", SenderUnproven),
+            ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", HostBlocked),
+            ("550 5.7.1 Your IP has a poor reputation", HostBlocked),
+            ("550 5.7.606 Access denied, banned sending IP [192.0.2.1]", HostBlocked),
+            ("550 5.7.25 no PTR", HostUnnamed),
+            ("450 4.7.1 Client host rejected: cannot find your reverse hostname", HostUnnamed),
+            ("421 4.7.28 Gmail has detected an unusual rate of mail", RateLimited),
+            ("451 too many messages, slow down", RateLimited),
+            ("450 4.2.0 <a@x.org>: Recipient address rejected: Greylisted", Greylisted),
+            ("451 4.7.1 Graylisting in action", Greylisted),
+            ("550 5.7.1 no", Policy),
+            ("530 5.7.0 Authentication required", Login),
+            ("530 5.7.0 Must issue a STARTTLS command first", TlsDemanded),
+            ("550 5.7.10 encryption needed", TlsDemanded),
+            ("554 5.4.6 hop count exceeded", Loop),
+            ("421 4.3.2 shutting down", Busy),
+            ("421 bye", Busy),
+            ("450 4.4.5 congested", Busy),
+            ("521 no mail here", NoService),
+            ("550 5.3.2 no mail here", NoService),
+            ("452 4.3.1 Insufficient system storage", Trouble),
+            ("451 4.3.0 Mail server temporarily rejected message", Trouble),
+            ("451 4.3.5 Server configuration problem", Misconfigured),
+            ("503 5.5.1 bad sequence", Misunderstood),
+            ("501 what?", Misunderstood),
+            ("451 not now", Later),
+            ("451 4.7.1 not now", Later),
+            ("550 go away", Refused),
+            ("554 5.7.0 no", Refused),
+            ("999 ?", Later),
+        ] {
+            let reply = Reply::read_all(format!("{reply}\r\n").as_bytes()).expect(reply);
+            assert_eq!(Cause::of(&Outcome::from_reply("RCPT TO", reply.clone())), cause, "{reply}");
+        }
+    }
+
+    #[test]
+    fn outcomes_without_a_reply_show_their_causes() {
+        let command = |code| Outcome::from_command(crate::sys::command::Ended::Code(code), "spam");
+        let eof = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        let deferred = |subject, detail, why: &str| Outcome::deferred(Status(4, subject, detail), why);
+        let failed = |subject, detail, why: &str| Outcome::failed(Status(5, subject, detail), why);
+        for (outcome, cause) in [
+            (failed(1, 1, "User unknown"), NoMailbox),
+            (Outcome::from_dns("x.org", &Lookup::NxDomain), NoDomain),
+            (Outcome::from_dns("x.org", &Lookup::Timeout), NoAnswer),
+            (failed(1, 10, "x.org: null MX"), NoMailDomain),
+            (failed(4, 4, "x.org: only private addresses"), BrokenDomain),
+            (failed(4, 4, "No mail leaves this host").via(Via::Maildir), NoWayOut),
+            (deferred(4, 4, "mx has no address"), Misconfigured),
+            (deferred(4, 1, "timed out while connecting"), Unreachable),
+            (deferred(4, 0, "no host could be tried"), Unreachable),
+            (Outcome::from_connection("waiting for the reply to DATA", &eof, false), ConnectionLost),
+            (failed(4, 6, "mail for x.org loops back to this host"), Loop),
+            (failed(4, 7, "the deadline of the message has passed"), Deadline),
+            (failed(3, 3, "the message has a deadline"), Deadline),
+            (failed(3, 4, "the host wants at most 1"), TooBig),
+            (failed(6, 3, "cannot be converted"), Unconvertible),
+            (failed(6, 9, "the header is not in ASCII"), ForeignLetters),
+            (deferred(5, 0, "the host said nothing"), Misunderstood),
+            (deferred(7, 0, "logging in: bad password"), Login),
+            (deferred(7, 4, "no common mechanism"), Login),
+            (deferred(7, 4, "the host does not offer STARTTLS"), TlsNotOffered),
+            (deferred(7, 5, "bad certificate"), TlsFailed),
+            (Outcome::from_io("write", &std::io::Error::from_raw_os_error(28)), Trouble),
+            (Outcome::from_io("write", &std::io::Error::from_raw_os_error(122)), MailboxFull),
+            (deferred(2, 0, "the mailbox is gone"), Trouble),
+            (deferred(3, 5, "the list is empty"), Misconfigured),
+            (command(67), NoMailbox),
+            (command(69), Program),
+            (command(75), Trouble),
+            (command(78), Misconfigured),
+            (failed(7, 1, "no"), Policy),
+            (failed(0, 0, ""), Refused),
+            (deferred(0, 0, ""), Later),
+        ] {
+            assert_eq!(Cause::of(&outcome), cause, "{outcome:?}");
+        }
+    }
 }

@@ -3,14 +3,22 @@
 //!
 //! Each program sends one message with the right password: it arrives with ESMTPSA in Received:,
 //! and the log has the login. Each program also reports a wrong password. `penfoldctl passwd` makes
-//! the secret in the users file. A test without its program is reported as skipped.
+//! the secret in the users file. mutt also shows reports. A test without its program is reported as skipped.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::programs::feed;
+use common::programs::{feed, python};
 use common::tls::Authority;
 use common::{Daemon, Site};
+use penfold::address::Address;
+use penfold::envelope::Recipient;
+use penfold::outcome::Outcome;
+use penfold::reply::Reply;
+use penfold::report::compose::{Report, Reported, Returned, compose};
+use penfold::report::languages::Languages;
+use penfold::spool::ReportedEvent;
 
 const PASSWORD: &str = "pencil and paper";
 
@@ -288,4 +296,53 @@ fn msmtp_and_mutt_ask_for_reports() {
     assert!(texts.iter().all(|text| text.contains("\nAction: delivered\n")), "{texts:?}");
     // A report of success has no text, whatever RET says (RFC 3461 4.3).
     assert!(!texts.iter().any(|text| text.contains("How are you?")), "{texts:?}");
+}
+
+/// The languages of a report, each of them in mutt as it shows a message: also as parts of their own
+/// (RFC 8255).
+#[test]
+fn mutt_shows_a_report_in_all_its_languages() {
+    if Command::new("mutt").arg("-v").stdin(Stdio::null()).output().is_err() {
+        return common::skipped("mutt is not installed");
+    }
+    let jon = Address::parse("jon@razorback.test").expect("an address");
+    let reply = Reply::read_all(b"550 5.1.1 no such user\r\n").expect("a reply");
+    let outcome = Outcome::from_reply("RCPT TO", reply).at("mx.example.test[192.0.2.1]:25");
+    let recipient = Recipient::new(Address::parse("elvis@example.test").expect("an address"));
+    let results = [Reported { recipient, event: ReportedEvent::Failure, outcome, dialogue: Vec::new() }];
+    for multilingual in [false, true] {
+        let text = format!("[report]\nlanguages = [\"de\"]\nmultilingual = {multilingual}\n");
+        let config = penfold::config::parse(Path::new("penfold.conf"), &text).expect("good");
+        let (languages, _) = Languages::open(&config);
+        let report = compose(&Report {
+            hostname: "mx.razorback.test",
+            id: "4FQ7Z2K0D1R8",
+            original: "4FQ7AAAAAAAA",
+            now: 1_790_000_000,
+            arrival: 1_790_000_000,
+            until: 1_790_000_000,
+            to: &jon,
+            sender: Some(&jon),
+            envid: None,
+            deadline: None,
+            release: None,
+            is_utf8: false,
+            results: &results,
+            message: Returned::Header(b"Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\nX-End: End of the original\n"),
+            withheld: 0,
+            languages: &languages,
+        });
+        let Some(shown) = python("interop/mutt_shows.py", &report) else { return };
+        let shown = String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in [
+            "Subject: Nicht zugestellt: Gr\u{fc}\u{df}e",
+            "Es gibt kein Postfach mit dieser Adresse.",
+            "Was Sie tun k\u{f6}nnen: Pr\u{fc}fen Sie",
+            "There is no mailbox with this address.",
+            "mx.example.test: 550 5.1.1 no such user",
+            "Status: 5.1.1",
+        ] {
+            assert!(shown.contains(words), "no {words:?} in:\n{shown}");
+        }
+    }
 }

@@ -65,9 +65,26 @@ def structure(message):
     assert message["Content-Type"].params["report-type"] == "delivery-status"
     parts = message.get_payload()
     kinds = [part.get_content_type() for part in parts]
-    assert kinds[0] == "text/plain" and tuple(kinds[1:]) in KINDS, kinds
+    assert kinds[0] in ("text/plain", "multipart/multilingual") and tuple(kinds[1:]) in KINDS, kinds
     assert not message.preamble and not message.epilogue
     return parts
+
+
+def text_of(part):
+    """The text of the first part. Of a text in several languages (RFC 8255), the texts of all parts,
+    each after its subject."""
+    if not part.is_multipart():
+        assert part["Content-Language"], "no Content-Language"
+        return part.get_content()
+    preface, *messages = part.get_payload()
+    assert preface.get_content_type() == "text/plain" and len(messages) > 1, part
+    text = preface.get_content()
+    for message in messages:
+        assert message.get_content_type() == "message/rfc822" and message["Content-Language"], message
+        [inner] = message.get_payload()
+        assert inner["From"].addresses[0].addr_spec.startswith("MAILER-DAEMON@"), inner
+        text += f"{message['Content-Language']} {inner['Subject']}\n{inner.get_content()}"
+    return text
 
 
 def fields(block):
@@ -99,7 +116,7 @@ def main():
             "message_id": top["Message-ID"],
             "in_reply_to": top.get("In-Reply-To"),
             "references": top.get("References", "").split(),
-            "text": text.get_content(),
+            "text": text_of(text),
             "message": blocks[0],
             "recipients": blocks[1:],
             "original": original.decode("latin-1"),

@@ -1,6 +1,7 @@
 //! The text of a report to a sender, as a person, a program, and Python's email package read it
 //! (`report_reads.py`, where python3 is installed).
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use common::programs::python;
@@ -628,4 +629,131 @@ fn a_report_about_an_smtputf8_message_has_its_types() {
     let ann = address("ann@frogbog.example");
     let text = composed(&report_of(&ann, &results));
     has(&text, &["Final-Recipient: utf-8; b\\x{FC}cher@y.example\n", "\nContent-Type: message/delivery-status\n"]);
+}
+
+/// A site with these keys in `[report]`.
+fn languages(keys: &str) -> Languages {
+    let config = penfold::config::parse(Path::new("penfold.conf"), &format!("[report]\n{keys}\n")).expect(keys);
+    let (languages, errors) = Languages::open(&config);
+    assert!(errors.is_empty(), "{errors:?}");
+    languages
+}
+
+/// The text of a report as a reader sees it, with single blanks.
+fn seen(report: &str) -> Option<String> {
+    let json = read_by_python(report)?;
+    let (_, text) = json.split_once("\"text\": \"").expect("a text");
+    let (mut seen, mut rest) = (String::new(), text.replace("\\n", " "));
+    while let Some((before, after)) = rest.split_once("\\u") {
+        let (digits, after) = after.split_at(4);
+        seen += before;
+        seen.extend(char::from_u32(u32::from_str_radix(digits, 16).expect("digits")));
+        rest = after.to_owned();
+    }
+    Some(words(&(seen + &rest)))
+}
+
+#[test]
+fn a_report_is_in_the_language_of_the_sender_and_in_english() {
+    let jon = address("jon@frogbog.example");
+    let results = reported(&[failure("b@y.example", refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    let header =
+        "Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\nDate: Sat, 21 Nov 2026 10:00:00 +0100\nAccept-Language: de-AT\n";
+    let german = Report { message: Returned::Header(header.as_bytes()), ..report_of(&jon, &results) };
+    let text = composed(&german);
+    has(&text, &["\nContent-Type: text/plain; charset=utf-8\nContent-Language: de, en\n"]);
+    // The sender of the message wants German; the postmaster gets what the site wants.
+    let to_postmaster = composed(&Report { sender: None, ..german });
+    has(&to_postmaster, &["\nContent-Language: en\n", "\nSubject: Undelivered report: =?utf-8?Q?Gr"]);
+    let own = languages("languages = [\"de\"]");
+    has(&composed(&Report { sender: None, languages: &own, ..german }), &["\nContent-Language: de, en\n"]);
+    let Some(seen) = seen(&text) else { return };
+    has(
+        &seen,
+        &[
+            "---- Deutsch ---- Dies ist das Mailsystem auf mx.example.org. Ihre Nachricht konnte an die unten genannte \
+             Adresse nicht zugestellt werden.",
+            "Betreff: Gr\u{fc}\u{df}e Gesendet: 21. November 2026, 10:00 Uhr (UTC+1) b@y.example Es gibt kein Postfach mit \
+             dieser Adresse. Was Sie tun k\u{f6}nnen: Pr\u{fc}fen Sie",
+            "---- English ---- This is the mail system at mx.example.org.",
+            "Subject: Gr\u{fc}\u{df}e Sent: 21 November 2026, 10:00 (UTC+1) b@y.example There is no mailbox",
+            "Was die Mailsysteme gemeldet haben: / What the mail systems said: b@y.example mx.razorback.example: 550 5.1.1 no",
+        ],
+    );
+    assert_eq!(seen.matches("550 5.1.1").count(), 1, "{seen}");
+}
+
+/// Each language is a message of its own (RFC 8255).
+#[test]
+fn the_languages_of_a_report_may_be_parts_of_their_own() {
+    let jon = address("jon@frogbog.example");
+    let results = reported(&[failure("b@y.example", refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    let own = languages("languages = [\"de\"]\nmultilingual = true");
+    let text = composed(&Report { languages: &own, ..report_of(&jon, &results) });
+    has(&text, &["\nContent-Type: multipart/multilingual; boundary=", "\nContent-Translation-Type: human\n"]);
+    let Some(json) = read_by_python(&text) else { return };
+    has(
+        &json,
+        &[
+            "in mehreren Sprachen geschrieben. Wenn Sie eine davon lesen k\\u00f6nnen",
+            "de Nicht zugestellt: Lunch on Friday\\nDies ist das Mailsystem",
+            "en Undelivered mail: Lunch on Friday\\nThis is the mail system",
+        ],
+    );
+    // English alone needs no parts.
+    let english = [b"Accept-Language: en-GB\n", HEADER].concat();
+    let text = composed(&Report { languages: &own, message: Returned::Header(&english), ..report_of(&jon, &results) });
+    has(&text, &["\nContent-Type: text/plain; charset=us-ascii\nContent-Language: en\n"]);
+}
+
+#[test]
+fn the_texts_of_a_site_replace_those_of_penfold() {
+    let jon = address("jon@frogbog.example");
+    let results = reported(&[failure("b@y.example", refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    let texts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manual/config/etc/languages");
+    let own = languages(&format!("languages = [\"de\"]\ntexts = {texts:?}"));
+    let Some(seen) = seen(&composed(&Report { languages: &own, ..report_of(&jon, &results) })) else { return };
+    has(
+        &seen,
+        &["Es gibt kein Postfach", "Rufen Sie bei Fragen die Auskunft an, oder schreiben Sie an postmaster@mx."],
+    );
+    assert!(!seen.contains("Wenn das nicht hilft") && seen.contains("If this does not help"), "{seen}");
+}
+
+/// Every language, in reports of every kind with every length of text.
+#[test]
+fn reports_in_every_language_are_read_by_python() {
+    let jon = address("jon@frogbog.example");
+    let own = languages("");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/languages");
+    for path in std::fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()) {
+        let tag = path.file_stem().and_then(|stem| stem.to_str()).expect("a name");
+        let header = format!("Subject: Lunch\nAccept-Language: {tag}\n");
+        let outcome = refused("550 5.7.1 spam\r\n");
+        for event in [ReportedEvent::Failure, ReportedEvent::Delay, ReportedEvent::Success(Success::Delivered)] {
+            let results = reported(&[failure("b@y.example", outcome.clone())], event);
+            let message = Returned::Header(header.as_bytes());
+            let text = composed(&Report { languages: &own, message, withheld: 3, ..report_of(&jon, &results) });
+            assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 998), "{tag}: {text}");
+            let tags = if tag == "en" { "en".to_owned() } else { format!("{tag}, en") };
+            has(&text, &[&format!("\nContent-Language: {tags}\n")]);
+            if event == ReportedEvent::Failure {
+                read_by_python(&text);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_dialogue_of_its_recipients_is_in_a_report_within_bounds() {
+    let jon = address("jon@frogbog.example");
+    let mut results = reported(&[failure("b@y.example", refused("550 5.1.1 no\r\n"))], ReportedEvent::Failure);
+    let lines = |count: usize| (0..count).map(|n| format!("<- {n} \u{1b}[2J{}", "x".repeat(300)));
+    results[0].dialogue = std::iter::once("mx.y.example".to_owned()).chain(lines(300)).collect();
+    let text = composed(&report_of(&jon, &results));
+    has(&text, &["\n    Status: 5.1.1 b@y.example\n\n    mx.y.example\n      <- 0 ?[2Jxxx", "\n      <- 99 ?[2Jxxx"]);
+    assert!(!text.contains("<- 100 ") && text.lines().all(|line| line.len() < 220), "{text}");
+    results[0].dialogue.truncate(2);
+    let twice = [results[0].clone(), results[0].clone()];
+    assert_eq!(composed(&report_of(&jon, &twice)).matches("<- 0 ").count(), 1, "the same lines are shown once");
 }

@@ -277,3 +277,52 @@ fn a_report_is_made_once_though_the_daemon_is_killed() {
     daemon.wait_mail(&site, "jon", 5);
     assert_eq!(site.mail("jon").len(), 5);
 }
+
+/// The languages and the texts of a site, also after a reload; and the dialogue with the host.
+#[test]
+fn a_report_is_in_the_languages_and_the_words_of_the_site() {
+    let remote = Remote::with(Sink::default().reply("RCPT TO:<elvis@", "550 5.1.1 no such user here"));
+    let mut site = site_with(&remote);
+    let texts = site.path("languages");
+    std::fs::create_dir(&texts).expect("a directory");
+    site.set("report", "languages", "[\"de\"]");
+    site.set("report", "texts", &format!("{texts:?}"));
+    site.write("languages/de.toml", "[subject]\nfailure = \"Leider nicht\"\n[cause.no_mailbox]\nwhat = \"Falsch.\"\n");
+    let daemon = site.start();
+    let send = |language: &str| {
+        let text = format!("Subject: Lunch\r\nContent-Language: {language}\r\n\r\nOn Friday?\r\n");
+        daemon.client().send("jon@razorback", &["elvis@example.test", "ann@example.test"], &text);
+    };
+    send("tlh");
+    let text = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("ASCII");
+    has(
+        &text,
+        &["Subject: Leider nicht: Lunch\n", "\nContent-Language: de, en\n", "\n    Falsch.\n", "There is no mail"],
+    );
+    has(&text, &["-> RCPT TO:<elvis@example.test>", "<- 550 5.1.1 no such user here\n"]);
+    assert!(!text.contains("ann@"), "{text}");
+    read_by_python(text.as_bytes());
+    // A text with an error is told with its line, and the old texts stay in force.
+    site.write("languages/de.toml", "[subject]\nfailure = \"Schade\"\nfalure = \"Nix\"\n");
+    let examined = site.penfoldd(&["-n"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&examined.stderr).into_owned();
+    assert!(
+        said.contains("/languages/de.toml:3:1: subject.falure: unknown key") && !examined.status.success(),
+        "{said}"
+    );
+    daemon.hup();
+    daemon.wait_words(&["de.toml:3:1: subject.falure: unknown key"]);
+    send("tlh");
+    assert_eq!(daemon.wait_mail(&site, "jon", 2).iter().filter(|mail| contains(mail, "Leider nicht: ")).count(), 2);
+    site.write("languages/de.toml", "[subject]\nfailure = \"Schade\"\n");
+    site.penfoldctl(&["reload"]);
+    send("de");
+    assert!(daemon.wait_mail(&site, "jon", 3).iter().any(|mail| contains(mail, "Subject: Schade: Lunch\n")));
+    // English is what the sender of this message reads.
+    send("en");
+    assert!(daemon.wait_mail(&site, "jon", 4).iter().any(|mail| contains(mail, "Subject: Undelivered mail: Lunch\n")));
+}
+
+fn contains(mail: &[u8], words: &str) -> bool {
+    String::from_utf8_lossy(mail).contains(words)
+}

@@ -18,6 +18,7 @@ use crate::address::Address;
 use crate::envelope::{MailOptions, Recipient};
 use crate::log;
 use crate::outcome::{Outcome, Via};
+use crate::report;
 use crate::spool::{Content, Entry};
 use remote::convert::Converter;
 
@@ -79,6 +80,7 @@ pub fn log_outcome(entry: &Entry, number: usize, outcome: &Outcome, next: Option
         original: addressee.recipient.original.as_ref(),
         via: outcome.via.map_or("-", Via::word),
         outcome,
+        cause: report::cause(outcome),
         delay: id.age(),
         next,
     });

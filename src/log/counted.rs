@@ -33,7 +33,7 @@ pub(super) fn refused_more(address: Option<IpAddr>, count: usize) {
 }
 
 pub(super) fn attempt(event: &Attempt<'_>) {
-    stats::attempt(event.via, event.recipient.domain(), event.outcome, event.delay);
+    stats::attempt(event.via, event.recipient.domain(), (event.outcome, event.cause), event.delay);
 }
 
 pub(super) fn checked(event: &Checked) {

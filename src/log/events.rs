@@ -224,6 +224,8 @@ pub struct Attempt<'a> {
     pub via: &'a str,
     /// The outcome of the attempt.
     pub outcome: &'a Outcome,
+    /// The cause of a deferral or failure, in a few words, for statistics.
+    pub cause: &'a str,
     /// The age of the message when the attempt ends.
     pub delay: Duration,
     /// The time of the next attempt, in seconds since 1970, if there is one.
@@ -233,7 +235,7 @@ pub struct Attempt<'a> {
 /// Logs an attempt.
 pub fn attempt(event: &Attempt<'_>) {
     counted::attempt(event);
-    let Attempt { id, recipient, original, via, outcome, delay, next } = event;
+    let Attempt { id, recipient, original, via, outcome, delay, next, .. } = event;
     let word = match outcome.fate {
         Fate::Delivered => "sent",
         Fate::Deferred => "deferred",

@@ -18,4 +18,11 @@ pub mod rate;
 mod status;
 mod words;
 
+use crate::outcome::{Fate, Outcome};
+use cause::Cause;
 pub use status::remote_mta;
+
+/// Returns the name of the cause of a failure or a deferral; an empty text for a delivery.
+pub fn cause(outcome: &Outcome) -> &'static str {
+    if outcome.fate == Fate::Delivered { "" } else { Cause::of(outcome).name() }
+}

@@ -194,3 +194,37 @@ pub fn recent_hours(now: u64) -> Vec<Hour> {
 pub(super) fn others() -> Counts {
     SAVED.lock().unwrap_or_else(PoisonError::into_inner).others.clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Family;
+
+    #[test]
+    fn hours_are_kept_for_two_days_without_personal_numbers() {
+        let mut saved = Saved { own: Counts::new(), others: Counts::new(), hours: BTreeMap::new() };
+        let mut counts = Counts::new();
+        counts.add(Family::Accepted, "network", 1);
+        counts.add(Family::Sender, "<jon@razorback>", 1);
+        let now = 1_764_450_000;
+        let start = now - now % HOUR;
+        for time in [start - 1, start, start + 1, now, now + HOUR, now - (HOURS + 1) * HOUR, 0] {
+            saved.add_to_hour(time, &counts, now);
+        }
+        let accepted = |hours: &BTreeMap<u64, Counts>| -> Vec<(u64, u64)> {
+            hours.iter().map(|(start, counts)| (*start, counts.total(Family::Accepted))).collect()
+        };
+        assert_eq!(accepted(&saved.hours), [(start - HOUR, 1), (start, 3)]);
+        assert!(saved.hours.values().all(|counts| counts.total(Family::Sender) == 0));
+        saved.add_to_hour(now + HOURS * HOUR, &counts, now + HOURS * HOUR);
+        assert_eq!(saved.hours.len(), 2, "the first hour is too old: {:?}", accepted(&saved.hours));
+    }
+
+    #[test]
+    fn records_of_other_kinds_are_skipped() {
+        let record = |key: &str, value: &str| Record { time: 1, key: key.into(), value: value.into() };
+        assert_eq!(counts_of(&record("2", "accepted|network=1")), None);
+        let counts = counts_of(&record(KEY, "accepted|network=1,nonsense")).expect("counts");
+        assert_eq!(counts.total(Family::Accepted), 1);
+    }
+}

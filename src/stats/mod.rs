@@ -10,7 +10,7 @@
 //! name people or clients are *personal*: they are kept for `penfoldctl stats` alone, and never
 //! shown on the status page or in OpenMetrics.
 //!
-//! - `causes`: the reasons of deferrals and failures, in a few words
+//! - `causes`: the reasons of refusals, in a few words
 //! - `counts`: numbers by family and labels: sums, differences, percentiles, text
 //! - `family`: the families
 //! - `gauges`: what is true now, such as the length of the queue
@@ -72,13 +72,13 @@ pub fn refused(reason: &str, client: &str) {
 
 /// Counts refused commands of a client that are not logged one by one.
 pub fn refused_more(client: &str, count: usize) {
-    LIVE.add(Family::Refused, &["more of the same client"], count as u64);
+    LIVE.add(Family::Refused, &["more_of_the_same_client"], count as u64);
     LIVE.add(Family::RefusedClient, &[client], count as u64);
 }
 
-/// Counts the outcome of an attempt for one recipient. `domain` is the recipient's domain, and
-/// `delay` the age of the message.
-pub fn attempt(via: &str, domain: &str, outcome: &Outcome, delay: Duration) {
+/// Counts the outcome of an attempt for one recipient. `domain` is the recipient's domain, `cause`
+/// the cause of a deferral or failure, and `delay` the age of the message.
+pub fn attempt(via: &str, domain: &str, (outcome, cause): (&Outcome, &str), delay: Duration) {
     LIVE.attempt(via, outcome.fate, (outcome.tls, delay));
     // Mail into mailboxes of this host is the most common, and has no destination to name.
     let place = Place::of(via);
@@ -86,8 +86,8 @@ pub fn attempt(via: &str, domain: &str, outcome: &Outcome, delay: Duration) {
     match outcome.fate {
         Fate::Delivered if place == Place::Remote => LIVE.add(Family::SentTo, &[destination], 1),
         Fate::Delivered => {}
-        Fate::Deferred => LIVE.add(Family::Deferred, &[destination, causes::word(outcome.status)], 1),
-        Fate::Failed => LIVE.add(Family::Failed, &[causes::word(outcome.status)], 1),
+        Fate::Deferred => LIVE.add(Family::Deferred, &[destination, cause], 1),
+        Fate::Failed => LIVE.add(Family::Failed, &[cause], 1),
     }
 }
 

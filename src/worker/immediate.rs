@@ -28,6 +28,7 @@ pub fn deliver_now(site: &Site, committed: &Committed<'_>) -> bool {
         original: None,
         via: "maildir",
         outcome: &outcome,
+        cause: "",
         delay: id.age(),
         next: None,
     });

@@ -7,6 +7,7 @@
 //! - `install`: `make install` and `make uninstall`
 //! - `make`: `make run` and `make test`
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
+//! - `stats`: `penfoldctl stats` and `top`
 
 #[cfg(feature = "mailauth")]
 mod check;
@@ -17,3 +18,4 @@ mod dkim;
 mod install;
 mod make;
 mod sendmail;
+mod stats;

@@ -70,11 +70,11 @@ impl Control {
 
     /// Writes the state of other hosts: of all hosts, or only of the domain, destination or address
     /// `wanted`.
-    pub(super) fn hosts(&self, wanted: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn hosts(&self, wanted: Option<&str>, format: Format, out: &mut dyn Write) -> io::Result<()> {
         let statuses = self.ask(|answer| Event::Hosts(wanted.map(str::to_owned), answer)).unwrap_or_default();
         let is_listed = |address: &Endpoint| wanted.is_none_or(|wanted| wanted == address.host());
         let down = self.site.outbound.addresses.down().into_iter().filter(|down| is_listed(&down.address)).collect();
-        hosts::hosts(statuses, down, out)
+        hosts::hosts(statuses, down, &self.site.settings(), format, out)
     }
 
     /// Writes the configuration in force, or only the key or table `wanted`. With `is_brief`, only

@@ -236,7 +236,13 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
             answer_text(stream, &control.flush(rest.first().map_or(Selector::All, |word| Selector::parse(word))))
         }
         ["etrn", node] => answer_text(stream, &control.flush_for_client(Selector::parse(node))),
-        ["hosts", rest @ ..] if rest.len() < 2 => answer_list(stream, |out| control.hosts(rest.first().copied(), out)),
+        ["hosts", rest @ ..] => {
+            let (format, rest) = format(rest);
+            if rest.len() > 1 {
+                return not_understood(stream);
+            }
+            answer_list(stream, |out| control.hosts(rest.first().copied(), format, out))
+        }
         ["stats", words @ ..] => match stats::Query::parse(words) {
             Some(query) => answer_list(stream, |out| out.write_all(control.stats(&query).as_bytes())),
             None => not_understood(stream),

@@ -61,8 +61,8 @@ pub enum Contact {
     #[default]
     None,
     /// A host answered EHLO. Holds the outcome of the first recipient to whom the message was not
-    /// delivered; `None` if it was delivered to all.
-    Answered(Option<Box<Outcome>>),
+    /// delivered, or `None` if it was delivered to all; and the encryption of the last connection.
+    Answered(Option<Box<Outcome>>, Encryption),
     /// No host answered, for this reason.
     Unreachable(Box<Outcome>),
     /// No host has replied about the message, and an address of the destination is at its limit of

@@ -12,7 +12,7 @@ use super::turns::JobRef;
 use super::waiting::Urgency;
 use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
-use crate::outcome::{Contact, Outcome};
+use crate::outcome::{Contact, Encryption, Outcome};
 
 /// The queue opens another connection to a destination if there are more than this number of ready
 /// jobs for each running job. Sending a message over an open connection takes less than half as
@@ -44,6 +44,8 @@ pub struct DestinationState {
     pub is_remembered: bool,
     pub address: Option<Endpoint>,
     pub last_failure: Option<Box<Outcome>>,
+    /// The encryption of the last connection to a host that has answered.
+    pub tls: Encryption,
     /// The number of the first job that began after the destination's failures were last cleared by
     /// a flush. A failure of a job with a lower number is ignored.
     pub cleared_at: u64,
@@ -123,8 +125,8 @@ impl DestinationState {
         match contact {
             Contact::None if destination.is_user() => self.health.answered(ended.is_slow, max_jobs),
             Contact::None | Contact::AtLimit => {}
-            Contact::Answered(last_failure) => {
-                self.last_failure = last_failure;
+            Contact::Answered(last_failure, tls) => {
+                (self.last_failure, self.tls) = (last_failure, tls);
                 // If the job began before the destination went down, its success does not show that
                 // a host answers now.
                 if ended.is_probe || !is_down {
@@ -171,6 +173,7 @@ impl DestinationState {
                 _ => None,
             },
             last_failure: self.last_failure.clone(),
+            tls: self.tls,
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
-use crate::outcome::Outcome;
+use crate::outcome::{Encryption, Outcome};
 use crate::timeouts::Trust;
 
 /// The maximum number of connections to a destination about which nothing is known.
@@ -87,6 +87,8 @@ pub struct DestinationStatus {
     /// Why the last attempt did not deliver to all of its recipients; `None` if it did, or if there
     /// was no attempt.
     pub last_failure: Option<Box<Outcome>>,
+    /// The encryption of the last connection to a host that has answered.
+    pub tls: Encryption,
 }
 
 impl Health {

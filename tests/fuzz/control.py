@@ -35,6 +35,7 @@ DIALOGUES = [
     b"queue\n", b"queue json from=@razorback to=jon domain=@razorback age=1h state=ready limit=3\n", b"queue by=reason limit=2\n",
     b"queue ids state=held\n", b"verify jon@razorback\n", b"verify nobody-here\n", b"flush\n", b"flush razorback\n",
     b"show text 1K0TVZ6PH81DZ9JHPQF\n", b"show json 1K0TVZ6PH81DZ9JHPQF\n", b"show message 1K0TVZ6PH81DZ9JHPQF\n",
+    b"hosts\n", b"hosts json example.test\n",
     b"config all\n", b"config given json queue.workers\n", b"reload\n",
     b"hold 1K0TVZ6PH81DZ9JHPQF\n", b"release 1K0TVZ6PH81DZ9JHPQF\n", b"remove 1K0TVZ6PH81DZ9JHPQF\n",
     b"stats text - - -\n", b"stats json 0 18446744073709551615 1000\n", b"stats openmetrics - - -\n", b"stats raw - - -\n", b"stats report 5 1 x\n",

@@ -185,12 +185,29 @@ fn a_dead_address_is_remembered_for_other_domains_until_a_flush() {
         assert!(what.contains("the connection was closed while waiting for the greeting"), "{listing}");
     }
     assert_eq!(site.penfoldctl(&["hosts", &format!("mx:two.test:{port}")]).lines().count(), 1);
+    let objects = site.penfoldctl(&["hosts", "--json"]);
+    let first = objects.lines().next().unwrap_or_default();
+    let start = format!(
+        "{{\"destination\":\"one.test:{port}\",\"state\":\"down\",\"running\":0,\"limit\":1,\"ready\":0,\"since\":\"20"
+    );
+    assert!(first.starts_with(&start) && objects.lines().count() == 3, "{objects}");
+    let end = format!(
+        "\"tls_policy\":[\"opportunistic\"],\"host\":\"mx.test[127.0.0.1]:{port}\",\"reply\":\"the connection was closed while waiting for the greeting\"}}"
+    );
+    assert!(first.ends_with(&end) && first.contains("\"next_probe\":\"20"), "{objects}");
+    assert!(
+        objects.contains(&format!("{{\"address\":\"127.0.0.1:{port}\",\"state\":\"down\",\"since\":\"20")),
+        "{objects}"
+    );
+    assert!(lines[0].contains(", TLS opportunistic  mx.test["), "{listing}");
 
     remote.behave(Conduct::Sink(Sink::default()));
     site.penfoldctl(&["flush"]);
     assert_eq!(remote.messages(3).len(), 3);
     let up = || site.penfoldctl(&["hosts"]).lines().filter(|line| line.contains("  up, 0 of ")).count() == 2;
     daemon.wait_until("both to be up", up);
+    assert!(site.penfoldctl(&["hosts", "--json"]).contains("\"tls\":\"-\""));
+    assert!(site.penfoldctl(&["hosts"]).contains(", TLS opportunistic, last plaintext  127.0.0.1:"));
 }
 
 #[test]

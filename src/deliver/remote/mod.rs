@@ -6,6 +6,7 @@
 //! - `convert`: messages converted for hosts that cannot take them as they are
 //! - `credentials`: the credentials table
 //! - `hosts`: the hosts of a destination, and their addresses
+//! - `policy`: the encryption that hosts require, for listings
 //! - `progress`: the recipients of one attempt, and whether another host is tried for them
 //!
 //! A [`RemoteDelivery`] belongs to one worker. It tries the hosts of a destination until the
@@ -44,7 +45,10 @@ mod client;
 pub mod convert;
 pub mod credentials;
 mod hosts;
+mod policy;
 mod progress;
+
+pub use policy::tls_policy;
 
 /// Maximum number of addresses tried in one attempt.
 const MAX_TRIES: usize = 20;

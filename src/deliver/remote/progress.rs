@@ -152,7 +152,8 @@ impl<'a> Progress<'a> {
             _ if is_cut_short && self.is_without_reply() => Contact::Postponed,
             _ if self.has_answered => {
                 let troubled = self.answers.iter().flatten().find(|a| a.outcome.fate != Fate::Delivered);
-                Contact::Answered(troubled.map(|a| Box::new(with_via(a.outcome.clone()))))
+                let tls = self.answers.iter().flatten().last().map(|a| a.outcome.tls).unwrap_or_default();
+                Contact::Answered(troubled.map(|a| Box::new(with_via(a.outcome.clone()))), tls)
             }
             Some(why) => Contact::Unreachable(Box::new(with_via(why))),
             None => Contact::None,

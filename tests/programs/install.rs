@@ -139,7 +139,18 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
         let page = |name: String| format!("{manuals}/man{}/{name}", &name[name.len() - 1..]);
         expected.extend(names("man").into_iter().map(page));
         expected.extend(["README", "LICENSE"].iter().map(|name| format!("{samples}/{name}")));
-        for folder in ["", "systemd/", "sysusers.d/", "tmpfiles.d/", "rc.d/", "fail2ban/"] {
+        for folder in [
+            "",
+            "systemd/",
+            "sysusers.d/",
+            "tmpfiles.d/",
+            "rc.d/",
+            "fail2ban/",
+            "logwatch/",
+            "cron.d/",
+            "prometheus/",
+            "grafana/",
+        ] {
             let here = names(&format!("etc/{folder}")).into_iter().filter(|name| name != "install.sh");
             expected.extend(here.map(|name| format!("{samples}/examples/{folder}{name}")));
         }

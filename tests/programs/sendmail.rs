@@ -532,24 +532,34 @@ fn logwatch_sends_its_report() {
     let share = tree.join("usr/share");
     fs::create_dir(site.path("share")).expect("a directory");
     symlink(share.join("logwatch"), site.path("share/logwatch")).expect("a link");
+    daemon.submit(&["root"]);
+    daemon.wait_mail(&site, "root", 1);
+    let sample = |name: &str| fs::read_to_string(common::built::source("etc/logwatch").join(name)).expect(name);
+    let log: String =
+        daemon.log().lines().map(|line| format!("Nov 30 06:00:00 razorback penfoldd[7]: {line}\n")).collect();
+    site.write("mail.log", &log);
     for (name, text) in [
-        ("conf/logwatch.conf", "TmpDir = /run\n"),
-        ("conf/services/hello.conf", "Title = \"Hello\"\nLogFile = NONE\n"),
-        ("scripts/services/hello", "print \"How are you?\\n\";\n"),
+        ("conf/logwatch.conf", &*format!("TmpDir = /run\nLogDir = {}\nRange = all\n", site.path("").display())),
+        ("conf/services/penfold.conf", &sample("penfold.conf")),
+        ("scripts/services/penfold", &sample("penfold")),
     ] {
         let path = site.path("etc/logwatch").join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
         fs::write(&path, text).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode 755");
     }
     let overlays = [(site.path("share"), "/usr/share"), (site.path("etc"), "/etc")];
     let Some(mounts) = in_place_of_sendmail(&site, &overlays) else { return };
     let mut logwatch = mounts.enter("perl");
-    logwatch.arg(tree.join("usr/sbin/logwatch")).args(["--output", "mail", "--mailto", TO, "--service", "hello"]);
+    logwatch.arg(tree.join("usr/sbin/logwatch")).args(["--output", "mail", "--mailto", TO, "--service", "penfold"]);
     logwatch.env("PERL5LIB", tree.join("usr/share/perl5"));
     let output = feed(&mut logwatch, b"");
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let (header, body) = only(&daemon, &site, "jon");
     assert!(header.iter().any(|line| line.starts_with("Subject: Logwatch for ")), "{header:?}");
-    assert!(String::from_utf8_lossy(&body).contains("How are you?"), "{}", String::from_utf8_lossy(&body));
+    let body = String::from_utf8_lossy(&body);
+    for part in ["penfold Begin", "Messages accepted: 1\n", "1  from other hosts\n", "1  maildir\n"] {
+        assert!(body.contains(part), "{part}\n{body}");
+    }
+    // The script knows every line of a normal day.
+    assert!(!body.contains("Other lines"), "{body}");
 }

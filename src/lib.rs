@@ -62,6 +62,7 @@
 //! - `srs`: the senders of forwarded messages, rewritten and back
 //! - `state`: auxiliary state on disk, apart from the queue
 //! - `stats`: counters of what happens to mail
+//! - `status`: the status page and the metrics over HTTP
 //! - `submit`: the header of submitted messages, senders and quotas
 //! - `sys`: system calls
 //! - `timeouts`: shortened timeouts for unproven hosts
@@ -82,8 +83,9 @@
 //! | 8 | session | lower ranks; never queue, deliver or report |
 //! | 9 | listen, worker | lower ranks |
 //! | 10 | control | lower ranks |
-//! | 11 | daemon | everything, in start-up order |
-//! | 12 | cli, and the programs | everything |
+//! | 11 | status | lower ranks |
+//! | 12 | daemon | everything, in start-up order |
+//! | 13 | cli, and the programs | everything |
 //!
 //! No module imports another one of its own rank, except inside one folder. tests/source/ranks.rs
 //! checks all of this.
@@ -138,6 +140,7 @@ pub mod spool;
 pub mod srs;
 mod state;
 mod stats;
+pub mod status;
 pub mod submit;
 pub mod sys;
 pub mod timeouts;

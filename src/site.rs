@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::config::{Config, ConfigError, Listen};
+use crate::config::{Config, ConfigError};
 use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::deliver::remote::credentials::Credentials;
@@ -188,7 +188,7 @@ impl Site {
     /// Makes a site for a process that does not listen itself. The addresses on which the daemon
     /// would listen count as this server, too.
     pub fn without_listeners(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights) -> Arc<Self> {
-        let local = settings.config.listen.iter().filter_map(Listen::tcp).collect();
+        let local = settings.config.mail_sockets().collect();
         Self::new(settings, spool, rights, local)
     }
 

@@ -111,7 +111,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         socket: top.take("socket", values::path).unwrap_or(default.socket),
         user: top.take("user", values::user).unwrap_or(default.user),
         listen: match top.sections("listen") {
-            Some(sections) => sections.into_iter().filter_map(|section| listen(section, !tls.is_empty())).collect(),
+            Some(sections) => listeners(sections, !tls.is_empty(), default.listen),
             None => default.listen,
         },
         tls,
@@ -135,28 +135,34 @@ fn config(mut top: Section<'_, '_>) -> Config {
     config
 }
 
+/// Reads the tables of `[[listen]]`. If there are tables for the status page only, mail is accepted at
+/// the default addresses.
+fn listeners(sections: Vec<Section<'_, '_>>, has_certificate: bool, default: Vec<Listen>) -> Vec<Listen> {
+    let mut given: Vec<_> = sections.into_iter().filter_map(|section| listen(section, has_certificate)).collect();
+    if !given.is_empty() && given.iter().all(|listen| listen.kind == Kind::Status) {
+        given.extend(default);
+    }
+    given
+}
+
 fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen> {
     let address = section.take("address", values::listen_address);
     if !section.gives("address") {
         section.error("address", "missing; expected an address and a port, such as \"127.0.0.1:25\"");
     }
-    let kind = match section.take("kind", values::word(&["smtp", "submission", "lmtp"])) {
+    let kind = match section.take("kind", values::word(&["smtp", "submission", "lmtp", "status"])) {
         Some("submission") => Kind::Submission,
         Some("lmtp") => Kind::Lmtp,
+        Some("status") => Kind::Status,
         _ => Kind::Smtp,
     };
     let tls = match section.take("tls", values::word(&["none", "offered", "required", "implicit"])) {
         Some("none") => ListenTls::None,
         Some("required") => ListenTls::Required,
         Some("implicit") => ListenTls::Implicit,
+        _ if kind == Kind::Status => ListenTls::None,
         _ => ListenTls::Offered,
     };
-    if kind == Kind::Lmtp && matches!(address, Some(Endpoint::Tcp(address)) if address.port() == SMTP_PORT) {
-        section.error("kind", "LMTP must not use port 25; expected another port, such as 24");
-    }
-    if kind != Kind::Lmtp && matches!(address, Some(Endpoint::Unix(_))) {
-        section.error("address", "a Unix socket needs kind = \"lmtp\"; expected an address and a port");
-    }
     if matches!(tls, ListenTls::Required | ListenTls::Implicit) && !has_certificate {
         section.error("tls", "needs a certificate: expected one in [tls]");
     }
@@ -167,8 +173,33 @@ fn listen(mut section: Section<'_, '_>, has_certificate: bool) -> Option<Listen>
     };
     let proxy = section.take_all("proxy", values::network).unwrap_or_default();
     let xclient = section.take_all("xclient", values::network).unwrap_or_default();
+    check_kind(&mut section, kind, address.as_ref());
     section.finish();
     address.map(|address| Listen { address, kind, tls, auth, proxy, xclient, is_default: false })
+}
+
+/// Reports an address that listeners of this kind must not have, and keys that have no effect with
+/// this kind.
+fn check_kind(section: &mut Section<'_, '_>, kind: Kind, address: Option<&Endpoint>) {
+    match (kind, address) {
+        (Kind::Lmtp, Some(Endpoint::Tcp(address))) if address.port() == SMTP_PORT => {
+            section.error("kind", "LMTP must not use port 25; expected another port, such as 24");
+        }
+        (Kind::Status, Some(address)) if !address.is_loopback() => {
+            let text = "kind = \"status\" needs a loopback address, such as \"127.0.0.1:8025\", or a Unix socket";
+            section.error("address", text);
+        }
+        (Kind::Smtp | Kind::Submission, Some(Endpoint::Unix(_))) => {
+            let text = "a Unix socket needs kind = \"lmtp\" or \"status\"; expected an address and a port";
+            section.error("address", text);
+        }
+        _ => {}
+    }
+    for key in ["tls", "auth", "proxy", "xclient"] {
+        if kind == Kind::Status && section.gives(key) {
+            section.error(key, "has no effect with kind = \"status\"; remove it");
+        }
+    }
 }
 
 fn key_pair(mut section: Section<'_, '_>) -> Option<KeyPair> {

@@ -96,6 +96,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// The addresses and ports of all listeners for mail. Unix sockets are left out.
+    pub fn mail_sockets(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listen.iter().filter(|listen| listen.kind != Kind::Status).filter_map(Listen::tcp)
+    }
+
     /// The domain that is added to a name without one: the first local domain. If no domain is
     /// local, it is the domain that masquerading puts into addresses, or else this host's name.
     pub fn own_domain(&self) -> &str {
@@ -157,6 +162,8 @@ pub enum Kind {
     Submission,
     /// Other hosts that have accepted mail for local recipients, and speak LMTP (RFC 2033).
     Lmtp,
+    /// Programs that ask for the status page or for metrics over HTTP. No mail is accepted.
+    Status,
 }
 
 /// How the connections of a listener are encrypted.

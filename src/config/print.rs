@@ -122,8 +122,12 @@ fn listen(out: &mut Printer<'_>, listen: &Listen) {
             Kind::Smtp => "smtp",
             Kind::Submission => "submission",
             Kind::Lmtp => "lmtp",
+            Kind::Status => "status",
         }),
     );
+    if listen.kind == Kind::Status {
+        return;
+    }
     out.key(
         "tls",
         quote(match listen.tls {

@@ -53,7 +53,6 @@ pub use actions::Control;
 pub use client::{ask, ask_exactly, plain};
 pub use config::config;
 pub use listing::Listing;
-#[allow(unused_imports, reason = "for the status page")]
 pub use numbers::gauges;
 pub use numbers::spool_gauges;
 pub use reload::{Reloaded, Reloads};

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::scan;
+use crate::config::Kind;
 use crate::control::{self, Control, Reloads};
 use crate::exit::{self, Exit};
 use crate::listen::{Listener, Server};
@@ -23,6 +24,7 @@ use crate::session::{Committed, Flush, Notify};
 use crate::site::{Settings, Site};
 use crate::smtp::etrn::Node;
 use crate::spool::{EntryName, Place};
+use crate::status::Status;
 use crate::sys::command;
 use crate::worker;
 
@@ -106,9 +108,14 @@ impl Engine {
         // no message that a session of this process may be about to move.
         let untried = self.untried();
         let mut kept = Vec::new();
+        let status = Status::new(Arc::clone(&self.site), self.events.clone(), Arc::clone(server));
         for listener in listeners.into_iter().map(Arc::new) {
-            let (server, shared) = (Arc::clone(server), Arc::clone(&listener));
-            spawn("listen", Box::new(move || server.accept_from(&shared)))?;
+            let (server, status, shared) = (Arc::clone(server), Arc::clone(&status), Arc::clone(&listener));
+            let run = move || match shared.listen.kind {
+                Kind::Status => status.serve(&shared),
+                _ => server.accept_from(&shared),
+            };
+            spawn("listen", Box::new(run))?;
             match listener.socket.address() {
                 Some(address) => ::log::info!("listening on {address}"),
                 None => ::log::info!("listening on {}", listener.listen.address),

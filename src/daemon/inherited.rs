@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::SockRef;
 
-use crate::config::Listen;
+use crate::config::{Kind, Listen};
 use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
 use crate::listen::{ListenSocket, Listener, Owner};
@@ -96,7 +96,7 @@ impl Inherited {
         let (mut listeners, mut covers, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for socket in self.tcp.drain(..) {
             let address = socket.local_addr().map_err(|e| Exit::new(exit::OSERR, "a socket that was passed in", &e))?;
-            let same_port = || listen.iter().find(|l| l.tcp().is_some_and(|tcp| tcp.port() == address.port()));
+            let same_port = || listen.iter().find(|listen| takes_over(listen, address));
             let Some(found) = listen.iter().find(|l| l.tcp() == Some(address)).or_else(same_port) else {
                 self.notes.push(format!("the socket {address} was passed in, and no [[listen]] has its port: closed"));
                 continue;
@@ -152,6 +152,13 @@ impl Inherited {
             ::log::info!("not listening on {address}: this host has no such address, and no [[listen]] names it");
         }
     }
+}
+
+/// Whether a passed socket with this address may serve the clients of a `[[listen]]`, because the port
+/// is the same. The status page stays on this host.
+fn takes_over(listen: &Listen, passed: SocketAddr) -> bool {
+    let is_safe = listen.kind != Kind::Status || passed.ip().is_loopback();
+    is_safe && listen.tcp().is_some_and(|tcp| tcp.port() == passed.port())
 }
 
 /// Whether bind(2) failed because this host lacks the address or its address family.
@@ -223,6 +230,21 @@ mod tests {
         ] {
             let at = |text: &str| Endpoint::Tcp(text.parse().expect("an address"));
             assert_eq!(is_overlapping(&at(one), &at(other)), overlapping, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_passed_socket_never_shows_the_status_page_to_other_hosts() {
+        let at = |text: &str| text.parse().expect("an address");
+        for (kind, passed, taken) in [
+            (Kind::Smtp, "0.0.0.0:8025", true),
+            (Kind::Smtp, "0.0.0.0:25", false),
+            (Kind::Status, "0.0.0.0:8025", false),
+            (Kind::Status, "192.0.2.1:8025", false),
+            (Kind::Status, "[::1]:8025", true),
+        ] {
+            let listen = Listen { kind, ..Listen::at(at("127.0.0.1:8025")) };
+            assert_eq!(takes_over(&listen, at(passed)), taken, "{kind:?} {passed}");
         }
     }
 

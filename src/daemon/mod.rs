@@ -34,7 +34,7 @@ use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGCHLD, SIGHUP};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Config, LogTo};
+use crate::config::{Config, Kind, LogTo};
 use crate::control::{self, Reloads};
 use crate::exit::{self, Exit};
 use crate::listen::Server;
@@ -139,7 +139,8 @@ impl Start {
             .map_or_else(bind, Ok)
             .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
         let signals = sys::signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
-        let local: Vec<_> = listeners.iter().filter_map(|listener| listener.socket.address()).collect();
+        let local = listeners.iter().filter(|listener| listener.listen.kind != Kind::Status);
+        let local: Vec<_> = local.filter_map(|listener| listener.socket.address()).collect();
         let log_exit = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         warnings::log_all(&settings, &rights, &local);
         let site = Site::new(settings, spool, rights.clone(), local);

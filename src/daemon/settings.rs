@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::engine::{self, Engine};
 use super::exit::{self, Exit};
 use super::{DEFAULT_CONFIG, Start, permissions, warnings};
-use crate::config::{self, Config, ConfigError, Listen, LogTo, TableFile, table};
+use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
 use crate::control::Reloaded;
 use crate::log;
 use crate::privsep::Rights;
@@ -91,7 +91,7 @@ impl Start {
         let (settings, rights) = self.read_again(None, Arc::default())?;
         sys::raise_descriptor_limit();
         self.warn_early(&settings.config, &rights);
-        let sockets: Vec<_> = settings.config.listen.iter().filter_map(Listen::tcp).collect();
+        let sockets: Vec<_> = settings.config.mail_sockets().collect();
         warnings::log_all(&settings, &rights, &sockets);
         warnings::of_a_start(&settings, self.foreground);
         if asks {

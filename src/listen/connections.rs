@@ -67,7 +67,7 @@ impl ClientClass {
         match kind {
             _ if is_trusted => Self::Trusted,
             Kind::Submission => Self::Submitter,
-            Kind::Smtp | Kind::Lmtp => Self::Stranger,
+            Kind::Smtp | Kind::Lmtp | Kind::Status => Self::Stranger,
         }
     }
 }

@@ -390,7 +390,8 @@ impl Server {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether the server accepts no more clients.
+    pub fn is_closed(&self) -> bool {
         self.watch.stop.load(Ordering::SeqCst)
     }
 }

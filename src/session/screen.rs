@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::transaction::Transaction;
 use super::{Phase, Session};
 use crate::address::{self, Address};
+use crate::config::Kind;
 use crate::config::policy::{Greylist, Spf};
-use crate::config::{Kind, Listen};
 use crate::dns::{BegunDomain, MailDomain};
 use crate::log;
 use crate::outcome::NoAnswer;
@@ -325,7 +325,7 @@ impl Session<'_> {
     fn is_own_hello(&self, hello: &str) -> bool {
         let config = &self.service.config;
         let own = self.input.source.own_address().map(|address| address.ip().to_canonical());
-        let bound = config.listen.iter().filter_map(Listen::tcp).map(|address| address.ip().to_canonical());
+        let bound = config.mail_sockets().map(|address| address.ip().to_canonical());
         let all: Vec<IpAddr> = own.into_iter().chain(bound.filter(|ip| !ip.is_unspecified())).collect();
         let client = self.client_address().map(|address| address.to_canonical());
         if client.is_some_and(|client| all.contains(&client)) {

@@ -136,7 +136,6 @@ impl Counts {
     }
 
     /// Sums up a family by its first label (0) or its second one (1).
-    #[allow(dead_code, reason = "for the status page")]
     pub fn by_label(&self, family: Family, position: usize) -> Self {
         let mut sums = Self::default();
         for (labels, count) in self.of(family) {

@@ -1,5 +1,7 @@
 //! What is true now: the queue, the workers, the connections.
 
+use std::collections::BTreeMap;
+
 /// The columns of ages: each is a name, and the age in seconds up to which a message belongs there.
 pub const AGES: [(&str, u64); 6] =
     [("5m", 300), ("15m", 900), ("1h", 3600), ("4h", 14_400), ("1d", 86_400), ("older", u64::MAX)];
@@ -41,6 +43,32 @@ pub struct Census {
 impl Census {
     /// The maximum number of destinations that are named.
     pub const MAX: usize = 50;
+
+    /// Returns the destinations for people who may not know the users of this host: the mailboxes
+    /// and the commands of all users are summed up. The destination with the most jobs comes first.
+    pub fn public_destinations(&self) -> Vec<Load> {
+        let mut sums: BTreeMap<&str, Load> = BTreeMap::new();
+        for load in &self.destinations {
+            let name = public_name(&load.name);
+            let sum = sums.entry(name).or_insert_with(|| Load { name: name.to_owned(), ..Load::default() });
+            sum.jobs = sum.jobs.saturating_add(load.jobs);
+            sum.running = sum.running.saturating_add(load.running);
+            sum.oldest = sum.oldest.max(load.oldest);
+            sum.ages.iter_mut().zip(load.ages).for_each(|(sum, count)| *sum = sum.saturating_add(count));
+        }
+        let mut sums: Vec<Load> = sums.into_values().collect();
+        sums.sort_by(|a, b| b.jobs.cmp(&a.jobs).then_with(|| a.name.cmp(&b.name)));
+        sums
+    }
+}
+
+/// Returns a destination's name without the user of this host whom it names.
+fn public_name(name: &str) -> &str {
+    match name.split_once(':').map_or(name, |(kind, _)| kind) {
+        "user" => "users",
+        "command" => "commands",
+        _ => name,
+    }
 }
 
 /// The jobs of one destination.
@@ -99,6 +127,23 @@ pub struct Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn public_destinations_name_no_user() {
+        let load =
+            |name: &str, jobs, oldest| Load { name: name.into(), jobs, oldest, ages: [jobs; 6], ..Load::default() };
+        let loads = [
+            ("user:jon", 2, 9),
+            ("example.org:2525", 5, 1),
+            ("user:anna", 4, 3),
+            ("command:jon", 1, 1),
+            ("command", 1, 2),
+        ];
+        let destinations = loads.map(|(name, jobs, oldest)| load(name, jobs, oldest)).to_vec();
+        let census = Census { destinations, ..Census::default() };
+        let expected = [load("users", 6, 9), load("example.org:2525", 5, 1), load("commands", 2, 2)];
+        assert_eq!(census.public_destinations(), expected);
+    }
 
     #[test]
     fn an_age_belongs_to_the_first_column_that_it_does_not_exceed() {

@@ -176,7 +176,6 @@ pub fn read(state: &State, (from, until): (u64, u64), now: u64) -> (Counts, Opti
 }
 
 /// Returns the last [`HOURS`] hours, the oldest first. The last one is the current hour.
-#[allow(dead_code, reason = "for the status page")]
 pub fn recent_hours(now: u64) -> Vec<Hour> {
     let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
     let current = now - now % HOUR;

@@ -33,10 +33,8 @@ pub mod openmetrics;
 pub use causes::refusal_word;
 pub use counts::{Counts, Delays};
 pub use family::{Event, Family, Origin, Place};
-#[allow(unused_imports, reason = "for the status page")]
 pub use gauges::AGES;
 pub use gauges::{Census, Certificate, Gauges, Load, age_column};
-#[allow(unused_imports, reason = "for the status page")]
 pub use keep::{Hour, recent_hours};
 pub use keep::{Keeper, read, save, started};
 use live::LIVE;

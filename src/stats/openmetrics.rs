@@ -21,7 +21,6 @@ pub enum Exposition {
 
 impl Exposition {
     /// Returns the media type of the text.
-    #[allow(dead_code, reason = "for the status page")]
     pub fn media_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -96,7 +95,8 @@ impl Metrics {
         self.gauge("queue_jobs", "", "Jobs, each one message and one destination, by state.", states);
         let all = [(vec![], queue.all_destinations as f64)];
         self.gauge("queue_destinations", "", "Destinations with jobs.", all);
-        let named = queue.destinations.iter().map(|load| (vec![("destination", &*load.name)], load.jobs as f64));
+        let named = queue.public_destinations();
+        let named = named.iter().map(|load| (vec![("destination", &*load.name)], load.jobs as f64));
         self.gauge("queue_destination_jobs", "", "Jobs of the destinations with the most jobs.", named);
     }
 

@@ -4,6 +4,7 @@
 //! - `panics`: a panic costs one session or one attempt
 //! - `process`: options, exit codes, signals, inetd, limits
 //! - `service`: under a service manager, and in the background
+//! - `status`: the status page and the metrics
 //! - `syslog`: logging to syslog
 //! - `warnings`: warnings about a suspicious configuration
 
@@ -11,5 +12,6 @@ mod container;
 mod panics;
 mod process;
 mod service;
+mod status;
 mod syslog;
 mod warnings;

@@ -16,6 +16,7 @@
 //! - `sasl`: SASL exchanges without a connection
 //! - `spf`: SPF records, names and senders
 //! - `srs`: rewritten senders of forwarded mail
+//! - `status`: requests to the status page, alone and with the real daemon
 //! - `tls`: octets before, during and after a TLS handshake
 
 mod addresses;
@@ -34,6 +35,7 @@ mod sasl;
 #[cfg(feature = "mailauth")]
 mod spf;
 mod srs;
+mod status;
 mod tls;
 
 use std::time::{Duration, Instant, SystemTime};

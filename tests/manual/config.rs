@@ -128,6 +128,13 @@ fn every_key_has_its_effect() {
                 kind: Kind::Lmtp,
                 ..Listen::at(sockets(&["192.0.2.1:24"])[0])
             },
+            Listen { kind: Kind::Status, tls: ListenTls::None, ..Listen::at(sockets(&["[::1]:8025"])[0]) },
+            Listen {
+                address: Endpoint::Unix(Path::new("/run/penfold/status").into()),
+                kind: Kind::Status,
+                tls: ListenTls::None,
+                ..Listen::at(sockets(&["192.0.2.1:24"])[0])
+            },
         ],
         tls: vec![KeyPair { certificate: etc("cert.pem"), key: etc("key.pem") }],
         auth: Auth::Dovecot("/run/dovecot/auth-client".into()),

@@ -38,6 +38,7 @@
 //! - `envelope`: sender, recipients, and their options
 //! - `exit`: exit codes
 //! - `filters`: milters and policy services that are asked about mail
+//! - `history`: the log lines of events, kept for `penfoldctl trace`
 //! - `json`: writes JSON
 //! - `listen`: listening sockets and connections
 //! - `log`: the log
@@ -73,7 +74,7 @@
 //! | rank | modules | may use |
 //! | --- | --- | --- |
 //! | 0 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts | nothing of penfold |
-//! | 1 | dialogue, envelope, message, outcome, privsep, srs, state | rank 0 |
+//! | 1 | dialogue, envelope, history, message, outcome, privsep, srs, state | rank 0 |
 //! | 2 | config, smtp, stats | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
 //! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
@@ -115,6 +116,7 @@ pub mod envelope;
 pub mod exit;
 #[cfg(feature = "filters")]
 pub mod filters;
+pub mod history;
 pub mod json;
 mod listen;
 mod log;

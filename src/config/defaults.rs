@@ -13,6 +13,8 @@ use super::{
     Report, Smtp, Submission, TableFile, Users, policy,
 };
 use crate::address::parse_domain;
+use crate::history::Bounds;
+use crate::json::Format;
 
 /// The maximum value of any duration. The current time plus this duration cannot overflow.
 pub(super) const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -21,6 +23,8 @@ pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=100_000;
 /// The bounds of `limits.message_size`, in octets. RFC 5321 4.5.3.1.7 requires at least 64 KiB. The
 /// maximum is 1 TiB, so that sums of sizes cannot overflow.
 pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 64 << 10..=1 << 40;
+/// The allowed sizes of the history.
+pub(super) const HISTORY_SIZE: RangeInclusive<u64> = 1 << 20..=2 << 30;
 /// The bounds of `limits.recipients`; RFC 5321 4.5.3.1.8 requires at least 100.
 pub(super) const RECIPIENTS: RangeInclusive<usize> = 100..=100_000;
 /// The bounds of `submission.messages_per_hour` and `submission.recipients_per_hour`.
@@ -89,6 +93,8 @@ pub(super) fn defaults(hostname: &str) -> Config {
         filters: Vec::new(),
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
         log: LogTo::Syslog,
+        log_format: Format::Text,
+        history: Bounds { size: 64 << 20, keep: Duration::from_secs(30 * 24 * HOUR) },
         places: Places::default(),
     }
 }

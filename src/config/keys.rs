@@ -18,6 +18,8 @@ use super::{
     Queue, Relay, Remote, RemoteTls, Report, Smtp, Submission, TableFile, Users, table,
 };
 use crate::endpoint::Endpoint;
+use crate::history::Bounds;
+use crate::json::Format;
 
 /// The keywords of EHLO and the commands that `smtp.disable` can withhold.
 const SMTP_KEYWORDS: &[&str] = &[
@@ -105,6 +107,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
     let default = defaults(&hostname);
     let tls: Vec<KeyPair> = top.sections_or_one("tls").into_iter().filter_map(key_pair).collect();
     let local = local(top.section("local"), default.local);
+    let (log, log_format) = log(top.section("log"), default.log, default.log_format);
     let config = Config {
         hostname,
         spool: top.take("spool", values::path).unwrap_or(default.spool),
@@ -128,7 +131,9 @@ fn config(mut top: Section<'_, '_>) -> Config {
         report: report(top.section("report"), default.report),
         filters: top.sections("filter").unwrap_or_default().into_iter().filter_map(filter).collect(),
         dns: dns(top.section("dns"), default.dns),
-        log: log(top.section("log"), default.log),
+        log,
+        log_format,
+        history: history(top.section("history"), default.history),
         places: default.places,
     };
     top.finish();
@@ -394,10 +399,24 @@ fn dns(mut section: Section<'_, '_>, default: Dns) -> Dns {
     dns
 }
 
-fn log(mut section: Section<'_, '_>, default: LogTo) -> LogTo {
-    let to = section.take("to", values::log_to).unwrap_or(default);
+fn log(mut section: Section<'_, '_>, to: LogTo, format: Format) -> (LogTo, Format) {
+    let to = section.take("to", values::log_to).unwrap_or(to);
+    let format = match section.take("format", values::word(&["text", "json"])) {
+        Some("json") => Format::Json,
+        Some(_) => Format::Text,
+        None => format,
+    };
     section.finish();
-    to
+    (to, format)
+}
+
+fn history(mut section: Section<'_, '_>, default: Bounds) -> Bounds {
+    let history = Bounds {
+        size: section.take("size", values::history_size).unwrap_or(default.size),
+        keep: section.take("keep", values::duration).unwrap_or(default.keep),
+    };
+    section.finish();
+    history
 }
 
 /// Reads the path of a table file. If the configuration names the file, it must exist.

@@ -23,6 +23,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
+use crate::history::Bounds;
+use crate::json::Format;
 use crate::retry::Schedule;
 
 mod defaults;
@@ -91,6 +93,10 @@ pub struct Config {
     pub dns: Dns,
     /// The destination of the log.
     pub log: LogTo,
+    /// The form of the log.
+    pub log_format: Format,
+    /// The bounds of the history.
+    pub history: Bounds,
     /// The path of the file, and the places of its keys.
     pub places: Places,
 }

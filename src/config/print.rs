@@ -14,7 +14,7 @@ use super::{
     Submission, Users,
 };
 use crate::endpoint::Endpoint;
-use crate::json::quote;
+use crate::json::{Format, quote};
 
 /// The value of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +79,10 @@ pub fn print(config: &Config) -> Vec<Printed> {
     out.table("dns").key("nameservers", list(&dns.nameservers, |server| quote(&server.to_string())));
     out.key("timeout", duration(dns.timeout));
     out.table("log").key("to", log_to(&config.log));
+    out.key("format", quote(if config.log_format == Format::Json { "json" } else { "text" }));
+    let history = config.history;
+    out.table("history").key("size", if history.size == 0 { quote("0") } else { size(history.size) });
+    out.key("keep", duration(history.keep));
     out.printed
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::defaults::{MAX_DURATION, MESSAGE_SIZE, RECIPIENTS};
+use super::defaults::{HISTORY_SIZE, MAX_DURATION, MESSAGE_SIZE, RECIPIENTS};
 use super::{Auth, EXPECTED_STORE, HostPort, LogTo, MailboxTemplate, Network, Scheme, Store, Users};
 use crate::address::{Address, parse_dns_name, parse_domain};
 use crate::endpoint::Endpoint;
@@ -57,6 +57,19 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Some(Duration::from_millis(number.saturating_mul(milliseconds)))
+}
+
+/// Reads the size of the history, and returns it in octets. `"0"` means no history.
+pub(super) fn history_size(value: &DeValue<'_>) -> Read<u64> {
+    let size = match value {
+        DeValue::String(text) => parse_size(text),
+        other => integer(other),
+    };
+    let size = expect(size, "a size, such as \"64M\" or \"1G\", or \"0\" for no history")?;
+    if size != 0 && !HISTORY_SIZE.contains(&size) {
+        return Err("expected a size of at least 1M and at most 2G, or \"0\" for no history".to_owned());
+    }
+    Ok(size)
 }
 
 /// Reads the size of a message, and returns it in octets.

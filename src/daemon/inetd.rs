@@ -19,6 +19,8 @@ use super::engine::Engine;
 use super::{Exit, Start, exit};
 use crate::config::LogTo;
 use crate::control;
+use crate::history;
+use crate::json::Format;
 use crate::listen::Server;
 use crate::log;
 use crate::reply;
@@ -61,7 +63,9 @@ impl Start {
         let site = Site::without_listeners(settings, spool, rights);
         let (notify, flush, seed) = (Arc::new(notify), Arc::new(flush), u64::from(std::process::id()));
         let server = Server::new(Arc::clone(&site), notify, flush, seed);
-        server.serve_standard_input().map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
+        let served = server.serve_standard_input();
+        history::flush();
+        served.map_err(|e| Exit::new(exit::IOERR, "standard input", &e))?;
         let left = std::mem::take(&mut *left.lock().unwrap_or_else(PoisonError::into_inner));
         let state = State::at(&site.spool.state_directory());
         let done = if left.is_empty() { Ok(()) } else { find_queue(site, left) };
@@ -78,7 +82,7 @@ fn turn_away(why: &Exit) {
     reply::connection::not_available().write_to(&mut text);
     // Writing fails if the client has gone.
     let _ = io::stdout().write_all(&text);
-    let _ = log::start(&LogTo::Syslog, false, "penfoldd");
+    let _ = log::start(&LogTo::Syslog, Format::Text, false, "penfoldd");
     why.text.iter().for_each(|line| ::log::error!("{line}"));
 }
 
@@ -112,6 +116,7 @@ fn find_queue(site: Arc<Site>, mut names: Vec<EntryName>) -> Result<(), Exit> {
             let engine = Engine::start(Arc::clone(&site))?;
             engine.scan()?;
             engine.drain();
+            history::flush();
             return Ok(());
         }
         names.retain(|&name| notify_daemon(&socket, name).is_err());

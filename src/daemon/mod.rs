@@ -37,6 +37,7 @@ use signal_hook::iterator::Signals;
 use crate::config::{Config, Kind, LogTo};
 use crate::control::{self, Reloads};
 use crate::exit::{self, Exit};
+use crate::history;
 use crate::listen::Server;
 use crate::log;
 use crate::privsep::Rights;
@@ -161,6 +162,7 @@ impl Start {
         engine.stop();
         keeper.save();
         ::log::info!("stopped");
+        history::flush();
         // If only root may remove the pid file, this fails, and the monitor removes it.
         self.pid_file.as_deref().into_iter().for_each(|path| detach::remove_pid_file(path, std::process::id()));
         drop(lock);
@@ -206,6 +208,7 @@ impl Start {
                 engine.send(Event::Flush(Selector::Waiting, bounded(1).0));
                 engine.drain();
                 stats::save(&State::at(&spool.state_directory()));
+                history::flush();
                 Ok(())
             }
             Ok(None) => control::ask(&socket, &["flush"], &mut io::sink(), control::ANSWER_TIMEOUT)
@@ -221,7 +224,7 @@ impl Start {
         let (spool, rights) = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
-        log::start(to, self.verbose, "penfoldd")
+        log::start(to, config.log_format, self.verbose, "penfoldd")
             .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(to), &e))?;
         log::report_bugs();
         let (settings, faults) =
@@ -231,6 +234,8 @@ impl Start {
         settings::keep_key(&spool, &settings);
         self.warn_early(&settings.config, &rights);
         self.confine(&settings, &rights, is_brief)?;
+        // The thread that writes the history has to be confined, too.
+        history::start(&spool.state_directory(), settings.config.history, !is_brief);
         Ok((spool, Arc::new(settings), rights))
     }
 }

@@ -11,6 +11,8 @@ use super::exit::{self, Exit};
 use super::{DEFAULT_CONFIG, Start, permissions, warnings};
 use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
 use crate::control::Reloaded;
+use crate::history;
+use crate::json::Format;
 use crate::log;
 use crate::privsep::Rights;
 use crate::queue::Event;
@@ -66,7 +68,8 @@ impl Start {
     /// # Errors
     /// All errors in the configuration and the tables. Also if the log cannot be opened.
     pub fn examine(&self) -> Result<(), Exit> {
-        log::start(&LogTo::Stderr, self.verbose, "penfoldd").map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
+        log::start(&LogTo::Stderr, Format::Text, self.verbose, "penfoldd")
+            .map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
         let settings = self.examine_quietly(true)?;
         #[cfg(feature = "mailauth")]
         warnings::of_keys(&settings);
@@ -125,6 +128,7 @@ impl Start {
         warnings::log_all(&settings, &site.rights, &site.outbound.local);
         keep_key(&site.spool, &settings);
         engine.send(Event::Settings(engine::queue_settings(&settings)));
+        history::set_bounds(settings.config.history);
         site.replace(settings);
         ::log::info!("configuration and tables read again");
         Ok(changes)

@@ -25,6 +25,8 @@ pub struct Accepted<'a> {
     pub session: &'a str,
     /// The reverse-path; `None` is the null path.
     pub sender: Option<&'a Address>,
+    /// The recipients that the client named.
+    pub named: &'a [&'a Address],
     /// The number of recipients after aliases were expanded.
     pub recipients: usize,
     /// The options that the client gave at MAIL.
@@ -46,7 +48,14 @@ pub struct Accepted<'a> {
     /// If a local user submitted the message: the uid, and the name of the program as the client
     /// gave it.
     pub caller: Option<(u32, &'a str)>,
+    /// The name in HELO or EHLO; `None` for a local user.
+    pub hello: Option<&'a str>,
+    /// The Message-ID, if the message has one.
+    pub message_id: Option<&'a str>,
 }
+
+/// The maximum number of octets of the recipients that a line lists.
+const MAX_LISTED: usize = 4 << 10;
 
 /// Logs a failed TLS handshake with a client.
 pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io::Error) {
@@ -58,10 +67,10 @@ pub fn handshake_failed(session: &str, address: Option<IpAddr>, error: &std::io:
 /// Logs an accepted message.
 pub fn accepted(event: &Accepted<'_>) {
     counted::accepted(event);
-    let Accepted { id, session, sender, recipients, options, size, peer, via, ident, protocol, tls, user, caller } =
-        event;
-    let sender = address::path(*sender);
-    let (from, peer, user) = (Value(&sender), Value(peer), Value(user.filter(|user| !user.is_empty()).unwrap_or("-")));
+    let Accepted { id, session, recipients, options, size, via, ident, protocol, tls, caller, .. } = event;
+    let sender = address::path(event.sender);
+    let user = event.user.filter(|user| !user.is_empty()).unwrap_or("-");
+    let (from, peer, user) = (Value(&sender), Value(event.peer), Value(user));
     let mut front = String::new();
     for (key, value) in
         [("via", *via), ("ident", *ident), ("proto", *protocol), ("tls", tls.name()), ("cipher", tls.cipher())]
@@ -75,12 +84,29 @@ pub fn accepted(event: &Accepted<'_>) {
         push(&mut front, "uid", &uid.to_string());
         push(&mut front, "program", if program.is_empty() { "-" } else { program });
     }
-    emit(
-        Level::Info,
-        &format!(
-            "{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}"
-        ),
-    );
+    let mut line =
+        format!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
+    push_message(&mut line, event.hello, event.message_id, event.named);
+    emit(Level::Info, &line);
+}
+
+/// Adds the name in HELO, the Message-ID, and the recipients up to a bound.
+fn push_message(line: &mut String, hello: Option<&str>, message_id: Option<&str>, recipients: &[&Address]) {
+    if let Some(hello) = hello {
+        push(line, "helo", hello);
+    }
+    if let Some(message_id) = message_id {
+        push(line, "msgid", message_id);
+    }
+    let start = line.len();
+    for (number, recipient) in recipients.iter().enumerate() {
+        let recipient = format!("<{recipient}>");
+        if line.len() - start + recipient.len() > MAX_LISTED {
+            push(line, "unlisted", &(recipients.len() - number).to_string());
+            break;
+        }
+        push(line, "rcpt", &recipient);
+    }
 }
 
 /// Adds the options of MAIL that decide when a message is delivered.
@@ -169,25 +195,66 @@ pub fn auth_failed(session: &str, user: &str, address: Option<IpAddr>, mechanism
     );
 }
 
-/// Logs a refused command, as the client sent it. `line` is the line of a table that led to the
-/// refusal.
-pub fn refused(
-    session: &str,
-    address: Option<IpAddr>,
-    command: &str,
-    reply: &dyn fmt::Display,
-    line: Option<&dyn fmt::Display>,
-) {
-    let (peer, reply) = (host(address), reply.to_string());
-    counted::refused(address, &reply);
-    let mut table = String::new();
-    if let Some(line) = line {
-        push(&mut table, "table", &line.to_string());
+/// The event that a command was refused.
+pub struct Refused<'a> {
+    /// The session id.
+    pub session: &'a str,
+    /// The address of the client.
+    pub address: Option<IpAddr>,
+    /// The command, as the client sent it.
+    pub command: &'a str,
+    /// The reply.
+    pub reply: &'a dyn fmt::Display,
+    /// The reverse-path; `None` if there was no MAIL, and `Some(None)` for the null path.
+    pub sender: Option<Option<&'a Address>>,
+    /// The recipients of the message, if a whole message was refused.
+    pub named: &'a [&'a Address],
+    /// The name in HELO or EHLO, if the client has sent one.
+    pub hello: Option<&'a str>,
+    /// The Message-ID, if a whole message was refused.
+    pub message_id: Option<&'a str>,
+    /// The rule behind the refusal, if there is one.
+    pub rule: Option<Rule<'a>>,
+}
+
+/// The rule behind a refusal.
+pub struct Rule<'a> {
+    /// The short name of the rule.
+    pub name: &'a str,
+    /// The configuration key of the rule.
+    pub key: Option<&'a str>,
+    /// The line of a table that led to the refusal.
+    pub line: Option<&'a dyn fmt::Display>,
+}
+
+/// Logs a refused command.
+pub fn refused(event: &Refused<'_>) {
+    let (peer, reply) = (host(event.address), event.reply.to_string());
+    counted::refused(event.address, &reply);
+    let mut line =
+        format!("{} refused command={} peer={peer} reply={}", event.session, Value(event.command), Value(&reply));
+    if let Some(table) = event.rule.as_ref().and_then(|rule| rule.line) {
+        push(&mut line, "table", &table.to_string());
     }
-    emit(
-        Level::Info,
-        &format!("{session} refused command={} peer={peer} reply={}{table}", Value(command), Value(&reply)),
-    );
+    if let Some(sender) = event.sender {
+        push(&mut line, "from", &address::path(sender));
+    }
+    push_message(&mut line, event.hello, event.message_id, event.named);
+    if let Some(rule) = &event.rule {
+        push(&mut line, "reason", rule.name);
+        if let Some(key) = rule.key {
+            push(&mut line, "key", key);
+        }
+    }
+    emit(Level::Info, &line);
+}
+
+/// Logs that a message got a 250, and was discarded because a filter wants that.
+pub fn discarded(event: &Refused<'_>) {
+    let (peer, sender) = (host(event.address), address::path(event.sender.flatten()));
+    let mut line = format!("{} discarded from={} peer={peer}", event.session, Value(&sender));
+    push_message(&mut line, event.hello, event.message_id, event.named);
+    emit(Level::Info, &line);
 }
 
 /// Logs that a message gets a mark: the key and the value of the mark, and the line of the table

@@ -13,15 +13,19 @@
 //! - `emit`: logs the line of an event
 //! - `events`: the functions that write the lines of events
 //! - `filters`: the lines about filters
+//! - `format`: the form of a line for each destination
+//! - `journal`: the journal of systemd
+//! - `line`: reads the line of an event back
 //! - `sink`: a log file, or syslog
 //! - `value`: quoting and escaping
 //! - `zone`: the time zone of this host
 
-use std::io::{self, Write};
+use std::io;
 
-use ::log::{Level, LevelFilter};
+use ::log::LevelFilter;
 
 use crate::config::LogTo;
+use crate::json::Format;
 
 mod collect;
 mod counted;
@@ -31,20 +35,24 @@ mod emit;
 mod events;
 #[cfg(feature = "filters")]
 mod filters;
+mod format;
+mod journal;
+pub mod line;
 mod sink;
 mod value;
 mod zone;
 
+use format::Form;
+use journal::Journal;
 use sink::{LogFile, Syslog};
-use value::Clean;
 
 pub use collect::collect;
 #[cfg(feature = "mailauth")]
 pub use dmarc::{report_sent, report_withheld};
 pub use events::{
-    Accepted, Attempt, Checked, accepted, asked_for_queue, attempt, auth_failed, bounced, checked, confirmed,
-    converted, done, dropped, handshake_failed, held, limit_reached, logged_in, marked, peer, plaintext, refused,
-    refused_more, released, removed, warned,
+    Accepted, Attempt, Checked, Refused, Rule, accepted, asked_for_queue, attempt, auth_failed, bounced, checked,
+    confirmed, converted, discarded, done, dropped, handshake_failed, held, limit_reached, logged_in, marked, peer,
+    plaintext, refused, refused_more, released, removed, warned,
 };
 #[cfg(feature = "filters")]
 pub use filters::{filter_failed, filter_refused, filtered};
@@ -69,42 +77,36 @@ pub fn timestamp(seconds: u64) -> String {
 }
 
 /// Starts the log, with debug messages if `verbose`. PENFOLD_LOG, in env_logger's syntax,
-/// overrides the level.
+/// overrides the level. If standard error leads to the journal of systemd, the lines go there with a
+/// field for each pair of an event.
 ///
 /// # Errors
 /// If the log file cannot be opened.
-pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()> {
+pub fn start(to: &LogTo, format: Format, verbose: bool, program: &'static str) -> io::Result<()> {
     zone();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(if verbose { LevelFilter::Debug } else { LevelFilter::Info });
     // The messages of rustls do not name the peer. Failed handshakes are logged elsewhere.
     builder.filter_module("rustls", LevelFilter::Off);
     builder.parse_env("PENFOLD_LOG");
-    match to {
-        LogTo::Stderr => {
-            builder.format(|f, record| writeln!(f, "{}", Clean(&record.args().to_string())));
-        }
+    let form = match to {
+        LogTo::Stderr => match Journal::of_standard_error() {
+            Some(journal) => {
+                builder.target(env_logger::Target::Pipe(Box::new(journal)));
+                Form::Journal
+            }
+            None => Form::Bare,
+        },
         LogTo::File(path) => {
             builder.target(env_logger::Target::Pipe(Box::new(LogFile::open(path)?)));
-            builder.format(move |f, record| {
-                let time = local_time().strftime("%Y-%m-%dT%H:%M:%S%:z");
-                writeln!(f, "{time} {program}[{}]: {}", std::process::id(), Clean(&record.args().to_string()))
-            });
+            Form::Dated
         }
         LogTo::Syslog => {
             builder.target(env_logger::Target::Pipe(Box::new(Syslog::default())));
-            builder.format(move |f, record| {
-                // The format of RFC 3164, which every syslogd reads. 2 is the facility "mail".
-                let (priority, time) = (2 * 8 + severity(record.level()), local_time().strftime("%b %e %H:%M:%S"));
-                writeln!(
-                    f,
-                    "<{priority}>{time} {program}[{}]: {}",
-                    std::process::id(),
-                    Clean(&record.args().to_string())
-                )
-            });
+            Form::Syslog
         }
-    }
+    };
+    builder.format(move |f, record| form.write(f, record, format, program));
     // Starting the log again, as tests do, has no effect.
     let _ = builder.try_init();
     Ok(())
@@ -113,13 +115,4 @@ pub fn start(to: &LogTo, verbose: bool, program: &'static str) -> io::Result<()>
 /// Logs panics, which are bugs, from now on.
 pub fn report_bugs() {
     std::panic::set_hook(Box::new(|bug| ::log::error!("bug: {bug}")));
-}
-
-fn severity(level: Level) -> u8 {
-    match level {
-        Level::Error => 3,
-        Level::Warn => 4,
-        Level::Info => 6,
-        Level::Debug | Level::Trace => 7,
-    }
 }

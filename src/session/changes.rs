@@ -87,6 +87,11 @@ impl Changes {
         self.filter.refusal()
     }
 
+    /// Returns the Message-ID, as far as the header has arrived.
+    pub fn message_id(&self) -> Option<String> {
+        self.scan.message_id()
+    }
+
     /// Counts the hops and earlier deliveries that the trace fields show. `recipients` are the
     /// recipients of the message.
     pub fn trace<'r>(&self, recipients: impl Iterator<Item = &'r Address>) -> Trace {

@@ -62,7 +62,7 @@ impl Session<'_> {
         if let Some(reply) = refusal.or_else(|| self.refuses_message()) {
             let mut skipped = Chunks::new(Err(reply.clone()), false, Pace::new(&self.service.config.limits));
             self.read_octets(chunk.size, &mut skipped)?;
-            return self.refuse_message(b"BDAT", &Step::Reply(reply));
+            return self.refuse_message(b"BDAT", &Step::Reply(reply), None);
         }
         let Phase::InMail(hello, mut transaction) = std::mem::replace(&mut self.phase, Phase::Connected) else {
             return Ok(());
@@ -88,7 +88,7 @@ impl Session<'_> {
             // Between the first chunk that fails and the last chunk no refusal is counted or
             // logged: the client may have sent the chunks before it could read a reply.
             Some(reply) if had_failed => self.send(&reply),
-            Some(reply) => self.refuse_message(b"BDAT", &Step::Reply(reply)),
+            Some(reply) => self.refuse_message(b"BDAT", &Step::Reply(reply), None),
         }
     }
 
@@ -100,7 +100,8 @@ impl Session<'_> {
                 Ok(()) => Ok(incoming),
                 Err(Step::Reply(reply)) => Err(reply),
                 Err(step) => {
-                    return Err(self.refuse_message(b"BDAT", &step).err().unwrap_or(io::ErrorKind::Other.into()));
+                    let ended = self.refuse_message(b"BDAT", &step, Some(transaction));
+                    return Err(ended.err().unwrap_or(io::ErrorKind::Other.into()));
                 }
             },
             Err(reply) => Err(reply),

@@ -54,7 +54,7 @@ impl Session<'_> {
             Err(step) => {
                 self.phase = Phase::Greeted(hello, None);
                 self.filters.abort();
-                return self.refuse_message(b"DATA", &step);
+                return self.refuse_message(b"DATA", &step, Some(&transaction));
             }
         };
         self.send(&reply::message::go_ahead())?;

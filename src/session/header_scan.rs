@@ -25,6 +25,8 @@ const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
 /// The maximum number of octets of an Authentication-Results: field that are held until it is
 /// decided whether the field is removed.
 const MAX_FIELD: usize = 16 << 10;
+/// The maximum number of octets of a Message-ID that are kept for the log.
+const MAX_MESSAGE_ID: usize = 400;
 
 /// The tests by which a scan decides about fields.
 #[derive(Clone, Copy)]
@@ -74,6 +76,10 @@ struct Filter {
     deliveries: Vec<Address>,
     /// The text of an Authentication-Results: field about which the scan has not decided yet.
     undecided: Vec<u8>,
+    /// The body of the first Message-ID: field, up to a bound.
+    message_id: Vec<u8>,
+    /// Whether the line that was read last belongs to that field.
+    is_message_id: bool,
 }
 
 impl Default for Filter {
@@ -85,6 +91,8 @@ impl Default for Filter {
             hops: 0,
             deliveries: Vec::new(),
             undecided: Vec::new(),
+            message_id: Vec::new(),
+            is_message_id: false,
         }
     }
 }
@@ -116,6 +124,13 @@ impl HeaderScan {
         self.filter.section == Section::Body
     }
 
+    /// Returns the Message-ID, without the blanks of a folded field.
+    pub fn message_id(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.filter.message_id);
+        let text = text.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        (!text.is_empty()).then_some(text)
+    }
+
     /// Returns the hops and earlier deliveries that the trace fields show. `recipients` are the
     /// recipients of the message.
     pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
@@ -134,9 +149,15 @@ impl HeaderScan {
 impl Filter {
     fn take(&mut self, piece: &Piece<'_>, rules: Rules<'_>, out: &mut Vec<u8>) {
         match piece {
-            Piece::Line(Part::Continuation, text) | Piece::Rest(text) => self.pass(text, rules, out),
+            Piece::Line(Part::Continuation, text) | Piece::Rest(text) => {
+                if self.is_message_id {
+                    self.keep_message_id(text);
+                }
+                self.pass(text, rules, out);
+            }
             Piece::Line(part, line) => {
                 self.decide(rules, out);
+                self.is_message_id = false;
                 self.is_kept = self.keeps(*part, line, out);
                 if let Part::Field(name, body) = part {
                     self.count(name, body, rules.is_local);
@@ -216,8 +237,19 @@ impl Filter {
         }
     }
 
+    fn keep_message_id(&mut self, text: &[u8]) {
+        let room = MAX_MESSAGE_ID.saturating_sub(self.message_id.len());
+        self.message_id.extend_from_slice(&text[..text.len().min(room)]);
+    }
+
     fn count(&mut self, name: &[u8], body: &[u8], is_local: &dyn Fn(&str) -> bool) {
-        if name.eq_ignore_ascii_case(b"Received") {
+        if name.eq_ignore_ascii_case(b"Message-ID") {
+            if self.message_id.trim_ascii().is_empty() && self.section == Section::Fields {
+                self.is_message_id = true;
+                self.message_id.clear();
+                self.keep_message_id(body);
+            }
+        } else if name.eq_ignore_ascii_case(b"Received") {
             self.hops += 1;
         } else if self.deliveries.len() < MAX_OWN_DELIVERIES {
             let address = trace::delivered_to(name, body);
@@ -305,6 +337,32 @@ mod tests {
         for (text, want) in cases.into_iter().chain(long_cases) {
             assert_eq!(pass(text.as_bytes()).0, want, "{text:.60}");
         }
+    }
+
+    #[test]
+    fn the_first_message_id_is_found_in_every_split() {
+        for (text, found) in [
+            ("A: b\nMessage-ID: <a@b>\nMessage-ID: <c@d>\n\n", Some("<a@b>")),
+            ("MESSAGE-id:\n  <a@b>\n\t\nC: d\n <e>\n", Some("<a@b>")),
+            ("Message-ID: two words \n\nx", Some("two words")),
+            ("Message-ID:\nMessage-ID: <a@b>\n", Some("<a@b>")),
+            ("A: b\n\nMessage-ID: <a@b>\n", None),
+            ("no field\nMessage-ID: <a@b>\n", None),
+            ("Message-ID:  \n\n", None),
+        ] {
+            for cut in 0..text.len() {
+                let (mut scan, mut out) = (HeaderScan::default(), Vec::new());
+                let rules = Rules { is_local: &|_| false, is_forged: &|_| false };
+                scan.feed(&text.as_bytes()[..cut], rules, &mut out);
+                scan.feed(&text.as_bytes()[cut..], rules, &mut out);
+                scan.finish(rules, &mut out);
+                assert_eq!(scan.message_id().as_deref(), found, "{text} cut at {cut}");
+            }
+        }
+        let (mut scan, mut out) = (HeaderScan::default(), Vec::new());
+        let text = format!("Message-ID: <{}>\n {}\n", "x".repeat(600), "y".repeat(600));
+        scan.feed(text.as_bytes(), Rules { is_local: &|_| false, is_forged: &|_| false }, &mut out);
+        assert_eq!(scan.message_id().map(|id| id.len()), Some(MAX_MESSAGE_ID - 1));
     }
 
     #[test]

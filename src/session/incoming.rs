@@ -81,6 +81,11 @@ impl Incoming {
         self.size
     }
 
+    /// Returns the Message-ID, as far as the header has arrived.
+    pub fn message_id(&self) -> Option<String> {
+        self.changes.message_id()
+    }
+
     /// Takes the next piece of the text. A message that will be rejected is not written any more.
     pub fn take(&mut self, text: &[u8]) {
         self.size += (text.len() + memchr_iter(b'\n', text).count()) as u64;
@@ -160,6 +165,11 @@ impl Complete {
     /// Returns the queue id of the message.
     pub fn id(&self) -> QueueId {
         self.draft.id()
+    }
+
+    /// Returns the Message-ID that the client or this server has put into the header.
+    pub fn message_id(&self) -> Option<String> {
+        self.changes.message_id()
     }
 
     /// Reads the content, without the lines that are put before it.

@@ -43,11 +43,10 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::config::{Kind, Listen, ListenTls};
-use crate::log;
 use crate::message::trace::LocalUser;
 use crate::net::Stream;
 use crate::policy::abuse::End;
-use crate::policy::{self, Facts, Source, Verdict};
+use crate::policy::{self, Facts, Verdict};
 use crate::reply::{self, Reply};
 use crate::site::{Settings, Site};
 use crate::smtp::MAX_COMMAND_LINE;
@@ -211,8 +210,8 @@ pub struct Session<'a> {
     filters: filters::Dialogue,
     /// The look-ups about the client, if it may not relay.
     screen: screen::Client,
-    /// The table line that has caused a refusal, until that refusal is logged.
-    line: Cell<Option<policy::Line>>,
+    /// The rule that has caused a refusal, until that refusal is logged.
+    reason: Cell<Option<policy::Reason>>,
     /// Whether the next reply may be in UTF-8, although no transaction with SMTPUTF8 is under way.
     has_utf8_reply: bool,
 }
@@ -245,7 +244,7 @@ impl<'a> Session<'a> {
             attempts: Attempts::default(),
             filters,
             screen: screen::Client::default(),
-            line: Cell::new(None),
+            reason: Cell::new(None),
             has_utf8_reply: false,
         }
     }
@@ -266,7 +265,7 @@ impl<'a> Session<'a> {
         }
         let verdict = self.greet()?;
         if let Err(reply) = self.apply(verdict) {
-            self.note_refusal(b"", &reply);
+            self.note_refusal(b"", &reply, None);
             return self.close_with(&reply);
         }
         self.send(&self.banner())?;
@@ -331,6 +330,7 @@ impl<'a> Session<'a> {
             Line::BareNewline => return Ok(Some(self.unreadable(false))),
         };
         self.watch.busy.store(true, Ordering::SeqCst);
+        self.reason.take();
         let command = Command::parse(&line);
         let shown = self.loggable(&line, &command);
         let is_unknown = command == Command::Unknown;
@@ -417,16 +417,14 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Turns a verdict into a result. The error is the reply of a refusal; the rule behind it is
-    /// logged at level debug.
+    /// Turns a verdict into a result. The error is the reply of a refusal; the rule behind it is logged
+    /// with the refusal.
     fn apply(&self, verdict: Verdict) -> Result<(), Reply> {
         match verdict {
             Verdict::Accept => Ok(()),
             Verdict::Refuse(reply, reason) | Verdict::Defer(reply, reason) => {
                 ::log::debug!("{} policy {reason}", self.client.session);
-                if let Source::Line(line) = reason.source {
-                    self.line.set(Some(line));
-                }
+                self.reason.set(Some(reason));
                 Err(reply)
             }
         }
@@ -469,7 +467,7 @@ impl<'a> Session<'a> {
     fn close_with(&mut self, reply: &Reply) -> io::Result<()> {
         self.log_unlogged_refusals();
         if reply.code() == 421 {
-            log::refused(&self.client.session, self.client.address, "", reply, None);
+            self.log_refusal(b"", reply, None);
         }
         self.send(reply)?;
         self.flush()?;

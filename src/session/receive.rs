@@ -55,8 +55,10 @@ impl Session<'_> {
         transaction: &mut Transaction,
     ) -> Result<Accepted, Reply> {
         let size = incoming.size();
+        transaction.message_id = incoming.message_id();
         let ended = incoming.end(&transaction.envelope, &self.facts(), |verdict| self.apply(verdict))?;
         let (mut complete, collector) = ended;
+        transaction.message_id = complete.message_id();
         self.finish_screening(transaction);
         self.check_authenticity(collector, transaction, &mut complete)?;
         self.limit_reports(transaction);
@@ -74,11 +76,22 @@ impl Session<'_> {
             complete.append(&trace::quarantine_field(reason));
         }
         let (name, mailbox) = complete.commit(&transaction.envelope, hold, folder)?;
+        self.log_accepted(name, hello, transaction);
+        if let Some(reason) = hold {
+            log::held(&name.id, reason);
+        }
+        Ok(Accepted { name, mailbox })
+    }
+
+    fn log_accepted(&mut self, name: EntryName, hello: &Hello, transaction: &Transaction) {
         let origin = self.origin(transaction.forwarded.as_ref());
+        let named: Vec<&Address> = transaction.given().collect();
+        let local_user = self.client.local_user.as_ref();
         log::accepted(&log::Accepted {
             id: &name.id,
             session: &self.client.session,
             sender: transaction.envelope.sender.as_ref(),
+            named: &named,
             recipients: transaction.envelope.recipients.len(),
             options: &transaction.envelope.options,
             size: name.size,
@@ -87,13 +100,11 @@ impl Session<'_> {
             ident: &origin.ident,
             protocol: self.protocol(hello, transaction.envelope.options.utf8),
             tls: self.tls_info.as_ref().map_or(Encryption::CLEAR, |tls| Encryption::by_tls(tls.version, tls.cipher)),
-            user: self.login.as_deref().or(self.client.local_user.as_ref().map(|user| user.login.as_str())),
-            caller: self.client.local_user.as_ref().map(|user| (user.uid, user.program.as_str())),
+            user: self.login.as_deref().or(local_user.map(|user| user.login.as_str())),
+            caller: local_user.map(|user| (user.uid, user.program.as_str())),
+            hello: Some(hello.name.as_str()).filter(|_| local_user.is_none()),
+            message_id: transaction.message_id.as_deref(),
         });
-        if let Some(reason) = hold {
-            log::held(&name.id, reason);
-        }
-        Ok(Accepted { name, mailbox })
     }
 
     /// Replaces RET=FULL by RET=HDRS, unless the client may have whole messages returned. The SPF
@@ -125,20 +136,30 @@ impl Session<'_> {
     ) -> io::Result<()> {
         match ended {
             Ok(accepted) => self.confirm(&accepted, transaction),
-            Err(reply) if reply.code() == 421 => self.refuse_message(command, &Step::ReplyAndClose(reply)),
+            Err(reply) if reply.code() == 421 => {
+                self.refuse_message(command, &Step::ReplyAndClose(reply), Some(transaction))
+            }
             Err(reply) => {
-                self.note_refusal(command, &reply);
+                if reply.code() < 400 {
+                    self.log_refusal(command, &reply, Some(transaction));
+                }
+                self.note_refusal(command, &reply, Some(transaction));
                 let count = if self.is_lmtp() { transaction.accepted() } else { 1 };
                 (0..count).try_for_each(|_| self.send(&reply))
             }
         }
     }
 
-    /// Sends the reply of a step that refuses the command of a message. If the step ends the
-    /// session, the result is an error.
-    pub(super) fn refuse_message(&mut self, command: &[u8], step: &Step) -> io::Result<()> {
+    /// Sends the reply of a step that refuses the command of a message. `transaction` is the one that
+    /// has ended with the refusal. If the step ends the session, the result is an error.
+    pub(super) fn refuse_message(
+        &mut self,
+        command: &[u8],
+        step: &Step,
+        transaction: Option<&Transaction>,
+    ) -> io::Result<()> {
         let (Step::Reply(reply) | Step::ReplyAndClose(reply)) = step else { return Ok(()) };
-        self.note_refusal(command, reply);
+        self.note_refusal(command, reply, transaction);
         if matches!(step, Step::Reply(_)) {
             return self.send(reply);
         }

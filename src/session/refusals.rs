@@ -1,8 +1,12 @@
 //! Counts and logs the refusals of a session. The first ones are logged on a line each.
 
-use super::{Session, Step};
+use super::transaction::Transaction;
+use super::{Phase, Session, Step};
+use crate::address::Address;
 use crate::log;
+use crate::policy::Source;
 use crate::reply::Reply;
+use crate::smtp::command::Command;
 
 /// The maximum number of octets that are logged of a refused command.
 const MAX_LOGGED: usize = 400;
@@ -11,24 +15,66 @@ impl Session<'_> {
     /// If a step refuses a command, counts and logs the refusal. Returns the step.
     pub(super) fn count_refusal(&mut self, command: &[u8], step: Step) -> Step {
         if let Step::Reply(reply) | Step::ReplyAndClose(reply) = &step {
-            self.note_refusal(command, reply);
+            self.note_refusal(command, reply, None);
         }
         step
     }
 
-    /// Counts a refusal, and logs it unless the session has logged too many.
-    pub(super) fn note_refusal(&mut self, command: &[u8], reply: &Reply) {
-        let line = self.line.take();
+    /// Counts a refusal, and logs it unless the session has logged too many. `transaction` is the one
+    /// that has ended with the refusal; `None` if it goes on or there was none.
+    pub(super) fn note_refusal(&mut self, command: &[u8], reply: &Reply, transaction: Option<&Transaction>) {
         if self.tally.count(reply.code()) {
-            let command = String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]);
-            log::refused(
-                &self.client.session,
-                self.client.address,
-                &command,
-                reply,
-                line.as_ref().map(|line| line as _),
-            );
+            self.log_refusal(command, reply, transaction);
         }
+        self.reason.take();
+    }
+
+    /// Logs a refusal, or that a message was discarded.
+    pub(super) fn log_refusal(&self, command: &[u8], reply: &Reply, transaction: Option<&Transaction>) {
+        let transaction = transaction.or(match &self.phase {
+            Phase::InMail(_, transaction) => Some(transaction),
+            _ => None,
+        });
+        let is_message = matches!(command, b"DATA" | b"BDAT");
+        let message = transaction.filter(|_| is_message);
+        let named: Vec<&Address> = message.into_iter().flat_map(Transaction::given).collect();
+        // The sender of a refused MAIL is in no transaction.
+        let refused = match transaction {
+            None if command.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"MAIL")) => {
+                match Command::parse(command) {
+                    Command::Mail(Ok(path)) => Some(path.address),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let sender = transaction.map(|transaction| transaction.envelope.sender.as_ref());
+        let reason = self.reason.take();
+        let rule = reason.as_ref().map(|reason| {
+            let (key, line) = match &reason.source {
+                Source::Key(key) => (Some(*key), None),
+                Source::Line(line) => (None, Some(line as _)),
+                Source::Standard(_) | Source::Failure => (None, None),
+            };
+            log::Rule { name: reason.rule, key, line }
+        });
+        let event = log::Refused {
+            session: &self.client.session,
+            address: self.client.address,
+            command: &String::from_utf8_lossy(&command[..command.len().min(MAX_LOGGED)]),
+            reply,
+            sender: sender.or(refused.as_ref().map(Option::as_ref)),
+            named: &named,
+            hello: self.hello_name(),
+            message_id: message.and_then(|transaction| transaction.message_id.as_deref()),
+            rule,
+        };
+        if reply.code() < 400 { log::discarded(&event) } else { log::refused(&event) }
+    }
+
+    /// The name in HELO or EHLO; `None` for a local user, whose program always gives the same name.
+    pub(super) fn hello_name(&self) -> Option<&str> {
+        self.phase.hello().filter(|_| self.client.local_user.is_none()).map(|hello| hello.name.as_str())
     }
 
     /// Logs the number of refusals that were not logged individually.

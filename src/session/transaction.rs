@@ -31,6 +31,8 @@ pub struct Transaction {
     each_rcpt: Option<Vec<Address>>,
     /// The address given at RCPT, for the Received field, if exactly one RCPT was accepted.
     pub named: Option<Address>,
+    /// The Message-ID of the message that has ended, for the log.
+    pub message_id: Option<String>,
     /// Whether a recipient was refused.
     pub has_refused: bool,
     /// The client that XFORWARD named for this message.
@@ -62,6 +64,7 @@ impl Transaction {
             accepted: 0,
             each_rcpt: None,
             named: None,
+            message_id: None,
             has_refused: false,
             forwarded: None,
             spf: SpfResults::default(),
@@ -98,6 +101,11 @@ impl Transaction {
     /// The recipient of each RCPT that was accepted, in order; empty if they are not kept.
     pub fn each_rcpt(&self) -> &[Address] {
         self.each_rcpt.as_deref().unwrap_or_default()
+    }
+
+    /// The addresses that were given at RCPT, in order.
+    pub fn given(&self) -> impl Iterator<Item = &Address> {
+        self.given.iter().map(|(named, _)| named)
     }
 
     fn include(&mut self, named: Address, finals: Vec<Recipient>) {

@@ -20,6 +20,8 @@ use penfold::config::{
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
+use penfold::history::Bounds;
+use penfold::json::Format;
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -251,6 +253,8 @@ fn every_key_has_its_effect() {
             timeout: Duration::from_secs(3),
         },
         log: LogTo::File("/var/log/penfold".into()),
+        log_format: Format::Json,
+        history: Bounds { size: 2 << 20, keep: Duration::from_secs(36 * 3600) },
         places: Places::default(),
     };
     assert_eq!(read(&source("tests/manual/config/good/every-key.conf")), Ok(expected));
@@ -367,6 +371,7 @@ fn keys_of_the_reader() -> BTreeSet<String> {
         "report",
         "dns",
         "log",
+        "history",
     ];
     let ask: String = tables.iter().map(|table| format!("[{table}]\nx = 1\n")).collect();
     let arrays = "[[listen]]\naddress = \"[::1]:25\"\nx = 1\n[[filter]]\nsocket = \"unix:/x\"\nx = 1\n";

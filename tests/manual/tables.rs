@@ -288,6 +288,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
 fn filtered() -> Vec<(Site, Daemon)> {
     let good = Milter::start(Script::default().at(b'E', &[b"hX-Spam\0no\0", b"c"]));
     let bad = Milter::start(Script::default().at(b'E', &[b"r"]));
+    let silent = Milter::start(Script::default().at(b'E', &[b"d"]));
     let strict = Milter::start(Script::default().at(b'M', &[b"t"]));
     let absent = "127.0.0.1:1".parse().expect("an address");
     let one = |address: SocketAddr| {
@@ -297,11 +298,11 @@ fn filtered() -> Vec<(Site, Daemon)> {
         if !client.ask("MAIL FROM:<a@x.org>", "").starts_with('4') {
             client.ask("RCPT TO:<jon@razorback>", "250 ");
             client.ask("DATA", "354 ");
-            client.ask("x\r\n.", "");
+            client.ask("Message-ID: <x@y.test>\r\n\r\nx\r\n.", "");
         }
         (site, daemon)
     };
-    [good.address, bad.address, strict.address, absent].map(one).into()
+    [good.address, bad.address, silent.address, strict.address, absent].map(one).into()
 }
 
 /// A daemon that has checked a message with an ARC chain.
@@ -356,7 +357,7 @@ fn log_lines_have_the_documented_form() {
                 + "\n"
                 + &sealed.log()
                 + "\n"
-                + &filtering.iter().map(|(_, daemon)| daemon.log()).collect::<String>()
+                + &filtering.iter().map(|(_, daemon)| daemon.log() + "\n").collect::<String>()
         };
         let has = || log().lines().any(|line| kind(line).as_ref() == Some(&wanted));
         assert!(daemon.becomes_true(has), "no line like {line}\n({wanted}) in\n{}", daemon.log());

@@ -217,6 +217,7 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
     note(started.queue.workers != fresh.queue.workers, "queue.workers");
     note(started.dns != fresh.dns, "dns");
     note(started.log != fresh.log, "log.to");
+    note(started.log_format != fresh.log_format, "log.format");
     keys
 }
 

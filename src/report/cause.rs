@@ -323,6 +323,8 @@ fn of_own(outcome: &Outcome, words: &str) -> Option<Cause> {
                 Trouble
             }
         }
+        // Only an administrator ends an attempt that has not begun.
+        (0, 0) if is_final && outcome.via.is_none() && outcome.host.is_empty() => Returned,
         (4, 0 | 1) => Unreachable,
         // The router has refused the recipient, because no mail leaves this host.
         (4, 4) if outcome.via == Some(Via::Maildir) => NoWayOut,
@@ -466,7 +468,8 @@ mod tests {
             (command(75), Trouble),
             (command(78), Misconfigured),
             (failed(7, 1, "no"), Policy),
-            (failed(0, 0, ""), Refused),
+            (failed(0, 0, "they moved"), Returned),
+            (failed(0, 0, "").via(Via::Smtp), Refused),
             (deferred(0, 0, ""), Later),
         ] {
             assert_eq!(Cause::of(&outcome), cause, "{outcome:?}");

@@ -13,6 +13,7 @@
 //! - `filters`: packets of milters and answers of policy services
 //! - `mime`: messages converted for other hosts
 //! - `proxy`: PROXY headers and XCLIENT attributes
+//! - `reports`: the originals, replies and texts of which reports are made
 //! - `sasl`: SASL exchanges without a connection
 //! - `spf`: SPF records, names and senders
 //! - `srs`: rewritten senders of forwarded mail
@@ -31,6 +32,7 @@ mod dmarc;
 mod filters;
 mod mime;
 mod proxy;
+mod reports;
 mod sasl;
 #[cfg(feature = "mailauth")]
 mod spf;

@@ -10,7 +10,9 @@ use crossbeam_channel::{Sender, bounded};
 use super::messages::Live;
 use super::reload::{Reloaded, Reloads};
 use super::show::{self, Shown};
+use super::status::{Listening, Status};
 use super::{Listing, client, config, hosts, numbers, stats, verify};
+use crate::activity;
 use crate::endpoint::Endpoint;
 use crate::json::Format;
 use crate::listen::Server;
@@ -33,6 +35,8 @@ pub struct Control {
     pub server: Arc<Server>,
     /// The clients that wait for a reload.
     pub reloads: Arc<Reloads>,
+    /// The sockets on which the daemon listens.
+    pub listeners: Vec<Listening>,
 }
 
 impl Control {
@@ -87,6 +91,26 @@ impl Control {
     ) -> io::Result<()> {
         let settings = self.site.settings();
         config::config(&settings.config, Some(settings.since), (wanted, is_brief), format, out).map(drop)
+    }
+
+    /// Returns the state of the daemon, and what it is doing.
+    pub(super) fn status(&self) -> Status {
+        let settings = self.site.settings();
+        let jobs = self.ask(Event::Running).unwrap_or_default();
+        let mut running: Vec<_> = jobs
+            .into_iter()
+            .filter_map(|job| Some((job.id, job.began.elapsed().as_secs(), activity::of(job.worker)?)))
+            .collect();
+        running.sort_by_key(|(_, seconds, _)| std::cmp::Reverse(*seconds));
+        Status {
+            gauges: numbers::gauges(&self.site, &self.server, &self.events),
+            file: settings.config.places.file().display().to_string(),
+            since: settings.since,
+            listeners: self.listeners.clone(),
+            running,
+            filters: settings.config.filters.clone(),
+            resolver: self.site.dns.servers_in_use(),
+        }
     }
 
     /// Makes the daemon read its configuration again; `None` if there is no result in time.

@@ -25,6 +25,7 @@
 //! - `server`: accepts connections and answers requests
 //! - `show`: one message of the queue
 //! - `stats`: the answers to `stats` and `top`
+//! - `status`: the daemon, and what it is doing
 //! - `verify`: the destinations of an address, for `sendmail -bv`
 
 use std::io;
@@ -47,6 +48,7 @@ mod selection;
 mod server;
 pub mod show;
 mod stats;
+mod status;
 mod verify;
 
 pub use actions::Control;
@@ -59,6 +61,7 @@ pub use reload::{Reloaded, Reloads};
 pub use selection::Selection;
 pub use server::{bind, serve};
 pub use stats::{Query as StatsQuery, answer as stats, octets};
+pub use status::Listening;
 
 /// How long a client waits for each part of an answer.
 pub const ANSWER_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

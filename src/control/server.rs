@@ -17,6 +17,7 @@ use super::connections::Connections;
 use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
 use super::show::Part;
+use super::status;
 use super::{BUSY, FORBIDDEN, Listing, NOT_UNDERSTOOD, stats};
 use crate::json::{Format, Object};
 use crate::message::trace::LocalUser;
@@ -255,6 +256,12 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
             answer_list(stream, |out| control.config((rest.first().copied(), *which == "given"), format, out))
         }
         ["reload"] => reload(stream, control),
+        ["status"] => {
+            answer_list(stream, |out| out.write_all(status::write(&control.status(), Format::Text).as_bytes()))
+        }
+        ["status", "json"] => {
+            answer_list(stream, |out| out.write_all(status::write(&control.status(), Format::Json).as_bytes()))
+        }
         [change, id] if Change::parse(change).is_some() => self::change(stream, (change, id), control, uid),
         ["wake", name] => wake(stream, name, control),
         _ => not_understood(stream),

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::scan;
 use crate::config::Kind;
-use crate::control::{self, Control, Reloads};
+use crate::control::{self, Control, Listening, Reloads};
 use crate::exit::{self, Exit};
 use crate::listen::{Listener, Server};
 use crate::queue::{Event, Queue, QueueSettings, Selector, SpoolTasks};
@@ -127,6 +127,7 @@ impl Engine {
             events: self.events.clone(),
             server: Arc::clone(server),
             reloads: Arc::clone(reloads),
+            listeners: kept.iter().map(|listener| listening(listener)).collect(),
         };
         spawn("control", Box::new(move || control::serve(&control, state)))?;
         let (site, events) = (Arc::clone(&self.site), self.events.clone());
@@ -214,6 +215,12 @@ impl Engine {
         self.site.dmarc_counts.flush();
         command::end_all();
     }
+}
+
+/// Describes a listening socket.
+fn listening(Listener { socket, listen, .. }: &Listener) -> Listening {
+    let address = socket.address().map_or_else(|| listen.address.to_string(), |address| address.to_string());
+    Listening { address, kind: listen.kind, tls: listen.tls }
 }
 
 /// The part of the settings that the queue needs.

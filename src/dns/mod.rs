@@ -110,6 +110,16 @@ impl Dns {
         Self { settings: settings.clone(), state: Mutex::new(State { system, running: None }) }
     }
 
+    /// The name servers that the next look-up asks.
+    pub fn servers_in_use(&self) -> Vec<SocketAddr> {
+        if !self.settings.nameservers.is_empty() {
+            return self.settings.nameservers.clone();
+        }
+        let mut system = System::new();
+        system.check();
+        system.servers()
+    }
+
     /// The mail exchangers of `domain`, with their preferences, lowest preference first. The name
     /// in a null MX (RFC 7505) is `.`. Names that no host can have are dropped, so the list may be
     /// empty although there are records.

@@ -36,7 +36,7 @@ DIALOGUES = [
     b"queue ids state=held\n", b"verify jon@razorback\n", b"verify nobody-here\n", b"flush\n", b"flush razorback\n",
     b"show text 1K0TVZ6PH81DZ9JHPQF\n", b"show json 1K0TVZ6PH81DZ9JHPQF\n", b"show message 1K0TVZ6PH81DZ9JHPQF\n",
     b"hosts\n", b"hosts json example.test\n",
-    b"config all\n", b"config given json queue.workers\n", b"reload\n",
+    b"config all\n", b"config given json queue.workers\n", b"reload\n", b"status\n", b"status json\n",
     b"hold 1K0TVZ6PH81DZ9JHPQF\n", b"release 1K0TVZ6PH81DZ9JHPQF\n", b"remove 1K0TVZ6PH81DZ9JHPQF\n",
     b"stats text - - -\n", b"stats json 0 18446744073709551615 1000\n", b"stats openmetrics - - -\n", b"stats raw - - -\n", b"stats report 5 1 x\n",
     b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n", b"submit a b\n", b"\n", b"",

@@ -69,3 +69,29 @@ fn a_reload_is_waited_for_and_its_errors_are_printed() {
     }
     drop(daemon);
 }
+
+#[test]
+fn the_status_shows_the_daemon_and_what_it_does() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut site = Site::with(&format!("remote.smarthosts = [\"smtp://{}\"]", silent.local_addr().expect("bound")));
+    let (code, text) = ctl(&site, &["status"]);
+    assert!(code == 75 && text.contains("the mail system is not running"), "{text}");
+    site.set("dns", "nameservers", "[\"192.0.2.53\"]");
+    let daemon = site.start();
+    daemon.submit(&["far@example.net"]);
+    let (stream, _) = silent.accept().expect("a connection");
+    let (code, text) = ctl(&site, &["status"]);
+    assert_eq!(code, 0, "{text}");
+    let line =
+        |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}: {text}"));
+    assert!(line("penfoldd").contains(concat!(" ", env!("CARGO_PKG_VERSION"), ", pid ")), "{text}");
+    assert!(line("configuration").contains(", in force since 20"), "{text}");
+    assert!(line("listening").contains(&format!("{}  smtp, tls none", daemon.address())), "{text}");
+    assert!(line("queue").contains("1 message, ") && line("queue").contains("1 running"), "{text}");
+    assert!(line("workers").contains("1 of "), "{text}");
+    assert!(text.contains(&format!("  [127.0.0.1]:{}\n", silent.local_addr().expect("bound").port())), "{text}");
+    assert!(line("resolver").contains("192.0.2.53:53"), "{text}");
+    let (code, json) = ctl(&site, &["status", "--json"]);
+    assert!(code == 0 && json.lines().count() == 1 && json.contains(r#","running":[{"id":""#), "{json}");
+    drop((stream, daemon));
+}

@@ -13,6 +13,7 @@
 //! - `select`: the options that select messages
 //! - `show`: one message of the queue
 //! - `stats`: the numbers
+//! - `status`: the daemon, and what it is doing
 //! - `top`: a live view
 
 use std::io;
@@ -38,6 +39,7 @@ mod reload;
 mod select;
 mod show;
 mod stats;
+mod status;
 mod top;
 
 pub(super) use flush::flush;
@@ -52,6 +54,7 @@ const COMMANDS: &[Command] = &[
     change::HOLD,
     change::RELEASE,
     change::REMOVE,
+    status::COMMAND,
     reload::COMMAND,
     config::COMMAND,
     stats::COMMAND,

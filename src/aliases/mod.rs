@@ -112,6 +112,11 @@ impl Aliases {
         found.transpose()
     }
 
+    /// Returns the line of the alias `name`; `None` if there is no such alias. The name must be in lower case.
+    pub fn line(&self, name: &str) -> Option<usize> {
+        self.names.get(name).map(|alias| alias.line)
+    }
+
     /// Whether there are no aliases.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()

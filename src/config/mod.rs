@@ -107,6 +107,11 @@ impl Config {
         self.listen.iter().filter(|listen| listen.kind != Kind::Status).filter_map(Listen::tcp)
     }
 
+    /// Returns the addresses of this host at which the configuration has it listen for mail.
+    pub fn bound_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.mail_sockets().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+    }
+
     /// The domain that is added to a name without one: the first local domain. If no domain is
     /// local, it is the domain that masquerading puts into addresses, or else this host's name.
     pub fn own_domain(&self) -> &str {

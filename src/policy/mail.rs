@@ -97,6 +97,15 @@ fn right(mail: &Mail<'_>) -> Verdict {
     }
 }
 
+/// Refuses a message if its account, or its user on this host, has sent `limit` messages within an hour.
+/// `key` is the key with the limit.
+pub fn hourly(is_within: bool, limit: usize, key: &'static str) -> Verdict {
+    match is_within {
+        true => Verdict::Accept,
+        false => Verdict::refuse(reply::sender::too_many_per_hour(limit), "hourly-messages", Source::Key(key)),
+    }
+}
+
 /// Whether the client may ask that a message is kept until a time (FUTURERELEASE). RFC 4865 4.2
 /// allows that only where mail is submitted. There a client has to log in before MAIL, unless its
 /// network is trusted. A trusted client that has not logged in may not ask, because nobody answers

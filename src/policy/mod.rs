@@ -14,6 +14,7 @@
 //! - `message`: the end of a message: form, size, loops, DMARC, a trusted ARC sealer, quarantine
 //! - `rcpt`: RCPT: limits, relaying, unknown users
 //! - `relay`: the clients that may relay, and the recipients for which a client needs that right
+//! - `screening`: the order of the rules for strangers, and the look-ups that each one needs
 //! - `strangers`: RCPT of clients that may not relay: access, DNS lists, SPF, greylist
 //! - `verdict`: a decision, and the rule behind it
 
@@ -29,6 +30,7 @@ pub mod mail;
 pub mod message;
 pub mod rcpt;
 pub mod relay;
+pub mod screening;
 pub mod strangers;
 mod verdict;
 

@@ -46,6 +46,30 @@ pub enum Lookup<'a> {
     Failed,
 }
 
+/// Applies the rules of RCPT in their order, except those for strangers after the look-up (see
+/// [`screening`](super::screening)). `bounces` is the verdict of [`only_bounces`]. `unknown` is
+/// called for the limit on unknown recipients, and `find` looks the recipient up. Each is called
+/// only when its turn comes.
+pub fn decide<'f>(
+    facts: &Facts<'_>,
+    rcpt: &Rcpt<'_>,
+    bounces: impl FnOnce() -> Verdict,
+    unknown: impl FnOnce() -> Verdict,
+    find: impl FnOnce() -> Found<'f>,
+) -> Verdict {
+    precheck(facts, rcpt).or_else(bounces).or_else(unknown).or_else(|| check(facts, rcpt, &find()))
+}
+
+/// Defers a recipient if its account has sent to `limit` recipients within an hour
+/// (`submission.recipients_per_hour`).
+pub fn hourly(is_within: bool, limit: usize) -> Verdict {
+    let key = Source::Key("submission.recipients_per_hour");
+    match is_within {
+        true => Verdict::Accept,
+        false => Verdict::refuse(reply::recipient::too_many_per_hour(limit), "hourly-recipients", key),
+    }
+}
+
 /// Checks a recipient before its look-up: the limit on recipients, and the right to relay.
 pub fn precheck(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
     limit(facts, rcpt).or_else(|| permission(facts, rcpt))

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::Facts;
 use crate::address::Address;
-use crate::config::Network;
+use crate::config::{FilterGroup, Network};
 
 /// A class of domains, by the rules for relaying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,17 @@ pub fn is_trusted(networks: &[Network], is_local: bool, address: Option<IpAddr>)
 /// Whether a client may send mail to any domain.
 pub fn may_relay(facts: &Facts<'_>) -> bool {
     facts.login.is_some() || facts.is_trusted
+}
+
+/// The group of clients by which filters choose whose mail they see (`filter.for`).
+pub fn filter_group(facts: &Facts<'_>) -> FilterGroup {
+    if facts.is_local_user {
+        FilterGroup::Local
+    } else if facts.is_submission() || facts.may_relay() {
+        FilterGroup::Submission
+    } else {
+        FilterGroup::Strangers
+    }
 }
 
 /// Whether a client may send mail to `recipient`, whose domain is of the class `domain`.

@@ -9,9 +9,11 @@
 //! DNS lists, SPF and the greylist, so that a client that they refuse can complain (RFC 5321
 //! 4.5.1).
 
+use std::fmt;
 use std::net::IpAddr;
 
-use super::{Line, Mark, Reason, Source, Verdict};
+use super::{Facts, Line, Mark, Reason, Source, Verdict};
+use crate::config::policy::Policy;
 use crate::reply::{self, Reply, Status};
 
 /// The names of the rules, in the order in which the session applies them.
@@ -28,6 +30,18 @@ pub enum Action {
     Refuse(u16, Status, Box<str>),
     /// The recipient is accepted, and the message gets this mark.
     Mark(Mark),
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ok => f.write_str("ok"),
+            Self::Refuse(code, status, text) if *code < 500 => write!(f, "defer {code} {status} {text}"),
+            Self::Refuse(code, status, text) => write!(f, "reject {code} {status} {text}"),
+            Self::Mark(Mark::Quarantine) => f.write_str("quarantine"),
+            Self::Mark(Mark::Tag(name)) => write!(f, "tag {name}"),
+        }
+    }
 }
 
 /// A line of the access table that applies.
@@ -74,6 +88,15 @@ pub struct Listed {
     pub names: Vec<String>,
 }
 
+impl Listed {
+    /// Adds the lists that contain the names of a client to those that contain its address.
+    #[must_use]
+    pub fn with(&self, names: &Self) -> Self {
+        let all = self.names.iter().chain(&names.names).cloned().collect();
+        Self { sum: self.sum.saturating_add(names.sum), names: all }
+    }
+}
+
 /// The result of SPF, reduced to what matters for a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpfFound {
@@ -86,6 +109,23 @@ pub enum SpfFound {
     Fail(Box<str>, Option<Box<str>>),
     /// The SPF records of this domain cannot be looked up now.
     Unknown(Box<str>),
+}
+
+/// Whether the domain of a sender is looked up. `is_elsewhere` says whether the domain is neither local nor one
+/// of `relay.domains`.
+pub fn needs_sender_domain(policy: &Policy, is_elsewhere: bool) -> bool {
+    policy.refuses_sender_domain && is_elsewhere
+}
+
+/// Whether the unknown recipients of a client are limited. `client` is the client's address, if it
+/// is known. `is_welcome` says whether the access table accepts all mail of an address.
+pub fn limits_unknown(
+    facts: &Facts<'_>,
+    client: Option<IpAddr>,
+    limit: usize,
+    is_welcome: impl FnOnce(IpAddr) -> bool,
+) -> bool {
+    limit > 0 && !facts.may_relay() && client.is_some_and(|address| !is_welcome(address))
 }
 
 /// Decides by the lines of the access table, in their order of precedence.

@@ -21,6 +21,7 @@ use crate::envelope::{Action, Recipient};
 
 use super::cycles::on_cycle;
 use super::routes::{RouteTarget, Routes};
+use super::trace::{self, Found, MAX_VISITS, Traced, Visit};
 use super::virtual_table::VirtualTable;
 use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router};
 
@@ -30,8 +31,15 @@ const MAX_ADDRESSES: usize = 10_000;
 /// Expands an address for [`Router::expand`]. The address must have a domain.
 pub(super) fn expand(router: &Router, address: &Address) -> Expansion {
     let tables = Tables::new(router);
+    Walk::new(&tables, None).expand(address)
+}
+
+/// Expands an address as [`expand`] does, and returns the addresses that were visited, too.
+pub(super) fn trace(router: &Router, address: &Address) -> Traced {
+    let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, None);
-    ended(walk.node(address.clone(), Ask::Tables).and_then(|_| walk.run(0)).and_then(|()| walk.finals()))
+    let expansion = walk.expand(address);
+    Traced { expansion, visits: walk.visits() }
 }
 
 /// Expands members for [`Router::expand_members`]. The address must have a domain.
@@ -52,6 +60,9 @@ struct Tables<'r> {
     aliases: Arc<Aliases>,
     virtual_table: Arc<VirtualTable>,
 }
+
+/// What the tables say about one address, and where it was found.
+type Answer<'t> = (TableAnswer<'t>, Found);
 
 /// What the tables say about one address.
 enum TableAnswer<'t> {
@@ -80,10 +91,10 @@ impl<'r> Tables<'r> {
         Self { router, aliases: router.aliases.current(), virtual_table: router.virtual_table.current() }
     }
 
-    fn step(&self, address: &Address, ask: Ask) -> Result<TableAnswer<'_>, String> {
+    fn step(&self, address: &Address, ask: Ask) -> Result<Answer<'_>, String> {
         let (domain, router) = (address.domain(), self.router);
         if !router.is_local(domain) {
-            return Ok(TableAnswer::Final(Action::Deliver));
+            return Ok((TableAnswer::Final(Action::Deliver), Found::Elsewhere));
         }
         let name = fold(address.local());
         let is_postmaster = name == POSTMASTER;
@@ -93,8 +104,10 @@ impl<'r> Tables<'r> {
             let is_direct = ask == Ask::Mailbox && router.users.are_of_system();
             let action = if is_direct { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {
-                true if router.inbox(&name, domain)?.is_none() => TableAnswer::Final(Action::Deliver),
-                _ => TableAnswer::Local(action),
+                true if router.inbox(&name, domain)?.is_none() => {
+                    (TableAnswer::Final(Action::Deliver), Found::LastResort)
+                }
+                _ => (TableAnswer::Local(action), Found::Direct),
             });
         }
         if let Some(step) = self.named(&name, domain)? {
@@ -104,10 +117,10 @@ impl<'r> Tables<'r> {
         let base_answer = base.map_or(Ok(None), |base| self.named(base, domain));
         let catch_all = self.virtual_table.catch_all(domain);
         if matches!((&base_answer, &catch_all), (Ok(None), Ok(None))) && !is_postmaster {
-            return Ok(TableAnswer::Local(Action::Deliver));
+            return Ok((TableAnswer::Local(Action::Deliver), Found::NoTable));
         }
         if router.users.inbox(&name, domain)?.is_some() {
-            return Ok(TableAnswer::Final(Action::Deliver));
+            return Ok((TableAnswer::Final(Action::Deliver), Found::NoTable));
         }
         if let Some(step) = base_answer? {
             return Ok(step);
@@ -115,25 +128,28 @@ impl<'r> Tables<'r> {
         if let Some(base) = base
             && router.users.inbox(base, domain)?.is_some()
         {
-            return Ok(TableAnswer::Final(Action::Deliver));
+            return Ok((TableAnswer::Final(Action::Deliver), Found::NoTable));
         }
         match catch_all.map_err(ToString::to_string)? {
-            Some(members) => Ok(TableAnswer::Members(members)),
+            Some(members) => Ok((TableAnswer::Members(members), Found::CatchAll)),
             None if is_postmaster => self.postmaster(address),
-            None => Ok(TableAnswer::Unknown),
+            None => Ok((TableAnswer::Unknown, Found::NoTable)),
         }
     }
 
     /// Returns the answer of the virtual table or, if it has none, of the aliases; `None` if
     /// neither has an answer.
-    fn named(&self, name: &str, domain: &str) -> Result<Option<TableAnswer<'_>>, String> {
+    fn named(&self, name: &str, domain: &str) -> Result<Option<Answer<'_>>, String> {
         if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
-            return Ok(Some(TableAnswer::Members(members)));
+            return Ok(Some((TableAnswer::Members(members), Found::Virtual)));
         }
         let Some(members) = self.aliases.find(name).map_err(ToString::to_string)? else { return Ok(None) };
         let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
         let is_late = is_list || self.aliases.owner(name).is_some();
-        Ok(Some(if is_late { TableAnswer::Final(Action::Expand) } else { TableAnswer::Members(members) }))
+        Ok(Some(match is_late {
+            true => (TableAnswer::Final(Action::Expand), Found::List),
+            false => (TableAnswer::Members(members), Found::Alias),
+        }))
     }
 
     /// Whether an address that no table contains is that of a user.
@@ -149,29 +165,27 @@ impl<'r> Tables<'r> {
 
     /// Returns the answer for a postmaster that is in no table: the recipient in the configuration
     /// (`local.postmaster`) or, if that recipient does not exist, the mailbox of last resort.
-    fn postmaster(&self, address: &Address) -> Result<TableAnswer<'_>, String> {
-        let router = self.router;
+    fn postmaster(&self, address: &Address) -> Result<Answer<'_>, String> {
+        let (router, last_resort) = (self.router, || (TableAnswer::Final(Action::Deliver), Found::LastResort));
         let members = &router.postmaster;
-        let [Member::Address(named) | Member::Direct(named)] = members else {
-            return Ok(TableAnswer::Final(Action::Deliver));
-        };
+        let [Member::Address(named) | Member::Direct(named)] = members else { return Ok(last_resort()) };
         let named = router.qualified(named);
         let is_postmaster = named.local().eq_ignore_ascii_case(POSTMASTER);
         if is_postmaster && named.domain() == address.domain() {
-            return Ok(TableAnswer::Final(Action::Deliver));
+            return Ok(last_resort());
         }
         // If the recipient is the postmaster of another domain, it is not looked up here but
         // expanded later, because its expansion could lead back to this address.
         let is_nobody = !is_postmaster
-            && match self.step(&named, Ask::Tables)? {
+            && match self.step(&named, Ask::Tables)?.0 {
                 TableAnswer::Unknown => true,
                 TableAnswer::Local(_) => !self.is_user(&named)?,
                 _ => false,
             };
         if is_nobody {
-            return Ok(TableAnswer::Final(Action::Deliver));
+            return Ok(last_resort());
         }
-        Ok(TableAnswer::Members(members))
+        Ok((TableAnswer::Members(members), Found::Postmaster))
     }
 }
 
@@ -193,6 +207,8 @@ struct Node {
     ask: Ask,
     end: NodeEnd,
     action: Action,
+    /// Where the address was found; `None` if it was not looked up.
+    found: Option<Found>,
     members: Vec<usize>,
 }
 
@@ -211,11 +227,27 @@ impl<'t> Walk<'t> {
         Self { tables, user, nodes: Vec::new(), known: HashMap::new(), has_repeats: false }
     }
 
+    fn expand(&mut self, address: &Address) -> Expansion {
+        ended(self.node(address.clone(), Ask::Tables).and_then(|_| self.run(0)).and_then(|()| self.finals()))
+    }
+
+    /// Returns the addresses that were looked up, at most [`MAX_VISITS`], in the order of the walk.
+    fn visits(&self) -> Vec<Visit> {
+        let name = |index: &usize| self.nodes.get(*index).map(|node| trace::named(&node.address, &node.action));
+        let visit = |node: &Node| {
+            let members = node.members.iter().take(MAX_VISITS).filter_map(name).collect();
+            Some(Visit { address: node.address.clone(), found: node.found?, members, count: node.members.len() })
+        };
+        self.nodes.iter().filter_map(visit).take(MAX_VISITS).collect()
+    }
+
     /// Visits the addresses in `nodes` from index `next` on, and all addresses that they lead to.
     fn run(&mut self, mut next: usize) -> Result<(), String> {
         while let Some(node) = self.nodes.get_mut(next) {
             if node.end != NodeEnd::Final {
-                match self.tables.step(&node.address, node.ask)? {
+                let (answer, found) = self.tables.step(&node.address, node.ask)?;
+                node.found = Some(found);
+                match answer {
                     TableAnswer::Final(action) => (node.end, node.action) = (NodeEnd::Final, action),
                     TableAnswer::Local(action) => (node.end, node.action) = (NodeEnd::Local, action),
                     TableAnswer::Unknown => node.end = NodeEnd::Unknown,
@@ -266,15 +298,16 @@ impl<'t> Walk<'t> {
             self.has_repeats = true;
             return Ok(index);
         }
-        let index =
-            self.push(Node { address, ask, end: NodeEnd::None, action: Action::Deliver, members: Vec::new() })?;
+        let (end, action) = (NodeEnd::None, Action::Deliver);
+        let index = self.push(Node { address, ask, end, action, found: None, members: Vec::new() })?;
         self.known.insert(key, index);
         Ok(index)
     }
 
     /// Adds a node for a command or a file that is a member of an address; returns its index.
     fn final_node(&mut self, address: &Address, ask: Ask, action: Action) -> Result<usize, String> {
-        self.push(Node { address: address.clone(), ask, end: NodeEnd::Final, action, members: Vec::new() })
+        let (address, end) = (address.clone(), NodeEnd::Final);
+        self.push(Node { address, ask, end, action, found: None, members: Vec::new() })
     }
 
     fn push(&mut self, node: Node) -> Result<usize, String> {

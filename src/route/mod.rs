@@ -4,8 +4,10 @@
 //! - `cache`: a cache of expansions that took long
 //! - `cycles`: aliases that lead back to themselves
 //! - `expand`: from an address to its final recipients
+//! - `resolve`: what a session asks about a recipient
 //! - `routes`: the routes table
 //! - `srs`: senders that are rewritten when a message is forwarded
+//! - `trace`: the steps of an expansion and the lines behind a route, for explanations
 //! - `virtual_table`: the virtual table
 //! - `warnings`: mistakes in the tables that are no errors
 //!
@@ -38,13 +40,16 @@ use crate::users::{Inbox, Mailbox, Owner, Users};
 use cache::ExpansionCache;
 use routes::{RouteTarget, Routes};
 use srs::SenderRewriting;
+pub use trace::{Found, Traced, Visit};
 use virtual_table::VirtualTable;
 
 mod cache;
 mod cycles;
 mod expand;
+mod resolve;
 mod routes;
 mod srs;
+mod trace;
 mod virtual_table;
 mod warnings;
 
@@ -373,14 +378,7 @@ impl Router {
 
     fn elsewhere(&self, address: &Address) -> Route {
         match self.routes.current().find(address.domain()) {
-            Some(RouteTarget::Store(store)) => Route::Remote(HostTarget::Store(store.clone())),
-            Some(RouteTarget::Host(host)) => Route::Remote(HostTarget::Hosts(vec![host.clone()])),
-            Some(RouteTarget::Mx { domain: Some(domain), port }) => {
-                Route::Remote(HostTarget::Mx { domain: domain.clone(), port: *port })
-            }
-            Some(RouteTarget::Mx { domain: None, port }) => direct(address, *port),
-            Some(RouteTarget::Error(status, why)) if status.0 == 5 => Route::Refused(*status, why.to_string()),
-            Some(RouteTarget::Error(status, why)) => Route::Temporary(*status, why.to_string()),
+            Some(target) => target.route(address),
             None if self.local_only => Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into()),
             None if self.smarthosts.is_empty() => direct(address, SMTP_PORT),
             None => Route::Remote(HostTarget::Hosts(self.smarthosts.clone())),
@@ -446,6 +444,22 @@ const ROOT: &str = "root";
 /// The reply for a domain without a route if [`Router::local_only`] is set.
 const NO_WAY_OUT: &str = "No mail leaves this host";
 const LOCAL_ONLY: Status = Status(5, 4, 4);
+
+impl RouteTarget {
+    /// Returns the route of an address to which a line with this target applies.
+    fn route(&self, address: &Address) -> Route {
+        match self {
+            Self::Store(store) => Route::Remote(HostTarget::Store(store.clone())),
+            Self::Host(host) => Route::Remote(HostTarget::Hosts(vec![host.clone()])),
+            Self::Mx { domain: Some(domain), port } => {
+                Route::Remote(HostTarget::Mx { domain: domain.clone(), port: *port })
+            }
+            Self::Mx { domain: None, port } => direct(address, *port),
+            Self::Error(status, why) if status.0 == 5 => Route::Refused(*status, why.to_string()),
+            Self::Error(status, why) => Route::Temporary(*status, why.to_string()),
+        }
+    }
+}
 
 /// Returns the route of an address in the absence of any table: to its address literal, or to the
 /// mail exchangers of its domain (RFC 5321 5.1).

@@ -83,11 +83,21 @@ impl Routes {
         if self.unreadable.is_some() {
             return self.unreadable.as_ref();
         }
+        self.row(domain).map(|row| &row.target)
+    }
+
+    /// Returns the number of the line that applies to a domain in lower case; 0 if the file cannot be read, and
+    /// `None` if no line applies.
+    pub(super) fn line(&self, domain: &str) -> Option<usize> {
+        if self.unreadable.is_some() { Some(0) } else { self.row(domain).map(|row| row.line) }
+    }
+
+    fn row(&self, domain: &str) -> Option<&Row> {
         // An address literal contains dots, but is in no domain.
         let dots = if domain.starts_with('[') { "" } else { domain };
         let above = dots.match_indices('.').map(|(at, _)| &domain[at..]);
         let mut keys = [domain].into_iter().chain(above).chain(["*"]);
-        keys.find_map(|key| self.rows.get(key)).map(|row| &row.target)
+        keys.find_map(|key| self.rows.get(key))
     }
 
     /// Returns the hosts that are targets in the table.

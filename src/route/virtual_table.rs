@@ -87,6 +87,12 @@ impl VirtualTable {
         row.map(|row| row.broken.as_deref().map_or(Ok(row.members.as_slice()), Err)).transpose()
     }
 
+    /// Returns the line of the entry for an address, or of that for a whole domain if `local` is empty; `None` if
+    /// there is no entry.
+    pub(super) fn line(&self, local: &str, domain: &str) -> Option<usize> {
+        self.domains.get(domain).and_then(|rows| rows.get(local)).map(|row| row.line)
+    }
+
     /// Returns the members of the entry for a whole domain; `None` if there is no entry. The entry
     /// applies to addresses that are otherwise unknown.
     ///

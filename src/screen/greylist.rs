@@ -102,29 +102,37 @@ impl Greylist {
         self.check_at(sys::now(), client, sender, recipient, delay)
     }
 
+    /// Returns what [`Greylist::check`] would return. Nothing is recorded, and no file is made or
+    /// locked.
+    pub fn peek(&self, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
+        self.peek_at(sys::now(), client, sender, recipient, delay)
+    }
+
+    fn peek_at(&self, now: u64, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
+        let key = network(client);
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { networks, attempts, passed } = &mut *inner;
+        passed.read(now, |record| take_passed(networks, record));
+        attempts.read(now, |record| take_attempt(networks, record));
+        let Some(network) = networks.get(&key) else { return Some(delay.as_secs()) };
+        let left = network.left(hash(key, sender, recipient), now, delay);
+        if network.has_passed(now) { None } else { Some(left.unwrap_or(delay.as_secs())).filter(|left| *left > 0) }
+    }
+
     fn check_at(&self, now: u64, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
         let key = network(client);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { networks, attempts, passed } = &mut *inner;
-        let mut passed = passed.lock(now, |record| {
-            let Some(address) = read_address(&record.key) else { return };
-            entry(networks, network(address)).passed = record.time;
-        });
+        let mut passed = passed.lock(now, |record| take_passed(networks, record));
         let is_passed = networks.get(&key).is_some_and(|network| network.has_passed(now));
         let is_due = |network: &Network| network.passed.saturating_add(RENEWED_EVERY) <= now;
         if is_passed && !networks.get(&key).is_some_and(is_due) {
             return None;
         }
-        let mut attempts = attempts.lock(now, |record| {
-            let (Some(address), Ok(pair)) = (read_address(&record.key), u64::from_str_radix(&record.value, 16)) else {
-                return;
-            };
-            entry(networks, network(address)).wait_for(Attempt { pair, host: host(address), time: record.time });
-        });
+        let mut attempts = attempts.lock(now, |record| take_attempt(networks, record));
         let network = entry(networks, key);
         let pair = hash(key, sender, recipient);
-        let first = network.first_attempt(pair, now);
-        let left = first.map(|first| (first + delay.as_secs()).saturating_sub(now));
+        let left = network.left(pair, now, delay);
         if is_passed || left == Some(0) {
             (network.passed, network.waiting) = (now, Vec::new());
             if let Some(passed) = &mut passed {
@@ -142,9 +150,28 @@ impl Greylist {
     }
 }
 
+/// Takes a record of a network that has passed.
+fn take_passed(networks: &mut HashMap<IpAddr, Network>, record: &Record) {
+    let Some(address) = read_address(&record.key) else { return };
+    entry(networks, network(address)).passed = record.time;
+}
+
+/// Takes a record of a first attempt.
+fn take_attempt(networks: &mut HashMap<IpAddr, Network>, record: &Record) {
+    let (Some(address), Ok(pair)) = (read_address(&record.key), u64::from_str_radix(&record.value, 16)) else {
+        return;
+    };
+    entry(networks, network(address)).wait_for(Attempt { pair, host: host(address), time: record.time });
+}
+
 impl Network {
     fn has_passed(&self, now: u64) -> bool {
         self.passed.saturating_add(PASSED_FOR) > now
+    }
+
+    /// Returns the number of seconds until a pair passes; `None` if it was not tried yet.
+    fn left(&self, pair: u64, now: u64, delay: Duration) -> Option<u64> {
+        self.first_attempt(pair, now).map(|first| (first + delay.as_secs()).saturating_sub(now))
     }
 
     /// Returns the time of the first attempt for a pair. Returns `None` if there was none, or if it
@@ -274,8 +301,13 @@ mod tests {
         }
     }
 
+    /// Checks a recipient. Before that, asserts that looking changes nothing and has the same answer.
     fn check(greylist: &Greylist, after: u64, client: &str, sender: &str, recipient: &str) -> Option<u64> {
-        greylist.check_at(START + after, client.parse().expect(client), sender, recipient, DELAY)
+        let (now, client) = (START + after, client.parse().expect(client));
+        let peeked = [(); 2].map(|()| greylist.peek_at(now, client, sender, recipient, DELAY));
+        let checked = greylist.check_at(now, client, sender, recipient, DELAY);
+        assert_eq!(peeked, [checked; 2], "{after} {client} {sender}");
+        checked
     }
 
     #[test]

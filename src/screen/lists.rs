@@ -60,6 +60,9 @@ struct Zone {
     test: Option<Begun<Ipv4Addr>>,
 }
 
+/// The answers of a list, or the reason why it is ignored.
+type Answers = Result<Vec<Ipv4Addr>, Trouble>;
+
 /// The reason why a list is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Trouble {
@@ -106,22 +109,47 @@ impl Lists {
     /// Waits for look-ups, and adds up the weights of the lists that contain the addresses or
     /// domains. A list that contains several of them counts only once.
     pub fn wait(&self, asked: impl IntoIterator<Item = Asked>) -> Listed {
+        let (listed, zones) = self.gather(asked);
+        zones
+            .iter()
+            .filter_map(|(list, answer)| Some((list, answer.as_ref().err()?)))
+            .for_each(|(l, e)| self.log(l, e));
+        listed
+    }
+
+    /// Waits for look-ups as [`Lists::wait`] does, but logs nothing. Returns also the answer of
+    /// each zone in words.
+    pub fn explain(&self, asked: impl IntoIterator<Item = Asked>) -> (Listed, Vec<String>) {
+        let (listed, zones) = self.gather(asked);
+        let told = zones.iter().map(|(list, answer)| match answer {
+            Ok(answers) if answers.is_empty() => format!("{}: not listed", list.name()),
+            Ok(answers) => {
+                let answers: Vec<String> = answers.iter().map(ToString::to_string).collect();
+                format!("{}: listed ({})", list.name(), answers.join(", "))
+            }
+            Err(trouble) => format!("{} counts for nothing: {}", list.name(), text(trouble)),
+        });
+        (listed, told.collect())
+    }
+
+    /// Waits for look-ups, and returns the sum of their lists and the answer of each zone.
+    fn gather(&self, asked: impl IntoIterator<Item = Asked>) -> (Listed, Vec<(DnsList, Answers)>) {
         let mut found: Vec<(usize, DnsList)> = Vec::new();
+        let mut zones: Vec<(DnsList, Answers)> = Vec::new();
         for zone in asked.into_iter().flat_map(|asked| asked.zones) {
             let Zone { lists, answers, test } = zone;
-            let Some((_, first)) = lists.first() else { continue };
-            match self.answers(first, answers.wait(), test.map(Begun::wait)) {
-                Ok(answers) => {
-                    let is_in = |list: &DnsList| match &list.answers {
-                        Some(pattern) => answers.iter().any(|answer| pattern.contains(*answer)),
-                        None => !answers.is_empty(),
-                    };
-                    let new = lists.into_iter().filter(|(_, list)| is_in(list));
-                    let new: Vec<_> = new.filter(|(index, _)| !found.iter().any(|(known, _)| known == index)).collect();
-                    found.extend(new);
-                }
-                Err(trouble) => self.log(first, &trouble),
+            let Some(first) = lists.first().map(|(_, first)| first.clone()) else { continue };
+            let answers = self.answers(&first, answers.wait(), test.map(Begun::wait));
+            if let Ok(answers) = &answers {
+                let is_in = |list: &DnsList| match &list.answers {
+                    Some(pattern) => answers.iter().any(|answer| pattern.contains(*answer)),
+                    None => !answers.is_empty(),
+                };
+                let new = lists.into_iter().filter(|(_, list)| is_in(list));
+                let new: Vec<_> = new.filter(|(index, _)| !found.iter().any(|(known, _)| known == index)).collect();
+                found.extend(new);
             }
+            zones.push((first, answers));
         }
         found.sort_by_key(|(index, _)| *index);
         let mut listed = Listed::default();
@@ -131,7 +159,7 @@ impl Lists {
                 listed.names.push(list.name().to_owned());
             }
         }
-        listed
+        (listed, zones)
     }
 
     /// Returns the answers of a list. There are none if the list does not contain the address or

@@ -13,6 +13,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::dns::MailDomain;
+use crate::policy::strangers::SenderDomain;
+
 pub mod access;
 mod action;
 pub mod background;
@@ -40,5 +43,15 @@ pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << 8))),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+/// What the rules need to know about a sender's domain.
+pub fn sender_domain(found: &MailDomain) -> SenderDomain {
+    match found {
+        MailDomain::Usable => SenderDomain::Good,
+        MailDomain::NullMx => SenderDomain::Null,
+        MailDomain::Absent => SenderDomain::Missing,
+        MailDomain::Unknown(_) => SenderDomain::Unknown,
     }
 }

@@ -10,7 +10,6 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::address::{Address, AddressError};
-use crate::config::FilterGroup;
 use crate::envelope::RcptOptions;
 use crate::filters::{Client, Content, Person, RecipientChange, Room, Verdict};
 use crate::policy;
@@ -135,13 +134,7 @@ impl Session<'_> {
     fn filter_client(&mut self) -> Client {
         let name = self.verified_name();
         let facts = self.facts();
-        let group = if self.client.local_user.is_some() {
-            FilterGroup::Local
-        } else if facts.is_submission() || policy::relay::may_relay(&facts) {
-            FilterGroup::Submission
-        } else {
-            FilterGroup::Strangers
-        };
+        let group = policy::relay::filter_group(&facts);
         let hello = self.phase.hello();
         let peer = self.input.source.peer().filter(|peer| Some(peer.ip()) == self.client.address);
         Client {

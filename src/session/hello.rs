@@ -7,7 +7,6 @@ use crate::reply::{self, Reply};
 use crate::retry;
 use crate::smtp::command::Command;
 use crate::smtp::extensions::{Extensions, FutureRelease, Limits};
-use crate::smtp::xclient::MAX_VALUE;
 use crate::sys;
 
 /// The client's HELO, EHLO or LHLO.
@@ -22,7 +21,7 @@ pub struct Hello {
 impl Session<'_> {
     /// HELO, EHLO and LHLO. Each ends a transaction (RFC 5321 4.1.4).
     pub(super) fn hello(&mut self, name: &[u8], extended: bool) -> Step {
-        let name = &*printable(name);
+        let name = &*policy::hello::printable(name);
         if let Err(reply) = self.apply(policy::hello::check(&self.facts(), name)) {
             return Step::Reply(reply);
         }
@@ -149,10 +148,4 @@ impl Session<'_> {
             Phase::Connected => Phase::Connected,
         };
     }
-}
-
-/// A name that is safe to repeat: printable ASCII of limited length.
-fn printable(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
-    name.chars().take(MAX_VALUE).map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
 }

@@ -4,8 +4,8 @@ use super::transaction::Transaction;
 use super::{Phase, Session, Step, filters};
 use crate::address::{self, Address, AddressError};
 use crate::envelope::{MailOptions, Origin};
-use crate::policy::mail::{Mail, Room, SenderRight};
-use crate::policy::{self, Facts};
+use crate::policy;
+use crate::policy::mail::{Mail, Room};
 use crate::reply::{self, Reply};
 use crate::route::DomainClass;
 use crate::smtp::command::Path;
@@ -58,7 +58,7 @@ impl Session<'_> {
         let (size, max_size) = (parameters.size.unwrap_or(0), self.service.config.limits.message_size);
         let path = path.address.as_ref();
         let sender = path.map(|address| self.service.router.qualify(address));
-        let right = self.sender_right(&facts, sender.as_ref());
+        let right = self.service.senders.right(&facts, sender.as_ref());
         let room = self.room(size.min(max_size));
         self.apply(policy::mail::check(&facts, &Mail { path, sender: sender.as_ref(), size, max_size, room, right }))?;
         self.count_message()?;
@@ -87,18 +87,6 @@ impl Session<'_> {
                 Room::Unknown
             }
         }
-    }
-
-    /// Whether the client's account may use a sender. If the login name is not an address, the
-    /// account may use no sender, not even the null path.
-    fn sender_right(&self, facts: &Facts<'_>, sender: Option<&Address>) -> SenderRight {
-        if facts.is_submission() && self.service.senders.are_unreadable() {
-            return SenderRight::Unknown;
-        }
-        let Some(login) = facts.account() else { return SenderRight::Granted };
-        let identity = self.service.senders.identity(login);
-        let is_granted = identity.is_some_and(|identity| sender.is_none_or(|sender| identity.may_use(sender)));
-        if is_granted { SenderRight::Granted } else { SenderRight::Denied }
     }
 }
 

@@ -1,17 +1,16 @@
 //! RCPT: adds a recipient to the transaction. [`policy::rcpt`] decides whether the recipient is
 //! accepted.
 
-use std::net::IpAddr;
+use std::cell::OnceCell;
 
 use super::mail::rejected;
 use super::{Phase, Session, Step, filters};
 use crate::address::{Address, AddressError};
-use crate::config::Listen;
 use crate::envelope::{Action, RcptOptions, Recipient};
-use crate::policy::rcpt::{Found, Lookup, Rcpt};
-use crate::policy::{self, relay};
+use crate::policy;
+use crate::policy::rcpt::{Found, Rcpt};
 use crate::reply::{self, Reply};
-use crate::route::{DomainClass, Expansion, Route};
+use crate::route::Expansion;
 use crate::smtp::command::Path;
 use crate::smtp::parameters::RcptParameters;
 
@@ -82,22 +81,24 @@ impl Session<'_> {
     fn check_recipient(&self, recipient: &Address, options: &RcptOptions) -> Result<Vec<Recipient>, Reply> {
         let Phase::InMail(_, transaction) = &self.phase else { return Ok(Vec::new()) };
         let (facts, accepted) = (self.facts(), transaction.accepted());
-        let domain = class(self.service.router.class_of(recipient.domain()));
+        let router = &self.service.router;
+        let domain = router.class_of(recipient.domain()).into();
         let max_recipients = self.service.config.limits.recipients;
         let rcpt = Rcpt { recipient, domain, accepted, max_recipients };
-        self.apply(policy::rcpt::precheck(&facts, &rcpt))?;
-        let is_rewritten = self.service.router.is_rewritten_sender(recipient);
-        self.apply(policy::rcpt::only_bounces(&rcpt, is_rewritten, transaction.envelope.sender.is_some()))?;
-        self.check_unknown_recipients()?;
-        let expansion = self.expand(recipient, domain);
-        let lookup = match &expansion {
-            Expansion::Finals(finals) => Lookup::Found(finals.len() + usize::from(is_expanded(finals, options))),
-            Expansion::Unknown => Lookup::Unknown,
-            Expansion::Refused(status, text) => Lookup::Refused(*status, text),
-            Expansion::Temporary(_) => Lookup::Failed,
+        let bounces = || {
+            let has_sender = transaction.envelope.sender.is_some();
+            policy::rcpt::only_bounces(&rcpt, router.is_rewritten_sender(recipient), has_sender)
         };
-        let found = Found { lookup, final_recipients: transaction.references() };
-        self.apply(policy::rcpt::check(&facts, &rcpt, &found))?;
+        let expansion = OnceCell::new();
+        let find = || {
+            let found = expansion.get_or_init(|| self.expand(recipient));
+            Found {
+                lookup: found.lookup(|finals| is_expanded(finals, options)),
+                final_recipients: transaction.references(),
+            }
+        };
+        self.apply(policy::rcpt::decide(&facts, &rcpt, bounces, || self.unknown_recipients(), find))?;
+        let Some(expansion) = expansion.into_inner() else { return Ok(Vec::new()) };
         let Expansion::Finals(mut finals) = expansion else { return Ok(Vec::new()) };
         if is_expanded(&finals, options) {
             finals.push(Recipient { action: Action::Replaced, ..Recipient::new(recipient.clone()) });
@@ -109,7 +110,7 @@ impl Session<'_> {
     /// is the reply if the look-up fails temporarily.
     #[cfg(feature = "filters")]
     pub(super) fn expand_added(&self, recipient: &Address) -> Result<Option<Vec<Recipient>>, Reply> {
-        match self.expand(recipient, class(self.service.router.class_of(recipient.domain()))) {
+        match self.expand(recipient) {
             Expansion::Finals(finals) => Ok(Some(finals)),
             Expansion::Unknown | Expansion::Refused(..) => Ok(None),
             Expansion::Temporary(_) => Err(reply::recipient::temporary_failure(recipient)),
@@ -118,15 +119,8 @@ impl Session<'_> {
 
     /// Looks up a recipient. A temporary failure is logged, unless the session has logged too many
     /// refusals.
-    fn expand(&self, recipient: &Address, domain: relay::Domain) -> Expansion {
-        let router = &self.service.router;
-        if domain != relay::Domain::Local {
-            return match router.route(recipient) {
-                Route::Refused(status, text) => Expansion::Refused(status, text),
-                _ => Expansion::Finals(vec![Recipient::new(recipient.clone())]),
-            };
-        }
-        let expansion = router.expand(recipient);
+    fn expand(&self, recipient: &Address) -> Expansion {
+        let expansion = self.service.router.resolve(recipient);
         if let Expansion::Temporary(why) = &expansion
             && self.tally.has_line()
         {
@@ -135,27 +129,9 @@ impl Session<'_> {
         expansion
     }
 
-    /// The address, completed with a domain. If the domain is an IP address of this host, as in
-    /// `jon@[192.0.2.1]`, it is replaced by the local domain (RFC 1123 5.2.17).
+    /// The address, completed with a domain.
     pub(super) fn qualified(&self, address: &Address) -> Address {
-        let (router, config) = (&self.service.router, &self.service.config);
-        let is_own = |ip: IpAddr| {
-            let connected = self.input.source.own_address().map(|address| address.ip());
-            let bound = config
-                .listen
-                .iter()
-                .filter_map(Listen::tcp)
-                .map(|address| address.ip())
-                .filter(|ip| !ip.is_unspecified());
-            connected.into_iter().chain(bound).any(|own_ip| own_ip.to_canonical() == ip.to_canonical())
-        };
-        if router.class_of(address.domain()) == DomainClass::Elsewhere && address.literal().is_some_and(is_own) {
-            let local = router.qualify(&address.at(""));
-            if router.class_of(local.domain()) == DomainClass::Local {
-                return local;
-            }
-        }
-        router.qualify(address)
+        self.service.router.qualify_here(address, || self.own_addresses())
     }
 }
 
@@ -163,12 +139,4 @@ impl Session<'_> {
 /// success. The report says that the address was expanded (RFC 3461 5.2.7.3).
 fn is_expanded(finals: &[Recipient], options: &RcptOptions) -> bool {
     finals.len() > 1 && options.wants_success()
-}
-
-fn class(place: DomainClass) -> relay::Domain {
-    match place {
-        DomainClass::Local => relay::Domain::Local,
-        DomainClass::Relay => relay::Domain::Relay,
-        DomainClass::Elsewhere => relay::Domain::Other,
-    }
 }

@@ -12,12 +12,12 @@ use super::transaction::Transaction;
 use super::{Phase, Session};
 use crate::address::{self, Address};
 use crate::config::Kind;
-use crate::config::policy::{Greylist, Spf};
-use crate::dns::{BegunDomain, MailDomain};
+use crate::dns::BegunDomain;
 use crate::log;
 use crate::outcome::NoAnswer;
-use crate::policy::strangers::{self, Listed, SenderDomain};
-use crate::policy::{Mark, Reason, Source, Verdict};
+use crate::policy::screening::{self, LookUps};
+use crate::policy::strangers::{self, Listed, SenderDomain, SpfFound};
+use crate::policy::{self, Mark, Reason, Source, Verdict, connect};
 use crate::reply::Reply;
 use crate::route::DomainClass;
 use crate::screen::access::{ClientName, Question};
@@ -79,6 +79,61 @@ pub struct Screening {
     marks: Vec<(Mark, Reason)>,
 }
 
+/// The look-ups of a session about one recipient.
+struct Asked<'s, 'a> {
+    session: &'s mut Session<'a>,
+    screening: &'s mut Screening,
+    hello: &'s str,
+    sender: Option<&'s Address>,
+    recipient: &'s Address,
+}
+
+impl LookUps for Asked<'_, '_> {
+    fn access(&mut self) -> strangers::Access {
+        self.session.access(self.hello, self.sender, self.recipient)
+    }
+
+    fn is_own_hello(&mut self) -> bool {
+        let (session, hostname) = (&self.session, self.session.hostname());
+        policy::hello::is_own(self.hello, hostname, &session.own_addresses(), session.client_address())
+    }
+
+    fn sender_domain(&mut self) -> SenderDomain {
+        if let Some(asked) = self.screening.domain.take() {
+            let begun = Instant::now();
+            self.screening.sender_domain = screen::sender_domain(&asked.wait());
+            self.session.screen.waited += begun.elapsed();
+        }
+        self.screening.sender_domain
+    }
+
+    fn listed(&mut self) -> Listed {
+        self.session.listed(self.screening)
+    }
+
+    fn begin_spf(&mut self) {
+        self.session.begin_late_spf(self.screening);
+    }
+
+    fn spf(&mut self) -> SpfFound {
+        self.session.spf_found(self.screening)
+    }
+
+    fn has_name(&mut self) -> bool {
+        self.session.verified_name().is_some()
+    }
+
+    fn greylist(&mut self, client: IpAddr) -> Option<u64> {
+        let (sender, service) = (self.sender.map(Address::to_string).unwrap_or_default(), self.session.service);
+        let delay = service.config.policy.greylist_delay;
+        service.site.greylist.check(client, &sender, &self.recipient.to_string(), delay)
+    }
+
+    fn is_within_messages(&mut self) -> bool {
+        self.session.count_of_stranger(self.screening)
+    }
+}
+
 impl Session<'_> {
     /// The client's address; `None` if the client is a local process, or if its proxy does not know
     /// the address.
@@ -105,9 +160,9 @@ impl Session<'_> {
     /// If the connection is closed or lost.
     pub(super) fn speaks_early(&mut self) -> std::io::Result<bool> {
         let delay = self.service.config.policy.greet_delay;
-        let is_free = self.trusted_proxy.is_some() || self.is_secure() || self.client.listen.kind == Kind::Submission;
+        let (facts, is_proxy) = (self.facts(), self.trusted_proxy.is_some());
         let is_welcome = |address| self.service.access.is_welcome(address);
-        if delay.is_zero() || is_free || self.facts().may_relay() || self.client_address().is_none_or(is_welcome) {
+        if delay.is_zero() || !connect::must_wait(&facts, self.client_address(), is_proxy, is_welcome) {
             return Ok(false);
         }
         let until = Instant::now() + delay;
@@ -133,8 +188,8 @@ impl Session<'_> {
         let (service, hello) = (self.service, self.phase.hello().map(|hello| hello.name.clone()).unwrap_or_default());
         let (policy, site) = (&service.config.policy, &service.site);
         let domain = sender.map(Address::domain);
-        let is_elsewhere = |domain: &&str| service.router.class_of(domain) == DomainClass::Elsewhere;
-        let foreign = domain.filter(is_elsewhere).filter(|_| policy.refuses_sender_domain);
+        let is_elsewhere = |domain: &str| service.router.class_of(domain) == DomainClass::Elsewhere;
+        let foreign = domain.filter(|domain| strangers::needs_sender_domain(policy, is_elsewhere(domain)));
         let mut domain_lists = Vec::new();
         if !policy.sender_lists.is_empty() {
             let ask = |domain| site.lists.begin_domain(&site.dns, &policy.sender_lists, domain, until);
@@ -220,79 +275,24 @@ impl Session<'_> {
     }
 
     fn rules(&mut self, screening: &mut Screening, sender: Option<&Address>, recipient: &Address) -> Result<(), Reply> {
+        let service = self.service;
         let hello = self.phase.hello().map(|hello| hello.name.clone()).unwrap_or_default();
-        let access = self.access(&hello, sender, recipient);
-        match access.verdict {
-            Some(verdict) => self.apply(verdict)?,
-            None => {
-                self.usual_rules(screening, &hello, sender, recipient)?;
-                screening.is_exempt = false;
-            }
-        }
-        for (mark, reason) in access.marks {
+        let is_local = service.router.class_of(recipient.domain()) == DomainClass::Local;
+        let question = screening::Question {
+            policy: &service.config.policy,
+            client: self.client_address(),
+            hello: &hello,
+            sender: &address::path(sender),
+            is_postmaster: is_local && recipient.local().eq_ignore_ascii_case("postmaster"),
+        };
+        let mut asked = Asked { session: self, screening, hello: &hello, sender, recipient };
+        let screened = screening::check(&question, &mut asked);
+        self.apply(screened.verdict)?;
+        screening.is_exempt &= screened.is_exempt;
+        for (mark, reason) in screened.marks {
             self.mark(screening, mark, reason);
         }
         Ok(())
-    }
-
-    /// Applies the rules that decide if no line of the access table does.
-    fn usual_rules(
-        &mut self,
-        screening: &mut Screening,
-        hello: &str,
-        sender: Option<&Address>,
-        recipient: &Address,
-    ) -> Result<(), Reply> {
-        let service = self.service;
-        let policy = &service.config.policy;
-        let is_own = policy.refuses_own_hello && self.is_own_hello(hello);
-        self.apply(strangers::own_hello(hello, is_own))?;
-        if let Some(asked) = screening.domain.take() {
-            let begun = Instant::now();
-            screening.sender_domain = match asked.wait() {
-                MailDomain::Usable => SenderDomain::Good,
-                MailDomain::NullMx => SenderDomain::Null,
-                MailDomain::Absent => SenderDomain::Missing,
-                MailDomain::Unknown(_) => SenderDomain::Unknown,
-            };
-            self.screen.waited += begun.elapsed();
-        }
-        self.apply(strangers::sender_domain(&address::path(sender), screening.sender_domain))?;
-        let is_local = service.router.class_of(recipient.domain()) == DomainClass::Local;
-        if !(is_local && recipient.local().eq_ignore_ascii_case("postmaster")) {
-            self.doubts(screening, sender, recipient)?;
-        }
-        self.count_of_stranger(screening)
-    }
-
-    /// Applies the rules from which mail for the postmaster is exempt.
-    fn doubts(
-        &mut self,
-        screening: &mut Screening,
-        sender: Option<&Address>,
-        recipient: &Address,
-    ) -> Result<(), Reply> {
-        let policy = &self.service.config.policy;
-        let address = self.client_address();
-        let listed = self.listed(screening);
-        self.apply(strangers::lists(address, &listed, policy.dnsbl_threshold))?;
-        self.begin_late_spf(screening);
-        if policy.spf == Spf::Refuse {
-            let found = self.spf_found(screening);
-            self.apply(strangers::spf(address, &found))?;
-        }
-        let Some(address) = address.filter(|_| policy.greylist != Greylist::None) else { return Ok(()) };
-        let is_asked = policy.greylist == Greylist::All || {
-            let has_name = self.verified_name().is_some();
-            strangers::is_suspicious(has_name, &listed, &self.spf_found(screening))
-        };
-        if !is_asked {
-            return Ok(());
-        }
-        let sender = sender.map(Address::to_string).unwrap_or_default();
-        let greylist = &self.service.site.greylist;
-        let left = greylist.check(address, &sender, &recipient.to_string(), policy.greylist_delay);
-        self.apply(strangers::greylist(left))
     }
 
     fn access(&mut self, hello: &str, sender: Option<&Address>, recipient: &Address) -> strangers::Access {
@@ -320,23 +320,10 @@ impl Session<'_> {
         }
     }
 
-    /// Whether another host pretends in HELO to be this host, by giving this host's name or one of
-    /// its addresses as a literal.
-    fn is_own_hello(&self, hello: &str) -> bool {
-        let config = &self.service.config;
-        let own = self.input.source.own_address().map(|address| address.ip().to_canonical());
-        let bound = config.mail_sockets().map(|address| address.ip().to_canonical());
-        let all: Vec<IpAddr> = own.into_iter().chain(bound.filter(|ip| !ip.is_unspecified())).collect();
-        let client = self.client_address().map(|address| address.to_canonical());
-        if client.is_some_and(|client| all.contains(&client)) {
-            return false;
-        }
-        let is_literal = || {
-            let literal = address::parse_domain(hello).ok().and_then(|text| address::literal(&text));
-            literal.is_some_and(|literal| all.contains(&literal.to_canonical()))
-        };
-        let is_name = config.hostname.contains('.') && hello.eq_ignore_ascii_case(&config.hostname);
-        is_name || is_literal()
+    /// The addresses of this host that are known: that of the connection, and those of the listeners.
+    pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
+        let connected = self.input.source.own_address().map(|address| address.ip());
+        connected.into_iter().chain(self.service.config.bound_addresses()).collect()
     }
 
     /// The DNS lists that contain the client, the name in HELO or the domain of the sender.
@@ -346,8 +333,7 @@ impl Session<'_> {
         let domains = std::mem::take(&mut screening.domain_lists);
         let domains = screening.domains_listed.get_or_insert_with(|| lists.wait(domains));
         self.screen.waited += begun.elapsed();
-        let names = client.names.iter().chain(&domains.names).cloned().collect();
-        Listed { sum: client.sum.saturating_add(domains.sum), names }
+        client.with(domains)
     }
 
     /// Returns no results, because SPF is not built in.
@@ -360,24 +346,24 @@ impl Session<'_> {
 
     /// Returns the result that leads to no refusal, because SPF is not built in.
     #[cfg(not(feature = "mailauth"))]
-    fn spf_found(&mut self, _: &mut Screening) -> strangers::SpfFound {
-        strangers::SpfFound::Good
+    fn spf_found(&mut self, _: &mut Screening) -> SpfFound {
+        SpfFound::Good
     }
 
     /// Counts a message for its client, when the first recipient has passed the other rules. Each
-    /// message is counted only once.
-    fn count_of_stranger(&mut self, screening: &mut Screening) -> Result<(), Reply> {
+    /// message is counted only once. Returns whether the message is within the limit.
+    fn count_of_stranger(&mut self, screening: &mut Screening) -> bool {
         let limit = self.service.config.policy.messages_per_hour;
-        if limit == 0 || std::mem::replace(&mut screening.is_counted, true) {
-            return Ok(());
+        if std::mem::replace(&mut screening.is_counted, true) {
+            return true;
         }
-        let Some(key) = self.stranger() else { return Ok(()) };
+        let Some(key) = self.stranger() else { return true };
         let answer = self.service.site.stranger_usage.count(&key, Counted::Messages, limit);
         if answer == Allowance::Reached {
             log::limit_reached(&self.client.session, &key, "messages", limit);
         }
         screening.is_counted = answer == Allowance::Granted;
-        self.apply(strangers::messages(screening.is_counted, limit))
+        screening.is_counted
     }
 
     /// The key under which the messages and unknown recipients of a client are counted.
@@ -386,15 +372,15 @@ impl Session<'_> {
     }
 
     /// Refuses every recipient of a client that has named too many unknown ones.
-    pub(super) fn check_unknown_recipients(&self) -> Result<(), Reply> {
+    pub(super) fn unknown_recipients(&self) -> Verdict {
         let limit = self.service.config.policy.unknown_recipients_per_hour;
-        let is_free = |address| self.service.access.is_welcome(address);
-        if limit == 0 || self.facts().may_relay() || self.client_address().is_none_or(is_free) {
-            return Ok(());
+        let is_welcome = |address| self.service.access.is_welcome(address);
+        if !strangers::limits_unknown(&self.facts(), self.client_address(), limit, is_welcome) {
+            return Verdict::Accept;
         }
-        let Some(key) = self.stranger() else { return Ok(()) };
+        let Some(key) = self.stranger() else { return Verdict::Accept };
         let is_within = self.service.site.stranger_usage.has_room(&key, Counted::Recipients, limit);
-        self.apply(strangers::unknown_recipients(is_within, limit))
+        strangers::unknown_recipients(is_within, limit)
     }
 
     /// Counts a refused recipient of a client, and delays the reply if there were many of them.
@@ -420,6 +406,6 @@ impl Session<'_> {
     pub(super) fn greet(&mut self) -> std::io::Result<Verdict> {
         self.begin_lists();
         let is_early = self.speaks_early()?;
-        Ok(crate::policy::connect::check(&self.facts(), is_early, self.hostname()))
+        Ok(connect::check(&self.facts(), is_early, self.hostname()))
     }
 }

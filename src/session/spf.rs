@@ -60,14 +60,13 @@ impl Session<'_> {
         hello.into_iter().chain(mail).collect()
     }
 
-    /// What the results of SPF mean for the rules. A fail of the name in HELO or of the sender
-    /// counts most, then a check that got no answer, then a softfail of the sender. A client
-    /// without a known address is not checked.
+    /// What the results of SPF mean for the rules; see [`spf::found`]. A client without a known
+    /// address is not checked.
     pub(super) fn spf_found(&mut self, screening: &mut Screening) -> SpfFound {
         if self.service.config.policy.spf == Spf::None || self.client_address().is_none() {
             return SpfFound::Good;
         }
-        found(&self.spf_results(screening))
+        spf::found(&self.spf_results(screening))
     }
 }
 
@@ -82,29 +81,10 @@ fn result(check: Option<&Checked>, identity: Identity, domain: &str) -> Checked 
     })
 }
 
-fn found(results: &[Checked]) -> SpfFound {
-    let of = |result| results.iter().find(|checked| checked.result == result);
-    if let Some(fail) = of(SpfResult::Fail) {
-        return SpfFound::Fail(fail.domain.clone(), fail.explanation.clone());
-    }
-    if let Some(trouble) = of(SpfResult::TempError) {
-        return SpfFound::Unknown(trouble.domain.clone());
-    }
-    if results.is_empty() {
-        return SpfFound::Unknown("the sender".into());
-    }
-    // If there is a sender, a softfail of the name in HELO does not count: many senders do not
-    // administer their server, and the SPF record of the server's name often omits the server.
-    match results.last() {
-        Some(last) if last.result == SpfResult::SoftFail => SpfFound::SoftFail,
-        _ => SpfFound::Good,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailauth::spf::Identity;
+    use crate::mailauth::spf::{Identity, found};
 
     #[test]
     fn a_fail_of_either_name_counts_and_a_softfail_only_of_the_sender() {

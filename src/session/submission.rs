@@ -12,6 +12,7 @@ use crate::address::Address;
 use crate::config::Kind;
 use crate::log;
 use crate::message::trace;
+use crate::policy;
 use crate::reply::{self, Reply};
 use crate::submit::usage::{Allowance, Counted};
 use crate::submit::{HeaderFilter, MAX_HEADER, Refusal, Submission};
@@ -32,7 +33,8 @@ impl Session<'_> {
     pub(super) fn count_message(&self) -> Result<(), Reply> {
         self.count_of_local_user()?;
         let limit = self.service.config.submission.messages_per_hour;
-        self.count(Counted::Messages, "messages", limit).map_err(|()| reply::sender::too_many_per_hour(limit))
+        let is_within = self.count(Counted::Messages, "messages", limit);
+        self.apply(policy::mail::hourly(is_within, limit, "submission.messages_per_hour"))
     }
 
     /// Counts a message that a user of this system sends with sendmail(8).
@@ -49,23 +51,25 @@ impl Session<'_> {
             Allowance::Reached => log::limit_reached(&self.client.session, &user.login, "messages", limit),
             Allowance::Beyond => {}
         }
-        Err(reply::sender::too_many_per_hour(limit))
+        self.apply(policy::mail::hourly(false, limit, "submission.local_messages_per_hour"))
     }
 
     /// Counts a recipient of the account. The error is the reply if the recipient is not allowed
     /// now.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
         let limit = self.service.config.submission.recipients_per_hour;
-        self.count(Counted::Recipients, "recipients", limit).map_err(|()| reply::recipient::too_many_per_hour(limit))
+        let is_within = self.count(Counted::Recipients, "recipients", limit);
+        self.apply(policy::rcpt::hourly(is_within, limit))
     }
 
-    fn count(&self, kind: Counted, word: &str, limit: usize) -> Result<(), ()> {
-        let Some(account) = self.account() else { return Ok(()) };
+    /// Counts a message or a recipient of the account. Returns whether it is within the limit.
+    fn count(&self, kind: Counted, word: &str, limit: usize) -> bool {
+        let Some(account) = self.account() else { return true };
         let answer = self.service.site.usage.count(account, kind, limit);
         if answer == Allowance::Reached {
             log::limit_reached(&self.client.session, account, word, limit);
         }
-        if answer == Allowance::Granted { Ok(()) } else { Err(()) }
+        answer == Allowance::Granted
     }
 
     /// The filter for the header of a message.

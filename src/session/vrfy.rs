@@ -29,7 +29,7 @@ impl Session<'_> {
         if router.class_of(address.domain()) != DomainClass::Local {
             return Step::Reply(reply::verify::cannot_verify());
         }
-        if let Err(reply) = self.check_unknown_recipients() {
+        if let Err(reply) = self.apply(self.unknown_recipients()) {
             return Step::Reply(reply);
         }
         Step::Reply(match router.expand(&address) {

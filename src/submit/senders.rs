@@ -16,6 +16,8 @@ use super::rewrite::Rewriting;
 use crate::address::{Address, fold, is_same_local, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
+use crate::policy::Facts;
+use crate::policy::mail::SenderRight;
 
 /// The senders table, and the settings that decide which addresses are a user's own.
 #[derive(Debug)]
@@ -102,6 +104,18 @@ impl Senders {
             ConfigError::new(self.table.path(), line, 1, format!("this has no effect: no user logs in as {name}"))
         };
         lines.into_iter().map(|(line, name)| warning(line, name)).collect()
+    }
+
+    /// Whether the client's account may use a sender. If the login name is not an address, the account
+    /// may use no sender, not even the null path.
+    pub fn right(&self, facts: &Facts<'_>, sender: Option<&Address>) -> SenderRight {
+        if facts.is_submission() && self.are_unreadable() {
+            return SenderRight::Unknown;
+        }
+        let Some(login) = facts.account() else { return SenderRight::Granted };
+        let identity = self.identity(login);
+        let is_granted = identity.is_some_and(|identity| sender.is_none_or(|sender| identity.may_use(sender)));
+        if is_granted { SenderRight::Granted } else { SenderRight::Denied }
     }
 
     /// Returns the user with this login; `None` if the login is not an address.

@@ -112,12 +112,19 @@ impl Usage {
         if let Some(journal) = journal {
             journal.lock(now, |record| take(accounts, now, record));
         }
-        let Some(account) = accounts.get_mut(account) else { return true };
-        let counter = match kind {
-            Counted::Messages => &mut account.messages,
-            Counted::Recipients => &mut account.recipients,
-        };
-        counter.total(now / INTERVAL) < limit
+        total(accounts, now, account, kind) < limit
+    }
+
+    /// The number of messages or recipients of an account within the last hour. Nothing is counted,
+    /// and no file is made or locked.
+    pub fn total(&self, account: &str, kind: Counted) -> usize {
+        let now = sys::now();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counts { accounts, journal } = &mut *counts;
+        if let Some(journal) = journal {
+            journal.read(now, |record| take(accounts, now, record));
+        }
+        total(accounts, now, account, kind)
     }
 
     fn count_at(&self, now: u64, account: &str, kind: Counted, limit: usize) -> Allowance {
@@ -130,6 +137,16 @@ impl Usage {
         }
         answer
     }
+}
+
+/// Returns the count of an account; 0 if the account is not known.
+fn total(accounts: &mut HashMap<Box<str>, Account>, now: u64, account: &str, kind: Counted) -> usize {
+    let Some(account) = accounts.get_mut(account) else { return 0 };
+    let counter = match kind {
+        Counted::Messages => &mut account.messages,
+        Counted::Recipients => &mut account.recipients,
+    };
+    counter.total(now / INTERVAL)
 }
 
 /// Counts a record of any process.

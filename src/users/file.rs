@@ -73,9 +73,17 @@ impl UserTable {
         if let Some(why) = &self.error {
             return Err(why);
         }
+        self.user(name, domain).map(|user| user.broken.as_deref().map_or(Ok(user), Err)).transpose()
+    }
+
+    /// The line of the user with a name in a domain, both in lower case.
+    pub(super) fn line(&self, name: &str, domain: &str) -> Option<usize> {
+        self.user(name, domain).map(|user| user.line)
+    }
+
+    fn user(&self, name: &str, domain: &str) -> Option<&User> {
         let find = |domain| self.domains.get(domain).and_then(|users| users.get(name));
-        let user = find(domain).or_else(|| find(""));
-        user.map(|user| user.broken.as_deref().map_or(Ok(user), Err)).transpose()
+        find(domain).or_else(|| find(""))
     }
 
     /// Marks a user as broken, because a malformed line, or two lines that differ, leave the user's

@@ -172,6 +172,13 @@ impl Users {
         }
     }
 
+    /// The users file and the line of the user `name` (in lower case) in a local domain; `None` if
+    /// the users are those of the system, or if there is no such line.
+    pub fn line(&self, name: &str, domain: &str) -> Option<(PathBuf, usize)> {
+        let Source::File(table) = &self.source else { return None };
+        Some((table.path().to_owned(), table.current().line(name, domain)?))
+    }
+
     /// The place of mail that the template gives to a user.
     fn by_template(&self, (name, domain): (&str, &str), home: &Path, owner: Owner) -> Inbox {
         let mailbox = |template: &str, is_mbox| {

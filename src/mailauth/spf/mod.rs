@@ -18,6 +18,7 @@ use std::net::IpAddr;
 
 use super::lookup::Lookup;
 use crate::address::parse_domain;
+use crate::policy::strangers::SpfFound;
 use evaluate::{Check, Trouble};
 use macros::Values;
 
@@ -93,6 +94,28 @@ impl SpfResult {
 impl fmt::Display for SpfResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// Returns what the results mean for a decision. The result of HELO comes first, and then that of the
+/// sender, unless the reverse-path is null. A fail of the name in HELO or of the sender counts most,
+/// then a check that got no answer, then a softfail of the sender.
+pub fn found(results: &[Checked]) -> SpfFound {
+    let of = |result| results.iter().find(|checked| checked.result == result);
+    if let Some(fail) = of(SpfResult::Fail) {
+        return SpfFound::Fail(fail.domain.clone(), fail.explanation.clone());
+    }
+    if let Some(trouble) = of(SpfResult::TempError) {
+        return SpfFound::Unknown(trouble.domain.clone());
+    }
+    if results.is_empty() {
+        return SpfFound::Unknown("the sender".into());
+    }
+    // If there is a sender, a softfail of the name in HELO does not count: many senders do not
+    // administer their server, and the SPF record of the server's name often omits the server.
+    match results.last() {
+        Some(last) if last.result == SpfResult::SoftFail => SpfFound::SoftFail,
+        _ => SpfFound::Good,
     }
 }
 

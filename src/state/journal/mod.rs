@@ -100,6 +100,20 @@ impl Journal {
         self.current = Some(current);
     }
 
+    /// Calls `take` with the records that are new to this process, without the lock and without making a file. An
+    /// error ends the reading.
+    pub fn read(&mut self, now: u64, mut take: impl FnMut(&Record)) {
+        if !self.path.exists() {
+            return;
+        }
+        let mut take = filtered(self.limits, now, &mut take);
+        if self.follow(now, &mut take).is_ok()
+            && let Some(current) = &mut self.current
+        {
+            let _ = current.read(self.limits.max_size, &mut take);
+        }
+    }
+
     /// Releases the lock, and logs the error unless one was logged since the last successful
     /// append.
     fn fail(&mut self, error: &io::Error) {
@@ -120,12 +134,7 @@ impl Journal {
     /// acquired.
     fn acquire(&mut self, now: u64, take: &mut dyn FnMut(&Record)) -> io::Result<bool> {
         let limits = self.limits;
-        let mut take = |record: &Record| {
-            let oldest = now.saturating_sub(limits.max_age.as_secs());
-            if (oldest..=now.saturating_add(MAX_SKEW)).contains(&record.time) {
-                take(record);
-            }
-        };
+        let mut take = filtered(limits, now, take);
         let mut waited = Duration::ZERO;
         // The number of attempts is bounded, since other processes might rotate the file each time.
         for _ in 0..1000 {
@@ -268,17 +277,23 @@ impl Current {
 
 /// Calls `take` with all records in the files of a journal, the oldest first, without a lock.
 pub(super) fn read(path: &Path, limits: Limits, now: u64, mut take: impl FnMut(&Record)) {
-    let (oldest, newest) = (now.saturating_sub(limits.max_age.as_secs()), now.saturating_add(MAX_SKEW));
+    let mut take = filtered(limits, now, &mut take);
     for path in [old(path), path.to_owned()] {
         let options = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).clone();
         let Ok(file) = options.open(path) else { continue };
         let mut file = Current { file, read: 0, first: None };
         // A file that cannot be read has no records.
-        let _ = file.read(limits.max_size, &mut |record| {
-            if (oldest..=newest).contains(&record.time) {
-                take(record);
-            }
-        });
+        let _ = file.read(limits.max_size, &mut take);
+    }
+}
+
+/// Returns a function that calls `take` with the records that are neither too old nor from the future.
+fn filtered(limits: Limits, now: u64, take: &mut dyn FnMut(&Record)) -> impl FnMut(&Record) {
+    let oldest = now.saturating_sub(limits.max_age.as_secs());
+    move |record| {
+        if (oldest..=now.saturating_add(MAX_SKEW)).contains(&record.time) {
+            take(record);
+        }
     }
 }
 

@@ -1,0 +1,115 @@
+//! Tells the steps of an expansion, and the lines of the tables behind a route, for explanations.
+
+use std::path::Path;
+
+use super::{DomainClass, Expansion, Router, expand};
+use crate::address::{Address, fold};
+use crate::envelope::Action;
+use crate::policy::{Line, Source};
+
+/// The maximum number of addresses, and of members of one address, that are told.
+pub const MAX_VISITS: usize = 50;
+
+/// Where the walk of an expansion has found an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// The address is not in a local domain.
+    Elsewhere,
+    /// The virtual table has an entry for the address.
+    Virtual,
+    /// The virtual table has an entry for the whole domain.
+    CatchAll,
+    /// The address is an alias.
+    Alias,
+    /// The address is an alias that is expanded at delivery, because it includes a list or has an
+    /// owner.
+    List,
+    /// The address was named by its own alias or with `\`, so that no table is asked.
+    Direct,
+    /// The address is in no table: it is that of a user, or unknown.
+    NoTable,
+    /// The address is that of the postmaster, for whom `local.postmaster` names a recipient.
+    Postmaster,
+    /// The address is that of the postmaster, whose mail is kept in the spool, because it has no
+    /// recipient.
+    LastResort,
+}
+
+/// An address that an expansion has visited.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// The address.
+    pub address: Address,
+    /// Where it was found.
+    pub found: Found,
+    /// The addresses, commands and files that replace it, at most [`MAX_VISITS`].
+    pub members: Vec<String>,
+    /// The number of all of them.
+    pub count: usize,
+}
+
+/// An expansion, and how it came about.
+#[derive(Debug)]
+pub struct Traced {
+    /// The expansion.
+    pub expansion: Expansion,
+    /// The addresses that were visited, at most [`MAX_VISITS`]; none if the address is not local.
+    pub visits: Vec<Visit>,
+}
+
+impl Router {
+    /// Returns the answer of [`Router::resolve`] with the steps that have led to it. Nothing is
+    /// taken from the cache or put into it.
+    pub fn trace(&self, recipient: &Address) -> Traced {
+        let address = self.qualified(recipient);
+        let known = self.resolve_elsewhere(&address).or_else(|| self.expand_rewritten(&address));
+        match known {
+            Some(expansion) => Traced { expansion, visits: Vec::new() },
+            None => expand::trace(self, &address),
+        }
+    }
+
+    /// Returns the line of a table or the key by which an address was found; `None` if nothing names it.
+    pub fn source(&self, address: &Address, found: Found) -> Option<Source> {
+        let (name, domain) = (fold(address.local()), address.domain());
+        let names = || [Some(&*name), self.without_detail(&name)].into_iter().flatten();
+        let line =
+            |file: &Path, number: Option<usize>| number.map(|number| Source::Line(Line { file: file.into(), number }));
+        let (aliases, table) = (self.aliases.current(), self.virtual_table.current());
+        match found {
+            Found::Virtual => line(self.virtual_table.path(), names().find_map(|name| table.line(name, domain))),
+            Found::CatchAll => line(self.virtual_table.path(), table.line("", domain)),
+            Found::Alias | Found::List => line(self.aliases.path(), names().find_map(|name| aliases.line(name))),
+            Found::Postmaster | Found::LastResort => Some(Source::Key("local.postmaster")),
+            Found::Direct | Found::NoTable => {
+                let found = names().find_map(|name| self.users.line(name, domain));
+                found.and_then(|(file, number)| line(&file, Some(number)))
+            }
+            Found::Elsewhere => None,
+        }
+    }
+
+    /// Returns the line of the routes table or the key that decides where mail for an address elsewhere goes.
+    /// `None` if the DNS decides, or if the address is local.
+    pub fn route_source(&self, address: &Address) -> Option<Source> {
+        let address = self.qualified(address);
+        if self.class_of(address.domain()) == DomainClass::Local {
+            return None;
+        }
+        match self.routes.current().line(address.domain()) {
+            Some(number) => Some(Source::Line(Line { file: self.routes.path().into(), number })),
+            None if self.local_only => Some(Source::Key("remote.local_only")),
+            None if self.smarthosts.is_empty() => None,
+            None => Some(Source::Key("remote.smarthosts")),
+        }
+    }
+}
+
+/// Names a member of an address: an address, a command or a file.
+pub(super) fn named(address: &Address, action: &Action) -> String {
+    match action {
+        Action::Run { command, .. } => format!("|{command}"),
+        Action::Append { file, .. } => file.to_string(),
+        _ => address.to_string(),
+    }
+}

@@ -37,6 +37,7 @@
 //! - `endpoint`: the address that a socket connects to: TCP or Unix
 //! - `envelope`: sender, recipients, and their options
 //! - `exit`: exit codes
+//! - `explain`: what happens to mail for an address, and why a message waits
 //! - `filters`: milters and policy services that are asked about mail
 //! - `history`: the log lines of events, kept for `penfoldctl trace`
 //! - `json`: writes JSON
@@ -82,7 +83,7 @@
 //! | 6 | deliver, filters | lower ranks |
 //! | 7 | site | lower ranks |
 //! | 8 | session | lower ranks; never queue, deliver or report |
-//! | 9 | listen, worker | lower ranks |
+//! | 9 | explain, listen, worker | lower ranks |
 //! | 10 | control | lower ranks |
 //! | 11 | status | lower ranks |
 //! | 12 | daemon | everything, in start-up order |
@@ -114,6 +115,7 @@ pub mod dns;
 pub mod endpoint;
 pub mod envelope;
 pub mod exit;
+mod explain;
 #[cfg(feature = "filters")]
 pub mod filters;
 pub mod history;

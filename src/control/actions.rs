@@ -159,7 +159,7 @@ impl Control {
     }
 
     /// Sends an event to the queue and returns its answer; `None` if the queue has ended.
-    fn ask<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
+    pub(super) fn ask<T>(&self, event: impl FnOnce(Sender<T>) -> Event) -> Option<T> {
         let (sender, receiver) = bounded(1);
         self.events.send(event(sender)).ok().and_then(|()| receiver.recv().ok())
     }

@@ -13,6 +13,7 @@
 //! - `config`: the configuration in force
 //! - `connections`: the limits on connections
 //! - `counts`: the messages of the queue counted by sender, domain, reason or age
+//! - `explain`: what happens to mail for an address
 //! - `hold`: holds, releases and removes messages
 //! - `hosts`: the listing of other hosts
 //! - `list`: the listing of the queue
@@ -36,6 +37,7 @@ mod client;
 mod config;
 mod connections;
 mod counts;
+mod explain;
 mod hold;
 mod hosts;
 mod list;

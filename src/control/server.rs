@@ -19,6 +19,7 @@ use super::request::{self, MAX_REQUEST};
 use super::show::Part;
 use super::status;
 use super::{BUSY, FORBIDDEN, Listing, NOT_UNDERSTOOD, stats};
+use crate::explain::Query;
 use crate::json::{Format, Object};
 use crate::message::trace::LocalUser;
 use crate::privsep::Rights;
@@ -255,6 +256,7 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
             }
             answer_list(stream, |out| control.config((rest.first().copied(), *which == "given"), format, out))
         }
+        ["explain", words @ ..] => explain(stream, words, control),
         ["reload"] => reload(stream, control),
         ["status"] => {
             answer_list(stream, |out| out.write_all(status::write(&control.status(), Format::Text).as_bytes()))
@@ -279,6 +281,16 @@ fn format<'w, 'a>(words: &'w [&'a str]) -> (Format, &'w [&'a str]) {
 /// Answers with one line.
 fn answer_text(mut stream: UnixStream, text: &dyn fmt::Display) -> io::Result<()> {
     stream.write_all(format!("ok\n{text}\n").as_bytes())
+}
+
+/// Answers a request to explain what happens to mail.
+fn explain(mut stream: UnixStream, words: &[&str], control: &Control) -> io::Result<()> {
+    let Some(query) = Query::read(words) else { return not_understood(stream) };
+    let answer = match super::explain::explain(control, &query) {
+        Ok(text) => format!("ok\n{text}"),
+        Err(e) => format!("{e}\n"),
+    };
+    stream.write_all(answer.as_bytes())
 }
 
 /// Answers with the lines that `list` writes.

@@ -52,6 +52,8 @@ examples! {
     aliases_are_counted: "newaliases.1", "$ newaliases\n/etc/aliases: ";
     aliases_are_checked: "newaliases.1", "$ newaliases\n/etc/aliases:1";
     penfoldctl_lists_what_waits: "penfoldctl.8", "# penfoldctl queue\n1";
+    a_refusal_is_explained: "penfoldctl.8", "# penfoldctl explain jon@";
+    a_wait_is_explained: "penfoldctl.8", "# penfoldctl explain 1";
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
     a_quarantine_is_emptied: "penfoldctl.8", "# penfoldctl queue | grep held";
     the_senders_of_a_night_are_listed: "penfoldctl.8", "# penfoldctl stats";
@@ -268,6 +270,33 @@ fn mailq_lists_what_waits(example: String) {
 
 fn penfoldctl_lists_what_waits(example: String) {
     lists_what_waits(&example);
+}
+
+fn a_refusal_is_explained(example: String) {
+    let dns = Dns::zone(
+        "9.2.0.192.in-addr.arpa PTR mx.example.com\nmx.example.com A 192.0.2.9\nexample.com MX 10 mx.example.com\n",
+    );
+    let mut site = Site::with("hostname = \"mx.example.org\"\nlocal.domains = [\"example.org\"]");
+    for (key, value) in [("greylist", "all"), ("sender_domain", "refuse"), ("own_hello", "refuse")] {
+        site.set("policy", key, &format!("\"{value}\""));
+    }
+    site.set("dns", "nameservers", &dns.nameservers());
+    let machine = Machine::new(site);
+    let _daemon = machine.site.start();
+    let (output, printed, expected) = machine.run(&example.replace("[::]:25", "127.0.0.1:0"));
+    assert!(output.status.success() && shape(&printed) == shape(&expected), "{printed}{expected}");
+}
+
+fn a_wait_is_explained(example: String) {
+    let (machine, daemon, _remote, _dns) = waiting();
+    let list = machine.site.penfoldctl(&["queue"]);
+    let example = example.replace("1K0TVZ6PH81DZ9JHPQF", &list[..19]);
+    let (mut printed, mut expected) = (String::new(), String::new());
+    daemon.wait_until("a reason", || {
+        (_, printed, expected) = machine.run(&example);
+        printed.contains("come back later")
+    });
+    assert_eq!(shape(&printed), shape(&expected), "{printed}{expected}");
 }
 
 fn a_domain_is_flushed(example: String) {

@@ -4,6 +4,7 @@
 //! - `control_socket`: programs when the daemon is busy, absent or misbehaves
 //! - `dkim`: keys that sign mail: made, checked, used and replaced
 //! - `daemon_state`: `config` and `reload` of penfoldctl(8), with and without a daemon
+//! - `explain`: explanations against real sessions
 //! - `install`: `make install` and `make uninstall`
 //! - `make`: `make run` and `make test`
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
@@ -15,6 +16,7 @@ mod control_socket;
 mod daemon_state;
 #[cfg(feature = "mailauth")]
 mod dkim;
+mod explain;
 mod install;
 mod make;
 mod sendmail;

@@ -4,6 +4,7 @@
 //! - `check`: looks for what keeps mail from coming in or going out
 //! - `completion`: completion for shells
 //! - `config`: the configuration in force
+//! - `explain`: what happens to mail for an address, and why a message waits
 //! - `flush`: makes the daemon try messages now
 //! - `help`: the texts about the commands, and what was meant by a misspelt word
 //! - `hosts`: the state of other hosts
@@ -30,6 +31,7 @@ mod change;
 mod check;
 mod completion;
 mod config;
+mod explain;
 mod flush;
 mod help;
 mod hosts;
@@ -50,6 +52,7 @@ const COMMANDS: &[Command] = &[
     queue::COMMAND,
     show::COMMAND,
     hosts::COMMAND,
+    explain::COMMAND,
     flush::COMMAND,
     change::HOLD,
     change::RELEASE,

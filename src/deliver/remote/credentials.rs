@@ -20,9 +20,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hosts::Peer;
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
 use crate::deliver::agent::{AgentPool, Owner, Request, Response};
+use crate::destination::HostTarget;
 use crate::privsep::Rights;
 
 /// Maximum duration of a command that prints a token, in seconds.
@@ -73,6 +75,15 @@ impl Credentials {
     /// lower case, or the address.
     pub fn find(&self, host: &str) -> Option<Arc<Login>> {
         self.0.current().get(host).cloned()
+    }
+
+    /// The credentials for an address of a destination. A host that was found in the DNS gets none. A
+    /// store needs none.
+    pub(super) fn of(&self, target: &HostTarget, peer: &Peer) -> Option<Arc<Login>> {
+        match target {
+            HostTarget::Hosts(_) => self.find(&peer.identity()),
+            HostTarget::Mx { .. } | HostTarget::Store(_) => None,
+        }
     }
 
     /// Warnings about lines that are probably mistakes: a port in place of the user name, or a host

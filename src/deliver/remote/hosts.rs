@@ -137,6 +137,16 @@ impl HostTarget {
         found
     }
 
+    /// The addresses of a group to which a message may go. `only_public` is set if strangers have
+    /// chosen its recipient.
+    pub fn usable(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr], only_public: bool) -> GroupAddresses {
+        let mut found = self.look_up(dns, group, local);
+        if only_public {
+            self.keep_public(&mut found);
+        }
+        found
+    }
+
     /// Whether a message may go to an address. Only a host that was found in the DNS must have a
     /// public address.
     pub fn admits(&self, endpoint: &Endpoint, only_public: bool) -> bool {

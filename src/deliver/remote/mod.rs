@@ -6,6 +6,7 @@
 //! - `convert`: messages converted for hosts that cannot take them as they are
 //! - `credentials`: the credentials table
 //! - `hosts`: the hosts of a destination, and their addresses
+//! - `plan`: the hosts that an attempt would try, for explanations
 //! - `policy`: the encryption that hosts require, for listings
 //! - `progress`: the recipients of one attempt, and whether another host is tried for them
 //!
@@ -45,6 +46,7 @@ mod client;
 pub mod convert;
 pub mod credentials;
 mod hosts;
+pub mod plan;
 mod policy;
 mod progress;
 
@@ -215,10 +217,8 @@ impl RemoteDelivery {
             Err(outcome) => return progress.note_no_host(outcome),
         };
         for group in groups {
-            let mut found = target.look_up(&self.outbound.dns, &group, &self.outbound.local);
-            if progress.delivery.only_public {
-                target.keep_public(&mut found);
-            }
+            let only_public = progress.delivery.only_public;
+            let mut found = target.usable(&self.outbound.dns, &group, &self.outbound.local, only_public);
             if let Some(outcome) = found.failure {
                 progress.note_no_host(outcome);
             }
@@ -347,11 +347,7 @@ impl RemoteDelivery {
         (target, peer): (&HostTarget, &Peer),
         id: &str,
     ) -> Result<Connection, StageOutcome> {
-        let login = match target {
-            HostTarget::Hosts(_) => settings.credentials.find(&peer.identity()),
-            // A host that was found in the DNS gets no credentials. A store needs none.
-            HostTarget::Mx { .. } | HostTarget::Store(_) => None,
-        };
+        let login = settings.credentials.of(target, peer);
         let options = ConnectOptions {
             id,
             hostname: &settings.config.hostname,

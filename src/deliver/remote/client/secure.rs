@@ -71,6 +71,18 @@ impl Security {
     }
 }
 
+impl Security {
+    /// The policy in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Clear => "no TLS",
+            Self::Opportunistic => "TLS if the host offers STARTTLS, with any certificate",
+            Self::Required => "TLS by STARTTLS is required, with a valid certificate",
+            Self::Implicit => "TLS from the first octet is required, with a valid certificate",
+        }
+    }
+}
+
 /// The outcome if TLS is required and has failed.
 pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
     let outcome = &mut answer.outcome;

@@ -1,0 +1,67 @@
+//! Tells which hosts an attempt would try, in which order, and how it would protect the connection.
+//! Names are looked up in the DNS, but no host is connected to.
+
+use std::net::SocketAddr;
+
+use super::addresses::place;
+use super::client::Security;
+use super::credentials::Credentials;
+use crate::config::Config;
+use crate::destination::HostTarget;
+use crate::dns::Dns;
+use crate::endpoint::Endpoint;
+use crate::outcome::Outcome;
+
+/// The hosts of a destination.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The hosts in groups of equal preference, the preferred group first. Within a group an attempt
+    /// takes them in random order.
+    pub groups: Vec<Vec<PlannedAddress>>,
+    /// The look-ups that failed, and the reason why no further host is tried.
+    pub failures: Vec<Outcome>,
+}
+
+/// An address that an attempt would try.
+#[derive(Debug)]
+pub struct PlannedAddress {
+    /// The name and the address of the host, in the form of the log.
+    pub host: String,
+    /// The address under which the failures of the host are counted.
+    pub place: Endpoint,
+    /// The TLS policy in words.
+    pub tls: &'static str,
+    /// The user name with which this server logs in at the host; `None` if it does not.
+    pub login: Option<String>,
+}
+
+/// Returns the plan for a destination. `credentials` is `None` if the table is not known.
+pub fn plan(
+    target: &HostTarget,
+    config: &Config,
+    credentials: Option<&Credentials>,
+    dns: &Dns,
+    local: &[SocketAddr],
+) -> Plan {
+    let mut plan = Plan::default();
+    let groups = match target.groups(dns, &config.hostname) {
+        Ok(groups) => groups,
+        Err(outcome) => return Plan { failures: vec![outcome], ..plan },
+    };
+    for group in groups {
+        let found = target.usable(dns, &group, local, false);
+        plan.failures.extend(found.failure);
+        if found.is_this_host {
+            plan.failures.push(target.loops());
+            return plan;
+        }
+        let planned = found.peers.iter().map(|peer| {
+            let login = credentials.and_then(|credentials| credentials.of(target, peer));
+            let security = Security::of(peer, config.remote.tls, login.is_some());
+            let (host, place) = (peer.to_string(), place(&peer.endpoint));
+            PlannedAddress { host, place, tls: security.words(), login: login.map(|login| login.user.clone()) }
+        });
+        plan.groups.push(planned.collect());
+    }
+    plan
+}

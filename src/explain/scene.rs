@@ -1,0 +1,129 @@
+//! The state that explanations use: that of a running daemon, or that of the files if none runs.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::{Config, ConfigError};
+use crate::deliver::remote::addresses::DownAddress;
+use crate::deliver::remote::credentials::Credentials;
+use crate::dns::Dns;
+use crate::privsep::Rights;
+use crate::route::Router;
+use crate::screen::access::Access;
+use crate::screen::greylist::Greylist;
+use crate::screen::lists::Lists;
+use crate::site::{Settings, Site};
+use crate::spool::Spool;
+use crate::state::State;
+use crate::submit::senders::Senders;
+use crate::submit::usage::Usage;
+
+/// The state that an explanation uses.
+pub struct Scene<'a> {
+    pub(super) config: &'a Config,
+    pub(super) router: &'a Router,
+    pub(super) senders: &'a Senders,
+    pub(super) access: &'a Access,
+    /// The credentials; `None` if the table was not opened.
+    pub(super) credentials: Option<&'a Credentials>,
+    pub(super) spool: &'a Arc<Spool>,
+    pub(super) dns: &'a Dns,
+    pub(super) lists: &'a Lists,
+    pub(super) greylist: &'a Greylist,
+    pub(super) usage: &'a Usage,
+    pub(super) stranger_usage: &'a Usage,
+    /// The addresses on which this server listens.
+    pub(super) local: &'a [SocketAddr],
+    /// The addresses of other hosts that are down.
+    pub(super) down: Vec<DownAddress>,
+    /// Whether a daemon answers.
+    pub(super) is_live: bool,
+}
+
+impl<'a> Scene<'a> {
+    /// The scene of a running daemon.
+    pub fn live(site: &'a Site, settings: &'a Settings) -> Self {
+        Self {
+            config: &settings.config,
+            router: &settings.router,
+            senders: &settings.senders,
+            access: &settings.access,
+            credentials: Some(&settings.credentials),
+            spool: &site.spool,
+            dns: &site.dns,
+            lists: &site.lists,
+            greylist: &site.greylist,
+            usage: &site.usage,
+            stranger_usage: &site.stranger_usage,
+            local: &site.outbound.local,
+            down: site.outbound.addresses.down(),
+            is_live: true,
+        }
+    }
+}
+
+/// The files of a configuration, opened while no daemon runs.
+pub struct Offline {
+    config: Config,
+    router: Router,
+    senders: Senders,
+    access: Access,
+    spool: Arc<Spool>,
+    dns: Dns,
+    lists: Lists,
+    greylist: Greylist,
+    usage: Usage,
+    stranger_usage: Usage,
+    local: Vec<SocketAddr>,
+}
+
+impl Offline {
+    /// Opens the tables as this process's user. Returns also the errors in tables that can still be
+    /// used. Nothing is made or changed on disk.
+    ///
+    /// # Errors
+    /// The errors that rule out an explanation.
+    pub fn open(config: Config, spool: Arc<Spool>) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
+        let (router, mut errors) = Router::begin(&config, &Rights::Alone);
+        let Some(router) = router else { return Err(errors) };
+        let (senders, more) = Senders::begin(&config);
+        errors.extend(more);
+        let (access, more) = Access::begin(&config);
+        errors.extend(more);
+        let state = State::at(&spool.state_directory());
+        let offline = Self {
+            router,
+            senders,
+            access,
+            dns: Dns::new(&config.dns),
+            lists: Lists::default(),
+            greylist: Greylist::kept(&state),
+            usage: Usage::shared(&state, "usage"),
+            stranger_usage: Usage::shared(&state, "usage-strangers"),
+            local: config.mail_sockets().collect(),
+            spool,
+            config,
+        };
+        Ok((offline, errors))
+    }
+
+    /// The scene of these files.
+    pub fn scene(&self) -> Scene<'_> {
+        Scene {
+            config: &self.config,
+            router: &self.router,
+            senders: &self.senders,
+            access: &self.access,
+            credentials: None,
+            spool: &self.spool,
+            dns: &self.dns,
+            lists: &self.lists,
+            greylist: &self.greylist,
+            usage: &self.usage,
+            stranger_usage: &self.stranger_usage,
+            local: &self.local,
+            down: Vec::new(),
+            is_live: false,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Where an accepted message goes: the expansion of its address, the final recipients, their
+//! mailboxes and hosts.
+
+use std::collections::HashSet;
+
+use super::Query;
+use super::scene::Scene;
+use super::steps::{Effect, Stage, Steps};
+use crate::address::Address;
+use crate::aliases::Member;
+use crate::config::{RemoteTls, Store};
+use crate::deliver::remote::plan::{Plan, plan};
+use crate::destination::HostTarget;
+use crate::envelope::{Action, Recipient};
+use crate::outcome::{Fate, Outcome};
+use crate::policy::Source;
+use crate::route::{Expansion, Found, Route, Traced, Visit};
+use crate::users::{Mailbox, Owner};
+
+/// The maximum number of final recipients that are told.
+const MAX_RECIPIENTS: usize = 50;
+/// The maximum number of destinations whose hosts are looked up.
+const MAX_PLANS: usize = 5;
+
+/// Adds the steps of the way of a message for a recipient.
+pub fn tell(scene: &Scene<'_>, query: &Query, named: &Address, traced: &Traced, steps: &mut Steps) {
+    let mut way =
+        Way { scene, uses_dns: query.uses_dns, steps, told: 0, planned: HashSet::new(), lists: HashSet::new() };
+    traced.visits.iter().for_each(|visit| way.visit(visit));
+    way.follow(named, traced.expansion.clone());
+}
+
+/// Adds the step of the route of one recipient of a message in the queue.
+pub fn tell_recipient(scene: &Scene<'_>, uses_dns: bool, recipient: &Recipient, steps: &mut Steps) {
+    let mut way = Way { scene, uses_dns, steps, told: 0, planned: HashSet::new(), lists: HashSet::new() };
+    way.recipient(recipient);
+}
+
+struct Way<'a> {
+    scene: &'a Scene<'a>,
+    uses_dns: bool,
+    steps: &'a mut Steps,
+    /// The number of final recipients so far.
+    told: usize,
+    /// The names of the destinations whose hosts were told.
+    planned: HashSet<String>,
+    /// The lists whose members were told.
+    lists: HashSet<Address>,
+}
+
+impl Way<'_> {
+    fn add(&mut self, effect: Effect, text: impl Into<String>, source: Option<Source>) {
+        self.steps.add_by(Stage::Way, effect, "", text, source);
+    }
+
+    /// Tells one address of the expansion.
+    fn visit(&mut self, visit: &Visit) {
+        let Visit { address, found, members, count } = visit;
+        let source = self.scene.router.source(address, *found);
+        let more = if *count > members.len() { format!(" and {} more", count - members.len()) } else { String::new() };
+        let members = members.join(", ") + &more;
+        let text = match found {
+            Found::Virtual => format!("{address} stands in the virtual table for {members}"),
+            Found::CatchAll => format!("{address} is caught by the line for its domain, and stands for {members}"),
+            Found::Alias => format!("{address} is an alias for {members}"),
+            Found::List => format!("{address} is an alias that is expanded at delivery"),
+            Found::Postmaster => format!("{address} is the postmaster, and stands for {members}"),
+            Found::Elsewhere | Found::Direct | Found::NoTable | Found::LastResort => return,
+        };
+        self.add(Effect::Fact, text, source);
+    }
+
+    /// Tells the final recipients of an address.
+    fn follow(&mut self, address: &Address, expansion: Expansion) {
+        match expansion {
+            Expansion::Finals(finals) => {
+                for recipient in finals.iter().take(MAX_RECIPIENTS) {
+                    self.recipient(recipient);
+                }
+                if finals.len() > MAX_RECIPIENTS {
+                    self.add(Effect::Fact, format!("and {} more recipients", finals.len() - MAX_RECIPIENTS), None);
+                }
+            }
+            Expansion::Unknown => self.add(Effect::Refused, format!("{address}: there is no such user"), None),
+            Expansion::Refused(status, why) => {
+                let source = self.scene.router.route_source(address);
+                self.add(Effect::Refused, format!("{address}: refused by the routes: {status} {why}"), source);
+            }
+            Expansion::Temporary(why) => self.add(Effect::Deferred, format!("{address}: not known now: {why}"), None),
+        }
+    }
+
+    /// Tells the route of a final recipient.
+    fn recipient(&mut self, recipient: &Recipient) {
+        self.told += 1;
+        let (address, router) = (&recipient.address, self.scene.router);
+        let route = router.route_of(recipient);
+        let local = || router.source(address, Found::NoTable);
+        match &route {
+            Route::Mailbox(mailbox) => {
+                let text = mailbox_text(mailbox, &recipient.action);
+                self.add(Effect::Fact, format!("{address}: {text}"), local());
+                self.steps.goal(text);
+            }
+            Route::Command(command, _) => {
+                self.add(Effect::Fact, format!("{address}: command |{command}"), None);
+                self.steps.goal(format!("command |{command}"));
+            }
+            Route::List => self.list(address),
+            Route::Replaced => self.add(Effect::Fact, format!("{address}: other recipients have replaced it"), None),
+            Route::Remote(target) => {
+                let source = router.route_source(address).or_else(local);
+                self.add(Effect::Fact, format!("{address}: {target}"), source);
+                self.steps.goal(target.to_string());
+                self.hosts(target);
+            }
+            Route::Unknown => self.add(Effect::Refused, format!("{address}: there is no such user"), None),
+            Route::Refused(status, why) => {
+                let source = router.route_source(address);
+                self.add(Effect::Refused, format!("{address}: refused by the routes: {status} {why}"), source);
+            }
+            Route::Temporary(_, why) => {
+                let source = router.route_source(address);
+                self.add(Effect::Deferred, format!("{address}: it waits: {why}"), source);
+            }
+        }
+    }
+
+    /// Tells the members of an alias that is expanded at delivery. The files of a list are read
+    /// only then.
+    fn list(&mut self, address: &Address) {
+        if self.told > MAX_RECIPIENTS || !self.lists.insert(address.clone()) {
+            return;
+        }
+        let (router, source) = (self.scene.router, self.scene.router.source(address, Found::List));
+        let list = match router.list(address) {
+            Err(why) => return self.add(Effect::Deferred, format!("{address}: not known now: {why}"), source),
+            Ok(None) => return self.add(Effect::Refused, format!("{address}: there is no such user"), source),
+            Ok(Some(list)) => list,
+        };
+        if let Some(owner) = &list.owner {
+            self.add(Effect::Fact, format!("{address}: the list sends as its owner <{owner}>"), source.clone());
+        }
+        let mut others = Vec::new();
+        for member in list.members {
+            match member {
+                Member::Include(file) => {
+                    self.add(Effect::Fact, format!("{address}: the list in {file}, read at delivery"), source.clone());
+                    self.steps.goal(format!("the list in {file}"));
+                }
+                other => others.push(other),
+            }
+        }
+        if !others.is_empty() {
+            let expansion = router.expand_members(address, &others, None);
+            self.follow(address, expansion);
+        }
+    }
+
+    /// Tells the hosts of a destination, in the order in which they are tried.
+    fn hosts(&mut self, target: &HostTarget) {
+        let is_socket = matches!(target, HostTarget::Store(Store::Socket(_)));
+        if is_socket || self.planned.len() >= MAX_PLANS || !self.planned.insert(target.to_string()) {
+            return;
+        }
+        if !self.uses_dns {
+            return self.add(Effect::Skipped, "its hosts are not looked up (--no-dns)", None);
+        }
+        let scene = self.scene;
+        let Plan { groups, failures } = plan(target, scene.config, scene.credentials, scene.dns, scene.local);
+        let tls_key = (scene.config.remote.tls != RemoteTls::Opportunistic).then_some(Source::Key("remote.tls"));
+        for (number, address) in groups.iter().enumerate().flat_map(|(n, group)| group.iter().map(move |a| (n + 1, a)))
+        {
+            let login = address.login.as_ref().map(|user| format!(", logs in as {user}")).unwrap_or_default();
+            let text = format!("    {number}. {}, {}{login}", address.host, address.tls);
+            self.add(Effect::Fact, text, tls_key.clone());
+            if let Some(down) = scene.down.iter().find(|down| down.address == address.place) {
+                let (since, probe) = (down.since.as_secs() / 60, down.next_probe.as_secs() / 60);
+                let why = &down.why.why;
+                let text = format!("       down for {since} min, next probe in {probe} min: {why}");
+                self.add(Effect::Fact, text, None);
+            }
+        }
+        let has_hosts = groups.iter().any(|group| !group.is_empty());
+        failures.iter().for_each(|outcome| self.failure(outcome, has_hosts));
+    }
+
+    fn failure(&mut self, outcome: &Outcome, has_hosts: bool) {
+        let effect = match outcome.fate {
+            _ if has_hosts => Effect::Fact,
+            Fate::Deferred => Effect::Deferred,
+            _ => Effect::Refused,
+        };
+        self.add(effect, outcome.why.clone(), None);
+    }
+}
+
+/// Describes a mailbox, and the conditions that are checked only at the delivery.
+fn mailbox_text(mailbox: &Mailbox, action: &Action) -> String {
+    let kind = if mailbox.is_mbox { "mbox" } else { "Maildir" };
+    let condition = match &mailbox.owner {
+        Owner::User(_) if *action == Action::Deliver => ", unless the user's .forward says otherwise",
+        Owner::User(account) if mailbox.path.starts_with(&account.home) => ", if the home directory exists",
+        _ => "",
+    };
+    format!("{kind} {}{condition}", mailbox.path.display())
+}

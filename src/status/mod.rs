@@ -3,7 +3,8 @@
 //! The listeners are on loopback addresses or Unix sockets only, and there is no login: every user of
 //! this host that can connect may read the page. So nothing here names a person. Destinations are
 //! domains or hosts, and users of this host are shown as a group. The numbers come from `stats` and
-//! `control`. They are collected at most once a second, however many clients ask.
+//! `control`. They are collected at most once a second, however many clients ask, and less often while
+//! that takes long.
 //!
 //! - `charts`: charts in SVG
 //! - `html`: HTML in which every text is escaped
@@ -39,8 +40,11 @@ use http::{Refusal, Request};
 use page::{Picture, Running};
 use server::{Connections, Page, Pages};
 
-/// A page is made anew after this time.
-const PAGE_AGE: Duration = Duration::from_secs(1);
+/// The numbers are collected again after this time, at the earliest.
+const MIN_AGE: Duration = Duration::from_secs(1);
+/// The numbers are used for at least this many times the duration of their collection, so that long
+/// queues are not counted all the time.
+const REUSE: u32 = 20;
 /// How long the queue may take for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The hours that the page shows, unless the query asks for all that are known.
@@ -66,14 +70,22 @@ pub struct Status {
     /// The server that accepts mail.
     server: Arc<Server>,
     connections: Arc<Connections>,
-    /// The pages of the last second. The lock is held while a page is made.
-    recent: Mutex<Vec<(Wanted, Instant, Page)>>,
+    /// The latest numbers. The lock is held while numbers are collected and while a page is made.
+    moment: Mutex<Option<Moment>>,
+}
+
+/// The numbers of one moment, and the pages that were made from them.
+struct Moment {
+    gauges: Gauges,
+    /// The time from which the numbers are too old.
+    until: Instant,
+    pages: Vec<(Wanted, Page)>,
 }
 
 impl Status {
     /// Makes the status from the parts of the daemon.
     pub fn new(site: Arc<Site>, events: Sender<Event>, server: Arc<Server>) -> Arc<Self> {
-        Arc::new(Self { site, events, server, connections: Arc::default(), recent: Mutex::default() })
+        Arc::new(Self { site, events, server, connections: Arc::default(), moment: Mutex::default() })
     }
 
     /// Answers requests at a listener until the server is closed.
@@ -87,33 +99,43 @@ impl Status {
     /// Returns the page for a request.
     fn page(&self, request: &Request) -> Result<Page, Refusal> {
         match request.path.as_str() {
-            "/" => Ok(self.recent(Wanted::Page(hours(&request.query)))),
-            "/metrics" => Ok(self.recent(Wanted::Metrics(exposition(&request.accept)))),
+            "/" => Ok(self.current(Wanted::Page(hours(&request.query)))),
+            "/metrics" => Ok(self.current(Wanted::Metrics(exposition(&request.accept)))),
             "/style.css" => Ok(Page { media_type: "text/css; charset=utf-8", content: STYLE.into() }),
             "/icon.svg" | "/favicon.ico" => Ok(Page { media_type: "image/svg+xml", content: ICON.into() }),
             _ => Err(Refusal::NotFound),
         }
     }
 
-    /// Returns a page of the last second, or makes it.
-    fn recent(&self, wanted: Wanted) -> Page {
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.retain(|(_, made, _)| made.elapsed() < PAGE_AGE);
-        if let Some((_, _, page)) = recent.iter().find(|(of, ..)| *of == wanted) {
+    /// Returns a page from the numbers of this moment.
+    fn current(&self, wanted: Wanted) -> Page {
+        let mut moment = self.moment.lock().unwrap_or_else(PoisonError::into_inner);
+        let moment = match moment.take().filter(|moment| Instant::now() < moment.until) {
+            Some(recent) => moment.insert(recent),
+            None => moment.insert(self.collect()),
+        };
+        if let Some((_, page)) = moment.pages.iter().find(|(of, _)| *of == wanted) {
             return page.clone();
         }
-        let gauges = control::gauges(&self.site, &self.server, &self.events);
         let page = match wanted {
             Wanted::Page(hours) => {
-                Page { media_type: "text/html; charset=utf-8", content: self.picture(&gauges, hours).into() }
+                Page { media_type: "text/html; charset=utf-8", content: self.picture(&moment.gauges, hours).into() }
             }
             Wanted::Metrics(format) => {
-                let text = openmetrics::text(Some(&stats::since_start()), &gauges, format);
+                let text = openmetrics::text(Some(&stats::since_start()), &moment.gauges, format);
                 Page { media_type: format.media_type(), content: text.into() }
             }
         };
-        recent.push((wanted, Instant::now(), page.clone()));
+        moment.pages.push((wanted, page.clone()));
         page
+    }
+
+    fn collect(&self) -> Moment {
+        let began = Instant::now();
+        let gauges = control::gauges(&self.site, &self.server, &self.events);
+        let now = Instant::now();
+        let until = now + (now - began).saturating_mul(REUSE).max(MIN_AGE);
+        Moment { gauges, until, pages: Vec::new() }
     }
 
     fn picture(&self, gauges: &Gauges, hours: usize) -> String {

@@ -322,7 +322,7 @@ mod tests {
             .map(|n| Running { id: format!("ID{n}"), since: n, stage: "connecting", host: "<i>[192.0.2.1]:25".into() })
             .collect();
         let mut counts = Counts::default();
-        counts.add(Family::Refused, "<script>", 7);
+        counts.add(Family::Refused, "<script>_x", 7);
         counts.add(Family::Deferred, "a.example|loop", 1);
         let html = shown(&gauges(), &jobs, &[Hour { start: 7200, counts }]);
         for part in [
@@ -332,7 +332,7 @@ mod tests {
             "the table is an estimate",
             "<tr><th scope=\"row\"><code>ID29</code></th><td>29 s</td><td>connecting</td><td>&lt;i&gt;[192.0.2.1]:25</td>",
             "And 10 more.",
-            "<tr><th scope=\"row\">&lt;script&gt;</th>",
+            "<tr><th scope=\"row\">&lt;script&gt; x</th>",
             "<title>Thu 02:00: 7</title>",
             "<td>expired</td>",
         ] {

@@ -110,6 +110,8 @@ fn list(html: &mut Html, title: &str, all: &Counts, family: Family, label: usize
     let most = rows.iter().map(|(_, count)| *count).max().unwrap_or_default().max(rest.map_or(0, |rest| rest.1));
     for (name, count) in rows.into_iter().chain(rest) {
         let name = if name == "none" { "no encryption" } else { shown_name(name) };
+        // A reason is the key of its text, such as no_answer_from_host.
+        let name = if title.ends_with("reason") { name.replace('_', " ") } else { name.to_owned() };
         html.element("<tr><th scope=\"row\">", name, "</th><td>");
         charts::bar(html, count, most);
         html.element("</td><td>", words::count(count), "</td><td>");

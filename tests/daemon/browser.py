@@ -39,10 +39,10 @@ class Browser:
         arguments = [
             program, "--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--hide-scrollbars",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
-            "--disable-dev-shm-usage", "--user-data-dir=" + os.path.join(directory, "profile"),
+            "--disable-dev-shm-usage",
+            # Only the page of this test is opened, and root or a container has no sandbox.
+            "--no-sandbox", "--user-data-dir=" + os.path.join(directory, "profile"),
         ]
-        if os.geteuid() == 0:
-            arguments.append("--no-sandbox")
         self.process = subprocess.Popen(
             arguments + ["about:blank"], close_fds=False, preexec_fn=connect,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -101,7 +101,7 @@ fn the_page_and_the_metrics_have_the_numbers_and_name_nobody() {
         "<figcaption>Recipients delivered <b>5</b>",
         "<figcaption>Attempts deferred <b>3</b>",
         "<figcaption>Commands refused <b>4</b>",
-        "<th scope=\"row\">no answer from host</th>",
+        "<th scope=\"row\">unreachable</th>",
         "cert.pem</th>",
         "<dd>1 running",
     ] {
@@ -174,6 +174,15 @@ fn examine(openmetrics: &str, prometheus: &str) {
     if let Some(promtool) = of_prometheus("promtool") {
         let output = feed(Command::new(&promtool).args(["check", "metrics"]), prometheus.as_bytes());
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let rules = common::programs::python(
+            "daemon/dashboard.py",
+            &fs::read(built::source("etc/grafana/penfold.json")).expect("a dashboard"),
+        );
+        if let Some(rules) = rules {
+            let output = feed(Command::new(&promtool).args(["check", "rules"]), &rules.stdout);
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success() && printed.contains(" rules found"), "{rules:?}\n{output:?}");
+        }
         for (what, sample) in [("config", "penfold.yml"), ("rules", "penfold-rules.yml")] {
             let path = built::source("etc/prometheus").join(sample);
             let output = Command::new(&promtool).args(["check", what]).arg(path).output().expect("it runs");

@@ -51,6 +51,19 @@ fn files(directory: &str) -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_status_listener_alone_leaves_the_default_addresses_for_mail() {
+    let addresses = |text: &str| -> Vec<String> {
+        read(text).expect(text).listen.iter().map(|listen| listen.address.to_string()).collect()
+    };
+    let status = "[[listen]]\naddress = \"127.0.0.1:8025\"\nkind = \"status\"\n";
+    assert_eq!(addresses(""), ["127.0.0.1:25", "[::1]:25"]);
+    assert_eq!(addresses(status), ["127.0.0.1:8025", "127.0.0.1:25", "[::1]:25"]);
+    let both = format!("{status}[[listen]]\naddress = \"192.0.2.1:25\"\n");
+    assert_eq!(addresses(&both), ["127.0.0.1:8025", "192.0.2.1:25"]);
+    assert!(addresses("listen = []").is_empty());
+}
+
+#[test]
 #[cfg_attr(not(all(feature = "arc", feature = "filters")), ignore = "a part is not built in")]
 fn valid_files_are_accepted() {
     for (name, text) in files("good") {

@@ -15,7 +15,8 @@ mod process;
 mod signed;
 mod spool;
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -226,7 +227,9 @@ fn figures() {
     let daemon = site.start();
     let before = rate(&daemon, &|since| since > Duration::from_secs(10));
     drop(daemon);
-    let site = waiting(count, |n| format!("elvis@d{n}.example.test"));
+    let mut site = waiting(count, |n| format!("elvis@d{n}.example.test"));
+    site.set("listen#2", "address", "\"127.0.0.1:0\"");
+    site.set("listen#2", "kind", "\"status\"");
     // Pending writes of the disk would disturb the measurement.
     std::process::Command::new("sync").status().expect("sync(1)");
     let start = Instant::now();
@@ -248,13 +251,31 @@ fn figures() {
     let start = Instant::now();
     let lines = site.penfoldctl(&["queue"]).lines().count();
     let listing = start.elapsed();
+    let scrapes = scrapes(&daemon);
     eprintln!("{count} messages: listening after {listening:?}");
+    eprintln!("scrapes of the metrics, two seconds apart: {scrapes:?}");
     let speed = |took: Duration| count as f64 / took.as_secs_f64();
     eprintln!("loaded in {alone:?} ({:.0} a second), with mail coming in in {with_mail:?}", speed(alone));
     eprintln!(
         "accepted from ten clients a second: {before:.0} without, {during:.0} while loading, {after:.0}, {again:.0} with them"
     );
     eprintln!("flush of one in {flush:?}; {lines} lines listed in {listing:?}");
+}
+
+/// The duration of three requests for the metrics.
+fn scrapes(daemon: &Daemon) -> [Duration; 3] {
+    let log = daemon.log();
+    let port = log.lines().filter_map(common::port).nth(1).expect("the status listener");
+    [(); 3].map(|()| {
+        thread::sleep(Duration::from_secs(2));
+        let start = Instant::now();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it accepts");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+        let mut received = String::new();
+        stream.read_to_string(&mut received).expect("the metrics");
+        assert!(received.contains("\npenfold_queue_messages "), "{received}");
+        start.elapsed()
+    })
 }
 
 /// Ten clients send messages until `is_enough` returns true. Returns the number of messages per

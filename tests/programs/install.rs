@@ -146,6 +146,7 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
             "tmpfiles.d/",
             "rc.d/",
             "fail2ban/",
+            "languages/",
             "logwatch/",
             "cron.d/",
             "prometheus/",

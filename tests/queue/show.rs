@@ -164,3 +164,35 @@ fn a_user_sees_only_what_this_user_has_sent() {
     assert!(code != 0 && !text.contains("mine"), "{code} {text}");
     remote.behave(Conduct::Sink(Sink::default()));
 }
+
+/// The report about a message that expires while its host is down quotes the dialogue of an earlier attempt:
+/// the lines about its own recipient, and none about another.
+#[test]
+fn a_report_quotes_the_last_dialogue_about_its_recipient() {
+    let sink = Sink::default().reply("RCPT TO:<bob", "550 5.1.1 no bob").reply("RCPT TO:<cyd", "451 4.7.1 not now");
+    let remote = Remote::with(sink);
+    let mut site = Site::with("queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"");
+    site.set("queue", "expire_after", "\"3s\"");
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    let daemon = site.start();
+    let id = daemon.submit_from("jon@razorback", &["ann@example.test", "bob@example.test", "cyd@example.test"]);
+    daemon.wait_words(&[&id, " deferred to=<cyd@"]);
+    let report = |count: usize| {
+        let mail = daemon.wait_mail(&site, "jon", count);
+        let texts = mail.into_iter().map(|mail| String::from_utf8(mail).expect("ASCII"));
+        texts.collect::<Vec<_>>()
+    };
+    let first = report(1).remove(0);
+    has_lines(&first, &["-> RCPT TO:<bob@example.test>", "<- 550 5.1.1 no bob"]);
+    assert!(!first.contains("ann@") && !first.contains("cyd@"), "{first}");
+    // From now on the host is down. The last attempt may be one that only defers the message, so that its
+    // dialogue is that of an earlier attempt.
+    let closing = Sink::default().when("MAIL", Then::Close, usize::MAX).when("CONNECT", Then::Close, usize::MAX);
+    remote.behave(Conduct::Sink(closing));
+    let reports = report(2);
+    let last = reports.iter().find(|report| report.contains("cyd@")).expect("a report about cyd");
+    has_lines(last, &["[127.0.0.1]", "the connection was closed while waiting for the"]);
+    assert!(!last.contains("ann@") && !last.contains("bob@"), "{last}");
+    assert!(daemon.settles(&site));
+    assert!(fs::read_dir(site.path("spool/note")).expect("a spool").next().is_none());
+}

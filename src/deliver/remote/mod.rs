@@ -121,7 +121,8 @@ pub struct AttemptResult {
     /// of connections, the address with the limit. For IPv6 this is the /64 network (see
     /// [`place`]).
     pub address: Option<Endpoint>,
-    /// The dialogue of the attempt; `None` if the message was delivered to all recipients.
+    /// The dialogue of the attempt; `None` if the message was delivered to all recipients, or if no host
+    /// was tried.
     pub dialogue: Option<Dialogue>,
 }
 
@@ -151,8 +152,10 @@ impl RemoteDelivery {
         if !progress.is_over() {
             self.try_hosts(settings, destination, target, &mut progress);
         }
+        // If no host was tried, the dialogue of an earlier attempt says more.
+        let is_tried = !progress.tried.is_empty();
         let mut result = progress.end(if matches!(target, HostTarget::Store(_)) { Via::Lmtp } else { Via::Smtp });
-        if result.outcomes.iter().any(|outcome| outcome.fate != Fate::Delivered) {
+        if is_tried && result.outcomes.iter().any(|outcome| outcome.fate != Fate::Delivered) {
             result.dialogue = Some(self.recorder.take(destination.to_string(), sys::now()));
         }
         result
@@ -268,7 +271,6 @@ impl RemoteDelivery {
                 return true;
             }
             Admission::Down(why) => {
-                self.recorder.host(&peer.to_string());
                 progress.note_no_host(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
                 return true;
             }

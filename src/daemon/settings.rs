@@ -70,7 +70,8 @@ impl Start {
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, Format::Text, self.verbose, "penfoldd")
             .map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
-        let settings = self.examine_quietly(true)?;
+        let (settings, _rights) = self.examined()?;
+        try_others(&settings);
         #[cfg(feature = "mailauth")]
         warnings::of_keys(&settings);
         Self::try_log(&settings.config.log)
@@ -84,25 +85,31 @@ impl Start {
         permissions::try_log(to).map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(to), &e))
     }
 
-    /// Reads the configuration and its tables, and logs the warnings that a start would log. If
-    /// this process is root, it becomes the server's user. With `asks`, DNS lists and filters are
-    /// tried.
+    /// Does the same for a command that shows the warnings in another form. If this process has a
+    /// monitor, it is confined like a server before it asks others. With `asks`, DNS lists and
+    /// filters are tried.
     ///
     /// # Errors
-    /// All errors in the configuration and the tables.
-    pub fn examine_quietly(&self, asks: bool) -> Result<Settings, Exit> {
+    /// All errors in the configuration and the tables. Also if the process cannot be confined.
+    pub fn examine_confined(&self, asks: bool) -> Result<Settings, Exit> {
+        let (settings, rights) = self.examined()?;
+        self.confine(&settings, &rights, true)?;
+        if asks {
+            try_others(&settings);
+        }
+        Ok(settings)
+    }
+
+    /// Reads the configuration and its tables, and logs the warnings that a start would log. If
+    /// this process is root, it becomes the server's user.
+    fn examined(&self) -> Result<(Settings, Rights), Exit> {
         let (settings, rights) = self.read_again(None, Arc::default())?;
         sys::raise_descriptor_limit();
         self.warn_early(&settings.config, &rights);
         let sockets: Vec<_> = settings.config.mail_sockets().collect();
         warnings::log_all(&settings, &rights, &sockets);
         warnings::of_a_start(&settings, self.foreground);
-        if asks {
-            warnings::of_dns_lists(&settings.config);
-            #[cfg(feature = "filters")]
-            settings.filters.warnings().iter().for_each(|warning| ::log::warn!("{warning}"));
-        }
-        Ok(settings)
+        Ok((settings, rights))
     }
 
     /// Reads the configuration and its tables again, and puts them into force if they have no
@@ -203,6 +210,16 @@ impl Start {
             warnings::of_configuration(path);
         }
         warnings::of_homes(config, rights);
+    }
+}
+
+/// Warns of DNS lists and filters that do not answer.
+fn try_others(settings: &Settings) {
+    warnings::of_dns_lists(&settings.config);
+    #[cfg(feature = "filters")]
+    for (number, warning) in settings.filters.warnings() {
+        let at = settings.config.places.at(&format!("filter[{number}].socket"));
+        ::log::warn!("{at}{warning}");
     }
 }
 

@@ -53,9 +53,10 @@ impl Filters {
         Self { hostname: config.hostname.clone(), list: config.filters.clone() }
     }
 
-    /// Connects to each filter, and returns a text for each one that does not answer.
-    pub fn warnings(&self) -> Vec<String> {
-        let failure = |filter: &Filter| {
+    /// Connects to each filter, and returns a text for each one that does not answer, with the
+    /// number of the filter in the configuration.
+    pub fn warnings(&self) -> Vec<(usize, String)> {
+        let failure = |(number, filter): (usize, &Filter)| {
             let answer = match filter.protocol {
                 FilterProtocol::Milter => {
                     milter::Milter::open(&filter.socket, &self.hostname, filter.timeout.min(TRIAL))
@@ -63,9 +64,10 @@ impl Filters {
                 }
                 FilterProtocol::Policy => policy::Service::open(&filter.socket, filter.timeout.min(TRIAL)).map(drop),
             };
-            answer.err().map(|trouble| format!("filter {}: it does not answer: {trouble}", filter.socket))
+            let text = |trouble| (number, format!("filter {}: it does not answer: {trouble}", filter.socket));
+            answer.err().map(text)
         };
-        self.list.iter().filter_map(failure).collect()
+        self.list.iter().enumerate().filter_map(failure).collect()
     }
 }
 

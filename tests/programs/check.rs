@@ -1,7 +1,7 @@
 //! `penfoldctl check`, with and without a daemon, as each kind of user.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
@@ -33,6 +33,8 @@ const ZONE: &str = "mx.example.org A 192.0.2.1
 example.org MX 10 mx.example.org
 example.org TXT v=spf1 a:mx.example.org -all
 _dmarc.example.org TXT v=DMARC1; p=quarantine
+try.example MX 10 mx.try.example
+mx.try.example A 127.0.0.1
 ";
 
 #[test]
@@ -86,6 +88,10 @@ fn each_complaint_says_what_to_change_or_to_publish() {
     let line = json.lines().find(|line| line.contains("there is no TXT record")).expect("a finding");
     let start = r#"{"level":"error","topic":"domain","text":"the key "#;
     assert!(line.starts_with(start) && line.contains(r#","publish":[""#) && line.ends_with(r#""]}"#), "{line}");
+    // Whether anything listens on port 25 of this machine is unknown.
+    let (_, text) = check(&site, &["--try", "try.example", "--quiet"]);
+    let is_tried = text.contains("no connection to a mail exchanger of try.example: mx.try.example [");
+    assert!(is_tried || TcpStream::connect("127.0.0.1:25").is_ok(), "{text}");
     // Without the DNS, nothing outside is asked.
     let asked = dns.asked().len();
     let (_, text) = check(&site, &["--no-dns"]);

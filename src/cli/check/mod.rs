@@ -12,6 +12,7 @@
 //! - `name`: the name of this host in the DNS
 //! - `net`: what the DNS says about this host and its domains
 //! - `outside`: connections from and to the outside
+//! - `past`: what the numbers of the last days say about the outside
 //! - `ports`: who listens on the configured ports
 //! - `senders`: SPF, DKIM and DMARC records
 
@@ -27,6 +28,8 @@ mod name;
 mod net;
 #[cfg(feature = "mailauth")]
 mod outside;
+#[cfg(feature = "mailauth")]
+mod past;
 mod ports;
 #[cfg(feature = "mailauth")]
 mod senders;
@@ -78,7 +81,7 @@ fn examine(start: &Start, options: &Options) -> Report {
     let sockets = ports::listening();
     let running = here::is_running(&config);
     let in_force = here::in_force(&config);
-    let examined = start.examine_quietly(options.asks);
+    let examined = start.examine_confined(options.asks);
     for (level, line) in logged.take() {
         let level = if level == ::log::Level::Error { Level::Error } else { Level::Warning };
         // The certificates have findings of their own.
@@ -149,7 +152,8 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
         report.findings.extend(certificates::check(config, server, &exchangers, now));
     }
     if options.asks {
-        report.findings.extend(outside::incoming(config, &here));
-        report.findings.extend(outside::outgoing(config, &dns, options.try_domain.as_deref()));
+        let past = past::Past::read(config);
+        report.findings.extend(outside::incoming(config, &here, &past));
+        report.findings.extend(outside::outgoing(config, &dns, options.try_domain.as_deref(), &past));
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::finding::{Finding, Level, Topic};
 use super::name::Addresses;
+use super::past::{DAYS, Past};
 use crate::config::{Config, HostPort, Kind, Scheme};
 use crate::dns::{Dns, is_public};
 
@@ -67,7 +68,7 @@ fn is_of(greeting: &str, host: &str) -> bool {
 }
 
 /// Checks whether other hosts can connect to port 25.
-pub fn incoming(config: &Config, here: &Addresses) -> Vec<Finding> {
+pub fn incoming(config: &Config, here: &Addresses, past: &Past) -> Vec<Finding> {
     let make = |level, text: String| Finding::new(level, Topic::Outside, text);
     let open: Vec<_> = config.listen.iter().filter(|listen| listen.kind == Kind::Smtp).collect();
     let is_reachable = |address: SocketAddr| address.port() == SMTP && !address.ip().to_canonical().is_loopback();
@@ -83,6 +84,11 @@ pub fn incoming(config: &Config, here: &Addresses) -> Vec<Finding> {
             judge(&config.hostname, address, here.own.contains(&address), found)
         })
         .collect();
+    if let Some(client) = &past.client {
+        let text = format!("other hosts reach this host: mail came from {client} in the last {DAYS} days");
+        findings.push(make(Level::Good, text));
+        return findings;
+    }
     let host = &config.hostname;
     let text = "whether a firewall keeps other hosts from port 25 cannot be seen from here";
     findings.push(make(Level::Note, text.to_owned()).advise(format!("on a host elsewhere, try: nc -w 5 {host} 25")));
@@ -114,7 +120,7 @@ fn judge(host: &str, address: IpAddr, is_own: bool, found: io::Result<String>) -
 
 /// Checks whether this host can connect to its smart hosts or, if `domain` is given, to a mail
 /// exchanger of that domain.
-pub fn outgoing(config: &Config, dns: &Dns, domain: Option<&str>) -> Vec<Finding> {
+pub fn outgoing(config: &Config, dns: &Dns, domain: Option<&str>, past: &Past) -> Vec<Finding> {
     let mut findings: Vec<Finding> = config
         .remote
         .smarthosts
@@ -126,6 +132,11 @@ pub fn outgoing(config: &Config, dns: &Dns, domain: Option<&str>) -> Vec<Finding
     match domain {
         Some(domain) => findings.push(exchanger(dns, domain)),
         None if config.remote.smarthosts.is_empty() && !config.remote.local_only => {
+            if let Some(domain) = &past.domain {
+                let text = format!("this host reaches others: mail went to {domain} in the last {DAYS} days");
+                findings.push(Finding::new(Level::Good, Topic::Outside, text));
+                return findings;
+            }
             let text = "whether the provider lets this host connect to port 25 of others was not tried";
             let advice = "penfoldctl check --try DOMAIN connects to a mail exchanger of that domain";
             findings.push(Finding::new(Level::Note, Topic::Outside, text).advise(advice));

@@ -58,6 +58,11 @@ impl Names {
         Self { config: file.to_owned(), files }
     }
 
+    /// Returns the paths of the configuration and of all files that it names.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        [self.config.as_path()].into_iter().chain(self.files.iter().map(|(_, path)| path.as_path()))
+    }
+
     /// Whether the opener may open this file for the server, because perhaps only root can read it.
     pub fn has_secret(&self, path: &Path) -> bool {
         const SECRETS: [&str; 8] = [

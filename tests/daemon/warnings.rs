@@ -234,6 +234,16 @@ fn secrets_that_others_may_read() {
     chmod(&site, "users", 0o644);
     chmod(&site, "cert.key", 0o664);
     assert_warned(&site, &["users: others may read it (mode 644)", "cert.key: others may read it (mode 664)"]);
+    // Whoever can change the aliases gets the mail of others.
+    for (file, mode) in [("aliases", 0o646), ("penfold.conf", 0o666)] {
+        let mut command = site.penfoldd(&["-n"]);
+        chmod(&site, file, mode);
+        let output = command.output().expect("it runs");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let warning = format!("{}: every user of this host may change it (mode {mode:o})\n", site.path(file).display());
+        assert!(printed.contains(&warning), "{printed}");
+        chmod(&site, file, 0o644);
+    }
     // If the users file has no secrets, others may read it.
     site.write("users", "jon::\nroot::\n");
     chmod(&site, "cert.key", 0o640);

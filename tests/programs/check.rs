@@ -126,6 +126,10 @@ fn a_check_beside_a_daemon_and_as_other_users() {
         }
     }
     drop(daemon);
+    fs::set_permissions(site.path("spool"), fs::Permissions::from_mode(0o500)).expect("a mode");
+    let (code, text) = check(&site, &["--no-dns", "-q"]);
+    assert!(code == 65 && text.contains(" cannot write to the spool "), "{text}");
+    fs::set_permissions(site.path("spool"), fs::Permissions::from_mode(0o700)).expect("a mode");
     site.write("aliases", "jon jon\n");
     let mut site = site;
     site.set("queue", "workers", "\"x\"");

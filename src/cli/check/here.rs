@@ -7,10 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::unistd::{AccessFlags, access};
 
 use super::finding::{Finding, Level, Topic};
 use crate::config::Config;
 use crate::control;
+use crate::privsep;
 use crate::spool::Spool;
 use crate::sys;
 
@@ -43,6 +45,19 @@ pub fn daemon(config: &Config, running: &io::Result<bool>) -> Finding {
         Err(e) => Finding::new(Level::Error, Topic::Host, format!("the control socket {socket}: {e}"))
             .at(config.places.complaint("socket", "")),
     }
+}
+
+/// Checks that the server's user, which is this process's user, can make the control socket.
+pub fn socket_directory(config: &Config) -> Option<Finding> {
+    let directory = config.socket.parent().filter(|path| path.is_dir())?;
+    access(directory, AccessFlags::W_OK | AccessFlags::X_OK).err()?;
+    let text = format!(
+        "the user {} cannot make the control socket in {}, if the service manager does not make it",
+        privsep::user_name(),
+        directory.display()
+    );
+    let finding = Finding::new(Level::Warning, Topic::Host, text).at(config.places.complaint("socket", ""));
+    Some(finding.advise("give the directory to that user, or choose one that does not exist: the start makes it"))
 }
 
 /// Checks that the daemon has read the file that is being checked, and has read it since it was
@@ -151,6 +166,10 @@ pub fn spool(config: &Config) -> Vec<Finding> {
         .advise("make room on its file system: large messages get 452 now"),
         Err(e) => make(Level::Error, format!("the spool {path} cannot be read: {e}")),
     }];
+    if access(&config.spool, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+        let text = format!("the user {} cannot write to the spool {path}", privsep::user_name());
+        findings.push(make(Level::Error, text).advise("give it to that user"));
+    }
     if statfs(&config.spool).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC) {
         findings
             .push(make(Level::Error, format!("the spool {path} is in memory: a restart of the host loses all mail")));

@@ -117,6 +117,9 @@ fn examine(start: &Start, options: &Options) -> Report {
         let text = exit.text.join("; ");
         report.add(Finding::new(Level::Error, Topic::Configuration, text).at(config.places.complaint("log.to", "")));
     }
+    if !is_running {
+        report.findings.extend(here::socket_directory(&config));
+    }
     here::spool(&config).into_iter().for_each(|finding| report.add(finding));
     of_the_net(&config, settings.as_ref(), options, &mut report);
     report

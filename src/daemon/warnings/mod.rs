@@ -16,8 +16,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
-use super::capacity;
 use super::inherited::{is_overlapping, overlap};
+use super::{capacity, permissions};
 use crate::config::policy::{Dmarc, Spf};
 use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::dns::Dns;
@@ -45,6 +45,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_queue(config);
     of_mailboxes(config, rights);
     tables::log_all(settings, rights);
+    of_writable_files(config);
     of_certificates(settings);
     for (number, listen) in config.listen.iter().enumerate().filter(|(_, listen)| listen.kind == Kind::Submission) {
         if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
@@ -320,6 +321,22 @@ fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'
 
 fn is_loopback(network: &Network) -> bool {
     network.address.to_canonical().is_loopback() && network.prefix >= 8
+}
+
+/// Warns of the configuration and its tables if every system user may change them. A table of
+/// aliases names commands that run with the rights of others.
+fn of_writable_files(config: &Config) {
+    let names = permissions::Names::of(config.places.file(), config);
+    let mut paths: Vec<_> = names.paths().collect();
+    paths.sort_unstable();
+    paths.dedup();
+    for path in paths {
+        let mode = fs::metadata(path).map_or(0, |found| found.mode() & 0o777);
+        if mode & 0o002 != 0 {
+            let file = path.display();
+            ::log::warn!("{file}: every user of this host may change it (mode {mode:03o})");
+        }
+    }
 }
 
 /// Returns warnings for files with secrets that every system user may read.

@@ -179,7 +179,7 @@ fn examine(openmetrics: &str, prometheus: &str) {
             &fs::read(built::source("etc/grafana/penfold.json")).expect("a dashboard"),
         );
         if let Some(rules) = rules {
-            let output = feed(Command::new(&promtool).args(["check", "rules"]), &rules.stdout);
+            let output = feed(Command::new(&promtool).args(["check", "rules", "/dev/stdin"]), &rules.stdout);
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.status.success() && printed.contains(" rules found"), "{rules:?}\n{output:?}");
         }

@@ -16,6 +16,7 @@ use crate::activity;
 use crate::endpoint::Endpoint;
 use crate::json::Format;
 use crate::listen::Server;
+use crate::log;
 use crate::message::trace::LocalUser;
 use crate::queue::{Event, KnownEntry, RunningJob, Selector};
 use crate::site::Site;
@@ -40,16 +41,24 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes the queue try the selected jobs now, and returns their number. A job is one message
-    /// and one destination.
-    pub(super) fn flush(&self, selector: Selector) -> usize {
+    /// Makes the queue try jobs now, as `user` demands, and returns their number. `word` selects them;
+    /// `None` selects all. A job is one message and one destination.
+    pub(super) fn flush(&self, word: Option<&str>, user: &str) -> usize {
         // An administrator may have moved messages back into `new/` or `cur/`, so the queue is told
         // which messages are there.
         if self.site.is_scanned.load(Ordering::Acquire) {
             let _ = self.events.send(Event::Appeared(self.settled_names()));
         }
+        let selector = word.map_or(Selector::All, Selector::parse);
+        let message = if let Selector::Message(id) = &selector { Some(*id) } else { None };
         // If the queue has ended, no delivery is started.
-        self.ask(|answer| Event::Flush(selector, answer)).unwrap_or(0)
+        let count = self.ask(|answer| Event::Flush(selector, answer)).unwrap_or(0);
+        match message {
+            Some(id) if count > 0 => log::flushed(&id, user),
+            Some(_) => {}
+            None => log::flushed_all(word.unwrap_or("*"), count, user),
+        }
+        count
     }
 
     /// Makes the queue try the selected jobs for a client of another process (ETRN), and returns their
@@ -167,8 +176,13 @@ impl Control {
     /// Returns all entries in `cur/`, and those in `new/` that are so old that no session is about
     /// to deliver them.
     fn settled_names(&self) -> Vec<EntryName> {
+        let names = [Place::New, Place::Cur].into_iter().filter_map(|place| self.site.spool.entries_in(place).ok());
+        self.settled(names.flatten())
+    }
+
+    /// Returns those of the entries that no session is about to deliver.
+    pub(super) fn settled(&self, names: impl Iterator<Item = EntryName>) -> Vec<EntryName> {
         let spool = &self.site.spool;
-        let names = [Place::New, Place::Cur].into_iter().filter_map(|place| spool.entries_in(place).ok()).flatten();
         names.filter(|name| name.place == Place::Cur || spool.is_older_than(*name, SETTLED_AFTER)).collect()
     }
 }

@@ -9,12 +9,12 @@
 //! socket, the kernel closes them.
 //!
 //! - `actions`: the actions that answer requests
+//! - `change`: holds, releases, removes, returns, requeues and flushes messages
 //! - `client`: sends a request and copies the answer
 //! - `config`: the configuration in force
 //! - `connections`: the limits on connections
 //! - `counts`: the messages of the queue counted by sender, domain, reason or age
 //! - `explain`: what happens to mail for an address
-//! - `hold`: holds, releases and removes messages
 //! - `hosts`: the listing of other hosts
 //! - `list`: the listing of the queue
 //! - `listing`: the request to list the queue
@@ -33,12 +33,12 @@ use std::io;
 use std::path::Path;
 
 mod actions;
+mod change;
 mod client;
 mod config;
 mod connections;
 mod counts;
 mod explain;
-mod hold;
 mod hosts;
 mod list;
 mod listing;

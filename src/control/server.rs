@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use super::actions::Control;
+use super::change::{Change, NotChanged};
 use super::connections::Connections;
-use super::hold::{Change, NotChanged};
 use super::request::{self, MAX_REQUEST};
 use super::show::Part;
 use super::status;
@@ -27,7 +27,7 @@ use crate::queue::Selector;
 use crate::spool::{EntryName, QueueId};
 
 /// The stack of a thread that answers a client, in bytes.
-const STACK: usize = 256 << 10;
+const STACK: usize = 512 << 10;
 /// The lock that is held while the queue is listed for an unprivileged user.
 static LISTING: Mutex<()> = Mutex::new(());
 /// The uids of the unprivileged users for whom the queue is being listed, or who wait for that.
@@ -122,6 +122,10 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             stream.write_all(format!("ok\n{}\n{text}", if is_deliverable { "yes" } else { "no" }).as_bytes())
         }
         ["queue", words @ ..] => match Listing::read(words) {
+            // The ids are for a command that changes messages.
+            Some(listing) if listing.is_of_ids && !is_privileged(uid) => {
+                stream.write_all(format!("{FORBIDDEN}\n").as_bytes())
+            }
             Some(listing) if is_privileged(uid) => list(stream, control, &listing, None),
             Some(listing) => list_for(stream, control, &listing, uid),
             None => not_understood(stream),
@@ -235,7 +239,7 @@ fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
 fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> io::Result<()> {
     match words {
         ["flush", rest @ ..] if rest.len() < 2 => {
-            answer_text(stream, &control.flush(rest.first().map_or(Selector::All, |word| Selector::parse(word))))
+            answer_text(stream, &control.flush(rest.first().copied(), &user_name(&control.site.rights, uid)))
         }
         ["etrn", node] => answer_text(stream, &control.flush_for_client(Selector::parse(node))),
         ["hosts", rest @ ..] => {
@@ -258,13 +262,15 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
         }
         ["explain", words @ ..] => explain(stream, words, control),
         ["reload"] => reload(stream, control),
+        ["change", words @ ..] => change(stream, words, control, uid),
+        // penfoldctl of an earlier version sends this.
+        ["hold" | "release" | "remove", _] => change(stream, words, control, uid),
         ["status"] => {
             answer_list(stream, |out| out.write_all(status::write(&control.status(), Format::Text).as_bytes()))
         }
         ["status", "json"] => {
             answer_list(stream, |out| out.write_all(status::write(&control.status(), Format::Json).as_bytes()))
         }
-        [change, id] if Change::parse(change).is_some() => self::change(stream, (change, id), control, uid),
         ["wake", name] => wake(stream, name, control),
         _ => not_understood(stream),
     }
@@ -310,19 +316,27 @@ fn reload(stream: UnixStream, control: &Control) -> io::Result<()> {
     answer_text(stream, &[head.to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n"))
 }
 
-/// Holds, releases or removes a message.
-fn change(stream: UnixStream, (change, id): (&str, &str), control: &Control, uid: u32) -> io::Result<()> {
-    let (Some(change), Some(id)) = (Change::parse(change), QueueId::parse(&id.to_ascii_uppercase())) else {
-        return answer_text(stream, &"that is not a queue id");
-    };
-    let user = match local_user(&control.site.rights, uid, "").login {
+/// Changes messages. The answer has a line for each of the ids, in the same order.
+fn change(mut stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> io::Result<()> {
+    let Some((change, words)) = Change::read(words) else { return not_understood(stream) };
+    let ids: Vec<Option<QueueId>> = words.iter().map(|id| QueueId::parse(&id.to_ascii_uppercase())).collect();
+    let known: Vec<QueueId> = ids.iter().flatten().copied().collect();
+    let mut results = control.change(&change, &known, &user_name(&control.site.rights, uid)).into_iter();
+    let lines = ids.iter().map(|id| match id.and_then(|_| results.next()) {
+        None => "that is not a queue id\n".to_owned(),
+        Some(Ok(())) => "done\n".to_owned(),
+        Some(Err(NotChanged { is_temporary: true, why })) => format!("later: {why}\n"),
+        Some(Err(NotChanged { is_temporary: false, why })) => format!("{why}\n"),
+    });
+    let lines: String = lines.collect();
+    stream.write_all(format!("ok\n{lines}").as_bytes())
+}
+
+/// The name of a client's user, for the log.
+fn user_name(rights: &Rights, uid: u32) -> String {
+    match local_user(rights, uid, "").login {
         login if login.is_empty() => format!("uid {uid}"),
         login => login,
-    };
-    match control.change(change, id, &user) {
-        Ok(()) => answer_text(stream, &"done"),
-        Err(NotChanged { is_temporary: true, why }) => answer_text(stream, &format!("later: {why}")),
-        Err(NotChanged { is_temporary: false, why }) => answer_text(stream, &why),
     }
 }
 

@@ -7,6 +7,7 @@
 //! Other messages to the administrator use the macros of the `log` crate: `error` if the
 //! administrator has to act, and `warn` if that is advisable.
 //!
+//! - `admin`: the lines about what an administrator has done with messages
 //! - `collect`: the lines in memory, for a command
 //! - `counted`: counts the events
 //! - `dmarc`: the lines about DMARC reports
@@ -27,6 +28,7 @@ use ::log::LevelFilter;
 use crate::config::LogTo;
 use crate::json::Format;
 
+mod admin;
 mod collect;
 mod counted;
 #[cfg(feature = "mailauth")]
@@ -46,6 +48,7 @@ use format::Form;
 use journal::Journal;
 use sink::{LogFile, Syslog};
 
+pub use admin::{flushed, flushed_all, requeued, returned};
 pub use collect::collect;
 #[cfg(feature = "mailauth")]
 pub use dmarc::{report_sent, report_withheld};

@@ -214,6 +214,24 @@ pub struct Job {
     pub(super) started: u64,
 }
 
+impl Job {
+    /// A job for all recipients of an entry that an administrator has withdrawn from the queue.
+    pub fn of_request(entry: EntryName, recipients: Vec<RecipientRef>) -> Self {
+        Self {
+            entry,
+            destination: Arc::new(Destination::Local),
+            recipients,
+            unrecorded: Vec::new(),
+            unsynced: false,
+            is_last: true,
+            trust: Trust::Unproven,
+            down: None,
+            index: 0,
+            started: 0,
+        }
+    }
+}
+
 /// A connection that a worker without a job keeps open.
 #[derive(Debug, Clone)]
 pub struct OpenConnection {

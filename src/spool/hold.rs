@@ -1,14 +1,15 @@
 //! Holds, releases and removes entries on an administrator's request.
 //!
 //! The caller makes sure that no worker has a job of the entry. Each change is one rename or one
-//! unlink, so that a crash leaves the entry in one place. The directories are synced before the
-//! function that makes the change returns, so that a power cut does not undo what was reported as
-//! done.
+//! unlink, so that a crash leaves the entry in one place. The caller syncs the directories with
+//! [`Spool::sync_changes`], once for many changes, before it reports them as done, so that a power
+//! cut does not undo them.
 //!
 //! A crash can interrupt a delivery between two steps. The recipient's record, or the owner of the
 //! entry's file, then tells a later attempt what is left to do. Such an entry is not held, because
 //! too much time might pass before that attempt (see [`State::Prepared`]).
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -47,6 +48,25 @@ impl From<io::Error> for NotMoved {
 }
 
 impl Spool {
+    /// Returns the entries with these ids in any directory. Of two entries with the same id, the held
+    /// one comes first.
+    ///
+    /// # Errors
+    /// Those of readdir(3).
+    pub fn find_all(&self, ids: &HashSet<QueueId>) -> io::Result<HashMap<QueueId, EntryName>> {
+        let mut found = HashMap::new();
+        if !ids.is_empty() {
+            for place in [Place::Hold, Place::New, Place::Cur] {
+                self.read_place(place, |_, entry| {
+                    if let Some(entry) = entry.filter(|entry| ids.contains(&entry.id)) {
+                        found.entry(entry.id).or_insert(entry);
+                    }
+                })?;
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the entry with this id in one of the directories. Returns `None` if there is none.
     ///
     /// # Errors
@@ -64,13 +84,30 @@ impl Spool {
     /// # Errors
     /// [`NotMoved`]. After an error the entry is where it was.
     pub fn hold(self: &Arc<Self>, name: EntryName) -> Result<EntryName, NotMoved> {
+        let entry = self.completed(name)?;
+        self.move_to(entry.name(), Place::Hold)
+    }
+
+    /// Opens an entry to change what happens to it next.
+    ///
+    /// # Errors
+    /// [`NotMoved`], for example if an attempt must complete a delivery first.
+    pub fn completed(self: &Arc<Self>, name: EntryName) -> Result<Entry, NotMoved> {
         let mut entry = self.entry(name)?;
         entry.complete()?;
         let is_interrupted = |state| matches!(state, State::Prepared { .. });
         if entry.handed_over_to().is_some() || entry.recipients().iter().any(|to| is_interrupted(to.record.state)) {
             return Err(NotMoved::Interrupted);
         }
-        self.move_to(entry.name(), Place::Hold)
+        Ok(entry)
+    }
+
+    /// Syncs the directories in which entries have been held, released or removed.
+    ///
+    /// # Errors
+    /// Those of fsync(2).
+    pub fn sync_changes(&self) -> io::Result<()> {
+        self.sync_places(&[Place::New, Place::Cur, Place::Hold].map(Place::directory))
     }
 
     /// Moves an entry from `hold/` to the directory that it belongs to, and returns its new name.
@@ -92,8 +129,7 @@ impl Spool {
     /// called with the entry before the removal.
     ///
     /// # Errors
-    /// [`NotMoved`]. After an error the entry is still there, unless the sync of the directory
-    /// failed.
+    /// [`NotMoved`]. After an error the entry is still there.
     pub fn remove(self: &Arc<Self>, name: EntryName, log: impl FnOnce(&Entry)) -> Result<(), NotMoved> {
         let mut entry = self.entry(name)?;
         entry.complete()?;
@@ -105,7 +141,6 @@ impl Spool {
         self.forget_held();
         // The note is removed last. If a crash leaves a note without an entry, a later sweep
         // removes the note.
-        self.sync_places(&[entry.name().place.directory()])?;
         let _ = disk::remove(&self.note_path(entry.id()));
         Ok(())
     }
@@ -118,10 +153,6 @@ impl Spool {
         self.remove_duplicate(from.id)?;
         disk::rename_new(&self.path(from), &self.path(to))?;
         self.forget_held();
-        // The entry has moved even if the sync fails, so the error is only logged.
-        if let Err(e) = self.sync_places(&[place.directory(), from.place.directory()]) {
-            log::error!("spool: sync {}: {e}", place.directory());
-        }
         Ok(to)
     }
 }

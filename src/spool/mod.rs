@@ -46,6 +46,7 @@
 //! - `open`: opens files without following a link
 //! - `release`: lets an entry be tried before the time that its sender has set
 //! - `reserve`: free space that is kept for settling accepted mail
+//! - `rewrite`: gives an entry other recipients on an administrator's request
 //! - `sweep`: removes files that crashes have left
 //!
 //! # States
@@ -81,9 +82,10 @@
 //! | `C` | `D` or `S` | `Entry::forward`: as from `R` to `F` | that message is an entry of its own |
 //! | `T` | `D` | `Entry::settle`: record overwritten, for a remote host's 250 | not synced: after a power cut the host may get it twice, as the protocol allows |
 //! | `T` | `F` | `Entry::settle`: record overwritten, for a report to the postmaster | nobody is left to be notified |
-//! | any, in `new/` or `cur/` | the same in `hold/` | `Spool::hold`: one rename / both directories synced | not tried any more. A recipient in `P`, or an entry that was handed over, is completed by an attempt first |
-//! | any, in `hold/` | the same in `new/` or `cur/` | `Spool::release`: one rename / both directories synced | tried |
+//! | any, in `new/` or `cur/` | the same in `hold/` | `Spool::hold`: one rename / `Spool::sync_changes`: the directories synced, once for many entries | not tried any more. A recipient in `P`, or an entry that was handed over, is completed by an attempt first |
+//! | any, in `hold/` | the same in `new/` or `cur/` | `Spool::release`: one rename / directories synced in the same way | tried |
 //! | any | nothing | `Spool::remove`, on request: logged / dialogues unlinked / entry unlinked / directory synced / note unlinked | not tried any more |
+//! | queued | queued, with other recipients | `Entry::replace_recipients`, on request: `tmp/ID` written and synced / renamed / the directory synced / the old one unlinked, if its name is another one / the directory synced | tried. In between both may exist, and none of them was tried since |
 //! | all `D` or `F` | nothing | `Entry::finish`, `Spool::finish`: dialogues and note unlinked / entry unlinked | |
 //!
 //! | a crash leaves | becomes | by |
@@ -91,6 +93,7 @@
 //! | `new/ID,S=n`, and no 250 was sent | an entry like any other: it is complete, or does not exist | |
 //! | `tmp/ID` of a draft, of `make_queued`, or of a report without a recipient in `R` | nothing | the same step made again, or `Spool::sweep` after 36 hours |
 //! | direct in `new/` and queued in `cur/` | queued in `cur/` | `Spool::resolve_duplicates` at the start: direct unlinked / `new/` synced |
+//! | two queued entries, from `Entry::replace_recipients` | one of them | `Spool::resolve_duplicates` at the start: the other is moved to `bad/` |
 //! | direct in `new/`, and in `cur/` an entry of a later version | both stay | `Spool::resolve_duplicates`: that version will remove the direct one |
 //! | direct, owned by the user, 0640 | owned by the user, 0600 | linked if it has no name in the mailbox's `new/` or `cur/` / as above; delivered twice if the user has removed it meanwhile |
 //! | direct, owned by the user, 0600 | not in the spool | `Entry::open`: unlinked. The time of the file is that of the id, so it is no file that was restored for another user |
@@ -189,6 +192,7 @@ mod note;
 mod open;
 mod release;
 mod reserve;
+mod rewrite;
 mod sweep;
 
 pub use content::{Content, Measure, Meter};

@@ -7,9 +7,11 @@
 //! hosts and time limits. If a job panics, the panic is logged, and the job is tried again later.
 //! [`Worker::settle`] shows all steps.
 //!
+//! - `bounce`: returns a message to its sender on request
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `deadline`: messages whose senders have set a deadline
 //! - `plan`: groups the recipients of an entry by destination
+//! - `requeue`: looks up the recipients of a message anew on request
 //! - `report`: makes the reports about recipients
 
 use std::io;
@@ -39,14 +41,18 @@ use crate::spool::{Content, Entry, EntryName, NoteLine, RecipientEntry, Recipien
 use crate::sys;
 use crate::users::{Mailbox, Owner};
 
+mod bounce;
 mod deadline;
 mod immediate;
 mod plan;
 mod report;
+mod requeue;
 
+pub use bounce::{Returned, bounce};
 pub use immediate::deliver_now;
 use plan::destination;
 pub use plan::{Scan, plan, scan};
+pub use requeue::{NotRequeued, requeue};
 
 /// How long an idle worker keeps a connection for the next job.
 const KEEP_CONNECTION_FOR: Duration = Duration::from_secs(2);

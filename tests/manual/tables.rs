@@ -279,7 +279,8 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     daemon.wait_words(&[" confirmed "]);
     let listed = site.penfoldctl(&["queue"]);
     let id = listed.split_whitespace().next().expect("a message");
-    ["hold", "release", "remove"].iter().for_each(|change| drop(site.penfoldctl(&[change, id])));
+    ["hold", "release", "requeue", "flush", "remove"].iter().for_each(|change| drop(site.penfoldctl(&[change, id])));
+    site.penfoldctl(&["bounce", "--yes", "--all", "--reason", "example.com is gone"]);
     drop((good, bad, grey));
     daemon
 }

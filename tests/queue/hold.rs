@@ -66,14 +66,14 @@ fn quarantine(site: &Site, to: &[&str], reason: &str) -> EntryName {
 #[test]
 fn a_held_message_waits_and_a_released_one_is_tried_at_once() {
     let (remote, site, daemon, id) = waiting();
-    assert_eq!(ctl(&site, &["hold", &id.to_lowercase()]), (0, String::new()));
+    assert_eq!(ctl(&site, &["hold", &id.to_lowercase()]), (0, "1 message held\n".to_owned()));
     assert!(is_in(&site, "hold"));
     daemon.wait_words(&[&id, " held reason=\"by "]);
     let listed = site.penfoldctl(&["queue"]);
     assert!(listed.contains("  held: by ") && listed.contains("<elvis@example.test>  deferred, "), "{listed}");
     assert!(!listed.contains("next "), "{listed}");
     // To hold it again changes nothing.
-    assert_eq!(ctl(&site, &["hold", &id]), (0, String::new()));
+    assert_eq!(ctl(&site, &["hold", &id]), (0, "1 message held\n".to_owned()));
 
     // Neither a flush nor a restart tries it.
     remote.behave(Conduct::Sink(Sink::default()));
@@ -85,7 +85,7 @@ fn a_held_message_waits_and_a_released_one_is_tried_at_once() {
     assert!(is_in(&site, "hold") && remote.look(|seen| seen.messages.is_empty()));
     assert!(site.penfoldctl(&["queue"]).contains("  held: by "));
 
-    assert_eq!(ctl(&site, &["release", &id]), (0, String::new()));
+    assert_eq!(ctl(&site, &["release", &id]), (0, "1 message released\n".to_owned()));
     daemon.wait_words(&[&id, " released user="]);
     assert_eq!(ctl(&site, &["flush", &id]), (0, String::new()));
     assert_eq!(remote.messages(1)[0].recipients, ["<elvis@example.test>"]);
@@ -104,7 +104,7 @@ fn a_message_in_quarantine_is_listed_with_its_reason_and_delivered_when_it_is_re
     assert!(listed.contains(&format!("{id}  {}  ", name.size)), "{listed}");
     assert!(listed.contains("  <ret@razorback.test>  held: dmarc example.org asks for it\n"), "{listed}");
     assert!(listed.contains("    <ada@razorback.test>  not tried yet\n"), "{listed}");
-    assert_eq!(ctl(&site, &["release", &id]), (0, String::new()));
+    assert_eq!(ctl(&site, &["release", &id]), (0, "1 message released\n".to_owned()));
     assert!(daemon.settles(&site), "{}", daemon.log());
     for user in ["ada", "bob"] {
         assert_eq!(site.mail(user).len(), 1, "{user}");
@@ -118,10 +118,11 @@ fn a_removed_message_is_logged_and_gone() {
     let other = daemon.submit(&["both@razorback"]);
     daemon.wait_words(&[&other, " deferred to=<ann@"]);
     daemon.wait_words(&[&other, " sent to=<jon@"]);
-    assert_eq!(ctl(&site, &["hold", &id]), (0, String::new()));
+    assert_eq!(ctl(&site, &["hold", &id]), (0, "1 message held\n".to_owned()));
     let unknown = "1K0TVZ6PH81DZ9JHPQF";
-    let expected =
-        format!("penfoldctl: {unknown}: there is no such message\npenfoldctl: x y: that is not a queue id\n");
+    let expected = format!(
+        "2 messages removed\npenfoldctl: {unknown}: there is no such message\npenfoldctl: x y: that is not a queue id\n"
+    );
     assert_eq!(ctl(&site, &["remove", &id, unknown, "x y", &other]), (69, expected));
     for (id, to, orig) in
         [(&id, "elvis", ""), (&other, "elvis", " orig=<both@razorback>"), (&other, "ann", " orig=<both@razorback>")]

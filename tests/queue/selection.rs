@@ -3,10 +3,11 @@
 //! One daemon has messages in all states. The same commands are run without a daemon, as root, as
 //! the server's user and as a stranger.
 
+use std::fs;
 use std::time::Duration;
 
-use common::programs::{code_and_text, command, feed};
-use common::remote::{Remote, Sink, Then};
+use common::programs::{code_and_text, command, feed, stranger};
+use common::remote::{Conduct, Remote, Sink, Then};
 use common::{Daemon, Site};
 
 /// A site whose queue has a message in each state, with their ids in the order of the manual page:
@@ -15,7 +16,8 @@ struct Scene {
     site: Site,
     daemon: Option<Daemon>,
     ids: [String; 5],
-    _remotes: [Remote; 2],
+    /// The hosts of `slow.test` and `later.test`.
+    remotes: [Remote; 2],
 }
 
 fn ctl(site: &Site, arguments: &[&str]) -> (i32, String) {
@@ -63,7 +65,7 @@ impl Scene {
             site,
             daemon: Some(daemon),
             ids: [running, ready, deferred, scheduled, held],
-            _remotes: [slow, deferring],
+            remotes: [slow, deferring],
         }
     }
 
@@ -145,4 +147,157 @@ fn messages_in_all_states_are_listed_and_counted() {
     assert_eq!(scene.listed(&["--state", "running"]), [0; 0]);
     assert_eq!(scene.listed(&["--domain", "later.test", "--state", "deferred"]), [2]);
     assert!(ctl(&scene.site, &["queue", "--by", "domain"]).1.contains("  later.test\n"));
+}
+
+#[test]
+fn messages_are_changed_by_selectors_and_others_are_not() {
+    let scene = Scene::new();
+    let (site, daemon) = (&scene.site, scene.daemon.as_ref().expect("a daemon"));
+    let [_, ready, deferred, scheduled, held] = &scene.ids;
+    let done =
+        |arguments: &[&str], text: &str| assert_eq!(ctl(site, arguments), (0, format!("{text}\n")), "{arguments:?}");
+    // Several messages are changed only if that is confirmed. Without a terminal nobody is asked.
+    for (arguments, code, text) in [
+        (&["hold", "--from", "ann@x.test"][..], 64, " octets match: use -y to hold all of them"),
+        (&["hold"], 64, "hold needs a queue id or a selector"),
+        (&["hold", "--all", held], 64, "cannot be combined"),
+        (&["remove", "--state", "sent"], 64, "expected running, ready, deferred, scheduled or held"),
+        (&["remove", "--from", "nobody@x.test"], 69, "no message matches"),
+        (&["bounce", "--reason", " ", held], 64, "--reason: expected a text"),
+        (&["requeue", held], 69, "it is held: release it first"),
+        (&["queue", "--by", "colour"], 64, "expected sender, domain, reason or age"),
+    ] {
+        let (ended, printed) = ctl(site, arguments);
+        assert!(ended == code && printed.contains(text), "{arguments:?}: {ended} {printed}");
+    }
+    done(&["hold", "-y", "--from", "ann@x.test"], "2 messages held");
+    assert_eq!(scene.listed(&["--state", "held"]), [2, 4]);
+    done(&["release", "--to", "elvis@later.test"], "1 message released");
+    daemon.wait_words(&[&format!("{deferred} released user=")]);
+    assert_eq!(scene.listed(&["--state", "held"]), [4]);
+    done(&["release", "--state", "scheduled", "--all"], "1 message released");
+    daemon.wait_words(&[&format!("{scheduled} deferred to=<kept@later.test>")]);
+    // A flush of several messages that are deferred.
+    scene.remotes[1].behave(Conduct::Sink(Sink::default()));
+    done(&["flush", "--yes", "--state", "deferred", "--domain", "@later.test"], "2 messages being tried");
+    daemon.wait_words(&[&format!("{scheduled} sent to=<kept@later.test>")]);
+    daemon.wait_words(&[&format!("{deferred} sent to=<ann@sub.later.test>")]);
+    daemon.wait_words(&[&format!("{deferred} flushed user=")]);
+    let (_, by_domain) = ctl(site, &["flush", "later.test"]);
+    assert!(by_domain.contains("nothing waits for later.test"), "{by_domain}");
+    daemon.wait_words(&["- flushed node=later.test jobs=0 user="]);
+    done(&["remove", "--state", "held"], "1 message removed");
+    done(&["remove", ready, "--yes"], "1 message removed");
+    assert_eq!(scene.listed(&[]), [0]);
+
+    for arguments in [&["hold", "--all"][..], &["bounce", held], &["requeue", held], &["flush", "--from", "<>"]] {
+        let Some(mut stranger) = stranger(&command(site, "penfoldctl", arguments)) else { return };
+        let (code, text) = code_and_text(&feed(&mut stranger, b""));
+        assert!(code == 77 && text.contains("only root and nobody may "), "{arguments:?}: {code} {text}");
+    }
+}
+
+#[test]
+fn a_returned_message_is_reported_to_its_sender_with_the_reason() {
+    let deferring = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
+    let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+    site.add("routes", &format!("later.test {}", deferring.host_port()));
+    site.add("aliases", "both: jon, elvis@later.test, ann@later.test\n");
+    let daemon = site.start();
+    let waiting = daemon.submit_from("root@razorback.test", &["both@razorback"]);
+    let held = daemon.submit_from("root@razorback.test", &["other@later.test"]);
+    daemon.wait_words(&[&waiting, " deferred to=<ann@"]);
+    daemon.wait_words(&[&held, " deferred to=<other@"]);
+    assert_eq!(ctl(&site, &["hold", &held]).0, 0);
+    let reason = "the company has moved\r\nto elsewhere";
+    assert_eq!(ctl(&site, &["bounce", "--reason", reason, &waiting, &held]), (0, "2 messages returned\n".to_owned()));
+    for (id, to) in [(&waiting, "elvis"), (&waiting, "ann"), (&held, "other")] {
+        let words = [&format!("{id} failed to=<{to}@later.test>"), " reason=\"the company has moved  to elsewhere\""];
+        daemon.wait_words(&words);
+    }
+    daemon.wait_words(&[&format!("{waiting} returned reason=\"the company has moved  to elsewhere\" user=")]);
+    let reports = daemon.wait_mail(&site, "root", 2);
+    assert!(daemon.settles(&site), "{}", daemon.log());
+    let reports: String = reports.iter().map(|report| String::from_utf8_lossy(report).into_owned()).collect();
+    for part in ["elvis@later.test", "ann@later.test", "other@later.test", "the company has moved to elsewhere"] {
+        assert!(reports.contains(part), "{part}: {reports}");
+    }
+    assert!(!reports.contains("Final-Recipient: rfc822; jon@"), "{reports}");
+    assert_eq!((site.mail("jon").len(), fs::read_dir(site.path("spool/note")).expect("a spool").count()), (1, 0));
+}
+
+#[test]
+fn the_recipients_of_a_requeued_message_are_looked_up_anew() {
+    let deferring = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
+    let new_host = Remote::sink();
+    let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+    site.add("routes", &format!("later.test {}", deferring.host_port()));
+    site.add("routes", &format!("new.test {}", new_host.host_port()));
+    site.add("aliases", "both: jon, elvis@later.test\ngone: x@later.test\n");
+    let daemon = site.start();
+    let id = daemon.submit_from("root@razorback.test", &["both@razorback", "gone@razorback", "stays@later.test"]);
+    for to in ["elvis", "x", "stays"] {
+        daemon.wait_words(&[&id, &format!(" deferred to=<{to}@later.test>")]);
+    }
+    // More recipients than before, so that the entry gets another name; jon has the message already.
+    site.write("aliases", "both: jon, root, a@new.test, b@new.test, elvis@later.test\n");
+    daemon.flush_until(&site, || ctl(&site, &["requeue", &id]) == (0, "1 message requeued\n".to_owned()));
+    daemon.wait_words(&[&format!("{id} requeued to=6 user=")]);
+    assert_eq!(new_host.messages(1)[0].recipients, ["<a@new.test>", "<b@new.test>"]);
+    daemon.wait_words(&[&format!("{id} sent to=<root@razorback> orig=<both@razorback>")]);
+    daemon.wait_words(&[&format!("{id} failed to=<gone@razorback>")]);
+    daemon.wait_words(&[&format!("{id} bounced report=")]);
+    // The message and the report.
+    daemon.wait_mail(&site, "root", 2);
+    let (_, listed) = ctl(&site, &["queue"]);
+    assert!(
+        listed.contains("<elvis@later.test>  deferred") && listed.contains("<stays@later.test>  deferred"),
+        "{listed}"
+    );
+    assert!(!listed.contains("x@later.test") && listed.contains("-- 1 message, "), "{listed}");
+    // Without a change of the tables, the entry keeps its name, and nobody gets the message again.
+    let before = site.spooled();
+    daemon.flush_until(&site, || ctl(&site, &["requeue", &id]).0 == 0);
+    daemon.wait_words(&[&format!("{id} requeued to=2 user=")]);
+    assert_eq!(site.spooled(), before);
+    site.write("aliases", "both: jon, root, b@new.test, c@new.test\n");
+    daemon.flush_until(&site, || ctl(&site, &["requeue", &id]).0 == 0);
+    assert_eq!(new_host.messages(2)[1].recipients, ["<c@new.test>"]);
+    assert_eq!((site.mail("jon").len(), site.mail("root").len()), (1, 2));
+    // It survives a restart.
+    assert!(daemon.terminate().success());
+    deferring.behave(Conduct::Sink(Sink::default()));
+    let daemon = site.start();
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+    assert_eq!(deferring.messages(1)[0].recipients, ["<stays@later.test>"]);
+}
+
+#[test]
+fn messages_that_were_moved_by_hand_are_held_and_released_without_a_restart() {
+    let deferring = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));
+    let site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+    site.add("routes", &format!("later.test {}", deferring.host_port()));
+    let daemon = site.start();
+    let id = daemon.submit(&["x@later.test"]);
+    daemon.wait_until("it is in cur/", || site.spooled().iter().any(|path| path.starts_with(site.path("spool/cur"))));
+    let file = site.spooled()[0].file_name().expect("a name").to_owned();
+    let mv = |from: &str, to: &str| {
+        fs::rename(site.path("spool").join(from).join(&file), site.path("spool").join(to).join(&file))
+            .expect("a rename");
+    };
+    // The queue still knows it as a message in cur/.
+    mv("cur", "hold");
+    assert!(ctl(&site, &["queue"]).1.contains("  held\n"));
+    assert_eq!(ctl(&site, &["hold", &id]), (0, "1 message held\n".to_owned()));
+    assert_eq!(ctl(&site, &["release", &id]), (0, "1 message released\n".to_owned()));
+    daemon.wait_until("it is in cur/", || site.path("spool/cur").join(&file).exists());
+    mv("cur", "hold");
+    assert_eq!(ctl(&site, &["release", &id]), (0, "1 message released\n".to_owned()));
+    // The queue does not know a message that it has held.
+    assert_eq!(ctl(&site, &["hold", &id]), (0, "1 message held\n".to_owned()));
+    mv("hold", "cur");
+    deferring.behave(Conduct::Sink(Sink::default()));
+    assert_eq!(ctl(&site, &["release", &id]), (0, "1 message released\n".to_owned()));
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+    assert_eq!(deferring.messages(1)[0].recipients, ["<x@later.test>"]);
 }

@@ -1,6 +1,6 @@
 //! Runs the commands of penfoldctl(8). mailq and sendmail use some of these commands, too.
 //!
-//! - `change`: hold, release and remove
+//! - `change`: hold, release, remove, bounce and requeue
 //! - `check`: looks for what keeps mail from coming in or going out
 //! - `completion`: completion for shells
 //! - `config`: the configuration in force
@@ -57,6 +57,8 @@ const COMMANDS: &[Command] = &[
     change::HOLD,
     change::RELEASE,
     change::REMOVE,
+    change::BOUNCE,
+    change::REQUEUE,
     status::COMMAND,
     reload::COMMAND,
     config::COMMAND,

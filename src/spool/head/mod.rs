@@ -42,6 +42,7 @@
 //!
 //! - `options`: the fields for the options of MAIL and RCPT
 //! - `record`: the part of a recipient's line that changes
+//! - `rewrite`: a head with other recipients
 
 use std::fmt::Write;
 
@@ -101,6 +102,7 @@ use HeadError::{Corrupt, Later};
 
 mod options;
 mod record;
+pub mod rewrite;
 
 pub use record::{DeliveryState, RECORD, ReportedEvent, State, Success};
 

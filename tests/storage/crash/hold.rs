@@ -1,5 +1,5 @@
-//! Stops the daemon before and after every step of `penfoldctl hold`, `release` and `remove`, and
-//! lets each step fail.
+//! Stops the daemon before and after every step of `penfoldctl hold`, `release`, `remove`, `bounce`
+//! and `requeue`, and lets each step fail.
 //!
 //! What penfoldctl has reported as done must be so after a restart. Otherwise the message is where
 //! it was or where it should be, and in no case is it lost, delivered twice, or removed without a
@@ -24,7 +24,9 @@ fn scene(is_held: bool) -> (Site, String) {
     let address = |user: &str| Address::parse(&format!("{user}@razorback.test")).expect("an address");
     let envelope = Envelope {
         sender: Some(Address::parse(SENDER).expect("an address")),
-        recipients: ["ada", "bob"].map(|user| Recipient::new(address(user))).to_vec(),
+        recipients: ["ada", "bob"]
+            .map(|user| Recipient { original: Some(address("both")), ..Recipient::new(address(user)) })
+            .to_vec(),
         options: MailOptions::default(),
         origin: Origin::Client,
     };
@@ -90,6 +92,37 @@ fn a_stop_or_an_error_at_any_step_leaves_the_message_in_one_place() {
         for action in ["before", "after", "EIO"] {
             let count = (1..).take_while(|number| change(word, *number, action)).count();
             assert!(count > 10, "{word} {action}: only {count} steps");
+        }
+    }
+}
+
+/// Returns or requeues a message with a fault at a step. Returns whether the step exists.
+fn settle(word: &str, number: usize, action: &str) -> bool {
+    let (site, id) = scene(false);
+    site.add("aliases", "both: ada@razorback.test, bob@razorback.test, cyd");
+    let Ok(daemon) = Daemon::spawn_until(site.with_fault(&format!("* * {number} {action}")), port) else { return true };
+    let is_done = ctl(&site, &[word, &id]).status.success();
+    let log = daemon.end_log();
+    let what = format!("{word} {number} {action} done={is_done}: {log}");
+    let daemon = site.start();
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{what}{}", daemon.log());
+    let [ret, ada, bob, cyd] = ["ret", "ada", "bob", "cyd"].map(|user| books(&site, user).total());
+    match (word, is_done, [ret, ada, bob, cyd]) {
+        ("requeue", _, [0, 0, 1, 1]) | ("requeue", false, [0, 0, 1, 0]) => {}
+        ("bounce", _, [1, 0, 0, 0]) | ("bounce", false, [0, 0, 1, 0]) => {}
+        (.., mail) => panic!("{mail:?} {what}{}", daemon.log()),
+    }
+    // A stop can leave the new file beside the old one, which is set aside.
+    assert!(count(&site, "bad") <= usize::from(word == "requeue" && !is_done), "{what}");
+    log.contains("fault: ")
+}
+
+#[test]
+fn a_stop_or_an_error_at_any_step_of_a_return_or_a_requeue_neither_loses_nor_doubles_the_message() {
+    for word in ["bounce", "requeue"] {
+        for action in ["after", "EIO"] {
+            let count = (1..).take_while(|number| settle(word, *number, action)).count();
+            assert!(count > 15, "{word} {action}: only {count} steps");
         }
     }
 }

@@ -392,8 +392,10 @@ fn an_explanation_has_no_effect_and_needs_no_daemon() {
     let (dns, remote) = (Dns::zone(ZONE), Remote::sink());
     let settings = "policy.greylist = \"all\"\npolicy.messages_per_hour = 3";
     let (mut site, _) = site(&dns, &remote, settings);
-    site.set("filter#1", "socket", "\"inet:127.0.0.1:1\"");
-    site.set("filter#1", "on_failure", "\"accept\"");
+    if cfg!(feature = "filters") {
+        site.set("filter#1", "socket", "\"inet:127.0.0.1:1\"");
+        site.set("filter#1", "on_failure", "\"accept\"");
+    }
     site.add("routes", "away.example 127.0.0.1:1");
     let daemon = site.start();
     // A message waits, because nobody listens at the port.
@@ -435,7 +437,8 @@ fn an_explanation_has_no_effect_and_needs_no_daemon() {
         (4, "mx:elsewhere.example\n  skip its hosts are not looked up (--no-dns)"),
         (5, "refused at RCPT: 553 5.1.3 "),
     ] {
-        assert!(live[at].1.contains(want), "{want}: {}", live[at].1);
+        let is_built = cfg!(feature = "filters") || !want.contains("milter");
+        assert!(!is_built || live[at].1.contains(want), "{want}: {}", live[at].1);
     }
     let (code, text) = run(&site, &[&id]);
     assert!(code == 0 && text.starts_with(&format!("{id} is in the queue: <a@away.example> is deferred: ")), "{text}");

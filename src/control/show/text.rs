@@ -23,7 +23,8 @@ pub fn write(facts: &Facts<'_>, out: &mut dyn Write) -> io::Result<()> {
     row("Message-ID", facts.message_id.as_deref().unwrap_or_default())?;
     row("Size", &format!("{} octets", entry.content_size()))?;
     row("Arrived", &format!("{}, {} ago", log::local_timestamp(arrived), span(now.saturating_sub(arrived))))?;
-    row("Given by", facts.source.as_deref().unwrap_or("not known"))?;
+    let unknown = || format!("not said in the message; see \"penfoldctl trace {}\"", entry.id());
+    row("Given by", &facts.source.clone().unwrap_or_else(unknown))?;
     row("Options", &facts.options.join(" "))?;
     if is_held(entry) {
         let reason = facts.hold_reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();

@@ -78,3 +78,81 @@ fn read<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::queue::{Plan, Planned, QueueSettings, SpoolTasks};
+    use crate::retry::Schedule;
+    use crate::spool::{EntryName, Kind, Place, RecipientRef};
+    use crate::stats::AGES;
+    use crate::timeouts::HostTimeouts;
+
+    const NOW: u64 = 1_900_000_000;
+
+    /// A queue in which two of three messages are for big.test and ten seconds old. The others have a
+    /// destination each, and are two days old.
+    fn queue(messages: u32) -> Queue {
+        let second = Duration::from_secs(1);
+        let tasks = SpoolTasks {
+            load: Box::new(|_, _| None),
+            choose: Box::new(|first, _| first),
+            finish: Box::new(|_| true),
+            clear_failures: Box::new(|| ()),
+        };
+        let schedule = Schedule { min: second, max: second, expire_after: second };
+        let settings = QueueSettings { schedule, per_destination: 1 };
+        let mut queue = Queue::new(settings, unbounded().1, Vec::new(), tasks, Arc::new(HostTimeouts::default()));
+        let origin = QueueId::parse("1K0TVZ6PH81DZ9JHPQF").expect("an id");
+        for number in 0..messages {
+            let is_big = number % 3 > 0;
+            let (domain, age) = if is_big { ("big.test".to_owned(), 10) } else { (format!("d{number}.test"), 172_800) };
+            let id = origin.derive(Kind::Report, number as usize, NOW - age);
+            let mut plan = Plan::new(EntryName { id, size: 1000, place: Place::Cur });
+            let recipients = vec![RecipientRef { number: 0, offset: 0 }];
+            plan.jobs.push(Planned {
+                destination: Destination::mx(&domain),
+                recipients,
+                domains: vec![],
+                last: Some(0),
+            });
+            queue.insert(plan);
+        }
+        queue
+    }
+
+    #[test]
+    fn a_long_queue_is_counted_in_part() {
+        let queue = queue(3000);
+        let exact = queue.count(NOW, 3000);
+        let ages = |new, old| {
+            let mut ages = [0; AGES.len()];
+            (ages[0], ages[AGES.len() - 1]) = (new, old);
+            ages
+        };
+        let big = Load { name: "big.test".into(), jobs: 2000, running: 0, ages: ages(2000, 0), oldest: 10 };
+        let numbers = (exact.messages, exact.octets, exact.jobs, exact.waiting, exact.all_destinations);
+        assert_eq!(numbers, (3000, 3_000_000, 3000, 3000, 1001));
+        assert_eq!((exact.ages, exact.oldest, exact.is_estimate), (ages(2000, 1000), 172_800, false));
+        assert_eq!((exact.destinations.len(), &exact.destinations[0]), (Census::MAX, &big));
+        assert_eq!(exact.destinations[1].ages, ages(0, 1));
+        let estimate = queue.count(NOW, 300);
+        assert_eq!((estimate.messages, estimate.ages, estimate.octets), (3000, exact.ages, 3_000_000));
+        assert!(estimate.is_estimate && estimate.destinations[0].name == "big.test");
+        assert!((1500..2500).contains(&estimate.destinations[0].jobs), "{:?}", estimate.destinations[0]);
+    }
+
+    /// Prints how long the count of a million messages takes; run it with an optimized build.
+    #[test]
+    #[ignore = "a measurement"]
+    fn a_million_messages_are_counted() {
+        let queue = queue(1_000_000);
+        let began = Instant::now();
+        let census = queue.census();
+        println!("{} messages in {:?}", census.messages, began.elapsed());
+    }
+}

@@ -275,4 +275,24 @@ mod tests {
         assert_eq!(now.of(Family::SentTo).count(), MAX_KEPT / 2 + 1);
         assert_eq!(now.get(Family::SentTo, "d999.example"), 1000);
     }
+
+    /// Prints how long the counts of one delivered message take; run it with an optimized build.
+    #[test]
+    #[ignore = "a measurement"]
+    fn a_message_is_counted() {
+        let live = Live::new();
+        let began = std::time::Instant::now();
+        let count = 1_000_000;
+        for number in 0..count {
+            accept(
+                &live,
+                if number % 2 == 0 { "<jon@razorback>" } else { "<greg@example.com>" },
+                None,
+                Origin::Network,
+            );
+            live.attempt("maildir", Fate::Delivered, (Encryption::NO_CONNECTION, Duration::from_millis(5)));
+            live.event(Event::Done);
+        }
+        println!("{:?} a message", began.elapsed() / count);
+    }
 }

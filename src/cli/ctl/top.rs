@@ -183,7 +183,9 @@ fn view(sample: &Sample, last: Option<(&Sample, Duration)>) -> String {
     let up = n("now").saturating_sub(n("started"));
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "penfoldd, up {}{:>40}", span(up), log::local_time().strftime("%Y-%m-%d %H:%M:%S %Z"));
+    let time = log::local_time().strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
+    let title = format!("penfoldd, up {}", span(up));
+    let _ = writeln!(out, "{title:<40}{time:>39}");
     let _ = writeln!(
         out,
         "queue        {} messages, {}; oldest {}; {} held",

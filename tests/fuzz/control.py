@@ -38,7 +38,7 @@ DIALOGUES = [
     b"hosts\n", b"hosts json example.test\n",
     b"config all\n", b"config given json queue.workers\n", b"reload\n", b"status\n", b"status json\n",
     b"hold 1K0TVZ6PH81DZ9JHPQF\n", b"release 1K0TVZ6PH81DZ9JHPQF\n", b"remove 1K0TVZ6PH81DZ9JHPQF\n",
-    b"stats text - - -\n", b"stats json 0 18446744073709551615 1000\n", b"stats openmetrics - - -\n", b"stats raw - - -\n", b"stats report 5 1 x\n",
+    b"stats text - - -\n", b"stats json 0 18446744073709551615 1000\n", b"stats openmetrics - - -\n", b"stats prometheus - - -\n", b"stats raw - - -\n", b"stats report 5 1 x\n",
     b"change hold 1K0TVZ6PH81DZ9JHPQF 1K0TVZ6PH81DZ9JHPQG\n", b"change bounce gone%20away 1K0TVZ6PH81DZ9JHPQF\n",
     b"change requeue 1K0TVZ6PH81DZ9JHPQF\n", b"change flush\n",
     b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n", b"explain 1K0TVZ6PH81DZ9JHPQF\n",

@@ -95,6 +95,8 @@ fn numbers_are_kept_and_shown_by_a_live_and_a_dead_daemon() {
         metrics.ends_with("\n# EOF\n") && !metrics.contains("greg@") && !metrics.contains("127.0.0.1]\""),
         "{metrics}"
     );
+    let text = printed(&site, &["stats", "--prometheus"]);
+    assert!(text.contains("# TYPE penfold_accepted_messages_total counter\n") && !text.contains("# EOF"), "{text}");
     assert!(printed(&site, &["stats", "--since", "1s", "--until", "now", "--limit", "1"]).starts_with("Mail from "));
     let view = printed(&site, &["top"]);
     assert!(view.starts_with("penfoldd, up ") && view.contains("queue        1 messages"), "{view}");

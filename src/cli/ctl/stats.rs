@@ -25,6 +25,7 @@ pub(super) const COMMAND: Command = Command {
             about: "print the numbers since the start of the daemon for a monitor",
             ..Flag::NONE
         },
+        Flag { long: "prometheus", about: "print the same in the text format of Prometheus", ..Flag::NONE },
         Flag::JSON,
     ],
     run,
@@ -33,18 +34,19 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(call: &Call) -> Result<(), Exit> {
     call.words(0)?;
-    let chosen: Vec<_> =
-        ["report", "openmetrics", "json"].into_iter().filter(|name| call.options.opt_present(name)).collect();
+    let chosen: Vec<_> = ["report", "openmetrics", "prometheus", "json"]
+        .into_iter()
+        .filter(|name| call.options.opt_present(name))
+        .collect();
     let form = match chosen.as_slice() {
         [] => "text",
         [form] => form,
         [one, other, ..] => return Err(call.usage(&format!("--{one} and --{other} exclude each other"))),
     };
     let (since, until) = (call.options.opt_str("since"), call.options.opt_str("until"));
-    if form == "openmetrics" && (since.is_some() || until.is_some()) {
-        return Err(
-            call.usage("--openmetrics has the numbers since the start of the daemon; --since and --until do not apply")
-        );
+    if ["openmetrics", "prometheus"].contains(&form) && (since.is_some() || until.is_some()) {
+        let text = format!("--{form} has the numbers since the start of the daemon; --since and --until do not apply");
+        return Err(call.usage(&text));
     }
     let is_default = since.is_none() && until.is_none();
     let default = |text: &str| (form == "report" && is_default).then(|| text.to_owned());

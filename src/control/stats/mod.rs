@@ -1,5 +1,5 @@
 //! Answers `penfoldctl stats` and `penfoldctl top`: what was counted, as text for people, as JSON, or
-//! as OpenMetrics.
+//! for monitors.
 //!
 //! - `attention`: what the postmaster should look at, for the report
 //! - `text`: the numbers as text for people
@@ -26,7 +26,7 @@ enum Form {
     Text,
     Report,
     Json,
-    OpenMetrics,
+    Monitor(Exposition),
     /// The numbers since the start of the daemon, one a line, for `penfoldctl top`.
     Raw,
 }
@@ -51,7 +51,8 @@ impl Query {
             "text" => Form::Text,
             "report" => Form::Report,
             "json" => Form::Json,
-            "openmetrics" => Form::OpenMetrics,
+            "openmetrics" => Form::Monitor(Exposition::OpenMetrics),
+            "prometheus" => Form::Monitor(Exposition::Prometheus),
             "raw" => Form::Raw,
             _ => return None,
         };
@@ -64,9 +65,9 @@ impl Query {
 pub fn answer(state: &State, query: &Query, gauges: &Gauges) -> String {
     let is_running = gauges.workers > 0;
     match query.form {
-        Form::OpenMetrics => {
+        Form::Monitor(format) => {
             let counts = is_running.then(stats::since_start);
-            return openmetrics::text(counts.as_ref(), gauges, Exposition::OpenMetrics);
+            return openmetrics::text(counts.as_ref(), gauges, format);
         }
         Form::Raw => return raw(&stats::since_start(), gauges),
         _ => {}

@@ -24,8 +24,9 @@ pub(super) fn accepted(event: &Accepted<'_>) {
     });
 }
 
-pub(super) fn refused(address: Option<IpAddr>, reply: &str) {
-    stats::refused(stats::refusal_word(reply), &client(address));
+/// Counts a refusal by its rule or, if there is none, by the reply.
+pub(super) fn refused(address: Option<IpAddr>, rule: Option<&str>, reply: &str) {
+    stats::refused(rule.unwrap_or_else(|| stats::refusal_word(reply)), &client(address));
 }
 
 pub(super) fn refused_more(address: Option<IpAddr>, count: usize) {

@@ -230,7 +230,7 @@ pub struct Rule<'a> {
 /// Logs a refused command.
 pub fn refused(event: &Refused<'_>) {
     let (peer, reply) = (host(event.address), event.reply.to_string());
-    counted::refused(event.address, &reply);
+    counted::refused(event.address, event.rule.as_ref().map(|rule| rule.name), &reply);
     let mut line =
         format!("{} refused command={} peer={peer} reply={}", event.session, Value(event.command), Value(&reply));
     if let Some(table) = event.rule.as_ref().and_then(|rule| rule.line) {

@@ -10,7 +10,7 @@
 //! name people or clients are *personal*: they are kept for `penfoldctl stats` alone, and never
 //! shown on the status page or in OpenMetrics.
 //!
-//! - `causes`: the reasons of refusals, in a few words
+//! - `causes`: the reasons of refusals without a rule, in a few words
 //! - `counts`: numbers by family and labels: sums, differences, percentiles, text
 //! - `family`: the families
 //! - `gauges`: what is true now, such as the length of the queue
@@ -70,7 +70,7 @@ pub fn refused(reason: &str, client: &str) {
 
 /// Counts refused commands of a client that are not logged one by one.
 pub fn refused_more(client: &str, count: usize) {
-    LIVE.add(Family::Refused, &["more_of_the_same_client"], count as u64);
+    LIVE.add(Family::Refused, &["more-of-the-same-client"], count as u64);
     LIVE.add(Family::RefusedClient, &[client], count as u64);
 }
 

@@ -147,7 +147,7 @@ impl Page<'_> {
         for (labels, count) in &top {
             let (first, last) = labels.rsplit_once('|').map_or((None, *labels), |(first, last)| (Some(first), last));
             // A name of a cause is written as words.
-            let last = if is_cause { last.replace('_', " ") } else { last.to_owned() };
+            let last = if is_cause { last.replace(['_', '-'], " ") } else { last.to_owned() };
             self.row(*count, &first.map_or_else(|| last.clone(), |first| format!("{first}  {last}")));
         }
         if rest > 0 {

@@ -11,7 +11,7 @@ use super::messages::Live;
 use super::reload::{Reloaded, Reloads};
 use super::show::{self, Shown};
 use super::status::{Listening, Status};
-use super::{Listing, client, config, hosts, numbers, stats, verify};
+use super::{Listing, client, config, hosts, numbers, stats, trace, verify};
 use crate::activity;
 use crate::endpoint::Endpoint;
 use crate::json::Format;
@@ -154,6 +154,13 @@ impl Control {
     pub(super) fn stats(&self, query: &stats::Query) -> String {
         let state = State::at(&self.site.spool.state_directory());
         stats::answer(&state, query, &numbers::gauges(&self.site, &self.server, &self.events))
+    }
+
+    /// Writes what has happened to messages and clients.
+    pub(super) fn trace(&self, query: &trace::Query<'_>, out: &mut dyn Write) -> io::Result<()> {
+        let spool = &self.site.spool;
+        let (directory, keep) = (spool.state_directory(), self.site.settings().config.history.keep);
+        trace::trace(&trace::Sources { directory: &directory, keep, spool }, query, out)
     }
 
     /// Returns whether mail for an address can be delivered, and lines of text that say where.

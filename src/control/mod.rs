@@ -27,6 +27,7 @@
 //! - `show`: one message of the queue
 //! - `stats`: the answers to `stats` and `top`
 //! - `status`: the daemon, and what it is doing
+//! - `trace`: what has happened to messages and clients
 //! - `verify`: the destinations of an address, for `sendmail -bv`
 
 use std::io;
@@ -51,6 +52,7 @@ mod server;
 pub mod show;
 mod stats;
 mod status;
+pub mod trace;
 mod verify;
 
 pub use actions::Control;

@@ -18,7 +18,7 @@ use super::connections::Connections;
 use super::request::{self, MAX_REQUEST};
 use super::show::Part;
 use super::status;
-use super::{BUSY, FORBIDDEN, Listing, NOT_UNDERSTOOD, stats};
+use super::{BUSY, FORBIDDEN, Listing, NOT_UNDERSTOOD, stats, trace};
 use crate::explain::Query;
 use crate::json::{Format, Object};
 use crate::message::trace::LocalUser;
@@ -261,6 +261,13 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
             answer_list(stream, |out| control.config((rest.first().copied(), *which == "given"), format, out))
         }
         ["explain", words @ ..] => explain(stream, words, control),
+        ["trace", rest @ ..] => {
+            let (format, rest) = format(rest);
+            match trace::Query::parse(rest, format) {
+                Some(query) => answer_list(stream, |out| control.trace(&query, out)),
+                None => not_understood(stream),
+            }
+        }
         ["reload"] => reload(stream, control),
         ["change", words @ ..] => change(stream, words, control, uid),
         // penfoldctl of an earlier version sends this.

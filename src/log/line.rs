@@ -64,7 +64,6 @@ impl<'a> Line<'a> {
     }
 
     /// The first value of a key.
-    #[cfg_attr(not(test), expect(dead_code))]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_ref())
     }

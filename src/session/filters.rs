@@ -49,7 +49,8 @@ impl Session<'_> {
         }
         let client = self.filter_client();
         let sender = self.person(sender, parameters);
-        step(self.filters.mail(client, sender))
+        let verdict = self.filters.mail(client, sender);
+        self.step(verdict)
     }
 
     /// Asks the filters about RCPT with this recipient and these parameters.
@@ -58,18 +59,21 @@ impl Session<'_> {
             return Ok(());
         }
         let recipient = self.person(Some(recipient), parameters);
-        step(self.filters.rcpt(&recipient))
+        let verdict = self.filters.rcpt(&recipient);
+        self.step(verdict)
     }
 
     /// Asks the filters about DATA. `id` is the queue id of the message.
     pub(super) fn ask_about_data(&mut self, id: &str) -> Result<(), Step> {
-        step(self.filters.data(id))
+        let verdict = self.filters.data(id);
+        self.step(verdict)
     }
 
     /// Asks the filters about an unknown command. Returns `usual`, or the step that a filter wants
     /// instead.
     pub(super) fn ask_about_unknown(&mut self, line: &[u8], usual: Step) -> Step {
-        step(self.filters.unknown(line)).err().unwrap_or(usual)
+        let verdict = self.filters.unknown(line);
+        self.step(verdict).err().unwrap_or(usual)
     }
 
     /// Shows a message to the filters, and applies their changes. The error is the reply to a
@@ -89,7 +93,10 @@ impl Session<'_> {
         match ended.verdict {
             Verdict::Accept => {}
             Verdict::Discard => return Err(reply::message::accepted(&id)),
-            Verdict::Refuse(reply) | Verdict::Close(reply) => return Err(reply),
+            Verdict::Refuse(reply) | Verdict::Close(reply) => {
+                self.blame("filter", "filter");
+                return Err(reply);
+            }
         }
         let changes = ended.changes;
         complete.change(&changes).map_err(|e| storage_error(&e))?;
@@ -149,13 +156,15 @@ impl Session<'_> {
             login: self.login.clone().map(|login| (login, self.mechanism.to_owned())),
         }
     }
-}
 
-/// Turns a verdict about a command into a result.
-fn step(verdict: Verdict) -> Result<(), Step> {
-    match verdict {
-        Verdict::Accept | Verdict::Discard => Ok(()),
-        Verdict::Refuse(reply) => Err(Step::Reply(reply)),
-        Verdict::Close(reply) => Err(Step::ReplyAndClose(reply)),
+    /// Turns a verdict about a command into a result.
+    fn step(&self, verdict: Verdict) -> Result<(), Step> {
+        let step = match verdict {
+            Verdict::Accept | Verdict::Discard => return Ok(()),
+            Verdict::Refuse(reply) => Step::Reply(reply),
+            Verdict::Close(reply) => Step::ReplyAndClose(reply),
+        };
+        self.blame("filter", "filter");
+        Err(step)
     }
 }

@@ -4,7 +4,7 @@ use super::transaction::Transaction;
 use super::{Phase, Session, Step};
 use crate::address::Address;
 use crate::log;
-use crate::policy::Source;
+use crate::policy::{Reason, Source};
 use crate::reply::Reply;
 use crate::smtp::command::Command;
 
@@ -70,6 +70,11 @@ impl Session<'_> {
             rule,
         };
         if reply.code() < 400 { log::discarded(&event) } else { log::refused(&event) }
+    }
+
+    /// Notes the rule behind a refusal, and its configuration key, if no verdict does.
+    pub(super) fn blame(&self, rule: &'static str, key: &'static str) {
+        self.reason.set(Some(Reason { rule, source: Source::Key(key) }));
     }
 
     /// The name in HELO or EHLO; `None` for a local user, whose program always gives the same name.

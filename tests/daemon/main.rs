@@ -1,6 +1,7 @@
 //! penfoldd as a process of its system.
 //!
 //! - `container`: as the first process of a container
+//! - `log_forms`: the log as JSON, and in the journal of systemd
 //! - `panics`: a panic costs one session or one attempt
 //! - `process`: options, exit codes, signals, inetd, limits
 //! - `service`: under a service manager, and in the background
@@ -9,6 +10,7 @@
 //! - `warnings`: warnings about a suspicious configuration
 
 mod container;
+mod log_forms;
 mod panics;
 mod process;
 mod service;

@@ -32,6 +32,7 @@ DIALOGUES = [
     b"submit\nHELO x\r\nMAIL FROM:<>\r\nRCPT TO:<jon>\r\nDATA\r\n" + MESSAGE + b"RSET\r\nMAIL FROM:<root>\r\nRCPT TO:<nobody-here>\r\nQUIT\r\n",
     b"submit git-send-email\nEHLO x\r\nMAIL FROM:<a@b.test> SMTPUTF8\r\nRCPT TO:<jon@razorback>\r\nBDAT 12\r\nSubject: x\r\n"
     b"BDAT 9 LAST\r\n\r\nhello\r\nVRFY jon\r\nXCLIENT NAME=x LOGIN=root\r\nAUTH PLAIN AHJvb3QAcGVuY2ls\r\nSTARTTLS\r\nNOOP\r\nQUIT\r\n",
+    b"trace 20 jon@razorback\n", b"trace json 1 <x@y>\n",
     b"queue\n", b"queue json from=@razorback to=jon domain=@razorback age=1h state=ready limit=3\n", b"queue by=reason limit=2\n",
     b"queue ids state=held\n", b"verify jon@razorback\n", b"verify nobody-here\n", b"flush\n", b"flush razorback\n",
     b"show text 1K0TVZ6PH81DZ9JHPQF\n", b"show json 1K0TVZ6PH81DZ9JHPQF\n", b"show message 1K0TVZ6PH81DZ9JHPQF\n",

@@ -56,6 +56,7 @@ examples! {
     a_wait_is_explained: "penfoldctl.8", "# penfoldctl explain 1";
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
     a_quarantine_is_emptied: "penfoldctl.8", "# penfoldctl queue | grep held";
+    a_message_that_has_not_arrived_is_traced: "penfoldctl.8", "# penfoldctl trace";
     the_senders_of_a_night_are_listed: "penfoldctl.8", "# penfoldctl stats";
     a_user_may_log_in: "penfoldctl.8", "# penfoldctl passwd";
     keys_are_made: "penfoldctl.8", "# penfoldctl dkim new" "mailauth";
@@ -331,6 +332,23 @@ fn a_quarantine_is_emptied(example: String) {
     assert!(remote.messages(1)[0].sender.starts_with("<jon@example.net>"));
     machine.site.penfoldctl(&["flush"]);
     assert!(daemon.settles(&machine.site), "{}", daemon.log());
+}
+
+fn a_message_that_has_not_arrived_is_traced(example: String) {
+    let machine = Machine::new(Site::new());
+    let daemon = machine.site.start();
+    daemon.client().send("anna@example.net", &["jon@razorback"], "Message-ID: <4711@example.net>\r\n\r\nx\r\n");
+    daemon.wait_words(&[" done"]);
+    let (command, shown) = example.split_once('\n').expect("a command");
+    let (output, printed, _) = machine.run(command);
+    assert!(output.status.success(), "{printed}");
+    // The lines without the times, ids, addresses and paths.
+    let words = |text: &str| -> Vec<String> {
+        let line = |line: &str| line.rsplit("  ").next().unwrap_or_default().trim().to_owned();
+        let fixed = |word: &&str| word.bytes().all(|b| b.is_ascii_lowercase() || b == b':');
+        text.lines().map(|text| line(text).split(' ').filter(fixed).collect::<Vec<_>>().join(" ")).collect()
+    };
+    assert_eq!(words(&printed), words(shown), "{printed}");
 }
 
 fn the_senders_of_a_night_are_listed(example: String) {

@@ -8,6 +8,7 @@
 //! - `install`: `make install` and `make uninstall`
 //! - `make`: `make run` and `make test`
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
+//! - `trace`: what `penfoldctl trace` tells, with and without a daemon
 //! - `stats`: `penfoldctl stats` and `top`
 
 #[cfg(feature = "mailauth")]
@@ -21,3 +22,4 @@ mod install;
 mod make;
 mod sendmail;
 mod stats;
+mod trace;

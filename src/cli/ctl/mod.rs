@@ -16,6 +16,7 @@
 //! - `stats`: the numbers
 //! - `status`: the daemon, and what it is doing
 //! - `top`: a live view
+//! - `trace`: what has happened to messages and clients
 
 use std::io;
 use std::path::PathBuf;
@@ -43,6 +44,7 @@ mod show;
 mod stats;
 mod status;
 mod top;
+mod trace;
 
 pub(super) use flush::flush;
 pub(super) use queue::queue;
@@ -51,6 +53,7 @@ pub(super) use queue::queue;
 const COMMANDS: &[Command] = &[
     queue::COMMAND,
     show::COMMAND,
+    trace::COMMAND,
     hosts::COMMAND,
     explain::COMMAND,
     flush::COMMAND,

@@ -1,0 +1,87 @@
+//! `penfoldctl trace`: what has happened to messages and clients.
+
+use std::io::{self, Write};
+
+use super::{Call, Command, Flag, forbidden};
+use crate::cli::failed;
+use crate::config::Config;
+use crate::control::trace::{self, DEFAULT_LIMIT, MAX_LIMIT, Query, Sources};
+use crate::control::{self, request_failed};
+use crate::exit::{self, Exit};
+use crate::json::Format;
+use crate::spool::Spool;
+
+pub(super) const COMMAND: Command = Command {
+    name: "trace",
+    arguments: "id | message-id | address | @domain | ip",
+    about: "tell what has happened to messages, also to past ones",
+    flags: &[
+        Flag { long: "limit", hint: "number", about: "show at most this number of messages", ..Flag::NONE },
+        Flag::JSON,
+    ],
+    complete: super::Complete::Ids,
+    run,
+};
+
+fn run(call: &Call) -> Result<(), Exit> {
+    call.words(1)?;
+    let Some(subject) = call.words.first().filter(|word| !word.trim().is_empty()) else {
+        return Err(call.usage("trace needs a queue id, a Message-ID, an address, a domain with @, or an IP address"));
+    };
+    let limit = match call.options.opt_str("limit") {
+        None => DEFAULT_LIMIT,
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=MAX_LIMIT).contains(limit))
+            .ok_or_else(|| call.usage(&format!("--limit needs a number from 1 to {MAX_LIMIT}")))?,
+    };
+    let format = if call.options.opt_present("json") { Format::Json } else { Format::Text };
+    let config = call.start.load()?;
+    let query = Query { subject, limit, format };
+    let json = (format == Format::Json).then_some("json");
+    let limit = limit.to_string();
+    let words: Vec<&str> = ["trace"].into_iter().chain(json).chain([limit.as_str(), subject]).collect();
+    let mut told = Vec::new();
+    match control::ask(&config.socket, &words, &mut told, control::ANSWER_TIMEOUT) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            call.start.become_user(&config)?;
+            told = from_spool(&config, &query)?;
+        }
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(forbidden(&config, "trace messages")),
+        result => result.map_err(|e| Exit { code: exit::TEMPFAIL, text: vec![request_failed(&config.socket, &e)] })?,
+    }
+    print(&told, &query)
+}
+
+/// Prints what was told after the line with the number of messages and events.
+fn print(told: &[u8], query: &Query<'_>) -> Result<(), Exit> {
+    let end = told.iter().position(|&b| b == b'\n').map_or(told.len(), |end| end + 1);
+    let (count, told) = told.split_at(end);
+    if count == b"0\n" {
+        let mut text = vec![format!("the history has nothing about {}", query.subject)];
+        if query.format == Format::Text {
+            text.extend(String::from_utf8_lossy(told).lines().map(str::to_owned));
+        }
+        return Err(Exit { code: exit::UNAVAILABLE, text });
+    }
+    let mut out = io::stdout().lock();
+    match out.write_all(told).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(failed("write what has happened", &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the history while no daemon runs.
+fn from_spool(config: &Config, query: &Query<'_>) -> Result<Vec<u8>, Exit> {
+    let failed = |e: io::Error| match e.kind() {
+        io::ErrorKind::PermissionDenied => forbidden(config, "trace messages while no daemon runs"),
+        _ => failed(&format!("read the spool {}", config.spool.display()), &e),
+    };
+    let spool = Spool::open_read_only(&config.spool).map_err(failed)?;
+    let directory = spool.state_directory();
+    let mut told = Vec::new();
+    let sources = Sources { directory: &directory, keep: config.history.keep, spool: &spool };
+    trace::trace(&sources, query, &mut told).map_err(failed)?;
+    Ok(control::plain(&told))
+}

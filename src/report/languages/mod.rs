@@ -49,7 +49,19 @@ impl BuiltIn {
 static ENGLISH: BuiltIn = BuiltIn::new("en", include_str!("../../../etc/languages/en.toml"));
 
 /// The languages that are built in besides English. A new file in etc/languages gets a line here.
-static OTHERS: [BuiltIn; 1] = [BuiltIn::new("de", include_str!("../../../etc/languages/de.toml"))];
+static OTHERS: [BuiltIn; 11] = [
+    BuiltIn::new("ar", include_str!("../../../etc/languages/ar.toml")),
+    BuiltIn::new("de", include_str!("../../../etc/languages/de.toml")),
+    BuiltIn::new("es", include_str!("../../../etc/languages/es.toml")),
+    BuiltIn::new("fr", include_str!("../../../etc/languages/fr.toml")),
+    BuiltIn::new("it", include_str!("../../../etc/languages/it.toml")),
+    BuiltIn::new("ja", include_str!("../../../etc/languages/ja.toml")),
+    BuiltIn::new("nl", include_str!("../../../etc/languages/nl.toml")),
+    BuiltIn::new("pl", include_str!("../../../etc/languages/pl.toml")),
+    BuiltIn::new("pt", include_str!("../../../etc/languages/pt.toml")),
+    BuiltIn::new("ru", include_str!("../../../etc/languages/ru.toml")),
+    BuiltIn::new("zh-Hans", include_str!("../../../etc/languages/zh-Hans.toml")),
+];
 
 /// The languages of a site.
 #[derive(Debug, Default)]

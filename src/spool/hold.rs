@@ -94,6 +94,7 @@ impl Spool {
     /// [`NotMoved`], for example if an attempt must complete a delivery first.
     pub fn completed(self: &Arc<Self>, name: EntryName) -> Result<Entry, NotMoved> {
         let mut entry = self.entry(name)?;
+        entry.sync()?;
         entry.complete()?;
         let is_interrupted = |state| matches!(state, State::Prepared { .. });
         if entry.handed_over_to().is_some() || entry.recipients().iter().any(|to| is_interrupted(to.record.state)) {
@@ -161,7 +162,9 @@ impl Entry {
     /// Completes the steps in the spool that a crash has interrupted. Returns an error if no
     /// recipient is left.
     fn complete(&mut self) -> Result<(), NotMoved> {
-        self.sync()?;
+        if self.awaited().next().is_some() {
+            self.sync()?;
+        }
         self.recover(0..self.recipients().len())?;
         if self.recipients().iter().any(|to| to.record.state.is_open()) { Ok(()) } else { Err(NotMoved::Gone) }
     }

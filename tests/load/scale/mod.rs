@@ -109,6 +109,38 @@ fn one_destination_is_flushed_and_the_others_wait() {
 }
 
 #[test]
+fn a_long_queue_is_searched_counted_and_changed() {
+    let _turn = crate::turn();
+    let count = count();
+    // Some of the messages are for one domain.
+    let site = waiting(count, |n| if n % 100 == 0 { format!("u{n}@many.test") } else { format!("u{n}@d{n}.test") });
+    let daemon = site.start();
+    loaded(&daemon, count);
+    let timed = |arguments: &[&str]| {
+        let start = Instant::now();
+        let printed = site.penfoldctl(arguments);
+        eprintln!("{count} messages: {arguments:?} in {:?}", start.elapsed());
+        printed
+    };
+    let before = memory(&daemon);
+    let many = count.div_ceil(100);
+    let first = timed(&["queue", "--limit", "1"]);
+    assert!(first.starts_with("1") && first.lines().count() == 3 && first.contains(", and there are more"), "{first}");
+    assert_eq!(timed(&["queue", "--state", "running"]), "-- queue is empty\n");
+    assert!(timed(&["queue", "--domain", "d1001.test"]).contains("\n-- 1 message, "));
+    let counted = timed(&["queue", "--by", "domain", "--limit", "2"]);
+    let is_first =
+        |line: &str| line.split_whitespace().next() == Some(&many.to_string()) && line.ends_with(" many.test");
+    assert!(counted.lines().nth(1).is_some_and(is_first) && counted.contains("  (others)\n"), "{counted}");
+    assert!(counted.ends_with(" octets\n") && counted.contains(&format!("\n-- {count} messages, ")), "{counted}");
+    assert_eq!(timed(&["remove", "-y", "--domain", "many.test"]), format!("{many} messages removed\n"));
+    assert_eq!(site.spooled().len(), count - many);
+    eprintln!("memory: {} KiB before, peak {} KiB", before / 1024, peak(&daemon) / 1024);
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 1);
+}
+
+#[test]
 fn the_cost_of_many_recipients_is_proportional() {
     let _turn = crate::turn();
     // In the first round each recipient has a domain of its own, in the second all are in one

@@ -210,6 +210,7 @@ mod tests {
     fn pair() -> (Arc<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        client.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         (Arc::new(listener.accept().expect("a client").0), client)
     }
 

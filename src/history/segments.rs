@@ -10,7 +10,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -28,15 +28,15 @@ const MAX_SEGMENTS: usize = 64;
 /// How often old files are removed while no new file is begun.
 const REMOVAL_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// The files of a history, for a process that appends to them.
+/// The files of a history, for a process that appends to them. No file is kept open.
 pub(super) struct Segments {
     directory: PathBuf,
     kind: Kind,
-    current: Option<Current>,
     /// The time at which old files were last looked for.
     removed: Option<SystemTime>,
 }
 
+/// An open file.
 struct Current {
     file: File,
     number: u64,
@@ -46,45 +46,33 @@ struct Current {
 
 impl Segments {
     pub(super) fn new(directory: &Path, kind: Kind) -> Self {
-        Self { directory: directory.to_owned(), kind, current: None, removed: None }
+        Self { directory: directory.to_owned(), kind, removed: None }
     }
 
     /// Appends complete lines. After an error, a part may have been written.
     pub(super) fn append(&mut self, text: &[u8], size: u64, keep: Duration) -> io::Result<()> {
         let now = SystemTime::now();
-        let appended = self.open(now, size, keep).and_then(|file| disk::write(file, text));
-        if appended.is_err() {
-            self.current = None;
-        }
+        let current = self.open(now, size, keep)?;
+        disk::write(&current.file, text)?;
         let is_due = |last: SystemTime| now.duration_since(last).map_or(true, |passed| passed >= REMOVAL_INTERVAL);
         if self.removed.is_none_or(is_due) {
             self.removed = Some(now);
             // A file that cannot be removed is tried again later.
-            let _ = self.remove_old(now, size, keep);
+            let _ = self.remove_old(current.number, now, size, keep);
         }
-        appended
+        Ok(())
     }
 
-    /// Opens the file to append to: the newest one, or the one after it if that one is full.
-    fn open(&mut self, now: SystemTime, size: u64, keep: Duration) -> io::Result<&File> {
+    /// Opens the file to append to: the newest one, or the one after it if that one is full or old.
+    fn open(&mut self, now: SystemTime, size: u64, keep: Duration) -> io::Result<Current> {
         let full = (size / u64::from(PARTS)).max(1);
-        let is_usable = |current: &Current| {
-            let is_there = |metadata: std::fs::Metadata| metadata.nlink() > 0 && metadata.len() < full;
-            now < current.until && current.file.metadata().is_ok_and(is_there)
-        };
-        let current = match self.current.take().filter(is_usable) {
-            Some(current) => current,
-            None => {
-                let newest = list(&self.directory, self.kind)?.last().map_or(1, |(number, _)| *number);
-                let mut current = self.open_number(newest, now, keep)?;
-                if !is_usable(&current) {
-                    current = self.open_number(newest.saturating_add(1), now, keep)?;
-                    self.removed = None;
-                }
-                current
-            }
-        };
-        Ok(&self.current.insert(current).file)
+        let newest = list(&self.directory, self.kind)?.last().map_or(1, |(number, _)| *number);
+        let current = self.open_number(newest, now, keep)?;
+        if now < current.until && current.file.metadata()?.len() < full {
+            return Ok(current);
+        }
+        self.removed = None;
+        self.open_number(newest.saturating_add(1), now, keep)
     }
 
     fn open_number(&self, number: u64, now: SystemTime, keep: Duration) -> io::Result<Current> {
@@ -109,8 +97,7 @@ impl Segments {
     }
 
     /// Removes files whose last line is too old, and the oldest files if all together are too large.
-    fn remove_old(&self, now: SystemTime, size: u64, keep: Duration) -> io::Result<()> {
-        let current = self.current.as_ref().map_or(u64::MAX, |current| current.number);
+    fn remove_old(&self, current: u64, now: SystemTime, size: u64, keep: Duration) -> io::Result<()> {
         let mut total = 0;
         for (number, path) in list(&self.directory, self.kind)?.into_iter().rev().take(MAX_SEGMENTS) {
             let Ok(metadata) = path.symlink_metadata() else { continue };

@@ -16,7 +16,7 @@
 #                   (`make uninstall-sendmail` restores them)
 
 # The directory variables of the GNU coding standards. The programs, too, use /etc, /var and
-# /run by default. If systemdsystemunitdir, sysusersdir or tmpfilesdir is empty, the files for
+# /run by default. If one of the variables from systemdsystemunitdir on is empty, the files for
 # that directory are not installed.
 PREFIX        = /usr/local
 SYSCONFDIR    = /etc
@@ -34,6 +34,9 @@ docdir        = $(datarootdir)/doc/penfold
 systemdsystemunitdir = $(prefix)/lib/systemd/system
 sysusersdir   = $(prefix)/lib/sysusers.d
 tmpfilesdir   = $(prefix)/lib/tmpfiles.d
+bashcompletiondir = $(datarootdir)/bash-completion/completions
+zshcompletiondir  = $(datarootdir)/zsh/site-functions
+fishcompletiondir = $(datarootdir)/fish/vendor_completions.d
 
 CARGO   = cargo
 INSTALL = install
@@ -142,6 +145,9 @@ install: $(PROGRAMS)
 	$(call copies,systemd,$(systemdsystemunitdir))
 	$(call copies,sysusers.d,$(sysusersdir))
 	$(call copies,tmpfiles.d,$(tmpfilesdir))
+	$(call copies,completion/bash,$(bashcompletiondir))
+	$(call copies,completion/zsh,$(zshcompletiondir))
+	$(call copies,completion/fish,$(fishcompletiondir))
 	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
 	@DESTDIR=$(DESTDIR) SPOOL=$(localstatedir)/spool/penfold etc/install.sh user $(addsuffix /penfold.conf,$(sysusersdir)) $(addsuffix /penfold.conf,$(tmpfilesdir))
 
@@ -159,8 +165,11 @@ uninstall:
 	rm -f $(foreach page,$(PAGES),$(DESTDIR)$(mandir)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
 	rm -f $(if $(systemdsystemunitdir),$(addprefix $(DESTDIR)$(systemdsystemunitdir)/,$(notdir $(filter etc/systemd/%,$(SAMPLES)))))
 	rm -f $(if $(sysusersdir),$(DESTDIR)$(sysusersdir)/penfold.conf) $(if $(tmpfilesdir),$(DESTDIR)$(tmpfilesdir)/penfold.conf)
+	rm -f $(if $(bashcompletiondir),$(DESTDIR)$(bashcompletiondir)/penfoldctl) \
+		$(if $(zshcompletiondir),$(DESTDIR)$(zshcompletiondir)/_penfoldctl) \
+		$(if $(fishcompletiondir),$(DESTDIR)$(fishcompletiondir)/penfoldctl.fish)
 	rm -f $(addprefix $(DESTDIR)$(LINKS)/,sendmail mailq newaliases) $(addprefix $(DOC)/,README LICENSE $(SAMPLES:etc/%=examples/%))
-	@rmdir $(addprefix $(DOC)/examples/,$(patsubst etc/%,%,$(filter-out etc,$(shell find etc -type d)))) $(DOC)/examples $(DOC) \
+	@rmdir $(addprefix $(DOC)/examples/,$(patsubst etc/%,%,$(filter-out etc,$(shell find etc -depth -type d)))) $(DOC)/examples $(DOC) \
 		$(DESTDIR)$(LINKS) 2> /dev/null || :
 
 install-sendmail:

@@ -15,6 +15,13 @@ use common::{Site, pages};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
+/// The scripts for the completion of shells, below `share`.
+const COMPLETION: [&str; 3] = [
+    "bash-completion/completions/penfoldctl",
+    "zsh/site-functions/_penfoldctl",
+    "fish/vendor_completions.d/penfoldctl.fish",
+];
+
 /// A directory tree into which a test installs, and the programs to be installed.
 struct Tree {
     site: Site,
@@ -122,6 +129,9 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
                 "systemdsystemunitdir=",
                 "sysusersdir=",
                 "tmpfilesdir=",
+                "bashcompletiondir=",
+                "zshcompletiondir=",
+                "fishcompletiondir=",
             ],
             "x/sbin",
             "usr/lib",
@@ -151,6 +161,9 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
             "cron.d/",
             "prometheus/",
             "grafana/",
+            "completion/bash/",
+            "completion/zsh/",
+            "completion/fish/",
         ] {
             let here = names(&format!("etc/{folder}")).into_iter().filter(|name| name != "install.sh");
             expected.extend(here.map(|name| format!("{samples}/examples/{folder}{name}")));
@@ -158,6 +171,9 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
         if !units.is_empty() {
             expected.extend(names("etc/systemd").iter().map(|name| format!("{units}systemd/system/{name}")));
             expected.extend(["sysusers.d", "tmpfiles.d"].iter().map(|name| format!("{units}{name}/penfold.conf")));
+        }
+        if let Some(share) = samples.strip_suffix("/doc/penfold") {
+            expected.extend(COMPLETION.iter().map(|path| format!("{share}/{path}")));
         }
         let kept = format!("{configuration}/penfold/penfold.conf");
         expected.insert(kept.clone());

@@ -1,6 +1,7 @@
 //! The other programs of the package, and the targets of the Makefile.
 //!
 //! - `check`: `penfoldctl check`: what it finds, with and without a daemon
+//! - `completion`: completion in shells
 //! - `control_socket`: programs when the daemon is busy, absent or misbehaves
 //! - `dkim`: keys that sign mail: made, checked, used and replaced
 //! - `daemon_state`: `config` and `reload` of penfoldctl(8), with and without a daemon
@@ -13,6 +14,7 @@
 
 #[cfg(feature = "mailauth")]
 mod check;
+mod completion;
 mod control_socket;
 mod daemon_state;
 #[cfg(feature = "mailauth")]

@@ -27,7 +27,7 @@ fn run(call: &Call) -> Result<(), Exit> {
 }
 
 /// A pipe that prints the queue ids of all messages.
-const IDS: &str = r#"penfoldctl queue --json 2>/dev/null | sed -n 's/^{"id":"\([0-9A-Z]*\)".*/\1/p'"#;
+const IDS: &str = r#"penfoldctl queue --limit 200 --json 2>/dev/null | sed -n 's/^{"id":"\([0-9A-Z]*\)".*/\1/p'"#;
 
 /// The words that may follow a command, in a form that bash and zsh expand between double quotes.
 fn words(command: &Command) -> String {

@@ -37,7 +37,7 @@ use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
 use crate::route::Route;
 use crate::site::{Settings, Site};
-use crate::spool::{Content, Entry, EntryName, NoteLine, RecipientEntry, RecipientRef, Spool, State, Unusable};
+use crate::spool::{Content, Entry, EntryName, NoteLine, Place, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
 use crate::users::{Mailbox, Owner};
 
@@ -445,15 +445,16 @@ impl Attempt<'_> {
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
-        if let Some(dialogue) = &self.dialogue {
-            self.site.spool.add_dialogue(self.entry.id(), dialogue);
-        }
         // An error is harmless: `cur/` only shows administrators that the message was tried, and
         // the records show that, too.
         if let Err(e) = self.entry.move_to_cur() {
             ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
         }
         self.job.entry = self.entry.name();
+        // An entry in `new/` has no dialogues, because they are not removed with it.
+        if let Some(dialogue) = self.dialogue.as_ref().filter(|_| self.job.entry.place != Place::New) {
+            self.site.spool.add_dialogue(self.entry.id(), dialogue);
+        }
         JobResult::Later { recipients: left, due: self.next_attempt() }
     }
 

@@ -30,6 +30,12 @@ fn members(json: &str) -> BTreeSet<String> {
     json.match_indices("\":").filter_map(|(at, _)| json[..at].rsplit('"').next()).map(str::to_owned).collect()
 }
 
+/// Waits until the dialogue of a message is kept, which is the last step of an attempt.
+fn wait_dialogue(daemon: &Daemon, site: &Site, id: &str) {
+    let path = site.path("spool/note").join(format!("{id}.dialogue"));
+    daemon.wait_until("the dialogue", || fs::metadata(&path).is_ok_and(|file| file.len() > 0));
+}
+
 /// A site whose host takes jon's message for ann, and defers it for bob.
 fn waiting() -> (Remote, Site, Daemon, String) {
     let sink = Sink::default().reply("RCPT TO:<bob", "451 4.7.1 bob is greylisted");
@@ -39,7 +45,7 @@ fn waiting() -> (Remote, Site, Daemon, String) {
     let daemon = site.start();
     let id = daemon.submit(&["ann@example.test", "bob@example.test"]);
     daemon.wait_words(&[&id, " deferred to=<bob@"]);
-    daemon.wait_until("it is in cur/", || site.spooled().iter().any(|path| path.starts_with(site.path("spool/cur"))));
+    wait_dialogue(&daemon, &site, &id);
     (remote, site, daemon, id)
 }
 
@@ -137,9 +143,7 @@ fn a_user_sees_only_what_this_user_has_sent() {
     let arguments = ["-f", "root@elsewhere.test", "y@example.test"];
     assert_eq!(code_and_text(&sendmail(&site, &arguments, b"Subject: secret\n\nhello\n")), (0, String::new()));
     let others = accepted("root@elsewhere.test");
-    for to in ["x", "y"] {
-        daemon.wait_words(&[&format!(" deferred to=<{to}@")]);
-    }
+    [&mine, &others].into_iter().for_each(|id| wait_dialogue(&daemon, &site, id));
     let show_as_mary = |arguments: &[&str]| {
         let arguments = [&["show"], arguments].concat();
         let mut show: Command = stranger(&command(&site, "penfoldctl", &arguments)).expect("root");

@@ -255,6 +255,8 @@ fn the_recipients_of_a_requeued_message_are_looked_up_anew() {
         "{listed}"
     );
     assert!(!listed.contains("x@later.test") && listed.contains("-- 1 message, "), "{listed}");
+    let (_, shown) = ctl(&site, &["show", &id]);
+    assert!(shown.contains("replaced by other recipients"), "{shown}");
     // Without a change of the tables, the entry keeps its name, and nobody gets the message again.
     let before = site.spooled();
     daemon.flush_until(&site, || ctl(&site, &["requeue", &id]).0 == 0);

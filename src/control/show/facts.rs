@@ -11,7 +11,7 @@ use crate::activity::{self, Activity};
 use crate::config::Store;
 use crate::destination::{Destination, HostTarget, SMTP_PORT};
 use crate::dialogue::Dialogue;
-use crate::envelope::{Body, ByMode, MailOptions, Origin, Ret};
+use crate::envelope::{Action, Body, ByMode, MailOptions, Origin, Ret};
 use crate::log;
 use crate::message::field::fields;
 use crate::message::trace;
@@ -185,6 +185,7 @@ impl RecipientFacts {
         Self {
             entry: to.clone(),
             state: match to.record.state {
+                State::Done if to.recipient.action == Action::Replaced => "replaced",
                 State::Done | State::Unreported(_) => "delivered",
                 State::Failed => "failed",
                 _ if is_held(entry) => "held",

@@ -7,6 +7,7 @@ use super::facts::{Dialogues, Facts, RecipientFacts};
 use super::is_held;
 use crate::address;
 use crate::dialogue::{Dialogue, Kind};
+use crate::envelope::Action;
 use crate::log;
 use crate::spool::{ReportedEvent, State};
 
@@ -98,6 +99,9 @@ fn state(to: &RecipientFacts) -> String {
                 format!(": {} for {}{host}", now.stage, seconds(now.since))
             });
             format!("being tried for {}{stage}", seconds(*since))
+        }
+        (None, State::Done) if to.entry.recipient.action == Action::Replaced => {
+            "replaced by other recipients".to_owned()
         }
         (None, State::Done | State::Unreported(_)) => format!("delivered or passed on, {}", last()),
         (None, State::Failed) => format!("failed, {}; a report was sent, if one is wanted", last()),

@@ -15,6 +15,9 @@ const MAX_PIECE: usize = 900;
 const NO_START: &str = "、。，．・：；？！）］｝」』】〉》”’ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ…).,:;!?]}>";
 const NO_END: &str = "（［｛「『【〈《“‘([{<";
 
+/// The blanks at which a line must not end, as before a French colon.
+const NO_BREAK: [char; 2] = ['\u{a0}', '\u{202f}'];
+
 /// Returns the first `max` characters of a text. If the text is longer, dots stand for the rest.
 pub(super) fn cut(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
@@ -45,7 +48,8 @@ pub(super) fn paragraph(out: &mut String, indent: &str, text: &str) {
 /// characters.
 pub(super) fn flow(out: &mut String, indent: &str, text: &str) {
     let mut column = out.rsplit('\n').next().unwrap_or_default().chars().map(columns).sum::<usize>();
-    for (n, word) in text.split_whitespace().enumerate() {
+    let is_blank = |c: char| c.is_whitespace() && !NO_BREAK.contains(&c);
+    for (n, word) in text.split(is_blank).filter(|word| !word.is_empty()).enumerate() {
         for (m, piece) in pieces(word).into_iter().enumerate() {
             let (width, blank) = (piece.chars().map(columns).sum::<usize>(), usize::from(m == 0));
             if column + blank + width > WIDTH && n + m > 0 {
@@ -83,10 +87,10 @@ fn pieces(word: &str) -> Vec<String> {
 }
 
 /// The columns that a character has in a terminal: two for the characters of East Asia, and none for
-/// marks that are drawn above or below others.
+/// marks that are drawn above or below others, or not at all.
 fn columns(c: char) -> usize {
     match u32::from(c) {
-        0x300..=0x36f | 0x610..=0x61a | 0x64b..=0x65f | 0x200b..=0x200f | 0xfe00..=0xfe0f => 0,
+        0x300..=0x36f | 0x610..=0x61a | 0x64b..=0x65f | 0x200b..=0x200f | 0x2060..=0x206f | 0xfe00..=0xfe0f => 0,
         0x1100..=0x115f | 0x2e80..=0xa4cf | 0xac00..=0xd7a3 | 0xf900..=0xfaff | 0xfe30..=0xfe4f => 2,
         0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
         _ => 1,
@@ -146,12 +150,13 @@ mod tests {
             ("The mailbox example@example.org does not exist. ".repeat(5), 72),
             ("\u{648}\u{651}".repeat(20) + " ", 72),
             ("x".repeat(2000), 900),
+            ("Les pièces jointes\u{a0}: le message. ".repeat(9), 72),
         ] {
             let mut out = String::new();
             flow(&mut out, "    ", &text);
             for line in out.lines() {
                 let columns: usize = line.chars().map(columns).sum();
-                assert!(columns <= width + 4 && !line.trim_start().starts_with(['、', '。']), "{line}");
+                assert!(columns <= width + 4 && !line.trim_start().starts_with(['、', '。', ':']), "{line}");
             }
             let joined: String = out.lines().map(str::trim).collect();
             assert_eq!(joined.replace(' ', ""), text.replace(' ', ""));

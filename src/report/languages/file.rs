@@ -37,13 +37,17 @@ impl Language {
         self.texts.get(key).map_or("", String::as_str)
     }
 
-    /// Returns a text with values in place of its placeholders.
+    /// Returns a text with values in place of its placeholders. In a text from right to left, a value
+    /// from left to right is marked (UAX 9) if its parts would be shown in the wrong order without.
     pub fn fill(&self, key: &str, values: &[(&str, &str)]) -> String {
         let (mut out, mut rest) = (String::new(), self.text(key));
+        let is_from_right = rest.contains(is_right_to_left);
         while let Some((before, inside)) = rest.split_once('{') {
             let Some((name, after)) = inside.split_once('}') else { break };
             out += before;
-            out += values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
+            let value = values.iter().find(|(known, _)| *known == name).map_or("", |(_, value)| value);
+            let is_marked = is_from_right && needs_isolation(value);
+            out += &if is_marked { format!("\u{2066}{value}\u{2069}") } else { value.to_owned() };
             rest = after;
         }
         out + rest
@@ -160,6 +164,18 @@ impl Reader<'_> {
     }
 }
 
+/// Whether a character belongs to a script from right to left, such as Arabic or Hebrew.
+fn is_right_to_left(c: char) -> bool {
+    matches!(u32::from(c), 0x590..=0x8ff | 0xfb1d..=0xfdff | 0xfe70..=0xfefc)
+}
+
+/// Whether the parts of a value change their places within a text from right to left. Without a
+/// letter at its beginning and a letter or a digit at its end, 1@example.org becomes example.org@1.
+fn needs_isolation(value: &str) -> bool {
+    let is_whole = value.starts_with(char::is_alphabetic) && value.ends_with(char::is_alphanumeric);
+    !is_whole && value.contains(char::is_alphabetic) && !value.contains(is_right_to_left)
+}
+
 /// The placeholders of a text, with their braces.
 fn placeholders(text: &str) -> BTreeSet<&str> {
     let is_end = |c: char| c == '}';
@@ -212,6 +228,22 @@ mod tests {
         let (language, _) = errors("[text]\nforwarded = \"{target} <- {address}\"");
         let filled = language.fill("text.forwarded", &[("address", "{target}"), ("target", "}{address")]);
         assert_eq!(filled, "}{address <- {target}");
+    }
+
+    #[test]
+    fn a_value_in_a_text_from_right_to_left_keeps_its_order() {
+        for (text, value, want) in [
+            ("\u{625}\u{644}\u{649} {host}.", "mx1.example.org", "mx1.example.org"),
+            ("\u{625}\u{644}\u{649} {host}.", "1@example.org", "\u{2066}1@example.org\u{2069}"),
+            ("\u{625}\u{644}\u{649} {host}.", "a@[192.0.2.1]", "\u{2066}a@[192.0.2.1]\u{2069}"),
+            ("\u{625}\u{644}\u{649} {host}.", "12", "12"),
+            ("\u{625}\u{644}\u{649} {host}.", "\u{645}!", "\u{645}!"),
+            ("at {host}.", "1@example.org", "1@example.org"),
+        ] {
+            let (language, found) = errors(&format!("[text]\ngreeting = \"{text}\""));
+            assert_eq!(found, Vec::<String>::new(), "{text}");
+            assert_eq!(language.fill("text.greeting", &[("host", value)]), text.replace("{host}", want));
+        }
     }
 
     #[test]

@@ -137,6 +137,11 @@ fn the_page_describes_all_commands_and_their_options() {
         let item = &page[place(&page, command)..];
         let end = item.match_indices("\n.It Cm ").map(|(at, _)| at);
         let end = end.filter(|at| !item[at + 8..].starts_with(command)).chain([item.len()]).next().expect("an end");
+        // The options that select messages are described once, for all commands that take them.
+        let mut described = item[..end].to_owned();
+        if described.contains(" Ar selector ...") || described.contains(" selector ...\n") {
+            described += &["Selecting messages", "Changing messages"].map(|title| subsection(&page, title)).concat();
+        }
         for option in help.lines().filter_map(|line| line.trim_start().strip_prefix('-')) {
             for name in option
                 .split([' ', ','])
@@ -146,10 +151,16 @@ fn the_page_describes_all_commands_and_their_options() {
                 let name = name.trim_start_matches('-');
                 let is_common = ["f", "h", "V", "help", "version"].contains(&name);
                 let dash = if name.len() > 1 { "-" } else { "" };
-                assert!(is_common || item[..end].contains(&format!("Fl {dash}{name}")), "{command}: -{dash}{name}");
+                assert!(is_common || described.contains(&format!("Fl {dash}{name}")), "{command}: -{dash}{name}");
             }
         }
     }
+}
+
+/// The text of a subsection, up to the next one.
+fn subsection<'a>(page: &'a str, title: &str) -> &'a str {
+    let (_, text) = page.split_once(&format!("\n.Ss {title}\n")).expect(title);
+    text.split("\n.Ss ").next().unwrap_or_default()
 }
 
 /// The offset of the first item about a command.

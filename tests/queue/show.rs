@@ -72,7 +72,7 @@ fn a_message_is_shown_with_its_recipients_and_the_last_dialogue() {
     let line = "{\"kind\":\"reply\",\"recipient\":\"bob@example.test\",\"text\":\"451 4.7.1 bob is greylisted\"}";
     assert!(json.contains(line), "{json}");
     // Every member is in the manual page.
-    let page = pages::section("penfoldctl.8", "DESCRIPTION");
+    let page = pages::section("penfoldctl.8", "JSON");
     let documented: BTreeSet<&str> = page.split([' ', '\n', ',']).collect();
     let missing: Vec<String> = members(&json).into_iter().filter(|name| !documented.contains(&**name)).collect();
     assert!(missing.is_empty() && members(&json).len() > 20, "{missing:?}\n{json}");

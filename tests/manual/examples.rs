@@ -54,7 +54,18 @@ examples! {
     penfoldctl_lists_what_waits: "penfoldctl.8", "# penfoldctl queue\n1";
     a_refusal_is_explained: "penfoldctl.8", "# penfoldctl explain jon@";
     a_wait_is_explained: "penfoldctl.8", "# penfoldctl explain 1";
+    a_program_reads_the_list: "penfoldctl.8", "# penfoldctl queue --json";
+    a_message_is_shown: "penfoldctl.8", "# penfoldctl show";
+    the_system_is_checked: "penfoldctl.8", "# penfoldctl check";
+    the_daemon_is_shown: "penfoldctl.8", "# penfoldctl status";
+    the_traffic_is_watched: "penfoldctl.8", "# penfoldctl top";
+    a_host_that_is_down_is_found: "penfoldctl.8", "# penfoldctl hosts";
     a_domain_is_flushed: "penfoldctl.8", "# penfoldctl flush";
+    mail_of_a_user_is_held: "penfoldctl.8", "# penfoldctl hold";
+    mail_is_returned: "penfoldctl.8", "# penfoldctl bounce";
+    aliases_are_used_anew: "penfoldctl.8", "# penfoldctl requeue";
+    a_key_has_a_value: "penfoldctl.8", "# penfoldctl config";
+    a_file_is_put_into_force: "penfoldctl.8", "# penfoldctl reload";
     a_quarantine_is_emptied: "penfoldctl.8", "# penfoldctl queue | grep held";
     a_message_that_has_not_arrived_is_traced: "penfoldctl.8", "# penfoldctl trace";
     the_senders_of_a_night_are_listed: "penfoldctl.8", "# penfoldctl stats";
@@ -256,10 +267,10 @@ fn lists_what_waits(example: &str) {
     let (machine, daemon, _remote, _dns) = waiting();
     let (mut printed, mut expected) = (String::new(), String::new());
     // The daemon records the reply just after it has logged the reply, so the listing may lack it
-    // at first.
+    // at first, and show the attempt.
     daemon.wait_until("a reason", || {
         (_, printed, expected) = machine.run(example);
-        printed.contains("come back later")
+        printed.contains("  deferred, next ") && printed.contains("come back later")
     });
     assert_eq!(shape(&printed), shape(&expected), "{printed}{expected}");
     assert!(printed.contains(" 451 4.7.1 greylisted, come back later\n"), "{printed}");
@@ -298,6 +309,104 @@ fn a_wait_is_explained(example: String) {
         printed.contains("come back later")
     });
     assert_eq!(shape(&printed), shape(&expected), "{printed}{expected}");
+}
+
+fn a_program_reads_the_list(example: String) {
+    let (machine, daemon, _remote, _dns) = waiting();
+    let members = |text: &str| -> Vec<String> {
+        let parts: Vec<&str> = text.split("\":").collect();
+        let names = parts[..parts.len() - 1].iter().filter_map(|part| part.rsplit('"').next());
+        names.map(str::to_owned).collect()
+    };
+    let (mut printed, mut shown) = (String::new(), String::new());
+    daemon.wait_until("a reason", || {
+        (_, printed, shown) = machine.run(&example);
+        printed.contains("come back later") && !printed.contains("\"running\"")
+    });
+    assert_eq!(members(&printed), members(&shown), "{printed}");
+}
+
+/// Runs an example with the message that waits, and asserts that its lines begin like those of the
+/// page.
+fn begins_alike(example: &str) {
+    let (machine, daemon, _remote, _dns) = waiting();
+    let id = machine.site.penfoldctl(&["queue"])[..19].to_owned();
+    let first_words = |text: &str| -> Vec<String> {
+        let text = text.replace("\n        ", " ");
+        text.lines().filter_map(|line| line.split_whitespace().next()).map(shape).collect()
+    };
+    let example = example.replace("1K0TVZ6PH81DZ9JHPQF", &id);
+    // The daemon records the reply just after it has logged the reply.
+    daemon.wait_until("the attempt is recorded", || {
+        let (output, printed, shown) = machine.run(&example);
+        assert!(output.status.success(), "{printed}");
+        first_words(&printed) == first_words(&shown)
+    });
+}
+
+fn a_message_is_shown(example: String) {
+    begins_alike(&example);
+}
+
+fn the_daemon_is_shown(example: String) {
+    begins_alike(&example);
+}
+
+fn a_key_has_a_value(example: String) {
+    begins_alike(&example);
+}
+
+fn the_system_is_checked(example: String) {
+    let (machine, _daemon, _remote, _dns) = waiting();
+    let (output, printed, shown) = machine.run(&example);
+    let last = |text: &str| text.lines().next_back().unwrap_or_default().replace("warnings", "warning");
+    assert!(output.status.success() && shape(&last(&printed)) == shape(&last(&shown)), "{printed}");
+}
+
+fn the_traffic_is_watched(example: String) {
+    let (machine, _daemon, _remote, _dns) = waiting();
+    let (output, printed, _) = machine.run(&example);
+    assert!(output.status.success() && printed.starts_with("penfoldd, up "), "{printed}");
+}
+
+fn a_host_that_is_down_is_found(example: String) {
+    let site = Site::with("local.domains = [\"example.org\"]");
+    site.write("routes", &format!("example.com 127.0.0.1:{}\n", free_port()));
+    let machine = Machine::new(site);
+    let daemon = machine.site.start();
+    daemon.submit_from("jon@example.org", &["greg@example.com"]);
+    let (mut printed, mut shown) = (String::new(), String::new());
+    daemon.wait_until("it is down", || {
+        (_, printed, shown) = machine.run(&example.replacen("grep down", "grep down || true", 1));
+        !printed.is_empty()
+    });
+    for words in ["  down, ", " running, ", " ready, since ", "next probe ", ", TLS opportunistic", "connecting"] {
+        assert!(printed.contains(words) && shown.replace("\n        ", " ").contains(words), "{words}: {printed}");
+    }
+}
+
+/// Runs an example that changes the message that waits.
+fn changes(example: &str, event: &str) {
+    let (machine, daemon, _remote, _dns) = waiting();
+    machine.says(example);
+    daemon.wait_words(&[event]);
+}
+
+fn mail_of_a_user_is_held(example: String) {
+    changes(&example, " held ");
+}
+
+fn mail_is_returned(example: String) {
+    changes(&example, " failed to=<greg@example.com>");
+}
+
+fn aliases_are_used_anew(example: String) {
+    changes(&example, " requeued ");
+}
+
+fn a_file_is_put_into_force(example: String) {
+    let (machine, _daemon, _remote, _dns) = waiting();
+    machine.says(&example);
 }
 
 fn a_domain_is_flushed(example: String) {

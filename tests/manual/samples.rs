@@ -157,6 +157,23 @@ fn the_page_describes_all_commands_and_their_options() {
     }
 }
 
+#[test]
+fn each_question_of_the_page_has_a_command_and_an_example() {
+    let page = source("man/penfoldctl.8");
+    let (_, rows) = page.split_once("Sy Question Ta Sy Command\n").expect("the table");
+    let (rows, _) = rows.split_once("\n.El\n").expect("an end");
+    let (_, examples) = page.split_once("\n.Sh EXAMPLES\n").expect("examples");
+    let (examples, _) = examples.split_once("\n.Sh ").expect("an end");
+    assert!((12..18).contains(&rows.lines().count()), "{rows}");
+    for row in rows.lines() {
+        let (_, commands) = row.split_once(" Ta Cm ").expect("a command");
+        for command in commands.split(" , ").filter_map(|words| words.trim_start_matches("Cm ").split(' ').next()) {
+            place(&page, command);
+            assert!(examples.contains(&format!("\n# penfoldctl {command}")), "{row}");
+        }
+    }
+}
+
 /// The text of a subsection, up to the next one.
 fn subsection<'a>(page: &'a str, title: &str) -> &'a str {
     let (_, text) = page.split_once(&format!("\n.Ss {title}\n")).expect(title);

@@ -71,8 +71,29 @@ impl Exit {
     /// Prints the lines, and returns the exit code. Each line begins with the name of the program,
     /// except for errors in a file, where editors expect the location first.
     pub fn print(&self, program: &str) -> ExitCode {
-        let prefix = if self.code == CONFIG { String::new() } else { format!("{program}: ") };
-        self.text.iter().for_each(|line| eprintln!("{prefix}{line}"));
+        self.text.iter().for_each(|line| eprintln!("{}", self.line(program, line)));
         ExitCode::from(self.code)
+    }
+
+    /// A line with the name of the program, if it has no location: a word that ends with a colon.
+    fn line(&self, program: &str, line: &str) -> String {
+        let is_located = self.code == CONFIG && line.split_once(": ").is_some_and(|(place, _)| !place.contains(' '));
+        if is_located { line.to_owned() } else { format!("{program}: {line}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_error_in_a_file_stands_without_the_name_of_the_program() {
+        for (code, line, want) in [
+            (CONFIG, "/etc/p.conf:1:2: no such key", "/etc/p.conf:1:2: no such key"),
+            (CONFIG, "there is no /etc/p.conf: x", "penfoldctl: there is no /etc/p.conf: x"),
+            (NOPERM, "a: b", "penfoldctl: a: b"),
+        ] {
+            assert_eq!(Exit { code, text: Vec::new() }.line("penfoldctl", line), want);
+        }
     }
 }

@@ -86,8 +86,8 @@ fn text(status: &Status) -> String {
     };
     let up = age(gauges.now.saturating_sub(gauges.started));
     let (version, pid) = (gauges.version, std::process::id());
-    line("penfoldd", format!("{version}, pid {pid}, running for {up}, since {}", log::timestamp(gauges.started)));
-    line("configuration", format!("{}, in force since {}", status.file, log::timestamp(status.since)));
+    line("penfoldd", format!("{version}, pid {pid}, running for {up}, since {}", log::local_timestamp(gauges.started)));
+    line("configuration", format!("{}, in force since {}", status.file, log::local_timestamp(status.since)));
     let has_certificate = !gauges.certificates.is_empty();
     for listening in &status.listeners {
         let (address, kind) = (&listening.address, listening.kind());
@@ -146,7 +146,7 @@ fn queue(gauges: &Gauges) -> String {
 /// How long a certificate is still valid.
 fn validity(expires: u64, now: u64) -> String {
     match expires.checked_sub(now) {
-        None => format!("expired on {}", log::timestamp(expires)),
+        None => format!("expired on {}", log::local_timestamp(expires)),
         Some(left) if left < 2 * DAY => format!("expires in {}", age(left)),
         Some(left) => format!("{} days left", left / DAY),
     }
@@ -225,11 +225,11 @@ mod tests {
     fn the_end_of_a_certificate_is_told_in_words() {
         let now = 1_795_255_200;
         for (expires, words) in [
-            (now - 1, "expired on 2026-11-21T09:59:59Z"),
+            (now - 1, "expired on 2026-11-21 "),
             (now + 3 * 3600, "expires in 3h"),
             (now + 57 * DAY + 5, "57 days left"),
         ] {
-            assert_eq!(validity(expires, now), words);
+            assert!(validity(expires, now).starts_with(words), "{}", validity(expires, now));
         }
     }
 }

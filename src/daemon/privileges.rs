@@ -63,8 +63,16 @@ impl Start {
     /// # Errors
     /// If there is no such user, if the user is root, or if root's rights cannot be dropped.
     pub fn become_user(&self, config: &Config) -> Result<(), Exit> {
-        let wrong = |e| ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
-        drop_root::become_server(&config.user).map_err(|e| Exit::of_config(&[wrong(e)]))
+        drop_root::become_server(&config.user).map_err(|e| {
+            let error = ConfigError::whole(self.path(), format!("become user {}: {e}", config.user));
+            if self.path().exists() {
+                return Exit::of_config(&[error]);
+            }
+            // The form of an error in a file would name a file that is not there.
+            let text =
+                vec![format!("there is no {}: become user {}, the default: {e}", self.path().display(), config.user)];
+            Exit { code: exit::CONFIG, text }
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::outcome::NoAnswer;
 use crate::policy::{self, Facts, Source};
 use crate::reply;
 use crate::route::DomainClass;
+use crate::sasl::Backend;
 use crate::screen;
 
 /// The client of an explanation.
@@ -21,8 +22,10 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// Its verified name; the error is the reason why that is not known.
     pub name: Result<Option<String>, String>,
-    /// The name in HELO.
+    /// The name in HELO. If the query has none, it is the one that is likely.
     pub hello: String,
+    /// Whether the name in HELO is known: whether the query has it.
+    pub is_hello_given: bool,
     /// The authenticated user.
     pub login: Option<String>,
     /// The listener.
@@ -30,6 +33,8 @@ pub struct Client {
     /// Whether it is a program on this host.
     pub is_local: bool,
     is_trusted: bool,
+    /// The kind of the listener that the query names.
+    wanted: Option<Kind>,
 }
 
 impl Client {
@@ -58,7 +63,13 @@ impl Client {
             (_, None) => "client.invalid".to_owned(),
         });
         let is_trusted = policy::relay::is_trusted(&scene.config.relay.networks, is_local, address);
-        Self { address, name, hello, login: query.login.clone().filter(|_| !is_local), listen, is_local, is_trusted }
+        let login = query.login.clone().filter(|_| !is_local);
+        let is_hello_given = query.helo.is_some();
+        let wanted = match query.origin {
+            Some(Origin::Listener(kind)) => Some(kind),
+            _ => None,
+        };
+        Self { address, name, hello, is_hello_given, login, listen, is_local, is_trusted, wanted }
     }
 
     /// The facts for the rules.
@@ -79,6 +90,9 @@ impl Client {
     /// Adds the steps of the connection and of HELO. Returns whether the session goes on.
     pub fn greet(&self, scene: &Scene<'_>, steps: &mut Steps) -> bool {
         self.introduce(scene, steps);
+        if !(self.is_listener(scene, steps) && self.is_account(scene, steps)) {
+            return false;
+        }
         let (config, facts) = (scene.config, self.facts());
         let is_welcome = |address| scene.access.is_welcome(address);
         let is_proxy = policy::connect::is_trusted_proxy(&self.listen.xclient, self.address);
@@ -97,7 +111,16 @@ impl Client {
                 &reply::connection::banner(&config.hostname, if is_lmtp { "LMTP" } else { "ESMTP" }),
             );
         }
+        if !self.is_hello_given && !self.is_local && self.address.is_none() {
+            steps.command(Stage::Hello, verb);
+            let text = "the name in HELO is not known (--helo): no rule about it is applied";
+            steps.add(Stage::Hello, Effect::Skipped, text);
+            return true;
+        }
         steps.command(Stage::Hello, format!("{verb} {}", self.hello));
+        if !self.is_hello_given && !self.is_local {
+            steps.add(Stage::Hello, Effect::Fact, "this name is assumed, because none was given (--helo)");
+        }
         if !steps.judge(Stage::Hello, policy::hello::check(&facts, &self.hello)) {
             return false;
         }
@@ -120,7 +143,13 @@ impl Client {
         if !self.is_local {
             let origin = Origin::Listener(self.listen.kind);
             let kind = ORIGINS.iter().find(|(_, other)| *other == origin).map_or("", |(name, _)| name);
-            fact(format!("it connects to {}, a listener of the kind {kind}", self.listen.address));
+            fact(match self.listen.tcp() {
+                // The one that `listener` has made.
+                Some(address) if address.port() == 0 && address.ip().is_unspecified() => {
+                    format!("it comes to a listener of the kind {kind}")
+                }
+                _ => format!("it connects to {}, a listener of the kind {kind}", self.listen.address),
+            });
         }
         let network = self.address.and_then(|address| networks.iter().find(|network| network.contains(address)));
         let (text, key) = match (&self.login, network) {
@@ -139,6 +168,36 @@ impl Client {
         for filter in scene.config.filters.iter().filter(|filter| filter.groups.contains(&self.group())) {
             steps.add_by(stage, Effect::Skipped, "", filter_text(filter), Some(Source::Key("filter.socket")));
         }
+    }
+
+    /// Whether there is a listener of the kind that the query names. If not, says so.
+    fn is_listener(&self, scene: &Scene<'_>, steps: &mut Steps) -> bool {
+        let Some(kind) = self.wanted else { return true };
+        let is_there = scene.config.listen.iter().any(|listen| listen.kind == kind);
+        if !is_there {
+            let name = ORIGINS.iter().find(|(_, other)| *other == Origin::Listener(kind)).map_or("", |(name, _)| name);
+            let text = format!("no client can connect: there is no [[listen]] of the kind {name}");
+            steps.add_by(Stage::Connect, Effect::Refused, "", text, Some(Source::Key("listen")));
+        }
+        is_there
+    }
+
+    /// Whether the account that the query names can log in, as far as that is known. If not, says so.
+    /// A trusted proxy may give any name.
+    fn is_account(&self, scene: &Scene<'_>, steps: &mut Steps) -> bool {
+        let Some(login) = self.login.as_deref().filter(|_| self.listen.xclient.is_empty()) else { return true };
+        let text = match scene.logins.map(|logins| &logins.backend) {
+            Some(Backend::Own(accounts)) if accounts.find(login).is_some() => return true,
+            Some(Backend::Own(_)) => format!("there is no account {login} that can log in"),
+            Some(Backend::Nobody) => "nobody can log in: the configuration names no accounts".to_owned(),
+            Some(Backend::Dovecot(_)) | None => {
+                let text = format!("whether there is an account {login} is not known here");
+                steps.add_by(Stage::Connect, Effect::Skipped, "", text, Some(Source::Key("auth.users")));
+                return true;
+            }
+        };
+        steps.add_by(Stage::Connect, Effect::Refused, "", text, Some(Source::Key("auth.users")));
+        false
     }
 
     /// The group of clients to which filters count this one.

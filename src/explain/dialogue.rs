@@ -115,9 +115,16 @@ impl Dialogue<'_> {
             return false;
         }
         if let Expansion::Finals(finals) = &traced.expansion {
-            let text = match finals.len() {
-                1 => "the recipient exists".to_owned(),
-                count => format!("the recipient stands for {count} final recipients"),
+            let domain = recipient.domain();
+            let text = match (finals.as_slice(), self.scene.router.class_of(domain)) {
+                ([_], DomainClass::Local) => "the recipient exists".to_owned(),
+                // The users of other hosts are not known here.
+                ([one], DomainClass::Relay) if one.address == *recipient => {
+                    format!("every client may send mail for {domain}")
+                }
+                ([one], DomainClass::Elsewhere) if one.address == *recipient => format!("it may relay to {domain}"),
+                ([one], _) => format!("the recipient stands for {}", one.address),
+                (all, _) => format!("the recipient stands for {} final recipients", all.len()),
             };
             steps.add_by(stage, Effect::Passed, "unknown-user", text, None);
         }
@@ -193,7 +200,8 @@ impl Dialogue<'_> {
             is_postmaster: is_local && recipient.local().eq_ignore_ascii_case("postmaster"),
         };
         let uses_dns = self.query.uses_dns;
-        let screened = screening::check(&question, &mut LookUps { scene, client, uses_dns, sender, recipient, steps });
+        let screened =
+            screening::check(&question, &mut LookUps { scene, client, uses_dns, sender, recipient, spf: None, steps });
         if screened.is_exempt && screened.verdict == Verdict::Accept {
             let text = "the access table accepts the message without the other rules";
             steps.add_by(Stage::Rcpt, Effect::Passed, "access", text, None);

@@ -26,6 +26,8 @@ pub struct LookUps<'a> {
     pub uses_dns: bool,
     pub sender: Option<&'a Address>,
     pub recipient: &'a Address,
+    /// The result of SPF, once it was asked for.
+    pub spf: Option<SpfFound>,
     pub steps: &'a mut Steps,
 }
 
@@ -48,12 +50,25 @@ impl LookUps<'_> {
         let (lists, dns) = (scene.lists, scene.dns);
         let address = self.client.address.filter(|_| !policy.dnsbl.is_empty());
         let by_address = address.map(|address| lists.begin_address(dns, &policy.dnsbl, address, until));
-        let names = [Some(self.client.hello.as_str()), self.sender.map(Address::domain)].into_iter().flatten();
+        let hello = self.client.is_hello_given.then_some(self.client.hello.as_str());
+        let names = [hello, self.sender.map(Address::domain)].into_iter().flatten();
         let names = names.filter(|_| !policy.sender_lists.is_empty());
         let by_name: Vec<_> = names.map(|name| lists.begin_domain(dns, &policy.sender_lists, name, until)).collect();
         let ((client, mut told), (names, more)) = (lists.explain(by_address), lists.explain(by_name));
         told.extend(more);
         (client.with(&names), told)
+    }
+
+    /// Finds the result of SPF, and tells it.
+    fn ask_spf(&mut self) -> SpfFound {
+        if self.scene.config.policy.spf == Spf::None {
+            return SpfFound::Good;
+        }
+        let Some(client) = self.client.address else {
+            self.tell(Effect::Skipped, "spf", "SPF: the address of the client is not known (--ip)", "policy.spf");
+            return SpfFound::Good;
+        };
+        if self.may_ask("spf", "policy.spf") { self.check_spf(client) } else { SpfFound::Good }
     }
 
     #[cfg(feature = "mailauth")]
@@ -104,6 +119,10 @@ impl screening::LookUps for LookUps<'_> {
     }
 
     fn is_own_hello(&mut self) -> bool {
+        if !self.client.is_hello_given {
+            self.tell(Effect::Skipped, "own-hello", "the name in HELO is not known (--helo)", "policy.own_hello");
+            return false;
+        }
         let own: Vec<IpAddr> = self.scene.config.bound_addresses().collect();
         let is_own = policy::hello::is_own(&self.client.hello, &self.scene.config.hostname, &own, self.client.address);
         if !is_own {
@@ -123,9 +142,13 @@ impl screening::LookUps for LookUps<'_> {
             return SenderDomain::Good;
         }
         let found = screen::sender_domain(&scene.dns.begin_mail_domain(domain, Instant::now() + screen::TIME).wait());
-        if found == SenderDomain::Good {
-            self.tell(Effect::Passed, rule, format!("{domain} has a mail exchanger or an address"), key);
-        }
+        let (effect, text) = match found {
+            SenderDomain::Good => (Effect::Passed, format!("{domain} has a mail exchanger or an address")),
+            SenderDomain::Missing => (Effect::Fact, format!("{domain} has neither a mail exchanger nor an address")),
+            SenderDomain::Null => (Effect::Fact, format!("{domain} accepts no mail: it has a null MX")),
+            SenderDomain::Unknown => (Effect::Fact, format!("the look-up of {domain} fails")),
+        };
+        self.tell(effect, rule, text, key);
         found
     }
 
@@ -150,11 +173,19 @@ impl screening::LookUps for LookUps<'_> {
         listed
     }
 
+    fn begin_spf(&mut self) {
+        // With "mark", the rules need no result, but the message gets it.
+        if self.scene.config.policy.spf == Spf::Mark {
+            screening::LookUps::spf(self);
+        }
+    }
+
     fn spf(&mut self) -> SpfFound {
-        let Some(client) = self.client.address.filter(|_| self.scene.config.policy.spf != Spf::None) else {
-            return SpfFound::Good;
-        };
-        if self.may_ask("spf", "policy.spf") { self.check_spf(client) } else { SpfFound::Good }
+        if let Some(found) = &self.spf {
+            return found.clone();
+        }
+        let found = self.ask_spf();
+        self.spf.insert(found).clone()
     }
 
     fn has_name(&mut self) -> bool {

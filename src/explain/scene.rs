@@ -9,6 +9,7 @@ use crate::deliver::remote::credentials::Credentials;
 use crate::dns::Dns;
 use crate::privsep::Rights;
 use crate::route::Router;
+use crate::sasl::Logins;
 use crate::screen::access::Access;
 use crate::screen::greylist::Greylist;
 use crate::screen::lists::Lists;
@@ -17,6 +18,7 @@ use crate::spool::Spool;
 use crate::state::State;
 use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
+use crate::users::accounts;
 
 /// The state that an explanation uses.
 pub struct Scene<'a> {
@@ -24,6 +26,8 @@ pub struct Scene<'a> {
     pub(super) router: &'a Router,
     pub(super) senders: &'a Senders,
     pub(super) access: &'a Access,
+    /// The accounts that may log in; `None` if they are not known.
+    pub(super) logins: Option<&'a Logins>,
     /// The credentials; `None` if the table was not opened.
     pub(super) credentials: Option<&'a Credentials>,
     pub(super) spool: &'a Arc<Spool>,
@@ -48,6 +52,7 @@ impl<'a> Scene<'a> {
             router: &settings.router,
             senders: &settings.senders,
             access: &settings.access,
+            logins: Some(&settings.logins),
             credentials: Some(&settings.credentials),
             spool: &site.spool,
             dns: &site.dns,
@@ -68,6 +73,7 @@ pub struct Offline {
     router: Router,
     senders: Senders,
     access: Access,
+    logins: Option<Logins>,
     spool: Arc<Spool>,
     dns: Dns,
     lists: Lists,
@@ -91,8 +97,11 @@ impl Offline {
         let (access, more) = Access::begin(&config);
         errors.extend(more);
         let state = State::at(&spool.state_directory());
+        // Without the users file, the accounts are not known.
+        let (logins, more) = accounts::begin(&config, &Rights::Alone, Arc::default());
         let offline = Self {
             router,
+            logins: more.is_empty().then_some(logins),
             senders,
             access,
             dns: Dns::new(&config.dns),
@@ -114,6 +123,7 @@ impl Offline {
             router: &self.router,
             senders: &self.senders,
             access: &self.access,
+            logins: self.logins.as_ref(),
             credentials: None,
             spool: &self.spool,
             dns: &self.dns,

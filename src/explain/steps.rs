@@ -74,8 +74,8 @@ pub struct Step {
 pub struct Steps {
     list: Vec<Step>,
     omitted: usize,
-    /// The places where the message goes.
-    goals: Vec<String>,
+    /// The places where the message goes, and whether each is down.
+    goals: Vec<(String, bool)>,
 }
 
 impl Stage {
@@ -192,8 +192,12 @@ impl Steps {
         let Some(stop) = stop else {
             let goes = match self.goals.as_slice() {
                 [] => String::new(),
-                [goal] => format!("; goes to {goal}"),
-                goals => format!("; goes to {} recipients", goals.len()),
+                [(goal, false)] => format!("; goes to {goal}"),
+                [(goal, true)] => format!("; waits, because {goal} is down"),
+                goals => match goals.iter().filter(|(_, is_down)| *is_down).count() {
+                    0 => format!("; goes to {} recipients", goals.len()),
+                    down => format!("; goes to {} recipients, {down} of them at a host that is down", goals.len()),
+                },
             };
             let marks = self.list.iter().filter(|step| step.effect == Effect::Marked);
             let marks: String = marks.map(|mark| format!("; {}", mark.text)).collect();
@@ -206,15 +210,16 @@ impl Steps {
                 let verb = if is_refused { "refused" } else { "deferred" };
                 format!("{verb} at {}: {reply}", stop.stage.name().to_ascii_uppercase())
             }
+            None if stop.stage == Stage::Connect => stop.text.clone(),
             None if is_refused => format!("accepted, but cannot be delivered: {}", stop.text),
             None => format!("accepted, but waits: {}", stop.text),
         };
         Step { stage: Stage::Result, text, ..stop.clone() }
     }
 
-    /// Adds a place where the message goes, for the outcome.
-    pub(super) fn goal(&mut self, goal: String) {
-        self.goals.push(goal);
+    /// Adds a place where the message goes, and whether it is down, for the outcome.
+    pub(super) fn goal(&mut self, goal: String, is_down: bool) {
+        self.goals.push((goal, is_down));
     }
 
     /// Puts a step before all others.

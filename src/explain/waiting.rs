@@ -79,7 +79,7 @@ impl Waiting<'_> {
         let (sender, all) = (address::path(entry.sender()), entry.recipients().len());
         let text = format!(
             "received at {} from {sender}, {} octets; {} of {all} recipients are open",
-            log::timestamp(id.seconds()),
+            log::local_timestamp(id.seconds()),
             self.name.size,
             open.len()
         );
@@ -90,17 +90,17 @@ impl Waiting<'_> {
         let held = self.held(entry, &note);
         let release = entry.options().release.filter(|release| !wait_for_release(*release, self.now).is_zero());
         let start = entry.window().start;
-        let end = log::timestamp(start.saturating_add(self.schedule.expire_after.as_secs()));
-        steps.add(Stage::Queue, Effect::Fact, format!("it is returned to the sender if it is not delivered by {end}"));
         if let Some(why) = &held {
-            steps.add(
-                Stage::Queue,
-                Effect::Deferred,
-                format!("it is held: {why}; `penfoldctl release {id}` releases it"),
-            );
+            let text = format!("it is held: {why}; `penfoldctl release {id}` releases it");
+            steps.add(Stage::Queue, Effect::Deferred, text);
+            steps.add(Stage::Queue, Effect::Fact, "while it is held, it is neither tried nor returned to the sender");
+        } else {
+            let end = log::local_timestamp(start.saturating_add(self.schedule.expire_after.as_secs()));
+            let text = format!("it is returned to the sender if it is not delivered by {end}");
+            steps.add(Stage::Queue, Effect::Fact, text);
         }
         if let Some(release) = release {
-            let text = format!("its sender wants it to be kept until {}", log::timestamp(release));
+            let text = format!("its sender wants it to be kept until {}", log::local_timestamp(release));
             steps.add(Stage::Queue, Effect::Deferred, text);
         }
         let mut reasons = open.iter().take(MAX_RECIPIENTS).map(|to| self.recipient(entry, &note, to, steps));
@@ -112,7 +112,7 @@ impl Waiting<'_> {
         match (held, release, first) {
             (Some(why), ..) => format!("{id} is held: {why}"),
             (None, Some(release), _) => {
-                format!("{id} waits until {}, as its sender has asked", log::timestamp(release))
+                format!("{id} waits until {}, as its sender has asked", log::local_timestamp(release))
             }
             (None, None, Some(reason)) => format!("{id} is in the queue: {reason}"),
             (None, None, None) => format!("{id} has no open recipients; it is removed soon"),
@@ -138,10 +138,11 @@ impl Waiting<'_> {
             (Some(job), _) => {
                 let stage = |now: Activity| {
                     let host = if now.host.is_empty() { String::new() } else { format!(" at {}", now.host) };
-                    format!("; {} for {} s{host}", now.stage, now.since.as_secs())
+                    format!("; {} for {}{host}", now.stage, log::span(now.since.as_secs()))
                 };
                 let stage = activity::of(job.worker).map(stage).unwrap_or_default();
-                let text = format!("{path} is being tried now, for {} s{stage}", job.began.elapsed().as_secs());
+                let time = log::span(job.began.elapsed().as_secs());
+                let text = format!("{path} is being tried now, for {time}{stage}");
                 text.replace(char::is_control, " ")
             }
             (None, 0) => format!("{path} was not tried yet"),
@@ -153,8 +154,11 @@ impl Waiting<'_> {
         steps.add(Stage::Queue, Effect::Deferred, reason.clone());
         if to.record.last > 0 {
             let next = self.schedule.next_within(entry.window(), to.record.last, id.seed());
-            let next = if next <= self.now { "now".to_owned() } else { log::timestamp(next) };
-            let text = format!("last tried at {}; the next attempt is due {next}", log::timestamp(to.record.last));
+            let mut text = format!("last tried at {}", log::local_timestamp(to.record.last));
+            if self.name.place != Place::Hold {
+                let next = if next <= self.now { "now".to_owned() } else { log::local_timestamp(next) };
+                text += &format!("; the next attempt is due {next}");
+            }
             steps.add(Stage::Queue, Effect::Fact, text);
         }
         let destination = self.scene.router.route_of(&to.recipient).destination();
@@ -172,15 +176,19 @@ impl Waiting<'_> {
         let text = format!("{name} is {state}: {running} of {limit} attempts run, {ready} are ready");
         steps.add(Stage::Queue, Effect::Fact, text);
         if let Some((since, probe)) = status.down {
-            let since = log::timestamp(self.now.saturating_sub(since.as_secs()));
-            let probe = log::timestamp(self.now.saturating_add(probe.as_secs()));
+            let since = log::local_timestamp(self.now.saturating_sub(since.as_secs()));
+            let probe = log::local_timestamp(self.now.saturating_add(probe.as_secs()));
             let text = format!("no mail for {name} is tried, because it is down since {since}; next probe {probe}");
             steps.add(Stage::Queue, Effect::Fact, text);
         }
         if let Some(failure) = &status.last_failure {
-            let host = if failure.host.is_empty() { "it" } else { &failure.host };
-            let why = failure.reply.as_ref().map_or_else(|| failure.why.clone(), ToString::to_string);
-            steps.add(Stage::Queue, Effect::Fact, format!("{host} said last: {}", why.replace(char::is_control, " ")));
+            let host = failure.host.to_string();
+            let text = match &failure.reply {
+                Some(reply) => format!("{} said last: {reply}", if host.is_empty() { "it" } else { &host }),
+                None if host.is_empty() => format!("the last attempt failed: {}", failure.why),
+                None => format!("the last attempt at {host} failed: {}", failure.why),
+            };
+            steps.add(Stage::Queue, Effect::Fact, text.replace(char::is_control, " "));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where an accepted message goes: the expansion of its address, the final recipients, their
 //! mailboxes and hosts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Query;
 use super::scene::Scene;
@@ -10,8 +10,9 @@ use crate::address::Address;
 use crate::aliases::Member;
 use crate::config::{RemoteTls, Store};
 use crate::deliver::remote::plan::{Plan, plan};
-use crate::destination::HostTarget;
+use crate::destination::{Destination, HostTarget};
 use crate::envelope::{Action, Recipient};
+use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::policy::Source;
 use crate::route::{Expansion, Found, Route, Traced, Visit};
@@ -25,14 +26,14 @@ const MAX_PLANS: usize = 5;
 /// Adds the steps of the way of a message for a recipient.
 pub fn tell(scene: &Scene<'_>, query: &Query, named: &Address, traced: &Traced, steps: &mut Steps) {
     let mut way =
-        Way { scene, uses_dns: query.uses_dns, steps, told: 0, planned: HashSet::new(), lists: HashSet::new() };
+        Way { scene, uses_dns: query.uses_dns, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() };
     traced.visits.iter().for_each(|visit| way.visit(visit));
     way.follow(named, traced.expansion.clone());
 }
 
 /// Adds the step of the route of one recipient of a message in the queue.
 pub fn tell_recipient(scene: &Scene<'_>, uses_dns: bool, recipient: &Recipient, steps: &mut Steps) {
-    let mut way = Way { scene, uses_dns, steps, told: 0, planned: HashSet::new(), lists: HashSet::new() };
+    let mut way = Way { scene, uses_dns, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() };
     way.recipient(recipient);
 }
 
@@ -42,8 +43,8 @@ struct Way<'a> {
     steps: &'a mut Steps,
     /// The number of final recipients so far.
     told: usize,
-    /// The names of the destinations whose hosts were told.
-    planned: HashSet<String>,
+    /// The names of the destinations whose hosts were told, and whether all hosts of each are down.
+    planned: HashMap<String, bool>,
     /// The lists whose members were told.
     lists: HashSet<Address>,
 }
@@ -100,19 +101,20 @@ impl Way<'_> {
             Route::Mailbox(mailbox) => {
                 let text = mailbox_text(mailbox, &recipient.action);
                 self.add(Effect::Fact, format!("{address}: {text}"), local());
-                self.steps.goal(text);
+                self.steps.goal(text, false);
             }
             Route::Command(command, _) => {
                 self.add(Effect::Fact, format!("{address}: command |{command}"), None);
-                self.steps.goal(format!("command |{command}"));
+                self.steps.goal(format!("command |{command}"), false);
             }
             Route::List => self.list(address),
             Route::Replaced => self.add(Effect::Fact, format!("{address}: other recipients have replaced it"), None),
             Route::Remote(target) => {
                 let source = router.route_source(address).or_else(local);
-                self.add(Effect::Fact, format!("{address}: {target}"), source);
-                self.steps.goal(target.to_string());
-                self.hosts(target);
+                let name = Destination::Remote(target.clone()).listed_name();
+                self.add(Effect::Fact, format!("{address}: {name}"), source);
+                let is_down = self.hosts(target);
+                self.steps.goal(name, is_down);
             }
             Route::Unknown => self.add(Effect::Refused, format!("{address}: there is no such user"), None),
             Route::Refused(status, why) => {
@@ -146,7 +148,7 @@ impl Way<'_> {
             match member {
                 Member::Include(file) => {
                     self.add(Effect::Fact, format!("{address}: the list in {file}, read at delivery"), source.clone());
-                    self.steps.goal(format!("the list in {file}"));
+                    self.steps.goal(format!("the list in {file}"), false);
                 }
                 other => others.push(other),
             }
@@ -157,32 +159,47 @@ impl Way<'_> {
         }
     }
 
-    /// Tells the hosts of a destination, in the order in which they are tried.
-    fn hosts(&mut self, target: &HostTarget) {
-        let is_socket = matches!(target, HostTarget::Store(Store::Socket(_)));
-        if is_socket || self.planned.len() >= MAX_PLANS || !self.planned.insert(target.to_string()) {
-            return;
+    /// Tells the hosts of a destination, in the order in which they are tried. Returns whether all
+    /// of them are down.
+    fn hosts(&mut self, target: &HostTarget) -> bool {
+        let name = target.to_string();
+        if let Some(is_down) = self.planned.get(&name) {
+            return *is_down;
         }
+        let is_socket = matches!(target, HostTarget::Store(Store::Socket(_)));
+        if is_socket || self.planned.len() >= MAX_PLANS {
+            return false;
+        }
+        let is_down = self.plan(target);
+        self.planned.insert(name, is_down);
+        is_down
+    }
+
+    fn plan(&mut self, target: &HostTarget) -> bool {
         if !self.uses_dns {
-            return self.add(Effect::Skipped, "its hosts are not looked up (--no-dns)", None);
+            self.add(Effect::Skipped, "its hosts are not looked up (--no-dns)", None);
+            return false;
         }
         let scene = self.scene;
         let Plan { groups, failures } = plan(target, scene.config, scene.credentials, scene.dns, scene.local);
         let tls_key = (scene.config.remote.tls != RemoteTls::Opportunistic).then_some(Source::Key("remote.tls"));
+        let (mut hosts, mut down_hosts) = (0, 0);
         for (number, address) in groups.iter().enumerate().flat_map(|(n, group)| group.iter().map(move |a| (n + 1, a)))
         {
             let login = address.login.as_ref().map(|user| format!(", logs in as {user}")).unwrap_or_default();
             let text = format!("    {number}. {}, {}{login}", address.host, address.tls);
             self.add(Effect::Fact, text, tls_key.clone());
+            hosts += 1;
             if let Some(down) = scene.down.iter().find(|down| down.address == address.place) {
-                let (since, probe) = (down.since.as_secs() / 60, down.next_probe.as_secs() / 60);
-                let why = &down.why.why;
-                let text = format!("       down for {since} min, next probe in {probe} min: {why}");
+                down_hosts += 1;
+                let (since, probe) = (log::span(down.since.as_secs()), log::span(down.next_probe.as_secs()));
+                let text = format!("       down for {since}, tried again in {probe}: {}", down.why.why);
                 self.add(Effect::Fact, text, None);
             }
         }
         let has_hosts = groups.iter().any(|group| !group.is_empty());
         failures.iter().for_each(|outcome| self.failure(outcome, has_hosts));
+        hosts > 0 && hosts == down_hosts
     }
 
     fn failure(&mut self, outcome: &Outcome, has_hosts: bool) {

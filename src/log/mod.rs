@@ -74,6 +74,16 @@ pub fn local_timestamp(seconds: u64) -> String {
     time.to_zoned(zone().clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// A time span in words, in its largest unit.
+pub fn span(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// Seconds since 1970 as `2026-11-22T10:15:00Z`.
 pub fn timestamp(seconds: u64) -> String {
     i64::try_from(seconds).ok().and_then(|s| jiff::Timestamp::from_second(s).ok()).unwrap_or_default().to_string()

@@ -79,6 +79,9 @@ fn each_complaint_says_what_to_change_or_to_publish() {
             " does not answer: ".into(),
         ],
     );
+    // One fact is one finding.
+    let told = ["and only this host can connect", "no [[listen]] has port 25"].map(|fact| text.contains(fact));
+    assert_eq!(told.into_iter().filter(|is_told| *is_told).count(), 1, "{text}");
     // Nothing was made or changed, and the smart host got no mail.
     assert_eq!(fs::read_dir(site.path("spool")).expect("a spool").count(), before);
     assert!(smart_host.take().is_empty());
@@ -123,6 +126,9 @@ fn a_check_beside_a_daemon_and_as_other_users() {
         if let Some(mut stranger) = stranger(&command(&site, "penfoldctl", &["check", "--no-dns"])) {
             let (code, text) = code_and_text(&stranger.output().expect("it runs"));
             assert!(code == 78 && text.contains("Permission denied"), "{text}");
+            // The spool is not given away to whoever runs the check.
+            assert!(text.contains("run the check as root or as the user "), "{text}");
+            assert!(!text.contains("give it to that user") && !text.contains("give the directory"), "{text}");
         }
     }
     drop(daemon);

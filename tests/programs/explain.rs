@@ -434,7 +434,7 @@ fn an_explanation_has_no_effect_and_needs_no_daemon() {
         (3, "deferred at RCPT: 451 4.7.1 Greylisted, please try again in 300 seconds  [policy.greylist, "),
         (3, "the milter at 127.0.0.1:1 would be asked; its answer is not known"),
         (3, "its verified name is mx.good.example"),
-        (4, "mx:elsewhere.example\n  skip its hosts are not looked up (--no-dns)"),
+        (4, "x@elsewhere.example: elsewhere.example\n  skip its hosts are not looked up (--no-dns)"),
         (5, "refused at RCPT: 553 5.1.3 "),
     ] {
         let is_built = cfg!(feature = "filters") || !want.contains("milter");
@@ -442,14 +442,25 @@ fn an_explanation_has_no_effect_and_needs_no_daemon() {
     }
     let (code, text) = run(&site, &[&id]);
     assert!(code == 0 && text.starts_with(&format!("{id} is in the queue: <a@away.example> is deferred: ")), "{text}");
-    for want in ["; the next attempt is due 20", "is down since 20", "[127.0.0.1]:1", "routes:5]"] {
+    for want in
+        ["; the next attempt is due 20", "is down since 20", "the last attempt at [127.0.0.1]:1 failed: ", "routes:5]"]
+    {
         assert!(text.contains(want), "{want}: {text}");
     }
+    assert!(!text.contains("said last") && text.contains("it is returned to the sender if"), "{text}");
+    // Times are local ones: a blank stands between the date and the time of the day.
+    let (_, due) = text.split_once("the next attempt is due ").expect("a time");
+    assert_eq!(due.as_bytes().get(10), Some(&b' '), "{due}");
+    let (_, down) = run(&site, &["b@away.example"]);
+    assert!(down.starts_with("accepted; waits, because host:127.0.0.1:1 is down\n"), "{down}");
+    assert!(down.contains("down for ") && !down.contains("0 min"), "{down}");
     let (code, json) = run(&site, &["--json", &id]);
     assert!(code == 0 && json.lines().all(|line| line.starts_with("{\"stage\":\"")), "{json}");
     assert_eq!((files(&site.path("spool")), daemon.log()), (before, log), "an explanation changes something");
     site.penfoldctl(&["hold", &id]);
-    assert!(run(&site, &[&id]).1.starts_with(&format!("{id} is held: by ")));
+    let (_, held) = run(&site, &[&id]);
+    assert!(held.starts_with(&format!("{id} is held: by ")), "{held}");
+    assert!(!held.contains("the next attempt") && !held.contains("returned to the sender if"), "{held}");
     if let Some(mut other) = stranger(&command(&site, "penfoldctl", &["explain", "jon"])) {
         let (code, text) = code_and_text(&other.output().expect("it runs"));
         assert!(code == 77 && text.contains("only root and nobody may"), "{text}");
@@ -465,11 +476,56 @@ fn an_explanation_has_no_effect_and_needs_no_daemon() {
     let (code, text) = run(&site, &[&id]);
     assert!(code == 0 && text.contains("no daemon is running, so nothing is delivered"), "{text}");
     assert_eq!(run(&site, &["1K0TVZ6PH81DZ9JHPQF"]).0, 69);
+    // Without a daemon, other users may neither see messages nor ask.
+    for (words, want) in [
+        (&["show", &id][..], "only root and nobody may see messages while no daemon runs\n"),
+        (&["explain", &id], "only root and nobody may ask what happens to mail\n"),
+        (&["trace", &id], "only root and nobody may trace messages\n"),
+        (&["stats"], "only root and nobody may see the statistics\n"),
+    ] {
+        let Some(mut other) = stranger(&command(&site, "penfoldctl", words)) else { break };
+        let (code, text) = code_and_text(&other.output().expect("it runs"));
+        assert!(code == 77 && text.ends_with(want), "{words:?}: {text}");
+    }
     assert_eq!(files(&site.path("spool")), before, "an explanation without a daemon changes something");
     // The greylist has not been told of the client, whatever was explained.
     let daemon = site.start();
     assert_eq!(run(&site, &stranger_mail), live[3]);
     drop(daemon);
+}
+
+#[test]
+fn what_is_not_known_is_not_stated() {
+    let dns = Dns::zone(ZONE);
+    let mut site = Site::with(
+        "policy.own_hello = \"refuse\"\npolicy.sender_domain = \"refuse\"\nhostname = \"mx.razorback.test\"",
+    );
+    site.set("dns", "nameservers", &dns.nameservers());
+    if cfg!(feature = "mailauth") {
+        site.set("policy", "spf", "\"mark\"");
+    }
+    site.write("users", "jon::\n");
+    let _daemon = site.start();
+    let soft = ["jon@razorback", "--from", "a@soft.example", "--ip", "192.0.2.2", "--helo", "x.example"];
+    let gone = ["jon@razorback", "--from", "a@gone.example", "--ip", "192.0.2.2", "--helo", "x.example"];
+    for (words, wanted, unwanted) in [
+        (&["far@far.example", "--login", "nosuch"][..], "there is no account nosuch that can log in", "may send from"),
+        (&["x@elsewhere.example", "--no-dns"], "ok   it may relay to elsewhere.example\n", "the recipient exists"),
+        (&["jon@razorback", "--kind", "smtp"], "skip the name in HELO is not known (--helo)", "client.invalid"),
+        (&["jon@razorback", "--ip", "192.0.2.2"], "this name is assumed", "not that of this host"),
+        (
+            &["jon@razorback", "--kind", "lmtp"],
+            "no client can connect: there is no [[listen]] of the kind lmtp",
+            "LHLO",
+        ),
+        (&soft, "SPF of soft.example: softfail", "Unknown"),
+        (&gone, "gone.example has neither a mail exchanger nor an address", "accepted"),
+    ] {
+        let (code, text) = run(&site, words);
+        let is_built = cfg!(feature = "mailauth") || !wanted.contains("SPF");
+        assert!(code == 0 && (!is_built || text.contains(wanted)), "{wanted}: {text}");
+        assert!(!text.contains(unwanted), "{unwanted}: {text}");
+    }
 }
 
 #[test]

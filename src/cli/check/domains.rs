@@ -81,7 +81,7 @@ pub fn check(
     let all = || listed.iter().map(|(_, name)| name.as_str()).take(5).collect::<Vec<_>>().join(", ");
     match exchangers.ours.first() {
         Some(name) => {
-            let text = format!("mail for {domain} comes here: its mail exchanger {name} is this host");
+            let text = format!("the mail exchanger {name} of {domain} is this host");
             findings.push(Finding::new(Level::Good, Topic::Domain, text));
         }
         None if listed.is_empty() => {
@@ -119,8 +119,7 @@ fn one(dns: &dyn Lookup, host: &str, domain: &str, name: &str, here: &Addresses)
 fn without(dns: &dyn Lookup, domain: &str, here: &Addresses, elsewhere: impl Fn(String) -> Finding) -> Finding {
     match addresses(dns, domain) {
         Ok(found) if found.iter().any(|address| here.contains(*address)) => {
-            let text =
-                format!("mail for {domain} comes here: it has no MX record, and its address is that of this host");
+            let text = format!("{domain} has no MX record, and its address is that of this host");
             Finding::new(Level::Good, Topic::Domain, text)
         }
         Ok(found) => {

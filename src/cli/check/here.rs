@@ -7,11 +7,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::finding::{Finding, Level, Topic};
 use crate::config::Config;
 use crate::control;
+use crate::json::Object;
+use crate::log;
 use crate::privsep;
 use crate::spool::Spool;
 use crate::sys;
@@ -50,7 +52,7 @@ pub fn daemon(config: &Config, running: &io::Result<bool>) -> Finding {
 /// Checks that the server's user, which is this process's user, can make the control socket.
 pub fn socket_directory(config: &Config) -> Option<Finding> {
     let directory = config.socket.parent().filter(|path| path.is_dir())?;
-    access(directory, AccessFlags::W_OK | AccessFlags::X_OK).err()?;
+    access(directory, AccessFlags::W_OK | AccessFlags::X_OK).err().filter(|_| is_server(config))?;
     let text = format!(
         "the user {} cannot make the control socket in {}, if the service manager does not make it",
         privsep::user_name(),
@@ -64,19 +66,20 @@ pub fn socket_directory(config: &Config) -> Option<Finding> {
 /// changed. Only root and the server's user may ask that.
 pub fn in_force(config: &Config) -> Option<Finding> {
     let mut answer = Vec::new();
-    control::ask(&config.socket, &["config", "given"], &mut answer, control::ANSWER_TIMEOUT).ok()?;
+    control::ask(&config.socket, &["status", "json"], &mut answer, control::ANSWER_TIMEOUT).ok()?;
     let answer = String::from_utf8_lossy(&answer);
-    let (file, since) = answer.lines().next()?.strip_prefix("# ")?.rsplit_once(", in force since ")?;
+    let (file, rest) = answer.split_once(r#""file":""#)?.1.split_once(r#"","since":"#)?;
+    let since: u64 = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     let ours = config.places.file();
     let make = |level, text: String| Some(Finding::new(level, Topic::Host, text).at(config.places.complaint("", "")));
-    if Path::new(file) != ours {
+    if !Object::new().text("file", &ours.display().to_string()).to_string().contains(&format!(r#":"{file}""#)) {
         return make(Level::Warning, format!("penfoldd runs with another configuration: {file}"))
             .map(|finding| finding.advise(format!("check that one: penfoldctl -f {file} check")));
     }
     let changed = fs::metadata(ours).ok().and_then(|found| u64::try_from(found.mtime()).ok());
-    // Times in this form can be compared as texts.
-    let changed = crate::log::timestamp(changed?);
-    if *changed > *since {
+    let changed = changed?;
+    if changed > since {
+        let (changed, since) = (log::local_timestamp(changed), log::local_timestamp(since));
         return make(Level::Warning, format!("it was changed at {changed}, and penfoldd read it at {since}"))
             .map(|finding| finding.advise("put it into force: penfoldctl reload"));
     }
@@ -96,14 +99,14 @@ pub fn clock(spool: &Path) -> Finding {
 /// `changed` is the time of the last change in the spool. `is_set` says whether a service has set
 /// the clock; `None` if that is not known.
 fn clock_at(now: u64, changed: Option<u64>, is_set: Option<bool>) -> Finding {
-    let time = crate::log::timestamp(now);
+    let time = log::local_timestamp(now);
     let set = "set the clock, and start a service that keeps it right";
     if now < EARLIEST {
         let text = format!("the clock is wrong: it says {time}, which is before this program was written");
         return Finding::new(Level::Error, Topic::Host, text).advise(set);
     }
     if let Some(changed) = changed.filter(|changed| *changed > now + SKEW) {
-        let changed = crate::log::timestamp(changed);
+        let changed = log::local_timestamp(changed);
         let text = format!("the clock was set back: it says {time}, and the spool was changed at {changed}");
         return Finding::new(Level::Warning, Topic::Host, text).advise(set);
     }
@@ -148,16 +151,33 @@ fn sendmail_at(path: &Path) -> Option<Finding> {
     Some(Finding::new(Level::Warning, Topic::Host, text).advise("make it a link to penfoldctl"))
 }
 
+/// Whether this process has the rights of the server: whether its user is the one in the configuration,
+/// or that to whom the spool belongs.
+fn is_server(config: &Config) -> bool {
+    let user = privsep::user_name();
+    user == config.user || fs::metadata(&config.spool).is_ok_and(|found| found.uid() == geteuid().as_raw())
+}
+
 /// Checks the spool, as the server's user.
 pub fn spool(config: &Config) -> Vec<Finding> {
     let path = config.spool.display();
+    if !is_server(config) {
+        let text = format!("the spool {path} was not checked: this is the user {}", privsep::user_name());
+        let finding = Finding::new(Level::Unknown, Topic::Host, text).at(config.places.complaint("spool", ""));
+        return vec![finding.advise(format!("run the check as root or as the user {}", config.user))];
+    }
     let make = |level, text: String| Finding::new(level, Topic::Host, text).at(config.places.complaint("spool", ""));
     if matches!(config.spool.try_exists(), Ok(false)) {
         // A warning says so.
         return Vec::new();
     }
-    let room = Spool::open_read_only(&config.spool).and_then(|spool| spool.has_room(config.limits.message_size));
+    let opened = Spool::open_read_only(&config.spool);
+    let scarce = opened.as_ref().map(|spool| control::scarce(&control::spool_gauges(spool, false))).unwrap_or_default();
+    let room = opened.and_then(|spool| spool.has_room(config.limits.message_size));
     let mut findings = vec![match room {
+        Ok(true) if !scarce.is_empty() => {
+            make(Level::Warning, format!("{} ({path})", scarce.join(", and "))).advise("make room soon")
+        }
         Ok(true) => make(Level::Good, format!("the spool {path} has room")),
         Ok(false) => make(
             Level::Error,
@@ -189,8 +209,8 @@ mod tests {
     #[test]
     fn a_wrong_clock_is_found() {
         for (now, changed, is_set, level, text) in [
-            (0, None, Some(true), Level::Error, "the clock is wrong: it says 1970-01-01T00:00:00Z, which"),
-            (EARLIEST, None, None, Level::Good, "the clock says 2025-12-01T00:00:00Z"),
+            (0, None, Some(true), Level::Error, "the clock is wrong: it says 19"),
+            (EARLIEST, None, None, Level::Good, "the clock says 20"),
             (EARLIEST, Some(EARLIEST + SKEW), Some(true), Level::Good, "the clock is synchronized: "),
             (EARLIEST, Some(EARLIEST + SKEW + 1), Some(true), Level::Warning, "the clock was set back: "),
             (EARLIEST, Some(0), Some(false), Level::Warning, "systemd-timesyncd has not set the clock"),

@@ -155,8 +155,13 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
         report.findings.extend(certificates::check(config, server, &exchangers, now));
     }
     if options.asks {
-        let past = past::Past::read(config);
-        report.findings.extend(outside::incoming(config, &here, &past));
+        let past = past::Past::read(config, settings.map(|settings| settings.router.as_ref()));
+        // A warning about the listeners may have said it already.
+        let is_told =
+            report.findings.iter().any(|finding| finding.at.text.contains(", and only this host can connect"));
+        if !is_told {
+            report.findings.extend(outside::incoming(config, &here, &past));
+        }
         report.findings.extend(outside::outgoing(config, &dns, options.try_domain.as_deref(), &past));
     }
 }

@@ -90,7 +90,7 @@ fn a_zone_without_faults_has_no_complaint() {
         found,
         "ok: name: /etc/p.conf:1:1: mx.example.org has the address 192.0.2.1\n\
          ok: name: the address 192.0.2.1 has the name mx.example.org\n\
-         ok: domain: mail for example.org comes here: its mail exchanger mx.example.org is this host\n\
+         ok: domain: the mail exchanger mx.example.org of example.org is this host\n\
          ok: domain: the SPF record of example.org permits this host\n\
          ok: domain: example.org has a DMARC record with the policy reject\n"
     );
@@ -153,7 +153,7 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
         (
             "example.org MX mx.example.org\n",
             "example.org A 192.0.2.1\n",
-            "ok: domain: mail for example.org comes here: it has no MX record, and its address is that of this host\n",
+            "ok: domain: example.org has no MX record, and its address is that of this host\n",
         ),
         ("MX mx.example.org", "MX .", "error: domain: example.org says in the DNS that it accepts no mail (null MX)\n"),
         (

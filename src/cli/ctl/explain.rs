@@ -37,6 +37,9 @@ pub(super) const COMMAND: Command = Command {
 const OPTIONS: [&str; 6] = ["from", "ip", "helo", "login", "size", "kind"];
 const SWITCHES: [&str; 2] = ["no-dns", "json"];
 
+/// What only root and the server's user may do.
+const ACTION: &str = "ask what happens to mail";
+
 fn run(call: &Call) -> Result<(), Exit> {
     call.words(1)?;
     let Some(target) = call.words.first() else { return Err(call.usage("explain needs an address or a queue id")) };
@@ -52,17 +55,17 @@ fn run(call: &Call) -> Result<(), Exit> {
         return Err(call.usage("the question is too long"));
     }
     let config = call.start.load()?;
-    let (mut answer, action) = (Vec::new(), "ask what happens to mail");
+    let mut answer = Vec::new();
     let asked = match control::ask(&config.socket, &words, &mut answer, control::ANSWER_TIMEOUT) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             call.start.become_user(&config)?;
-            offline(call, config.clone(), &query).map(|text| answer = text.into_bytes())?;
+            offline(call, &config, &query).map(|text| answer = text.into_bytes())?;
             Ok(())
         }
         result => result,
     };
     asked.map_err(|e| match e.kind() {
-        io::ErrorKind::PermissionDenied => forbidden(&config, action),
+        io::ErrorKind::PermissionDenied => forbidden(&config, ACTION),
         _ => failed("ask the daemon", &e),
     })?;
     if answer.is_empty() {
@@ -76,11 +79,15 @@ fn run(call: &Call) -> Result<(), Exit> {
 }
 
 /// Answers a query from the files, while no daemon runs.
-fn offline(call: &Call, config: Config, query: &Query) -> Result<String, Exit> {
+fn offline(call: &Call, config: &Config, query: &Query) -> Result<String, Exit> {
+    let failed = |what: &str, e: &io::Error| match e.kind() {
+        io::ErrorKind::PermissionDenied => forbidden(config, ACTION),
+        _ => failed(what, e),
+    };
     let spool = Spool::open_read_only(&config.spool)
         .map_err(|e| failed(&format!("read the spool {}", config.spool.display()), &e))?;
-    let (opened, config) = (Offline::open(config.clone(), spool), config);
-    let (offline, faults) = opened.map_err(|errors| call.start.explain_files(&config, errors))?;
+    let opened = Offline::open(config.clone(), spool);
+    let (offline, faults) = opened.map_err(|errors| call.start.explain_files(config, errors))?;
     complain(&faults);
     let scene = offline.scene();
     let steps: Option<Steps> = match query.id() {

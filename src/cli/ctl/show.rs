@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use super::{Call, Command, Complete, Flag};
+use super::{Call, Command, Complete, Flag, forbidden};
 use crate::cli::failed;
 use crate::config::Config;
 use crate::control::show::{MISSING, NotShown, Part, Shown};
@@ -69,7 +69,11 @@ fn not_shown(id: QueueId, why: &str) -> Exit {
 
 /// Returns what the spool alone says about a message, while no daemon runs.
 fn from_spool(config: &Config, id: QueueId, part: Part) -> Result<Vec<u8>, Exit> {
-    let failed = |e: io::Error| failed(&format!("read the spool {}", config.spool.display()), &e);
+    let failed = |e: io::Error| match e.kind() {
+        // While a daemon runs, it shows every user his own messages.
+        io::ErrorKind::PermissionDenied => forbidden(config, "see messages while no daemon runs"),
+        _ => failed(&format!("read the spool {}", config.spool.display()), &e),
+    };
     let spool = Spool::open_read_only(&config.spool).map_err(failed)?;
     let shown = Shown { spool: &spool, id, schedule: config.queue.schedule(), submitted_by: None, live: None };
     let mut out = Vec::new();

@@ -84,12 +84,11 @@ fn time(call: &Call, name: &str, text: Option<String>) -> Result<Option<u64>, Ex
 /// the server's user.
 fn print(start: &Start, config: &Config, words: &[&str]) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
-    let mut action = "see the statistics";
+    let action = "see the statistics";
     let request: Vec<_> = ["stats"].into_iter().chain(words.iter().copied()).collect();
     let asked = control::ask(&config.socket, &request, &mut out, control::ANSWER_TIMEOUT);
     let printed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            action = "see the statistics while no daemon runs";
             start.become_user(config)?;
             from_spool(config, words, &mut out)
         }

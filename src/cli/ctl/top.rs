@@ -15,7 +15,6 @@ use crate::cli::failed;
 use crate::config::Config;
 use crate::control;
 use crate::exit::Exit;
-use crate::log;
 
 pub(super) const COMMAND: Command = Command {
     name: "top",
@@ -47,6 +46,8 @@ const TRAFFIC: [(&str, &str); 7] = [
 #[derive(Debug, Default)]
 struct Sample {
     numbers: HashMap<String, u64>,
+    /// The time in the zone of the daemon.
+    clock: String,
     /// The destinations with the most jobs: jobs, running jobs, the oldest age, and the name.
     destinations: Vec<(u64, u64, u64, String)>,
 }
@@ -165,6 +166,7 @@ impl Sample {
                     let numbers = (number(1).unwrap_or(0), number(2).unwrap_or(0), number(3).unwrap_or(0));
                     sample.destinations.push((numbers.0, numbers.1, numbers.2, (*name).to_owned()));
                 }
+                ["clock", ..] => sample.clock = line.split_at("clock ".len()).1.chars().take(WIDTH / 2).collect(),
                 [name, _] => drop(sample.numbers.insert((*name).to_owned(), number(1).unwrap_or(0))),
                 _ => {}
             }
@@ -183,9 +185,8 @@ fn view(sample: &Sample, last: Option<(&Sample, Duration)>) -> String {
     let up = n("now").saturating_sub(n("started"));
     let mut out = String::new();
     // Writing to a string cannot fail.
-    let time = log::local_time().strftime("%Y-%m-%d %H:%M:%S %Z").to_string();
     let title = format!("penfoldd, up {}", span(up));
-    let _ = writeln!(out, "{title:<40}{time:>39}");
+    let _ = writeln!(out, "{title:<40}{:>39}", sample.clock);
     let _ = writeln!(
         out,
         "queue        {} messages, {}; oldest {}; {} held",
@@ -241,9 +242,10 @@ mod tests {
     fn a_view_shows_the_difference_between_two_samples() {
         let first = Sample::parse("now 1000\nstarted 0\naccepted 100\nbogus\ndestination 1\n");
         assert!(view(&first, None).contains("accepted               0.1           360           100\n"));
-        let text = "now 1010\nstarted 0\naccepted 150\nmessages 7\nworkers 200\ndestination 5 2 7200 a b.example\n";
+        let text = "clock 2026-11-22 11:15:00 CET\nnow 1010\nstarted 0\naccepted 150\nmessages 7\nworkers 200\ndestination 5 2 7200 a b.example\n";
         let next = Sample::parse(text);
         let view = view(&next, Some((&first, Duration::from_secs(10))));
+        assert!(view.lines().next().is_some_and(|line| line.ends_with(" 2026-11-22 11:15:00 CET")), "{view}");
         assert!(view.contains("accepted               5.0         18000           150\n"), "{view}");
         assert!(
             view.contains("       5        2  2 h 0 min  a b.example\n") || view.contains("2 h 0 min  a b.example"),

@@ -75,7 +75,7 @@ fn print(told: &[u8], query: &Query<'_>) -> Result<(), Exit> {
 /// Reads the history while no daemon runs.
 fn from_spool(config: &Config, query: &Query<'_>) -> Result<Vec<u8>, Exit> {
     let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::PermissionDenied => forbidden(config, "trace messages while no daemon runs"),
+        io::ErrorKind::PermissionDenied => forbidden(config, "trace messages"),
         _ => failed(&format!("read the spool {}", config.spool.display()), &e),
     };
     let spool = Spool::open_read_only(&config.spool).map_err(failed)?;

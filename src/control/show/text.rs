@@ -23,7 +23,7 @@ pub fn write(facts: &Facts<'_>, out: &mut dyn Write) -> io::Result<()> {
     row("Sender", &address::path(entry.sender()))?;
     row("Message-ID", facts.message_id.as_deref().unwrap_or_default())?;
     row("Size", &format!("{} octets", entry.content_size()))?;
-    row("Arrived", &format!("{}, {} ago", log::local_timestamp(arrived), span(now.saturating_sub(arrived))))?;
+    row("Arrived", &format!("{}, {} ago", log::local_timestamp(arrived), log::span(now.saturating_sub(arrived))))?;
     let unknown = || format!("not said in the message; see \"penfoldctl trace {}\"", entry.id());
     row("Given by", &facts.source.clone().unwrap_or_else(unknown))?;
     row("Options", &facts.options.join(" "))?;
@@ -67,9 +67,9 @@ fn recipient(to: &RecipientFacts, out: &mut dyn Write) -> io::Result<()> {
         row("Goes to", route)?;
     }
     if let Some(status) = &to.status {
-        let down = status
-            .down
-            .map(|(since, probe)| format!(" for {}, tried again in {}", span(since.as_secs()), span(probe.as_secs())));
+        let down = status.down.map(|(since, probe)| {
+            format!(" for {}, tried again in {}", log::span(since.as_secs()), log::span(probe.as_secs()))
+        });
         row("Its host is", &format!("{}{}", status.state, down.unwrap_or_default()))?;
     }
     if let Some(next) = to.next {
@@ -132,15 +132,6 @@ fn write_dialogue(dialogue: &Dialogue, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// A time span with its largest unit, such as `45 s`, `12 min`, `7 h` or `3 days`.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
 fn seconds(time: Duration) -> String {
-    span(time.as_secs())
+    log::span(time.as_secs())
 }

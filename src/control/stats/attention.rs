@@ -35,13 +35,7 @@ fn matters(gauges: &Gauges) -> Vec<String> {
             Some(_) => {}
         }
     }
-    for (what, numbers) in [("octets", gauges.disk), ("inodes", gauges.inodes)] {
-        // Some file systems have no fixed number of inodes, and say 0.
-        if let Some((free, all)) = numbers.filter(|(free, all)| *all > 0 && *free < all / MIN_FREE) {
-            let percent = u128::from(free) * 100 / u128::from(all);
-            matters.push(format!("the spool's file system has {percent} % of its {what} free"));
-        }
-    }
+    matters.extend(scarce(gauges));
     let down = gauges.destinations.iter().find(|(state, _)| *state == "down").map_or(0, |(_, count)| *count);
     if down > 0 {
         matters.push(format!("{} down; see penfoldctl hosts", several(down, "destination is", "destinations are")));
@@ -54,6 +48,19 @@ fn matters(gauges: &Gauges) -> Vec<String> {
         matters.push(format!("{} held", several(held, "message is", "messages are")));
     }
     matters
+}
+
+/// What is scarce on the spool's file system.
+pub fn scarce(gauges: &Gauges) -> Vec<String> {
+    let kinds = [("octets", gauges.disk), ("inodes", gauges.inodes)];
+    // Some file systems have no fixed number of inodes, and say 0.
+    let is_scarce = |(free, all): &(u64, u64)| *all > 0 && *free < all / MIN_FREE;
+    let kinds = kinds.into_iter().filter_map(|(what, numbers)| Some((what, numbers.filter(is_scarce)?)));
+    let text = |(what, (free, all)): (&str, (u64, u64))| {
+        let percent = u128::from(free) * 100 / u128::from(all);
+        format!("the spool's file system has {percent} % of its {what} free")
+    };
+    kinds.map(text).collect()
 }
 
 /// Returns a number with the word for one or for several.

@@ -13,6 +13,7 @@ use crate::stats::{self, Counts, Delays, Family, Gauges};
 mod attention;
 mod text;
 
+pub use attention::scarce;
 pub use text::octets;
 
 /// The default number of rows of each list in text.
@@ -163,6 +164,7 @@ fn raw(counts: &Counts, gauges: &Gauges) -> String {
     ];
     lines.extend(gauges.destinations.iter().map(|(state, count)| (*state, *count as u64)));
     let mut text: String = lines.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
+    text += &format!("clock {}\n", log::local_timestamp(gauges.now));
     for load in queue.destinations.iter().take(ROWS) {
         text += &format!("destination {} {} {} {}\n", load.jobs, load.running, load.oldest, load.name);
     }

@@ -21,6 +21,9 @@ use crate::worker::{self, NotRequeued, Returned};
 /// How long a request waits for the end of running jobs.
 const JOB_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Why a message is not changed while an attempt for it is under way.
+const BEING_DELIVERED: &str = "it is being delivered now";
+
 /// A change to messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -105,19 +108,17 @@ impl Control {
         let deadline = Instant::now() + JOB_TIMEOUT;
         let begun: Vec<_> = asked.into_iter().map(|asked| self.withdrawn(asked?, deadline)).collect();
         let unknown = begun.iter().flatten().filter(|(_, known)| known.is_none());
-        let found = self.site.spool.find_all(&unknown.map(|(withdrawal, _)| withdrawal.id).collect());
+        let found = self.site.spool.find_each(&unknown.map(|(withdrawal, _)| withdrawal.id).collect());
         let found = found.map_err(|e| NotChanged::from(NotMoved::Io(e)));
         let mut results: Vec<_> = Vec::with_capacity(begun.len());
         // The entries are given back when the changes are synced.
         let mut withdrawals = Vec::with_capacity(begun.len());
         for begun in begun {
             results.push(begun.and_then(|(mut withdrawal, known)| {
-                let result = self.change_one(change, (withdrawal.id, known), &found, user);
-                if let Ok(given_back) = &result {
-                    withdrawal.given_back = *given_back;
-                }
+                let (given_back, result) = self.change_one(change, (withdrawal.id, known), &found, user);
+                withdrawal.given_back = given_back;
                 withdrawals.push(withdrawal);
-                result.map(drop)
+                result
             }));
         }
         if results.iter().any(Result::is_ok)
@@ -152,45 +153,92 @@ impl Control {
             Ok(Withdrawn::Busy) => Err(later("another request for it is under way")),
             Err(_) => {
                 drop(begun());
-                Err(later("it is being delivered now"))
+                Err(later(BEING_DELIVERED))
             }
         }
     }
 
     /// Changes a withdrawn entry. `known` is its name, if the queue knew it, and `found` has the
-    /// names of the others. Returns what the queue does with it next.
+    /// names of the others. Returns what the queue does with it next, also after an error.
     fn change_one(
         &self,
         change: &Change,
         (id, known): (QueueId, Option<EntryName>),
         found: &Result<HashMap<QueueId, EntryName>, NotChanged>,
         user: &str,
-    ) -> Result<GivenBack, NotChanged> {
-        let Some(name) = known else {
-            let name = found.as_ref().map_err(NotChanged::clone)?.get(&id).copied().ok_or(NotMoved::Gone)?;
-            return match self.change_entry(change, name, user) {
-                // It was moved out of `hold/` by hand, and the queue does not know it yet.
-                Err(Refused::NotMoved(NotMoved::NotHeld)) => {
-                    log::released(&id, user);
-                    Ok(GivenBack::At(name))
-                }
-                result => result.map_err(NotChanged::from),
-            };
+    ) -> (GivenBack, Result<(), NotChanged>) {
+        let name = known.map_or_else(|| self.name_of_unknown(change, id, found), Ok);
+        let mut name = match name {
+            Ok(name) => name,
+            Err(why) => return (GivenBack::Unchanged, Err(why)),
         };
-        match self.change_entry(change, name, user) {
+        let mut before = name;
+        let mut result = self.change_entry(change, &mut name, user);
+        if known.is_some() && matches!(result, Err(Refused::NotMoved(NotMoved::Gone))) {
             // It may have been moved by hand.
-            Err(Refused::NotMoved(NotMoved::Gone)) => {
-                let found = self.site.spool.find_all(&HashSet::from([id])).map_err(NotMoved::from)?;
-                let elsewhere = found.get(&id).filter(|found| **found != name).ok_or(NotMoved::Gone)?;
-                self.change_entry(change, *elsewhere, user).map_err(NotChanged::from)
+            let found = self.site.spool.find_each(&HashSet::from([id])).map(|found| found.get(&id).copied());
+            match found {
+                Ok(Some(elsewhere)) if elsewhere != name => {
+                    (name, before) = (elsewhere, elsewhere);
+                    result = self.change_entry(change, &mut name, user);
+                }
+                Ok(_) => {}
+                Err(e) => result = Err(NotMoved::from(e).into()),
             }
-            result => result.map_err(NotChanged::from),
+        }
+        match result {
+            Ok(given_back) => (given_back, Ok(())),
+            // It was moved out of `hold/` by hand, and the queue does not know it yet.
+            Err(Refused::NotMoved(NotMoved::NotHeld)) if known.is_none() => {
+                log::released(&id, user);
+                (GivenBack::At(name), Ok(()))
+            }
+            Err(refused) if name != before => (GivenBack::At(name), Err(refused.into())),
+            Err(refused) => (GivenBack::Unchanged, Err(refused.into())),
         }
     }
 
-    /// Changes a withdrawn entry with this name.
-    fn change_entry(&self, change: &Change, name: EntryName, user: &str) -> Result<GivenBack, Refused> {
-        let (spool, id) = (&self.site.spool, name.id);
+    /// The name of a withdrawn entry that the queue does not know, as it was found.
+    fn name_of_unknown(
+        &self,
+        change: &Change,
+        id: QueueId,
+        found: &Result<HashMap<QueueId, EntryName>, NotChanged>,
+    ) -> Result<EntryName, NotChanged> {
+        let name = *found.as_ref().map_err(NotChanged::clone)?.get(&id).ok_or(NotMoved::Gone)?;
+        // A session may be about to deliver it. A change of one rename comes before the delivery or
+        // after it, but the others have several steps.
+        let is_one_rename = matches!(change, Change::Hold | Change::Release);
+        if name.place == Place::New && !is_one_rename && self.settled(std::iter::once(name)).is_empty() {
+            return Err(later(BEING_DELIVERED));
+        }
+        Ok(name)
+    }
+
+    /// Changes a withdrawn entry with this name, and updates the name.
+    fn change_entry(&self, change: &Change, name: &mut EntryName, user: &str) -> Result<GivenBack, Refused> {
+        match self.try_change(change, name, user) {
+            // A crash has come between the last recipient and the removal.
+            Err(Refused::NotMoved(NotMoved::Settled)) => {
+                if !worker::finish(&self.site.spool, *name) {
+                    return Err(Refused::Later("it cannot be removed now".to_owned()));
+                }
+                match change {
+                    Change::Remove => Ok(GivenBack::Left),
+                    Change::Bounce(why) => {
+                        log::returned(&name.id, why, user);
+                        Ok(GivenBack::Left)
+                    }
+                    _ => Err(NotMoved::Gone.into()),
+                }
+            }
+            result => result,
+        }
+    }
+
+    fn try_change(&self, change: &Change, current: &mut EntryName, user: &str) -> Result<GivenBack, Refused> {
+        let (spool, name) = (&self.site.spool, *current);
+        let id = name.id;
         match change {
             // A message that is held already keeps its reason.
             Change::Hold if name.place == Place::Hold => {}
@@ -214,18 +262,17 @@ impl Control {
                 }
             })?,
             Change::Bounce(why) => {
-                log::returned(&id, why, user);
-                let Returned { derived, left } = worker::bounce(&self.site, name, why)?;
+                let Returned { derived, is_done } = worker::bounce(&self.site, current, why)?;
                 derived.into_iter().for_each(|report| _ = self.events.send(Event::New(report)));
-                return match left {
-                    None => Ok(GivenBack::Left),
-                    Some(_) => Err(Refused::Later("the failures cannot be recorded now".to_owned())),
-                };
+                if !is_done {
+                    return Err(Refused::Later("the failures cannot be recorded now".to_owned()));
+                }
+                log::returned(&id, why, user);
             }
             Change::Requeue => {
-                let (requeued, count) = worker::requeue(&self.site, name)?;
+                let count = worker::requeue(&self.site, current)?;
                 log::requeued(&id, count, user);
-                return Ok(GivenBack::At(requeued));
+                return Ok(GivenBack::At(*current));
             }
             Change::Flush => {}
         }
@@ -238,7 +285,7 @@ impl Control {
         let known = self.look(ids.to_vec());
         let unknown = ids.iter().zip(&known).filter(|(_, known)| known.is_none()).map(|(id, _)| *id);
         if let Ok(found) = self.site.spool.find_all(&unknown.collect()) {
-            let _ = self.events.send(Event::Appeared(self.settled(found.into_values())));
+            let _ = self.events.send(Event::Appeared(self.settled(found.into_iter())));
         }
         let flush = |id: &QueueId| match self.ask(|answer| Event::Flush(Selector::Message(*id), answer)) {
             Some(0) => Err(NotChanged { is_temporary: false, why: "nothing waits to be tried".to_owned() }),
@@ -283,7 +330,7 @@ impl From<NotMoved> for NotChanged {
     fn from(not_moved: NotMoved) -> Self {
         let never = |why: &str| Self { is_temporary: false, why: why.to_owned() };
         match not_moved {
-            NotMoved::Gone => never("there is no such message"),
+            NotMoved::Gone | NotMoved::Settled => never("there is no such message"),
             NotMoved::NotHeld => never("it is not held"),
             NotMoved::Interrupted => later("an interrupted delivery must be completed first: flush it"),
             NotMoved::Unusable(why) => never(why),

@@ -233,7 +233,11 @@ impl Queue {
     }
 
     fn load(&mut self, entry: EntryName, unsynced: bool) {
-        if self.knows(entry.id) || entry.place == Place::Hold {
+        if entry.place == Place::Hold {
+            return;
+        }
+        if self.knows(entry.id) {
+            self.note_withdrawn(entry);
             return;
         }
         if let Some(plan) = (self.tasks.load)(entry, unsynced) {

@@ -30,7 +30,8 @@ pub enum Withdrawn {
 /// What has happened to an entry during its withdrawal, and what the queue then does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenBack {
-    /// The entry is unchanged, and its jobs go on.
+    /// The entry is unchanged, and its jobs go on. If the queue did not know it before the withdrawal,
+    /// it is loaded only if it was reported since.
     Unchanged,
     /// The entry has a new name, and is tried.
     At(EntryName),
@@ -105,6 +106,16 @@ impl Queue {
         entry.into_iter().for_each(|entry| self.load(entry, true));
     }
 
+    /// Notes an entry that is reported during its withdrawal, if the queue did not know it. If it is given
+    /// back unchanged, it is loaded.
+    pub(super) fn note_withdrawn(&mut self, entry: EntryName) {
+        if !self.items.contains_key(&entry.id)
+            && let Some(withdrawal) = self.withdrawn.get_mut(&entry.id)
+        {
+            withdrawal.entry.get_or_insert(entry);
+        }
+    }
+
     /// Completes a withdrawal: removes the jobs of the entry, none of which is running any more.
     pub(super) fn end_withdrawal(&mut self, id: QueueId) {
         let Some(item) = self.items.get(&id) else { return };
@@ -142,8 +153,10 @@ mod tests {
     use crossbeam_channel::{bounded, unbounded};
 
     use super::*;
-    use crate::queue::{QueueSettings, SpoolTasks};
+    use crate::destination::Destination;
+    use crate::queue::{Event, Plan, Planned, QueueSettings, SpoolTasks};
     use crate::retry::Schedule;
+    use crate::spool::Place;
     use crate::timeouts::HostTimeouts;
 
     fn queue() -> Queue {
@@ -175,5 +188,23 @@ mod tests {
         assert_eq!(ask(&mut queue, &second), Withdrawn::Busy);
         queue.give_back(id, &first, GivenBack::Unchanged);
         assert_eq!(ask(&mut queue, &second), Withdrawn::Yes(None));
+    }
+
+    /// The delivery at once of a message can fail while a request has withdrawn the message.
+    #[test]
+    fn an_entry_that_is_reported_during_its_withdrawal_is_not_forgotten() {
+        for (given_back, is_known) in [(GivenBack::Unchanged, true), (GivenBack::Left, false)] {
+            let (mut queue, id) = (queue(), QueueId::generate().expect("an id"));
+            queue.tasks.load = Box::new(|name, _| {
+                let jobs = vec![Planned::new(Destination::Local)];
+                Some(Plan { jobs, ..Plan::new(name) })
+            });
+            let (requester, (sender, _receiver)) = (Requester::default(), bounded(1));
+            queue.withdraw(id, requester.clone(), sender);
+            queue.take(Event::New(EntryName { id, size: 1, place: Place::New }));
+            assert!(!queue.items.contains_key(&id));
+            queue.give_back(id, &requester, given_back);
+            assert_eq!(queue.items.contains_key(&id), is_known, "{given_back:?}");
+        }
     }
 }

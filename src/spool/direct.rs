@@ -63,14 +63,16 @@ impl Entry {
     }
 
     /// Rewrites a direct entry as a queued one, because it cannot be renamed into a mailbox. A
-    /// queued entry stays as it is.
+    /// queued entry stays as it is, and a held one stays in `hold/`.
     ///
     /// # Errors
-    /// Those of the system. After an error the entry is unchanged.
+    /// Those of the system. After an error the entry is unchanged. `NotFound` means that the entry
+    /// was moved away meanwhile, for example into its mailbox.
     pub fn make_queued(&mut self) -> io::Result<()> {
         if !self.head.direct {
             return Ok(());
         }
+        self.spool.remove_duplicate(self.id())?;
         let envelope = Envelope {
             sender: self.head.sender.clone(),
             recipients: self.head.recipients.iter().map(|entry| entry.recipient.clone()).collect(),
@@ -79,7 +81,8 @@ impl Entry {
         };
         let head = head::queued(&envelope, Marks::default(), None, 0);
         let size = self.spool.write_temporary(self.id(), &head, |file| self.copy_to(file))?;
-        let queued = EntryName { id: self.id(), size, place: Place::Cur };
+        let place = if self.name.place == Place::Hold { Place::Hold } else { Place::Cur };
+        let queued = EntryName { id: self.id(), size, place };
         let temporary = self.spool.temporary(self.id());
         // Everything that can fail for lack of memory or descriptors is done before the rename.
         let file = open::to_change(&temporary)?;
@@ -87,20 +90,12 @@ impl Entry {
             Unusable::Io(e) => e,
             other => io::Error::other(format!("{other:?}")),
         })?;
-        let (direct, rewritten_path) = (self.spool.path(self.name), self.spool.path(queued));
-        disk::rename(&temporary, &rewritten_path)?;
-        let removed = self.spool.sync_places(&["cur"]).and_then(|()| disk::remove(&direct));
-        match removed {
-            Err(e) if direct.try_exists().unwrap_or(true) => {
-                // The direct entry must not be delivered now, because the message would be
-                // delivered again from the queued one.
-                self.spool.note_duplicate(queued);
-                self.spool.remove_duplicate(queued.id)?;
-                return Err(e);
-            }
-            // From here on the queued entry is the valid one, even if a later step fails.
-            _ => self.spool.forget_duplicate(queued.id),
+        disk::rename(&temporary, &self.spool.path(queued))?;
+        // If both have the same name, the rename has removed the direct one.
+        if queued != self.name {
+            self.spool.supersede(self.name, &self.file, queued)?;
         }
+        // From here on the queued entry is the valid one, even if a later step fails.
         if let Err(e) = self.spool.sync_places(&[self.name.place.directory()]) {
             log::warn!("spool: sync {}: {e}", self.name.place.directory());
         }

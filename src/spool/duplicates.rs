@@ -1,6 +1,8 @@
 //! Resolves duplicates: chooses between two files with the same id, which a crash can leave.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -43,6 +45,7 @@ impl Spool {
         if let Err(e) = disk::remove(&self.path(removed)).and_then(|()| self.sync_places(&[removed.place.directory()]))
         {
             log::error!("remove {}: {e}", self.path(removed).display());
+            self.note_duplicate(removed);
         }
         kept
     }
@@ -54,24 +57,47 @@ impl Spool {
 }
 
 impl Spool {
-    /// Remembers a queued entry that a failed [`make_queued`](super::Entry::make_queued) has left
-    /// beside the direct one. Until the queued one can be removed, the direct one is not delivered,
-    /// because after a restart the queued one would be delivered, too.
-    pub(super) fn note_duplicate(&self, queued: EntryName) {
-        self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).insert(queued.id, queued);
-    }
-
-    pub(super) fn remove_duplicate(&self, id: QueueId) -> io::Result<()> {
-        let duplicate = self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
-        let Some(duplicate) = duplicate else { return Ok(()) };
-        match disk::remove(&self.path(duplicate)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => self.forget_duplicate(id),
+    /// Lets `new` take the place of `old`, which is open as `file` and has another name. If `old`
+    /// cannot be removed, `new` is.
+    ///
+    /// # Errors
+    /// Those of the system; then `old` is the valid one. `NotFound` means that `old` was moved away,
+    /// for example into a mailbox.
+    pub(super) fn supersede(&self, old: EntryName, file: &File, new: EntryName) -> io::Result<()> {
+        let path = self.path(old);
+        let removed = self.sync_places(&[new.place.directory()]).and_then(|()| disk::remove(&path));
+        let Err(mut error) = removed else { return Ok(()) };
+        if !path.try_exists().unwrap_or(true) {
+            // A file without a name was removed, and was not moved.
+            if file.metadata().is_ok_and(|metadata| metadata.nlink() == 0) {
+                return Ok(());
+            }
+            error = io::ErrorKind::NotFound.into();
         }
-        Ok(())
+        // `old` must not be delivered now, because the message would be delivered again from `new`.
+        self.note_duplicate(new);
+        if let Err(e) = self.remove_duplicate(new.id) {
+            log::error!("remove {}: {e}", self.path(new).display());
+        }
+        Err(error)
     }
 
-    pub(super) fn forget_duplicate(&self, id: QueueId) {
-        self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Remembers a file that must be removed before the other entry with the same id is used. After a
+    /// restart both would be delivered.
+    fn note_duplicate(&self, duplicate: EntryName) {
+        self.duplicates.lock().unwrap_or_else(PoisonError::into_inner).insert(duplicate.id, duplicate);
+    }
+
+    /// Removes the file that [`Spool::note_duplicate`] has remembered. Nothing is done with an entry
+    /// before that.
+    pub(super) fn remove_duplicate(&self, id: QueueId) -> io::Result<()> {
+        // The lock is kept, so that no second removal meets a new file of the same name.
+        let mut duplicates = self.duplicates.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(duplicate) = duplicates.get(&id) else { return Ok(()) };
+        match disk::remove(&self.path(*duplicate)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => duplicates.remove(&id),
+        };
+        Ok(())
     }
 }

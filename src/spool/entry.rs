@@ -408,7 +408,11 @@ impl Entry {
             let _ = disk::remove(&self.spool.dialogue_path(self.id()));
             let _ = disk::remove(&self.spool.note_path(self.id()));
         }
-        disk::remove(&self.spool.path(self.name))
+        disk::remove(&self.spool.path(self.name))?;
+        if self.name.place == Place::Hold {
+            self.spool.forget_held();
+        }
+        Ok(())
     }
 }
 

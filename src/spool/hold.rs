@@ -19,8 +19,10 @@ use crate::sys::disk;
 /// Why an entry cannot be held, released or removed.
 #[derive(Debug)]
 pub enum NotMoved {
-    /// There is no such entry, or nothing is left to do for any of its recipients.
+    /// There is no such entry.
     Gone,
+    /// Nothing is left to do for any of the entry's recipients, so that it can be removed.
+    Settled,
     /// The entry is not held.
     NotHeld,
     /// A delivery was interrupted, and an attempt must complete it first.
@@ -48,23 +50,38 @@ impl From<io::Error> for NotMoved {
 }
 
 impl Spool {
-    /// Returns the entries with these ids in any directory. Of two entries with the same id, the held
-    /// one comes first.
+    /// Returns the entries with these ids in any directory. Of several entries with the same id, held
+    /// ones come first.
     ///
     /// # Errors
     /// Those of readdir(3).
-    pub fn find_all(&self, ids: &HashSet<QueueId>) -> io::Result<HashMap<QueueId, EntryName>> {
-        let mut found = HashMap::new();
+    pub fn find_all(&self, ids: &HashSet<QueueId>) -> io::Result<Vec<EntryName>> {
+        let mut found = Vec::new();
         if !ids.is_empty() {
             for place in [Place::Hold, Place::New, Place::Cur] {
                 self.read_place(place, |_, entry| {
-                    if let Some(entry) = entry.filter(|entry| ids.contains(&entry.id)) {
-                        found.entry(entry.id).or_insert(entry);
-                    }
+                    found.extend(entry.filter(|entry| ids.contains(&entry.id)));
                 })?;
             }
         }
         Ok(found)
+    }
+
+    /// Returns the entries with these ids in any directory. Of two entries with the same id in
+    /// `hold/`, which a crash can leave, one is chosen and the other one removed; otherwise a held
+    /// one is preferred. The caller makes sure that nobody else has the entries open.
+    ///
+    /// # Errors
+    /// Those of readdir(3).
+    pub fn find_each(self: &Arc<Self>, ids: &HashSet<QueueId>) -> io::Result<HashMap<QueueId, EntryName>> {
+        let mut each: HashMap<QueueId, EntryName> = HashMap::new();
+        for name in self.find_all(ids)? {
+            let known = each.entry(name.id).or_insert(name);
+            if *known != name && known.place == Place::Hold && name.place == Place::Hold {
+                *known = self.resolve_duplicates(*known, name);
+            }
+        }
+        Ok(each)
     }
 
     /// Returns the entry with this id in one of the directories. Returns `None` if there is none.
@@ -159,13 +176,13 @@ impl Spool {
 }
 
 impl Entry {
-    /// Completes the steps in the spool that a crash has interrupted. Returns an error if no
-    /// recipient is left.
+    /// Completes the steps in the spool that a crash has interrupted. Returns
+    /// [`NotMoved::Settled`] if no recipient is left.
     fn complete(&mut self) -> Result<(), NotMoved> {
         if self.awaited().next().is_some() {
             self.sync()?;
         }
         self.recover(0..self.recipients().len())?;
-        if self.recipients().iter().any(|to| to.record.state.is_open()) { Ok(()) } else { Err(NotMoved::Gone) }
+        if self.recipients().iter().any(|to| to.record.state.is_open()) { Ok(()) } else { Err(NotMoved::Settled) }
     }
 }

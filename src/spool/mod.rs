@@ -67,7 +67,8 @@
 //! | direct, in `new/` | the same, owned by the user | `Entry::mark`: mode 0640 / time / root: `chown` | it is in no mailbox yet |
 //! | owned by the user, 0640 | also `new/N` of the user's mailbox | the user's agent: linked / mode 0600 / group | it is in the mailbox; the server could read it until the mode was changed |
 //! | owned by the user, 0600 | not in the spool | `Entry::unlink`: unlinked | delivered |
-//! | direct, in `new/` | queued, in `cur/` | `Entry::make_queued`: `tmp/ID` written and synced / renamed / `cur/` synced / the direct one unlinked / `new/` synced | in between both exist, and only the queued one is used. If the queued one cannot be removed after an error, the direct one is not delivered |
+//! | direct, in `new/` | queued, in `cur/` | `Entry::make_queued`: `tmp/ID` written and synced / renamed / `cur/` synced / the direct one unlinked / `new/` synced | in between both exist, and only the queued one is used. If the queued one cannot be removed after an error, the direct one is not used. If the direct one was moved into its mailbox meanwhile, the queued one is removed |
+//! | direct, in `hold/` | queued, in `hold/` | `Entry::make_queued`, before it is returned to its sender: as from `new/` to `cur/` | not tried |
 //! | queued, in `new/` | the same in `cur/` | `Entry::move_to_cur`: one rename | nothing: either place is right |
 //! | recipient `T` | `T` with a time | `Entry::defer`: record overwritten | nothing: if it is lost, the recipient is due sooner |
 //! | recipient `T` | `P` | `Entry::prepare`: record overwritten / `Entry::sync_records`: file synced, once for many recipients | `tmp/N` of the mailbox is complete and synced |
@@ -93,6 +94,8 @@
 //! | `new/ID,S=n`, and no 250 was sent | an entry like any other: it is complete, or does not exist | |
 //! | `tmp/ID` of a draft, of `make_queued`, or of a report without a recipient in `R` | nothing | the same step made again, or `Spool::sweep` after 36 hours |
 //! | direct in `new/` and queued in `cur/` | queued in `cur/` | `Spool::resolve_duplicates` at the start: direct unlinked / `new/` synced |
+//! | direct and queued in `hold/` | queued in `hold/` | `Spool::resolve_duplicates`, before an administrator's next change of it: direct unlinked / `hold/` synced |
+//! | all `D` or `F`, in `hold/` | nothing | the next change of it: entry unlinked |
 //! | two queued entries, from `Entry::replace_recipients` | one of them | `Spool::resolve_duplicates` at the start: the other is moved to `bad/` |
 //! | direct in `new/`, and in `cur/` an entry of a later version | both stay | `Spool::resolve_duplicates`: that version will remove the direct one |
 //! | direct, owned by the user, 0640 | owned by the user, 0600 | linked if it has no name in the mailbox's `new/` or `cur/` / as above; delivered twice if the user has removed it meanwhile |
@@ -235,8 +238,8 @@ pub struct Spool {
     reserved: Reserved,
     /// The count of the entries in `hold/`, which limits the messages in quarantine.
     held: held::Held,
-    /// The queued entries that stand beside direct ones with the same ids and could not be removed,
-    /// by id: see [`Spool::note_duplicate`].
+    /// The files that stand beside entries with the same ids and could not be removed, by id: see
+    /// [`Spool::note_duplicate`].
     duplicates: Mutex<HashMap<QueueId, EntryName>>,
     /// The paths of the mailboxes into which nothing can be renamed: see
     /// [`Spool::note_not_renameable`].
@@ -324,6 +327,7 @@ impl Spool {
     }
 
     fn open_entry(self: &Arc<Self>, name: EntryName, wanted: Option<&[RecipientRef]>) -> Result<Entry, Unusable> {
+        self.remove_duplicate(name.id)?;
         let mut opened = Entry::open(self, name, wanted);
         if opened.as_ref().is_ok_and(|entry| entry.is_direct() && self.is_beside_later(name.id)) {
             opened = Err(Unusable::Later("a later version has made it a queued entry"));

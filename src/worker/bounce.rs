@@ -2,35 +2,33 @@
 //! it fail at once.
 //!
 //! The steps are those of an attempt in which all recipients fail. The entry is withdrawn from the
-//! queue meanwhile, so that no worker has a job of it.
+//! queue meanwhile, so that no worker has a job of it. A held entry stays in `hold/` until it is
+//! gone.
 
 use super::Attempt;
 use crate::outcome::Outcome;
 use crate::queue::{Job, JobResult};
 use crate::reply::Status;
 use crate::site::Site;
-use crate::spool::{EntryName, NotMoved, Place, RecipientEntry, RecipientRef, State};
+use crate::spool::{EntryName, NotMoved, RecipientEntry, RecipientRef, State};
 use crate::sys;
 
-/// The entries that the return of a message has made, and the entry if it still exists because the
-/// steps could not be completed.
+/// What the return of a message has made of it.
 pub struct Returned {
-    /// The reports.
+    /// The reports, which are entries of their own.
     pub derived: Vec<EntryName>,
-    /// The entry, if it is not gone.
-    pub left: Option<EntryName>,
+    /// Whether the message is gone. If not, some step could not be completed.
+    pub is_done: bool,
 }
 
-/// Returns a message to its sender, for the reason `why`.
+/// Returns a message to its sender, for the reason `why`. `name` is its name before and after.
 ///
 /// # Errors
-/// [`NotMoved`]; the message is unchanged.
-pub fn bounce(site: &Site, name: EntryName, why: &str) -> Result<Returned, NotMoved> {
-    let mut entry = site.spool.completed(name)?;
-    if entry.is_direct() && name.place == Place::Hold {
-        // Only an entry outside `hold/` can become a queued one.
-        entry = site.spool.entry(site.spool.release(name)?)?;
-    }
+/// [`NotMoved`]; nothing was returned.
+pub fn bounce(site: &Site, name: &mut EntryName, why: &str) -> Result<Returned, NotMoved> {
+    let mut entry = site.spool.completed(*name)?;
+    entry.make_queued()?;
+    *name = entry.name();
     let open = entry.recipients().iter().filter(|to| to.record.state.is_open());
     let recipients: Vec<RecipientRef> = open.clone().map(RecipientEntry::reference).collect();
     // For some recipients, only the report about the delivery is missing.
@@ -50,9 +48,8 @@ pub fn bounce(site: &Site, name: EntryName, why: &str) -> Result<Returned, NotMo
         dialogue: None,
         site,
     };
-    let is_done = attempt.record(outcomes) && attempt.report();
-    let is_gone = is_done && matches!(attempt.result(), JobResult::Vanished);
-    let left = (!is_gone).then(|| attempt.entry.name());
-    site.spool.sync_changes()?;
-    Ok(Returned { derived, left })
+    let is_recorded = attempt.record(outcomes) && attempt.report();
+    let is_done = is_recorded && matches!(attempt.result(), JobResult::Vanished);
+    *name = attempt.entry.name();
+    Ok(Returned { derived, is_done })
 }

@@ -411,10 +411,8 @@ impl Attempt<'_> {
                     self.delays.push((number, self.delayed(outcome)));
                 }
             }
-            Fate::Deferred | Fate::Failed => {
-                self.log(number, outcome, None);
-                self.failures.push((number, outcome.clone()));
-            }
+            // It is logged when it is recorded, with the report.
+            Fate::Deferred | Fate::Failed => self.failures.push((number, outcome.clone())),
         }
         Ok(())
     }

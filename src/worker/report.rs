@@ -193,6 +193,9 @@ impl Attempt<'_> {
         };
         let made = self.entry.create_report(&events, &envelope, compose, self.now);
         let derived = made.inspect_err(|_| self.site.report_rates.take_back(&report_to, withheld))?;
+        for ((number, _), failed) in events.iter().zip(&results).filter(|_| event == ReportedEvent::Failure) {
+            self.log(*number as u32, &failed.outcome, None);
+        }
         match event {
             ReportedEvent::Failure => log::bounced(&original, &derived.id, &to),
             ReportedEvent::Delay => log::warned(&original, &derived.id, &to),
@@ -205,7 +208,11 @@ impl Attempt<'_> {
     /// Records events of which no report is made.
     fn settle_without_report(&mut self, results: &[(usize, Reported)]) -> io::Result<()> {
         results.iter().try_for_each(|(number, reported)| match reported.event {
-            ReportedEvent::Failure => self.entry.settle(*number, State::Failed, self.now),
+            ReportedEvent::Failure => {
+                self.entry.settle(*number, State::Failed, self.now)?;
+                self.log(*number as u32, &reported.outcome, None);
+                Ok(())
+            }
             ReportedEvent::Success(_) => self.entry.settle(*number, State::Done, self.now),
             ReportedEvent::Delay => self.entry.note_warned(*number, self.now),
         })

@@ -8,13 +8,14 @@
 //! is withdrawn from the queue meanwhile.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 use crate::address::Address;
 use crate::envelope::{Action, RcptOptions, Recipient};
-use crate::route::{DomainClass, Expansion, Router};
+use crate::route::{DomainClass, Expansion, Route, Router};
 use crate::site::Site;
 use crate::smtp::MAX_FINAL_RECIPIENTS;
-use crate::spool::{DeliveryState, Entry, EntryName, NotMoved, Place, RecipientEntry, State};
+use crate::spool::{self, DeliveryState, Entry, EntryName, NotMoved, RecipientEntry, State};
 
 /// Why the recipients of a message were not looked up anew.
 #[derive(Debug)]
@@ -33,16 +34,16 @@ impl<E: Into<NotMoved>> From<E> for NotRequeued {
     }
 }
 
-/// Looks up the recipients of a message anew. Returns the new name of the entry, and the number of
-/// the recipients who wait for it.
+/// Looks up the recipients of a message anew. Returns the number of the recipients who wait for it.
+/// `name` is the name of its entry before and after.
 ///
 /// # Errors
-/// [`NotRequeued`]; the message is unchanged.
-pub fn requeue(site: &Site, name: EntryName) -> Result<(EntryName, usize), NotRequeued> {
-    if name.place == Place::Hold {
+/// [`NotRequeued`]; the recipients are the old ones.
+pub fn requeue(site: &Site, name: &mut EntryName) -> Result<usize, NotRequeued> {
+    if name.place == spool::Place::Hold {
         return Err(NotRequeued::Never("it is held: release it first"));
     }
-    let mut entry = site.spool.completed(name)?;
+    let mut entry = site.spool.completed(*name)?;
     let recipients = anew(&site.settings().router, &entry)?;
     let open = recipients.iter().filter(|to| to.record.state.is_open()).count();
     if open == 0 {
@@ -51,8 +52,10 @@ pub fn requeue(site: &Site, name: EntryName) -> Result<(EntryName, usize), NotRe
     if recipients.len() > MAX_FINAL_RECIPIENTS {
         return Err(NotRequeued::Never("it would have too many recipients"));
     }
-    entry.replace_recipients(&recipients)?;
-    Ok((entry.name(), open))
+    let replaced = entry.replace_recipients(&recipients);
+    *name = entry.name();
+    replaced?;
+    Ok(open)
 }
 
 /// The recipients of an entry, looked up anew. The number of a recipient is part of the names of its
@@ -61,9 +64,16 @@ pub fn requeue(site: &Site, name: EntryName) -> Result<(EntryName, usize), NotRe
 /// ones come at the end.
 fn anew(router: &Router, entry: &Entry) -> Result<Vec<RecipientEntry>, NotRequeued> {
     let is_settled = |to: &&RecipientEntry| !to.record.state.is_open();
-    let mut seen: HashSet<Key> = entry.recipients().iter().filter(is_settled).map(|to| key(&to.recipient)).collect();
-    let mut wanted: Vec<RecipientEntry> = Vec::new();
+    let settled = || entry.recipients().iter().filter(is_settled);
+    let mut seen: HashSet<Key> = settled().map(|to| key(&to.recipient)).collect();
+    let served: HashSet<Place> = settled().filter_map(|to| place(router, &to.recipient)).collect();
     let open = entry.recipients().iter().filter(|to| !is_settled(to));
+    // A recipient who waits already has been promised the message by this address.
+    let waiting: HashSet<Key> = open.clone().map(|to| key(&to.recipient)).collect();
+    let is_new = |last: &Recipient| {
+        waiting.contains(&key(last)) || place(router, last).is_none_or(|place| !served.contains(&place))
+    };
+    let mut wanted: Vec<RecipientEntry> = Vec::new();
     for to in open.filter(|to| !is_kept(entry, to)) {
         let is_derived = !entry.steps().is_empty();
         let original = to.recipient.original.as_ref().filter(|_| !is_derived);
@@ -71,7 +81,7 @@ fn anew(router: &Router, entry: &Entry) -> Result<Vec<RecipientEntry>, NotRequeu
         let finals = finals(router, given)?;
         let options = options(&to.recipient.options, finals.len());
         let share = to.share / u32::try_from(finals.len()).unwrap_or(u32::MAX).max(1);
-        for last in finals.into_iter().filter(|last| seen.insert(key(last))) {
+        for last in finals.into_iter().filter(|last| is_new(last) && seen.insert(key(last))) {
             let original = match &to.recipient.original {
                 Some(original) if is_derived => Some(original.clone()),
                 _ => (last.address != *given).then(|| given.clone()),
@@ -104,6 +114,26 @@ type Key = (Address, Action);
 
 fn key(to: &Recipient) -> Key {
     (to.address.clone(), to.action.clone())
+}
+
+/// The place where the mail of a local recipient arrives, which several addresses may lead to: those
+/// with a detail or in another case, and those of several domains.
+#[derive(PartialEq, Eq, Hash)]
+enum Place {
+    Mailbox(PathBuf),
+    User(String, String),
+}
+
+/// The place of a final recipient; `None` if it is not known whether another address leads there, too.
+fn place(router: &Router, to: &Recipient) -> Option<Place> {
+    let (is_ordinary, address) = (matches!(to.action, Action::Deliver | Action::Direct), &to.address);
+    if !is_ordinary || router.class_of(address.domain()) != DomainClass::Local {
+        return None;
+    }
+    Some(match router.route(address) {
+        Route::Mailbox(mailbox) => Place::Mailbox(mailbox.path),
+        _ => Place::User(router.base(address).to_lowercase(), address.domain().to_owned()),
+    })
 }
 
 /// Whether an open recipient is not looked up.

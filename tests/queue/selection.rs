@@ -234,13 +234,15 @@ fn the_recipients_of_a_requeued_message_are_looked_up_anew() {
     site.add("routes", &format!("later.test {}", deferring.host_port()));
     site.add("routes", &format!("new.test {}", new_host.host_port()));
     site.add("aliases", "both: jon, elvis@later.test\ngone: x@later.test\n");
+    site.add("users", "ann::");
     let daemon = site.start();
-    let id = daemon.submit_from("root@razorback.test", &["both@razorback", "gone@razorback", "stays@later.test"]);
+    let to = ["both@razorback", "gone@razorback", "stays@later.test", "Ann@razorback.test"];
+    let id = daemon.submit_from("root@razorback.test", &to);
     for to in ["elvis", "x", "stays"] {
         daemon.wait_words(&[&id, &format!(" deferred to=<{to}@later.test>")]);
     }
-    // More recipients than before, so that the entry gets another name; jon has the message already.
-    site.write("aliases", "both: jon, root, a@new.test, b@new.test, elvis@later.test\n");
+    // More recipients than before, so that the entry gets another name; jon and ann have the message already.
+    site.write("aliases", "both: jon, ann, root, a@new.test, b@new.test, elvis@later.test\n");
     daemon.flush_until(&site, || ctl(&site, &["requeue", &id]) == (0, "1 message requeued\n".to_owned()));
     daemon.wait_words(&[&format!("{id} requeued to=6 user=")]);
     assert_eq!(new_host.messages(1)[0].recipients, ["<a@new.test>", "<b@new.test>"]);
@@ -265,7 +267,7 @@ fn the_recipients_of_a_requeued_message_are_looked_up_anew() {
     site.write("aliases", "both: jon, root, b@new.test, c@new.test\n");
     daemon.flush_until(&site, || ctl(&site, &["requeue", &id]).0 == 0);
     assert_eq!(new_host.messages(2)[1].recipients, ["<c@new.test>"]);
-    assert_eq!((site.mail("jon").len(), site.mail("root").len()), (1, 2));
+    assert_eq!(["jon", "ann", "root"].map(|user| site.mail(user).len()), [1, 1, 2]);
     // It survives a restart.
     assert!(daemon.terminate().success());
     deferring.behave(Conduct::Sink(Sink::default()));

@@ -32,6 +32,20 @@ fn a_direct_entry_is_made_queued() {
 }
 
 #[test]
+fn a_direct_entry_that_is_delivered_meanwhile_is_not_made_queued() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.direct();
+    scratch.spool.move_into(entry.name(), &scratch.root.join("mail")).expect("a rename");
+    assert_eq!(entry.make_queued().expect_err("it is delivered").kind(), io::ErrorKind::NotFound);
+    assert_eq!((entry.is_direct(), scratch.counts()), (true, [0; 4]));
+    // The name of a file that has no other name was removed, and not moved.
+    let mut entry = scratch.direct();
+    fs::remove_file(scratch.spool.path(entry.name())).expect("a file");
+    entry.make_queued().expect("a queued entry");
+    assert_eq!((content(&entry), scratch.counts()), (CONTENT.to_vec(), [0, 0, 1, 0]));
+}
+
+#[test]
 fn a_direct_entry_that_cannot_be_made_queued_stays_as_it_is() {
     for missing in ["tmp", "cur"] {
         let scratch = Scratch::new();

@@ -53,13 +53,29 @@ fn a_settled_or_later_entry_is_left_alone() {
     let scratch = Scratch::new();
     let mut entry = scratch.queued(1);
     entry.settle(0, State::Done, 9).expect("a record");
-    assert!(matches!(scratch.spool.hold(entry.name()), Err(NotMoved::Gone)));
+    assert!(matches!(scratch.spool.hold(entry.name()), Err(NotMoved::Settled)));
     let text = "penfold/2 head=0000000128 ";
     let later = EntryName { size: text.len() as u64, place: Place::Cur, ..entry.name() };
     fs::write(scratch.root.join("cur").join(later.file_name()), text).expect("an entry");
     assert!(matches!(scratch.spool.hold(later), Err(NotMoved::Unusable(_))));
     assert!(matches!(scratch.spool.remove(later, |_| ()), Err(NotMoved::Unusable(_))));
     assert_eq!(scratch.counts(), [0, 1, 1, 0]);
+}
+
+#[test]
+fn a_held_direct_entry_is_made_queued_in_hold() {
+    let scratch = Scratch::new();
+    let mut entry = scratch.open(scratch.spool.hold(scratch.direct().name()).expect("held"));
+    let (direct, ids) = (entry.name(), HashSet::from([entry.id()]));
+    let bytes = fs::read(scratch.spool.path(direct)).expect("an entry");
+    entry.make_queued().expect("a queued entry");
+    assert_eq!((entry.name().place, scratch.counts()), (Place::Hold, [0; 4]));
+    assert_eq!((scratch.list("hold"), content(&entry)), (vec![entry.name().file_name()], CONTENT.to_vec()));
+    // A crash has left both.
+    fs::write(scratch.spool.path(direct), bytes).expect("its duplicate");
+    assert_eq!(scratch.spool.find_all(&ids).expect("names").len(), 2);
+    assert_eq!(scratch.spool.find_each(&ids).expect("names"), [(entry.id(), entry.name())].into());
+    assert_eq!(scratch.list("hold"), [entry.name().file_name()]);
 }
 
 #[test]

@@ -95,17 +95,18 @@ impl Destination {
             Self::Remote(HostTarget::Store(Store::Host(host))) => has_host(std::slice::from_ref(host)),
             _ => false,
         };
-        self.is_mx_of(name) || is_among_hosts || self.to_string() == name
+        self.is_mx_of(name) || is_among_hosts || self.to_string() == name || self.listed_name() == name
     }
 
     /// Returns the name in the listing of hosts, where mail exchangers are shown as their domain.
     pub fn listed_name(&self) -> String {
-        match self {
-            Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) => domain.to_string(),
-            Self::Remote(HostTarget::Mx { domain, port }) => format!("{domain}:{port}"),
-            other => other.to_string(),
-        }
+        listed_name(&self.to_string()).to_owned()
     }
+}
+
+/// The name in listings of the destination with this name.
+pub fn listed_name(name: &str) -> &str {
+    name.strip_prefix("mx:").unwrap_or(name)
 }
 
 impl fmt::Display for Destination {

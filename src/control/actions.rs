@@ -13,12 +13,15 @@ use super::show::{self, Shown};
 use super::status::{Listening, Status};
 use super::{Listing, client, config, hosts, numbers, stats, trace, verify};
 use crate::activity;
+use crate::address::parse_domain;
+use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::json::Format;
 use crate::listen::Server;
 use crate::log;
 use crate::message::trace::LocalUser;
 use crate::queue::{Event, KnownEntry, RunningJob, Selector};
+use crate::route::Route;
 use crate::site::Site;
 use crate::spool::{EntryName, Place, QueueId};
 use crate::state::State;
@@ -84,8 +87,17 @@ impl Control {
     /// Writes the state of other hosts: of all hosts, or only of the domain, destination or address
     /// `wanted`.
     pub(super) fn hosts(&self, wanted: Option<&str>, format: Format, out: &mut dyn Write) -> io::Result<()> {
-        let statuses = self.ask(|answer| Event::Hosts(wanted.map(str::to_owned), answer)).unwrap_or_default();
+        let ask = |name: Option<String>| self.ask(|answer| Event::Hosts(name, answer)).unwrap_or_default();
+        let mut statuses = ask(wanted.map(str::to_owned));
         let is_listed = |address: &Endpoint| wanted.is_none_or(|wanted| wanted == address.host());
+        if let Some(wanted) = wanted.filter(|_| statuses.is_empty())
+            && let Ok(domain) = parse_domain(wanted)
+            && let Ok(address) = format!("postmaster@{domain}").parse()
+            && let Route::Remote(target) = self.site.settings().router.route(&address)
+        {
+            // A route sends the mail of this domain to another destination.
+            statuses = ask(Some(Destination::Remote(target).to_string()));
+        }
         let down = self.site.outbound.addresses.down().into_iter().filter(|down| is_listed(&down.address)).collect();
         hosts::hosts(statuses, down, &self.site.settings(), format, out)
     }

@@ -31,9 +31,12 @@ pub fn config(
     match format {
         Format::Json => keys.iter().try_for_each(|printed| writeln!(out, "{}", json(printed, &file)))?,
         Format::Text => {
-            let since = since.map(|since| format!(", in force since {}", log::timestamp(since))).unwrap_or_default();
-            if wanted.is_none() {
+            let since =
+                since.map(|since| format!(", in force since {}", log::local_timestamp(since))).unwrap_or_default();
+            if wanted.is_none() || !keys.is_empty() {
                 writeln!(out, "# {file}{since}")?;
+            }
+            if keys.iter().any(|printed| printed.line.is_none()) {
                 writeln!(out, "# A key after \"#\" is not in the file, and has its default.")?;
             }
             text(&keys, out)?;

@@ -8,11 +8,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 
-use super::list::{hold_reason, in_words, note};
+use super::list::{hold_reason, in_words, note, result};
 use super::messages::{Found, Message, Waiting, Walk};
 use super::selection::{State, age_of};
+use super::visible::without_host;
 use crate::address;
 use crate::json::{Format, Object};
+use crate::queue::NOT_TRIED;
 use crate::spool::Note;
 use crate::sys;
 
@@ -111,7 +113,7 @@ pub fn count(
     let take = |found| {
         if let Found::Message(message) = found {
             let note = if by == By::Reason { note(walk, &message) } else { Note::default() };
-            counts.add(&message, &note);
+            counts.add(&message, &note, walk.submitted_by.is_some());
         }
         Ok(())
     };
@@ -125,7 +127,7 @@ pub fn count(
 }
 
 impl Counts {
-    fn add(&mut self, message: &Message, note: &Note) {
+    fn add(&mut self, message: &Message, note: &Note, is_for_user: bool) {
         let name = message.entry.name();
         let age = age_column(age_of(name.id, self.now));
         let (names, columns): (BTreeSet<String>, BTreeSet<usize>) = match self.by {
@@ -136,7 +138,7 @@ impl Counts {
             }
             By::Reason => {
                 let held = hold_reason(&message.entry, note);
-                let reason = |to: &Waiting| reason(to, note, held.as_deref());
+                let reason = |to: &Waiting| reason(to, note, held.as_deref(), is_for_user);
                 (message.recipients.iter().map(reason).collect(), [age].into())
             }
             By::Age => {
@@ -192,23 +194,28 @@ fn age_column(age: u64) -> usize {
 
 /// Why a recipient waits, in a form that many messages share: without the host, addresses and
 /// numbers other than reply codes.
-fn reason(to: &Waiting, note: &Note, held: Option<&str>) -> String {
+fn reason(to: &Waiting, note: &Note, held: Option<&str>, is_for_user: bool) -> String {
     match to.state {
         State::Held => format!("held: {}", masked(held.unwrap_or("no reason is known"))),
         State::Scheduled => "the sender wants it kept until a time".to_owned(),
+        State::Running if to.last == 0 => "being tried for the first time".to_owned(),
         _ if to.last == 0 => "not tried yet".to_owned(),
-        _ => match note.last_result(&to.recipient.address) {
-            Some(result) => masked(&without_host(&result)),
+        _ => match result(to, note, is_for_user) {
+            Some(result) => masked(&cause(&without_host(&result))),
             None => "not known".to_owned(),
         },
     }
 }
 
-/// Removes the host from the front of a result.
-fn without_host(result: &str) -> String {
-    let (first, rest) = result.split_once(' ').unwrap_or(("", result));
-    let is_host = first.contains('[') || first.contains('/') || first.contains('.') && first.contains(':');
-    if is_host { rest.to_owned() } else { result.to_owned() }
+/// The cause of a result: while a destination is down, mail for it is not tried, for the cause that was seen
+/// before. The number of an error of the operating system says no more than its text.
+fn cause(result: &str) -> String {
+    let cause =
+        result.strip_prefix(NOT_TRIED).and_then(|rest| rest.split_once(": ")).map_or(result, |(_, cause)| cause);
+    match cause.split_once(" (os error ") {
+        Some((text, rest)) => format!("{text}{}", rest.split_once(')').map_or("", |(_, rest)| rest)),
+        None => cause.to_owned(),
+    }
 }
 
 /// Replaces addresses, ids and numbers, except for the reply code and the status at the front.
@@ -274,13 +281,15 @@ mod tests {
             ),
             ("450 4.2.0 no host", "450 4.2.0 no host"),
             ("/var/mail/jon the disk is full", "the disk is full"),
+            ("not tried: the destination has been down for 12 min: timed out", "timed out"),
+            ("[127.0.0.2]:25 connecting: Connection refused (os error 111)", "connecting: Connection refused"),
             (
-                "not tried: the destination has been down for 12 min: timed out",
-                "not tried: the destination has been down for # min: timed out",
+                "[127.0.0.2]:25 not tried: the destination has been down for 20 s: connecting: Connection refused",
+                "connecting: Connection refused",
             ),
             ("", ""),
         ] {
-            assert_eq!(masked(&without_host(result)), wanted, "{result}");
+            assert_eq!(masked(&cause(&without_host(result))), wanted, "{result}");
         }
         assert_eq!(masked(&"x ".repeat(500)).chars().count(), MAX_REASON);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::messages::{Found, Message, Total, Waiting, Walk};
 use super::selection::{State, age_of};
+use super::visible::{self, Way};
 use crate::address;
 use crate::json::{Format, Object};
 use crate::log;
@@ -71,6 +72,13 @@ pub fn hold_reason(entry: &Entry, note: &Note) -> Option<String> {
     (!reason.is_empty()).then_some(reason)
 }
 
+/// The last result for a recipient, as a user may see it.
+pub fn result(to: &Waiting, note: &Note, is_for_user: bool) -> Option<String> {
+    let address = &to.recipient.address;
+    let result = note.last_result(address).filter(|_| !to.is_hidden)?;
+    Some(if is_for_user { visible::result(&result, Way::of(to.destination.as_deref(), address)) } else { result })
+}
+
 /// A message in a listing.
 struct Listed<'a> {
     message: &'a Message,
@@ -112,7 +120,7 @@ impl Listed<'_> {
             _ if to.last == 0 && when.is_empty() => "not tried yet".to_owned(),
             _ if to.last == 0 => when,
             _ => {
-                let result = self.note.last_result(&to.recipient.address);
+                let result = result(to, &self.note, self.is_for_user);
                 ["deferred".to_owned(), when]
                     .into_iter()
                     .chain(result)
@@ -164,7 +172,8 @@ impl Listed<'_> {
                 object.some_text("host", Some(&*now.host).filter(|host| !self.is_for_user && !host.is_empty()));
             }
         }
-        object.some_text("result", self.note.last_result(&recipient.address).filter(|_| to.last > 0).as_deref());
+        let result = result(to, &self.note, self.is_for_user).filter(|_| to.last > 0);
+        object.some_text("result", result.as_deref());
         object
     }
 }

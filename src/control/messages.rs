@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::selection::{Selection, State};
+use super::visible;
 use crate::activity::{self, Activity};
+use crate::address::Address;
 use crate::destination::Destination;
 use crate::envelope::Recipient;
 use crate::message::trace;
@@ -76,10 +78,12 @@ pub struct Waiting {
     pub last: u64,
     /// The time of the next attempt, in seconds since 1970; `None` if it is not known, or now.
     pub next: Option<u64>,
-    /// Where the queue sends the message; `None` if that is not known.
+    /// Where the queue sends the message; `None` if that is not known, or if the sender may not know it.
     pub destination: Option<Arc<Destination>>,
     /// The duration of the attempt that is running, and what the worker is doing.
     pub attempt: Option<(Duration, Option<Activity>)>,
+    /// Whether an alias leads to other addresses, about which the sender learns nothing.
+    pub is_hidden: bool,
 }
 
 /// The number and the total size of the messages of a walk.
@@ -176,11 +180,17 @@ impl Walk<'_> {
             return None;
         }
         let jobs = known.map(jobs_by_number).unwrap_or_default();
-        let recipients: Vec<Waiting> = entry
+        let recipients = entry
             .recipients()
             .iter()
             .filter(|to| to.record.state.is_open())
-            .map(|to| self.waiting(&entry, to, jobs.get(&to.reference().number).copied(), now))
+            .map(|to| self.waiting(&entry, to, jobs.get(&to.reference().number).copied(), now));
+        let recipients = match self.submitted_by {
+            None => recipients.collect(),
+            Some(_) => for_sender(recipients),
+        };
+        let recipients: Vec<Waiting> = recipients
+            .into_iter()
             .filter(|to| self.selection.selects(&to.recipient.address, to.recipient.original.as_ref(), to.state))
             .collect();
         if recipients.is_empty() && self.selection.is_about_recipients()
@@ -219,7 +229,7 @@ impl Walk<'_> {
             None => of_time(due()),
         };
         let destination = job.map(|job| Arc::clone(&job.destination));
-        Waiting { recipient: to.recipient.clone(), state, last, next, destination, attempt }
+        Waiting { recipient: to.recipient.clone(), state, last, next, destination, attempt, is_hidden: false }
     }
 }
 
@@ -234,6 +244,31 @@ impl Total {
         self.octets = self.octets.saturating_add(name.size);
         Continue(())
     }
+}
+
+/// The recipients as the sender may see them: each address that the sender gave, once. If an alias
+/// leads to several addresses, the one that comes first in the order of the states stands for all.
+fn for_sender(recipients: impl Iterator<Item = Waiting>) -> Vec<Waiting> {
+    let mut shown: Vec<Waiting> = Vec::new();
+    let mut places: HashMap<Address, usize> = HashMap::new();
+    for mut to in recipients {
+        to.is_hidden = visible::is_replaced(&to.recipient);
+        to.recipient = visible::as_given(&to.recipient);
+        match places.get(&to.recipient.address).and_then(|place| shown.get_mut(*place)) {
+            None => {
+                places.insert(to.recipient.address.clone(), shown.len());
+                shown.push(to);
+            }
+            Some(other) => {
+                let order = |to: &Waiting| State::ALL.iter().position(|state| *state == to.state);
+                if order(&to) < order(other) {
+                    *other = to;
+                }
+                other.is_hidden = true;
+            }
+        }
+    }
+    shown
 }
 
 /// The job of each recipient, by the recipient's number.

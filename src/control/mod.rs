@@ -29,6 +29,7 @@
 //! - `status`: the daemon, and what it is doing
 //! - `trace`: what has happened to messages and clients
 //! - `verify`: the destinations of an address, for `sendmail -bv`
+//! - `visible`: what a user who is not privileged may see of a message
 
 use std::io;
 use std::path::Path;
@@ -54,6 +55,7 @@ mod stats;
 mod status;
 pub mod trace;
 mod verify;
+mod visible;
 
 pub use actions::Control;
 pub use client::{ask, ask_exactly, plain};

@@ -122,8 +122,12 @@ fn text(status: &Status) -> String {
 /// The numbers of the queue in words.
 fn queue(gauges: &Gauges) -> String {
     let Some(census) = &gauges.queue else { return "the queue does not answer".to_owned() };
-    let messages = if census.messages == 1 { "1 message".to_owned() } else { format!("{} messages", census.messages) };
-    let mut text = format!("{messages}, {}", octets(census.octets));
+    // Held messages count, as in the listing of the queue. Their sizes are not known here.
+    let held = gauges.held.unwrap_or(0);
+    let count = census.messages + held;
+    let messages = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
+    let without = if held > 0 { " without the held ones" } else { "" };
+    let mut text = format!("{messages}, {}{without}", octets(census.octets));
     if census.jobs > 0 {
         let (ready, running, waiting, until) = (census.ready, census.running, census.waiting, census.until);
         text += &format!("; attempts: {running} running, {ready} ready, {waiting} deferred");

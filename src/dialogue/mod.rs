@@ -102,6 +102,12 @@ impl Dialogue {
     /// asked about the recipient, also those before MAIL. `name` makes the name of a host for the
     /// sender; if it returns `None`, the host must not be named, and there are no lines.
     pub fn lines_of(&self, recipient: &Address, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
+        let lines = self.kinds_of(recipient, name).into_iter();
+        lines.map(|(kind, text)| format!("{}{text}", kind.mark())).collect()
+    }
+
+    /// The lines of [`Dialogue::lines_of`], with their kinds.
+    pub fn kinds_of(&self, recipient: &Address, name: impl Fn(&str) -> Option<String>) -> Vec<(Kind, String)> {
         let recipient = recipient.to_string();
         let is_about = |line: &Line| self.recipient_of(line) == Some(&recipient);
         let sessions: Vec<&[Line]> = self.lines.chunk_by(|_, next| next.kind != Kind::Host).collect();
@@ -118,7 +124,7 @@ impl Dialogue {
         let start = last.and_then(|last| lines.get(..last)?.iter().rposition(is_mail)).unwrap_or(0);
         let shown = lines.iter().skip(start).filter(|line| !self.is_about_another(line, &recipient));
         let shown = shown.filter(|line| line.kind != Kind::Remark || !names_file(&line.text));
-        std::iter::once(name).chain(shown.map(|line| format!("{}{}", line.kind.mark(), line.text))).collect()
+        std::iter::once((Kind::Host, name)).chain(shown.map(|line| (line.kind, line.text.clone()))).collect()
     }
 }
 

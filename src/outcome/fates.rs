@@ -66,7 +66,7 @@ impl Outcome {
             }
             _ => Status(4, 3, 0),
         };
-        Self::deferred(status, format!("{doing}: {error}"))
+        Self::deferred(status, format!("{doing}: {}", text(error)))
     }
 
     /// Returns the outcome of an attempt whose DNS look-up of `name`, a domain or a host, found no
@@ -97,7 +97,7 @@ impl Outcome {
             io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 format!("the connection was lost while {doing}")
             }
-            _ => format!("{doing}: {error}"),
+            _ => format!("{doing}: {}", text(error)),
         };
         if may_be_accepted {
             why.push_str("; the message may arrive twice");
@@ -140,6 +140,12 @@ impl Outcome {
         let outcome = Self::deferred(Status(4, subject, detail), why);
         Self { reply: Some(reply), answered: command, ..outcome }
     }
+}
+
+/// The text of an error, without its number.
+fn text(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error ").map_or(text.clone(), |(text, _)| text.to_owned())
 }
 
 #[cfg(test)]

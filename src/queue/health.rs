@@ -31,6 +31,9 @@ const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 /// The maximum time between two probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
 
+/// The beginning of the reason why mail was not tried, before a time and a cause.
+pub const NOT_TRIED: &str = "not tried: the destination has been down for ";
+
 /// The health of a destination.
 #[derive(Debug, Default)]
 pub enum Health {
@@ -61,8 +64,11 @@ pub struct Down {
 impl Down {
     /// Returns the outcome for mail that is deferred without an attempt.
     pub fn outcome(&self) -> Outcome {
-        let minutes = self.since.elapsed().as_secs() / 60;
-        let why = format!("not tried: the destination has been down for {minutes} min: {}", self.why.why);
+        let time = match self.since.elapsed().as_secs() {
+            seconds @ 0..60 => format!("{seconds} s"),
+            seconds => format!("{} min", seconds / 60),
+        };
+        let why = format!("{NOT_TRIED}{time}: {}", self.why.why);
         Outcome { why, reply: None, ..self.why.clone() }
     }
 }

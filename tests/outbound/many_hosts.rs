@@ -147,7 +147,7 @@ fn ill_stores_and_ill_hosts_do_not_delay_each_other() {
     send(&daemon, "ann@razorback");
     daemon.wait_words(&["deferred to=<ann@razorback> via=lmtp", "connecting: No such file or directory"]);
     send(&daemon, "ann@razorback");
-    daemon.wait_words(&["deferred to=<ann@razorback> via=lmtp", "not tried: the destination has been down for 0 min"]);
+    daemon.wait_words(&["deferred to=<ann@razorback> via=lmtp", "not tried: the destination has been down for "]);
     let listing = site.penfoldctl(&["hosts", &format!("lmtp:{}", socket.display())]);
     assert!(listing.contains("  down, ") && listing.contains("No such file or directory"), "{listing}");
     let store = Remote::at_socket(&socket, Sink::store());
@@ -170,7 +170,7 @@ fn a_dead_address_is_remembered_for_other_domains_until_a_flush() {
     daemon.wait_words(&["deferred to=<b@two.test>", "not tried again yet: the connection was closed"]);
     // By now the domain one.test counts as down, and not only the address of its host.
     send(&daemon, "c@one.test");
-    daemon.wait_words(&["deferred to=<c@one.test>", "not tried: the destination has been down for 0 min"]);
+    daemon.wait_words(&["deferred to=<c@one.test>", "not tried: the destination has been down for "]);
     assert_eq!(remote.look(|seen| seen.connections), 1);
 
     let listing = site.penfoldctl(&["hosts"]);

@@ -35,6 +35,10 @@ fn the_configuration_in_force_is_printed_with_the_place_of_each_value() {
     let place = place("workers = 7");
     assert_eq!(line, format!(r#"{{"key":"queue.workers","value":"7","from":"file","file":"{file}","line":{place}}}"#));
     assert!(!given.contains("retry_max"), "{given}");
+    // One key is printed with the file, too; a sentence about "#" only where there is one.
+    let (_, one) = ctl(&site, &["config", "queue.workers"]);
+    assert!(one.starts_with(&format!("# {file}, in force since 20")) && !one.contains("A key after"), "{one}");
+    assert!(!ctl(&site, &["config", "--given"]).1.contains("A key after"));
     let unknown = ctl(&site, &["config", "queue.worker"]);
     assert_eq!(unknown, (69, "penfoldctl: 'queue.worker' is not a key; did you mean queue.workers?\n".into()));
     // The file is not what counts, but what the daemon has read.

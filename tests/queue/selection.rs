@@ -121,7 +121,16 @@ fn messages_in_all_states_are_listed_and_counted() {
     for (by, rows) in [
         ("sender", &["2 <ann@x.test>", "1 <a@slow.test>", "1 <>", "1 <later@razorback.test>", "5 (all rows)"][..]),
         ("domain", &["3 later.test", "2 slow.test", "1 sub.later.test", "6 (all rows)"]),
-        ("reason", &["2 not tried yet", "1 451 4.7.1 <...> not now, in # minutes", "1 held: by ", "5 (all rows)"]),
+        (
+            "reason",
+            &[
+                "1 not tried yet",
+                "1 being tried for the first time",
+                "1 451 4.7.1 <...> not now, in # minutes",
+                "1 held: by ",
+                "5 (all rows)",
+            ],
+        ),
         ("age", &["5 <5m", "5 (all rows)"]),
     ] {
         let (code, text) = ctl(&scene.site, &["queue", "--by", by]);

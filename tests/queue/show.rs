@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
+use nix::unistd::geteuid;
+
 use common::programs::{code_and_text, command, feed, sendmail, stranger};
 use common::remote::{Conduct, Remote, Sink, Then};
 use common::{Daemon, Site, pages};
@@ -56,9 +58,9 @@ fn a_message_is_shown_with_its_recipients_and_the_last_dialogue() {
     let (code, text) = show(&site, &[&id.to_lowercase()]);
     assert_eq!(code, 0, "{text}");
     has_lines(&text, &[&format!("Queue id:     {id}"), "Sender:       <", "Arrived:      20", "Given up:     20"]);
-    has_lines(&text, &["Given by:     ", "<ann@example.test>", "State:        delivered or passed on, 20"]);
+    has_lines(&text, &["Given by:     ", "<ann@example.test>", "State:        delivered, 20"]);
     has_lines(&text, &["<bob@example.test>", "State:        deferred, last tried 20", "Next attempt: 20"]);
-    has_lines(&text, &[&format!("Goes to:      the host 127.0.0.1:{port}")]);
+    has_lines(&text, &[&format!("Goes to:      host:127.0.0.1:{port}")]);
     has_lines(&text, &["Attempts:     20"]);
     assert!(text.contains(&format!("[127.0.0.1]:{port} 451 4.7.1 bob is greylisted\n")), "{text}");
     has_lines(&text, &["-> EHLO razorback.test", "-> RCPT TO:<bob@example.test>", "<- 451 4.7.1 bob is greylisted"]);
@@ -90,7 +92,9 @@ fn a_message_is_shown_with_its_recipients_and_the_last_dialogue() {
     site.penfoldctl(&["hold", &id]);
     has_lines(&show(&site, &[&id]).1, &["Held:         yes: by "]);
     let unknown = "1K0TVZ6PH81DZ9JHPQF";
-    let missing = (69, format!("penfoldctl: there is no message {unknown} in the queue that you may see\n"));
+    let end =
+        if geteuid().is_root() { format!("; see penfoldctl trace {unknown}") } else { " that you may see".into() };
+    let missing = (69, format!("penfoldctl: there is no message {unknown} in the queue{end}\n"));
     assert_eq!(show(&site, &[unknown]), missing);
     assert_eq!(show(&site, &["x y"]), (65, "penfoldctl: x y is not a queue id\n".to_owned()));
     assert_eq!(show(&site, &["-m", "-H", &id]).0, 64);
@@ -155,6 +159,11 @@ fn a_user_sees_only_what_this_user_has_sent() {
         &text,
         &["Given by:     uid 54321", "<x@example.test>", "<- 451 4.7.1 later", "Goes to:      another host"],
     );
+    // Nothing names the host to which the route leads.
+    let port = format!("127.0.0.1]:{}", remote.address.port());
+    let json = show_as_mary(&["--json", &mine]).1;
+    assert!(!text.contains(&port) && !json.contains(&port) && !json.contains("\"destination"), "{text}{json}");
+    assert!(json.contains("{\"kind\":\"reply\",\"text\":\"451 4.7.1 later\"}"), "{json}");
     assert!(show_as_mary(&["-m", &mine]).1.ends_with("hello\n"));
     for option in ["-H", "-m", "--json"] {
         assert_eq!(show_as_mary(&[option, &others]).0, 69);
@@ -167,6 +176,44 @@ fn a_user_sees_only_what_this_user_has_sent() {
     let (code, text) = show_as_mary(&[&mine]);
     assert!(code != 0 && !text.contains("mine"), "{code} {text}");
     remote.behave(Conduct::Sink(Sink::default()));
+}
+
+/// A user who writes to an alias does not learn where it leads, and neither how the mail gets there.
+#[test]
+fn a_user_does_not_see_where_an_alias_leads() {
+    let remote = Remote::with(Sink::default().reply("RCPT TO:<bob", "451 4.7.1 later, bob@secret.test"));
+    let site = Site::with(LATER);
+    site.add("routes", &format!("secret.test {}", remote.host_port()));
+    site.add("aliases", "team: bob@secret.test, ann@secret.test");
+    let daemon = site.start();
+    let Some(mut send) = stranger(&command(&site, "sendmail", &["-f", "mary@elsewhere.test", "team@razorback"])) else {
+        return;
+    };
+    assert_eq!(code_and_text(&feed(&mut send, b"Subject: x\n\nhello\n")), (0, String::new()));
+    let line = daemon.wait_log(|line| line.contains(" accept from=<mary@elsewhere.test>"));
+    let id = line.split(' ').find(|word| word.len() == 19 && !word.contains('=')).expect("an id").to_owned();
+    daemon.wait_words(&[&id, " deferred to=<bob@"]);
+    daemon.wait_words(&[&id, " sent to=<ann@"]);
+    wait_dialogue(&daemon, &site, &id);
+    let ask = |arguments: &[&str]| {
+        let mut asked = stranger(&command(&site, "penfoldctl", arguments)).expect("root");
+        code_and_text(&feed(&mut asked, b"")).1
+    };
+    for arguments in
+        [&["show", &id][..], &["show", "--json", &id], &["queue"], &["queue", "--json"], &["queue", "--by", "reason"]]
+    {
+        let text = ask(arguments);
+        let tells = ["secret", "bob@", "ann@", "127.0.0.1"].into_iter().find(|word| text.contains(word));
+        assert!(tells.is_none() && !text.is_empty(), "{arguments:?}: {tells:?}\n{text}");
+        assert!(arguments.contains(&"--by") || text.matches("team@razorback").count() == 1, "{arguments:?}: {text}");
+    }
+    // He cannot guess it either.
+    assert_eq!(ask(&["queue", "--to", "bob@secret.test"]), "-- queue is empty\n");
+    assert!(ask(&["queue", "--to", "team@razorback"]).contains("-- 1 message"));
+    // Root sees all, and finds the destination by the domain.
+    has_lines(&show(&site, &[&id]).1, &["<bob@secret.test>", "<ann@secret.test>", "Given as:     <team@razorback"]);
+    let hosts = site.penfoldctl(&["hosts", "secret.test"]);
+    assert!(hosts.starts_with(&format!("host:127.0.0.1:{}  up", remote.address.port())), "{hosts}");
 }
 
 /// The report about a message that expires while its host is down quotes the dialogue of an earlier attempt:

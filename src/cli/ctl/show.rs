@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use nix::unistd::geteuid;
+
 use super::{Call, Command, Complete, Flag, forbidden};
 use crate::cli::failed;
 use crate::config::Config;
@@ -45,7 +47,9 @@ fn run(call: &Call) -> Result<(), Exit> {
             call.start.become_user(&config)?;
             from_spool(&config, id, part)?
         }
-        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Err(not_shown(id, &e.to_string())),
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
+            return Err(not_shown(id, &e.to_string(), geteuid().is_root()));
+        }
         result => result.map_err(|e| Exit { code: exit::TEMPFAIL, text: vec![request_failed(socket, &e)] })?,
     };
     let mut out = io::stdout().lock();
@@ -57,10 +61,12 @@ fn run(call: &Call) -> Result<(), Exit> {
     }
 }
 
-/// The error if the daemon or the spool has this answer in place of the message.
-fn not_shown(id: QueueId, why: &str) -> Exit {
+/// The error if the daemon or the spool has this answer in place of the message. `sees_all` is whether
+/// the user may see all messages.
+fn not_shown(id: QueueId, why: &str, sees_all: bool) -> Exit {
     let code = if control::is_busy(why.as_bytes()) { exit::TEMPFAIL } else { exit::UNAVAILABLE };
     let text = match why {
+        MISSING if sees_all => format!("there is no message {id} in the queue; see penfoldctl trace {id}"),
         MISSING => format!("there is no message {id} in the queue that you may see"),
         why => format!("{id}: {why}"),
     };
@@ -80,7 +86,7 @@ fn from_spool(config: &Config, id: QueueId, part: Part) -> Result<Vec<u8>, Exit>
     match shown.open() {
         Ok(entry) => shown.write(&entry, part, &mut out).map_err(failed)?,
         Err(NotShown::Io(e)) => return Err(failed(e)),
-        Err(why) => return Err(not_shown(id, &why.answer())),
+        Err(why) => return Err(not_shown(id, &why.answer(), true)),
     }
     if part == Part::Facts(Format::Text) {
         // Nothing can be done if standard error is closed.

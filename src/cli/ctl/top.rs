@@ -190,12 +190,12 @@ fn view(sample: &Sample, last: Option<(&Sample, Duration)>) -> String {
     let _ = writeln!(
         out,
         "queue        {} messages, {}; oldest {}; {} held",
-        n("messages"),
+        n("messages") + n("held"),
         control::octets(n("queue_octets")),
         span(n("oldest")),
         n("held")
     );
-    let _ = writeln!(out, "jobs         {} running, {} ready, {} waiting", n("running"), n("ready"), n("waiting"));
+    let _ = writeln!(out, "jobs         {} running, {} ready, {} deferred", n("running"), n("ready"), n("waiting"));
     let _ = writeln!(
         out,
         "workers      {} of {} busy; {} connections from clients",
@@ -242,11 +242,15 @@ mod tests {
     fn a_view_shows_the_difference_between_two_samples() {
         let first = Sample::parse("now 1000\nstarted 0\naccepted 100\nbogus\ndestination 1\n");
         assert!(view(&first, None).contains("accepted               0.1           360           100\n"));
-        let text = "clock 2026-11-22 11:15:00 CET\nnow 1010\nstarted 0\naccepted 150\nmessages 7\nworkers 200\ndestination 5 2 7200 a b.example\n";
+        let text = "clock 2026-11-22 11:15:00 CET\nnow 1010\nstarted 0\naccepted 150\nmessages 6\nheld 1\nwaiting 5\nworkers 200\ndestination 5 2 7200 a b.example\n";
         let next = Sample::parse(text);
         let view = view(&next, Some((&first, Duration::from_secs(10))));
         assert!(view.lines().next().is_some_and(|line| line.ends_with(" 2026-11-22 11:15:00 CET")), "{view}");
         assert!(view.contains("accepted               5.0         18000           150\n"), "{view}");
+        assert!(
+            view.contains(" 7 messages, ") && view.contains("; 1 held\n") && view.contains(" 5 deferred\n"),
+            "{view}"
+        );
         assert!(
             view.contains("       5        2  2 h 0 min  a b.example\n") || view.contains("2 h 0 min  a b.example"),
             "{view}"

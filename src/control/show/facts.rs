@@ -6,17 +6,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::sender::{self, dialogues_for_sender};
 use super::{Live, Shown, front, is_held};
 use crate::activity::{self, Activity};
-use crate::config::Store;
-use crate::destination::{Destination, HostTarget, SMTP_PORT};
-use crate::dialogue::Dialogue;
+use crate::control::visible::Way;
+use crate::destination::{Destination, HostTarget};
+use crate::dialogue::{Dialogue, Kind};
 use crate::envelope::{Action, Body, ByMode, MailOptions, Origin, Ret};
 use crate::log;
 use crate::message::field::fields;
 use crate::message::trace;
 use crate::queue::DestinationStatus;
-use crate::report::remote_mta;
 use crate::retry::wait_for_release;
 use crate::route::Route;
 use crate::spool::{Entry, NoteResult, RecipientEntry, State};
@@ -26,7 +26,7 @@ use crate::users::{Mailbox, Owner};
 /// The maximum number of recipients whose routes are looked up.
 const MAX_ROUTES: usize = 200;
 /// The maximum number of destinations about which the queue is asked.
-const MAX_STATUSES: usize = 20;
+pub const MAX_STATUSES: usize = 20;
 /// The maximum number of earlier attempts that are shown for a recipient.
 pub const MAX_ATTEMPTS: usize = 10;
 
@@ -59,7 +59,17 @@ pub enum Dialogues {
     /// All lines, for root and the server's user.
     Whole(Vec<Dialogue>),
     /// The lines that the sender of the message may see.
-    ForSender(Vec<Vec<String>>),
+    ForSender(Vec<ForSender>),
+}
+
+/// The lines of a dialogue that the sender of the message may see.
+pub struct ForSender {
+    /// When the attempt ended, in seconds since 1970.
+    pub time: u64,
+    /// The destination, if the sender may know it.
+    pub destination: Option<String>,
+    /// The lines, the host first.
+    pub lines: Vec<(Kind, String)>,
 }
 
 /// What is known about a recipient.
@@ -79,6 +89,8 @@ pub struct RecipientFacts {
     pub next: Option<u64>,
     /// The results of the last attempts, the oldest first.
     pub results: Vec<NoteResult>,
+    /// What the sender may see of the way of the mail.
+    pub way: Way,
 }
 
 impl<'a> Facts<'a> {
@@ -98,7 +110,10 @@ impl<'a> Facts<'a> {
             let path = format!("<{}>", to.recipient.address);
             RecipientFacts::gather(entry, to, &mut routes, release, results.remove(&path).unwrap_or_default())
         });
-        let recipients: Vec<RecipientFacts> = recipients.collect();
+        let mut recipients: Vec<RecipientFacts> = recipients.collect();
+        if shown.submitted_by.is_some() {
+            recipients = sender::recipients(recipients);
+        }
         let hold_reason = note.hold_reason().or_else(|| entry.hold_reason().map(str::to_owned));
         let dialogues = shown.spool.dialogues(entry.id());
         Ok(Self {
@@ -112,24 +127,11 @@ impl<'a> Facts<'a> {
             expires: entry.window().start.saturating_add(shown.schedule.expire_after.as_secs()),
             dialogues: match shown.submitted_by {
                 None => Dialogues::Whole(dialogues),
-                Some(_) => Dialogues::ForSender(for_sender(&dialogues, &recipients)),
+                Some(_) => Dialogues::ForSender(dialogues_for_sender(&dialogues, &recipients)),
             },
             recipients,
         })
     }
-}
-
-/// The lines of the dialogues that the sender may see, for each recipient who still waits.
-fn for_sender(dialogues: &[Dialogue], recipients: &[RecipientFacts]) -> Vec<Vec<String>> {
-    let open = recipients.iter().filter(|to| to.entry.record.state.is_open()).take(MAX_STATUSES);
-    let lines = open.flat_map(|to| {
-        let address = &to.entry.recipient.address;
-        dialogues
-            .iter()
-            .filter(move |dialogue| dialogue.is_about(address))
-            .map(move |d| d.lines_of(address, remote_mta))
-    });
-    lines.filter(|lines| !lines.is_empty()).collect()
 }
 
 /// Looks up routes, and what the queue knows about the destinations.
@@ -140,10 +142,11 @@ struct Routes<'a, 'b> {
 }
 
 impl Routes<'_, '_> {
-    fn look_up(&mut self, to: &RecipientEntry) -> (Option<String>, Option<Arc<DestinationStatus>>) {
-        let Some(live) = &self.shown.live else { return (None, None) };
+    /// Returns where mail goes, the state of the destination, and the way.
+    fn look_up(&mut self, to: &RecipientEntry) -> (Option<String>, Option<Arc<DestinationStatus>>, Way) {
+        let Some(live) = &self.shown.live else { return (None, None, Way::Hidden) };
         if self.looked_up >= MAX_ROUTES {
-            return (None, None);
+            return (None, None, Way::Hidden);
         }
         self.looked_up += 1;
         let (route, is_for_user) = (live.router.route_of(&to.recipient), self.shown.submitted_by.is_some());
@@ -151,7 +154,8 @@ impl Routes<'_, '_> {
             Route::Remote(target) if !is_for_user => self.status(live, target),
             _ => None,
         };
-        (Some(in_words(&route, is_for_user)), status)
+        let way = Way::of(Some(&route.destination()), &to.recipient.address);
+        (Some(in_words(&route, is_for_user.then_some(way))), status, way)
     }
 
     fn status(&mut self, live: &Live<'_>, target: &HostTarget) -> Option<Arc<DestinationStatus>> {
@@ -180,7 +184,9 @@ impl RecipientFacts {
         let is_waiting = is_open && job.is_none() && !is_held(entry);
         let next = (is_waiting && to.record.last > 0)
             .then(|| shown.schedule.next_within(entry.window(), to.record.last, entry.id().seed()));
-        let (route, status) = if is_open { routes.look_up(to) } else { (None, None) };
+        let (route, status, way) =
+            if is_open || shown.submitted_by.is_some() { routes.look_up(to) } else { (None, None, Way::Hidden) };
+        let route = route.filter(|_| is_open);
         results.drain(..results.len().saturating_sub(MAX_ATTEMPTS));
         Self {
             entry: to.clone(),
@@ -206,15 +212,18 @@ impl RecipientFacts {
             }),
             next: release.filter(|_| is_waiting).or(next),
             results,
+            way,
         }
     }
 }
 
-/// Describes in words where mail goes. A user who is not privileged learns nothing about the mailboxes
-/// and hosts of this site.
-fn in_words(route: &Route, is_for_user: bool) -> String {
+/// Describes in words where mail goes. `way` is the way if this is for a user who is not privileged, who
+/// learns nothing about the mailboxes and hosts of this site.
+fn in_words(route: &Route, way: Option<Way>) -> String {
+    let destination = route.destination().listed_name();
     match route {
-        Route::Mailbox(_) | Route::Command(..) | Route::List if is_for_user => "delivered on this host".to_owned(),
+        Route::Mailbox(_) | Route::Command(..) | Route::List if way.is_some() => "delivered on this host".to_owned(),
+        Route::Remote(_) if way.is_some_and(|way| way != Way::Public) => "another host".to_owned(),
         Route::Mailbox(Mailbox { path, is_mbox, owner }) => {
             let kind = if *is_mbox { "mbox" } else { "Maildir" };
             let user = match owner {
@@ -226,18 +235,12 @@ fn in_words(route: &Route, is_for_user: bool) -> String {
         Route::Command(command, _) => format!("the command |{command}"),
         Route::List => "the members of the list".to_owned(),
         Route::Replaced => "nowhere: other recipients have replaced it".to_owned(),
-        Route::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) => format!("the mail exchangers of {domain}"),
-        Route::Remote(_) if is_for_user => "another host".to_owned(),
-        Route::Remote(HostTarget::Mx { domain, port }) => format!("the mail exchangers of {domain}, port {port}"),
-        Route::Remote(HostTarget::Hosts(hosts)) => {
-            let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
-            format!("the host{} {}", if hosts.len() == 1 { "" } else { "s" }, hosts.join(", "))
-        }
-        Route::Remote(HostTarget::Store(store @ (Store::Host(_) | Store::Socket(_)))) => {
-            format!("the mail store {store}")
-        }
+        Route::Remote(HostTarget::Mx { .. }) => format!("{destination}, by its mail exchangers"),
+        Route::Remote(HostTarget::Hosts(_) | HostTarget::Store(_)) => destination,
         Route::Unknown => "nowhere: there is no such user".to_owned(),
         Route::Refused(status, why) => format!("nowhere: {status} {why}"),
+        // The reason may name a table.
+        Route::Temporary(..) if way.is_some() => "not known now".to_owned(),
         Route::Temporary(_, why) => format!("not known now: {why}"),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::facts::{Dialogues, Facts, RecipientFacts};
+use super::facts::{Dialogues, Facts, ForSender, RecipientFacts};
 use super::is_held;
-use crate::dialogue::{Dialogue, Line};
+use crate::destination::listed_name;
+use crate::dialogue::{Dialogue, Kind, Line};
 use crate::json::Object;
 use crate::log;
 
@@ -25,21 +26,7 @@ pub fn object(facts: &Facts<'_>) -> Object {
     object.objects("recipients", facts.recipients.iter().map(recipient));
     match &facts.dialogues {
         Dialogues::Whole(all) => object.objects("dialogues", all.iter().map(dialogue)),
-        Dialogues::ForSender(all) => object.objects(
-            "dialogues",
-            all.iter().map(|lines| {
-                let mut object = Object::new();
-                object.objects(
-                    "lines",
-                    lines.iter().map(|line| {
-                        let mut object = Object::new();
-                        object.text("text", line);
-                        object
-                    }),
-                );
-                object
-            }),
-        ),
+        Dialogues::ForSender(all) => object.objects("dialogues", all.iter().map(dialogue_for_sender)),
     };
     object
 }
@@ -77,13 +64,25 @@ fn recipient(to: &RecipientFacts) -> Object {
 
 fn dialogue(dialogue: &Dialogue) -> Object {
     let mut object = Object::new();
-    object.text("time", &log::timestamp(dialogue.time)).text("destination", &dialogue.destination);
+    object.text("time", &log::timestamp(dialogue.time)).text("destination", listed_name(&dialogue.destination));
     let line = |line: &Line| {
         let mut object = Object::new();
         object
             .text("kind", line.kind.word())
             .some_text("recipient", dialogue.recipient_of(line))
             .text("text", &line.text);
+        object
+    };
+    object.objects("lines", dialogue.lines.iter().map(line));
+    object
+}
+
+fn dialogue_for_sender(dialogue: &ForSender) -> Object {
+    let mut object = Object::new();
+    object.text("time", &log::timestamp(dialogue.time)).some_text("destination", dialogue.destination.as_deref());
+    let line = |(kind, text): &(Kind, String)| {
+        let mut object = Object::new();
+        object.text("kind", kind.word()).text("text", text);
         object
     };
     object.objects("lines", dialogue.lines.iter().map(line));

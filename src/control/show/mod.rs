@@ -7,6 +7,7 @@
 //!
 //! - `facts`: what is known about a message
 //! - `json`: the facts as JSON
+//! - `sender`: what the sender may see of the facts
 //! - `text`: the facts as text for people
 
 use std::io::{self, Read, Write};
@@ -22,6 +23,7 @@ use crate::spool::{Entry, Place, QueueId, Spool, Unusable};
 
 mod facts;
 mod json;
+mod sender;
 mod text;
 
 use facts::Facts;

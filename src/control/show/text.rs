@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::facts::{Dialogues, Facts, RecipientFacts};
 use super::is_held;
 use crate::address;
+use crate::destination::listed_name;
 use crate::dialogue::{Dialogue, Kind};
 use crate::envelope::Action;
 use crate::log;
@@ -22,7 +23,8 @@ pub fn write(facts: &Facts<'_>, out: &mut dyn Write) -> io::Result<()> {
     row("Queue id", &entry.id().to_string())?;
     row("Sender", &address::path(entry.sender()))?;
     row("Message-ID", facts.message_id.as_deref().unwrap_or_default())?;
-    row("Size", &format!("{} octets", entry.content_size()))?;
+    let (content, file) = (entry.content_size(), entry.name().size);
+    row("Size", &format!("{content} octets; {file} in the queue, with the envelope"))?;
     row("Arrived", &format!("{}, {} ago", log::local_timestamp(arrived), log::span(now.saturating_sub(arrived))))?;
     let unknown = || format!("not said in the message; see \"penfoldctl trace {}\"", entry.id());
     row("Given by", &facts.source.clone().unwrap_or_else(unknown))?;
@@ -42,9 +44,10 @@ pub fn write(facts: &Facts<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     match &facts.dialogues {
         Dialogues::Whole(dialogues) => dialogues.iter().try_for_each(|dialogue| write_dialogue(dialogue, out)),
-        Dialogues::ForSender(all) => all.iter().try_for_each(|lines| {
-            writeln!(out, "\nThe last dialogue with another host:")?;
-            lines.iter().try_for_each(|line| writeln!(out, "    {line}"))
+        Dialogues::ForSender(all) => all.iter().try_for_each(|dialogue| {
+            let name = dialogue.destination.as_deref().unwrap_or("another host");
+            let lines = dialogue.lines.iter().map(|(kind, text)| (*kind, &**text));
+            lines_of_dialogue((dialogue.time, name), lines, out)
         }),
     }
 }
@@ -103,8 +106,8 @@ fn state(to: &RecipientFacts) -> String {
         (None, State::Done) if to.entry.recipient.action == Action::Replaced => {
             "replaced by other recipients".to_owned()
         }
-        (None, State::Done | State::Unreported(_)) => format!("delivered or passed on, {}", last()),
-        (None, State::Failed) => format!("failed, {}; a report was sent, if one is wanted", last()),
+        (None, State::Done | State::Unreported(_)) => format!("delivered, {}", last()),
+        (None, State::Failed) => format!("failed, {}; the report to the sender and `penfoldctl trace` say why", last()),
         (None, State::Prepared { .. }) => "a copy for the mailbox is ready".to_owned(),
         (None, State::Forwarded { .. }) => "the message for other addresses is ready".to_owned(),
         (None, State::Reported { event: ReportedEvent::Failure, .. }) => "failed; the report is ready".to_owned(),
@@ -122,11 +125,19 @@ fn options(to: &RecipientFacts) -> Option<String> {
 }
 
 fn write_dialogue(dialogue: &Dialogue, out: &mut dyn Write) -> io::Result<()> {
-    let time = log::local_timestamp(dialogue.time);
-    writeln!(out, "\nThe last dialogue for {}, {time}:", dialogue.destination)?;
-    for line in &dialogue.lines {
-        let indent = if line.kind == Kind::Host { "" } else { "  " };
-        writeln!(out, "    {indent}{}{}", line.kind.mark(), line.text)?;
+    let name = listed_name(&dialogue.destination);
+    lines_of_dialogue((dialogue.time, name), dialogue.lines.iter().map(|line| (line.kind, &*line.text)), out)
+}
+
+fn lines_of_dialogue<'a>(
+    (time, name): (u64, &str),
+    lines: impl Iterator<Item = (Kind, &'a str)>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    writeln!(out, "\nThe last dialogue for {name}, {}:", log::local_timestamp(time))?;
+    for (kind, text) in lines {
+        let indent = if kind == Kind::Host { "" } else { "  " };
+        writeln!(out, "    {indent}{}{text}", kind.mark())?;
     }
     Ok(())
 }

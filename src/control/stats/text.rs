@@ -177,7 +177,7 @@ impl Page<'_> {
 
 /// Returns a number of octets in units for people.
 pub fn octets(octets: u64) -> String {
-    let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000)];
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
     match units.iter().find(|(_, size)| octets >= *size) {
         Some((unit, size)) => format!("{:.1} {unit}", octets as f64 / *size as f64),
         None => format!("{octets} octets"),
@@ -221,7 +221,7 @@ mod tests {
         }
         let text = text(&counts, &Period { from: 0, until: 3660, is_cut: true }, 1);
         for line in [
-            "        3  messages, 4.6 MB in all",
+            "        3  messages, 4.3 MiB in all",
             "     66 %  of the messages over the network with TLS: TLS1.3 66 %",
             "        7  to other hosts",
             "  to other hosts   750ms  950ms  975ms  995ms  750ms",

@@ -111,7 +111,8 @@ fn one_destination_is_flushed_and_the_others_wait() {
 #[test]
 fn a_long_queue_is_searched_counted_and_changed() {
     let _turn = crate::turn();
-    let count = count();
+    // Fewer than elsewhere: each of the messages of one domain is removed with its files.
+    let count = count().min(10_000);
     // Some of the messages are for one domain.
     let site = waiting(count, |n| if n % 100 == 0 { format!("u{n}@many.test") } else { format!("u{n}@d{n}.test") });
     let daemon = site.start();

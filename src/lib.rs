@@ -70,11 +70,12 @@
 //! - `timeouts`: shortened timeouts for unproven hosts
 //! - `tls`: certificates and trust
 //! - `users`: users and their mailboxes
+//! - `when`: times that a user gives
 //! - `worker`: one job, from its start to the outcomes of its recipients
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts | nothing of penfold |
+//! | 0 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | nothing of penfold |
 //! | 1 | dialogue, envelope, history, message, outcome, privsep, srs, state | rank 0 |
 //! | 2 | config, smtp, stats | lower ranks |
 //! | 3 | destination, exit, log | lower ranks |
@@ -150,4 +151,5 @@ pub mod sys;
 pub mod timeouts;
 pub mod tls;
 mod users;
+mod when;
 mod worker;

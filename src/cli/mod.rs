@@ -6,7 +6,6 @@
 //! - `dkim`: making keys, and comparing them with the DNS
 //! - `passwd`: a line for a users file
 //! - `sendmail`: sendmail, mailq and newaliases
-//! - `when`: times that a user gives
 
 use std::ffi::OsStr;
 use std::io;
@@ -22,7 +21,6 @@ mod ctl;
 mod dkim;
 mod passwd;
 pub mod sendmail;
-mod when;
 
 /// Runs the command that the program's name selects.
 pub fn main() -> ExitCode {

@@ -92,8 +92,11 @@ fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Conne
     let run = move || {
         // The guard moves into the thread, so that the connection is counted until the thread ends.
         let admission = admission;
-        if let Err(e) = answer(stream, &control, admission.uid) {
-            ::log::debug!("control: {e}");
+        match answer(stream, &control, admission.uid) {
+            // A client may stop reading, as with `penfoldctl show id | head`.
+            Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {}
+            Err(e) => ::log::debug!("control: {e}"),
+            Ok(()) => {}
         }
     };
     let started = thread::Builder::new().name("control".into()).stack_size(STACK).spawn(run);
@@ -131,6 +134,7 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             None => not_understood(stream),
         },
         ["show", part, id] => show(stream, control, (part, id), uid),
+        ["trace", words @ ..] if !is_privileged(uid) => trace_for(stream, control, words, uid),
         _ if !is_privileged(uid) => stream.write_all(format!("{FORBIDDEN}\n").as_bytes()),
         words => command(stream, words, control, uid),
     }
@@ -198,6 +202,22 @@ fn list_for(mut stream: UnixStream, control: &Control, listing: &Listing, uid: u
     stream.write_all(&listed.0)
 }
 
+/// Answers `trace` for an unprivileged user, who sees only messages that this user has submitted.
+fn trace_for(mut stream: UnixStream, control: &Control, words: &[&str], uid: u32) -> io::Result<()> {
+    let (format, words) = format(words);
+    let Some(query) = trace::Query::parse(words, format, &crate::log::local_time()) else {
+        return not_understood(stream);
+    };
+    let Some(query) = query.of_user(uid) else { return answer_refusal(stream, FORBIDDEN) };
+    // The whole history must be read. So one user is served at a time.
+    let Some(permit) = ListPermit::new(uid) else { return answer_refusal(stream, BUSY) };
+    let turn = LISTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut told = Bounded(b"ok\n".to_vec());
+    control.trace(&query, &mut told)?;
+    drop((turn, permit));
+    stream.write_all(&told.0)
+}
+
 /// Writes the answer to `queue`.
 fn list(to: impl Write, control: &Control, listing: &Listing, submitter: Option<u32>) -> io::Result<()> {
     let mut out = io::BufWriter::new(to);
@@ -249,7 +269,8 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
             }
             answer_list(stream, |out| control.hosts(rest.first().copied(), format, out))
         }
-        ["stats", words @ ..] => match stats::Query::parse(words) {
+        ["stats", words @ ..] => match stats::Query::parse(words, &crate::log::local_time()) {
+            Some(query) if !query.is_in_order() => answer_refusal(stream, stats::WRONG_ORDER),
             Some(query) => answer_list(stream, |out| out.write_all(control.stats(&query).as_bytes())),
             None => not_understood(stream),
         },
@@ -263,7 +284,7 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
         ["explain", words @ ..] => explain(stream, words, control),
         ["trace", rest @ ..] => {
             let (format, rest) = format(rest);
-            match trace::Query::parse(rest, format) {
+            match trace::Query::parse(rest, format, &crate::log::local_time()) {
                 Some(query) => answer_list(stream, |out| control.trace(&query, out)),
                 None => not_understood(stream),
             }
@@ -294,6 +315,11 @@ fn format<'w, 'a>(words: &'w [&'a str]) -> (Format, &'w [&'a str]) {
 /// Answers with one line.
 fn answer_text(mut stream: UnixStream, text: &dyn fmt::Display) -> io::Result<()> {
     stream.write_all(format!("ok\n{text}\n").as_bytes())
+}
+
+/// Answers that a request is refused, and why.
+fn answer_refusal(mut stream: UnixStream, why: &str) -> io::Result<()> {
+    stream.write_all(format!("{why}\n").as_bytes())
 }
 
 /// Answers a request to explain what happens to mail.

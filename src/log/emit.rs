@@ -44,7 +44,7 @@ fn remember(line: &str, append: impl Fn(Kind, &[&str])) {
                     held.push(line.to_owned());
                 }
             }
-            "accept" | "refused" | "discarded" if !held.is_empty() => {
+            "accept" | "refused" | "discarded" | "lost" if !held.is_empty() => {
                 let lines: Vec<&str> = held.iter().map(String::as_str).chain([line]).collect();
                 append(kind, &lines);
                 held.clear();

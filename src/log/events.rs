@@ -257,6 +257,34 @@ pub fn discarded(event: &Refused<'_>) {
     emit(Level::Info, &line);
 }
 
+/// A transaction that has ended before the end of a message, with its connection.
+pub struct Lost<'a> {
+    /// The session id.
+    pub session: &'a str,
+    /// The address of the client.
+    pub address: Option<IpAddr>,
+    /// The command after which the client was lost.
+    pub stage: &'a str,
+    /// Why the connection has ended.
+    pub why: &'a str,
+    /// The reverse-path; `None` is the null path.
+    pub sender: Option<&'a Address>,
+    /// The recipients that were accepted.
+    pub named: &'a [&'a Address],
+    /// The name in HELO or EHLO, if the client has sent one.
+    pub hello: Option<&'a str>,
+}
+
+/// Logs that a client was lost although recipients of a message had been accepted.
+pub fn lost(event: &Lost<'_>) {
+    let (peer, sender) = (host(event.address), address::path(event.sender));
+    let mut line = format!("{} lost from={} peer={peer}", event.session, Value(&sender));
+    push(&mut line, "stage", event.stage);
+    push(&mut line, "reason", event.why);
+    push_message(&mut line, event.hello, None, event.named);
+    emit(Level::Info, &line);
+}
+
 /// Logs that a message gets a mark: the key and the value of the mark, and the line of the table
 /// that led to it.
 pub fn marked(session: &str, address: Option<IpAddr>, (key, value): (&str, &str), line: &dyn fmt::Display) {

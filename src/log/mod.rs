@@ -53,13 +53,14 @@ pub use collect::collect;
 #[cfg(feature = "mailauth")]
 pub use dmarc::{report_sent, report_withheld};
 pub use events::{
-    Accepted, Attempt, Checked, Refused, Rule, accepted, asked_for_queue, attempt, auth_failed, bounced, checked,
-    confirmed, converted, discarded, done, dropped, handshake_failed, held, limit_reached, logged_in, marked, peer,
-    plaintext, refused, refused_more, released, removed, warned,
+    Accepted, Attempt, Checked, Lost, Refused, Rule, accepted, asked_for_queue, attempt, auth_failed, bounced, checked,
+    confirmed, converted, discarded, done, dropped, handshake_failed, held, limit_reached, logged_in, lost, marked,
+    peer, plaintext, refused, refused_more, released, removed, warned,
 };
 #[cfg(feature = "filters")]
 pub use filters::{filter_failed, filter_refused, filtered};
 pub use sink::{reopen, warn_of_missing_syslog};
+pub use value::pairs;
 pub use zone::{warn_of_zone, zone};
 
 /// The current time in this host's time zone. The zone was read when the log started, since reading

@@ -10,6 +10,13 @@ pub(super) fn push(line: &mut String, key: &str, value: &str) {
     let _ = write!(line, " {key}={}", Value(value));
 }
 
+/// Pairs of key and value as in the line of an event, each after a blank.
+pub fn pairs(pairs: &[(&str, &str)]) -> String {
+    let mut line = String::new();
+    pairs.iter().for_each(|(key, value)| push(&mut line, key, value));
+    line
+}
+
 /// A value: unchanged if it is plain ASCII, otherwise quoted and escaped.
 pub(super) struct Value<'a>(pub(super) &'a str);
 

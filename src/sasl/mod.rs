@@ -154,6 +154,15 @@ impl Exchange<'_> {
         }
     }
 
+    /// The name for the log: that of the account if there is such an account, as after a successful
+    /// login. Otherwise the name that the client claims.
+    pub fn account(&self) -> String {
+        match self {
+            Self::Own(server) => server.account(),
+            Self::Dovecot(..) => self.name(),
+        }
+    }
+
     /// The user name that the client claims, with a domain; empty until it is known.
     pub fn name(&self) -> String {
         match self {

@@ -134,7 +134,7 @@ impl Session<'_> {
         let peer = Peer { address: self.client.address, is_secure: self.is_secure() };
         let address = self.client.address;
         if service.logins.throttle.is_blocked(address, "") {
-            return Ok(self.blocked(started, "", mechanism));
+            return Ok(self.blocked(started, ("", ""), mechanism));
         }
         let mut exchange = match service.logins.begin(mechanism, self.binding().cloned(), peer) {
             Ok(exchange) => exchange,
@@ -142,12 +142,15 @@ impl Session<'_> {
         };
         let end = self.exchange(&mut exchange, initial)?;
         let name = exchange.name();
+        // The look-up takes place whether the login fails or not, and before the delay of a failure.
+        let account = exchange.account();
+        let names = (name.as_str(), account.as_str());
         let step = match end {
             // A blocked client gets this answer even for correct credentials, so that guesses
             // reveal nothing.
-            End::Answer(sasl::server::Step::Blocked) => self.blocked(started, &name, mechanism),
+            End::Answer(sasl::server::Step::Blocked) => self.blocked(started, names, mechanism),
             End::Answer(_) if service.logins.throttle.is_blocked(address, &name) => {
-                self.blocked(started, &name, mechanism)
+                self.blocked(started, names, mechanism)
             }
             End::Answer(sasl::server::Step::Accepted(login)) => {
                 log::logged_in(&self.client.session, &login, address, mechanism.name());
@@ -157,7 +160,7 @@ impl Session<'_> {
                 Step::Reply(reply::auth::succeeded())
             }
             End::Answer(sasl::server::Step::Rejected) => {
-                log::auth_failed(&self.client.session, &name, address, mechanism.name());
+                log::auth_failed(&self.client.session, &account, address, mechanism.name());
                 self.wait_until(started + service.logins.throttle.failed(address, &name));
                 self.count_failure()
             }
@@ -170,10 +173,11 @@ impl Session<'_> {
     }
 
     /// Answers an attempt that is blocked after too many failures. The password is not checked, but
-    /// the reply is delayed and the attempt is counted as if the login had failed.
-    fn blocked(&mut self, started: Instant, name: &str, mechanism: Mechanism) -> Step {
+    /// the reply is delayed and the attempt is counted as if the login had failed. The names are the
+    /// claimed one and, for the log, that of the account.
+    fn blocked(&mut self, started: Instant, (name, account): (&str, &str), mechanism: Mechanism) -> Step {
         let address = self.client.address;
-        log::auth_failed(&self.client.session, name, address, mechanism.name());
+        log::auth_failed(&self.client.session, account, address, mechanism.name());
         self.wait_until(started + self.service.logins.throttle.failed(address, name));
         self.attempts.failures += 1;
         if self.attempts.failures < MAX_FAILED_LOGINS {

@@ -72,7 +72,9 @@ impl Session<'_> {
             None => Box::new(self.begin_chunks(&hello, &transaction)?),
         };
         let had_failed = chunks.incoming.is_err();
-        self.read_octets(chunk.size, &mut chunks)?;
+        if let Err(e) = self.read_octets(chunk.size, &mut chunks) {
+            return Err(self.cut_off("BDAT", hello, transaction, e));
+        }
         chunks.check(chunk.is_last, |verdict| self.apply(verdict));
         if chunk.is_last {
             return self.end_chunks(*chunks, hello, transaction);

@@ -57,13 +57,20 @@ impl Session<'_> {
                 return self.refuse_message(b"DATA", &step, Some(&transaction));
             }
         };
-        self.send(&reply::message::go_ahead())?;
-        self.flush()?;
-        self.read_to_the_dot(&mut incoming)?;
+        if let Err(e) = self.receive_text(&mut incoming) {
+            return Err(self.cut_off("DATA", hello, transaction, e));
+        }
         let ended = self.end_message(incoming, &hello, &mut transaction);
         self.phase = Phase::Greeted(hello, None);
         self.filters.abort();
         self.answer_message(b"DATA", ended, &transaction)
+    }
+
+    /// Asks for the text of a message, and reads it.
+    fn receive_text(&mut self, incoming: &mut Incoming) -> io::Result<()> {
+        self.send(&reply::message::go_ahead())?;
+        self.flush()?;
+        self.read_to_the_dot(incoming)
     }
 
     fn read_to_the_dot(&mut self, incoming: &mut Incoming) -> io::Result<()> {

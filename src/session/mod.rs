@@ -214,6 +214,8 @@ pub struct Session<'a> {
     reason: Cell<Option<policy::Reason>>,
     /// Whether the next reply may be in UTF-8, although no transaction with SMTPUTF8 is under way.
     has_utf8_reply: bool,
+    /// Whether this server has ended the session.
+    has_ended: bool,
 }
 
 /// Replies are sent if more than this number of octets wait in `out`.
@@ -246,12 +248,14 @@ impl<'a> Session<'a> {
             screen: screen::Client::default(),
             reason: Cell::new(None),
             has_utf8_reply: false,
+            has_ended: false,
         }
     }
 
     /// Runs the dialogue until the client disconnects or the session has to end.
     pub fn run(mut self) {
         let ended = self.dialogue();
+        self.log_lost(&ended);
         self.log_unlogged_refusals();
         match ended {
             Ok(()) => ::log::debug!("{} closed", self.client.session),
@@ -472,6 +476,11 @@ impl<'a> Session<'a> {
         self.send(reply)?;
         self.flush()?;
         self.input.source.close();
+        self.has_ended = true;
+        if reply.code() == 221 {
+            // A client that says QUIT has given up its transaction itself, and is not lost.
+            self.phase = Phase::Connected;
+        }
         Ok(())
     }
 

@@ -1,5 +1,8 @@
 //! Counts and logs the refusals of a session. The first ones are logged on a line each.
 
+use std::io;
+
+use super::hello::Hello;
 use super::transaction::Transaction;
 use super::{Phase, Session, Step};
 use crate::address::Address;
@@ -70,6 +73,45 @@ impl Session<'_> {
             rule,
         };
         if reply.code() < 400 { log::discarded(&event) } else { log::refused(&event) }
+    }
+
+    /// Puts back the transaction of a message that was cut off by the end of the connection. Returns the
+    /// error.
+    pub(super) fn cut_off(
+        &mut self,
+        command: &'static str,
+        hello: Hello,
+        mut transaction: Box<Transaction>,
+        error: io::Error,
+    ) -> io::Error {
+        transaction.cut_off = Some(command);
+        self.phase = Phase::InMail(hello, transaction);
+        error
+    }
+
+    /// Logs that the session has ended within a transaction that has recipients.
+    pub(super) fn log_lost(&self, ended: &io::Result<()>) {
+        let Phase::InMail(_, transaction) = &self.phase else { return };
+        if transaction.accepted() == 0 {
+            return;
+        }
+        let stage = transaction.cut_off.unwrap_or(if transaction.chunks.is_some() { "BDAT" } else { "RCPT" });
+        let why = match ended {
+            _ if self.is_stopping() => "shutdown".to_owned(),
+            Ok(()) if self.has_ended => "closed by this server".to_owned(),
+            Err(e) if e.kind() != io::ErrorKind::UnexpectedEof => e.to_string(),
+            _ => "closed by the client".to_owned(),
+        };
+        let named: Vec<&Address> = transaction.given().collect();
+        log::lost(&log::Lost {
+            session: &self.client.session,
+            address: self.client.address,
+            stage,
+            why: &why,
+            sender: transaction.envelope.sender.as_ref(),
+            named: &named,
+            hello: self.hello_name(),
+        });
     }
 
     /// Notes the rule behind a refusal, and its configuration key, if no verdict does.

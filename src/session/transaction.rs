@@ -47,6 +47,8 @@ pub struct Transaction {
     pub lookup_time: Duration,
     /// The look-ups about the message; `None` if the client may relay.
     pub screening: Option<Box<Screening>>,
+    /// The command whose message was cut off by the end of the connection.
+    pub cut_off: Option<&'static str>,
     /// The message, if BDAT has begun it.
     pub chunks: Option<Box<Chunks>>,
 }
@@ -70,6 +72,7 @@ impl Transaction {
             spf: SpfResults::default(),
             screening: None,
             chunks: None,
+            cut_off: None,
             is_exempt: false,
             quarantine: None,
             lookup_time: Duration::ZERO,

@@ -20,7 +20,7 @@ import time
 
 # Longer than any timeout of the daemon in these dialogues.
 TIMEOUT = 20
-HEADS = {b"ok\n", b"permission denied\n", b"too many connections\n", b"malformed request\n", b"malformed queue id\n", b"no such message\n"}
+HEADS = {b"ok\n", b"permission denied\n", b"too many connections\n", b"malformed request\n", b"malformed queue id\n", b"no such message\n", b"--since is not before --until\n"}
 REPLY = re.compile(rb"[2345][0-5][0-9][ -][^\x00-\x1f\x7f]*\r")
 ACCEPTED = re.compile(rb"250 2\.0\.0 (\w+) Message accepted")
 
@@ -32,14 +32,14 @@ DIALOGUES = [
     b"submit\nHELO x\r\nMAIL FROM:<>\r\nRCPT TO:<jon>\r\nDATA\r\n" + MESSAGE + b"RSET\r\nMAIL FROM:<root>\r\nRCPT TO:<nobody-here>\r\nQUIT\r\n",
     b"submit git-send-email\nEHLO x\r\nMAIL FROM:<a@b.test> SMTPUTF8\r\nRCPT TO:<jon@razorback>\r\nBDAT 12\r\nSubject: x\r\n"
     b"BDAT 9 LAST\r\n\r\nhello\r\nVRFY jon\r\nXCLIENT NAME=x LOGIN=root\r\nAUTH PLAIN AHJvb3QAcGVuY2ls\r\nSTARTTLS\r\nNOOP\r\nQUIT\r\n",
-    b"trace 20 jon@razorback\n", b"trace json 1 <x@y>\n",
+    b"trace 20 jon@razorback\n", b"trace json 1 <x@y>\n", b"trace 20 1K0TVZ6PH81DZ9JHPQF\n", b"trace json 1000 1K0TVZ6PH81DZ9JHPQF yesterday%2018:00\n",
     b"queue\n", b"queue json from=@razorback to=jon domain=@razorback age=1h state=ready limit=3\n", b"queue by=reason limit=2\n",
     b"queue ids state=held\n", b"verify jon@razorback\n", b"verify nobody-here\n", b"flush\n", b"flush razorback\n",
     b"show text 1K0TVZ6PH81DZ9JHPQF\n", b"show json 1K0TVZ6PH81DZ9JHPQF\n", b"show message 1K0TVZ6PH81DZ9JHPQF\n",
     b"hosts\n", b"hosts json example.test\n",
     b"config all\n", b"config given json queue.workers\n", b"reload\n", b"status\n", b"status json\n",
     b"hold 1K0TVZ6PH81DZ9JHPQF\n", b"release 1K0TVZ6PH81DZ9JHPQF\n", b"remove 1K0TVZ6PH81DZ9JHPQF\n",
-    b"stats text - - -\n", b"stats json 0 18446744073709551615 1000\n", b"stats openmetrics - - -\n", b"stats prometheus - - -\n", b"stats raw - - -\n", b"stats report 5 1 x\n",
+    b"stats text - - -\n", b"stats json 0 18446744073709551615 1000\n", b"stats openmetrics - - -\n", b"stats prometheus - - -\n", b"stats raw - - -\n", b"stats report 5 1 x\n", b"stats text yesterday%2018:00 06:00 -\n",
     b"change hold 1K0TVZ6PH81DZ9JHPQF 1K0TVZ6PH81DZ9JHPQG\n", b"change bounce gone%20away 1K0TVZ6PH81DZ9JHPQF\n",
     b"change requeue 1K0TVZ6PH81DZ9JHPQF\n", b"change flush\n",
     b"wake 1K0TVZ6PH81DZ9JHPQF,S=829\n", b"explain 1K0TVZ6PH81DZ9JHPQF\n",

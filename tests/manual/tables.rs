@@ -258,6 +258,11 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     client.ask("ETRN good.test", "25");
     client.ask("MAIL FROM:<a@x.org>", "250 ");
     client.ask("RCPT TO:<nosuch@razorback>", "550 ");
+    let mut lost = daemon.greeted();
+    lost.ask("MAIL FROM:<a@x.org>", "250 ");
+    lost.ask("RCPT TO:<jon@razorback>", "250 ");
+    lost.ask("DATA", "354 ");
+    drop(lost);
     let mut broken = daemon.greeted();
     broken.ask("STARTTLS", "220 ");
     broken.send_text("no handshake\r\n\r\n");
@@ -268,9 +273,15 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     let mut idle = Client::before_banner(daemon.connect());
     idle.expect("220 ");
     idle.expect("421 4.4.2 ");
-    for event in
-        [" dropped ", " lost", " sent to=<x@good.test>", " deferred to=<x@closed.test>", " bounced ", " closed"]
-    {
+    for event in [
+        " dropped ",
+        " lost from=",
+        " lost: ",
+        " sent to=<x@good.test>",
+        " deferred to=<x@closed.test>",
+        " bounced ",
+        " closed",
+    ] {
         daemon.wait_words(&[event]);
     }
     // By now, the messages that are deferred have the age at which their sender is warned.

@@ -13,7 +13,7 @@ use common::clock::Clock;
 use common::homes::{FIRST, passwd};
 use common::mounts::Mounts;
 use common::programs::{code_and_text, command, feed, program, sendmail, stranger};
-use common::{Site, TIMEOUT};
+use common::{Daemon, Site, TIMEOUT};
 use nix::unistd::geteuid;
 
 /// A stand-in for the daemon. The first client gets the first answer, the second client the second,
@@ -309,6 +309,20 @@ fn sendmail_cannot_start_a_missing_penfoldd() {
     let (code, printed) = code_and_text(&feed(start.env("PATH", "/nonexistent"), b""));
     assert!(code == 69 && printed.starts_with("sendmail: start penfoldd: "), "{code} {printed}");
     assert!(UnixStream::connect(site.path("penfold.sock")).is_err());
+}
+
+#[test]
+fn a_client_that_stops_reading_leaves_no_line_in_the_log() {
+    let site = Site::new();
+    let mut command = site.penfoldd(&["-d"]);
+    command.env("PENFOLD_LOG", "debug");
+    let daemon = Daemon::spawn(command);
+    for _ in 0..20 {
+        let mut client = UnixStream::connect(site.path("penfold.sock")).expect("a connection");
+        client.write_all(b"status\n").expect("a request");
+    }
+    (0..3).for_each(|_| drop(site.penfoldctl(&["status"])));
+    assert!(!daemon.log().contains("control: "), "{}", daemon.log());
 }
 
 #[test]

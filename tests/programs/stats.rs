@@ -59,9 +59,9 @@ fn numbers_are_kept_and_shown_by_a_live_and_a_dead_daemon() {
         "        4  into Maildirs\n",
         "        1  to other hosts\n",
         "        1  defers.test  mailbox full\n",
-        "        1  unknown user\n",
+        "        1  unknown-user\n",
         "        1  [127.0.0.1]\n",
-        &format!("        1  {login}, 1 recipients\n"),
+        &format!("        1  {login}, 1 recipient\n"),
         "        2  <greg@example.com>\n",
         "        1  accepts.test\n",
     ] {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use common::programs::{code_and_text, command, stranger};
+use common::programs::{code_and_text, command, feed, stranger};
 use common::remote::{Remote, Sink};
 use common::{Daemon, Site};
 
@@ -110,19 +110,105 @@ fn the_story_of_a_message_is_told_by_any_name_of_it_and_survives_the_daemon() {
         "{nothing:?}"
     );
     let limited = ctl(&site, &["trace", "--limit", "1", "jon@razorback"]).1;
-    assert!(limited.contains("older messages are not shown; see --limit"), "{limited}");
+    assert!(limited.contains("1 older message is not shown; see --limit"), "{limited}");
     for arguments in [&["trace"][..], &["trace", " "], &["trace", "a", "b"], &["trace", "--limit", "0", "a"]] {
         assert_eq!(ctl(&site, arguments).0, 64, "{arguments:?}");
     }
     if let Some(mut other) = stranger(&command(&site, "penfoldctl", &["trace", &id])) {
         let (code, text) = code_and_text(&other.output().expect("it runs"));
+        assert!(code == 69 && text.contains("has nothing about"), "{text}");
+    }
+    for subject in ["127.0.0.1", "jon@razorback", "<m1@x.test>"] {
+        let Some(mut other) = stranger(&command(&site, "penfoldctl", &["trace", subject])) else { break };
+        let (code, text) = code_and_text(&other.output().expect("it runs"));
         assert!(code == 77 && text.contains(" may trace messages"), "{text}");
     }
+    lost_clients_are_told(&site, &daemon);
+    // The time from which lines are shown, and what a name without an @ may mean.
+    assert!(trace(&site, "CLIENT.test").contains(&format!("Message {id}\n")));
+    assert_eq!(ctl(&site, &["trace", "--since", "1h", &id]), (0, told.clone()));
+    let nothing = ctl(&site, &["trace", "--since", "0s", "nowhere.test"]);
+    assert!(nothing.0 == 69 && nothing.1.contains("domain: penfoldctl trace @nowhere.test\n"), "{nothing:?}");
+    assert_eq!(ctl(&site, &["trace", "--since", "soon", &id]).0, 64);
     assert!(daemon.terminate().success());
     assert_eq!(trace(&site, &id), told);
     if let Some(mut other) = stranger(&command(&site, "penfoldctl", &["trace", &id])) {
         assert_eq!(code_and_text(&other.output().expect("it runs")).0, 77);
     }
+}
+
+/// Checks that the history has a client that disconnects within a message, and none that says QUIT.
+fn lost_clients_are_told(site: &Site, daemon: &Daemon) {
+    for (sender, command) in
+        [("d@lost.test", "DATA"), ("b@lost.test", "BDAT 9"), ("r@lost.test", ""), ("q@lost.test", "QUIT")]
+    {
+        let mut client = daemon.greeted();
+        client.ask(&format!("MAIL FROM:<{sender}>"), "250 ");
+        client.ask("RCPT TO:<jon@razorback>", "250 ");
+        match command {
+            "" => {}
+            "BDAT 9" => client.send_text("BDAT 9\r\nx"),
+            command => drop(client.ask(command, "")),
+        }
+        drop(client);
+        if command != "QUIT" {
+            daemon.wait_words(&[&format!(" lost from=<{sender}> ")]);
+        }
+    }
+    for (sender, stage) in [("d@lost.test", "DATA"), ("b@lost.test", "BDAT"), ("r@lost.test", "RCPT")] {
+        let first = format!("the connection of a client ended after {stage}, before the end of its message: closed by");
+        let sender_line = format!("sender <{sender}>\n");
+        assert_has(
+            &trace(site, sender),
+            &["Clients\n", &first, "client [127.0.0.1], HELO client.test\n", &sender_line, "to <jon@razorback>\n"],
+        );
+    }
+    assert_eq!(ctl(site, &["trace", "q@lost.test"]).0, 69);
+}
+
+#[test]
+fn a_user_traces_own_messages_without_what_this_site_keeps_secret() {
+    let site = Site::new();
+    site.write("aliases", "team: jon, secret\nsecret: jon\n");
+    let daemon = site.start();
+    let arguments = ["-f", "mary@razorback", "team@razorback"];
+    let Some(mut as_mary) = stranger(&command(&site, "sendmail", &arguments)) else { return };
+    assert_eq!(code_and_text(&feed(&mut as_mary, b"Message-ID: <own@x.test>\n\nhello\n")), (0, String::new()));
+    daemon.wait_mail(&site, "jon", 1);
+    let id = trace(&site, "<own@x.test>").split_whitespace().nth(1).expect("an id").to_owned();
+    daemon.wait_words(&[&format!("{id} done")]);
+    let traced = |option: &[&str]| {
+        let arguments = [&["trace"], option, &[&id]].concat();
+        code_and_text(&feed(&mut stranger(&command(&site, "penfoldctl", &arguments)).expect("root"), b""))
+    };
+    let (code, text) = traced(&[]);
+    assert_eq!(code, 0, "{text}");
+    assert_has(
+        &text,
+        &[
+            &format!("Message {id}\n"),
+            "accepted from <mary@razorback>, ",
+            "by the local user ",
+            "Message-ID <own@x.test>\n",
+            "to <team@razorback>\n",
+            "delivered to <team@razorback>\n",
+            "finished: the message has left the queue\n",
+        ],
+    );
+    let json = traced(&["--json"]).1;
+    assert!(json.contains("\"event\":\"sent\"") && !json.contains("recipients"), "{json}");
+    for secret in ["jon", "secret", "maildir"] {
+        assert!(!text.contains(secret) && !json.contains(secret), "{secret}: {text}{json}");
+    }
+    // The message has left the queue, and its sender learns where to look.
+    let shown = code_and_text(
+        &stranger(&command(&site, "penfoldctl", &["show", &id])).expect("root").output().expect("it runs"),
+    );
+    let told =
+        format!("penfoldctl: there is no message {id} in the queue that you may see; see penfoldctl trace {id}\n");
+    assert_eq!(shown, (69, told));
+    let explained = ctl(&site, &["explain", &id]);
+    assert_eq!(explained, (69, format!("penfoldctl: {id} is not in the queue; see penfoldctl trace {id}\n")));
 }
 
 #[test]

@@ -56,9 +56,7 @@ fn gsasl_authenticates_with_every_mechanism() {
         daemon.wait_log(|l| l.contains(" auth user=elvis ") && l.ends_with(&format!("mechanism={mechanism}")));
         let bad = gsasl(&daemon, mechanism, "stencil", &["--no-starttls"]);
         assert!(!bad.status.success(), "{mechanism}: {bad:?}");
-        daemon.wait_log(|l| {
-            l.contains(" auth-failed user=elvis@razorback") && l.ends_with(&format!("mechanism={mechanism}"))
-        });
+        daemon.wait_log(|l| l.contains(" auth-failed user=elvis ") && l.ends_with(&format!("mechanism={mechanism}")));
     }
 }
 

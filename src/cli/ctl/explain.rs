@@ -69,7 +69,10 @@ fn run(call: &Call) -> Result<(), Exit> {
         _ => failed("ask the daemon", &e),
     })?;
     if answer.is_empty() {
-        return Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("{target} is not in the queue")] });
+        return Err(Exit {
+            code: exit::UNAVAILABLE,
+            text: vec![format!("{target} is not in the queue; see penfoldctl trace {target}")],
+        });
     }
     let mut out = io::stdout().lock();
     match out.write_all(&answer).and_then(|()| out.flush()) {

@@ -113,6 +113,8 @@ impl Flag {
     const NONE: Self = Self { short: "", long: "", hint: "", about: "" };
     /// The option of all commands that can print JSON.
     const JSON: Self = Self { long: "json", about: "print JSON, one object a line", ..Self::NONE };
+    /// The same option of a command that prints one object.
+    const JSON_OBJECT: Self = Self { about: "print one object in JSON", ..Self::JSON };
 
     /// The names of the option, with their dashes.
     fn names(&self) -> impl Iterator<Item = String> {

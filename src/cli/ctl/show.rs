@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use nix::unistd::geteuid;
+use nix::unistd::User;
 
 use super::{Call, Command, Complete, Flag, forbidden};
 use crate::cli::failed;
@@ -20,7 +20,7 @@ pub(super) const COMMAND: Command = Command {
     flags: &[
         Flag { short: "H", long: "header", about: "print the header of the message", ..Flag::NONE },
         Flag { short: "m", long: "message", about: "print the whole message", ..Flag::NONE },
-        Flag::JSON,
+        Flag::JSON_OBJECT,
     ],
     complete: Complete::Ids,
     run,
@@ -47,9 +47,7 @@ fn run(call: &Call) -> Result<(), Exit> {
             call.start.become_user(&config)?;
             from_spool(&config, id, part)?
         }
-        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
-            return Err(not_shown(id, &e.to_string(), geteuid().is_root()));
-        }
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Err(not_shown(&config, id, &e.to_string())),
         result => result.map_err(|e| Exit { code: exit::TEMPFAIL, text: vec![request_failed(socket, &e)] })?,
     };
     let mut out = io::stdout().lock();
@@ -61,13 +59,20 @@ fn run(call: &Call) -> Result<(), Exit> {
     }
 }
 
-/// The error if the daemon or the spool has this answer in place of the message. `sees_all` is whether
-/// the user may see all messages.
-fn not_shown(id: QueueId, why: &str, sees_all: bool) -> Exit {
+/// Whether the user may see all messages: root and the server's user may.
+fn is_privileged(config: &Config) -> bool {
+    let uid = nix::unistd::geteuid();
+    uid.is_root() || User::from_uid(uid).ok().flatten().is_some_and(|user| user.name == config.user)
+}
+
+/// The error if the daemon or the spool has this answer in place of the message.
+fn not_shown(config: &Config, id: QueueId, why: &str) -> Exit {
     let code = if control::is_busy(why.as_bytes()) { exit::TEMPFAIL } else { exit::UNAVAILABLE };
     let text = match why {
-        MISSING if sees_all => format!("there is no message {id} in the queue; see penfoldctl trace {id}"),
-        MISSING => format!("there is no message {id} in the queue that you may see"),
+        MISSING if is_privileged(config) => {
+            format!("there is no message {id} in the queue; see penfoldctl trace {id}")
+        }
+        MISSING => format!("there is no message {id} in the queue that you may see; see penfoldctl trace {id}"),
         why => format!("{id}: {why}"),
     };
     Exit { code, text: vec![text] }
@@ -86,7 +91,7 @@ fn from_spool(config: &Config, id: QueueId, part: Part) -> Result<Vec<u8>, Exit>
     match shown.open() {
         Ok(entry) => shown.write(&entry, part, &mut out).map_err(failed)?,
         Err(NotShown::Io(e)) => return Err(failed(e)),
-        Err(why) => return Err(not_shown(id, &why.answer(), true)),
+        Err(why) => return Err(not_shown(config, id, &why.answer())),
     }
     if part == Part::Facts(Format::Text) {
         // Nothing can be done if standard error is closed.

@@ -3,14 +3,14 @@
 use std::io::{self, Write};
 
 use super::{Call, Command, Flag, forbidden};
-use crate::cli::{failed, when};
+use crate::cli::failed;
 use crate::config::Config;
 use crate::control::{self, StatsQuery};
-use crate::daemon::Start;
 use crate::exit::Exit;
 use crate::log;
 use crate::spool::Spool;
 use crate::state::State;
+use crate::when;
 
 pub(super) const COMMAND: Command = Command {
     name: "stats",
@@ -26,7 +26,7 @@ pub(super) const COMMAND: Command = Command {
             ..Flag::NONE
         },
         Flag { long: "prometheus", about: "print the same in the text format of Prometheus", ..Flag::NONE },
-        Flag::JSON,
+        Flag::JSON_OBJECT,
     ],
     run,
     ..Command::NONE
@@ -52,44 +52,35 @@ fn run(call: &Call) -> Result<(), Exit> {
     let default = |text: &str| (form == "report" && is_default).then(|| text.to_owned());
     let since = time(call, "since", since.or_else(|| default("yesterday")))?;
     let until = until.or_else(|| default("today"));
-    let is_time_of_day = until.as_deref().is_some_and(when::is_time_of_day);
-    // From 18:00 until 06:00 is a night, whatever the time is now.
-    let until = time(call, "until", until)?.map(|until| match since {
-        Some(since) if is_time_of_day && until <= since => until.saturating_add(86_400),
-        _ => until,
-    });
-    if since.zip(until).is_some_and(|(since, until)| since >= until) {
-        return Err(call.usage("--since is not before --until"));
-    }
+    let until = time(call, "until", until)?;
     let rows = match call.options.opt_str("limit") {
         Some(text) if text.parse().is_ok_and(|rows: usize| (1..=1000).contains(&rows)) => text,
         Some(text) => return Err(call.usage(&format!("--limit '{text}': expected a number from 1 to 1000"))),
         None => "-".to_owned(),
     };
-    let word = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |time| time.to_string());
-    let (since, until) = (word(since), word(until));
-    print(call.start, &call.start.load()?, &[form, &since, &until, &rows])
+    print(call, &call.start.load()?, &[form, &since, &until, &rows])
 }
 
-/// Reads an option that is a time.
-fn time(call: &Call, name: &str, text: Option<String>) -> Result<Option<u64>, Exit> {
-    let Some(text) = text else { return Ok(None) };
-    match when::parse(&text, &log::local_time()) {
-        Some(time) => Ok(Some(time)),
-        None => Err(call.usage(&format!("--{name} '{text}': expected {}", when::FORMS))),
+/// Checks an option that is a time, and returns its word in the request. The daemon reads the time, in
+/// the zone in which it writes the answer.
+fn time(call: &Call, name: &str, text: Option<String>) -> Result<String, Exit> {
+    match text {
+        None => Ok("-".to_owned()),
+        Some(text) if when::parse(&text, &log::local_time()).is_some() => Ok(text),
+        Some(text) => Err(call.usage(&format!("--{name} '{text}': expected {}", when::FORMS))),
     }
 }
 
 /// Prints the numbers. They come from the daemon or, if none runs, from the spool, which is read as
 /// the server's user.
-fn print(start: &Start, config: &Config, words: &[&str]) -> Result<(), Exit> {
+fn print(call: &Call, config: &Config, words: &[&str]) -> Result<(), Exit> {
     let mut out = io::stdout().lock();
     let action = "see the statistics";
     let request: Vec<_> = ["stats"].into_iter().chain(words.iter().copied()).collect();
     let asked = control::ask(&config.socket, &request, &mut out, control::ANSWER_TIMEOUT);
     let printed = match asked {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-            start.become_user(config)?;
+            call.start.become_user(config)?;
             from_spool(config, words, &mut out)
         }
         result => result,
@@ -97,13 +88,18 @@ fn print(start: &Start, config: &Config, words: &[&str]) -> Result<(), Exit> {
     match printed.and_then(|()| out.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(forbidden(config, action)),
+        Err(e) if e.to_string() == control::WRONG_ORDER => Err(call.usage(control::WRONG_ORDER)),
         result => result.map_err(|e| failed("read the statistics", &e)),
     }
 }
 
 fn from_spool(config: &Config, words: &[&str], out: &mut dyn Write) -> io::Result<()> {
     let spool = Spool::open_read_only(&config.spool)?;
-    let Some(query) = StatsQuery::parse(words) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let query = StatsQuery::parse(words, &log::local_time());
+    let query = query.ok_or(io::ErrorKind::InvalidInput)?;
+    if !query.is_in_order() {
+        return Err(io::Error::other(control::WRONG_ORDER));
+    }
     // Unlike root, other users can open the spool only if they may read the state.
     std::fs::read_dir(spool.state_directory())?;
     let state = State::at(&spool.state_directory());

@@ -9,7 +9,7 @@ use crate::exit::Exit;
 pub(super) const COMMAND: Command = Command {
     name: "status",
     about: "show the daemon, and what it is doing now",
-    flags: &[Flag::JSON],
+    flags: &[Flag::JSON_OBJECT],
     run,
     ..Command::NONE
 };

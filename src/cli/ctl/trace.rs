@@ -3,19 +3,23 @@
 use std::io::{self, Write};
 
 use super::{Call, Command, Flag, forbidden};
+use crate::address::Address;
 use crate::cli::failed;
 use crate::config::Config;
 use crate::control::trace::{self, DEFAULT_LIMIT, MAX_LIMIT, Query, Sources};
 use crate::control::{self, request_failed};
 use crate::exit::{self, Exit};
 use crate::json::Format;
+use crate::log;
 use crate::spool::Spool;
+use crate::when;
 
 pub(super) const COMMAND: Command = Command {
     name: "trace",
-    arguments: "id | message-id | address | @domain | ip",
+    arguments: "id | session | message-id | address | @domain | user | ip",
     about: "tell what has happened to messages, also to past ones",
     flags: &[
+        Flag { long: "since", hint: "time", about: "begin at this time", ..Flag::NONE },
         Flag { long: "limit", hint: "number", about: "show at most this number of messages", ..Flag::NONE },
         Flag::JSON,
     ],
@@ -26,7 +30,9 @@ pub(super) const COMMAND: Command = Command {
 fn run(call: &Call) -> Result<(), Exit> {
     call.words(1)?;
     let Some(subject) = call.words.first().filter(|word| !word.trim().is_empty()) else {
-        return Err(call.usage("trace needs a queue id, a Message-ID, an address, a domain with @, or an IP address"));
+        return Err(call.usage(
+            "trace needs a queue id, a session id, a Message-ID, an address, a domain with @, a login or an IP address",
+        ));
     };
     let limit = match call.options.opt_str("limit") {
         None => DEFAULT_LIMIT,
@@ -37,11 +43,17 @@ fn run(call: &Call) -> Result<(), Exit> {
             .ok_or_else(|| call.usage(&format!("--limit needs a number from 1 to {MAX_LIMIT}")))?,
     };
     let format = if call.options.opt_present("json") { Format::Json } else { Format::Text };
+    let since = call.options.opt_str("since");
+    let since_time = since.as_deref().map_or(Some(0), |text| when::parse(text, &log::local_time()));
+    let Some(since_time) = since_time else {
+        return Err(call.usage(&format!("--since '{}': expected {}", since.unwrap_or_default(), when::FORMS)));
+    };
     let config = call.start.load()?;
-    let query = Query { subject, limit, format };
+    let query = Query { subject, limit, since: since_time, submitted_by: None, format };
     let json = (format == Format::Json).then_some("json");
     let limit = limit.to_string();
-    let words: Vec<&str> = ["trace"].into_iter().chain(json).chain([limit.as_str(), subject]).collect();
+    let words = ["trace"].into_iter().chain(json).chain([limit.as_str(), subject]);
+    let words: Vec<&str> = words.chain(since.as_deref()).collect();
     let mut told = Vec::new();
     match control::ask(&config.socket, &words, &mut told, control::ANSWER_TIMEOUT) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -61,6 +73,7 @@ fn print(told: &[u8], query: &Query<'_>) -> Result<(), Exit> {
     if count == b"0\n" {
         let mut text = vec![format!("the history has nothing about {}", query.subject)];
         if query.format == Format::Text {
+            text.extend(hint(query.subject));
             text.extend(String::from_utf8_lossy(told).lines().map(str::to_owned));
         }
         return Err(Exit { code: exit::UNAVAILABLE, text });
@@ -70,6 +83,13 @@ fn print(told: &[u8], query: &Query<'_>) -> Result<(), Exit> {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(failed("write what has happened", &e)),
         _ => Ok(()),
     }
+}
+
+/// What may have been meant by a subject about which nothing was found.
+fn hint(subject: &str) -> Option<String> {
+    let is_domain = subject.contains('.') && Address::parse(&format!("x@{subject}")).is_ok();
+    (is_domain && subject.parse::<std::net::IpAddr>().is_err())
+        .then(|| format!("for the mail from and to a domain: penfoldctl trace @{subject}"))
 }
 
 /// Reads the history while no daemon runs.

@@ -143,10 +143,10 @@ impl Page<'_> {
             return;
         }
         self.line(title);
-        let is_cause = matches!(family, Family::Deferred | Family::Failed | Family::Refused);
+        let is_cause = matches!(family, Family::Deferred | Family::Failed);
         for (labels, count) in &top {
             let (first, last) = labels.rsplit_once('|').map_or((None, *labels), |(first, last)| (Some(first), last));
-            // A name of a cause is written as words.
+            // A cause is written as words. A rule keeps its name, by which trace and the log call it.
             let last = if is_cause { last.replace(['_', '-'], " ") } else { last.to_owned() };
             self.row(*count, &first.map_or_else(|| last.clone(), |first| format!("{first}  {last}")));
         }
@@ -163,7 +163,10 @@ impl Page<'_> {
             self.line("Accepted (messages), by account");
             for (account, count) in top {
                 let recipients = counts.get(Family::AccountRecipients, account);
-                self.row(count, &format!("{account}, {recipients} recipients"));
+                self.row(
+                    count,
+                    &format!("{account}, {recipients} {}", if recipients == 1 { "recipient" } else { "recipients" }),
+                );
             }
             if rest > 0 {
                 self.row(rest, "others");
@@ -211,7 +214,8 @@ mod tests {
             (Family::Attempts, "smtp|deferred", 9),
             (Family::Delay, "remote|6", 100),
             (Family::DelaySum, "remote", 75_000),
-            (Family::Deferred, "a.example|no answer from host", 9),
+            (Family::Deferred, "a.example|no_answer-from_host", 9),
+            (Family::Refused, "own-hello", 4),
             (Family::Account, "jon", 5),
             (Family::AccountRecipients, "jon", 50),
             (Family::Client, "[192.0.2.1]", 2),
@@ -225,6 +229,7 @@ mod tests {
             "     66 %  of the messages over the network with TLS: TLS1.3 66 %",
             "        7  to other hosts",
             "  to other hosts   750ms  950ms  975ms  995ms  750ms",
+            "        4  own-hello",
             "        9  a.example  no answer from host",
             "        5  jon, 50 recipients",
             "        2  [192.0.2.1]",

@@ -1,6 +1,7 @@
 //! Tells what has happened to messages and clients, from the history. Needs no daemon.
 //!
 //! - `search`: finds the lines in the history
+//! - `submitter`: what a user may know about a message of this user
 //! - `subject`: what is traced: a message, an address, a domain or a client
 //! - `words`: the lines in plain words
 
@@ -9,14 +10,18 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use jiff::Zoned;
+
 use crate::json::{Format, Object};
 use crate::log;
 use crate::log::line::Line;
 use crate::spool::{Place, QueueId, Spool};
 use crate::sys;
+use crate::when;
 
 mod search;
 mod subject;
+mod submitter;
 mod words;
 
 use search::{Event, Found, Search, Story};
@@ -34,16 +39,31 @@ pub struct Query<'a> {
     pub subject: &'a str,
     /// The maximum number of messages, and of events without a message.
     pub limit: usize,
+    /// The time from which lines are shown, in seconds since 1970.
+    pub since: u64,
+    /// If this is a uid, only a message that this user has submitted is shown, by its queue id.
+    pub submitted_by: Option<u32>,
     /// The form of the answer.
     pub format: Format,
 }
 
 impl<'a> Query<'a> {
-    /// Reads the words of a request: a limit and a subject.
-    pub fn parse(words: &[&'a str], format: Format) -> Option<Self> {
-        let &[limit, subject] = words else { return None };
+    /// Reads the words of a request: a limit, a subject, and perhaps the time from which lines are
+    /// shown. `now` is in the zone that applies.
+    pub fn parse(words: &[&'a str], format: Format, now: &Zoned) -> Option<Self> {
+        let (limit, subject, since) = match *words {
+            [limit, subject] => (limit, subject, 0),
+            [limit, subject, since] => (limit, subject, when::parse(since, now)?),
+            _ => return None,
+        };
         let limit = limit.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit))?;
-        Some(Self { subject, limit, format })
+        Some(Self { subject, limit, since, submitted_by: None, format })
+    }
+
+    /// The query of an unprivileged user; `None` if it is not for a queue id.
+    pub fn of_user(self, uid: u32) -> Option<Self> {
+        let is_id = matches!(Subject::parse(self.subject), Subject::Message(_));
+        is_id.then_some(Self { limit: MAX_LIMIT, submitted_by: Some(uid), ..self })
     }
 }
 
@@ -64,8 +84,12 @@ pub struct Sources<'a> {
 /// Those of reading the history and of `out`.
 pub fn trace(sources: &Sources<'_>, query: &Query<'_>, out: &mut dyn Write) -> io::Result<()> {
     let subject = Subject::parse(query.subject);
-    let since = sys::now().saturating_sub(sources.keep.as_secs()).saturating_mul(1000);
-    let found = Search { directory: sources.directory, since, subject: &subject, limit: query.limit }.run()?;
+    let since = sys::now().saturating_sub(sources.keep.as_secs()).max(query.since).saturating_mul(1000);
+    let mut found = Search { directory: sources.directory, since, subject: &subject, limit: query.limit }.run()?;
+    if let Some(uid) = query.submitted_by {
+        let id = if let Subject::Message(id) = &subject { id } else { "" };
+        submitter::restrict(&mut found, id, uid);
+    }
     writeln!(out, "{}", found.stories.len() + found.at_the_door.len())?;
     match query.format {
         Format::Json => json(found, out),
@@ -98,7 +122,7 @@ fn text(found: &Found, spool: &Spool, out: &mut dyn Write) -> io::Result<()> {
     let mut gap = |out: &mut dyn Write| if std::mem::take(&mut is_first) { Ok(()) } else { writeln!(out) };
     if found.older > 0 {
         gap(out)?;
-        writeln!(out, "{} older messages are not shown; see --limit", found.older)?;
+        writeln!(out, "{} not shown; see --limit", counted(found.older, "older message"))?;
     }
     for (id, story) in &found.stories {
         gap(out)?;
@@ -114,7 +138,7 @@ fn text(found: &Found, spool: &Spool, out: &mut dyn Write) -> io::Result<()> {
             show(event, out)?;
         }
         if story.left_out > 0 {
-            writeln!(out, "  {} more lines about this message are not shown", story.left_out)?;
+            writeln!(out, "  {} not shown", counted(story.left_out, "more line"))?;
         }
         if queued.contains(id) {
             writeln!(out, "  It is in the queue now: penfoldctl show {id}")?;
@@ -126,7 +150,7 @@ fn text(found: &Found, spool: &Spool, out: &mut dyn Write) -> io::Result<()> {
         gap(out)?;
         writeln!(out, "Clients")?;
         if found.older_at_the_door > 0 {
-            writeln!(out, "  {} older events are not shown; see --limit", found.older_at_the_door)?;
+            writeln!(out, "  {} not shown; see --limit", counted(found.older_at_the_door, "older event"))?;
         }
         for event in found.at_the_door.iter().flatten() {
             show(event, out)?;
@@ -137,6 +161,11 @@ fn text(found: &Found, spool: &Spool, out: &mut dyn Write) -> io::Result<()> {
         Some(begins) => writeln!(out, "The history begins at {}.", log::local_timestamp(begins / 1000)),
         None => writeln!(out, "The history has no messages."),
     }
+}
+
+/// A number of things that are left out, with the verb.
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what} is") } else { format!("{number} {what}s are") }
 }
 
 /// Writes one event: its time and what has happened, and details on lines of their own.

@@ -24,7 +24,7 @@ pub(super) enum Subject {
     Client(String),
     /// The mail from or to a domain, with an `@` before it.
     Domain(String),
-    /// An address, a Message-ID or a user; without angle brackets.
+    /// An address, a Message-ID, a user, or the name of a client; without angle brackets.
     Name(String),
 }
 
@@ -76,9 +76,16 @@ impl Subject {
                     || line.get("msgid").is_some_and(|id| is_message_id(id, name))
                     || USERS.iter().any(|key| line.get(key).is_some_and(|user| user.eq_ignore_ascii_case(name)))
                     || in_command(line, name)
+                    || is_client(line, name)
             }
         }
     }
+}
+
+/// Whether a client has this name, in DNS or in HELO.
+fn is_client(line: &Line<'_>, name: &str) -> bool {
+    let peer = line.get("peer").and_then(|peer| peer.split_once('[')).map(|(name, _)| name);
+    [peer, line.get("helo")].into_iter().flatten().any(|other| !other.is_empty() && other.eq_ignore_ascii_case(name))
 }
 
 fn has_address(line: &Line<'_>, is_it: impl Fn(&str) -> bool) -> bool {
@@ -144,6 +151,7 @@ mod tests {
             ("jon", &[0, 5]),
             ("\"two words\"@here.test", &[6]),
             ("on@here.test", &[]),
+            ("MX.x.test", &[0]),
             ("x.test", &[]),
             ("", &[]),
         ] {

@@ -16,7 +16,7 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
         "warned" => vec![format!("reported the delay to {}, in message {}", to(line), value(line, "report"))],
         "confirmed" => vec![format!("reported the delivery to {}, in message {}", to(line), value(line, "report"))],
         "dropped" => vec![format!("no report was sent: {}", value(line, "reason"))],
-        "held" => vec![format!("held: {}", value(line, "reason"))],
+        "held" => vec![line.get("reason").map_or_else(|| "held".to_owned(), |reason| format!("held: {reason}"))],
         "released" => vec![format!("released by {}", value(line, "user"))],
         "removed" => vec![format!("removed by {}, before {} had the message", value(line, "user"), to(line))],
         "converted" => vec![format!("converted to {} for {}", value(line, "form"), value(line, "host"))],
@@ -29,6 +29,16 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
             let first = format!("a filter has discarded a message from {}; the client got 250", value(line, "from"));
             with_details(first, &[Some(client(line)), message_id(line), recipients(line)])
         }
+        "lost" => {
+            let first = format!(
+                "the connection of a client ended after {}, before the end of its message: {}",
+                value(line, "stage"),
+                value(line, "reason")
+            );
+            let sender = line.get("from").map(|from| format!("sender {from}"));
+            with_details(first, &[Some(client(line)), sender, recipients(line)])
+        }
+        "returned" => vec![format!("returned to the sender by {}: {}", value(line, "user"), value(line, "reason"))],
         "auth" => vec![format!(
             "{} logged in with {} from {}",
             value(line, "user"),
@@ -127,7 +137,10 @@ fn sent(line: &Line<'_>) -> String {
             }
         }
         _ => {
-            let mut text = format!("delivered to {to} by {via}");
+            let mut text = format!("delivered to {to}");
+            if let Some(via) = line.get("via") {
+                text.push_str(&format!(" by {via}"));
+            }
             if let Some(host) = line.get("host") {
                 text.push_str(&format!(", {host}"));
             }
@@ -145,7 +158,7 @@ fn sent(line: &Line<'_>) -> String {
 
 fn not_sent(line: &Line<'_>) -> Vec<String> {
     let what = if line.event == "failed" { "failed for" } else { "not delivered yet to" };
-    let why = line.get("reply").or(line.get("reason")).unwrap_or("-");
+    let why = line.get("reply").or(line.get("reason")).or(line.get("dsn")).unwrap_or("-");
     let first = format!("{what} {}: {why}", to(line));
     let host = line.get("host").map(|host| {
         let said_to = line.get("said_to").map(|what| format!(", in reply to {what}")).unwrap_or_default();
@@ -154,6 +167,7 @@ fn not_sent(line: &Line<'_>) -> Vec<String> {
     let next = match (line.event, line.get("next")) {
         ("failed", _) => None,
         (_, Some(next)) => Some(format!("next attempt at {}", local(next))),
+        (_, None) if line.get("via").is_none() => None,
         (_, None) => Some("this was the last attempt".to_owned()),
     };
     with_details(first, &[host, next])
@@ -240,10 +254,15 @@ mod tests {
                 "s1 refused command=\"\" peer=[192.0.2.7] reply=\"421 bye\"",
                 "a client was refused: 421 bye|client [192.0.2.7]",
             ),
+            (
+                "s1 lost from=<a@x> peer=[192.0.2.7] stage=DATA reason=\"closed by the client\" helo=mx rcpt=<j@h>",
+                "the connection of a client ended after DATA, before the end of its message: closed by the client|client [192.0.2.7], HELO mx|sender <a@x>|to <j@h>",
+            ),
+            ("1K returned reason=\"x is gone\" user=root", "returned to the sender by root: x is gone"),
             ("s1 refused more=7 peer=[192.0.2.7]", "refused 7 more commands of [192.0.2.7]"),
             ("s1 limit account=jon messages=300", "limit: account jon, messages 300"),
             ("1K frozen", "frozen"),
-            ("1K sent", "delivered to - by -"),
+            ("1K sent", "delivered to -"),
         ] {
             let read = Line::parse(line).unwrap_or_else(|| panic!("{line}"));
             assert_eq!(words(&read).join("|"), told);

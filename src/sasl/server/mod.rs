@@ -131,6 +131,11 @@ impl<'a> Server<'a> {
         self
     }
 
+    /// The name of the account that the client claims; if there is no such account, the claimed name.
+    pub fn account(&self) -> String {
+        self.accounts.find(&self.name).map_or_else(|| self.name.clone(), |account| account.login)
+    }
+
     /// The user name that the client claims, with a domain; empty until it is known.
     pub fn name(&self) -> &str {
         &self.name

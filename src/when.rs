@@ -8,7 +8,8 @@ use jiff::{ToSpan, Zoned};
 const UNITS: [(&str, u64); 5] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400), ("w", 604_800)];
 
 /// What [`parse`] accepts, for an error text.
-pub const FORMS: &str = "a time such as 12h, 3d, today, yesterday, 18:00, 2026-11-29 or \"2026-11-29 18:00\"";
+pub const FORMS: &str =
+    "a time such as 12h, 3d, today, yesterday, 18:00, \"yesterday 18:00\", 2026-11-29 or \"2026-11-29 18:00\"";
 
 /// Returns the time in seconds since 1970; `None` if the text is malformed. `now` is in the zone
 /// that applies. A time of day is its last occurrence.
@@ -20,19 +21,25 @@ pub fn parse(text: &str, now: &Zoned) -> Option<u64> {
         return Some(u64::try_from(now.timestamp().as_second()).ok()?.saturating_sub(seconds));
     } else if text == "now" {
         now.clone()
-    } else if text == "today" {
-        at(date, Time::midnight())?
-    } else if text == "yesterday" {
-        at(date.checked_sub(1.day()).ok()?, Time::midnight())?
+    } else if let Some(day) = day(text, date) {
+        at(day, Time::midnight())?
     } else if let Some(time) = time_of_day(text) {
         let today = at(date, time)?;
         if today <= *now { today } else { at(date.checked_sub(1.day()).ok()?, time)? }
-    } else if let Some((date, time)) = text.split_once([' ', 'T']) {
-        at(parse_date(date)?, time_of_day(time)?)?
     } else {
-        at(parse_date(text)?, Time::midnight())?
+        let (date_of, time) = text.split_once([' ', 'T'])?;
+        at(day(date_of, date)?, time_of_day(time)?)?
     };
     u64::try_from(time.timestamp().as_second()).ok()
+}
+
+/// Reads a day: `today`, `yesterday`, or `2026-11-29`.
+fn day(text: &str, today: Date) -> Option<Date> {
+    match text {
+        "today" => Some(today),
+        "yesterday" => today.checked_sub(1.day()).ok(),
+        _ => parse_date(text),
+    }
 }
 
 /// Whether a text is a time of day, such as `18:00`.
@@ -90,6 +97,8 @@ mod tests {
             ("1w", "2026-11-23T06:30:00Z"),
             ("today", "2026-11-29T23:00:00Z"),
             ("yesterday", "2026-11-28T23:00:00Z"),
+            ("yesterday 18:00", "2026-11-29T17:00:00Z"),
+            ("today 6:30", "2026-11-30T05:30:00Z"),
             ("06:00", "2026-11-30T05:00:00Z"),
             ("7:30", "2026-11-30T06:30:00Z"),
             ("18:00", "2026-11-29T17:00:00Z"),
@@ -110,6 +119,8 @@ mod tests {
             "24:00",
             "18",
             "18:60",
+            "tomorrow 18:00",
+            "yesterday 24:00",
             "18:00:",
             "2026-02-30",
             "2026-1-1",

@@ -92,11 +92,11 @@ fn value<'a>(line: &'a str, key: &str) -> &'a str {
 /// The most lookup processes of the server, which look up users; the server has a socket to each.
 const MAX_LOOKUPS: usize = 8;
 
-/// Whether the daemon has the threads and descriptors that it had when it was quiet. Sockets to
+/// Whether the daemon has at most the threads and descriptors that it had when it was quiet. Sockets to
 /// lookup processes may be additional.
 fn is_quiet(daemon: &Daemon, quiet: Holdings) -> bool {
     let now = Holdings::of(daemon.pid());
-    now.threads == quiet.threads && now.descriptors <= quiet.descriptors + MAX_LOOKUPS
+    now.threads <= quiet.threads && now.descriptors <= quiet.descriptors + MAX_LOOKUPS
 }
 
 /// The names of all files of a spool.

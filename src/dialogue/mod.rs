@@ -124,7 +124,17 @@ impl Dialogue {
         let start = last.and_then(|last| lines.get(..last)?.iter().rposition(is_mail)).unwrap_or(0);
         let shown = lines.iter().skip(start).filter(|line| !self.is_about_another(line, &recipient));
         let shown = shown.filter(|line| line.kind != Kind::Remark || !names_file(&line.text));
-        std::iter::once((Kind::Host, name)).chain(shown.map(|line| (line.kind, line.text.clone()))).collect()
+        let text = |line: &Line| if is_mail(line) { without_sender(&line.text) } else { line.text.clone() };
+        std::iter::once((Kind::Host, name)).chain(shown.map(|line| (line.kind, text(line)))).collect()
+    }
+}
+
+/// Returns a MAIL command without its address, which may be one that SRS has made: whoever knows
+/// such an address can send reports to the sender.
+fn without_sender(mail: &str) -> String {
+    match mail.split_once('<').and_then(|(start, rest)| Some((start, rest.rsplit_once('>')?.1))) {
+        Some((start, parameters)) => format!("{start}<...>{parameters}"),
+        None => mail.to_owned(),
     }
 }
 

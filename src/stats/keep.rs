@@ -52,11 +52,17 @@ struct Saved {
     others: Counts,
     /// The saved hours by their start.
     hours: BTreeMap<u64, Counts>,
+    /// How often this process has saved its numbers.
+    times: u64,
 }
 
-static SAVED: Mutex<Saved> = Mutex::new(Saved { own: Counts::new(), others: Counts::new(), hours: BTreeMap::new() });
+static SAVED: Mutex<Saved> = Mutex::new(Saved::new());
 
 impl Saved {
+    const fn new() -> Self {
+        Self { own: Counts::new(), others: Counts::new(), hours: BTreeMap::new(), times: 0 }
+    }
+
     /// Adds saved numbers to their hour. `now` is the current time.
     fn add_to_hour(&mut self, time: u64, counts: &Counts, now: u64) {
         let (start, oldest) = (time - time % HOUR, now.saturating_sub(HOURS * HOUR));
@@ -92,12 +98,15 @@ impl Keeper {
     pub fn load(&self) {
         let now = sys::now();
         let mut journal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+        // The journal is long, and others need the numbers while it is read.
+        let mut read = Saved::new();
         drop(journal.lock(now, |record| {
             if let Some(counts) = counts_of(record) {
-                saved.add_to_hour(record.time, &counts, now);
+                read.add_to_hour(record.time, &counts, now);
             }
         }));
+        let mut saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+        read.hours.iter().for_each(|(start, counts)| saved.add_to_hour(*start, counts, now));
     }
 
     /// Saves what is new, and reads what other processes have saved.
@@ -148,6 +157,7 @@ fn save_new(journal: &mut Journal, now: u64) {
     drop(locked);
     saved.add_to_hour(time, &new, now);
     saved.own = LIVE.forget(counts);
+    saved.times += 1;
 }
 
 /// Returns the numbers in a record.
@@ -160,7 +170,24 @@ fn counts_of(record: &Record) -> Option<Counts> {
 /// Returns the numbers from one time to another, in seconds since 1970. The numbers of this process
 /// that are not saved yet belong to the current time. Also returns the time of the first record.
 pub fn read(state: &State, (from, until): (u64, u64), now: u64) -> (Counts, Option<u64>) {
-    let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+    // The journal is long, and others need the numbers while it is read. If they are saved meanwhile,
+    // it is read once more.
+    let mut times = SAVED.lock().unwrap_or_else(PoisonError::into_inner).times;
+    loop {
+        let (mut counts, first) = read_saved(state, (from, until), now);
+        let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+        if saved.times == times {
+            if until >= now {
+                counts.merge(&LIVE.counts().since(&saved.own));
+            }
+            return (counts, first);
+        }
+        times = saved.times;
+    }
+}
+
+/// Returns the saved numbers from one time to another, and the time of the first record.
+fn read_saved(state: &State, (from, until): (u64, u64), now: u64) -> (Counts, Option<u64>) {
     let (mut counts, mut first) = (Counts::default(), None::<u64>);
     state.read(NAME, LIMITS, now, |record| {
         first = Some(first.map_or(record.time, |first| first.min(record.time)));
@@ -169,9 +196,6 @@ pub fn read(state: &State, (from, until): (u64, u64), now: u64) -> (Counts, Opti
             counts.fold(MAX_OF_SUM, MAX_OF_SUM / 2);
         }
     });
-    if until >= now {
-        counts.merge(&LIVE.counts().since(&saved.own));
-    }
     (counts, first)
 }
 
@@ -201,7 +225,7 @@ mod tests {
 
     #[test]
     fn hours_are_kept_for_two_days_without_personal_numbers() {
-        let mut saved = Saved { own: Counts::new(), others: Counts::new(), hours: BTreeMap::new() };
+        let mut saved = Saved::new();
         let mut counts = Counts::new();
         counts.add(Family::Accepted, "network", 1);
         counts.add(Family::Sender, "<jon@razorback>", 1);
@@ -225,5 +249,27 @@ mod tests {
         assert_eq!(counts_of(&record("2", "accepted|network=1")), None);
         let counts = counts_of(&record(KEY, "accepted|network=1,nonsense")).expect("counts");
         assert_eq!(counts.total(Family::Accepted), 1);
+    }
+
+    #[test]
+    fn the_journal_is_read_while_the_numbers_are_locked() {
+        let directory = std::env::temp_dir().join(format!("penfold-stats-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let (state, now) = (State::at(&directory), sys::now());
+        let mut counts = Counts::new();
+        counts.add(Family::Accepted, "network", 3);
+        let mut journal = state.journal(NAME, LIMITS);
+        let mut locked = journal.lock(now, |_| {}).expect("a journal");
+        let value = counts.lines(MAX_VALUE).into_iter().next().expect("a value");
+        locked.append(&Record { time: now - 1, key: KEY.to_owned(), value });
+        drop(locked);
+        // Another one is using the numbers. Neither the start of a daemon nor a question waits for that
+        // before the journal is read.
+        let saved = SAVED.lock().unwrap_or_else(PoisonError::into_inner);
+        let (counts, first) = read_saved(&state, (0, now), now);
+        assert_eq!((counts.total(Family::Accepted), first), (3, Some(now - 1)));
+        drop(saved);
+        assert_eq!(read(&state, (0, now), now).0.total(Family::Accepted), 3);
+        std::fs::remove_dir_all(&directory).expect("a directory");
     }
 }

@@ -1,8 +1,9 @@
 //! Accepts connections to a status listener, and answers one request on each.
 //!
 //! Each connection has a thread and short deadlines, and few are open at a time. At the limit, the
-//! connection that has waited longest for its request is closed, so that a client that sends nothing
-//! keeps nobody out.
+//! connection that has waited longest for its request is closed, or else the one that has waited
+//! longest for its client to take the response. So a client that sends or reads nothing keeps nobody
+//! out.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -10,7 +11,7 @@ use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -26,6 +27,8 @@ const MAX_CONNECTIONS: usize = 16;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time in which a client must accept the response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// At the limit, the time after which a client must have accepted the response.
+const RESPONSE_AT_LIMIT: Duration = Duration::from_secs(1);
 /// The delay after a failed accept(2).
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// The media type of the response to a refused request.
@@ -51,32 +54,52 @@ pub struct Connections(Mutex<Open>);
 struct Open {
     /// The number of the latest connection.
     latest: u64,
-    /// The connections by number. The socket is kept until the request has arrived.
-    sockets: BTreeMap<u64, Option<Arc<TcpStream>>>,
+    /// The connections by number.
+    sockets: BTreeMap<u64, (Arc<TcpStream>, Stage)>,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The request.
+    Request,
+    /// The page, which this server is making.
+    Page,
+    /// The client, which accepts the response since then.
+    Response(Instant),
+}
+
+impl Open {
+    /// The connection that is closed at the limit.
+    fn superfluous(&self) -> Option<u64> {
+        let waits = |is_wanted: &dyn Fn(Stage) -> bool| {
+            self.sockets.iter().find(|(_, (_, stage))| is_wanted(*stage)).map(|(number, _)| *number)
+        };
+        let is_slow = |stage| matches!(stage, Stage::Response(since) if since.elapsed() >= RESPONSE_AT_LIMIT);
+        waits(&|stage| stage == Stage::Request).or_else(|| waits(&is_slow))
+    }
 }
 
 impl Connections {
     /// Adds a connection, and returns its number; `None` at the limit, if all connections have a
-    /// request.
+    /// request and none is slow.
     fn admit(&self, socket: &Arc<TcpStream>) -> Option<u64> {
         let mut open = self.lock();
         if open.sockets.len() >= MAX_CONNECTIONS {
-            let (oldest, waiting) =
-                open.sockets.iter().find_map(|(number, socket)| Some((*number, socket.clone()?)))?;
-            // The thread of the connection gets the end of its input.
-            let _ = waiting.shutdown(Shutdown::Both);
-            open.sockets.remove(&oldest);
+            let number = open.superfluous()?;
+            // The thread of the connection gets the end of its input, or an error.
+            let _ = open.sockets.remove(&number).map(|(socket, _)| socket.shutdown(Shutdown::Both));
         }
         open.latest += 1;
         let number = open.latest;
-        open.sockets.insert(number, Some(Arc::clone(socket)));
+        open.sockets.insert(number, (Arc::clone(socket), Stage::Request));
         Some(number)
     }
 
-    /// Notes that the request of a connection has arrived, so that it is not closed at the limit.
-    fn has_request(&self, number: u64) {
-        if let Some(socket) = self.lock().sockets.get_mut(&number) {
-            *socket = None;
+    /// Notes what a connection waits for now.
+    fn waits_for(&self, number: u64, now: Stage) {
+        if let Some((_, stage)) = self.lock().sockets.get_mut(&number) {
+            *stage = now;
         }
     }
 
@@ -117,7 +140,7 @@ fn start(socket: TcpStream, connections: &Arc<Connections>, own_name: String, pa
     let run = move || {
         let mut stream = Stream::from_socket(shared);
         let answered = catch_unwind(AssertUnwindSafe(|| {
-            answer(&mut stream, &own_name, &*pages, || ours.has_request(number));
+            answer(&mut stream, &own_name, &*pages, |stage| ours.waits_for(number, stage));
         }));
         if answered.is_err() {
             ::log::error!("status: a bug ended this request");
@@ -138,8 +161,8 @@ fn refuse_at_once(mut socket: &TcpStream) {
     let _ = socket.set_nonblocking(true).and_then(|()| socket.write_all(&text));
 }
 
-/// Reads a request and answers it. Calls `arrived` when the request is complete.
-fn answer(stream: &mut Stream, own_name: &str, pages: &Pages, arrived: impl Fn()) {
+/// Reads a request and answers it. Calls `waits_for` when the connection waits for something else.
+fn answer(stream: &mut Stream, own_name: &str, pages: &Pages, waits_for: impl Fn(Stage)) {
     stream.set_limit(REQUEST_TIMEOUT);
     let head = match read_head(stream) {
         Ok(Some(head)) => head,
@@ -150,10 +173,10 @@ fn answer(stream: &mut Stream, own_name: &str, pages: &Pages, arrived: impl Fn()
             return;
         }
     };
-    arrived();
-    let request = http::parse(&head, own_name);
-    let is_head = head.starts_with(b"HEAD ");
-    let _ = respond(stream, is_head, request.and_then(|request| pages(&request)));
+    waits_for(Stage::Page);
+    let page = http::parse(&head, own_name).and_then(|request| pages(&request));
+    waits_for(Stage::Response(Instant::now()));
+    let _ = respond(stream, head.starts_with(b"HEAD "), page);
 }
 
 /// Reads the head of a request; `None` if the client disconnects before the end of the head.
@@ -221,12 +244,21 @@ mod tests {
             pairs.push(pair());
             assert_eq!(connections.admit(&pairs[pairs.len() - 1].0), Some(number));
         }
-        connections.has_request(1);
+        connections.waits_for(1, Stage::Page);
         let (more, _client) = pair();
         assert_eq!(connections.admit(&more), Some(MAX_CONNECTIONS as u64 + 1));
         assert_eq!(pairs[1].1.read(&mut [0]).expect("the end"), 0);
-        (2..20).for_each(|number| connections.has_request(number));
+        // Number 2 is gone. A response is closed only if it is slow.
+        (3..20).for_each(|number| connections.waits_for(number, Stage::Page));
         assert_eq!(connections.admit(&more), None);
+        connections.waits_for(4, Stage::Response(Instant::now()));
+        assert_eq!(connections.admit(&more), None);
+        [7, 5]
+            .into_iter()
+            .for_each(|number| connections.waits_for(number, Stage::Response(Instant::now() - 2 * RESPONSE_AT_LIMIT)));
+        assert!(connections.admit(&more).is_some());
+        assert_eq!(pairs[4].1.read(&mut [0]).expect("the end"), 0);
+        (18..20).for_each(|number| connections.waits_for(number, Stage::Page));
         connections.remove(1);
         assert!(connections.admit(&more).is_some());
     }

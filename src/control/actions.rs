@@ -117,7 +117,7 @@ impl Control {
     /// Returns the state of the daemon, and what it is doing.
     pub(super) fn status(&self) -> Status {
         let settings = self.site.settings();
-        let jobs = self.ask(Event::Running).unwrap_or_default();
+        let jobs = Live::running(self);
         let mut running: Vec<_> = jobs
             .into_iter()
             .filter_map(|job| Some((job.id, job.began.elapsed().as_secs(), activity::of(job.worker)?)))
@@ -152,13 +152,13 @@ impl Control {
             let statuses = self.ask(|answer| Event::Hosts(Some(name), answer)).unwrap_or_default();
             statuses.into_iter().next()
         };
-        let running = self.ask(Event::Running).unwrap_or_default();
+        let running = || self.ask(|answer| Event::Running(Some(id), answer)).unwrap_or_default();
         write(&Shown {
             spool: &self.site.spool,
             id,
             schedule: settings.config.queue.schedule(),
             submitted_by,
-            live: Some(show::Live { running, router: &settings.router, status: &status }),
+            live: Some(show::Live { running: &running, router: &settings.router, status: &status }),
         })
     }
 
@@ -212,6 +212,6 @@ impl Live for Control {
     }
 
     fn running(&self) -> Vec<RunningJob> {
-        self.ask(Event::Running).unwrap_or_default()
+        self.ask(|answer| Event::Running(None, answer)).unwrap_or_default()
     }
 }

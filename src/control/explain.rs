@@ -31,7 +31,7 @@ fn steps(control: &Control, query: &Query) -> io::Result<Option<Steps>> {
     let scene = Scene::live(&control.site, &settings);
     let Some(id) = query.id() else { return Ok(Some(explain_address(&scene, query))) };
     let work = Work {
-        running: control.ask(Event::Running).unwrap_or_default(),
+        running: control.ask(|answer| Event::Running(Some(id), answer)).unwrap_or_default(),
         destinations: control.ask(|answer| Event::Hosts(None, answer)).unwrap_or_default(),
     };
     explain_message(&scene, query, id, &work)

@@ -53,8 +53,8 @@ pub enum Event {
     Hosts(Option<String>, Sender<Vec<DestinationStatus>>),
     /// A request for what the queue knows about these entries, in the same order.
     Look(Vec<QueueId>, Sender<Vec<Option<KnownEntry>>>),
-    /// A request for the list of running jobs.
-    Running(Sender<Vec<RunningJob>>),
+    /// A request for the list of running jobs, or only of those of one message.
+    Running(Option<QueueId>, Sender<Vec<RunningJob>>),
     /// A request to count the messages.
     Census(Sender<Census>),
     /// The new settings after a reload.

@@ -216,7 +216,10 @@ impl Queue {
             Event::Etrn(selector, reply) => drop(reply.try_send(self.flush_for_client(selector))),
             Event::Hosts(name, reply) => drop(reply.try_send(self.statuses(name.as_deref()))),
             Event::Look(ids, reply) => drop(reply.try_send(self.look(&ids))),
-            Event::Running(reply) => drop(reply.try_send(self.running.values().cloned().collect())),
+            Event::Running(id, reply) => {
+                let jobs = self.running.values().filter(|job| id.is_none_or(|id| job.id == id));
+                drop(reply.try_send(jobs.cloned().collect()));
+            }
             Event::Census(reply) => drop(reply.try_send(self.census())),
             Event::Settings(settings) => {
                 self.settings = settings;

@@ -154,7 +154,7 @@ impl Status {
     /// Returns the deliveries that are being made.
     fn running(&self) -> Vec<Running> {
         let (sender, answer) = bounded(1);
-        let sent = self.events.send(Event::Running(sender));
+        let sent = self.events.send(Event::Running(None, sender));
         let jobs = sent.ok().and_then(|()| answer.recv_timeout(ANSWER_TIMEOUT).ok()).unwrap_or_default();
         jobs.iter().map(shown_job).collect()
     }

@@ -16,7 +16,7 @@ use crate::envelope::{Action, Body, ByMode, MailOptions, Origin, Ret};
 use crate::log;
 use crate::message::field::fields;
 use crate::message::trace;
-use crate::queue::DestinationStatus;
+use crate::queue::{DestinationStatus, RunningJob};
 use crate::retry::wait_for_release;
 use crate::route::Route;
 use crate::spool::{Entry, NoteResult, RecipientEntry, State};
@@ -104,7 +104,8 @@ impl<'a> Facts<'a> {
         for (path, result) in note.results() {
             results.entry(path).or_default().push(result);
         }
-        let mut routes = Routes { shown, looked_up: 0, statuses: HashMap::new() };
+        let running = shown.live.as_ref().map(|live| (live.running)()).unwrap_or_default();
+        let mut routes = Routes { shown, running, looked_up: 0, statuses: HashMap::new() };
         let release = entry.options().release.filter(|release| !wait_for_release(*release, now).is_zero());
         let recipients = entry.recipients().iter().map(|to| {
             let path = format!("<{}>", to.recipient.address);
@@ -137,6 +138,7 @@ impl<'a> Facts<'a> {
 /// Looks up routes, and what the queue knows about the destinations.
 struct Routes<'a, 'b> {
     shown: &'a Shown<'b>,
+    running: Vec<RunningJob>,
     looked_up: usize,
     statuses: HashMap<String, Option<Arc<DestinationStatus>>>,
 }
@@ -179,8 +181,7 @@ impl RecipientFacts {
         let is_open = to.record.state.is_open();
         let shown = routes.shown;
         let number = to.reference().number;
-        let job = shown.live.iter().flat_map(|live| &live.running);
-        let job = job.filter(|job| job.id == entry.id()).find(|job| job.recipients.contains(&number));
+        let job = routes.running.iter().find(|job| job.id == entry.id() && job.recipients.contains(&number)).cloned();
         let is_waiting = is_open && job.is_none() && !is_held(entry);
         let next = (is_waiting && to.record.last > 0)
             .then(|| shown.schedule.next_within(entry.window(), to.record.last, entry.id().seed()));

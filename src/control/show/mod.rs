@@ -67,8 +67,9 @@ impl Part {
 
 /// What only a daemon knows.
 pub struct Live<'a> {
-    /// The jobs that run now.
-    pub running: Vec<RunningJob>,
+    /// Returns the jobs of the message that run now. The queue is asked only about a message that the
+    /// user may see.
+    pub running: &'a dyn Fn() -> Vec<RunningJob>,
     /// The router in force.
     pub router: &'a Router,
     /// Returns what the queue knows about the destination with this name.

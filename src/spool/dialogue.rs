@@ -17,9 +17,12 @@ use crate::sys::disk;
 pub(super) const SUFFIX: &str = ".dialogue";
 
 impl Spool {
-    /// Keeps a dialogue of a message, in place of the last one with the same destination. Errors are
-    /// ignored.
+    /// Keeps a dialogue of a message, in place of the last one with the same destination. Nothing is
+    /// written if that would touch the reserve of the disk. Errors are ignored.
     pub fn add_dialogue(&self, id: QueueId, dialogue: &Dialogue) {
+        if !self.has_room(MAX_FILE).unwrap_or(false) {
+            return;
+        }
         let text = dialogue::add(&self.dialogue_text(id), dialogue);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true).mode(0o600).custom_flags(open::SAFELY);

@@ -2,8 +2,8 @@
 //! of the queue shows.
 //!
 //! A line is `TIME <RECIPIENT> HOST TEXT`; [`NoteLine`] writes it and [`Note`] reads it. A note is
-//! a convenience: it is never synced, and may vanish at any time. When a note is full, the next
-//! line replaces all others.
+//! a convenience: it is never synced, may vanish at any time, and is not written if that would touch
+//! the reserve of the disk. When a note is full, the next line replaces all others.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -106,6 +106,10 @@ impl Spool {
 
     fn add_note_line(&self, id: QueueId, line: &str) {
         let (path, line) = (self.note_path(id), format!("{line}\n"));
+        // A note is not worth the space that is kept free for reports and records.
+        if !self.has_room(MAX_NOTE).unwrap_or(false) {
+            return;
+        }
         let has_room = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
         let mut options = OpenOptions::new();
         options.create(true).mode(0o600).custom_flags(open::SAFELY);

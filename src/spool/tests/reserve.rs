@@ -3,6 +3,7 @@
 use nix::sys::statvfs::statvfs;
 
 use super::*;
+use crate::dialogue::Recorder;
 use crate::spool::reserve::Purpose;
 
 #[test]
@@ -44,4 +45,24 @@ fn an_entry_without_space_for_a_derived_one_is_unchanged() {
     scratch.spool.reserved.bytes.store(0, Ordering::Relaxed);
     entry.forward((0, None), (&envelope(1), &derivation), "Delivered-To: x\n", 1_000).expect("room");
     assert_eq!(scratch.states(entry.name()), [State::Done, State::Todo]);
+}
+
+#[test]
+fn notes_and_dialogues_are_not_written_into_the_reserve() {
+    let scratch = Scratch::new();
+    let (spool, id) = (&scratch.spool, QueueId::generate().expect("an id"));
+    let recipient: Address = "jon@x.test".parse().expect("an address");
+    let recorder = Recorder::default();
+    recorder.host("mx.test[192.0.2.1]:25");
+    let dialogue = recorder.take("mx:x.test".to_owned(), 1);
+    let keep = || {
+        spool.add_note(id, &NoteLine { time: 1, recipient: &recipient, host: "", text: "450 no" });
+        spool.add_hold_note(id, 1, "by jon");
+        spool.add_dialogue(id, &dialogue);
+        scratch.list("note").len()
+    };
+    spool.reserved.bytes.fetch_add(u64::MAX / 2, Ordering::Relaxed);
+    assert_eq!(keep(), 0);
+    spool.reserved.bytes.store(0, Ordering::Relaxed);
+    assert_eq!((keep(), spool.dialogues(id).len()), (2, 1));
 }

@@ -1,10 +1,12 @@
 //! Writes JSON (RFC 8259), for the commands with `--json`, for the log and for the status page.
 //!
 //! An [`Object`] is written into a text of its own, in the order of the calls. Bytes that are not
-//! UTF-8 must be replaced by the caller. All control characters are escaped, so that an object is
-//! always one line.
+//! UTF-8 must be replaced by the caller. All characters that could mislead are escaped, so that an
+//! object is always one line, and can be read at a terminal.
 
 use std::fmt::{Display, Write};
+
+use crate::characters::is_misleading;
 
 /// The form in which a command prints what it lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,25 +113,37 @@ impl Display for Object {
     }
 }
 
-/// A text as a JSON string, with its quotes. TOML has the same form.
+/// A text as a TOML string, with its quotes. If all characters that must be escaped are below
+/// U+10000, JSON has the same form.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
-    push_text(&mut out, text);
+    push_quoted(&mut out, text, |out, c| {
+        let _ = match u32::from(c) {
+            code @ ..0x1_0000 => write!(out, "\\u{code:04x}"),
+            code => write!(out, "\\U{code:08x}"),
+        };
+    });
     out
 }
 
 /// Appends a text as a JSON string.
 fn push_text(out: &mut String, text: &str) {
+    push_quoted(out, text, |out, c| {
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(out, "\\u{unit:04x}");
+        }
+    });
+}
+
+/// Appends a text in quotes. `escape` appends a character that could mislead.
+fn push_quoted(out: &mut String, text: &str, escape: impl Fn(&mut String, char)) {
     out.push('"');
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            // U+2028 and U+2029 end a line for some programs.
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
+            c if c.is_control() || is_misleading(c) => escape(out, c),
             c => out.push(c),
         }
     }
@@ -145,11 +159,15 @@ mod tests {
         let mut inner = Object::new();
         inner.flag("yes", true);
         let mut object = Object::new();
-        object.text("a", "x\"\\\r\n\t\u{7f}\u{9b}\u{2028}\u{f6}").number("n", 1.5).object("o", &inner);
+        object
+            .text("a", "x\"\\\r\n\t\u{7f}\u{9b}\u{2028}\u{202e}\u{e0001}\u{f6}\u{200d}")
+            .number("n", 1.5)
+            .object("o", &inner);
         object.texts("l", ["1", "2"]).objects("e", []).objects("f", [inner.clone(), Object::new()]);
         object.some_text("none", None).some_text("some", Some(""));
-        let text = r#"{"a":"x\"\\\u000d\n\t\u007f\u009b\u2028ö","n":1.5,"o":{"yes":true},"l":["1","2"],"e":[],"f":[{"yes":true},{}],"some":""}"#;
+        let text = r#"{"a":"x\"\\\u000d\n\t\u007f\u009b\u2028\u202e\udb40\udc01ö‍","n":1.5,"o":{"yes":true},"l":["1","2"],"e":[],"f":[{"yes":true},{}],"some":""}"#;
         assert_eq!(object.to_string(), text);
         assert_eq!(Object::default().to_string(), "{}");
+        assert_eq!(quote("\u{ad}\u{e0001}"), r#""\u00ad\U000e0001""#);
     }
 }

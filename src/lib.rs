@@ -26,6 +26,7 @@
 //! - `activity`: what each worker is doing at this moment
 //! - `address`: mail addresses: parse, quote, compare
 //! - `aliases`: the aliases file
+//! - `characters`: characters that could mislead a reader
 //! - `cli`: the commands: penfoldctl, sendmail, mailq, newaliases
 //! - `config`: the configuration as values
 //! - `control`: the control socket
@@ -75,20 +76,21 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | nothing of penfold |
-//! | 1 | dialogue, envelope, history, message, outcome, privsep, srs, state | rank 0 |
-//! | 2 | config, smtp, stats | lower ranks |
-//! | 3 | destination, exit, log | lower ranks |
-//! | 4 | aliases, dns, policy, spool, tls, users | lower ranks |
-//! | 5 | mailauth, net, queue, report, route, screen, submit | lower ranks |
-//! | 6 | deliver, filters | lower ranks |
-//! | 7 | site | lower ranks |
-//! | 8 | session | lower ranks; never queue, deliver or report |
-//! | 9 | explain, listen, worker | lower ranks |
-//! | 10 | control | lower ranks |
-//! | 11 | status | lower ranks |
-//! | 12 | daemon | everything, in start-up order |
-//! | 13 | cli, and the programs | everything |
+//! | 0 | characters | nothing of penfold |
+//! | 1 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | rank 0 |
+//! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
+//! | 3 | config, smtp, stats | lower ranks |
+//! | 4 | destination, exit, log | lower ranks |
+//! | 5 | aliases, dns, policy, spool, tls, users | lower ranks |
+//! | 6 | mailauth, net, queue, report, route, screen, submit | lower ranks |
+//! | 7 | deliver, filters | lower ranks |
+//! | 8 | site | lower ranks |
+//! | 9 | session | lower ranks; never queue, deliver or report |
+//! | 10 | explain, listen, worker | lower ranks |
+//! | 11 | control | lower ranks |
+//! | 12 | status | lower ranks |
+//! | 13 | daemon | everything, in start-up order |
+//! | 14 | cli, and the programs | everything |
 //!
 //! No module imports another one of its own rank, except inside one folder. tests/source/ranks.rs
 //! checks all of this.
@@ -105,6 +107,7 @@
 mod activity;
 pub mod address;
 mod aliases;
+mod characters;
 pub mod cli;
 pub mod config;
 mod control;

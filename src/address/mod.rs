@@ -34,7 +34,7 @@ mod quote;
 
 pub use domain::{is_same_domain, literal, parse_dns_name, parse_domain};
 pub use fold::{fold, is_same_local};
-pub use parse::{is_misleading, parse_path};
+pub use parse::parse_path;
 pub use quote::path;
 
 use parse::{check_local, scan};

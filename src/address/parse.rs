@@ -5,6 +5,7 @@
 use super::domain::parse_domain;
 use super::quote::is_atom;
 use super::{Address, AddressError};
+use crate::characters::is_misleading;
 
 /// Reads a reverse-path or forward-path. Returns the path and the text that follows it on the line.
 ///
@@ -93,19 +94,6 @@ pub(super) fn check_local(local: &str) -> Result<(), AddressError> {
     }
     let is_bad = |c: char| c.is_ascii_control() || is_misleading(c);
     if local.is_empty() || local.chars().any(is_bad) { Err(AddressError::BadLocal) } else { Ok(()) }
-}
-
-/// Whether a character outside ASCII must not be in a local part or in a log line, although RFC 6531
-/// allows all of them. A program that reads a log or a header could take such a character for the
-/// end of a line or a word, display the text in a misleading order, or not display the character at
-/// all. The joiners U+200C and U+200D are fine: names in Persian and in Indic scripts need them.
-pub fn is_misleading(c: char) -> bool {
-    !c.is_ascii()
-        && (c.is_control()
-            || c.is_whitespace()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}')
-            || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
-            || matches!(c, '\u{e0000}'..='\u{e007f}'))
 }
 
 /// Skips a source route: returns `user@c` for `@a,@b:user@c`. Text without a source route is

@@ -58,7 +58,7 @@ mod verify;
 mod visible;
 
 pub use actions::Control;
-pub use client::{ask, ask_exactly, plain};
+pub use client::{Plain, ask, ask_exactly, plain};
 pub use config::config;
 pub use listing::Listing;
 pub use numbers::gauges;

@@ -9,6 +9,7 @@
 //! - `text`: the form in which dialogues are kept in a file
 
 use crate::address::Address;
+use crate::characters;
 
 mod recorder;
 mod text;
@@ -143,9 +144,9 @@ fn names_file(text: &str) -> bool {
     text.split([' ', '"', '\'', '(', '<', '=']).any(|word| word.starts_with('/'))
 }
 
-/// Returns a text as it stands in a line: without control characters, and cut if it is too long.
+/// Returns a text as it stands in a line: without characters that could mislead, and cut if it is too long.
 fn plain(text: &str) -> String {
-    let mut plain: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let mut plain: String = text.chars().map(characters::shown).collect();
     if plain.len() > MAX_LINE {
         let end = plain.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_LINE - 4).last();
         plain.truncate(end.unwrap_or(0));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::address::is_misleading;
+use crate::characters::is_misleading;
 
 pub(super) fn push(line: &mut String, key: &str, value: &str) {
     use fmt::Write;

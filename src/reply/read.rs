@@ -14,6 +14,7 @@
 use std::borrow::Cow;
 
 use super::{MAX_LINE, MAX_LINES, Reply, Status};
+use crate::characters;
 
 /// The code of an unclear reply.
 const UNCLEAR: u16 = 400;
@@ -137,15 +138,7 @@ fn split(line: &[u8]) -> Option<(u16, bool, &[u8])> {
 
 /// Returns octets as text, without characters that could mislead a terminal or a log.
 fn clean(octets: &[u8]) -> String {
-    let shown = |c: char| {
-        let is_invisible =
-            matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-        match c {
-            '\t' => ' ',
-            _ if c.is_control() || is_invisible => '?',
-            _ => c,
-        }
-    };
+    let shown = |c: char| if c == '\t' { ' ' } else { characters::shown(c) };
     match std::str::from_utf8(octets) {
         Ok(text) => text.chars().map(shown).collect(),
         // If the line was cut off within a character, the text before that is still UTF-8.
@@ -217,6 +210,10 @@ mod tests {
             ("550 Empf\u{e4}nger \u{4f60}".as_bytes(), "550 Empf\u{e4}nger \u{4f60}"),
             (b"550 \x85\x9b2J\xff", "550 ??2J\u{ff}"),
             ("550 a\u{202e}b\u{2028}c\u{feff}\u{9b}d".as_bytes(), "550 a?b?c??d"),
+            (
+                "550 a\u{200b}\u{ad}\u{2060}\u{e0001} \u{200d}\u{3000}\u{65e5}".as_bytes(),
+                "550 a???? \u{200d}\u{3000}\u{65e5}",
+            ),
             (b"550 a\0b\rc", "550 a?b?c"),
         ] {
             assert_eq!(Reply::read_all(text).expect("a reply").to_string(), shown);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Zoned;
 use jiff::fmt::rfc2822;
 
+use crate::characters;
 use crate::envelope::Recipient;
 use crate::message::encoded_words;
 use crate::outcome::Fate;
@@ -97,10 +98,8 @@ impl Words<'_> {
 
     /// Says which message the report is about.
     fn about(&self, text: &mut String, original: &[u8]) {
-        let subject = field(original, "Subject").and_then(|subject| encoded_words::read(&subject));
-        if let Some(subject) = subject.filter(|subject| is_readable(subject)) {
+        if let Some(subject) = subject(original) {
             *text += INDENT;
-            let subject = cut(&subject, MAX_SUBJECT);
             flow(text, INDENT, &self.language.fill("text.about_subject", &[("subject", &subject)]));
             text.push('\n');
         }
@@ -212,9 +211,17 @@ fn dialogue(text: &mut String, report: &Report) {
     }
 }
 
-/// Returns a line of a dialogue without control characters, and cut if it is too long.
+/// Returns the subject of the original, if it can be read. Hidden characters are left out, since they
+/// could change the order of the text around it.
+fn subject(original: &[u8]) -> Option<String> {
+    let subject = encoded_words::read(&field(original, "Subject")?).filter(|subject| is_readable(subject))?;
+    let shown: String = subject.chars().filter(|c| !characters::is_hidden(*c)).collect();
+    Some(cut(&shown, MAX_SUBJECT)).filter(|shown| !shown.trim().is_empty())
+}
+
+/// Returns a line of a dialogue without characters that could mislead, and cut if it is too long.
 fn plain(line: &str) -> String {
-    cut(&line.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>(), MAX_LINE)
+    cut(&line.chars().map(characters::shown).collect::<String>(), MAX_LINE)
 }
 
 /// Explains an outcome in the words of the other host, or of this one. `None` if there is nothing to
@@ -226,8 +233,29 @@ fn explanation(report: &Report, result: &Reported, max: usize) -> Option<String>
         None if matches!(event, ReportedEvent::Success(_)) => return None,
         None => own_text(report, outcome, max),
     };
+    let said: String = said.chars().map(|c| if c.is_control() { c } else { characters::shown(c) }).collect();
     Some(match remote_mta(&outcome.host) {
         Some(host) => format!("{host}: {said}"),
         None => said,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_shown_without_hidden_characters_and_with_all_letters() {
+        let letters = "\u{645}\u{6cc}\u{200c}\u{62e} \u{1f468}\u{200d}\u{1f469}\u{fe0f} \u{65e5}\u{3000}\u{672c}";
+        for (given, shown) in [
+            ("a\u{202e}b\u{2066}c\u{200b}\u{ad}d", Some("abcd")),
+            ("=?utf-8?q?a=E2=80=AEb_=E2=81=A9?=", Some("ab ")),
+            (letters, Some(letters)),
+            ("\u{202e}", None),
+        ] {
+            let found = subject(format!("Subject: {given}\r\n\r\n").as_bytes());
+            assert_eq!(found.as_deref().map(str::trim), shown.map(str::trim), "{given:?}");
+        }
+        assert_eq!(plain("\u{202e}550 \u{1b}no"), "?550 ?no");
+    }
 }

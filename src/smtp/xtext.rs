@@ -1,6 +1,6 @@
 //! Encodes and decodes xtext: printable ASCII in which `+` and `=` are written as `+2B` and `+3D` (RFC 3461 4).
 
-use crate::address::is_misleading;
+use crate::characters::is_misleading;
 use crate::envelope::MAX_ORCPT;
 
 /// Whether a value is strictly valid xtext: it is not empty, and its hexadecimal digits are in

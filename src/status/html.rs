@@ -5,6 +5,8 @@
 
 use std::fmt::Display;
 
+use crate::characters::is_hidden;
+
 /// A part of a page.
 #[derive(Debug, Default)]
 pub struct Html(String);
@@ -26,11 +28,7 @@ impl Html {
                 '"' => self.0.push_str("&quot;"),
                 '\'' => self.0.push_str("&#39;"),
                 // Characters that could hide a part of a text, or change the order of others.
-                c if c.is_control()
-                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') =>
-                {
-                    self.0.push('\u{fffd}');
-                }
+                c if c.is_control() || is_hidden(c) => self.0.push('\u{fffd}'),
                 c => self.0.push(c),
             }
         }
@@ -60,8 +58,9 @@ mod tests {
     #[test]
     fn a_text_cannot_become_markup() {
         let mut html = Html::default();
-        html.raw("<p").attribute("title", "a\" onclick='x'").raw(">").text("<b>&\u{202e}\n\0\u{e9}").raw("</p>");
-        let expected = "<p title=\"a&quot; onclick=&#39;x&#39;\">&lt;b&gt;&amp;\u{fffd}\u{fffd}\u{fffd}\u{e9}</p>";
+        html.raw("<p").attribute("title", "a\" onclick='x'").raw(">").text("<b>&\u{202e}\u{ad}\n\0\u{e9}").raw("</p>");
+        let expected =
+            "<p title=\"a&quot; onclick=&#39;x&#39;\">&lt;b&gt;&amp;\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{e9}</p>";
         assert_eq!(html.into_text(), expected);
     }
 }

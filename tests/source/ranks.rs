@@ -246,5 +246,5 @@ fn the_source_is_parsed() {
     let found: Vec<_> =
         functions(&source).into_iter().map(|(name, line, length)| format!("{name} {line} {length}")).collect();
     assert_eq!(found, ["one 1 2", "two 4 6"]);
-    assert!(ranks().len() > 20 && ranks()["address"] == 0);
+    assert!(ranks().len() > 20 && ranks()["characters"] == 0);
 }

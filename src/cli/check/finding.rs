@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::characters;
 use crate::config::ConfigError;
 use crate::exit::{self, Exit};
 use crate::json::{Format, Object};
@@ -170,10 +171,10 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Replaces control characters. Hosts and name servers choose a part of the text, and root reads it
+/// Replaces characters that could mislead. Hosts and name servers choose a part of the text, and root reads it
 /// at a terminal.
 fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().map(characters::shown).collect()
 }
 
 /// All findings, in the order in which they were made.

@@ -59,7 +59,7 @@ fn run(call: &Call) -> Result<(), Exit> {
     let asked = match control::ask(&config.socket, &words, &mut answer, control::ANSWER_TIMEOUT) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             call.start.become_user(&config)?;
-            offline(call, &config, &query).map(|text| answer = text.into_bytes())?;
+            offline(call, &config, &query).map(|text| answer = control::plain(text.as_bytes()))?;
             Ok(())
         }
         result => result,

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Call, Command, Flag, forbidden, select};
 use crate::cli::failed;
 use crate::config::Config;
-use crate::control::{self, Listing};
+use crate::control::{self, Listing, Plain};
 use crate::daemon::Start;
 use crate::exit::Exit;
 use crate::spool::Spool;
@@ -78,7 +78,8 @@ fn from_spool(config: &Config, listing: &Listing, out: &mut dyn Write) -> io::Re
     let spool = Spool::open_read_only(&config.spool)?;
     let is_unused = spool.is_unused()?;
     let mut out = io::BufWriter::new(out);
-    listing.write((&spool, config.queue.schedule()), None, None, &mut out, &mut |_| Ok(()))?;
-    out.flush()?;
+    let mut plain = Plain::new(&mut out);
+    listing.write((&spool, config.queue.schedule()), None, None, &mut plain, &mut |_| Ok(()))?;
+    plain.finish().and_then(|()| out.flush())?;
     Ok(if is_unused { "no daemon has run yet" } else { "no daemon is running; this list is from the spool" })
 }

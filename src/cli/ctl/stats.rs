@@ -103,7 +103,7 @@ fn from_spool(config: &Config, words: &[&str], out: &mut dyn Write) -> io::Resul
     // Unlike root, other users can open the spool only if they may read the state.
     std::fs::read_dir(spool.state_directory())?;
     let state = State::at(&spool.state_directory());
-    out.write_all(control::stats(&state, &query, &control::spool_gauges(&spool, true)).as_bytes())?;
+    out.write_all(&control::plain(control::stats(&state, &query, &control::spool_gauges(&spool, true)).as_bytes()))?;
     out.flush()?;
     let _ = writeln!(io::stderr(), "penfoldctl: no daemon is running; these numbers are from the spool");
     Ok(())

@@ -10,6 +10,7 @@ use std::io::{self, Read};
 
 use super::Failure;
 use crate::address::Address;
+use crate::characters;
 use crate::message::encoded_words;
 use crate::message::field::{Field, Section, State, fields};
 use crate::message::recipients::{Unreadable, recipients};
@@ -127,11 +128,11 @@ pub fn read_list(value: &[u8]) -> Result<Vec<Address>, Failure> {
     recipients(value).map_err(unreadable)
 }
 
-/// Returns a part of a list as an error message shows it: shortened, without control characters.
+/// Returns a part of a list as an error message shows it: shortened, without characters that could mislead.
 fn shown(value: &[u8]) -> String {
     const MAX_SHOWN: usize = 200;
     let text = String::from_utf8_lossy(value.trim_ascii());
-    text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().take(MAX_SHOWN).map(characters::shown).collect()
 }
 
 /// Returns the value of From for a name, which may be empty, and an address.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Zoned;
 
+use crate::characters;
 use crate::json::{Format, Object};
 use crate::log;
 use crate::log::line::Line;
@@ -174,7 +175,7 @@ fn show(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     let lines = Line::parse(&event.line).map_or_else(|| vec![event.line.clone()], |line| words::words(&line));
     for (number, line) in lines.iter().enumerate() {
         // Values are shown without their quotes, so they must not break the line.
-        let line = line.replace(char::is_control, "?");
+        let line: String = line.chars().map(characters::shown).collect();
         if number == 0 {
             writeln!(out, "  {time}  {line}")?;
         } else {

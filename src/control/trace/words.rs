@@ -1,5 +1,7 @@
 //! The lines of events in plain words.
 
+use crate::address::Address;
+use crate::characters::is_misleading;
 use crate::log::line::Line;
 
 /// The number of recipients that are named on one line.
@@ -22,11 +24,11 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
         "converted" => vec![format!("converted to {} for {}", value(line, "form"), value(line, "host"))],
         "done" => vec!["finished: the message has left the queue".to_owned()],
         "refused" if line.get("more").is_some() => {
-            vec![format!("refused {} more commands of {}", value(line, "more"), value(line, "peer"))]
+            vec![format!("refused {} more commands of {}", value(line, "more"), foreign(line, "peer"))]
         }
         "refused" => refused(line),
         "discarded" => {
-            let first = format!("a filter has discarded a message from {}; the client got 250", value(line, "from"));
+            let first = format!("a filter has discarded a message from {}; the client got 250", foreign(line, "from"));
             with_details(first, &[Some(client(line)), message_id(line), recipients(line)])
         }
         "lost" => {
@@ -35,25 +37,25 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
                 value(line, "stage"),
                 value(line, "reason")
             );
-            let sender = line.get("from").map(|from| format!("sender {from}"));
+            let sender = line.get("from").map(|from| format!("sender {}", quoted(from)));
             with_details(first, &[Some(client(line)), sender, recipients(line)])
         }
         "returned" => vec![format!("returned to the sender by {}: {}", value(line, "user"), value(line, "reason"))],
         "auth" => vec![format!(
             "{} logged in with {} from {}",
-            value(line, "user"),
-            value(line, "mechanism"),
-            value(line, "peer")
+            foreign(line, "user"),
+            foreign(line, "mechanism"),
+            foreign(line, "peer")
         )],
         "auth-failed" => vec![format!(
             "{} failed to log in with {} from {}",
-            value(line, "user"),
-            value(line, "mechanism"),
-            value(line, "peer")
+            foreign(line, "user"),
+            foreign(line, "mechanism"),
+            foreign(line, "peer")
         )],
         "tls-failed" => match line.get("host") {
-            Some(host) => vec![format!("no TLS with {host}, sent in plaintext: {}", value(line, "reason"))],
-            None => vec![format!("the TLS handshake with {} failed: {}", value(line, "peer"), value(line, "reply"))],
+            Some(host) => vec![format!("no TLS with {}, sent in plaintext: {}", quoted(host), value(line, "reason"))],
+            None => vec![format!("the TLS handshake with {} failed: {}", foreign(line, "peer"), value(line, "reply"))],
         },
         _ => vec![other(line)],
     }
@@ -63,10 +65,51 @@ fn value<'a>(line: &'a Line<'_>, key: &str) -> &'a str {
     line.get(key).unwrap_or("-")
 }
 
+/// A value that a stranger may have chosen; `-` if there is none.
+fn foreign(line: &Line<'_>, key: &str) -> String {
+    line.get(key).map_or_else(|| "-".to_owned(), quoted)
+}
+
+/// A text in quotes, unless it is one word: with a comma or a blank, it could add words of its own to
+/// a line.
+fn quoted(text: &str) -> String {
+    let is_escaped = |c: char| c.is_control() || is_misleading(c);
+    let is_odd = |c: char| c.is_whitespace() || matches!(c, ',' | '"' | '\\') || is_escaped(c);
+    // An address has quotes of its own where it needs them.
+    let inner = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>'));
+    let is_address =
+        inner.is_some_and(|inner| inner.parse::<Address>().is_ok_and(|address| address.to_string() == inner));
+    if is_address || !text.is_empty() && !text.contains(is_odd) {
+        return text.to_owned();
+    }
+    let mut out = "\"".to_owned();
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if is_escaped(c) => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A command that was refused. Only a command of the usual form stands without quotes.
+fn command(text: &str) -> String {
+    let front = ["RCPT TO:", "MAIL FROM:"].into_iter().find(|front| text.starts_with(front)).unwrap_or_default();
+    match text.strip_prefix(front) {
+        Some(rest) if quoted(rest) == rest => text.to_owned(),
+        _ => quoted(text),
+    }
+}
+
 /// The recipient, and the address that it had before aliases.
 fn to(line: &Line<'_>) -> String {
-    let to = value(line, "to");
-    line.get("orig").map_or_else(|| to.to_owned(), |original| format!("{to} (given as {original})"))
+    let to = foreign(line, "to");
+    match line.get("orig") {
+        Some(original) => format!("{to} (given as {})", quoted(original)),
+        None => to,
+    }
 }
 
 fn with_details(first: String, details: &[Option<String>]) -> Vec<String> {
@@ -74,33 +117,35 @@ fn with_details(first: String, details: &[Option<String>]) -> Vec<String> {
 }
 
 fn accepted(line: &Line<'_>) -> Vec<String> {
-    let first = format!("accepted from {}, {} octets", value(line, "from"), value(line, "size"));
+    let first = format!("accepted from {}, {} octets", foreign(line, "from"), value(line, "size"));
     with_details(first, &[Some(client(line)), message_id(line), recipients(line)])
 }
 
 /// The client, with the protocol and the user.
 fn client(line: &Line<'_>) -> String {
     let mut text = match line.get("uid") {
-        Some(uid) => format!("by the local user {} (uid {uid}) with {}", value(line, "user"), value(line, "program")),
-        None => format!("client {}", value(line, "peer")),
+        Some(uid) => {
+            format!("by the local user {} (uid {uid}) with {}", foreign(line, "user"), foreign(line, "program"))
+        }
+        None => format!("client {}", foreign(line, "peer")),
     };
     let is_local = line.get("uid").is_some();
     for (key, before) in [("helo", "HELO "), ("proto", ""), ("tls", ""), ("user", "user "), ("via", "through ")] {
         if let Some(value) =
             line.get(key).filter(|value| *value != "-" && !(is_local && matches!(key, "user" | "proto")))
         {
-            text.push_str(&format!(", {before}{value}"));
+            text.push_str(&format!(", {before}{}", quoted(value)));
         }
     }
     text
 }
 
 fn message_id(line: &Line<'_>) -> Option<String> {
-    line.get("msgid").map(|id| format!("Message-ID {id}"))
+    line.get("msgid").map(|id| format!("Message-ID {}", quoted(id)))
 }
 
 fn recipients(line: &Line<'_>) -> Option<String> {
-    let all: Vec<&str> = line.all("rcpt").collect();
+    let all: Vec<String> = line.all("rcpt").map(quoted).collect();
     let shown = all.get(..MAX_NAMED).unwrap_or(&all).join(", ");
     let unlisted: usize = line.get("unlisted").and_then(|count| count.parse().ok()).unwrap_or(0);
     match all.len().saturating_sub(MAX_NAMED).saturating_add(unlisted) {
@@ -115,13 +160,13 @@ fn checked(line: &Line<'_>) -> String {
     for (key, name) in [("spf", "SPF"), ("dkim", "DKIM"), ("dmarc", "DMARC"), ("arc", "ARC")] {
         for value in line.all(key) {
             results.push(match value.split_once(':') {
-                Some((result, domain)) => format!("{name} {result} for {domain}"),
-                None => format!("{name} {value}"),
+                Some((result, domain)) => format!("{name} {result} for {}", quoted(domain)),
+                None => format!("{name} {}", quoted(value)),
             });
         }
     }
     if let Some(policy) = line.get("policy") {
-        results.push(format!("the author's domain asks for: {policy}"));
+        results.push(format!("the author's domain asks for: {}", quoted(policy)));
     }
     format!("checked: {}", results.join(", "))
 }
@@ -142,7 +187,7 @@ fn sent(line: &Line<'_>) -> String {
                 text.push_str(&format!(" by {via}"));
             }
             if let Some(host) = line.get("host") {
-                text.push_str(&format!(", {host}"));
+                text.push_str(&format!(", {}", quoted(host)));
             }
             if let Some(tls) = line.get("tls") {
                 text.push_str(if tls == "-" { ", in plaintext" } else { ", with " });
@@ -161,8 +206,8 @@ fn not_sent(line: &Line<'_>) -> Vec<String> {
     let why = line.get("reply").or(line.get("reason")).or(line.get("dsn")).unwrap_or("-");
     let first = format!("{what} {}: {why}", to(line));
     let host = line.get("host").map(|host| {
-        let said_to = line.get("said_to").map(|what| format!(", in reply to {what}")).unwrap_or_default();
-        format!("by {}, {host}{said_to}", value(line, "via"))
+        let said_to = line.get("said_to").map(|what| format!(", in reply to {}", quoted(what))).unwrap_or_default();
+        format!("by {}, {}{said_to}", value(line, "via"), quoted(host))
     });
     let next = match (line.event, line.get("next")) {
         ("failed", _) => None,
@@ -183,20 +228,20 @@ fn refused(line: &Line<'_>) -> Vec<String> {
     let what = match value(line, "command") {
         "" => "a client was refused".to_owned(),
         "DATA" | "BDAT" => "a message was refused".to_owned(),
-        command => format!("refused {command}"),
+        given => format!("refused {}", command(given)),
     };
     let rule = line.get("reason").map(|reason| {
         let place = line.get("table").or(line.get("key")).map(|place| format!(" ({place})")).unwrap_or_default();
         format!("rule: {reason}{place}")
     });
-    let sender = line.get("from").map(|from| format!("sender {from}"));
+    let sender = line.get("from").map(|from| format!("sender {}", quoted(from)));
     let details = [Some(client(line)), sender, message_id(line), recipients(line), rule];
     with_details(format!("{what}: {}", value(line, "reply")), &details)
 }
 
 /// An event without words of its own.
 fn other(line: &Line<'_>) -> String {
-    let pairs: Vec<String> = line.pairs.iter().map(|(key, value)| format!("{key} {value}")).collect();
+    let pairs: Vec<String> = line.pairs.iter().map(|(key, value)| format!("{key} {}", quoted(value))).collect();
     if pairs.is_empty() { line.event.to_owned() } else { format!("{}: {}", line.event, pairs.join(", ")) }
 }
 
@@ -259,6 +304,23 @@ mod tests {
                 "the connection of a client ended after DATA, before the end of its message: closed by the client|client [192.0.2.7], HELO mx|sender <a@x>|to <j@h>",
             ),
             ("1K returned reason=\"x is gone\" user=root", "returned to the sender by root: x is gone"),
+            (
+                r#"1K accept from="<\"a, <b\"@x>" size=9 peer=[192.0.2.7] helo="a.test, TLS1.3, user admin" msgid="<x\u{202e} y@x>" rcpt=<j@h>"#,
+                r#"accepted from <"a, <b"@x>, 9 octets|client [192.0.2.7], HELO "a.test, TLS1.3, user admin"|Message-ID "<x\u{202e} y@x>"|to <j@h>"#,
+            ),
+            (
+                r#"s1 refused command="NOOP: 250 ok" peer=[192.0.2.7] reply="500 no""#,
+                r#"refused "NOOP: 250 ok": 500 no|client [192.0.2.7]"#,
+            ),
+            (
+                r#"s1 refused command="RCPT TO:<a> 250 ok" peer=[192.0.2.7] reply="501 no""#,
+                r#"refused "RCPT TO:<a> 250 ok": 501 no|client [192.0.2.7]"#,
+            ),
+            (
+                r#"s1 auth-failed user="root logged in with" peer=[192.0.2.7] mechanism=PLAIN"#,
+                r#""root logged in with" failed to log in with PLAIN from [192.0.2.7]"#,
+            ),
+            (r#"1K checked dkim="fail:y, DMARC pass for z""#, r#"checked: DKIM fail for "y, DMARC pass for z""#),
             ("s1 refused more=7 peer=[192.0.2.7]", "refused 7 more commands of [192.0.2.7]"),
             ("s1 limit account=jon messages=300", "limit: account jon, messages 300"),
             ("1K frozen", "frozen"),

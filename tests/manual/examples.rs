@@ -192,7 +192,10 @@ impl Machine {
 }
 
 fn is_command(line: &str) -> bool {
-    line.starts_with("$ ") || line.starts_with("# ")
+    // `penfoldctl config` prints comments, of which the first begins with a path.
+    let is_comment =
+        line.starts_with("# /") && line.contains("/penfold.conf, in force ") || line.starts_with("# A key after ");
+    !is_comment && (line.starts_with("$ ") || line.starts_with("# "))
 }
 
 /// A text without numbers, ids and ages, and with folded lines joined, for comparisons.

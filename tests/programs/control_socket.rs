@@ -71,7 +71,7 @@ fn programs_report_the_answer_of_the_daemon() {
         ("penfoldctl", &["queue"], GONE, 74, "penfoldctl: list the queue in *: *"),
         ("penfoldctl", &["queue"], "permission denied\n", 77, "penfoldctl: only root and * may list the queue"),
         ("penfoldctl", &["queue"], "ok\n-- the list ends here: x\n", 0, "-- the list ends here: x"),
-        ("penfoldctl", &["queue"], "ok\n\x1b[2J\tj\u{f6}n\u{9b}2J\r\x7f\n", 0, "?[2J\tj\u{f6}n\u{fffd}?2J??"),
+        ("penfoldctl", &["queue"], "ok\n\x1b[2J\tj\u{f6}n\u{9b}2J\r\x7f\n", 0, "?[2J\tj\u{f6}n?2J??"),
         ("penfoldctl", &["queue"], "no\x1b[2J\n", 75, "penfoldctl: list the queue in *: no?[2J"),
         (
             "penfoldctl",

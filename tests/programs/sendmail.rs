@@ -534,6 +534,8 @@ fn logwatch_sends_its_report() {
     symlink(share.join("logwatch"), site.path("share/logwatch")).expect("a link");
     daemon.submit(&["root"]);
     daemon.wait_mail(&site, "root", 1);
+    // The mail is in the mailbox before the log says so.
+    daemon.wait_words(&[" done"]);
     let sample = |name: &str| fs::read_to_string(common::built::source("etc/logwatch").join(name)).expect(name);
     let log: String =
         daemon.log().lines().map(|line| format!("Nov 30 06:00:00 razorback penfoldd[7]: {line}\n")).collect();

@@ -11,7 +11,6 @@ use crate::queue::{Job, JobResult};
 use crate::reply::Status;
 use crate::site::Site;
 use crate::spool::{EntryName, NotMoved, RecipientEntry, RecipientRef, State};
-use crate::sys;
 
 /// What the return of a message has made of it.
 pub struct Returned {
@@ -35,19 +34,7 @@ pub fn bounce(site: &Site, name: &mut EntryName, why: &str) -> Result<Returned, 
     let failed = open.filter(|to| !matches!(to.record.state, State::Unreported(_)));
     let outcomes = failed.map(|to| (to.reference().number, Outcome::failed(Status(5, 0, 0), why))).collect();
     let (mut job, mut derived) = (Job::of_request(entry.name(), recipients), Vec::new());
-    let mut attempt = Attempt {
-        job: &mut job,
-        entry,
-        settings: site.settings(),
-        now: sys::now(),
-        is_moved: false,
-        failures: Vec::new(),
-        delays: Vec::new(),
-        successes: Vec::new(),
-        derived: &mut derived,
-        dialogue: None,
-        site,
-    };
+    let mut attempt = Attempt::begin(site, &mut job, entry, &mut derived);
     let is_recorded = attempt.record(outcomes) && attempt.report();
     let is_done = is_recorded && matches!(attempt.result(), JobResult::Vanished);
     *name = attempt.entry.name();

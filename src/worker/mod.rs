@@ -120,6 +120,26 @@ struct Attempt<'a> {
     site: &'a Site,
 }
 
+impl<'a> Attempt<'a> {
+    /// An attempt that begins now. The reports and forwarded messages that it makes are added to
+    /// `derived`.
+    fn begin(site: &'a Site, job: &'a mut Job, entry: Entry, derived: &'a mut Vec<EntryName>) -> Self {
+        Self {
+            job,
+            entry,
+            settings: site.settings(),
+            now: sys::now(),
+            is_moved: false,
+            failures: Vec::new(),
+            delays: Vec::new(),
+            successes: Vec::new(),
+            derived,
+            dialogue: None,
+            site,
+        }
+    }
+}
+
 impl Worker {
     fn next_job(&mut self, jobs: &Receiver<Job>) -> Option<Job> {
         if self.remote.cached().is_some() {
@@ -141,19 +161,7 @@ impl Worker {
             Err(result) => return result,
         };
         let site = Arc::clone(&self.site);
-        let mut attempt = Attempt {
-            job,
-            entry,
-            settings: site.settings(),
-            now: sys::now(),
-            is_moved: false,
-            failures: Vec::new(),
-            delays: Vec::new(),
-            successes: Vec::new(),
-            derived,
-            dialogue: None,
-            site: &site,
-        };
+        let mut attempt = Attempt::begin(&site, job, entry, derived);
         let Some(outcomes) = self.deliver(&mut attempt) else { return JobResult::Stale };
         if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
             return JobResult::Again;

@@ -10,8 +10,8 @@
 //! | `WHEN` | the number of the matching call, counted from 1: `3`, `3-5`, `3-`, or `*` |
 //! | `ACTION` | `before` or `after`: the process aborts before or after the call; `panic`: the thread that makes the call panics; `skip`: the call does nothing and reports success; or the name of an error, such as `EIO`: the call does nothing and returns it |
 //!
-//! The history is written at times that no test can foresee, so a rule matches its files only if `PATH`
-//! contains `history`. The first rule that matches a call applies. Each fault is reported on standard error. A
+//! The history and the statistics are written at times that no test can foresee, so a rule matches their
+//! files only if `PATH` contains `history` or `stats`. The first rule that matches a call applies. Each fault is reported on standard error. A
 //! malformed rule aborts the process, so that no test passes just because its rule has no effect.
 
 use std::fs::{self, File};
@@ -129,8 +129,10 @@ pub fn step(call: &str, subject: Subject<'_>, run: impl FnOnce() -> io::Result<(
 }
 
 fn is_in(part: &str, path: &str) -> bool {
-    if path.contains("/state/history-") && !part.contains("history") {
-        return false;
+    for (file, word) in [("/state/history-", "history"), ("/state/stats", "stats")] {
+        if path.contains(file) && !part.contains(word) {
+            return false;
+        }
     }
     match part.strip_suffix('$') {
         Some(end) => path.ends_with(end),

@@ -63,6 +63,13 @@ impl Exit {
         Self { code, text: vec![format!("{}: {error}", doing.into())] }
     }
 
+    /// Adds a line, if there is one.
+    #[must_use]
+    pub fn and(mut self, line: Option<String>) -> Self {
+        self.text.extend(line);
+        self
+    }
+
     /// Makes an exit for the errors of a configuration.
     pub fn of_config(errors: &[ConfigError]) -> Self {
         Self { code: CONFIG, text: errors.iter().map(ToString::to_string).collect() }

@@ -46,7 +46,13 @@ fn run() -> Result<(), Exit> {
     }
     let start = start.with_pid_file(pid_file);
     match (parsed.opt_present("n"), parsed.opt_present("i"), parsed.opt_present("q")) {
-        (true, ..) => start.examine().map(|()| eprintln!("penfoldd: configuration OK")),
+        (true, ..) => match start.examine() {
+            Ok(()) => {
+                eprintln!("penfoldd: the configuration is right");
+                Ok(())
+            }
+            Err(exit) => Err(exit.and(Some("change what these lines name, then run 'penfoldd -n' again".to_owned()))),
+        },
         (_, true, true) => Err(usage("-i and -q exclude each other".into())),
         (_, true, _) => start.serve_one(),
         (_, _, true) => start.run_queue(),

@@ -13,10 +13,11 @@ use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
 use nix::unistd::User;
 
 use super::Start;
+use super::cure;
 use super::exit::{self, Exit};
 use crate::config::Config;
+use crate::privsep::Rights;
 use crate::privsep::rootpath::{is_roots, is_roots_alone};
-use crate::privsep::{Rights, user_name};
 use crate::spool::Spool;
 use crate::sys;
 
@@ -30,7 +31,11 @@ impl Start {
     pub(super) fn open_spool(&self, config: &Config) -> Result<(Arc<Spool>, Rights), Exit> {
         let started = self.start_monitor(config);
         let needed = [config.spool.as_path(), config.socket.parent().unwrap_or(Path::new("/"))];
-        let failed = |path: &Path, e| Exit::new(exit::CANTCREAT, format!("make {}", path.display()), &e);
+        let failed = |path: &Path, e| {
+            let cure =
+                if path == config.spool { cure::of_spool(path, &e) } else { cure::of_socket(&config.socket, &e) };
+            Exit::new(exit::CANTCREAT, format!("make {}", path.display()), &e).and(cure)
+        };
         let (as_root, user) = (sys::is_root(), &config.user);
         for directory in needed.iter().filter(|_| as_root) {
             make_for(directory, user).map_err(|e| failed(directory, e))?;
@@ -47,12 +52,8 @@ impl Start {
             Rights::Alone
         });
         let spool = Spool::open(&config.spool).map_err(|e| {
-            let mut exit = Exit::new(exit::CANTCREAT, format!("open the spool {}", config.spool.display()), &e);
-            if exit.code == exit::NOPERM {
-                let (user, spool) = (user_name(), config.spool.display());
-                exit.text.push(format!("the spool must belong to the user that runs it: chown -R {user} {spool}"));
-            }
-            exit
+            let doing = format!("open the spool {}", config.spool.display());
+            Exit::new(exit::CANTCREAT, doing, &e).and(cure::of_spool(&config.spool, &e))
         })?;
         Ok((spool, rights))
     }

@@ -21,6 +21,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::SockRef;
 
+use super::cure;
 use crate::config::{Kind, Listen};
 use crate::endpoint::Endpoint;
 use crate::exit::{self, Exit};
@@ -170,15 +171,15 @@ fn is_missing(error: &io::Error) -> bool {
 /// The error for an address that cannot be bound. The text says so if another listener of this
 /// daemon covers the address.
 fn not_bound(address: &Endpoint, error: &io::Error, listeners: &[Listener]) -> Exit {
-    let mut exit = Exit::new(exit::UNAVAILABLE, format!("listen on {address}"), error);
-    let overlaps = |listener: &&Listener| is_overlapping(&listener.listen.address, address);
-    if error.kind() == io::ErrorKind::AddrInUse
-        && let Some(other) = listeners.iter().find(overlaps)
-    {
-        let why = format!(" ({})", overlap(&other.listen.address, address));
-        exit.text.iter_mut().for_each(|line| line.push_str(&why));
+    let exit = Exit::new(exit::UNAVAILABLE, format!("listen on {address}"), error);
+    if error.kind() != io::ErrorKind::AddrInUse {
+        return exit.and(cure::of_address(error, false));
     }
-    exit
+    let overlaps = |listener: &&Listener| is_overlapping(&listener.listen.address, address);
+    match listeners.iter().find(overlaps) {
+        Some(other) => exit.and(Some(format!("listen.address: {}", overlap(&other.listen.address, address)))),
+        None => exit,
+    }
 }
 
 /// Whether two sockets cannot be bound to these addresses at the same time.

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
+use super::cure;
 use crate::exit::{self, Exit};
 use crate::spool::{Lock, Spool};
-use crate::sys;
 
 /// Takes the lock of the spool.
 ///
@@ -28,19 +28,16 @@ pub fn take(spool: &Spool) -> Result<Lock, Exit> {
     }
 }
 
-/// Adds an explanation to an error of bind(2): which program uses the address, or that only root
-/// may use it. Calls `drop_root` before it opens the spool, because root must not open the spool.
-pub fn explain_conflict(mut exit: Exit, spool: &Path, drop_root: impl Fn() -> bool) -> Exit {
-    if exit.code == exit::NOPERM && !sys::is_root() {
-        exit.text.iter_mut().for_each(|line| line.push_str(" (start it as root)"));
+/// Adds what to do to an error of bind(2) because another program uses the address. Calls
+/// `drop_root` before it opens the spool, because root must not open the spool.
+pub fn explain_conflict(exit: Exit, spool: &Path, drop_root: impl Fn() -> bool) -> Exit {
+    let in_use = io::Error::from(Errno::EADDRINUSE);
+    let is_conflict = matches!(exit.text.as_slice(), [line] if line.ends_with(&in_use.to_string()));
+    if !is_conflict {
         return exit;
     }
-    let in_use = io::Error::from(Errno::EADDRINUSE).to_string();
-    for line in exit.text.iter_mut().filter(|line| line.ends_with(&in_use)) {
-        let is_ours = drop_root() && is_locked(spool);
-        line.push_str(if is_ours { " (another penfoldd has the spool)" } else { " (another program listens there)" });
-    }
-    exit
+    let is_ours = drop_root() && is_locked(spool);
+    exit.and(cure::of_address(&in_use, is_ours))
 }
 
 fn is_locked(spool: &Path) -> bool {

@@ -50,6 +50,7 @@ use crate::sys;
 
 mod capacity;
 mod confine;
+mod cure;
 mod detach;
 mod directories;
 #[cfg(feature = "mailauth")]
@@ -135,10 +136,10 @@ impl Start {
         let config = Arc::clone(&settings.config);
         let lock = lock::take(&spool)?;
         let bind = || control::bind(&config.socket);
-        let control = inherited
-            .control
-            .map_or_else(bind, Ok)
-            .map_err(|e| Exit::new(exit::CANTCREAT, format!("make {}", config.socket.display()), &e))?;
+        let control = inherited.control.map_or_else(bind, Ok).map_err(|e| {
+            let doing = format!("make {}", config.socket.display());
+            Exit::new(exit::CANTCREAT, doing, &e).and(cure::of_socket(&config.socket, &e))
+        })?;
         let signals = sys::signals().map_err(|e| Exit::new(exit::OSERR, "await signals", &e))?;
         let local = listeners.iter().filter(|listener| listener.listen.kind != Kind::Status);
         let local: Vec<_> = local.filter_map(|listener| listener.socket.address()).collect();
@@ -224,8 +225,7 @@ impl Start {
         let (spool, rights) = self.open_spool(&config)?;
         sys::raise_descriptor_limit();
         let to = if self.foreground { &LogTo::Stderr } else { &config.log };
-        log::start(to, config.log_format, self.verbose, "penfoldd")
-            .map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(to), &e))?;
+        log::start(to, config.log_format, self.verbose, "penfoldd").map_err(|e| permissions::no_log(to, &e))?;
         log::report_bugs();
         let (settings, faults) =
             self.settings(config, &rights, Arc::default()).map_err(|errors| Exit::of_config(&errors))?;

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
+use super::cure;
 use crate::config::{Auth, Config, ConfigError, Dkim, LogTo, Users};
+use crate::exit::{self, Exit};
 use crate::privsep;
 
 /// The files of a configuration and the keys that name them.
@@ -133,10 +135,9 @@ fn above_target(link: &Path) -> Option<PathBuf> {
     nearest.parent().is_some().then_some(nearest)
 }
 
-/// Returns the words that say what failed if the log cannot be opened.
-pub fn doing_log(to: &LogTo) -> String {
-    match to {
-        LogTo::File(path) => format!("open the log {} as {}", path.display(), privsep::user_name()),
-        LogTo::Syslog | LogTo::Stderr => "open the log".to_owned(),
-    }
+/// Returns the error if the log cannot be opened.
+pub fn no_log(to: &LogTo, error: &io::Error) -> Exit {
+    let LogTo::File(path) = to else { return Exit::new(exit::CANTCREAT, "open the log", error) };
+    let doing = format!("open the log {} as {}", path.display(), privsep::user_name());
+    Exit::new(exit::CANTCREAT, doing, error).and(cure::of_log(path, error))
 }

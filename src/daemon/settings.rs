@@ -82,7 +82,7 @@ impl Start {
     /// # Errors
     /// If the log cannot be opened.
     pub fn try_log(to: &LogTo) -> Result<(), Exit> {
-        permissions::try_log(to).map_err(|e| Exit::new(exit::CANTCREAT, permissions::doing_log(to), &e))
+        permissions::try_log(to).map_err(|e| permissions::no_log(to, &e))
     }
 
     /// Does the same for a command that shows the warnings in another form. If this process has a

@@ -235,7 +235,8 @@ fn an_empty_volume_owned_by_root_becomes_the_spool() {
         }
         let output = site.penfoldd(&["-d"]).output().expect("it ends");
         let printed = String::from_utf8_lossy(&output.stderr);
-        let remedy = format!("the spool must belong to the user that runs it: chown -R nobody {}", volume.display());
+        let remedy =
+            format!("spool: it must belong to the user that runs penfoldd: chown -R nobody {}", volume.display());
         assert!(output.status.code() == Some(77) && printed.contains(&remedy), "{what}: {output:?}");
         assert_eq!(owner(), 0, "{what}");
     }

@@ -133,7 +133,8 @@ fn every_error_in_configuration_and_tables_is_reported_at_once() {
         let found = errors.lines().any(|error| error.starts_with(&begins) && error.contains(says));
         assert!(found, "{begins}{says}\n{errors}");
     }
-    assert_eq!((code(&output), errors.lines().count()), (CONFIG, expected.len()), "{errors}");
+    assert_eq!((code(&output), errors.lines().count()), (CONFIG, expected.len() + 1), "{errors}");
+    assert!(errors.ends_with("penfoldd: change what these lines name, then run 'penfoldd -n' again\n"), "{errors}");
     // Only errors in the configuration prevent a start; for tables see tests/daemon/warnings.rs.
     let output = plain(&["-f", site.path("penfold.conf").to_str().expect("UTF-8")]);
     assert_eq!((code(&output), text(&output.stderr).lines().count()), (CONFIG, 2), "{output:?}");
@@ -143,7 +144,7 @@ fn every_error_in_configuration_and_tables_is_reported_at_once() {
 fn a_valid_configuration_is_confirmed_and_a_missing_one_exits_with_78() {
     let site = Site::new();
     let good = run(&mut site.penfoldd(&["-n"]));
-    assert_eq!((code(&good), text(&good.stderr)), (0, "penfoldd: configuration OK\n".to_owned()));
+    assert_eq!((code(&good), text(&good.stderr)), (0, "penfoldd: the configuration is right\n".to_owned()));
     assert!(site.spooled().is_empty() && fs::read_dir(site.path("spool")).expect("spool").next().is_none());
     for arguments in [&["-n", "-f", "/nowhere/penfold.conf"][..], &["-d", "-f", "/nowhere/penfold.conf"]] {
         let output = plain(arguments);
@@ -198,12 +199,15 @@ fn an_address_or_spool_in_use_prevents_the_start() {
         let third = run(&mut site.penfoldd(arguments));
         assert_eq!(code(&third), UNAVAILABLE);
         assert!(text(&third.stderr).starts_with(&format!("penfoldd: listen on {}: ", daemon.address())), "{third:?}");
-        assert!(text(&third.stderr).ends_with(" (another penfoldd has the spool)\n"), "{third:?}");
+        let cure =
+            "penfoldd: listen.address: penfoldd runs already: 'penfoldctl reload' makes it read its files again\n";
+        assert!(text(&third.stderr).ends_with(cure), "{third:?}");
     }
     let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let stranger = Site::with(&format!("listen.address = \"{}\"", other.local_addr().expect("bound")));
     let output = run(&mut stranger.penfoldd(&["-d"]));
-    assert!(text(&output.stderr).ends_with(" (another program listens there)\n"), "{output:?}");
+    let cure = "penfoldd: listen.address: stop the other program, which 'ss -ltnp' shows, or choose another port\n";
+    assert!(text(&output.stderr).ends_with(cure), "{output:?}");
     // Two listeners on one address conflict with each other. The option -n, which only checks the
     // configuration, reports that, too.
     let port = free_port();
@@ -212,7 +216,7 @@ fn an_address_or_spool_in_use_prevents_the_start() {
         ("127.0.0.1", "0.0.0.0", "which it covers"),
         ("127.0.0.1", "127.0.0.1", "twice"),
     ] {
-        let says = format!("([[listen]] also has {one}:{port}, {how}: remove one of the two)\n");
+        let says = format!("listen.address: [[listen]] also has {one}:{port}, {how}: remove one of the two\n");
         let warns = format!("listen {other}:{port}: [[listen]] also has {one}:{port}, {how}: remove one of the two\n");
         let twice = [one, other].map(|host| format!("[[listen]]\naddress = \"{host}:{port}\"\n")).concat();
         let mut start = stranger.penfoldd(&["-d"]);

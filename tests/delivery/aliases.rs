@@ -429,7 +429,7 @@ fn the_example_in_the_description_is_valid() {
     site.add("users", "mary::");
     let output = site.penfoldd(&["-n"]).output().expect("it runs");
     let printed = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && printed == "penfoldd: configuration OK\n", "{printed}");
+    assert!(output.status.success() && printed == "penfoldd: the configuration is right\n", "{printed}");
 }
 
 /// Files, Maildirs and commands get a text with the same octets, in the process of the server and in

@@ -71,7 +71,7 @@ fn the_tables_of_the_page_have_the_described_effects() {
     }
     let checked = site.penfoldd(&["-n"]).output().expect("it runs");
     let printed = String::from_utf8_lossy(&checked.stderr).into_owned();
-    assert!(checked.status.success() && printed.ends_with("penfoldd: configuration OK\n"), "{printed}");
+    assert!(checked.status.success() && printed.ends_with("penfoldd: the configuration is right\n"), "{printed}");
     let daemon = site.start();
     let mailbox = |user: &str| format!("mailbox {}", site.path("mail").join(user).display());
     for (address, goes) in [

@@ -150,6 +150,7 @@ install: $(PROGRAMS)
 	$(call copies,completion/fish,$(fishcompletiondir))
 	test -e $(CONF) || test -h $(CONF) || $(INSTALL) -m 644 $(DOC)/examples/penfold.conf $(CONF)
 	@DESTDIR=$(DESTDIR) SPOOL=$(localstatedir)/spool/penfold etc/install.sh user $(addsuffix /penfold.conf,$(sysusersdir)) $(addsuffix /penfold.conf,$(tmpfilesdir))
+	@DESTDIR=$(DESTDIR) etc/install.sh next $(sbindir)/penfoldctl $(sysconfdir)/penfold/penfold.conf
 
 # copies FOLDER,DIRECTORY: installs the samples in etc/FOLDER in the directory in which the
 # system looks for them. If DIRECTORY is empty, it does nothing.

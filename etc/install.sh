@@ -5,6 +5,7 @@
 #	install.sh sendmail LINKS MAILER.CONF
 #	install.sh no-sendmail LINKS
 #	install.sh running PENFOLDCTL
+#	install.sh next PENFOLDCTL PENFOLD.CONF
 #
 # user creates the user that penfoldd runs as, and the spool (SPOOL), with the tools of
 # this system. If it does not run as root, or DESTDIR is set, it only prints the commands.
@@ -21,6 +22,8 @@
 # running fails while penfold is in use: if systemd runs or has enabled one of its units,
 # or if a daemon answers PENFOLDCTL. It then prints how to stop penfold, because
 # uninstalling removes the files that are needed for that.
+#
+# next prints what the person who has installed penfold does next. With DESTDIR, it prints nothing.
 set -eu
 
 name=penfold home=${SPOOL:-/var/spool/penfold}
@@ -185,6 +188,33 @@ running() {
 	}
 }
 
+next() {
+	[ -z "$DESTDIR" ] || return 0
+	if answers "$1"; then
+		restart='restart penfoldd'
+		! is_active penfold.service || restart='systemctl daemon-reload && systemctl restart penfold'
+		echo "penfold is installed. The daemon that runs is still the old one. Next, by root: $restart"
+		return
+	fi
+	option=
+	[ "$2" = /etc/penfold/penfold.conf ] || option=" -f $2"
+	start=penfoldd$option
+	[ ! -d /run/systemd/system ] || start='systemctl enable --now penfold.service penfold-control.socket'
+	cat <<-END
+		penfold is installed. Next, by root:
+		    vi $2    at least hostname, listen and local.domains
+		    vi /etc/aliases    a line "root: YOU", so that somebody reads root's mail
+		    penfoldd -n$option    checks both, and says what to change
+		    $start
+		    penfoldctl$option check    says what else is missing, such as DNS records
+		    make install-sendmail    lets programs on this host send mail with penfold
+		"man 7 penfold" is the entrance to the pages that explain this.
+	END
+	if has ss && ss -Hltn 'sport = :25' 2> /dev/null | grep -q .; then
+		echo 'Another program listens on port 25; see "Replacing another mail transfer agent" in penfold-admin(7).'
+	fi
+}
+
 # Whether a daemon answers. No mail is queued for nothing.invalid, so the status is then 69.
 answers() {
 	[ -x "$1" ] || return 1
@@ -203,8 +233,9 @@ user) user "${2:-}" "${3:-}" ;;
 sendmail) sendmail "$2" "$3" ;;
 no-sendmail) no_sendmail "$2" ;;
 running) running "${2:-}" ;;
+next) next "$2" "$3" ;;
 *)
-	echo "usage: $0 user | sendmail | no-sendmail | running" >&2
+	echo "usage: $0 user | sendmail | no-sendmail | running | next" >&2
 	exit 64
 	;;
 esac

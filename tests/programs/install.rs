@@ -191,6 +191,32 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
 }
 
 #[test]
+fn installing_ends_with_what_to_do_next() {
+    let next = |ctl: &Path, config: &str| {
+        let mut command = Command::new("etc/install.sh");
+        let output = command.args(["next".as_ref(), ctl.as_os_str(), config.as_ref()]).output().expect("sh");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let absent = Path::new("/nowhere/penfoldctl");
+    let usual = next(absent, "/etc/penfold/penfold.conf");
+    let steps = ["vi /etc/penfold/penfold.conf ", "penfoldd -n ", "penfoldctl check ", "make install-sendmail "];
+    let begins = |text: &str| usual.lines().any(|line| line.trim_start().starts_with(text));
+    steps.iter().for_each(|step| assert!(begins(step), "{step}: {usual}"));
+    let other = next(absent, "/c/penfold.conf");
+    assert!(other.contains(" penfoldd -n -f /c/penfold.conf ") && other.contains(" penfoldctl -f /c/"), "{other}");
+    // While a daemon runs, it is the version before.
+    let site = Site::new();
+    let _daemon = site.start();
+    let (ctl, config) = (site.path("ctl"), site.path("penfold.conf"));
+    fs::write(&ctl, format!("#!/bin/sh\nexec {} -f {} \"$@\"\n", env!("CARGO_BIN_EXE_penfoldctl"), config.display()))
+        .expect("a script");
+    fs::set_permissions(&ctl, fs::Permissions::from_mode(0o755)).expect("its mode");
+    let upgrade = next(&ctl, "/etc/penfold/penfold.conf");
+    assert!(upgrade.contains("still the old one") && upgrade.lines().count() == 1, "{upgrade}");
+}
+
+#[test]
 fn an_edited_configuration_and_foreign_files_survive() {
     let tree = Tree::new();
     tree.make("install", &[]);

@@ -11,7 +11,7 @@ pub(super) const TO: Flag =
 pub(super) const DOMAIN: Flag =
     Flag { long: "domain", hint: "domain", about: "messages that wait for this domain or @domain", ..Flag::NONE };
 pub(super) const AGE: Flag =
-    Flag { long: "age", hint: "time", about: "messages that are at least as old, such as 2h", ..Flag::NONE };
+    Flag { long: "age", hint: "time", about: "messages that are at least this old, such as 2h", ..Flag::NONE };
 pub(super) const STATE: Flag = Flag {
     long: "state",
     hint: "state",

@@ -17,7 +17,7 @@ use crate::when;
 pub(super) const COMMAND: Command = Command {
     name: "trace",
     arguments: "id | session | message-id | address | @domain | user | ip",
-    about: "tell what has happened to messages, also to past ones",
+    about: "show what has happened to messages, also to past ones",
     flags: &[
         Flag { long: "since", hint: "time", about: "begin at this time", ..Flag::NONE },
         Flag { long: "limit", hint: "number", about: "show at most this number of messages", ..Flag::NONE },

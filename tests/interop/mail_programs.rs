@@ -6,19 +6,12 @@
 //! the secret in the users file. mutt also shows reports. A test without its program is reported as skipped.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::programs::{feed, python};
+use common::remote::{Remote, Sink};
 use common::tls::Authority;
 use common::{Daemon, Site};
-use penfold::address::Address;
-use penfold::envelope::Recipient;
-use penfold::outcome::Outcome;
-use penfold::reply::Reply;
-use penfold::report::compose::{Report, Reported, Returned, compose};
-use penfold::report::languages::Languages;
-use penfold::spool::ReportedEvent;
 
 const PASSWORD: &str = "pencil and paper";
 
@@ -305,33 +298,14 @@ fn mutt_shows_a_report_in_all_its_languages() {
     if Command::new("mutt").arg("-v").stdin(Stdio::null()).output().is_err() {
         return common::skipped("mutt is not installed");
     }
-    let jon = Address::parse("jon@razorback.test").expect("an address");
-    let reply = Reply::read_all(b"550 5.1.1 no such user\r\n").expect("a reply");
-    let outcome = Outcome::from_reply("RCPT TO", reply).at("mx.example.test[192.0.2.1]:25");
-    let recipient = Recipient::new(Address::parse("elvis@example.test").expect("an address"));
-    let results = [Reported { recipient, event: ReportedEvent::Failure, outcome, dialogue: Vec::new() }];
     for multilingual in [false, true] {
-        let text = format!("[report]\nlanguages = [\"de\"]\nmultilingual = {multilingual}\n");
-        let config = penfold::config::parse(Path::new("penfold.conf"), &text).expect("good");
-        let (languages, _) = Languages::open(&config);
-        let report = compose(&Report {
-            hostname: "mx.razorback.test",
-            id: "4FQ7Z2K0D1R8",
-            original: "4FQ7AAAAAAAA",
-            now: 1_790_000_000,
-            arrival: 1_790_000_000,
-            until: 1_790_000_000,
-            to: &jon,
-            sender: Some(&jon),
-            envid: None,
-            deadline: None,
-            release: None,
-            is_utf8: false,
-            results: &results,
-            message: Returned::Header(b"Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\nX-End: End of the original\n"),
-            withheld: 0,
-            languages: &languages,
-        });
+        let remote = Remote::with(Sink::default().reply("RCPT", "550 5.1.1 no such user"));
+        let site = Site::with(&format!("report.languages = [\"de\"]\nreport.multilingual = {multilingual}"));
+        site.add("routes", &format!("example.test {}", remote.host_port()));
+        let daemon = site.start();
+        let header = "Subject: =?utf-8?Q?Gr=C3=BC=C3=9Fe?=\r\nX-End: End of the original\r\n";
+        daemon.greeted().send("jon@razorback.test", &["elvis@example.test"], &format!("{header}\r\nx\r\n"));
+        let report = daemon.wait_mail(&site, "jon", 1).remove(0);
         let Some(shown) = python("interop/mutt_shows.py", &report) else { return };
         let shown = String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
         for words in [
@@ -339,7 +313,7 @@ fn mutt_shows_a_report_in_all_its_languages() {
             "Es gibt kein Postfach mit dieser Adresse.",
             "Was Sie tun k\u{f6}nnen: Pr\u{fc}fen Sie",
             "There is no mailbox with this address.",
-            "mx.example.test: 550 5.1.1 no such user",
+            ": 550 5.1.1 no such user",
             "Status: 5.1.1",
         ] {
             assert!(shown.contains(words), "no {words:?} in:\n{shown}");

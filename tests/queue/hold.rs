@@ -28,15 +28,28 @@ fn deferring() -> Sink {
     Sink::default().reply("RCPT", "451 4.7.1 not now")
 }
 
-/// A site with a message to another host, which defers it.
-fn waiting() -> (Remote, Site, Daemon, String) {
-    let remote = Remote::with(deferring());
+/// A site with a message to another host.
+fn sent_to(sink: Sink) -> (Remote, Site, Daemon, String) {
+    let remote = Remote::with(sink);
     let site = Site::with(LATER);
     site.add("routes", &format!("example.test {}", remote.host_port()));
     let daemon = site.start();
     let id = daemon.submit(&["elvis@example.test"]);
+    (remote, site, daemon, id)
+}
+
+/// A site with a message to another host, which defers it.
+fn waiting() -> (Remote, Site, Daemon, String) {
+    let (remote, site, daemon, id) = sent_to(deferring());
     daemon.wait_words(&[&id, " deferred to=<elvis@"]);
     daemon.wait_until("it is in cur/", || is_in(&site, "cur"));
+    (remote, site, daemon, id)
+}
+
+/// A site with a message that is being delivered: the other host takes some seconds to answer MAIL.
+fn at_mail(sink: Sink, seconds: u64) -> (Remote, Site, Daemon, String) {
+    let (remote, site, daemon, id) = sent_to(sink.when("MAIL", Then::Pause(Duration::from_secs(seconds)), 1));
+    remote.wait("MAIL", |seen| seen.commands.iter().any(|command| command.line.starts_with("MAIL")));
     (remote, site, daemon, id)
 }
 
@@ -150,13 +163,7 @@ fn a_message_that_is_being_delivered_is_waited_for() {
         ("451 4.3.0 not now", "release", (69, "it is not held")),
         ("550 5.7.1 never", "remove", (69, "there is no such message")),
     ] {
-        let slow = Sink::default().reply("RCPT", reply).when("MAIL", Then::Pause(Duration::from_secs(2)), 1);
-        let remote = Remote::with(slow);
-        let site = Site::with(LATER);
-        site.add("routes", &format!("example.test {}", remote.host_port()));
-        let daemon = site.start();
-        let id = daemon.submit(&["elvis@example.test"]);
-        remote.wait("MAIL", |seen| seen.commands.iter().any(|command| command.line.starts_with("MAIL")));
+        let (_remote, site, daemon, id) = at_mail(Sink::default().reply("RCPT", reply), 2);
         let (code, text) = ctl(&site, &[command, &id]);
         assert_eq!((code, text.contains(answer.1)), (answer.0, true), "{command} {reply}: {text}");
         let expected = match (command, answer.0) {
@@ -174,13 +181,7 @@ fn a_message_that_is_being_delivered_is_waited_for() {
 
 #[test]
 fn a_job_that_takes_too_long_is_left_alone() {
-    let slow = Sink::default().when("MAIL", Then::Pause(Duration::from_secs(26)), 1);
-    let remote = Remote::with(slow);
-    let site = Site::with(LATER);
-    site.add("routes", &format!("example.test {}", remote.host_port()));
-    let daemon = site.start();
-    let id = daemon.submit(&["elvis@example.test"]);
-    remote.wait("MAIL", |seen| seen.commands.iter().any(|command| command.line.starts_with("MAIL")));
+    let (remote, site, daemon, id) = at_mail(Sink::default(), 26);
     // Whichever of two requests comes first waits, and the other is refused at once.
     let mut answers = std::thread::scope(|scope| {
         let requests = ["remove", "hold"].map(|change| scope.spawn(|| ctl(&site, &[change, &id])));

@@ -181,7 +181,7 @@ impl Control {
     }
 
     /// Runs an SMTP session with a program on this host until the session ends. The program has
-    /// already got the answer `ok`.
+    /// already received the answer `ok`.
     pub(super) fn submit(&self, stream: std::os::unix::net::UnixStream, user: LocalUser) {
         self.server.serve_local_user(stream, user);
     }

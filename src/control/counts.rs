@@ -2,8 +2,8 @@
 //! Postfix.
 //!
 //! A message counts once in each row that it belongs to: in the rows of all domains of its
-//! recipients, for example. The number of rows is limited, so that strangers who send from many
-//! addresses cost little memory; what comes after that counts in the row of the others.
+//! recipients, for example. The number of rows is limited, so that mail from many
+//! addresses takes little memory; further messages count in the row of the others.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
@@ -36,7 +36,7 @@ const AGES: [(&str, &str, u64); 8] = [
     ("<3d", "under_3d", 3 * 86_400),
     ("older", "older", u64::MAX),
 ];
-/// The name of the row of what was counted when there were too many rows.
+/// The name of the row for everything that was counted after the maximum number of rows.
 const OTHERS: &str = "(others)";
 
 /// What the rows are.
@@ -44,7 +44,7 @@ const OTHERS: &str = "(others)";
 pub enum By {
     /// The senders of the envelopes.
     Sender,
-    /// The domains of the recipients who still wait.
+    /// The domains of the recipients that still wait.
     Domain,
     /// Why the recipients still wait.
     Reason,

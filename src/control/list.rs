@@ -84,8 +84,8 @@ struct Listed<'a> {
     message: &'a Message,
     note: Note,
     now: u64,
-    /// Whether the listing is for an unprivileged user, who learns nothing about this host's mailboxes
-    /// and commands.
+    /// Whether the listing is for an unprivileged user, and hides the mailboxes and commands of this
+    /// host.
     is_for_user: bool,
 }
 

@@ -62,13 +62,13 @@ pub enum Found {
 pub struct Message {
     /// The entry.
     pub entry: Entry,
-    /// The recipients who are wanted and still wait for the message.
+    /// The selected recipients that still wait for the message.
     pub recipients: Vec<Waiting>,
     /// The time after which a deferral is the last one, in seconds since 1970.
     pub expires: u64,
 }
 
-/// A recipient who waits for a message.
+/// A recipient that waits for a message.
 pub struct Waiting {
     /// The recipient.
     pub recipient: Recipient,
@@ -82,7 +82,7 @@ pub struct Waiting {
     pub destination: Option<Arc<Destination>>,
     /// The duration of the attempt that is running, and what the worker is doing.
     pub attempt: Option<(Duration, Option<Activity>)>,
-    /// Whether an alias leads to other addresses, about which the sender learns nothing.
+    /// Whether an alias leads to other addresses, which the sender must not see.
     pub is_hidden: bool,
 }
 

@@ -19,7 +19,7 @@
 //! - `list`: the listing of the queue
 //! - `listing`: the request to list the queue
 //! - `messages`: reads the messages that a selection matches
-//! - `numbers`: what is true now, for statistics
+//! - `numbers`: the present state, for statistics
 //! - `reload`: a reload, and its result
 //! - `request`: the form of a request line
 //! - `selection`: which messages of the queue are listed or changed
@@ -29,7 +29,7 @@
 //! - `status`: the daemon, and what it is doing
 //! - `trace`: what has happened to messages and clients
 //! - `verify`: the destinations of an address, for `sendmail -bv`
-//! - `visible`: what a user who is not privileged may see of a message
+//! - `visible`: what an unprivileged user may see of a message
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Collects what is true now: the queue, the workers, the connections, the certificates.
+//! Collects the present state: the queue, the workers, the connections, the certificates.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,13 +16,13 @@ use crate::sys;
 
 /// How long the queue may take for its answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A count of the messages in `hold/` is used again for as many times the duration of the count.
+/// A count of the messages in `hold/` is used again for this many times its duration.
 const REUSE: u32 = 100;
 
 /// The states of destinations, in the order in which they are shown.
 const STATES: [&str; 4] = ["new", "up", "slow", "down"];
 
-/// Returns what is true now.
+/// Returns the present state.
 pub fn gauges(site: &Arc<Site>, server: &Server, events: &Sender<Event>) -> Gauges {
     let settings = site.settings();
     let ask = || {
@@ -47,8 +47,8 @@ pub fn gauges(site: &Arc<Site>, server: &Server, events: &Sender<Event>) -> Gaug
     }
 }
 
-/// Returns what the spool alone tells, which needs no daemon. If `has_queue`, that includes the
-/// messages in the queue, as their names tell them.
+/// Returns what can be read from the spool without a daemon. If `has_queue`, that includes the
+/// numbers of the messages in the queue, which follow from their names.
 pub fn spool_gauges(spool: &Spool, has_queue: bool) -> Gauges {
     let system = statvfs(&spool.state_directory()).ok();
     let octets = |blocks: u64, size: u64| blocks.saturating_mul(size);

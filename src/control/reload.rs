@@ -27,7 +27,7 @@ impl Reloads {
         result.recv_timeout(TIMEOUT).ok()
     }
 
-    /// Reloads, and tells the result to all clients that have asked before.
+    /// Reloads, and sends the result to all clients that are waiting for it.
     pub fn serve(&self, reload: impl FnOnce() -> Reloaded) {
         let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let result = reload();

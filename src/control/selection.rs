@@ -14,14 +14,14 @@ use crate::spool::{EntryName, QueueId};
 pub struct Selection {
     /// The sender of the envelope.
     pub from: Option<Party>,
-    /// A recipient who still waits for the message, by the final address or the one that the client
+    /// A recipient that still waits for the message, by the final address or the one that the client
     /// gave.
     pub to: Option<Party>,
-    /// The domain of a recipient who still waits for the message.
+    /// The domain of a recipient that still waits for the message.
     pub domain: Option<DomainPattern>,
     /// The minimum age.
     pub age: Option<Duration>,
-    /// The state of a recipient who still waits for the message.
+    /// The state of a recipient that still waits for the message.
     pub state: Option<State>,
     /// The maximum number of messages.
     pub limit: Option<usize>,
@@ -47,7 +47,7 @@ pub struct DomainPattern {
     with_below: bool,
 }
 
-/// The state of a recipient who still waits for a message.
+/// The state of a recipient that still waits for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// An attempt is running.

@@ -1,5 +1,5 @@
-//! What a user who is not privileged may see of a message that this user has sent: nothing about
-//! where an alias or a route of this site leads.
+//! What an unprivileged user may see of a message that this user has sent. Where an alias or a route
+//! of this site leads is hidden.
 
 use crate::address::Address;
 use crate::destination::{Destination, HostTarget, SMTP_PORT};

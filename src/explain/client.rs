@@ -1,4 +1,4 @@
-//! The connection and HELO: who the client is, and which rights it has.
+//! The connection and HELO: the identity of the client, and its rights.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -170,7 +170,7 @@ impl Client {
         }
     }
 
-    /// Whether there is a listener of the kind that the query names. If not, says so.
+    /// Whether there is a listener of the kind that the query names. If not, adds a step that says so.
     fn is_listener(&self, scene: &Scene<'_>, steps: &mut Steps) -> bool {
         let Some(kind) = self.wanted else { return true };
         let is_there = scene.config.listen.iter().any(|listen| listen.kind == kind);

@@ -1,4 +1,4 @@
-//! The facts for the rules about strangers, each told as a step. Nothing is counted or recorded.
+//! The facts for the rules about strangers, each shown as a step. Nothing is counted or recorded.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -36,7 +36,7 @@ impl LookUps<'_> {
         self.steps.add_by(Stage::Rcpt, effect, rule, text, Some(Source::Key(key)));
     }
 
-    /// Whether the DNS may be asked. If not, says so.
+    /// Whether the DNS may be asked. If not, adds a step that says so.
     fn may_ask(&mut self, rule: &'static str, key: &'static str) -> bool {
         if !self.uses_dns {
             self.tell(Effect::Skipped, rule, "not looked up (--no-dns)", key);
@@ -59,7 +59,7 @@ impl LookUps<'_> {
         (client.with(&names), told)
     }
 
-    /// Finds the result of SPF, and tells it.
+    /// Finds the result of SPF, and adds it as a step.
     fn ask_spf(&mut self) -> SpfFound {
         if self.scene.config.policy.spf == Spf::None {
             return SpfFound::Good;

@@ -6,9 +6,9 @@
 //! no effect: nothing is counted, greylisted, written to disk or logged, no host is connected to,
 //! and no filter is asked. Only names are looked up in the DNS, and a query can forbid that.
 //!
-//! The module stands beside `worker`: above all modules whose decisions it tells, and below
-//! `control`, which asks it. It needs nothing of `session`, because what a session decides is in
-//! lower modules.
+//! The module stands beside `worker`: above all modules whose decisions it explains, and below
+//! `control`, which calls it. It uses nothing of `session`, because the decisions of a session are
+//! in lower modules.
 //!
 //! An explanation is a list of [`steps::Step`]s, which is written as text or as JSON.
 //!

@@ -7,7 +7,7 @@ use crate::json::{Format, Object};
 use crate::policy::{Line, Reason, Source, Verdict};
 use crate::reply::Reply;
 
-/// The maximum number of steps; more are counted, but not told.
+/// The maximum number of steps; further ones are only counted.
 const MAX_STEPS: usize = 1000;
 
 /// The part of the way of a message that a step belongs to.

@@ -13,7 +13,7 @@ use crate::retry::{Schedule, wait_for_release};
 use crate::spool::{Entry, EntryName, Note, Place, QueueId, RecipientEntry, Unusable};
 use crate::sys;
 
-/// The maximum number of recipients that are told.
+/// The maximum number of recipients that are shown.
 const MAX_RECIPIENTS: usize = 20;
 
 /// What the queue knows about its work.
@@ -72,7 +72,7 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Tells a message. Returns the reason why it is still in the queue.
+    /// Adds the steps of a message. Returns the reason why it is still in the queue.
     fn message(&self, entry: &Entry, steps: &mut Steps) -> String {
         let (id, note) = (self.name.id, self.scene.spool.read_note(self.name.id));
         let open: Vec<&RecipientEntry> = entry.recipients().iter().filter(|to| to.record.state.is_open()).collect();
@@ -128,7 +128,7 @@ impl Waiting<'_> {
             .or_else(|| Some("by an administrator".to_owned()))
     }
 
-    /// Tells an open recipient. Returns the reason why it is open.
+    /// Adds the steps of an open recipient. Returns the reason why it is open.
     fn recipient(&self, entry: &Entry, note: &Note, to: &RecipientEntry, steps: &mut Steps) -> String {
         let (path, id) = (address::path(Some(&to.recipient.address)), self.name.id);
         let number = to.reference().number;
@@ -169,7 +169,7 @@ impl Waiting<'_> {
         reason
     }
 
-    /// Tells the state of a destination.
+    /// Adds the step of the state of a destination.
     fn destination(&self, status: &DestinationStatus, steps: &mut Steps) {
         let DestinationStatus { state, running, limit, ready, .. } = status;
         let name = status.destination.listed_name();

@@ -18,7 +18,7 @@ use crate::policy::Source;
 use crate::route::{Expansion, Found, Route, Traced, Visit};
 use crate::users::{Mailbox, Owner};
 
-/// The maximum number of final recipients that are told.
+/// The maximum number of final recipients that are shown.
 const MAX_RECIPIENTS: usize = 50;
 /// The maximum number of destinations whose hosts are looked up.
 const MAX_PLANS: usize = 5;
@@ -43,9 +43,9 @@ struct Way<'a> {
     steps: &'a mut Steps,
     /// The number of final recipients so far.
     told: usize,
-    /// The names of the destinations whose hosts were told, and whether all hosts of each are down.
+    /// The names of the destinations whose hosts were shown, and whether all hosts of each are down.
     planned: HashMap<String, bool>,
-    /// The lists whose members were told.
+    /// The lists whose members were shown.
     lists: HashSet<Address>,
 }
 
@@ -54,7 +54,7 @@ impl Way<'_> {
         self.steps.add_by(Stage::Way, effect, "", text, source);
     }
 
-    /// Tells one address of the expansion.
+    /// Adds the steps of one address of the expansion.
     fn visit(&mut self, visit: &Visit) {
         let Visit { address, found, members, count } = visit;
         let source = self.scene.router.source(address, *found);
@@ -71,7 +71,7 @@ impl Way<'_> {
         self.add(Effect::Fact, text, source);
     }
 
-    /// Tells the final recipients of an address.
+    /// Adds the steps of the final recipients of an address.
     fn follow(&mut self, address: &Address, expansion: Expansion) {
         match expansion {
             Expansion::Finals(finals) => {
@@ -91,7 +91,7 @@ impl Way<'_> {
         }
     }
 
-    /// Tells the route of a final recipient.
+    /// Adds the step of the route of a final recipient.
     fn recipient(&mut self, recipient: &Recipient) {
         self.told += 1;
         let (address, router) = (&recipient.address, self.scene.router);
@@ -128,7 +128,7 @@ impl Way<'_> {
         }
     }
 
-    /// Tells the members of an alias that is expanded at delivery. The files of a list are read
+    /// Adds the steps of the members of an alias that is expanded at delivery. The files of a list are read
     /// only then.
     fn list(&mut self, address: &Address) {
         if self.told > MAX_RECIPIENTS || !self.lists.insert(address.clone()) {
@@ -159,7 +159,7 @@ impl Way<'_> {
         }
     }
 
-    /// Tells the hosts of a destination, in the order in which they are tried. Returns whether all
+    /// Adds the steps of the hosts of a destination, in the order in which they are tried. Returns whether all
     /// of them are down.
     fn hosts(&mut self, target: &HostTarget) -> bool {
         let name = target.to_string();

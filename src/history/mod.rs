@@ -1,9 +1,9 @@
-//! Keeps the log lines of events, so that `penfoldctl trace` can tell what has happened to a message
+//! Keeps the log lines of events, so that `penfoldctl trace` can show what has happened to a message
 //! that is no longer in the spool.
 //!
-//! There are two histories: one of messages, and one of clients that were refused or that did
-//! something else without a message. Each has a size of its own, so that a flood of refusals does not
-//! drive out the messages. A history is a series of files in `state/` of the spool, see `segments`.
+//! There are two histories: one of messages, and one of events of clients without a message, mostly
+//! refusals. Each has its own size, so that a flood of refusals does not displace the messages. A
+//! history is a series of files in `state/` of the spool, see `segments`.
 //!
 //! Like all state, the history is never synced and not trusted when it is read, and no mail waits for
 //! it. Lines are collected in memory. In the daemon, a thread writes them within [`WRITE_INTERVAL`].

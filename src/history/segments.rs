@@ -214,7 +214,7 @@ mod tests {
         let text = all(&directory, Kind::Messages);
         assert!(text.starts_with(&format!("{now}.000 cut o\n{now}.000 one\n{now}.000 two\n")), "{text}");
         assert_eq!(text.lines().count(), 7);
-        // A file that was removed by hand is made anew.
+        // A file that was removed by hand is created again.
         fs::remove_file(directory.join("history-messages.7")).expect("removed");
         one.append(b"1.000 again\n", 1 << 20, KEEP).expect("written");
         assert_eq!(all(&directory, Kind::Messages), "1.000 again\n");

@@ -14,7 +14,7 @@ use Cause::*;
 /// The maximum number of characters of a reply in which words are searched.
 const MAX_TEXT: usize = 2000;
 
-/// The cause of a failure or a delay, as far as it matters to a person. etc/languages/en.toml explains
+/// The cause of a failure or a delay, as it is explained to the reader. etc/languages/en.toml explains
 /// each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -165,7 +165,7 @@ const STATUSES: &[(u16, u16, Cause)] = &[
     (7, 27, BadSender),
     (7, 28, RateLimited),
     (7, 29, SenderUnproven),
-    // The codes of Exchange for groups and people who admit only certain senders.
+    // The codes of Exchange for groups and users that accept only certain senders.
     (7, 124, SenderNotAllowed),
     (7, 129, SenderNotAllowed),
     (7, 133, SenderNotAllowed),

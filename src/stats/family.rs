@@ -19,7 +19,7 @@ pub enum Family {
     Deferred,
     /// Final failures.
     Failed,
-    /// Recipients to whom other hosts have accepted a message.
+    /// Recipients for which other hosts have accepted a message.
     SentTo,
     /// The same, by the encryption of the connection.
     TlsOut,
@@ -173,7 +173,7 @@ pub enum Event {
     Warned,
     /// A report about successful deliveries was made.
     Confirmed,
-    /// Something that could be reported is reported to no one.
+    /// A report was due, and was not sent.
     Dropped,
     /// A client has authenticated.
     LoggedIn,

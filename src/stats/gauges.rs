@@ -1,4 +1,4 @@
-//! What is true now: the queue, the workers, the connections.
+//! The present state: the queue, the workers, the connections.
 
 use std::collections::BTreeMap;
 
@@ -44,8 +44,8 @@ impl Census {
     /// The maximum number of destinations that are named.
     pub const MAX: usize = 50;
 
-    /// Returns the destinations for people who may not know the users of this host: the mailboxes
-    /// and the commands of all users are summed up. The destination with the most jobs comes first.
+    /// Returns the destinations without the users of this host: the mailboxes and the commands of
+    /// all users are summed up. The destination with the most jobs comes first.
     pub fn public_destinations(&self) -> Vec<Load> {
         let mut sums: BTreeMap<&str, Load> = BTreeMap::new();
         for load in &self.destinations {
@@ -62,7 +62,7 @@ impl Census {
     }
 }
 
-/// Returns a destination's name without the user of this host whom it names.
+/// Returns a destination's name without the user of this host.
 fn public_name(name: &str) -> &str {
     match name.split_once(':').map_or(name, |(kind, _)| kind) {
         "user" => "users",
@@ -95,7 +95,7 @@ pub struct Certificate {
     pub expires: u64,
 }
 
-/// What is true now.
+/// The present state.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
     /// The version of the daemon.

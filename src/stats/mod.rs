@@ -13,7 +13,7 @@
 //! - `causes`: the reasons of refusals without a rule, in a few words
 //! - `counts`: numbers by family and labels: sums, differences, percentiles, text
 //! - `family`: the families
-//! - `gauges`: what is true now, such as the length of the queue
+//! - `gauges`: the present state, such as the length of the queue
 //! - `keep`: the numbers on disk, and the hours of the last two days
 //! - `live`: the numbers of this process
 //! - `openmetrics`: the numbers in the OpenMetrics format

@@ -11,7 +11,7 @@ const STEP: usize = 10;
 const HEIGHT: u64 = 100;
 
 /// Draws a bar for each value. Each value has the text that is shown when the pointer is on the bar.
-/// `label` describes the chart to people who do not see it.
+/// `label` describes the chart for screen readers.
 pub fn bars(html: &mut Html, label: &str, values: &[(String, u64)]) {
     let most = values.iter().map(|(_, value)| *value).max().unwrap_or_default().max(1);
     html.raw("<svg class=\"chart\" role=\"img\" preserveAspectRatio=\"none\"").attribute("aria-label", label);

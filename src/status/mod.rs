@@ -9,7 +9,7 @@
 //! - `charts`: charts in SVG
 //! - `html`: HTML in which every text is escaped
 //! - `http`: HTTP without I/O: requests and the heads of responses
-//! - `page`: the status page: what is true now
+//! - `page`: the status page: the present state
 //! - `server`: connections, deadlines and limits
 //! - `traffic`: the part of the page about the last hours
 //! - `words`: sizes, durations and times for people

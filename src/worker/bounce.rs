@@ -1,4 +1,4 @@
-//! Returns a message to its sender on an administrator's request: all recipients who still wait for
+//! Returns a message to its sender on an administrator's request: all recipients that still wait for
 //! it fail at once.
 //!
 //! The steps are those of an attempt in which all recipients fail. The entry is withdrawn from the

@@ -1,7 +1,7 @@
 //! Looks up the recipients of a message anew on an administrator's request, as if the message had
 //! just been received: in the virtual table, the aliases and among the users.
 //!
-//! Only recipients who still wait for the message are looked up, by the addresses that the client
+//! Only recipients that still wait for the message are looked up, by the addresses that the client
 //! gave. An address that has the message, or whose failure was reported, does not get it again. A
 //! message that a list or a `.forward` file has passed on keeps its recipients, except that the
 //! aliases of each are looked up: to follow the list again would send it to all members. The entry
@@ -34,7 +34,7 @@ impl<E: Into<NotMoved>> From<E> for NotRequeued {
     }
 }
 
-/// Looks up the recipients of a message anew. Returns the number of the recipients who wait for it.
+/// Looks up the recipients of a message anew. Returns the number of the recipients that wait for it.
 /// `name` is the name of its entry before and after.
 ///
 /// # Errors
@@ -60,7 +60,7 @@ pub fn requeue(site: &Site, name: &mut EntryName) -> Result<usize, NotRequeued> 
 
 /// The recipients of an entry, looked up anew. The number of a recipient is part of the names of its
 /// copies and reports, so no number gets another meaning: settled recipients stay where they are,
-/// recipients that are no longer wanted become settled ones to whom nothing is delivered, and new
+/// recipients that are no longer wanted become settled ones to which nothing is delivered, and new
 /// ones come at the end.
 fn anew(router: &Router, entry: &Entry) -> Result<Vec<RecipientEntry>, NotRequeued> {
     let is_settled = |to: &&RecipientEntry| !to.record.state.is_open();
@@ -68,7 +68,7 @@ fn anew(router: &Router, entry: &Entry) -> Result<Vec<RecipientEntry>, NotRequeu
     let mut seen: HashSet<Key> = settled().map(|to| key(&to.recipient)).collect();
     let served: HashSet<Place> = settled().filter_map(|to| place(router, &to.recipient)).collect();
     let open = entry.recipients().iter().filter(|to| !is_settled(to));
-    // A recipient who waits already has been promised the message by this address.
+    // A recipient that waits already has been promised the message by this address.
     let waiting: HashSet<Key> = open.clone().map(|to| key(&to.recipient)).collect();
     let is_new = |last: &Recipient| {
         waiting.contains(&key(last)) || place(router, last).is_none_or(|place| !served.contains(&place))

@@ -11,13 +11,13 @@ use crate::json::{Format, Object};
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// It is as it should be.
+    /// Nothing is wrong.
     Good,
     /// A fact to know. Nothing has to be changed.
     Note,
-    /// It could not be found out.
+    /// A look-up failed.
     Unknown,
-    /// It is unwise, or some mail may suffer.
+    /// Some mail may be refused, or something is unwise.
     Warning,
     /// Mail is lost, refused or waits.
     Error,
@@ -35,7 +35,7 @@ impl Level {
         }
     }
 
-    /// Whether a finding of this level is printed although only complaints are wanted.
+    /// Whether a finding of this level is printed if only complaints are wanted.
     fn is_complaint(self) -> bool {
         !matches!(self, Self::Good | Self::Note)
     }

@@ -20,7 +20,7 @@ use crate::sys;
 
 /// A time before this program was written, in seconds since 1970: 2025-12-01.
 const EARLIEST: u64 = 1_764_547_200;
-/// The time by which a file may be newer than the clock, in seconds.
+/// The number of seconds by which the time of a file may be ahead of the clock.
 const SKEW: u64 = 300;
 /// The programs through which other programs send mail.
 const SENDMAIL: [&str; 2] = ["/usr/sbin/sendmail", "/usr/lib/sendmail"];
@@ -152,7 +152,7 @@ fn sendmail_at(path: &Path) -> Option<Finding> {
 }
 
 /// Whether this process has the rights of the server: whether its user is the one in the configuration,
-/// or that to whom the spool belongs.
+/// or the owner of the spool.
 fn is_server(config: &Config) -> bool {
     let user = privsep::user_name();
     user == config.user || fs::metadata(&config.spool).is_ok_and(|found| found.uid() == geteuid().as_raw())

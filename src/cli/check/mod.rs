@@ -13,7 +13,7 @@
 //! - `net`: what the DNS says about this host and its domains
 //! - `outside`: connections from and to the outside
 //! - `past`: what the numbers of the last days say about the outside
-//! - `ports`: who listens on the configured ports
+//! - `ports`: the programs that listen on the configured ports
 //! - `senders`: SPF, DKIM and DMARC records
 
 #[cfg(feature = "mailauth")]

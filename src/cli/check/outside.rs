@@ -39,8 +39,8 @@ pub fn own_addresses(config: &Config) -> Vec<IpAddr> {
     all
 }
 
-/// Connects to an SMTP server. Returns the first line that it says, without its line end, or an
-/// empty text if it accepts the connection and says nothing.
+/// Connects to an SMTP server. Returns the first line that it sends, without its line end, or an
+/// empty text if it accepts the connection and sends nothing.
 fn greeting(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIME)?;
     stream.set_write_timeout(Some(TIME))?;

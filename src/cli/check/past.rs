@@ -11,7 +11,7 @@ use crate::state::State;
 use crate::stats::{self, Counts, Family};
 use crate::sys;
 
-/// The number of days that are looked at.
+/// The number of days whose numbers are used.
 pub const DAYS: u64 = 7;
 
 /// What has happened in the last days. The numbers are those that the daemon has saved.

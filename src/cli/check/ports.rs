@@ -1,4 +1,5 @@
-//! Who listens on the ports of the configuration, as proc(5) shows it. Nothing is bound.
+//! The programs that listen on the ports of the configuration, as proc(5) shows them. Nothing is
+//! bound.
 
 use std::collections::HashMap;
 use std::fs;

@@ -2,7 +2,7 @@
 //! their ids or by selectors.
 //!
 //! With selectors, the daemon is asked for the ids first. If there are several, the user is asked
-//! whether they are meant. Only these messages are then changed.
+//! for confirmation. Only these messages are then changed.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::control::request;
 use crate::exit::{self, Exit};
 
-/// The option that answers the question whether several messages are meant.
+/// The option that changes several messages without a question.
 pub(super) const YES: Flag =
     Flag { short: "y", long: "yes", about: "do not ask before several messages are changed", ..Flag::NONE };
 /// The option that selects all messages.
@@ -23,7 +23,7 @@ const FLAGS: &[Flag] = &[select::FROM, select::TO, select::DOMAIN, select::AGE, 
 const FLAGS_OF_BOUNCE: &[Flag] =
     &[REASON, select::FROM, select::TO, select::DOMAIN, select::AGE, select::STATE, select::LIMIT, ALL, YES];
 
-/// What a command takes from the others.
+/// The defaults for the commands of this file.
 const CHANGE: Command = Command { arguments: "[id ...]", flags: FLAGS, complete: Complete::Ids, run, ..Command::NONE };
 
 pub(super) const HOLD: Command =
@@ -97,8 +97,8 @@ fn reason(call: &Call) -> Result<Option<String>, Exit> {
 /// Changes the messages that selectors match.
 ///
 /// # Errors
-/// Those of [`change`], and an error if no message matches, or if several do and the user does not want
-/// that.
+/// Those of [`change`], and an error if no message matches, or if the user does not confirm that several are
+/// changed.
 pub(super) fn change_selected(
     call: &Call,
     config: &Config,

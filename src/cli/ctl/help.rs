@@ -1,4 +1,4 @@
-//! `penfoldctl help`: the texts about the commands, and what was meant by a misspelt word.
+//! `penfoldctl help`: the texts about the commands, and suggestions for misspelt words.
 
 use super::{COMMANDS, Call, Command, Complete, Flag};
 use crate::cli::usage as wrong_usage;

@@ -6,7 +6,7 @@
 //! - `config`: the configuration in force
 //! - `explain`: what happens to mail for an address, and why a message waits
 //! - `flush`: makes the daemon try messages now
-//! - `help`: the texts about the commands, and what was meant by a misspelt word
+//! - `help`: the texts about the commands, and suggestions for misspelt words
 //! - `hosts`: the state of other hosts
 //! - `keys`: dkim and passwd
 //! - `queue`: the listing of the queue
@@ -91,7 +91,7 @@ struct Command {
 }
 
 impl Command {
-    /// A command from which the others take what they do not say.
+    /// The defaults for commands.
     const NONE: Self =
         Self { name: "", arguments: "", about: "", flags: &[], complete: Complete::Nothing, run: |_| Ok(()) };
 }
@@ -109,7 +109,7 @@ struct Flag {
 }
 
 impl Flag {
-    /// An option from which the others take what they do not say.
+    /// The defaults for options.
     const NONE: Self = Self { short: "", long: "", hint: "", about: "" };
     /// The option of all commands that can print JSON.
     const JSON: Self = Self { long: "json", about: "print JSON, one object a line", ..Self::NONE };

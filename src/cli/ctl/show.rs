@@ -81,7 +81,7 @@ fn not_shown(config: &Config, id: QueueId, why: &str) -> Exit {
 /// Returns what the spool alone says about a message, while no daemon runs.
 fn from_spool(config: &Config, id: QueueId, part: Part) -> Result<Vec<u8>, Exit> {
     let failed = |e: io::Error| match e.kind() {
-        // While a daemon runs, it shows every user his own messages.
+        // While a daemon runs, every user can see messages of this user.
         io::ErrorKind::PermissionDenied => forbidden(config, "see messages while no daemon runs"),
         _ => failed(&format!("read the spool {}", config.spool.display()), &e),
     };

@@ -1,4 +1,4 @@
-//! `penfoldctl stats`: what happened to mail, in numbers.
+//! `penfoldctl stats`: numbers about mail.
 
 use std::io::{self, Write};
 

@@ -66,7 +66,7 @@ fn run(call: &Call) -> Result<(), Exit> {
     print(&told, &query)
 }
 
-/// Prints what was told after the line with the number of messages and events.
+/// Prints the answer after its first line, which is the number of messages and events.
 fn print(told: &[u8], query: &Query<'_>) -> Result<(), Exit> {
     let end = told.iter().position(|&b| b == b'\n').map_or(told.len(), |end| end + 1);
     let (count, told) = told.split_at(end);
@@ -85,7 +85,7 @@ fn print(told: &[u8], query: &Query<'_>) -> Result<(), Exit> {
     }
 }
 
-/// What may have been meant by a subject about which nothing was found.
+/// A hint for a subject that was not found but has another likely meaning.
 fn hint(subject: &str) -> Option<String> {
     let is_domain = subject.contains('.') && Address::parse(&format!("x@{subject}")).is_ok();
     (is_domain && subject.parse::<std::net::IpAddr>().is_err())

@@ -204,7 +204,7 @@ impl RecipientFacts {
             route,
             status,
             attempt: job.map(|job| {
-                // A user who is not privileged learns nothing about the hosts of this site.
+                // The hosts of this site are hidden from unprivileged users.
                 let visible = |now: Activity| match shown.submitted_by {
                     None => now,
                     Some(_) => Activity { host: String::new(), ..now },

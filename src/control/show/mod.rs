@@ -1,9 +1,9 @@
 //! Shows one message of the queue: what is known about it, its header, or the whole message.
 //!
 //! What is shown comes from the spool. A daemon adds what it alone knows: which attempts are
-//! running, the routes of the recipients, and the state of their hosts. A user who is not privileged
-//! sees only messages that this user has submitted, and nothing about the mailboxes, the commands
-//! and the hosts of this site.
+//! running, the routes of the recipients, and the state of their hosts. An unprivileged user
+//! sees only messages that this user has submitted, without the mailboxes, the commands and the
+//! hosts of this site.
 //!
 //! - `facts`: what is known about a message
 //! - `json`: the facts as JSON

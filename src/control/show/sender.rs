@@ -43,13 +43,13 @@ pub fn recipients(all: Vec<RecipientFacts>) -> Vec<RecipientFacts> {
     shown
 }
 
-/// Removes what tells where an alias leads.
+/// Removes everything that shows where an alias leads.
 fn hide(to: &mut RecipientFacts) {
     (to.way, to.route) = (Way::Hidden, None);
     to.results.clear();
 }
 
-/// The lines of the dialogues that the sender may see, for each recipient who still waits.
+/// The lines of the dialogues that the sender may see, for each recipient that still waits.
 pub fn dialogues_for_sender(dialogues: &[Dialogue], recipients: &[RecipientFacts]) -> Vec<ForSender> {
     let open = recipients.iter().filter(|to| to.entry.record.state.is_open()).take(MAX_STATUSES);
     open.flat_map(|to| {

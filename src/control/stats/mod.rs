@@ -77,7 +77,7 @@ impl Query {
     }
 }
 
-/// Returns the answer. `gauges` tell what is true now, and whether a daemon runs.
+/// Returns the answer. `gauges` has the present state, and whether a daemon runs.
 pub fn answer(state: &State, query: &Query, gauges: &Gauges) -> String {
     let is_running = gauges.workers > 0;
     match query.form {
@@ -160,7 +160,7 @@ fn seconds(seconds: f64) -> String {
     format!("{seconds:.3}")
 }
 
-/// Writes the numbers since the start of the daemon, and what is true now, one a line.
+/// Writes the numbers since the start of the daemon, and the present state, one a line.
 fn raw(counts: &Counts, gauges: &Gauges) -> String {
     let queue = gauges.queue.clone().unwrap_or_default();
     let sent = ["maildir", "mbox", "command", "forward", "list", "smtp", "lmtp"]

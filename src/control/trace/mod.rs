@@ -1,4 +1,4 @@
-//! Tells what has happened to messages and clients, from the history. Needs no daemon.
+//! Finds in the history what has happened to messages and clients. Needs no daemon.
 //!
 //! - `search`: finds the lines in the history
 //! - `submitter`: what a user may know about a message of this user
@@ -185,7 +185,7 @@ fn show(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the history tells the end of a message.
+/// Whether the history has the end of a message.
 fn is_finished(story: &Story) -> bool {
     story.events.iter().any(|event| event.line.ends_with(" done"))
         || story.events.last().is_some_and(|event| event.line.split(' ').nth(1) == Some("removed"))

@@ -1,7 +1,7 @@
 //! What an unprivileged user may know about a message that this user has submitted.
 //!
-//! Only addresses that the user has given are shown: nothing tells where an alias leads, to how many
-//! recipients, by which hosts and into which mailboxes the mail goes.
+//! Only addresses that the user has given are shown. Where an alias leads, the number of final
+//! recipients, the hosts and the mailboxes are hidden.
 
 use super::search::{Event, Found};
 use crate::log::line::Line;
@@ -34,7 +34,7 @@ pub(super) fn restrict(found: &mut Found, id: &str, uid: u32) {
     found.stories.insert(id.to_owned(), story);
 }
 
-/// The line without what the user may not know; `None` if nothing of it may be known.
+/// The line without the parts that the user may not see; `None` if nothing is left.
 fn visible(line: &Line<'_>) -> Option<String> {
     let given = line.get("orig").or(line.get("to"));
     let to = given.map(|to| ("to", to));
@@ -52,7 +52,7 @@ fn visible(line: &Line<'_>) -> Option<String> {
             shown.extend(line.get("next").filter(|_| is_given).map(|time| ("next", time)));
             shown.extend(line.get("dsn").filter(|_| is_failure).map(|status| ("dsn", status)));
         }
-        // A report goes to the sender, whom the user has given.
+        // A report goes to the sender, an address that the user has given.
         "bounced" | "warned" | "confirmed" => {
             shown.extend(["report", "to"].iter().filter_map(|key| Some((*key, line.get(key)?))));
         }

@@ -105,7 +105,7 @@ impl Languages {
         if chosen.is_empty() {
             chosen.extend(self.preferred.iter().filter_map(|tag| self.find(tag)));
         }
-        // The languages after English are of no use: whoever wants English first can read it.
+        // The languages after English are dropped: a reader that prefers English needs no other.
         let end = chosen.iter().position(|language| language.tag == english.tag).unwrap_or(chosen.len());
         chosen.truncate(end);
         chosen.push(english);

@@ -12,6 +12,7 @@
 #   make check      format, lints, man pages
 #   make install    install programs, pages, samples and units; prefix=/usr/local DESTDIR=
 #                   and the directories below (`make uninstall` removes what it has installed)
+#   make deb        build a Debian package, in the directory in which cargo builds; needs debhelper
 #   make install-sendmail    replace the system's sendmail, mailq and newaliases
 #                   (`make uninstall-sendmail` restores them)
 
@@ -48,7 +49,7 @@ TARGET   = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
 SOURCES  = Cargo.toml Cargo.lock $(shell find src etc/languages -type f)
 
-SAMPLES = $(filter-out etc/install.sh,$(shell find etc -type f))
+SAMPLES = $(filter-out etc/install.sh etc/debian/%,$(shell find etc -type f))
 PAGES   = $(wildcard man/*.[1-9])
 LINKS   = $(libexecdir)/penfold
 DOC     = $(DESTDIR)$(docdir)
@@ -64,8 +65,11 @@ IN_TEMPLATES   = sbindir libexecdir docdir sysconfdir localstatedir runstatedir 
 	config_option comment_spool comment_socket
 FILL_IN = sed $(foreach name,$(IN_TEMPLATES),-e 's,@$(name)@,$($(name)),g')
 
+# The pages name programs and samples where they are by default.
+FILL_IN_PAGE = sed -e 's,/usr/local/sbin/penfold,$(sbindir)/penfold,g' -e 's,/usr/local/share/doc/penfold,$(docdir),g'
+
 .PHONY: all run test interop powercut soak fuzz bench check clean
-.PHONY: install uninstall install-sendmail uninstall-sendmail
+.PHONY: install uninstall install-sendmail uninstall-sendmail deb
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -135,7 +139,8 @@ install: $(PROGRAMS)
 		ln -sfn $(sbindir)/penfoldctl $(DESTDIR)$(LINKS)/$$name || exit; \
 	done
 	for page in $(PAGES); do \
-		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/} || exit; \
+		place=$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; \
+		$(INSTALL) -D -m 644 $$page $$place && $(FILL_IN_PAGE) $$page > $$place || exit; \
 	done
 	$(INSTALL) -m 644 README LICENSE $(DOC)
 	for sample in $(SAMPLES); do \
@@ -178,6 +183,10 @@ install-sendmail:
 
 uninstall-sendmail:
 	@DESTDIR=$(DESTDIR) etc/install.sh no-sendmail $(LINKS)
+
+# The programs are those of `make`. Compiles nothing else.
+deb: $(PROGRAMS)
+	@etc/debian/build $(TARGET)
 
 clean:
 	$(CARGO) clean

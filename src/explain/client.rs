@@ -138,7 +138,7 @@ impl Client {
             }
             (Some(address), Ok(None)) => fact(format!("the client is [{address}], which has no verified name")),
             (Some(address), Err(why)) => fact(format!("the client is [{address}], whose name is not known: {why}")),
-            (None, _) => fact("the address of the client is not known (--ip): some rules cannot be asked".to_owned()),
+            (None, _) => fact("the address of the client is not known (--ip): some rules cannot be applied".to_owned()),
         }
         if !self.is_local {
             let origin = Origin::Listener(self.listen.kind);

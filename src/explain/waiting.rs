@@ -78,7 +78,7 @@ impl Waiting<'_> {
         let open: Vec<&RecipientEntry> = entry.recipients().iter().filter(|to| to.record.state.is_open()).collect();
         let (sender, all) = (address::path(entry.sender()), entry.recipients().len());
         let text = format!(
-            "received at {} from {sender}, {} octets; {} of {all} recipients are open",
+            "received at {} from {sender}, {} octets; {} of {all} recipients still wait",
             log::local_timestamp(id.seconds()),
             self.name.size,
             open.len()
@@ -115,7 +115,7 @@ impl Waiting<'_> {
                 format!("{id} waits until {}, as its sender has asked", log::local_timestamp(release))
             }
             (None, None, Some(reason)) => format!("{id} is in the queue: {reason}"),
-            (None, None, None) => format!("{id} has no open recipients; it is removed soon"),
+            (None, None, None) => format!("{id} waits for no recipient any more, and is removed soon"),
         }
     }
 
@@ -184,7 +184,8 @@ impl Waiting<'_> {
         if let Some(failure) = &status.last_failure {
             let host = failure.host.to_string();
             let text = match &failure.reply {
-                Some(reply) => format!("{} said last: {reply}", if host.is_empty() { "it" } else { &host }),
+                Some(reply) if host.is_empty() => format!("the last reply was: {reply}"),
+                Some(reply) => format!("the last reply of {host} was: {reply}"),
                 None if host.is_empty() => format!("the last attempt failed: {}", failure.why),
                 None => format!("the last attempt at {host} failed: {}", failure.why),
             };

@@ -62,7 +62,7 @@ impl Way<'_> {
         let members = members.join(", ") + &more;
         let text = match found {
             Found::Virtual => format!("{address} stands in the virtual table for {members}"),
-            Found::CatchAll => format!("{address} is caught by the line for its domain, and stands for {members}"),
+            Found::CatchAll => format!("{address} matches the catch-all line of its domain, and stands for {members}"),
             Found::Alias => format!("{address} is an alias for {members}"),
             Found::List => format!("{address} is an alias that is expanded at delivery"),
             Found::Postmaster => format!("{address} is the postmaster, and stands for {members}"),

@@ -447,7 +447,7 @@ fn an_explanation_has_no_effect_and_needs_no_daemon() {
     {
         assert!(text.contains(want), "{want}: {text}");
     }
-    assert!(!text.contains("said last") && text.contains("it is returned to the sender if"), "{text}");
+    assert!(!text.contains("the last reply") && text.contains("it is returned to the sender if"), "{text}");
     // Times are local ones: a blank stands between the date and the time of the day.
     let (_, due) = text.split_once("the next attempt is due ").expect("a time");
     assert_eq!(due.as_bytes().get(10), Some(&b' '), "{due}");

@@ -54,12 +54,12 @@ pub fn socket_directory(config: &Config) -> Option<Finding> {
     let directory = config.socket.parent().filter(|path| path.is_dir())?;
     access(directory, AccessFlags::W_OK | AccessFlags::X_OK).err().filter(|_| is_server(config))?;
     let text = format!(
-        "the user {} cannot make the control socket in {}, if the service manager does not make it",
+        "the user {} cannot create the control socket in {}: only a service manager can",
         privsep::user_name(),
         directory.display()
     );
     let finding = Finding::new(Level::Warning, Topic::Host, text).at(config.places.complaint("socket", ""));
-    Some(finding.advise("give the directory to that user, or choose one that does not exist: the start makes it"))
+    Some(finding.advise("give the directory to that user, or choose one that does not exist: the daemon creates it"))
 }
 
 /// Checks that the daemon has read the file that is being checked, and has read it since it was

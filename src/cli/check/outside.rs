@@ -114,7 +114,7 @@ fn judge(host: &str, address: IpAddr, is_own: bool, found: io::Result<String>) -
             )
         }
         Err(e) => make(Level::Note, format!("no connection to {at} from here: {e}"))
-            .advise("some routers do not lead connections from inside back; try it from elsewhere"),
+            .advise("some routers do not return connections from inside (hairpin NAT): try it from elsewhere"),
     }
 }
 
@@ -176,7 +176,7 @@ fn smart_host(config: &Config, dns: &Dns, number: usize, host: &HostPort) -> Fin
         }
     }
     make(Level::Error, format!("the smart host {host} does not answer: {}", last.unwrap_or_default()))
-        .advise("check its name and port; many providers take mail on port 587 or 465 alone")
+        .advise("check its name and port; many providers accept mail only on port 587 or 465")
 }
 
 fn exchanger(dns: &Dns, domain: &str) -> Finding {
@@ -200,8 +200,9 @@ fn exchanger(dns: &Dns, domain: &str) -> Finding {
             }
         }
     }
-    make(Level::Error, format!("no connection to a mail exchanger of {domain}: {last}"))
-        .advise("if this is so for all domains, the provider blocks port 25: ask for it, or use a smart host")
+    make(Level::Error, format!("no connection to a mail exchanger of {domain}: {last}")).advise(
+        "if this is so for all domains, the provider blocks port 25: ask the provider to open it, or use a smart host",
+    )
 }
 
 #[cfg(test)]

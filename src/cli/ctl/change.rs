@@ -14,10 +14,11 @@ use crate::exit::{self, Exit};
 
 /// The option that changes several messages without a question.
 pub(super) const YES: Flag =
-    Flag { short: "y", long: "yes", about: "do not ask before several messages are changed", ..Flag::NONE };
+    Flag { short: "y", long: "yes", about: "change several messages without a question", ..Flag::NONE };
 /// The option that selects all messages.
 const ALL: Flag = Flag { long: "all", about: "all messages", ..Flag::NONE };
-const REASON: Flag = Flag { long: "reason", hint: "text", about: "the reason that the sender is told", ..Flag::NONE };
+const REASON: Flag =
+    Flag { long: "reason", hint: "text", about: "the reason in the report to the sender", ..Flag::NONE };
 
 const FLAGS: &[Flag] = &[select::FROM, select::TO, select::DOMAIN, select::AGE, select::STATE, select::LIMIT, ALL, YES];
 const FLAGS_OF_BOUNCE: &[Flag] =
@@ -27,7 +28,7 @@ const FLAGS_OF_BOUNCE: &[Flag] =
 const CHANGE: Command = Command { arguments: "[id ...]", flags: FLAGS, complete: Complete::Ids, run, ..Command::NONE };
 
 pub(super) const HOLD: Command =
-    Command { name: "hold", about: "keep messages in the spool until they are released", ..CHANGE };
+    Command { name: "hold", about: "keep messages in the queue until they are released", ..CHANGE };
 pub(super) const RELEASE: Command = Command { name: "release", about: "try held messages again", ..CHANGE };
 pub(super) const REMOVE: Command = Command { name: "remove", about: "delete messages", ..CHANGE };
 pub(super) const BOUNCE: Command =

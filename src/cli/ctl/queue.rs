@@ -12,7 +12,7 @@ use crate::spool::Spool;
 
 pub(super) const COMMAND: Command = Command {
     name: "queue",
-    about: "list or count the messages in the spool",
+    about: "list or count the messages in the queue",
     flags: &[
         select::FROM,
         select::TO,

@@ -14,7 +14,7 @@ use crate::when;
 
 pub(super) const COMMAND: Command = Command {
     name: "stats",
-    about: "show what happened to mail, in numbers",
+    about: "show numbers of messages, refusals, deliveries and delays",
     flags: &[
         Flag { long: "since", hint: "time", about: "begin at this time", ..Flag::NONE },
         Flag { long: "until", hint: "time", about: "end at this time", ..Flag::NONE },
@@ -22,7 +22,7 @@ pub(super) const COMMAND: Command = Command {
         Flag { long: "report", about: "print a report about yesterday, with what needs attention", ..Flag::NONE },
         Flag {
             long: "openmetrics",
-            about: "print the numbers since the start of the daemon for a monitor",
+            about: "print the numbers since the start of the daemon, for a monitoring system",
             ..Flag::NONE
         },
         Flag { long: "prometheus", about: "print the same in the text format of Prometheus", ..Flag::NONE },

@@ -18,7 +18,7 @@ use crate::exit::Exit;
 
 pub(super) const COMMAND: Command = Command {
     name: "top",
-    about: "show the queue and the traffic, again and again",
+    about: "show the queue and the traffic, and refresh the view",
     flags: &[
         Flag { short: "d", long: "delay", hint: "seconds", about: "wait this long between two views" },
         Flag { short: "n", long: "count", hint: "number", about: "end after this number of views" },

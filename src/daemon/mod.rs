@@ -8,6 +8,7 @@
 //!
 //! - `capacity`: whether the system's limits allow the configured connections
 //! - `confine`: the places in the file system that the server is confined to
+//! - `cure`: what an administrator can do about an error that prevents a start
 //! - `detach`: going to the background, and the pid file
 //! - `directories`: the spool directory and the directory of the control socket
 //! - `dmarc_reports`: the daily reports to domains (RFC 9990)

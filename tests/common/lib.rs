@@ -11,6 +11,7 @@
 //! - `chance`: repeatable random choices
 //! - `client`: an SMTP client
 //! - `clock`: a clock that a test sets
+//! - `debian`: fresh Debian systems
 //! - `dialog`: SMTP sessions in text files
 //! - `dns`: a scripted name server
 //! - `dovecot`: Dovecot, with some of its services
@@ -34,6 +35,7 @@ pub mod built;
 pub mod chance;
 pub mod client;
 pub mod clock;
+pub mod debian;
 pub mod dialog;
 pub mod dns;
 pub mod dovecot;

@@ -1,0 +1,5 @@
+//! The how-to pages, run from their own text.
+//!
+//! - `machine`: the Debian system in which they run
+
+mod machine;

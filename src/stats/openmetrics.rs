@@ -43,7 +43,7 @@ const COUNTERS: [(Family, &str, &str); 13] = [
     (Family::TlsOut, "sent_tls", "Recipients that other hosts accepted, by TLS version."),
     (Family::Events, "events", "Other events."),
     (Family::Check, "checks", "Results of SPF, DKIM, DMARC and ARC."),
-    (Family::Filter, "filter_results", "What filters have done."),
+    (Family::Filter, "filter_results", "Results of filters."),
 ];
 
 /// Text that is being written.

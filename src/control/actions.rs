@@ -120,7 +120,7 @@ impl Control {
         let jobs = Live::running(self);
         let mut running: Vec<_> = jobs
             .into_iter()
-            .filter_map(|job| Some((job.id, job.began.elapsed().as_secs(), activity::of(job.worker)?)))
+            .filter_map(|job| Some((job.entry.id, job.began.elapsed().as_secs(), activity::of(job.worker)?)))
             .collect();
         running.sort_by_key(|(_, seconds, _)| std::cmp::Reverse(*seconds));
         Status {
@@ -176,8 +176,8 @@ impl Control {
     }
 
     /// Returns whether mail for an address can be delivered, and lines of text that say where.
-    pub(super) fn verify(&self, address: &str) -> (bool, String) {
-        verify::verify(&self.site.settings().router, address)
+    pub(super) fn verify(&self, address: &str, is_for_user: bool) -> (bool, String) {
+        verify::verify(&self.site.settings().router, address, is_for_user)
     }
 
     /// Runs an SMTP session with a program on this host until the session ends. The program has

@@ -79,12 +79,6 @@ impl Listing {
 /// Writes the id and the size of each message.
 fn ids(walk: &Walk<'_>, out: &mut dyn Write, idle: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let out = std::cell::RefCell::new(out);
-    let take = |found: Found| {
-        let name = match &found {
-            Found::Message(message) => message.entry.name(),
-            Found::Unreadable(name, _) => *name,
-        };
-        writeln!(out.borrow_mut(), "{} {}", name.id, name.size)
-    };
+    let take = |found: Found| writeln!(out.borrow_mut(), "{} {}", found.id(), found.size());
     walk.run(take, &mut || idle(&mut **out.borrow_mut())).map(drop)
 }

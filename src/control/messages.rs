@@ -58,6 +58,24 @@ pub enum Found {
     Unreadable(EntryName, String),
 }
 
+impl Found {
+    /// The queue id.
+    pub fn id(&self) -> QueueId {
+        match self {
+            Self::Message(message) => message.entry.id(),
+            Self::Unreadable(name, _) => name.id,
+        }
+    }
+
+    /// The size of the message in bytes; that of the file if it cannot be read.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Message(message) => message.entry.content_size(),
+            Self::Unreadable(name, _) => name.size,
+        }
+    }
+}
+
 /// A message in the queue.
 pub struct Message {
     /// The entry.
@@ -91,7 +109,7 @@ pub struct Waiting {
 pub struct Total {
     /// The number of messages.
     pub messages: u64,
-    /// The size of their files, in bytes.
+    /// The size of the messages, in bytes.
     pub octets: u64,
     /// Whether the walk has ended at the limit of the selection.
     pub is_cut: bool,
@@ -120,7 +138,7 @@ impl Walk<'_> {
                 let step = match self.find(*name, known.as_ref(), now) {
                     None => Continue(()),
                     Some(found) => {
-                        let step = total.add(self.selection, name);
+                        let step = total.add(self.selection, found.size());
                         if step.is_continue() {
                             heard = Instant::now();
                             take(found)?;
@@ -144,7 +162,7 @@ impl Walk<'_> {
     fn names(&self, now: u64) -> io::Result<Vec<EntryName>> {
         let running: Option<HashSet<QueueId>> = match self.live {
             Some(live) if self.selection.state == Some(State::Running) => {
-                Some(live.running().iter().map(|job| job.id).collect())
+                Some(live.running().iter().map(|job| job.entry.id).collect())
             }
             _ => None,
         };
@@ -235,13 +253,13 @@ impl Walk<'_> {
 
 impl Total {
     /// Counts a message, unless the limit is reached.
-    fn add(&mut self, selection: &Selection, name: &EntryName) -> ControlFlow<()> {
+    fn add(&mut self, selection: &Selection, size: u64) -> ControlFlow<()> {
         if selection.limit.is_some_and(|limit| self.messages >= limit as u64) {
             self.is_cut = true;
             return Break(());
         }
         self.messages += 1;
-        self.octets = self.octets.saturating_add(name.size);
+        self.octets = self.octets.saturating_add(size);
         Continue(())
     }
 }

@@ -1,8 +1,10 @@
 //! Finds the destinations of an address for `sendmail -bv`, with the router that RCPT and the queue
 //! use.
 //!
-//! The answer has one line for each final recipient, and for each file that an alias includes. A
-//! malformed address is rejected as RCPT would reject it. Nothing is sent and no other host is
+//! For root and the server's user the answer has one line for each final recipient, and for each file
+//! that an alias includes. Other users learn only whether mail can be delivered, and nothing about the
+//! aliases, mailboxes and routes of this site, as in `penfoldctl show`. A malformed address is
+//! rejected as RCPT would reject it. Nothing is sent and no other host is
 //! asked, so another host may still reject the mail. Home directories, `.forward` files and lists
 //! are not read either: only agents, processes with a user's rights, can read them, and only when
 //! mail is delivered.
@@ -18,12 +20,22 @@ use crate::reply::Status;
 use crate::route::{DomainClass, Expansion, List, Route, Router};
 use crate::users::{Mailbox, Owner};
 
+/// The answer for an address that does not exist.
+const UNKNOWN: &str = "user unknown";
+
 /// Returns whether mail for an address can be delivered, and its destinations in lines. If mail
-/// cannot be delivered, the first line is the exit code for sendmail.
-pub fn verify(router: &Router, text: &str) -> (bool, String) {
+/// cannot be delivered, the first line is the exit code for sendmail. With `is_for_user`, the answer
+/// is for a user who is not privileged, and has one line.
+pub fn verify(router: &Router, text: &str, is_for_user: bool) -> (bool, String) {
     let mut answer = Answer::default();
     match Address::parse(text) {
-        Ok(address) => answer.follow(router, &router.qualify(&address)),
+        Ok(address) => {
+            let address = router.qualify(&address);
+            answer.follow(router, &address);
+            if is_for_user {
+                answer.lines = format!("{address}: {}\n", answer.in_a_word());
+            }
+        }
         Err(why) => answer.add(&text.escape_debug().to_string(), Err((DATAERR, why.to_string()))),
     }
     match answer.code.filter(|_| !answer.is_deliverable) {
@@ -44,6 +56,16 @@ struct Answer {
 }
 
 impl Answer {
+    /// Whether mail can be delivered, in words that do not tell where.
+    fn in_a_word(&self) -> &'static str {
+        match self.code {
+            _ if self.is_deliverable => "deliverable",
+            Some(NOUSER) => UNKNOWN,
+            Some(TEMPFAIL) => "not known now",
+            _ => "not deliverable",
+        }
+    }
+
     /// Adds a line for one recipient.
     fn add(&mut self, name: &str, destination: DestinationText) {
         self.is_deliverable |= destination.is_ok();
@@ -147,7 +169,7 @@ fn condition(mailbox: &Mailbox, action: &Action) -> &'static str {
 
 /// The exit code and reason for an unknown user.
 fn unknown() -> (u8, String) {
-    (NOUSER, "user unknown".to_owned())
+    (NOUSER, UNKNOWN.to_owned())
 }
 
 /// The exit code and reason for an address that the router rejects.

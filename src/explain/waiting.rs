@@ -80,7 +80,7 @@ impl Waiting<'_> {
         let text = format!(
             "received at {} from {sender}, {} octets; {} of {all} recipients still wait",
             log::local_timestamp(id.seconds()),
-            self.name.size,
+            entry.content_size(),
             open.len()
         );
         steps.add(Stage::Queue, Effect::Fact, text);
@@ -132,7 +132,7 @@ impl Waiting<'_> {
     fn recipient(&self, entry: &Entry, note: &Note, to: &RecipientEntry, steps: &mut Steps) -> String {
         let (path, id) = (address::path(Some(&to.recipient.address)), self.name.id);
         let number = to.reference().number;
-        let job = self.work.running.iter().find(|job| job.id == id && job.recipients.contains(&number));
+        let job = self.work.running.iter().find(|job| job.entry.id == id && job.recipients.contains(&number));
         let last = note.last_result(&to.recipient.address);
         let reason = match (job, to.record.last) {
             (Some(job), _) => {
@@ -145,7 +145,7 @@ impl Waiting<'_> {
                 let text = format!("{path} is being tried now, for {time}{stage}");
                 text.replace(char::is_control, " ")
             }
-            (None, 0) => format!("{path} was not tried yet"),
+            (None, 0) if last.is_none() => format!("{path} was not tried yet"),
             (None, _) => {
                 let why = last.as_deref().unwrap_or("the last attempt did not deliver it");
                 format!("{path} is deferred: {why}")

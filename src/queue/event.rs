@@ -99,8 +99,8 @@ impl Selector {
 pub struct RunningJob {
     /// The number of the worker.
     pub worker: usize,
-    /// The queue id of the message.
-    pub id: QueueId,
+    /// The name of the entry when the job began.
+    pub entry: EntryName,
     /// The numbers of the job's recipients within the message.
     pub recipients: Vec<u32>,
     /// When the job began.

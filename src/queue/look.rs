@@ -63,7 +63,7 @@ impl Queue {
             JobState::Waiting => JobProgress::Waiting(job.due().unwrap_or(0)),
             JobState::Held => JobProgress::Kept(job.held_until().unwrap_or(0)),
             JobState::Running => {
-                let mut running = self.running.values().filter(|running| running.id == id);
+                let mut running = self.running.values().filter(|running| running.entry.id == id);
                 match running.find(|running| running.recipients == numbers) {
                     Some(running) => JobProgress::Running(running.worker, running.began.elapsed()),
                     None => JobProgress::Ready,

@@ -217,7 +217,7 @@ impl Queue {
             Event::Hosts(name, reply) => drop(reply.try_send(self.statuses(name.as_deref()))),
             Event::Look(ids, reply) => drop(reply.try_send(self.look(&ids))),
             Event::Running(id, reply) => {
-                let jobs = self.running.values().filter(|job| id.is_none_or(|id| job.id == id));
+                let jobs = self.running.values().filter(|job| id.is_none_or(|id| job.entry.id == id));
                 drop(reply.try_send(jobs.cloned().collect()));
             }
             Event::Census(reply) => drop(reply.try_send(self.census())),
@@ -313,7 +313,7 @@ impl Queue {
         let unrecorded = item_job.take_unrecorded();
         let running = RunningJob {
             worker,
-            id,
+            entry,
             recipients: recipients.iter().map(|recipient| recipient.number).collect(),
             began: Instant::now(),
         };

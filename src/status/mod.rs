@@ -164,7 +164,7 @@ fn shown_job(job: &RunningJob) -> Running {
     let activity = activity::of(job.worker);
     let (stage, host) = activity.map(|activity| (activity.stage, activity.host)).unwrap_or_default();
     let host = if is_host(&host) { host } else { String::new() };
-    Running { id: job.id.to_string(), since: job.began.elapsed().as_secs(), stage, host }
+    Running { id: job.entry.id.to_string(), since: job.began.elapsed().as_secs(), stage, host }
 }
 
 /// Whether the text of an activity is a host with its address and port. A mailbox or a command would

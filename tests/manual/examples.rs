@@ -46,7 +46,7 @@ macro_rules! examples {
 
 examples! {
     a_message_is_sent: "sendmail.8", "$ printf";
-    addresses_are_looked_up: "sendmail.8", "$ sendmail -bv";
+    addresses_are_looked_up: "sendmail.8", "# sendmail -bv";
     an_empty_queue_is_listed: "mailq.1", "# mailq\n--";
     mailq_lists_what_waits: "mailq.1", "# mailq\n1";
     aliases_are_counted: "newaliases.1", "$ newaliases\n/etc/aliases: ";

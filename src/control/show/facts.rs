@@ -181,7 +181,8 @@ impl RecipientFacts {
         let is_open = to.record.state.is_open();
         let shown = routes.shown;
         let number = to.reference().number;
-        let job = routes.running.iter().find(|job| job.id == entry.id() && job.recipients.contains(&number)).cloned();
+        let job =
+            routes.running.iter().find(|job| job.entry.id == entry.id() && job.recipients.contains(&number)).cloned();
         let is_waiting = is_open && job.is_none() && !is_held(entry);
         let next = (is_waiting && to.record.last > 0)
             .then(|| shown.schedule.next_within(entry.window(), to.record.last, entry.id().seed()));
@@ -239,6 +240,8 @@ fn in_words(route: &Route, way: Option<Way>) -> String {
         Route::Remote(HostTarget::Mx { .. }) => format!("{destination}, by its mail exchangers"),
         Route::Remote(HostTarget::Hosts(_) | HostTarget::Store(_)) => destination,
         Route::Unknown => "nowhere: there is no such user".to_owned(),
+        // The reason may name a host.
+        Route::Refused(status, _) if way.is_some() => format!("nowhere: this host refuses the address ({status})"),
         Route::Refused(status, why) => format!("nowhere: {status} {why}"),
         // The reason may name a table.
         Route::Temporary(..) if way.is_some() => "not known now".to_owned(),

@@ -11,11 +11,19 @@ fn ctl(site: &Site, arguments: &[&str]) -> (i32, String) {
     code_and_text(&command(site, "penfoldctl", arguments).output().expect("it runs"))
 }
 
-/// What `trace` prints about a subject.
+/// A text of `trace` with its lines unfolded.
+fn unfolded(text: &str) -> String {
+    text.replace(&format!("\n{:31}", ""), " ")
+}
+
+/// What `trace` prints about a subject, with the lines unfolded.
 fn trace(site: &Site, subject: &str) -> String {
     let (code, text) = ctl(site, &["trace", subject]);
     assert_eq!(code, 0, "{subject}: {text}");
-    text
+    // A word that is too long, such as a path, has a line of its own.
+    let is_narrow = |line: &str| line.chars().count() <= 100 || !line.trim().contains(' ');
+    assert!(text.lines().all(is_narrow), "{text}");
+    unfolded(&text)
 }
 
 /// Asserts that a text contains these parts in this order.
@@ -69,7 +77,7 @@ fn the_story_of_a_message_is_told_by_any_name_of_it_and_survives_the_daemon() {
             "\nThe history begins at 20",
         ],
     );
-    assert!(told.contains("delivered to <jon@razorback> (given as <staff@razorback>) by maildir, "), "{told}");
+    assert!(told.contains("delivered to <jon@razorback> (given as <staff@razorback>) by maildir,"), "{told}");
     assert_has(
         &told,
         &["failed for <gone@far.test>: 550 5.1.1 no such user here\n", "by smtp, ", ", in reply to RCPT\n"],
@@ -126,7 +134,7 @@ fn the_story_of_a_message_is_told_by_any_name_of_it_and_survives_the_daemon() {
     lost_clients_are_told(&site, &daemon);
     // The time from which lines are shown, and what a name without an @ may mean.
     assert!(trace(&site, "CLIENT.test").contains(&format!("Message {id}\n")));
-    assert_eq!(ctl(&site, &["trace", "--since", "1h", &id]), (0, told.clone()));
+    assert_eq!(unfolded(&ctl(&site, &["trace", "--since", "1h", &id]).1), told);
     let nothing = ctl(&site, &["trace", "--since", "0s", "nowhere.test"]);
     assert!(nothing.0 == 69 && nothing.1.contains("domain: penfoldctl trace @nowhere.test\n"), "{nothing:?}");
     assert_eq!(ctl(&site, &["trace", "--since", "soon", &id]).0, 64);

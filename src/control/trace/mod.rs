@@ -33,6 +33,13 @@ pub const DEFAULT_LIMIT: usize = 20;
 /// The maximum number of messages that are shown.
 pub const MAX_LIMIT: usize = 1000;
 
+/// The width of the text, in columns.
+const MAX_COLUMNS: usize = 100;
+/// The number of blanks before and after the time of an event.
+const INDENT: usize = 4;
+/// The additional indentation of the second and further lines of a text.
+const CONTINUED: &str = "    ";
+
 /// What a user wants to know.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
@@ -173,16 +180,37 @@ fn counted(number: usize, what: &str) -> String {
 fn show(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     let time = log::local_timestamp(event.time / 1000);
     let lines = Line::parse(&event.line).map_or_else(|| vec![event.line.clone()], |line| words::words(&line));
-    for (number, line) in lines.iter().enumerate() {
+    let width = time.chars().count();
+    let mut time = time.as_str();
+    for line in &lines {
         // Values are shown without their quotes, so they must not break the line.
         let line: String = line.chars().map(characters::shown).collect();
-        if number == 0 {
-            writeln!(out, "  {time}  {line}")?;
-        } else {
-            writeln!(out, "  {:width$}  {line}", "", width = time.len())?;
+        for (number, part) in folded(&line, MAX_COLUMNS.saturating_sub(width + INDENT)).into_iter().enumerate() {
+            let indent = if number == 0 { "" } else { CONTINUED };
+            writeln!(out, "  {:width$}  {indent}{part}", std::mem::take(&mut time))?;
         }
     }
     Ok(())
+}
+
+/// Cuts a line at blanks into parts of at most `width` characters. A word that is longer, such as an
+/// address, is not cut. The parts after the first one leave room for [`CONTINUED`].
+fn folded(line: &str, width: usize) -> Vec<&str> {
+    let (mut parts, mut rest) = (Vec::new(), line);
+    let mut room = width;
+    loop {
+        let end = rest.char_indices().nth(room).map(|(end, _)| end);
+        let blank = end.and_then(|end| {
+            let inside = rest.get(..=end)?.rfind(' ').filter(|blank| *blank > 0);
+            inside.or_else(|| rest.get(end..)?.find(' ').map(|blank| end + blank))
+        });
+        let Some((part, next)) = blank.and_then(|blank| rest.split_at_checked(blank)) else { break };
+        parts.push(part);
+        rest = next.trim_start_matches(' ');
+        room = width.saturating_sub(CONTINUED.len());
+    }
+    parts.push(rest);
+    parts
 }
 
 /// Whether the history has the end of a message.
@@ -203,4 +231,30 @@ fn queued(spool: &Spool, ids: &[&str]) -> io::Result<HashSet<String>> {
         queued.extend(names.into_iter().filter(|name| wanted.contains(&name.id)).map(|name| name.id.to_string()));
     }
     Ok(queued)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_folded_at_blanks() {
+        for (line, parts) in [
+            ("", "|"),
+            ("short", "short|"),
+            ("exactly ten", "exactly|ten|"),
+            ("ten chars.", "ten chars.|"),
+            ("ten chars. more", "ten chars.|more|"),
+            ("<a-long-address@example.org> and then", "<a-long-address@example.org>|and|then|"),
+            ("to <a-long-address@example.org>", "to|<a-long-address@example.org>|"),
+            (
+                "\u{e4}\u{f6}\u{fc}\u{e4}\u{f6} \u{fc}\u{e4}\u{f6}\u{fc} \u{e4}",
+                "\u{e4}\u{f6}\u{fc}\u{e4}\u{f6} \u{fc}\u{e4}\u{f6}\u{fc}|\u{e4}|",
+            ),
+            ("a b  ", "a b  |"),
+        ] {
+            let shown: String = folded(line, 10).iter().map(|part| format!("{part}|")).collect();
+            assert_eq!(shown, parts, "{line}");
+        }
+    }
 }

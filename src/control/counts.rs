@@ -128,8 +128,8 @@ pub fn count(
 
 impl Counts {
     fn add(&mut self, message: &Message, note: &Note, is_for_user: bool) {
-        let name = message.entry.name();
-        let age = age_column(age_of(name.id, self.now));
+        let (id, size) = (message.entry.id(), message.entry.content_size());
+        let age = age_column(age_of(id, self.now));
         let (names, columns): (BTreeSet<String>, BTreeSet<usize>) = match self.by {
             By::Sender => ([address::path(message.entry.sender()).to_lowercase()].into(), [age].into()),
             By::Domain => {
@@ -150,7 +150,7 @@ impl Counts {
             let is_full = self.rows.len() >= MAX_ROWS && !self.rows.contains_key(&row);
             let row = self.rows.entry(if is_full { OTHERS.to_owned() } else { row }).or_default();
             row.messages += 1;
-            row.octets = row.octets.saturating_add(name.size);
+            row.octets = row.octets.saturating_add(size);
             columns.iter().for_each(|&column| row.columns[column] += 1);
         }
     }
@@ -198,11 +198,11 @@ fn reason(to: &Waiting, note: &Note, held: Option<&str>, is_for_user: bool) -> S
     match to.state {
         State::Held => format!("held: {}", masked(held.unwrap_or("no reason is known"))),
         State::Scheduled => "the sender wants it kept until a time".to_owned(),
-        State::Running if to.last == 0 => "being tried for the first time".to_owned(),
-        _ if to.last == 0 => "not tried yet".to_owned(),
         _ => match result(to, note, is_for_user) {
             Some(result) => masked(&cause(&without_host(&result))),
-            None => "not known".to_owned(),
+            None if to.last > 0 => "not known".to_owned(),
+            None if to.state == State::Running => "being tried for the first time".to_owned(),
+            None => "not tried yet".to_owned(),
         },
     }
 }

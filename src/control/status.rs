@@ -127,7 +127,7 @@ fn queue(gauges: &Gauges) -> String {
     let count = census.messages + held;
     let messages = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
     let without = if held > 0 { " without the held ones" } else { "" };
-    let mut text = format!("{messages}, {}{without}", octets(census.octets));
+    let mut text = format!("{messages}, {} in the spool{without}", octets(census.octets));
     if census.jobs > 0 {
         let (ready, running, waiting, until) = (census.ready, census.running, census.waiting, census.until);
         text += &format!("; attempts: {running} running, {ready} ready, {waiting} deferred");

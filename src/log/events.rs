@@ -31,7 +31,7 @@ pub struct Accepted<'a> {
     pub recipients: usize,
     /// The options that the client gave at MAIL.
     pub options: &'a MailOptions,
-    /// The size in the spool, in bytes.
+    /// The size of the message with the fields that this host has added, in bytes.
     pub size: u64,
     /// The client, as name and address.
     pub peer: &'a str,

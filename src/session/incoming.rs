@@ -204,6 +204,11 @@ impl Complete {
         self.changes.append(lines);
     }
 
+    /// The size of the message with the fields that stand before it, in bytes, as the spool stores it.
+    pub fn size(&self) -> u64 {
+        self.draft.size() + self.changes.prepended().len() as u64
+    }
+
     /// Commits the message. Returns the name of the entry, and the mailbox into which the entry's
     /// file can be renamed, if there is one.
     ///

@@ -22,7 +22,7 @@ use crate::outcome::Encryption;
 use crate::policy;
 use crate::reply::{self, Reply};
 use crate::route::{DomainClass, Route};
-use crate::spool::{EntryName, NewEntry, Place};
+use crate::spool::{EntryName, NewEntry, Place, QueueId};
 use crate::users::{Mailbox, Owner};
 
 /// A message that was committed.
@@ -75,26 +75,27 @@ impl Session<'_> {
         if let Some(reason) = &transaction.quarantine {
             complete.append(&trace::quarantine_field(reason));
         }
+        let size = complete.size();
         let (name, mailbox) = complete.commit(&transaction.envelope, hold, folder)?;
-        self.log_accepted(name, hello, transaction);
+        self.log_accepted((name.id, size), hello, transaction);
         if let Some(reason) = hold {
             log::held(&name.id, reason);
         }
         Ok(Accepted { name, mailbox })
     }
 
-    fn log_accepted(&mut self, name: EntryName, hello: &Hello, transaction: &Transaction) {
+    fn log_accepted(&mut self, (id, size): (QueueId, u64), hello: &Hello, transaction: &Transaction) {
         let origin = self.origin(transaction.forwarded.as_ref());
         let named: Vec<&Address> = transaction.given().collect();
         let local_user = self.client.local_user.as_ref();
         log::accepted(&log::Accepted {
-            id: &name.id,
+            id: &id,
             session: &self.client.session,
             sender: transaction.envelope.sender.as_ref(),
             named: &named,
             recipients: transaction.envelope.recipients.len(),
             options: &transaction.envelope.options,
-            size: name.size,
+            size,
             peer: &origin.peer,
             via: &origin.via,
             ident: &origin.ident,

@@ -269,6 +269,11 @@ impl Draft {
         Ok(())
     }
 
+    /// The number of bytes of content so far.
+    pub fn size(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
     /// Puts the message on stable storage, under its name.
     ///
     /// # Errors

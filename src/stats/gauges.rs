@@ -16,7 +16,7 @@ pub fn age_column(seconds: u64) -> usize {
 pub struct Census {
     /// The number of messages, without those in `hold/`.
     pub messages: usize,
-    /// The number of octets.
+    /// The size of their files in the spool, in octets.
     pub octets: u64,
     /// The number of jobs: a job is one message and one destination.
     pub jobs: usize,

@@ -81,7 +81,7 @@ impl Metrics {
     /// Writes what is known about the queue. Jobs are known only to a daemon.
     fn queue(&mut self, queue: &Census, has_jobs: bool) {
         self.gauge("queue_messages", "", "Messages in the queue.", [(vec![], queue.messages as f64)]);
-        self.gauge("queue_bytes", "bytes", "Size of these messages.", [(vec![], queue.octets as f64)]);
+        self.gauge("queue_bytes", "bytes", "Size of the files of these messages.", [(vec![], queue.octets as f64)]);
         let ages = AGES.iter().zip(queue.ages).map(|((age, _), count)| (vec![("up_to", *age)], count as f64));
         self.gauge("queue_age_messages", "", "Messages in the queue by age.", ages);
         let oldest = [(vec![], queue.oldest as f64)];

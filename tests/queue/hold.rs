@@ -114,7 +114,7 @@ fn a_message_in_quarantine_is_listed_with_its_reason_and_delivered_when_it_is_re
     let name = quarantine(&site, &["ada@razorback.test", "bob@razorback.test"], "dmarc example.org\x07 asks for it");
     let (daemon, id) = (site.start(), name.id.to_string());
     let listed = site.penfoldctl(&["queue"]);
-    assert!(listed.contains(&format!("{id}  {}  ", name.size)), "{listed}");
+    assert!(listed.contains(&format!("{id}  ")), "{listed}");
     assert!(listed.contains("  <ret@razorback.test>  held: dmarc example.org asks for it\n"), "{listed}");
     assert!(listed.contains("    <ada@razorback.test>  not tried yet\n"), "{listed}");
     assert_eq!(ctl(&site, &["release", &id]), (0, "1 message released\n".to_owned()));

@@ -93,7 +93,7 @@ impl Listed<'_> {
     /// Writes the lines of the message.
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let entry = &self.message.entry;
-        let (id, size) = (entry.id(), entry.name().size);
+        let (id, size) = (entry.id(), entry.content_size());
         let held = match hold_reason(entry, &self.note) {
             _ if entry.name().place != Place::Hold => String::new(),
             Some(reason) => format!("  held: {reason}"),
@@ -108,27 +108,23 @@ impl Listed<'_> {
 
     /// Returns the state of a recipient in words.
     fn state(&self, to: &Waiting) -> String {
+        let result = result(to, &self.note, self.is_for_user);
         let when = match (to.state, to.next) {
             (State::Running, _) => self.attempt(to),
             (State::Scheduled, Some(time)) => format!("not before {}", log::local_timestamp(time)),
             (State::Deferred, Some(time)) => format!("next {}", log::local_timestamp(time)),
-            (State::Ready, _) if to.last > 0 => "ready".to_owned(),
+            (State::Ready, _) if to.last > 0 || result.is_some() => "ready".to_owned(),
             _ => String::new(),
         };
-        match to.state {
-            State::Deferred if to.last == 0 => format!("not tried yet, {when}"),
-            _ if to.last == 0 && when.is_empty() => "not tried yet".to_owned(),
-            _ if to.last == 0 => when,
-            _ => {
-                let result = result(to, &self.note, self.is_for_user);
-                ["deferred".to_owned(), when]
-                    .into_iter()
-                    .chain(result)
-                    .filter(|part| !part.is_empty())
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            }
-        }
+        let first = match (to.state, &result) {
+            _ if to.last > 0 => "deferred",
+            // An attempt has begun, but has not ended.
+            (_, Some(_)) => "",
+            (State::Running | State::Scheduled, None) => "",
+            _ => "not tried yet",
+        };
+        let parts = [first.to_owned(), when].into_iter().chain(result).filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join(", ")
     }
 
     /// Returns what the worker of a recipient is doing.
@@ -144,7 +140,7 @@ impl Listed<'_> {
     fn json(&self) -> Object {
         let (entry, mut object) = (&self.message.entry, Object::new());
         let id = entry.id();
-        object.text("id", &id.to_string()).number("size", entry.name().size);
+        object.text("id", &id.to_string()).number("size", entry.content_size());
         object.text("arrived", &log::timestamp(id.seconds())).number("age", age_of(id, self.now));
         object.text("sender", &entry.sender().map(ToString::to_string).unwrap_or_default());
         object.text("expires", &log::timestamp(self.message.expires));
@@ -172,7 +168,7 @@ impl Listed<'_> {
                 object.some_text("host", Some(&*now.host).filter(|host| !self.is_for_user && !host.is_empty()));
             }
         }
-        let result = result(to, &self.note, self.is_for_user).filter(|_| to.last > 0);
+        let result = result(to, &self.note, self.is_for_user);
         object.some_text("result", result.as_deref());
         object
     }

@@ -4,6 +4,7 @@
 use crate::address::Address;
 use crate::destination::{Destination, HostTarget, SMTP_PORT};
 use crate::envelope::Recipient;
+use crate::spool::INTERRUPTED;
 
 /// Where mail goes, as far as it matters for what may be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,7 @@ pub fn result(text: &str, way: Way) -> String {
         |text: &str| text.as_bytes().first_chunk().is_some_and(|code: &[u8; 3]| code.iter().all(u8::is_ascii_digit));
     match way {
         Way::Public => text.to_owned(),
+        _ if text.starts_with(INTERRUPTED) => text.to_owned(),
         Way::Hidden if is_reply(&rest) => rest,
         Way::Hidden => "the next host did not take it".to_owned(),
         // The path of a mailbox, or a command, may have blanks.
@@ -92,6 +94,8 @@ mod tests {
             ("/var/mail/jon b the disk is full", Way::Here, "not delivered on this host"),
             ("|/bin/x -a exit 75", Way::Here, "not delivered on this host"),
             ("the disk is full", Way::Here, "the disk is full"),
+            (INTERRUPTED, Way::Here, INTERRUPTED),
+            (INTERRUPTED, Way::Hidden, INTERRUPTED),
         ] {
             assert_eq!(result(text, way), shown, "{text}");
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::scan;
 use crate::config::Kind;
@@ -36,6 +36,8 @@ const MIN_WORKERS: usize = 4;
 const MAX_EVENTS: usize = 4096;
 /// How long deliveries may continue when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the queue may take to name the deliveries that a stop interrupts.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a session waits for the queue's answer to ETRN.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -206,11 +208,15 @@ impl Engine {
         let _ = self.ended.recv();
     }
 
-    /// Starts no more deliveries, waits up to [`STOP_TIMEOUT`] for those under way, and kills all
-    /// running commands.
+    /// Starts no more deliveries, waits up to [`STOP_TIMEOUT`] for those under way, notes those that
+    /// have not ended, and kills all running commands.
     pub fn stop(self) {
         self.send(Event::Stop);
-        let _ = self.ended.recv_timeout(STOP_TIMEOUT);
+        if self.ended.recv_timeout(STOP_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            let (answer, jobs) = bounded(1);
+            self.send(Event::Running(None, answer));
+            worker::note_interrupted(&self.site, &jobs.recv_timeout(NOTE_TIMEOUT).unwrap_or_default());
+        }
         #[cfg(feature = "mailauth")]
         self.site.dmarc_counts.flush();
         command::end_all();

@@ -208,7 +208,7 @@ pub use hold::NotMoved;
 pub use id::{Kind, QueueId};
 pub use lock::Lock;
 pub use name::{EntryName, Place};
-pub use note::{Note, NoteLine, NoteResult};
+pub use note::{INTERRUPTED, Note, NoteLine, NoteResult};
 use reserve::Reserved;
 
 use crate::sys::disk;

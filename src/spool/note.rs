@@ -1,5 +1,5 @@
-//! Keeps a note for each deferred message: the last results for its recipients, which the listing
-//! of the queue shows.
+//! Keeps a note for each message that was tried and is still in the queue: the last results for its
+//! recipients, which the listings show.
 //!
 //! A line is `TIME <RECIPIENT> HOST TEXT`; [`NoteLine`] writes it and [`Note`] reads it. A note is
 //! a convenience: it is never synced, may vanish at any time, and is not written if that would touch
@@ -18,6 +18,9 @@ use crate::sys::disk;
 
 /// The maximum length of a note, in bytes.
 pub(super) const MAX_NOTE: u64 = 16 << 10;
+
+/// The beginning of the result of an attempt during which the daemon was stopped.
+pub const INTERRUPTED: &str = "the daemon was stopped during this attempt";
 
 /// The result of one attempt for one recipient.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! - `bounce`: returns a message to its sender on request
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `deadline`: messages whose senders have set a deadline
+//! - `interrupted`: notes about the attempts that a stop of the daemon interrupts
 //! - `plan`: groups the recipients of an entry by destination
 //! - `requeue`: looks up the recipients of a message anew on request
 //! - `report`: makes the reports about recipients
@@ -22,6 +23,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::activity;
+use crate::address::Address;
 use crate::deliver::local::LocalDelivery;
 use crate::deliver::remote::convert::Converter;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
@@ -44,12 +46,14 @@ use crate::users::{Mailbox, Owner};
 mod bounce;
 mod deadline;
 mod immediate;
+mod interrupted;
 mod plan;
 mod report;
 mod requeue;
 
 pub use bounce::{Returned, bounce};
 pub use immediate::deliver_now;
+pub use interrupted::note_interrupted;
 use plan::destination;
 pub use plan::{Scan, plan, scan};
 pub use requeue::{NotRequeued, requeue};
@@ -411,9 +415,7 @@ impl Attempt<'_> {
                     self.entry.defer(index, self.now)?;
                 }
                 let next = self.next_attempt();
-                let text = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
-                let (recipient, host) = (&addressee.recipient.address, &outcome.host);
-                self.site.spool.add_note(self.entry.id(), &NoteLine { time: self.now, recipient, host, text: &text });
+                self.note(&addressee.recipient.address, outcome);
                 self.log(number, outcome, Some(next));
                 if self.must_warn(&addressee) {
                     self.delays.push((number, self.delayed(outcome)));
@@ -423,6 +425,24 @@ impl Attempt<'_> {
             Fate::Deferred | Fate::Failed => self.failures.push((number, outcome.clone())),
         }
         Ok(())
+    }
+
+    /// Adds an outcome to the note of the message.
+    fn note(&self, recipient: &Address, outcome: &Outcome) {
+        let text = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
+        let line = NoteLine { time: self.now, recipient, host: &outcome.host, text: &text };
+        self.site.spool.add_note(self.entry.id(), &line);
+    }
+
+    /// Moves the entry to `cur/`, because it was tried. Returns false if it is still in `new/`: then it has
+    /// no dialogues and no reasons of failures, because they are not removed with it. That is harmless, because
+    /// the records, too, show that it was tried.
+    fn move_to_cur(&mut self) -> bool {
+        if let Err(e) = self.entry.move_to_cur() {
+            ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
+        }
+        self.job.entry = self.entry.name();
+        self.job.entry.place != Place::New
     }
 
     fn keep_unrecorded(&mut self, error: &io::Error, mut outcomes: Vec<(u32, Outcome)>) -> bool {
@@ -451,14 +471,8 @@ impl Attempt<'_> {
         if left.is_empty() {
             return if self.job.is_last { self.finish() } else { JobResult::Settled };
         }
-        // An error is harmless: `cur/` only shows administrators that the message was tried, and
-        // the records show that, too.
-        if let Err(e) = self.entry.move_to_cur() {
-            ::log::warn!("spool: move {} to cur: {e}", self.entry.id());
-        }
-        self.job.entry = self.entry.name();
-        // An entry in `new/` has no dialogues, because they are not removed with it.
-        if let Some(dialogue) = self.dialogue.as_ref().filter(|_| self.job.entry.place != Place::New) {
+        let is_in_cur = self.move_to_cur();
+        if let Some(dialogue) = self.dialogue.as_ref().filter(|_| is_in_cur) {
             self.site.spool.add_dialogue(self.entry.id(), dialogue);
         }
         JobResult::Later { recipients: left, due: self.next_attempt() }

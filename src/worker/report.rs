@@ -53,7 +53,20 @@ impl Attempt<'_> {
         }
         self.settle_without_report(&unwanted)?;
         self.failures.clear();
+        self.note_failures(&failures);
         Ok(())
+    }
+
+    /// Adds the reasons of failures to the note of the message, if it stays in the queue for others.
+    fn note_failures(&mut self, failures: &[(u32, Outcome)]) {
+        if failures.is_empty() || self.job.is_last && self.open_recipients().is_empty() || !self.move_to_cur() {
+            return;
+        }
+        for (number, outcome) in failures {
+            if let Some(addressee) = self.entry.recipient(*number as usize) {
+                self.note(&addressee.recipient.address, outcome);
+            }
+        }
     }
 
     fn report_delays(&mut self) -> io::Result<()> {

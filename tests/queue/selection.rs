@@ -4,11 +4,15 @@
 //! the server's user and as a stranger.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::programs::{code_and_text, command, feed, stranger};
 use common::remote::{Conduct, Remote, Sink, Then};
 use common::{Daemon, Site};
+use nix::pty::openpty;
 
 /// A site whose queue has a message in each state, with their ids in the order of the manual page:
 /// running, ready, deferred, scheduled, held.
@@ -191,6 +195,7 @@ fn messages_are_changed_by_selectors_and_others_are_not() {
     done(&["flush", "--yes", "--state", "deferred", "--domain", "@later.test"], "2 messages being tried");
     daemon.wait_words(&[&format!("{scheduled} sent to=<kept@later.test>")]);
     daemon.wait_words(&[&format!("{deferred} sent to=<ann@sub.later.test>")]);
+    daemon.wait_words(&[&format!("{deferred} sent to=<elvis@later.test>")]);
     daemon.wait_words(&[&format!("{deferred} flushed user=")]);
     let (_, by_domain) = ctl(site, &["flush", "later.test"]);
     assert!(by_domain.contains("nothing waits for later.test"), "{by_domain}");
@@ -204,6 +209,84 @@ fn messages_are_changed_by_selectors_and_others_are_not() {
         let (code, text) = code_and_text(&feed(&mut stranger, b""));
         assert!(code == 77 && text.contains("only root and nobody may "), "{arguments:?}: {code} {text}");
     }
+}
+
+/// Runs a command whose terminal gives this answer to its question. Returns its exit code, and what the
+/// terminal and standard output have shown.
+fn answered(site: &Site, arguments: &[&str], answer: &[u8]) -> (Option<i32>, String) {
+    let terminal = openpty(None, None).expect("a terminal");
+    let mut command = command(site, "penfoldctl", arguments);
+    let copy = || Stdio::from(terminal.slave.as_fd().try_clone_to_owned().expect("a descriptor"));
+    let child = command.stdin(copy()).stderr(copy()).stdout(Stdio::piped()).spawn().expect("it runs");
+    drop(command);
+    let mut master = fs::File::from(terminal.master);
+    let (mut shown, mut octet) = (String::new(), [0]);
+    while !shown.ends_with("[y/N] ") {
+        master.read_exact(&mut octet).expect("a question");
+        shown.push(octet[0].into());
+    }
+    master.write_all(answer).expect("it reads");
+    let ended = child.wait_with_output().expect("it ends");
+    drop(terminal.slave);
+    // A terminal without a program at the other end gives an error after the last octet.
+    let mut rest = Vec::new();
+    let _ = master.read_to_end(&mut rest);
+    shown += &String::from_utf8_lossy(&rest);
+    (ended.status.code(), shown + &String::from_utf8_lossy(&ended.stdout))
+}
+
+#[test]
+fn several_messages_are_changed_only_after_a_yes_on_the_terminal() {
+    let scene = Scene::new();
+    let question = |answer: &[u8]| answered(&scene.site, &["hold", "--from", "ann@x.test"], answer);
+    for answer in [&b"\n"[..], b"n\n", b"yess\n", b"\x04"] {
+        let (code, shown) = question(answer);
+        assert!(code == Some(69) && shown.contains("penfoldctl: nothing was changed"), "{code:?} {shown}");
+        let front = shown.split_once(" octets match. Do you want to hold all of them? [y/N] ").map(|(front, _)| front);
+        assert!(front.is_some_and(|front| front.starts_with("2 messages with ")), "{shown}");
+        assert_eq!(scene.listed(&["--state", "held"]), [4], "{answer:?}");
+    }
+    let (code, shown) = question(b"Y\n");
+    assert!(code == Some(0) && shown.ends_with("2 messages held\n"), "{code:?} {shown}");
+    assert_eq!(scene.listed(&["--state", "held"]), [2, 4]);
+}
+
+/// The server's user may do what root may.
+#[test]
+fn the_user_of_the_server_sees_and_changes_all_messages() {
+    let scene = Scene::new();
+    let [_, ready, deferred, scheduled, held] = &scene.ids;
+    let Some(other) = stranger(&command(&scene.site, "penfoldctl", &[])) else { return };
+    let as_server = |arguments: &[&str]| {
+        let mut command = Command::new(other.get_program());
+        // The tests' daemon runs as nobody.
+        let given = other.get_args().map(|word| if word == "54321" { "65534".as_ref() } else { word });
+        command.args(given).args(arguments);
+        command.envs(other.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        code_and_text(&feed(&mut command, b""))
+    };
+    for (arguments, part) in [
+        (&["queue"][..], "-- 5 messages, "),
+        (&["queue", "--by", "sender"], "5  "),
+        (&["show", deferred], "Goes to:      host:127.0.0.1:"),
+        (&["show", "-H", held], "Received: "),
+        (&["trace", deferred], "accepted from <Ann@x.test>"),
+        (&["explain", "jon@razorback"], "250 "),
+        (&["hosts"], "host:127.0.0.1:"),
+        (&["stats"], ""),
+        (&["status"], "penfoldd "),
+        (&["config"], "hostname"),
+        (&["hold", ready], "1 message held"),
+        (&["release", ready], "1 message released"),
+        (&["flush", deferred], ""),
+        (&["requeue", deferred], "1 message requeued"),
+        (&["bounce", held], "1 message returned"),
+        (&["remove", scheduled], "1 message removed"),
+    ] {
+        let (code, text) = as_server(arguments);
+        assert!(code == 0 && text.contains(part), "{arguments:?}: {code} {text}");
+    }
+    scene.daemon.as_ref().expect("a daemon").wait_words(&[&format!("{scheduled} removed "), " user=nobody"]);
 }
 
 #[test]

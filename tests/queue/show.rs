@@ -180,6 +180,114 @@ fn a_user_sees_only_what_this_user_has_sent() {
     remote.behave(Conduct::Sink(Sink::default()));
 }
 
+/// What the postmaster has written into a table is for root alone.
+#[test]
+fn a_user_does_not_see_the_text_of_a_route_that_refuses() {
+    let remote = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 later"));
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    let daemon = site.start();
+    let Some(mut send) = stranger(&command(&site, "sendmail", &["-f", "mary@elsewhere.test", "x@example.test"])) else {
+        return;
+    };
+    assert_eq!(code_and_text(&feed(&mut send, b"Subject: x\n\nhello\n")), (0, String::new()));
+    let line = daemon.wait_log(|line| line.contains(" deferred to=<x@example.test>"));
+    let id = line.split(' ').find(|word| word.len() == 19 && !word.contains('=')).expect("an id").to_owned();
+    site.write("routes", "example.test error:5.1.6 moved to host.inside.test\n");
+    daemon.wait_until("the route is read again", || show(&site, &[&id]).1.contains("5.1.6 moved to host.inside.test"));
+    for option in [&[][..], &["--json"]] {
+        let arguments = [&["show", &id], option].concat();
+        let text = code_and_text(&feed(&mut stranger(&command(&site, "penfoldctl", &arguments)).expect("root"), b"")).1;
+        let refuses = "nowhere: this host refuses the address (5.1.6)";
+        assert!(text.contains(refuses) && !text.contains("inside"), "{text}");
+    }
+}
+
+/// A recipient that has failed is shown with the reason while the message waits for others.
+#[test]
+fn the_reason_of_a_failure_is_kept_while_others_wait() {
+    let sink = Sink::default().reply("RCPT TO:<ann", "550 5.1.1 no ann").reply("RCPT TO:<bob", "451 4.7.1 not now");
+    let other = Remote::with(Sink::default().reply("RCPT", "553 5.1.3 no such name here"));
+    let remote = Remote::with(sink);
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    site.add("routes", &format!("other.test {}", other.host_port()));
+    let daemon = site.start();
+    let id = daemon.submit_from("jon@razorback", &["ann@example.test", "bob@example.test", "cyd@other.test"]);
+    daemon.wait_mail(&site, "jon", 2);
+    wait_dialogue(&daemon, &site, &id);
+    daemon
+        .wait_until("both reasons are kept", || show(&site, &[&id]).1.matches("State:        failed, 20").count() == 2);
+    let (code, text) = show(&site, &[&id]);
+    assert_eq!(code, 0, "{text}");
+    for (host, reply) in [(&remote, "550 5.1.1 no ann"), (&other, "553 5.1.3 no such name here")] {
+        assert!(text.contains(&format!("[127.0.0.1]:{} {reply}\n", host.address.port())), "{text}");
+    }
+    assert!(!text.contains("say why"), "{text}");
+    let json = show(&site, &["--json", &id]).1;
+    let (_, ann) = json.split_once("\"address\":\"ann@example.test\",\"state\":\"failed\"").expect("ann");
+    let (ann, _) = ann.split_once("\"address\"").expect("others");
+    assert!(ann.contains("550 5.1.1 no ann\"}]"), "{json}");
+    // Nothing is left of it in the end.
+    remote.behave(Conduct::Sink(Sink::default()));
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+    assert!(fs::read_dir(site.path("spool/note")).expect("a spool").next().is_none());
+}
+
+/// All commands mean the same by the size of a message: that of its text.
+#[test]
+fn a_message_has_one_size() {
+    let (_remote, site, daemon, id) = waiting();
+    let size = feed(&mut command(&site, "penfoldctl", &["show", "-m", &id]), b"").stdout.len();
+    let told = |arguments: &[&str]| code_and_text(&feed(&mut command(&site, "penfoldctl", arguments), b"")).1;
+    let (octets, member) = (format!("{size} octets"), format!("{{\"id\":\"{id}\",\"size\":{size},"));
+    assert!(told(&["queue"]).starts_with(&format!("{id}  {size}  ")));
+    for (arguments, part) in [
+        (&["queue"][..], &*format!("\n-- 1 message, {octets}\n")),
+        (&["queue", "--json"], &*member),
+        (&["queue", "--by", "sender"], &*format!("\n-- 1 message, {octets}\n")),
+        (&["queue", "--by", "sender", "--json"], &*format!("\"octets\":{size},")),
+        (&["show", &id], &*format!("\nSize:         {octets}\n")),
+        (&["show", "--json", &id], &*member),
+        (&["explain", &id], &*format!(", {octets}; ")),
+        (&["trace", &id], &*format!(", {octets}\n")),
+        (&["trace", "--json", &id], &*format!("\"size\":{size},")),
+    ] {
+        let text = told(arguments);
+        assert!(text.contains(part), "{arguments:?}: no {part} in {text}");
+    }
+    drop(daemon);
+}
+
+/// An attempt that a stop of the daemon interrupts is not forgotten.
+#[test]
+fn an_interrupted_attempt_is_shown() {
+    let remote = Remote::with(Sink::default().when("DATA", Then::Hang, usize::MAX));
+    let site = Site::with(LATER);
+    site.add("routes", &format!("example.test {}", remote.host_port()));
+    let daemon = site.start();
+    let id = daemon.submit(&["elvis@example.test"]);
+    remote.wait("DATA", |seen| seen.commands.iter().any(|command| command.line == "DATA"));
+    assert!(daemon.terminate().success());
+    let interrupted = "the daemon was stopped during this attempt: waiting for the reply to DATA";
+    let told = |arguments: &[&str]| code_and_text(&feed(&mut command(&site, "penfoldctl", arguments), b"")).1;
+    let listed = told(&["queue"]);
+    assert!(listed.contains(&format!("    <elvis@example.test>  ready, {interrupted}\n")), "{listed}");
+    let json = told(&["queue", "--json"]);
+    assert!(json.contains(&format!("\"state\":\"ready\",\"result\":\"{interrupted}\"")), "{json}");
+    assert!(told(&["queue", "--by", "reason"]).contains(&format!("  {interrupted}\n")));
+    let text = show(&site, &[&id]).1;
+    has_lines(&text, &["State:        an attempt was interrupted, 20", "Attempts:     20"]);
+    assert!(text.contains(&format!("  {interrupted}\n")), "{text}");
+    assert!(told(&["explain", &id]).contains(interrupted));
+    // The next attempt delivers it.
+    remote.behave(Conduct::Sink(Sink::default()));
+    let daemon = site.start();
+    assert!(daemon.settles(&site), "{}", daemon.log());
+    assert_eq!(remote.messages(1).len(), 1);
+    assert!(fs::read_dir(site.path("spool/note")).expect("a spool").next().is_none());
+}
+
 /// A user who writes to an alias does not learn where it leads, and neither how the mail gets there.
 #[test]
 fn a_user_does_not_see_where_an_alias_leads() {

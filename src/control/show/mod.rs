@@ -181,3 +181,58 @@ fn front(entry: &Entry) -> io::Result<Vec<u8>> {
 fn is_held(entry: &Entry) -> bool {
     entry.name().place == Place::Hold
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Envelope, MailOptions, Origin, Recipient};
+    use crate::privsep::Rights;
+    use crate::spool::NewEntry;
+    use std::cell::Cell;
+    use std::fs;
+    use std::path::Path;
+    use std::time::Duration;
+
+    /// The queue is asked about a message only after it was found and may be seen. A message that ends
+    /// between the two is still shown.
+    #[test]
+    fn the_queue_is_asked_only_about_a_message_that_is_shown() {
+        let root = std::env::temp_dir().join(format!("penfold-show-{}", std::process::id()));
+        let spool = Spool::open(&root).expect("a new spool");
+        let config = crate::config::parse(Path::new("penfold.conf"), "hostname = \"razorback\"").expect("good");
+        let router = Router::open(&config, &Rights::Alone).expect("no tables");
+        let recipients = vec![Recipient::new("jon@far.test".parse().expect("an address"))];
+        let options = MailOptions::default();
+        let envelope = Envelope { sender: None, recipients, options, origin: Origin::Client };
+        let mut draft = spool.begin().expect("a draft");
+        draft.write_all(b"Subject: x\n\nx\n").expect("written");
+        let name = draft.commit(&NewEntry::queued(&envelope, "")).expect("committed");
+        let asked = Cell::new(0);
+        let running = || {
+            asked.set(asked.get() + 1);
+            Vec::new()
+        };
+        let [min, max, expire_after] = [60, 3600, 86_400].map(Duration::from_secs);
+        let shown = |id, submitted_by| Shown {
+            spool: &spool,
+            id,
+            schedule: Schedule { min, max, expire_after },
+            submitted_by,
+            live: Some(Live { running: &running, router: &router, status: &|_| None }),
+        };
+        let other = QueueId::generate().expect("an id");
+        for (id, submitted_by) in [(other, None), (name.id, Some(1234)), (other, Some(1234))] {
+            assert!(matches!(shown(id, submitted_by).open(), Err(NotShown::Missing)));
+        }
+        let shown = shown(name.id, None);
+        let entry = shown.open().expect("an entry");
+        assert_eq!(asked.get(), 0);
+        fs::remove_file(root.join("new").join(name.file_name())).expect("it ends");
+        let mut text = Vec::new();
+        shown.write(&entry, Part::Facts(Format::Text), &mut text).expect("written");
+        let text = String::from_utf8(text).expect("ASCII");
+        assert!(text.contains("<jon@far.test>\n    State:        not tried yet\n"), "{text}");
+        assert_eq!(asked.get(), 1);
+        fs::remove_dir_all(&root).expect("removed");
+    }
+}

@@ -23,8 +23,7 @@ pub fn write(facts: &Facts<'_>, out: &mut dyn Write) -> io::Result<()> {
     row("Queue id", &entry.id().to_string())?;
     row("Sender", &address::path(entry.sender()))?;
     row("Message-ID", facts.message_id.as_deref().unwrap_or_default())?;
-    let (content, file) = (entry.content_size(), entry.name().size);
-    row("Size", &format!("{content} octets; {file} in the queue, with the envelope"))?;
+    row("Size", &format!("{} octets", entry.content_size()))?;
     row("Arrived", &format!("{}, {} ago", log::local_timestamp(arrived), log::span(now.saturating_sub(arrived))))?;
     let unknown = || format!("not said in the message; see \"penfoldctl trace {}\"", entry.id());
     row("Given by", &facts.source.clone().unwrap_or_else(unknown))?;
@@ -107,11 +106,17 @@ fn state(to: &RecipientFacts) -> String {
             "replaced by other recipients".to_owned()
         }
         (None, State::Done | State::Unreported(_)) => format!("delivered, {}", last()),
-        (None, State::Failed) => format!("failed, {}; the report to the sender and `penfoldctl trace` say why", last()),
+        (None, State::Failed) if to.results.is_empty() => {
+            format!("failed, {}; the report to the sender and `penfoldctl trace` say why", last())
+        }
+        (None, State::Failed) => format!("failed, {}", last()),
         (None, State::Prepared { .. }) => "a copy for the mailbox is ready".to_owned(),
         (None, State::Forwarded { .. }) => "the message for other addresses is ready".to_owned(),
         (None, State::Reported { event: ReportedEvent::Failure, .. }) => "failed; the report is ready".to_owned(),
-        (None, State::Todo | State::Reported { .. }) if record.last == 0 => "not tried yet".to_owned(),
+        (None, State::Todo | State::Reported { .. }) if record.last == 0 => match to.results.last() {
+            None => "not tried yet".to_owned(),
+            Some(result) => format!("an attempt was interrupted, {}", log::local_timestamp(result.time)),
+        },
         (None, State::Todo | State::Reported { .. }) => format!("deferred, last tried {}", last()),
     }
 }

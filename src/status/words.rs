@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+pub use crate::log::span as duration;
+
 /// Returns a number with a space between each three digits.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -34,16 +36,6 @@ pub fn size(octets: u64) -> String {
     if unit == "octets" { format!("{octets} {unit}") } else { format!("{size:.1} {unit}") }
 }
 
-/// Returns a duration in seconds, such as `45 s`, `12 min`, `7 h` or `3 d`.
-pub fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
 /// Returns a short duration, such as `12 ms` or `3.4 s`.
 pub fn delay(delay: std::time::Duration) -> String {
     match delay.as_millis() {
@@ -72,7 +64,10 @@ mod tests {
             [0, 999, 1000, 1 << 20, u64::MAX].map(size),
             ["0 octets", "999 octets", "1.0 KiB", "1.0 MiB", "16.0 EiB"]
         );
-        assert_eq!([0, 59, 60, 3600, 172_799, 172_800].map(duration), ["0 s", "59 s", "1 min", "1 h", "47 h", "2 d"]);
+        assert_eq!(
+            [0, 59, 60, 3600, 172_799, 172_800].map(duration),
+            ["0 s", "59 s", "1 min", "1 h", "47 h", "2 days"]
+        );
         assert_eq!([12, 3400, 61_000].map(|ms| delay(Duration::from_millis(ms))), ["12 ms", "3.4 s", "1 min"]);
         assert_eq!(time(86_400, &TimeZone::UTC, "%Y-%m-%d %H:%M"), "1970-01-02 00:00");
         assert_eq!(time(u64::MAX, &TimeZone::UTC, "%Y"), "1970");

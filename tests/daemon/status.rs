@@ -247,7 +247,7 @@ fn a_browser_shows_the_page_on_a_telephone_and_follows_its_links() {
         assert!(printed.contains(part), "{part}\n{printed}");
     }
     let html = page(address, "/?hours=48", "text/html");
-    assert!(html.contains("expires in 4 d") || html.contains("expires in 5 d"), "{html}");
+    assert!(html.contains("expires in 4 days") || html.contains("expires in 5 days"), "{html}");
     assert!(html.contains("<h2>The last 48 hours</h2>"));
     drop(running);
 }

@@ -167,8 +167,9 @@ fn protocol(filter: &Filter) -> &'static str {
 fn json(status: &Status) -> Object {
     let gauges = &status.gauges;
     let mut object = Object::new();
-    object.text("version", gauges.version).number("pid", std::process::id()).number("started", gauges.started);
-    object.text("file", &status.file).number("since", status.since);
+    object.text("version", gauges.version).number("pid", std::process::id());
+    object.text("started", &log::timestamp(gauges.started));
+    object.text("file", &status.file).text("since", &log::timestamp(status.since));
     let has_certificate = !gauges.certificates.is_empty();
     let listener = |listening: &Listening| {
         let mut object = Object::new();
@@ -181,7 +182,7 @@ fn json(status: &Status) -> Object {
         "certificates",
         gauges.certificates.iter().map(|certificate| {
             let mut object = Object::new();
-            object.text("file", &certificate.file).number("expires", certificate.expires);
+            object.text("file", &certificate.file).text("expires", &log::timestamp(certificate.expires));
             object
         }),
     );

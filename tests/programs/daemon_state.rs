@@ -97,5 +97,7 @@ fn the_status_shows_the_daemon_and_what_it_does() {
     assert!(line("resolver").contains("192.0.2.53:53"), "{text}");
     let (code, json) = ctl(&site, &["status", "--json"]);
     assert!(code == 0 && json.lines().count() == 1 && json.contains(r#","running":[{"id":""#), "{json}");
+    // Times have the form of all others in JSON.
+    assert!([r#","started":"20"#, r#","since":"20"#].iter().all(|time| json.contains(time)), "{json}");
     drop((stream, daemon));
 }

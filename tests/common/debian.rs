@@ -98,6 +98,11 @@ impl Debian {
         }
     }
 
+    /// A name that no other machine has.
+    pub fn name(&self) -> String {
+        self.dir.file_name().expect("a name").to_string_lossy().into_owned()
+    }
+
     /// What the machine's first process has said.
     pub fn console(&self) -> String {
         fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default()
@@ -124,6 +129,13 @@ impl Debian {
     /// can be added.
     pub fn command(&self, program: &str) -> Command {
         self.enter(&["-a"], program)
+    }
+
+    /// A command as [`Debian::command`] gives it, but in the network of the world: another computer,
+    /// with the same files.
+    pub fn in_world(&self, program: &str) -> Command {
+        let network = format!("--net=/proc/{}/ns/net", self.watch);
+        self.enter(&["-m", "-u", "-i", "-p", "-C", &network], program)
     }
 
     fn enter(&self, namespaces: &[&str], program: &str) -> Command {

@@ -128,7 +128,7 @@ impl Dns {
     }
 
     /// Starts a server at this address. Port 0 means any free port.
-    fn listening(address: SocketAddr, decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn listening(address: SocketAddr, decide: impl Fn(&Asking) -> Answer + Send + Sync + 'static) -> Self {
         let (tcp, udp) = loop {
             let tcp = TcpListener::bind(address).expect("an address of this host");
             // The port that was free for TCP may be taken for UDP; then another port is tried.

@@ -1,5 +1,13 @@
 //! The how-to pages, run from their own text.
 //!
-//! - `machine`: the Debian system in which they run
+//! - `machine`: the Debian system in which a page runs
+//! - `page`: the displays of a page
+//! - `pattern`: output that a page shows, and what came
+//! - `reader`: types what a page says, and compares
+//! - `zone`: the zones of a page as a name server answers them
 
 mod machine;
+mod page;
+mod pattern;
+mod reader;
+mod zone;

@@ -73,10 +73,11 @@
 //! - `users`: users and their mailboxes
 //! - `when`: times that a user gives
 //! - `worker`: one job, from its start to the outcomes of its recipients
+//! - `wrap`: the width of lines in listings
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | characters | nothing of penfold |
+//! | 0 | characters, wrap | nothing of penfold |
 //! | 1 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | rank 0 |
 //! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
 //! | 3 | config, smtp, stats | lower ranks |
@@ -156,3 +157,4 @@ pub mod tls;
 mod users;
 mod when;
 mod worker;
+mod wrap;

@@ -1,21 +1,24 @@
-//! Writes the listing of other hosts: a line or an object for each destination, and for each address
-//! that is down.
+//! Writes the listing of other hosts: some lines or an object for each destination, and for each
+//! address that is down.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::deliver::remote::addresses::DownAddress;
+use crate::deliver::remote::addresses::{DownAddress, place};
 use crate::deliver::remote::tls_policy;
 use crate::destination::Destination;
+use crate::endpoint::Endpoint;
 use crate::json::{Format, Object};
 use crate::log;
 use crate::outcome::Outcome;
-use crate::queue::DestinationStatus;
+use crate::queue::{DestinationStatus, LatestDomains};
 use crate::site::Settings;
 use crate::sys;
+use crate::wrap::wrapped;
 
-/// Writes a line for each destination, sorted by name, and then a line for each address that is
-/// down. With JSON, each line is an object.
+/// Writes the destinations, sorted by name, and then the addresses that are down: some lines for
+/// each, or an object with JSON. The lines of a destination that is down tell of its address, too.
 ///
 /// # Errors
 /// The errors of `out`.
@@ -28,11 +31,23 @@ pub fn hosts(
 ) -> io::Result<()> {
     statuses.sort_by_cached_key(|status| status.destination.to_string());
     down.sort_by(|a, b| a.address.cmp(&b.address));
+    if format == Format::Text {
+        let down_hosts: Vec<_> = statuses.iter().filter(|status| status.down.is_some()).filter_map(address).collect();
+        down.retain(|down| !down_hosts.contains(&down.address));
+    }
     let destinations = statuses.iter().map(|status| Row::of_destination(status, settings));
     destinations.chain(down.iter().map(Row::of_address)).try_for_each(|row| match format {
         Format::Text => writeln!(out, "{}", row.text()),
         Format::Json => writeln!(out, "{}", row.json()),
     })
+}
+
+/// The address of the last failure of a destination, as [`DownAddress`] has it.
+fn address(status: &DestinationStatus) -> Option<Endpoint> {
+    let host = &status.last_failure.as_ref()?.host;
+    let (_, rest) = host.split_once('[')?;
+    let (ip, port) = rest.rsplit_once("]:")?;
+    Some(place(&SocketAddr::new(ip.parse().ok()?, port.parse().ok()?).into()))
 }
 
 /// What is listed about a destination or an address.
@@ -44,6 +59,8 @@ struct Row {
     jobs: Option<[usize; 3]>,
     /// When it went down and when it is probed next, in seconds since 1970.
     down: Option<(u64, u64)>,
+    /// The latest domains whose mail goes there, if the name does not have them.
+    domains: LatestDomains,
     /// How connections are encrypted. Empty if there are no connections.
     policy: Vec<&'static str>,
     /// The TLS version of the last connection; `-` for plaintext, and empty if there was none.
@@ -66,6 +83,7 @@ impl Row {
             state: status.state,
             jobs: Some([status.running, status.limit, status.ready]),
             down: status.down.map(times),
+            domains: status.domains.clone(),
             policy,
             tls: status.tls.name(),
             host: host(last).or_else(|| status.address.as_ref().map(ToString::to_string)),
@@ -79,6 +97,7 @@ impl Row {
             state: "down",
             jobs: None,
             down: Some(times((address.since, address.next_probe))),
+            domains: LatestDomains::default(),
             policy: Vec::new(),
             tls: "",
             host: host(Some(&address.why)),
@@ -91,21 +110,28 @@ impl Row {
         if let Some([running, limit, ready]) = self.jobs {
             text += &format!(", {running} of {limit} running, {ready} ready");
         }
-        if let Some((since, probe)) = self.down {
-            text += &format!(", since {}, next probe {}", log::local_timestamp(since), log::local_timestamp(probe));
-        }
-        if !self.policy.is_empty() {
+        let LatestDomains { names, more } = &self.domains;
+        let domains = (!names.is_empty()).then(|| {
+            let mut names: Vec<&str> = names.iter().map(|name| &**name).collect();
+            names.sort_unstable();
+            format!("for {}{}", names.join(", "), if *more { " and others" } else { "" })
+        });
+        let down = self.down.map(|(since, probe)| {
+            format!("since {}, next probe {}", log::local_timestamp(since), log::local_timestamp(probe))
+        });
+        let policy = (!self.policy.is_empty()).then(|| {
             let last = match self.tls {
-                "" => "",
-                "-" => ", last plaintext",
-                _ => ", last ",
+                "" => String::new(),
+                "-" => ", last plaintext".to_owned(),
+                version => format!(", last {version}"),
             };
-            let version = if self.tls == "-" { "" } else { self.tls };
-            text += &format!(", TLS {}{last}{version}", self.policy.join(" or "));
-        }
+            format!("TLS {}{last}", self.policy.join(" or "))
+        });
         let last: Vec<&str> = [&self.host, &self.reply].into_iter().flatten().map(String::as_str).collect();
-        let separator = if last.is_empty() { "" } else { "  " };
-        (text + separator + &last.join(" ")).replace(char::is_control, " ")
+        let last = (!last.is_empty()).then(|| last.join(": "));
+        let details = [domains, down, last, policy].into_iter().flatten().map(|line| format!("    {line}"));
+        let lines = std::iter::once(text).chain(details).map(|line| wrapped(&line.replace(char::is_control, " "), 6));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn json(&self) -> Object {
@@ -116,6 +142,9 @@ impl Row {
         }
         if let Some((since, probe)) = self.down {
             object.text("since", &log::timestamp(since)).text("next_probe", &log::timestamp(probe));
+        }
+        if !self.domains.names.is_empty() {
+            object.texts("domains", &self.domains.names).flag("more_domains", self.domains.more);
         }
         if !self.policy.is_empty() {
             object.texts("tls_policy", &self.policy);

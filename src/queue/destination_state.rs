@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::health::{DestinationStatus, Health};
+use super::health::{DestinationStatus, Health, LatestDomains};
 use super::pool::Class;
 use super::ready::Ready;
 use super::turns::JobRef;
@@ -46,6 +46,8 @@ pub struct DestinationState {
     pub last_failure: Option<Box<Outcome>>,
     /// The encryption of the last connection to a host that has answered.
     pub tls: Encryption,
+    /// The latest domains of recipients, if the destination is named after its hosts.
+    pub domains: Option<Box<LatestDomains>>,
     /// The number of the first job that began after the destination's failures were last cleared by
     /// a flush. A failure of a job with a lower number is ignored.
     pub cleared_at: u64,
@@ -174,6 +176,7 @@ impl DestinationState {
             },
             last_failure: self.last_failure.clone(),
             tls: self.tls,
+            domains: self.domains.as_deref().cloned().unwrap_or_default(),
         }
     }
 

@@ -31,6 +31,9 @@ const FIRST_PROBE_AFTER: Duration = Duration::from_secs(5);
 /// The maximum time between two probes.
 const MAX_PROBE_INTERVAL: Duration = Duration::from_secs(75);
 
+/// The maximum number of domains that are remembered of a destination that is named after its hosts.
+const MAX_DOMAINS: usize = 4;
+
 /// The beginning of the reason why mail was not tried, before a time and a cause.
 pub const NOT_TRIED: &str = "not tried: the destination has been down for ";
 
@@ -95,6 +98,34 @@ pub struct DestinationStatus {
     pub last_failure: Option<Box<Outcome>>,
     /// The encryption of the last connection to a host that has answered.
     pub tls: Encryption,
+    /// The latest domains of recipients, if the destination is named after its hosts.
+    pub domains: LatestDomains,
+}
+
+/// The latest domains whose mail went to a destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LatestDomains {
+    /// The domains, the latest one last.
+    pub names: Vec<Arc<str>>,
+    /// Whether there were more.
+    pub more: bool,
+}
+
+impl LatestDomains {
+    /// Adds the domain of a recipient.
+    pub fn add(&mut self, domain: &Arc<str>) {
+        let names = &mut self.names;
+        if names.last() == Some(domain) {
+            return;
+        }
+        if let Some(at) = names.iter().position(|name| name == domain) {
+            names.remove(at);
+        } else if names.len() == MAX_DOMAINS {
+            names.remove(0);
+            self.more = true;
+        }
+        names.push(Arc::clone(domain));
+    }
 }
 
 impl Health {
@@ -225,5 +256,16 @@ mod tests {
         assert_eq!(health.limit(20), SLOW);
         health.answered(false, 20);
         assert_eq!((health.limit(20), health.trust()), (FIRST_PROVEN, Trust::Proven));
+    }
+    #[test]
+    fn the_latest_domains_are_remembered() {
+        let mut domains = LatestDomains::default();
+        for name in ["a", "b", "a", "c", "c", "d"] {
+            domains.add(&name.into());
+        }
+        let names = |domains: &LatestDomains| domains.names.join(" ");
+        assert_eq!((names(&domains), domains.more), ("b a c d".into(), false));
+        domains.add(&"e".into());
+        assert_eq!((names(&domains), domains.more), ("a c d e".into(), true));
     }
 }

@@ -57,7 +57,7 @@ mod withdraw;
 pub use event::{
     Event, Job, JobReport, JobResult, OpenConnection, Plan, Planned, QueueSettings, RunningJob, Scanned, Selector,
 };
-pub use health::{DestinationStatus, NOT_TRIED};
+pub use health::{DestinationStatus, LatestDomains, NOT_TRIED};
 use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
 pub use look::{JobProgress, KnownEntry, KnownJob};

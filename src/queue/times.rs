@@ -69,6 +69,7 @@ impl Queue {
         item.set(job.1, JobState::Ready);
         if let Some(item_job) = item.jobs().get(job.1) {
             self.turns.add(&item_job.destination, job, (item.sender, item.priority));
+            self.turns.note_domains(&item_job.destination, item_job.domains.as_slice());
         }
     }
 }

@@ -52,7 +52,7 @@ use system::{Hosts, System};
 pub use answer::is_usable;
 pub use begun::Begun;
 pub use domain::{BegunDomain, MailDomain};
-pub use public::is_public;
+pub use public::{is_documentation, is_public};
 
 /// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::finding::{Finding, Level, Topic};
-use super::name::{Addresses, addresses, unknown};
+use super::name::{Addresses, addresses, unknown, unreachable};
 use crate::config::{Config, Kind};
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
@@ -99,7 +99,15 @@ pub fn check(
 fn one(dns: &dyn Lookup, host: &str, domain: &str, name: &str, here: &Addresses) -> (bool, Vec<Finding>) {
     let (mut is_ours, mut findings) = (false, Vec::new());
     match addresses(dns, name) {
-        Ok(found) => is_ours = name == host || found.iter().any(|address| here.contains(*address)),
+        Ok(found) => {
+            is_ours = name == host || found.iter().any(|address| here.contains(*address));
+            // The check of the hostname says the same about its own addresses.
+            if let Some(wrong) = unreachable(&found).filter(|_| name != host) {
+                let text = format!("{name}, a mail exchanger of {domain}, {wrong}");
+                let advice = "publish its public address, or remove the MX record";
+                findings.push(Finding::new(Level::Warning, Topic::Domain, text).advise(advice));
+            }
+        }
         Err(NoAnswer::NoData | NoAnswer::NxDomain | NoAnswer::BadName) => {
             let text = format!("{name}, a mail exchanger of {domain}, has no address");
             let advice = "publish its address, or remove the MX record";
@@ -119,6 +127,9 @@ fn one(dns: &dyn Lookup, host: &str, domain: &str, name: &str, here: &Addresses)
 fn without(dns: &dyn Lookup, domain: &str, here: &Addresses, elsewhere: impl Fn(String) -> Finding) -> Finding {
     match addresses(dns, domain) {
         Ok(found) if found.iter().any(|address| here.contains(*address)) => {
+            if let Some(wrong) = unreachable(&found) {
+                return elsewhere(format!("{domain} has no MX record, and {wrong}"));
+            }
             let text = format!("{domain} has no MX record, and its address is that of this host");
             Finding::new(Level::Good, Topic::Domain, text)
         }

@@ -176,7 +176,7 @@ pub fn spool(config: &Config) -> Vec<Finding> {
     let room = opened.and_then(|spool| spool.has_room(config.limits.message_size));
     let mut findings = vec![match room {
         Ok(true) if !scarce.is_empty() => {
-            make(Level::Warning, format!("{} ({path})", scarce.join(", and "))).advise("make room soon")
+            make(Level::Warning, format!("the {} ({path})", scarce.join(", and the "))).advise("make room soon")
         }
         Ok(true) => make(Level::Good, format!("the spool {path} has room")),
         Ok(false) => make(

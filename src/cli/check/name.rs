@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::domains::Way;
 use super::finding::{Finding, Level, Topic};
 use crate::config::Config;
-use crate::dns::is_public;
+use crate::dns::{is_documentation, is_public};
 use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
@@ -51,6 +51,18 @@ pub fn addresses(dns: &dyn Lookup, name: &str) -> Result<Vec<IpAddr>, NoAnswer> 
             Ok(four.chain(six.unwrap_or_default().into_iter().map(IpAddr::from)).collect())
         }
     }
+}
+
+/// What is wrong with the addresses of a name if other hosts can reach none of them.
+pub fn unreachable(addresses: &[IpAddr]) -> Option<String> {
+    let is_reachable = |address: &IpAddr| is_public(*address) && !is_documentation(*address);
+    let first = addresses.first().filter(|_| !addresses.iter().any(is_reachable))?;
+    let why = if is_public(*first) { "is only for examples in documentation" } else { "is not public" };
+    Some(format!("has only the address {}, which {why}", list(addresses)))
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The finding if a look-up has failed.
@@ -114,7 +126,6 @@ fn of_addresses(config: &Config, addresses: &Addresses, findings: &mut Vec<Findi
     let (host, seen) = (&config.hostname, addresses.seen());
     let place = || config.places.complaint("hostname", "");
     let mut add = |finding: Finding| findings.push(finding.at(place()));
-    let list = |all: &[IpAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     if addresses.named.is_empty() {
         let text = format!("hostname {host} has no address in the DNS: other hosts refuse mail from such a name");
         let finding = Finding::new(Level::Error, Topic::Name, text);
@@ -122,9 +133,12 @@ fn of_addresses(config: &Config, addresses: &Addresses, findings: &mut Vec<Findi
         let finding = records.fold(finding, Finding::publish);
         return add(if seen.is_empty() { finding.advise("publish the public address of this host") } else { finding });
     }
-    if !addresses.named.iter().any(|address| is_public(*address)) {
-        let text = format!("hostname {host} has only the address {}, which is not public", list(&addresses.named));
-        return add(Finding::new(Level::Warning, Topic::Name, text).advise("publish the public address of this host"));
+    if let Some(wrong) = unreachable(&addresses.named) {
+        let text = format!("hostname {host} {wrong}");
+        add(Finding::new(Level::Warning, Topic::Name, text).advise("publish the public address of this host"));
+        if !addresses.named.iter().any(|address| is_public(*address)) {
+            return;
+        }
     }
     if addresses.is_translated() {
         let own = if addresses.own.is_empty() { "none".into() } else { list(&addresses.own) };

@@ -59,8 +59,8 @@ impl Lookup for Zone {
 }
 
 /// A zone without faults. Each case changes one line.
-const GOOD: &str = "mx.example.org A 192.0.2.1
-192.0.2.1 PTR mx.example.org
+const GOOD: &str = "mx.example.org A 8.8.8.1
+8.8.8.1 PTR mx.example.org
 example.org MX mx.example.org
 example.org TXT v=spf1 mx -all
 _dmarc.example.org TXT v=DMARC1; p=reject";
@@ -85,11 +85,11 @@ fn check(zone: &str, config: &Config, own: &[&str]) -> (String, Vec<String>) {
 
 #[test]
 fn a_zone_without_faults_has_no_complaint() {
-    let (found, exchangers) = check(GOOD, &config(""), &["192.0.2.1"]);
+    let (found, exchangers) = check(GOOD, &config(""), &["8.8.8.1"]);
     assert_eq!(
         found,
-        "ok: name: /etc/p.conf:1:1: mx.example.org has the address 192.0.2.1\n\
-         ok: name: the address 192.0.2.1 has the name mx.example.org\n\
+        "ok: name: /etc/p.conf:1:1: mx.example.org has the address 8.8.8.1\n\
+         ok: name: the address 8.8.8.1 has the name mx.example.org\n\
          ok: domain: the mail exchanger mx.example.org of example.org is this host\n\
          ok: domain: the SPF record of example.org permits this host\n\
          ok: domain: example.org has a DMARC record with the policy reject\n"
@@ -101,44 +101,49 @@ fn a_zone_without_faults_has_no_complaint() {
 fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
     for (old, new, wanted) in [
         (
-            "mx.example.org A 192.0.2.1\n",
+            "mx.example.org A 8.8.8.1\n",
             "",
-            "error: name: /etc/p.conf:1:1: hostname mx.example.org has no address in the DNS: other hosts refuse mail from such a name\n    publish: mx.example.org. IN A 192.0.2.1\n",
+            "error: name: /etc/p.conf:1:1: hostname mx.example.org has no address in the DNS: other hosts refuse mail from such a name\n    publish: mx.example.org. IN A 8.8.8.1\n",
         ),
         (
-            "A 192.0.2.1\n",
-            "A 192.0.2.7\n",
-            "error: name: /etc/p.conf:1:1: hostname mx.example.org has the address 192.0.2.7, and no address of this host\n",
+            "A 8.8.8.1\n",
+            "A 8.8.8.7\n",
+            "error: name: /etc/p.conf:1:1: hostname mx.example.org has the address 8.8.8.7, and no address of this host\n",
         ),
         (
-            "A 192.0.2.1\n",
+            "A 8.8.8.1\n",
             "A 10.0.0.1\n",
             "warning: name: /etc/p.conf:1:1: hostname mx.example.org has only the address 10.0.0.1, which is not public\n",
         ),
         (
-            "mx.example.org A 192.0.2.1\n",
-            "mx.example.org CNAME other.example.org\nmx.example.org A 192.0.2.1\n",
+            "A 8.8.8.1\n",
+            "A 192.0.2.1\n",
+            "warning: name: /etc/p.conf:1:1: hostname mx.example.org has only the address 192.0.2.1, which is only for examples in documentation\n    publish the public address of this host\n",
+        ),
+        (
+            "mx.example.org A 8.8.8.1\n",
+            "mx.example.org CNAME other.example.org\nmx.example.org A 8.8.8.1\n",
             "warning: name: mx.example.org is another name (CNAME) of other.example.org: a mail exchanger must not have such a name\n",
         ),
         (
-            "192.0.2.1 PTR mx.example.org\n",
+            "8.8.8.1 PTR mx.example.org\n",
             "",
-            "error: name: the address 192.0.2.1 has no name: many hosts refuse mail from such an address\n    the owner of the address, often the provider, can publish this\n    publish: 1.2.0.192.in-addr.arpa. IN PTR mx.example.org.\n",
+            "error: name: the address 8.8.8.1 has no name: many hosts refuse mail from such an address\n    the owner of the address, often the provider, can publish this\n    publish: 1.8.8.8.in-addr.arpa. IN PTR mx.example.org.\n",
         ),
         (
             "PTR mx.example.org",
             "PTR host.provider.example",
-            "error: name: the address 192.0.2.1 has the name host.provider.example, which does not lead back to it\n",
+            "error: name: the address 8.8.8.1 has the name host.provider.example, which does not lead back to it\n",
         ),
         (
             "PTR mx.example.org",
-            "PTR x.provider.example\nx.provider.example A 192.0.2.1",
-            "note: name: the address 192.0.2.1 has the name x.provider.example, and not mx.example.org: some hosts count that as a fault\n",
+            "PTR x.provider.example\nx.provider.example A 8.8.8.1",
+            "note: name: the address 8.8.8.1 has the name x.provider.example, and not mx.example.org: some hosts count that as a fault\n",
         ),
         (
-            "192.0.2.1 PTR mx.example.org",
-            "192.0.2.1 FAIL",
-            "unknown: name: the name of 192.0.2.1: the name server could not",
+            "8.8.8.1 PTR mx.example.org",
+            "8.8.8.1 FAIL",
+            "unknown: name: the name of 8.8.8.1: the name server could not",
         ),
         (
             "example.org MX mx.example.org\n",
@@ -147,18 +152,18 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
         ),
         (
             "example.org MX mx.example.org\n",
-            "example.org A 192.0.2.9\n",
-            "error: domain: example.org has no MX record, and its address 192.0.2.9 is not this host: its mail goes there\n",
+            "example.org A 8.8.8.9\n",
+            "error: domain: example.org has no MX record, and its address 8.8.8.9 is not this host: its mail goes there\n",
         ),
         (
             "example.org MX mx.example.org\n",
-            "example.org A 192.0.2.1\n",
+            "example.org A 8.8.8.1\n",
             "ok: domain: example.org has no MX record, and its address is that of this host\n",
         ),
         ("MX mx.example.org", "MX .", "error: domain: example.org says in the DNS that it accepts no mail (null MX)\n"),
         (
             "MX mx.example.org",
-            "MX in.other.example\nin.other.example A 192.0.2.9",
+            "MX in.other.example\nin.other.example A 8.8.8.9",
             "error: domain: no mail exchanger of example.org is this host: its mail goes to in.other.example\n",
         ),
         (
@@ -168,7 +173,12 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
         ),
         (
             "MX mx.example.org",
-            "MX m.example.org\nm.example.org CNAME mx.example.org\nm.example.org A 192.0.2.1",
+            "MX in.example.org\nin.example.org A 10.0.0.1",
+            "warning: domain: in.example.org, a mail exchanger of example.org, has only the address 10.0.0.1, which is not public\n",
+        ),
+        (
+            "MX mx.example.org",
+            "MX m.example.org\nm.example.org CNAME mx.example.org\nm.example.org A 8.8.8.1",
             "warning: domain: m.example.org, a mail exchanger of example.org, is another name (CNAME) of mx.example.org\n    publish: example.org. IN MX 10 mx.example.org.\n",
         ),
         ("example.org MX mx.example.org", "example.org FAIL", "unknown: domain: the mail exchangers of example.org: "),
@@ -179,13 +189,13 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
         ),
         (
             "v=spf1 mx -all",
-            "v=spf1 ip4:192.0.2.7 -all",
-            "error: domain: the SPF record of example.org does not permit the address 192.0.2.1 of this host: fail by all\n    publish: example.org. IN TXT \"v=spf1 ip4:192.0.2.7 ip4:192.0.2.1 -all\"\n",
+            "v=spf1 ip4:8.8.8.7 -all",
+            "error: domain: the SPF record of example.org does not permit the address 8.8.8.1 of this host: fail by all\n    publish: example.org. IN TXT \"v=spf1 ip4:8.8.8.7 ip4:8.8.8.1 -all\"\n",
         ),
         (
             "v=spf1 mx -all",
             "v=spf1 ~all",
-            "warning: domain: the SPF record of example.org does not permit the address 192.0.2.1 of this host: softfail by ",
+            "warning: domain: the SPF record of example.org does not permit the address 8.8.8.1 of this host: softfail by ",
         ),
         (
             "v=spf1 mx -all",
@@ -207,40 +217,43 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
     ] {
         let zone = GOOD.replacen(old, new, 1);
         assert_ne!(zone, GOOD, "{old}");
-        let (found, _) = check(&zone, &config(""), &["192.0.2.1"]);
+        let (found, _) = check(&zone, &config(""), &["8.8.8.1"]);
         assert!(found.contains(wanted), "{old} -> {new}:\n{wanted}\n{found}");
     }
 }
 
 #[test]
 fn a_host_that_sends_by_a_smart_host_needs_no_name_for_its_address() {
-    let zone = GOOD.replace("192.0.2.1 PTR mx.example.org\n", "").replace("v=spf1 mx -all", "v=spf1 include:x -all");
-    let (found, _) = check(&zone, &config("remote.smarthosts = [\"smtp.provider.example\"]"), &["192.0.2.1"]);
+    let zone = GOOD.replace("8.8.8.1 PTR mx.example.org\n", "").replace("v=spf1 mx -all", "v=spf1 include:x -all");
+    let (found, _) = check(&zone, &config("remote.smarthosts = [\"smtp.provider.example\"]"), &["8.8.8.1"]);
     assert!(!found.contains("error") && !found.contains("PTR"), "{found}");
     let without = zone.replace("example.org TXT v=spf1 include:x -all\n", "");
-    let (found, _) = check(&without, &config("remote.smarthosts = [\"smtp.provider.example\"]"), &["192.0.2.1"]);
+    let (found, _) = check(&without, &config("remote.smarthosts = [\"smtp.provider.example\"]"), &["8.8.8.1"]);
     assert!(found.contains("the record that the operator of the smart host names"), "{found}");
     // Only the smart host sees the name of a host that gets no mail from others.
     let local = Config { listen: Vec::new(), ..config("remote.smarthosts = [\"smtp.provider.example\"]") };
-    let (found, _) = check("", &local, &["192.0.2.1"]);
+    let (found, _) = check("", &local, &["8.8.8.1"]);
     assert!(found.contains("note: name: /etc/p.conf:1:1: hostname mx.example.org has no address"), "{found}");
 }
 
 #[test]
 fn behind_a_translating_router_the_addresses_in_the_dns_count() {
     let (found, exchangers) = check(GOOD, &config(""), &["10.0.0.5"]);
-    let note = "note: name: /etc/p.conf:1:1: this host has no public address (10.0.0.5): the addresses of mx.example.org (192.0.2.1) are assumed to lead to it\n";
+    let note = "note: name: /etc/p.conf:1:1: this host has no public address (10.0.0.5): the addresses of mx.example.org (8.8.8.1) are assumed to lead to it\n";
     assert!(found.contains(note) && !found.contains("error"), "{found}");
     assert_eq!(exchangers, ["mx.example.org"]);
-    let (found, _) = check(&GOOD.replace("A 192.0.2.1", "AAAA 2001:db8::1"), &config(""), &["10.0.0.5"]);
+    let (found, _) = check(&GOOD.replace("A 8.8.8.1", "AAAA 2001:db8::1"), &config(""), &["10.0.0.5"]);
     let record =
         "publish: 1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. IN PTR mx.example.org.\n";
     assert!(found.contains(record), "{found}");
+    let (found, _) = check(&GOOD.replace("MX mx.example.org", "A 10.0.0.5"), &config(""), &["10.0.0.5"]);
+    let wrong = "error: domain: example.org has no MX record, and has only the address 10.0.0.5, which is not public\n";
+    assert!(found.contains(wrong), "{found}");
     // A front end receives the mail, so another exchanger is no error.
-    let zone = GOOD.replace("MX mx.example.org", "MX in.other.example\nin.other.example A 192.0.2.9");
+    let zone = GOOD.replace("MX mx.example.org", "MX in.other.example\nin.other.example A 8.8.8.9");
     let behind = config("").listen.first().cloned().map(|listen| config::Listen { kind: config::Kind::Lmtp, ..listen });
     let config = Config { listen: behind.into_iter().collect(), ..config("") };
-    let (found, _) = check(&zone, &config, &["192.0.2.1"]);
+    let (found, _) = check(&zone, &config, &["8.8.8.1"]);
     assert!(found.contains("note: domain: no mail exchanger of example.org is this host"), "{found}");
 }
 
@@ -263,11 +276,11 @@ fn domains_that_no_other_host_can_look_up_are_left_out() {
 #[test]
 fn an_address_is_that_of_this_host_or_of_its_name() {
     let at = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let here = Addresses { own: vec![at("10.0.0.1")], named: vec![at("192.0.2.1"), at("10.0.0.2")] };
-    assert_eq!((here.seen(), here.is_translated()), (vec![at("192.0.2.1")], true));
-    assert!(here.contains(at("10.0.0.1")) && here.contains(at("192.0.2.1")) && !here.contains(at("192.0.2.2")));
-    let zone = Zone("a A 192.0.2.1\nb AAAA 2001:db8::1\nc FAIL".into());
-    assert_eq!(name::addresses(&zone, "a"), Ok(vec![at("192.0.2.1")]));
+    let here = Addresses { own: vec![at("10.0.0.1")], named: vec![at("8.8.8.1"), at("10.0.0.2")] };
+    assert_eq!((here.seen(), here.is_translated()), (vec![at("8.8.8.1")], true));
+    assert!(here.contains(at("10.0.0.1")) && here.contains(at("8.8.8.1")) && !here.contains(at("8.8.8.2")));
+    let zone = Zone("a A 8.8.8.1\nb AAAA 2001:db8::1\nc FAIL".into());
+    assert_eq!(name::addresses(&zone, "a"), Ok(vec![at("8.8.8.1")]));
     assert_eq!(name::addresses(&zone, "b"), Ok(vec![at("2001:db8::1")]));
     assert_eq!(name::addresses(&zone, "c"), Err(NoAnswer::ServFail));
     assert_eq!(name::addresses(&zone, "d"), Err(NoAnswer::NxDomain));

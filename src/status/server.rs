@@ -1,9 +1,8 @@
 //! Accepts connections to a status listener, and answers one request on each.
 //!
 //! Each connection has a thread and short deadlines, and few are open at a time. At the limit, the
-//! connection that has waited longest for its request is closed, or else the one that has waited
-//! longest for its client to take the response. So a client that sends or reads nothing keeps nobody
-//! out.
+//! connection that has waited longest for its client is closed, whether for the request or for the
+//! client to take more of the response. So a client that sends or reads nothing keeps nobody out.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -27,8 +26,8 @@ const MAX_CONNECTIONS: usize = 16;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time in which a client must accept the response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// At the limit, the time after which a client must have accepted the response.
-const RESPONSE_AT_LIMIT: Duration = Duration::from_secs(1);
+/// The number of octets of a response that are written at a time.
+const PIECE: usize = 16 << 10;
 /// The delay after a failed accept(2).
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// The media type of the response to a refused request.
@@ -61,28 +60,25 @@ struct Open {
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// The request.
-    Request,
+    /// The client, since then: for its request, or for it to take more of the response.
+    Client(Instant),
     /// The page, which this server is making.
     Page,
-    /// The client, which accepts the response since then.
-    Response(Instant),
 }
 
 impl Open {
-    /// The connection that is closed at the limit.
+    /// The connection that is closed at the limit: the one that has waited longest for its client.
     fn superfluous(&self) -> Option<u64> {
-        let waits = |is_wanted: &dyn Fn(Stage) -> bool| {
-            self.sockets.iter().find(|(_, (_, stage))| is_wanted(*stage)).map(|(number, _)| *number)
-        };
-        let is_slow = |stage| matches!(stage, Stage::Response(since) if since.elapsed() >= RESPONSE_AT_LIMIT);
-        waits(&|stage| stage == Stage::Request).or_else(|| waits(&is_slow))
+        let waiting = self.sockets.iter().filter_map(|(number, (_, stage))| match stage {
+            Stage::Client(since) => Some((*since, *number)),
+            Stage::Page => None,
+        });
+        waiting.min().map(|(_, number)| number)
     }
 }
 
 impl Connections {
-    /// Adds a connection, and returns its number; `None` at the limit, if all connections have a
-    /// request and none is slow.
+    /// Adds a connection, and returns its number; `None` at the limit, if none waits for its client.
     fn admit(&self, socket: &Arc<TcpStream>) -> Option<u64> {
         let mut open = self.lock();
         if open.sockets.len() >= MAX_CONNECTIONS {
@@ -92,7 +88,7 @@ impl Connections {
         }
         open.latest += 1;
         let number = open.latest;
-        open.sockets.insert(number, (Arc::clone(socket), Stage::Request));
+        open.sockets.insert(number, (Arc::clone(socket), Stage::Client(Instant::now())));
         Some(number)
     }
 
@@ -144,7 +140,7 @@ fn start(socket: TcpStream, connections: &Arc<Connections>, own_name: String, pa
         }));
         if answered.is_err() {
             ::log::error!("status: a bug ended this request");
-            let _ = respond(&mut stream, false, Err(Refusal::Bug));
+            let _ = respond(&mut stream, false, Err(Refusal::Bug), || ());
         }
         ours.remove(number);
     };
@@ -169,14 +165,13 @@ fn answer(stream: &mut Stream, own_name: &str, pages: &Pages, waits_for: impl Fn
         // The client has disconnected, or was disconnected because others wait.
         Ok(None) => return,
         Err(why) => {
-            let _ = respond(stream, false, Err(why));
+            let _ = respond(stream, false, Err(why), || ());
             return;
         }
     };
     waits_for(Stage::Page);
     let page = http::parse(&head, own_name).and_then(|request| pages(&request));
-    waits_for(Stage::Response(Instant::now()));
-    let _ = respond(stream, head.starts_with(b"HEAD "), page);
+    let _ = respond(stream, head.starts_with(b"HEAD "), page, || waits_for(Stage::Client(Instant::now())));
 }
 
 /// Reads the head of a request; `None` if the client disconnects before the end of the head.
@@ -201,10 +196,14 @@ fn read_head(stream: &mut impl Read) -> Result<Option<Vec<u8>>, Refusal> {
     }
 }
 
-/// Writes a response and closes the connection.
-fn respond(stream: &mut Stream, is_head: bool, page: Result<Page, Refusal>) -> io::Result<()> {
+/// Writes a response and closes the connection. Calls `proceed` before each piece and at the end.
+fn respond(stream: &mut Stream, is_head: bool, page: Result<Page, Refusal>, proceed: impl Fn()) -> io::Result<()> {
     stream.set_limit(RESPONSE_TIMEOUT);
-    stream.write_all(&response(is_head, page))?;
+    for piece in response(is_head, page).chunks(PIECE) {
+        proceed();
+        stream.write_all(piece)?;
+    }
+    proceed();
     stream.close();
     Ok(())
 }
@@ -248,19 +247,49 @@ mod tests {
         let (more, _client) = pair();
         assert_eq!(connections.admit(&more), Some(MAX_CONNECTIONS as u64 + 1));
         assert_eq!(pairs[1].1.read(&mut [0]).expect("the end"), 0);
-        // Number 2 is gone. A response is closed only if it is slow.
-        (3..20).for_each(|number| connections.waits_for(number, Stage::Page));
-        assert_eq!(connections.admit(&more), None);
-        connections.waits_for(4, Stage::Response(Instant::now()));
-        assert_eq!(connections.admit(&more), None);
-        [7, 5]
-            .into_iter()
-            .for_each(|number| connections.waits_for(number, Stage::Response(Instant::now() - 2 * RESPONSE_AT_LIMIT)));
+        // Number 2 is gone. Number 3 has taken a part of its response, so number 4 waits longest.
+        connections.waits_for(3, Stage::Client(Instant::now()));
         assert!(connections.admit(&more).is_some());
-        assert_eq!(pairs[4].1.read(&mut [0]).expect("the end"), 0);
-        (18..20).for_each(|number| connections.waits_for(number, Stage::Page));
+        assert_eq!(pairs[3].1.read(&mut [0]).expect("the end"), 0);
+        (1..20).for_each(|number| connections.waits_for(number, Stage::Page));
+        assert_eq!(connections.admit(&more), None);
         connections.remove(1);
         assert!(connections.admit(&more).is_some());
+    }
+
+    /// Clients that ask for a long page and read nothing of it do not keep it from others.
+    #[test]
+    fn clients_that_read_nothing_keep_nobody_out() {
+        const LENGTH: usize = 8 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let page = Page { media_type: PLAIN, content: "x".repeat(LENGTH).into() };
+        let pages: Arc<Pages> = Arc::new(move |_: &Request| Ok(page.clone()));
+        let connections = Arc::new(Connections::default());
+        thread::spawn(move || {
+            for socket in listener.incoming().map_while(Result::ok) {
+                start(socket, &connections, "mx.example.org".into(), &pages);
+            }
+        });
+        let ask = || {
+            let mut client = TcpStream::connect(address).expect("a connection");
+            client.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+            client.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("written");
+            client
+        };
+        for _ in 0..3 {
+            let idle: Vec<_> = (0..MAX_CONNECTIONS)
+                .map(|_| {
+                    let mut client = ask();
+                    client.read_exact(&mut [0]).expect("the start of a response");
+                    client
+                })
+                .collect();
+            let mut received = Vec::new();
+            ask().read_to_end(&mut received).expect("a response");
+            assert!(received.len() > LENGTH && received.starts_with(b"HTTP/1.1 200 "), "{} octets", received.len());
+            drop(idle);
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub use numbers::spool_gauges;
 pub use reload::{Reloaded, Reloads};
 pub use selection::Selection;
 pub use server::{bind, serve};
-pub use stats::{Query as StatsQuery, WRONG_ORDER, answer as stats, octets, scarce};
+pub use stats::{Query as StatsQuery, WRONG_ORDER, answer as stats, matters, octets, scarce};
 pub use status::Listening;
 
 /// How long a client waits for each part of an answer.

@@ -7,12 +7,11 @@ use jiff::tz::TimeZone;
 
 use super::html::Html;
 use super::{charts, traffic, words};
+use crate::control::matters;
 use crate::stats::{AGES, Census, Gauges, Hour};
 
 /// The maximum number of running deliveries that are listed.
 const MAX_RUNNING: usize = 20;
-/// A certificate that expires within this time needs attention, in seconds.
-const EXPIRY_WARNING: u64 = 14 * 86_400;
 
 /// A delivery that is being made.
 #[derive(Debug, Clone)]
@@ -71,7 +70,7 @@ pub fn page(picture: &Picture<'_>) -> String {
 
 /// Writes what needs attention, or that nothing does.
 fn attention(html: &mut Html, picture: &Picture<'_>) {
-    let found = complaints(picture.gauges);
+    let found = matters(picture.gauges);
     if found.is_empty() {
         html.raw("<p class=\"well\">Nothing needs attention.</p>\n");
         return;
@@ -81,53 +80,6 @@ fn attention(html: &mut Html, picture: &Picture<'_>) {
         html.element("<li>", complaint, "</li>\n");
     }
     html.raw("</ul>\n</section>\n");
-}
-
-/// Returns a sentence about each thing that needs attention.
-fn complaints(gauges: &Gauges) -> Vec<String> {
-    let mut found = Vec::new();
-    let is_low = |numbers: Option<(u64, u64)>| numbers.is_some_and(|(free, all)| all > 0 && free < all / 10);
-    match &gauges.queue {
-        None => found.push("The queue does not answer.".to_owned()),
-        Some(queue) if gauges.workers > 0 && queue.running >= gauges.workers => {
-            found.push(format!("All {} workers are busy.", gauges.workers));
-        }
-        Some(_) => {}
-    }
-    if !gauges.is_scanned {
-        found.push("The spool is still being read after the start, so the numbers are too low.".to_owned());
-    }
-    if let Some((_, down @ 1..)) = gauges.destinations.iter().find(|(state, _)| *state == "down") {
-        found.push(format!("{} down: see penfoldctl hosts.", is_or_are(*down, "destination")));
-    }
-    if let Some(held @ 1..) = gauges.held {
-        found.push(format!("{} held: see penfoldctl queue --state held.", is_or_are(held, "message")));
-    }
-    for (what, numbers) in [("octets", gauges.disk), ("inodes", gauges.inodes)] {
-        if is_low(numbers) {
-            found.push(format!("Less than a tenth of the {what} of the spool's file system is free."));
-        }
-    }
-    let (open, most) = gauges.connections;
-    if most > 0 && open >= most - most / 10 {
-        found.push(format!("{} of {} connections are open.", words::count(open as u64), words::count(most as u64)));
-    }
-    for certificate in &gauges.certificates {
-        let file = &certificate.file;
-        match certificate.expires.checked_sub(gauges.now) {
-            None => found.push(format!("The certificate {file} has expired.")),
-            Some(left) if left < EXPIRY_WARNING => {
-                found.push(format!("The certificate {file} expires in {}.", words::duration(left)));
-            }
-            Some(_) => {}
-        }
-    }
-    found
-}
-
-/// Returns `1 message is` or `2 messages are`.
-fn is_or_are(count: usize, word: &str) -> String {
-    format!("{} {}", words::counted(count, word), if count == 1 { "is" } else { "are" })
 }
 
 /// Writes the tiles with the most important numbers.
@@ -143,9 +95,13 @@ fn now(html: &mut Html, gauges: &Gauges) {
     let count = |number: usize| words::count(number as u64);
     if let Some(queue) = &gauges.queue {
         let about = if queue.is_estimate { "about " } else { "" };
-        tile("Queue", words::counted(queue.messages, "message"), format!("{about}{}", words::size(queue.octets)));
+        // Held messages count, as in the listing of the queue. Their sizes are not known here.
+        let held = gauges.held.unwrap_or_default();
+        let without = if held > 0 { " without the held ones" } else { "" };
+        let size = format!("{about}{}{without}", words::size(queue.octets));
+        tile("Queue", words::counted(queue.messages + held, "message"), size);
         let oldest = if queue.messages > 0 { words::duration(queue.oldest) } else { "\u{2013}".to_owned() };
-        tile("Oldest message", oldest, format!("{} held", count(gauges.held.unwrap_or_default())));
+        tile("Oldest message", oldest, format!("{} held", count(held)));
         let waiting = format!("{} waiting for their next attempt, {} ready", count(queue.waiting), count(queue.ready));
         tile("Deliveries", format!("{} running", count(queue.running)), waiting);
         tile("Workers", format!("{} of {} busy", count(queue.running), count(gauges.workers)), String::new());
@@ -299,20 +255,13 @@ mod tests {
 
     #[test]
     fn what_needs_attention_comes_first_in_words() {
-        let found = complaints(&gauges());
-        let expected = [
-            "All 2 workers are busy.",
-            "The spool is still being read after the start, so the numbers are too low.",
-            "2 destinations are down: see penfoldctl hosts.",
-            "1 message is held: see penfoldctl queue --state held.",
-            "Less than a tenth of the octets of the spool's file system is free.",
-            "950 of 1\u{202f}000 connections are open.",
-            "The certificate /old.pem has expired.",
-            "The certificate /soon.pem expires in 24 h.",
-        ];
-        assert_eq!(found, expected);
-        assert_eq!(complaints(&Gauges { is_scanned: true, ..Gauges::default() }), ["The queue does not answer."]);
-        let well = Gauges { is_scanned: true, queue: Some(Census::default()), ..Gauges::default() };
+        let html = shown(&gauges(), &[], &[]);
+        let (before, after) = html.split_once("<h2>Now</h2>").expect("the numbers");
+        for matter in matters(&gauges()) {
+            assert!(before.contains(&format!("<li>{matter}</li>\n").replace('\'', "&#39;")), "{matter}\n{before}");
+        }
+        assert!(after.contains("<dd>7 messages<small>") && after.contains("<small>1 held</small>"), "{after}");
+        let well = Gauges { workers: 2, is_scanned: true, queue: Some(Census::default()), ..Gauges::default() };
         assert!(shown(&well, &[], &[]).contains("Nothing needs attention."));
     }
 

@@ -136,6 +136,107 @@ fn the_page_and_the_metrics_have_the_numbers_and_name_nobody() {
     assert!(daemon.terminate().success());
 }
 
+/// The sum of the numbers that stand behind `key` in the pieces of a text that contain `label`.
+fn sum(text: &str, separator: &str, (label, key): (&str, &str)) -> u64 {
+    let number = |piece: &str| {
+        let digits = piece.split_once(key)?.1.chars().take_while(|c| c.is_ascii_digit());
+        digits.collect::<String>().parse::<u64>().ok()
+    };
+    text.split(separator).filter(|piece| piece.contains(label)).filter_map(number).sum()
+}
+
+/// The page, the metrics, `stats`, `top` and `status` show the same numbers.
+#[test]
+fn all_views_of_one_moment_agree() {
+    let site = site(&Authority::new());
+    let daemon = site.start();
+    let address = address(&daemon);
+    let (running, _) = traffic(&site, &daemon);
+    let log = daemon.log();
+    let held = log.lines().find(|line| line.contains(" deferred to=<elvis@")).and_then(|line| line.split(' ').next());
+    site.penfoldctl(&["hold", held.expect("an id")]);
+    let html = page(address, "/", "text/html");
+    let metrics = page(address, "/metrics", "text/plain");
+    let [stats, status] = ["stats", "status"].map(|word| site.penfoldctl(&[word, "--json"]));
+    let raw = exchange_raw(&site);
+    let of_page = |key: &str| sum(&html, "\0", ("", key));
+    let of_metrics = |label: &str, key: &str| sum(&metrics, "\n", (label, key));
+    let of_stats = |array: &str, label: &str| {
+        let (_, rest) = stats.split_once(&format!("\"{array}\":[")).expect("a family");
+        sum(rest.split_once(']').expect("its end").0, "}", (label, "\"count\":"))
+    };
+    let of_raw = |key: &str| sum(&raw, "\n", (key, &format!("{key} ")));
+    for (what, numbers) in [
+        (
+            "accepted",
+            vec![
+                of_page("Messages accepted <b>"),
+                of_metrics("penfold_accepted_messages_total{", "} "),
+                of_stats("accepted", ""),
+                of_raw("accepted"),
+            ],
+        ),
+        (
+            "delivered",
+            vec![
+                of_page("Recipients delivered <b>"),
+                of_metrics("result=\"sent\"", "} "),
+                of_stats("attempts", "\"sent\""),
+                of_raw("delivered"),
+            ],
+        ),
+        (
+            "deferred",
+            vec![
+                of_page("Attempts deferred <b>"),
+                of_metrics("result=\"deferred\"", "} "),
+                of_stats("attempts", "\"deferred\""),
+                of_raw("deferred"),
+            ],
+        ),
+        (
+            "refused",
+            vec![
+                of_page("Commands refused <b>"),
+                of_metrics("penfold_refused_commands_total{", "} "),
+                of_stats("refused", ""),
+                of_raw("refused"),
+            ],
+        ),
+        (
+            "in the queue",
+            vec![
+                of_page("<dt>Queue</dt><dd>"),
+                of_metrics("penfold_queue_messages ", " ") + of_metrics("penfold_held_messages ", " "),
+                sum(&status, "\0", ("", "\"messages\":")) + sum(&status, "\0", ("", "\"held\":")),
+                of_raw("messages") + of_raw("held"),
+            ],
+        ),
+        (
+            "running",
+            vec![
+                of_page("<dt>Deliveries</dt><dd>"),
+                of_metrics("penfold_queue_jobs{state=\"running\"}", " "),
+                sum(&status, "\0", ("", "\"running\":")),
+                of_raw("running"),
+            ],
+        ),
+    ] {
+        assert!(numbers[0] > 0 && numbers.iter().all(|number| *number == numbers[0]), "{what}: {numbers:?}\n{raw}{stats}");
+    }
+    drop(running);
+}
+
+/// What `penfoldctl top` asks for.
+fn exchange_raw(site: &Site) -> String {
+    let mut stream = UnixStream::connect(site.path("penfold.sock")).expect("it accepts");
+    stream.write_all(b"stats raw - - -\n").expect("it reads");
+    stream.shutdown(std::net::Shutdown::Write).expect("it is open");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
 /// Requests that get no page, and the parts of a page.
 fn requests(address: SocketAddr) {
     for (lines, status) in [

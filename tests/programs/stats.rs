@@ -100,7 +100,7 @@ fn numbers_are_kept_and_shown_by_a_live_and_a_dead_daemon() {
     assert!(text.contains("# TYPE penfold_accepted_messages_total counter\n") && !text.contains("# EOF"), "{text}");
     assert!(printed(&site, &["stats", "--since", "1s", "--until", "now", "--limit", "1"]).starts_with("Mail from "));
     let view = printed(&site, &["top"]);
-    assert!(view.starts_with("penfoldd, up ") && view.contains("queue        1 messages"), "{view}");
+    assert!(view.starts_with("penfoldd, up ") && view.contains("queue        1 message, "), "{view}");
     assert_eq!(printed(&site, &["top", "-n", "2", "-d", "1"]).matches("penfoldd, up ").count(), 2);
     // Other users see nothing, whether the daemon runs or not.
     let forbidden = |arguments: &[&str]| {

@@ -186,11 +186,12 @@ fn view(sample: &Sample, last: Option<(&Sample, Duration)>) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     let title = format!("penfoldd, up {}", span(up));
+    let messages = n("messages") + n("held");
     let _ = writeln!(out, "{title:<40}{:>39}", sample.clock);
     let _ = writeln!(
         out,
-        "queue        {} messages, {}; oldest {}; {} held",
-        n("messages") + n("held"),
+        "queue        {messages} message{}, {}; oldest {}; {} held",
+        if messages == 1 { "" } else { "s" },
         control::octets(n("queue_octets")),
         span(n("oldest")),
         n("held")

@@ -1,7 +1,7 @@
 //! Answers `penfoldctl stats` and `penfoldctl top`: what was counted, as text for people, as JSON, or
 //! for monitors.
 //!
-//! - `attention`: what the postmaster should look at, for the report
+//! - `attention`: what the postmaster should look at, for the report and the status page
 //! - `text`: the numbers as text for people
 
 use jiff::Zoned;
@@ -16,7 +16,7 @@ use crate::when;
 mod attention;
 mod text;
 
-pub use attention::scarce;
+pub use attention::{matters, scarce};
 pub use text::octets;
 
 /// The default number of rows of each list in text.
@@ -163,15 +163,13 @@ fn seconds(seconds: f64) -> String {
 /// Writes the numbers since the start of the daemon, and the present state, one a line.
 fn raw(counts: &Counts, gauges: &Gauges) -> String {
     let queue = gauges.queue.clone().unwrap_or_default();
-    let sent = ["maildir", "mbox", "command", "forward", "list", "smtp", "lmtp"]
-        .map(|via| counts.get(Family::Attempts, &format!("{via}|sent")));
     let mut lines = vec![
         ("now", gauges.now),
         ("started", gauges.started),
         ("accepted", counts.total(Family::Accepted)),
         ("octets", counts.total(Family::Octets)),
         ("refused", counts.total(Family::Refused)),
-        ("delivered", sent.iter().sum()),
+        ("delivered", counts.with_label(Family::Attempts, 1, "sent")),
         ("deferred", counts.with_label(Family::Attempts, 1, "deferred")),
         ("failed", counts.with_label(Family::Attempts, 1, "failed")),
         ("connected", counts.get(Family::Events, "connection")),

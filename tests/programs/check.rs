@@ -1,17 +1,21 @@
 //! `penfoldctl check`, with and without a daemon, as each kind of user.
 
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Site;
 use common::dns::{Answer, Dns};
 use common::keys;
 use common::programs::{code_and_text, command, stranger};
 use common::remote::Remote;
 use common::tls::Authority;
+use common::{Daemon, Site};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 /// Runs `penfoldctl check`, and returns its exit code and its output.
@@ -163,4 +167,69 @@ fn a_mute_name_server_is_one_finding() {
     let (code, text) = check(&site, &[]);
     assert_eq!((code, text.matches("unknown:").count()), (75, 1), "{text}");
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+}
+
+/// Runs `work` in a network of its own with these addresses. Reports the test as skipped where that
+/// is not possible.
+fn in_a_network(addresses: &[&str], work: impl FnOnce() + Send) {
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let inside = || {
+        // Only this thread, and what it starts, is in the new network.
+        let ip = |arguments: &[&str]| Command::new("ip").args(arguments).status().is_ok_and(|status| status.success());
+        let is_made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
+            && ip(&["link", "set", "lo", "up"])
+            && addresses.iter().all(|address| ip(&["address", "add", address, "dev", "lo"]));
+        if !is_made {
+            return common::skipped("no network namespace without root and ip");
+        }
+        work();
+    };
+    thread::scope(|scope| {
+        let run = thread::Builder::new().name(name).spawn_scoped(scope, inside).expect("a thread");
+        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+#[test]
+fn port_25_is_tried_in_both_directions() {
+    in_a_network(&["192.0.2.1/24", "192.0.2.2/24"], || {
+        let mut site = Site::with("hostname = \"mx.example.org\"\nlisten.address = \"192.0.2.1:25\"");
+        let dns = Dns::zone(&ZONE.replace("mx.try.example A 127.0.0.1", "mx.try.example A 192.0.2.2"));
+        site.set("dns", "nameservers", &dns.nameservers());
+        let try_it = |site: &Site| check(site, &["--try", "try.example"]).1;
+        let text = try_it(&site);
+        assert_has(
+            &text,
+            &[
+                "error: outside: no connection to 192.0.2.1:25, an address of this host: Connection refused (os error 111)\n    start penfoldd".into(),
+                "error: outside: no connection to a mail exchanger of try.example: mx.try.example [192.0.2.2]: ".into(),
+                "which is only for examples in documentation\n".into(),
+            ],
+        );
+        let other = TcpListener::bind("192.0.2.2:25").expect("port 25");
+        thread::spawn(move || {
+            for mut client in other.incoming().map_while(Result::ok) {
+                let _ = client.write_all(b"220 mx.try.example ESMTP\r\n");
+            }
+        });
+        let ready = |line: &str| line.starts_with("listening on 192.0.2.1:25").then_some(25);
+        let daemon = Daemon::spawn_until(site.penfoldd(&["-d"]), ready).expect("it listens");
+        let text = try_it(&site);
+        assert_has(
+            &text,
+            &[
+                "ok: outside: 192.0.2.1:25 answers as mx.example.org, tried from here\n".into(),
+                "note: outside: whether a firewall keeps other hosts from port 25 cannot be seen from here\n".into(),
+                "ok: outside: this host can connect to port 25 of others: mx.try.example [192.0.2.2] answers\n".into(),
+            ],
+        );
+        assert!(!text.contains("error: outside:"), "{text}");
+        // The name leads to another server.
+        let dns = Dns::zone(&ZONE.replace("mx.example.org A 192.0.2.1", "mx.example.org A 192.0.2.2"));
+        site.set("dns", "nameservers", &dns.nameservers());
+        let text = try_it(&site);
+        let wrong = "error: outside: another server answers at 192.0.2.2:25: 220 mx.try.example ESMTP\n    correct the address";
+        assert_has(&text, &[wrong.into()]);
+        drop(daemon);
+    });
 }

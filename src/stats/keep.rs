@@ -30,6 +30,8 @@ const MAX_VALUE: usize = 1200;
 const MAX_OF_FAMILY: usize = 20;
 /// If a family of a sum has more numbers than this, the smaller half is summed up.
 const MAX_OF_SUM: usize = 4000;
+/// A sum is checked against [`MAX_OF_SUM`] after this number of records.
+const RECORDS_PER_FOLD: usize = 64;
 /// The number of hours in memory.
 const HOURS: u64 = 48;
 /// Seconds in an hour.
@@ -188,14 +190,19 @@ pub fn read(state: &State, (from, until): (u64, u64), now: u64) -> (Counts, Opti
 
 /// Returns the saved numbers from one time to another, and the time of the first record.
 fn read_saved(state: &State, (from, until): (u64, u64), now: u64) -> (Counts, Option<u64>) {
-    let (mut counts, mut first) = (Counts::default(), None::<u64>);
+    let (mut counts, mut first, mut merged) = (Counts::default(), None::<u64>, 0usize);
     state.read(NAME, LIMITS, now, |record| {
         first = Some(first.map_or(record.time, |first| first.min(record.time)));
         if let Some(recorded) = counts_of(record).filter(|_| (from..until).contains(&record.time)) {
             counts.merge(&recorded);
-            counts.fold(MAX_OF_SUM, MAX_OF_SUM / 2);
+            merged += 1;
+            // A look at the size of each family takes longer than the record.
+            if merged.is_multiple_of(RECORDS_PER_FOLD) {
+                counts.fold(MAX_OF_SUM, MAX_OF_SUM / 2);
+            }
         }
     });
+    counts.fold(MAX_OF_SUM, MAX_OF_SUM / 2);
     (counts, first)
 }
 

@@ -43,7 +43,9 @@ impl Dialogue<'_> {
         let (stage, facts) = (Stage::Mail, client.facts());
         let text = query.from.clone().unwrap_or_else(|| default_sender(scene, client));
         let size = query.size.map(|size| format!(" SIZE={size}")).unwrap_or_default();
-        steps.command(stage, format!("MAIL FROM:<{text}>{size}"));
+        // The client must ask for SMTPUTF8 if an address is not in ASCII (RFC 6531 3.4).
+        let utf8 = if text.is_ascii() && query.recipient().is_ascii() { "" } else { " SMTPUTF8" };
+        steps.command(stage, format!("MAIL FROM:<{text}>{size}{utf8}"));
         if !steps.judge(stage, policy::mail::precheck(&facts)) {
             return None;
         }

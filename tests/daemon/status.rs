@@ -222,7 +222,10 @@ fn all_views_of_one_moment_agree() {
             ],
         ),
     ] {
-        assert!(numbers[0] > 0 && numbers.iter().all(|number| *number == numbers[0]), "{what}: {numbers:?}\n{raw}{stats}");
+        assert!(
+            numbers[0] > 0 && numbers.iter().all(|number| *number == numbers[0]),
+            "{what}: {numbers:?}\n{raw}{stats}"
+        );
     }
     drop(running);
 }

@@ -228,7 +228,8 @@ fn port_25_is_tried_in_both_directions() {
         let dns = Dns::zone(&ZONE.replace("mx.example.org A 192.0.2.1", "mx.example.org A 192.0.2.2"));
         site.set("dns", "nameservers", &dns.nameservers());
         let text = try_it(&site);
-        let wrong = "error: outside: another server answers at 192.0.2.2:25: 220 mx.try.example ESMTP\n    correct the address";
+        let wrong =
+            "error: outside: another server answers at 192.0.2.2:25: 220 mx.try.example ESMTP\n    correct the address";
         assert_has(&text, &[wrong.into()]);
         drop(daemon);
     });

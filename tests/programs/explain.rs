@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use common::chance::Chance;
 use common::dns::Dns;
+use common::filter::{Milter, Script};
 use common::programs::{code_and_text, command, sendmail, stranger};
-use common::remote::Remote;
+use common::remote::{Remote, Sink};
 use common::{Daemon, Site, TIMEOUT, free_port};
 
 const ZONE: &str = "
@@ -64,7 +65,7 @@ fn site(dns: &Dns, remote: &Remote, settings: &str) -> (Site, u16) {
     site.write(
         "aliases",
         "staff: jon, ann, far@far.example\ngone: nobody-here\nlist: ann, jon\nowner-list: jon\nring: staff, ring2\n\
-         ring2: ring, jon\n",
+         ring2: ring, jon\nm\u{fc}ller: jon, ann\n",
     );
     site.write("virtual", "info@razorback jon, list@far.example\n@razorback.test ann\n");
     site.write(
@@ -94,6 +95,8 @@ struct Case {
     from: &'static str,
     size: Option<&'static str>,
     to: &'static str,
+    /// Parameters of MAIL and RCPT that decide nothing.
+    parameters: [&'static str; 2],
 }
 
 fn case(chance: &mut Chance) -> Case {
@@ -132,6 +135,7 @@ fn case(chance: &mut Chance) -> Case {
         from: chance.pick::<&str>(&[
             "a@good.example",
             "a@good.example",
+            "j\u{f6}rg@good.example",
             "a@strict.example",
             "a@soft.example",
             "a@null.example",
@@ -153,6 +157,9 @@ fn case(chance: &mut Chance) -> Case {
             "jon+tag@razorback",
             "jon",
             "nobody-here@razorback",
+            "j\u{f6}rg@razorback",
+            "m\u{fc}ller@razorback",
+            "a@b\u{fc}cher.example",
             "staff@razorback",
             "gone@razorback",
             "list@razorback",
@@ -174,6 +181,10 @@ fn case(chance: &mut Chance) -> Case {
             "a b@razorback",
             "jon@",
         ]),
+        parameters: [
+            *chance.pick(&["", "", " BODY=8BITMIME", " RET=HDRS ENVID=x+2By", " BODY=7BIT RET=FULL"]),
+            *chance.pick(&["", "", " NOTIFY=NEVER", " NOTIFY=FAILURE,DELAY ORCPT=rfc822;a@b.example"]),
+        ],
     }
 }
 
@@ -233,9 +244,11 @@ fn play(site: &Site, daemon: &Daemon, submission: u16, case: &Case) -> (Vec<Stri
     }
     talk.ask(&format!("EHLO {}", case.helo));
     let size = case.size.map(|size| format!(" SIZE={size}")).unwrap_or_default();
-    let mut replies = vec![talk.ask(&format!("MAIL FROM:<{}>{size}", case.from))];
+    let utf8 = if case.from.is_ascii() && case.to.is_ascii() { "" } else { " SMTPUTF8" };
+    let [of_mail, of_rcpt] = case.parameters;
+    let mut replies = vec![talk.ask(&format!("MAIL FROM:<{}>{size}{utf8}{of_mail}", case.from))];
     if replies[0].starts_with("250 ") {
-        replies.push(talk.ask(&format!("RCPT TO:<{}>", case.to)));
+        replies.push(talk.ask(&format!("RCPT TO:<{}>{of_rcpt}", case.to)));
     }
     let mut id = None;
     if replies.len() == 2 && replies[1].starts_with("250 ") {
@@ -317,8 +330,11 @@ fn without_seconds(reply: &str) -> String {
 
 #[test]
 fn what_is_explained_is_what_happens() {
-    let (dns, remote) = (Dns::zone(ZONE), Remote::sink());
+    let keywords = ["PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"].map(str::to_owned).to_vec();
+    let (dns, remote) = (Dns::zone(ZONE), Remote::with(Sink { keywords, ..Sink::default() }));
     let mut outcomes = BTreeSet::new();
+    // A filter that changes nothing. What it would say is not known to an explanation.
+    let milter = Milter::start(Script::default());
     for (name, count, settings) in [
         ("strict", 110, "policy.greylist = \"suspicious\"\npolicy.spf = \"refuse\"\npolicy.messages_per_hour = 12"),
         ("mild", 110, "policy.greylist = \"all\"\npolicy.spf = \"mark\"\nlocal.postmaster = \"ann\""),
@@ -328,7 +344,10 @@ fn what_is_explained_is_what_happens() {
         } else {
             settings.replace("\"refuse\"", "\"none\"").replace("\"mark\"", "\"none\"")
         };
-        let (site, submission) = site(&dns, &remote, &settings);
+        let (mut site, submission) = site(&dns, &remote, &settings);
+        if cfg!(feature = "filters") && name == "mild" {
+            site.set("filter#1", "socket", &format!("\"inet:{}\"", milter.address));
+        }
         let daemon = site.start();
         let mut chance = Chance::new(16, name);
         let mut accepted = Vec::new();

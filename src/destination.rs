@@ -63,6 +63,11 @@ impl Destination {
         matches!(self, Self::Remote(HostTarget::Store(_)))
     }
 
+    /// Whether the destination is named after its hosts, and not after the domain of its recipients.
+    pub fn is_named_after_hosts(&self) -> bool {
+        matches!(self, Self::Remote(HostTarget::Hosts(_) | HostTarget::Store(_)))
+    }
+
     /// Whether the destination is the mail exchangers of the domain `wanted` at the SMTP port.
     pub fn is_mx_of(&self, wanted: &str) -> bool {
         matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)

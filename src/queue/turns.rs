@@ -22,7 +22,7 @@ use super::health::{DestinationStatus, Down, Health};
 use super::pool::{CLASSES, Class, Pool};
 use super::shrink;
 use super::waiting::{Urgency, Waiter, Waiting};
-use crate::destination::{Destination, HostTarget};
+use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::Contact;
 use crate::spool::QueueId;
@@ -145,12 +145,9 @@ impl Turns {
     /// Notes the domains of a job's recipients, for listings of a destination that is named after its
     /// hosts.
     pub fn note_domains(&mut self, destination: &Arc<Destination>, domains: &[Arc<str>]) {
-        if matches!(**destination, Destination::Remote(HostTarget::Hosts(_) | HostTarget::Store(_)))
-            && let Some(state) = self.known.get_mut(destination)
-        {
-            let known = state.domains.get_or_insert_default();
-            domains.iter().for_each(|domain| known.add(domain));
-        }
+        let state = self.known.get_mut(destination).filter(|_| destination.is_named_after_hosts());
+        let Some(state) = state else { return };
+        domains.iter().for_each(|domain| state.domains.get_or_insert_default().add(domain));
     }
 
     /// Updates [`Turns::ready_proven`] after the jobs or the health of a destination have changed.

@@ -42,19 +42,20 @@ impl Session<'_> {
 
     /// Begins a transaction. Returns also whether the message has a lower priority than the client
     /// wants. The error is the reply that refuses MAIL.
-    fn check_mail(&self, path: Result<Path<'_>, AddressError>) -> Result<(Transaction, bool), Reply> {
+    fn check_mail(&mut self, path: Result<Path<'_>, AddressError>) -> Result<(Transaction, bool), Reply> {
         match &self.phase {
             Phase::Connected => return Err(reply::hello::required()),
             Phase::InMail(..) => return Err(reply::sender::nested()),
             Phase::Greeted(..) => {}
         }
-        let facts = self.facts();
-        self.apply(policy::mail::precheck(&facts))?;
+        self.apply(policy::mail::precheck(&self.facts()))?;
         let path = path.map_err(reply::sender::malformed)?;
         let parameters = MailParameters::parse(path.parameters(), &self.extensions(), sys::now()).map_err(rejected)?;
         if !path.is_ascii && !parameters.options.utf8 {
             return Err(reply::sender::not_ascii());
         }
+        self.has_utf8_reply = parameters.options.utf8;
+        let facts = self.facts();
         let (size, max_size) = (parameters.size.unwrap_or(0), self.service.config.limits.message_size);
         let path = path.address.as_ref();
         let sender = path.map(|address| self.service.router.qualify(address));

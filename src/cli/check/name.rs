@@ -57,7 +57,7 @@ pub fn addresses(dns: &dyn Lookup, name: &str) -> Result<Vec<IpAddr>, NoAnswer> 
 pub fn unreachable(addresses: &[IpAddr]) -> Option<String> {
     let is_reachable = |address: &IpAddr| is_public(*address) && !is_documentation(*address);
     let first = addresses.first().filter(|_| !addresses.iter().any(is_reachable))?;
-    let why = if is_public(*first) { "is only for examples in documentation" } else { "is not public" };
+    let why = if is_public(*first) { "is for examples in documentation" } else { "is not public" };
     Some(format!("has only the address {}, which {why}", list(addresses)))
 }
 

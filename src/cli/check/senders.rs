@@ -68,9 +68,7 @@ impl Senders<'_> {
         };
         let record = String::from_utf8_lossy(record);
         let before = findings.len();
-        for address in self.from {
-            findings.extend(self.spf_of(domain, *address, &record));
-        }
+        findings.extend(self.spf_of_all(domain, &record));
         match self.from {
             [] => findings.push(make(Level::Good, format!("{domain} has an SPF record: {record}"))),
             _ if findings.len() == before => {
@@ -81,30 +79,24 @@ impl Senders<'_> {
         true
     }
 
-    /// Evaluates the record of a domain for an address of this host. Returns a finding unless the
-    /// record permits the address.
-    fn spf_of(&self, domain: &str, address: IpAddr, record: &str) -> Option<Finding> {
+    /// Evaluates the record of a domain for all addresses of this host. Returns a finding for each
+    /// address that the record does not permit.
+    fn spf_of_all(&self, domain: &str, record: &str) -> Vec<Finding> {
         let host = &self.config.hostname;
-        let checked = spf::check(self.dns, address, host, &format!("postmaster@{domain}"), host);
-        let by = &checked.mechanism;
-        let make = |level, text| Some(Finding::new(level, Topic::Domain, text));
-        match checked.result {
-            SpfResult::Pass => None,
-            SpfResult::TempError => {
-                make(Level::Unknown, format!("whether the SPF record of {domain} permits {address}: {by}"))
-            }
-            SpfResult::PermError => {
-                make(Level::Error, format!("the SPF record of {domain} cannot be used: {by}: {record}"))
-                    .map(|finding| finding.advise("correct the record, or those that it includes"))
-            }
-            result => {
-                let level = if result == SpfResult::Fail { Level::Error } else { Level::Warning };
-                let text = format!(
-                    "the SPF record of {domain} does not permit the address {address} of this host: {result} by {by}"
-                );
-                make(level, text).map(|finding| finding.publish(zone_record(domain, &with(record, address))))
-            }
+        let check = |address: IpAddr| spf::check(self.dns, address, host, &format!("postmaster@{domain}"), host);
+        let checked: Vec<_> = self.from.iter().map(|address| (*address, check(*address))).collect();
+        let is_denied = |result| !matches!(result, SpfResult::Pass | SpfResult::TempError | SpfResult::PermError);
+        // Only one record can be published, so it must permit all addresses.
+        let denied = checked.iter().filter(|(_, checked)| is_denied(checked.result)).map(|(address, _)| *address);
+        let record_for_all = denied.fold(record.to_owned(), |record, address| with(&record, address));
+        let mut findings: Vec<Finding> = Vec::new();
+        for (address, checked) in &checked {
+            let (result, by) = (checked.result, &checked.mechanism);
+            let found = spf_of(domain, *address, (result, by), record, &record_for_all);
+            // A record that cannot be used is one fault, whatever the address.
+            findings.extend(found.filter(|found| !findings.contains(found)));
         }
+        findings
     }
 
     /// Checks the keys of a domain. Returns whether receivers may find one of them; true if that is
@@ -172,6 +164,35 @@ impl Senders<'_> {
         }
         let text = format!("{domain} has no DMARC record: large mailbox providers ask for one");
         findings.push(make(Level::Warning, text).publish(zone_record(&format!("_dmarc.{domain}"), "v=DMARC1; p=none")));
+    }
+}
+
+/// The finding about the result of SPF for an address, unless the record permits it. `by` is what has
+/// decided.
+fn spf_of(
+    domain: &str,
+    address: IpAddr,
+    (result, by): (SpfResult, &str),
+    record: &str,
+    record_for_all: &str,
+) -> Option<Finding> {
+    let make = |level, text| Some(Finding::new(level, Topic::Domain, text));
+    match result {
+        SpfResult::Pass => None,
+        SpfResult::TempError => {
+            make(Level::Unknown, format!("whether the SPF record of {domain} permits {address}: {by}"))
+        }
+        SpfResult::PermError => {
+            make(Level::Error, format!("the SPF record of {domain} cannot be used: {by}: {record}"))
+                .map(|finding| finding.advise("correct the record, or those that it includes"))
+        }
+        result => {
+            let level = if result == SpfResult::Fail { Level::Error } else { Level::Warning };
+            let text = format!(
+                "the SPF record of {domain} does not permit the address {address} of this host: {result} by {by}"
+            );
+            make(level, text).map(|finding| finding.publish(zone_record(domain, record_for_all)))
+        }
     }
 }
 

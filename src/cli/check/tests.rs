@@ -118,7 +118,7 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
         (
             "A 8.8.8.1\n",
             "A 192.0.2.1\n",
-            "warning: name: /etc/p.conf:1:1: hostname mx.example.org has only the address 192.0.2.1, which is only for examples in documentation\n    publish the public address of this host\n",
+            "warning: name: /etc/p.conf:1:1: hostname mx.example.org has only the address 192.0.2.1, which is for examples in documentation\n    publish the public address of this host\n",
         ),
         (
             "mx.example.org A 8.8.8.1\n",
@@ -140,11 +140,7 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
             "PTR x.provider.example\nx.provider.example A 8.8.8.1",
             "note: name: the address 8.8.8.1 has the name x.provider.example, and not mx.example.org: some hosts count that as a fault\n",
         ),
-        (
-            "8.8.8.1 PTR mx.example.org",
-            "8.8.8.1 FAIL",
-            "unknown: name: the name of 8.8.8.1: the name server could not",
-        ),
+        ("8.8.8.1 PTR mx.example.org", "8.8.8.1 FAIL", "unknown: name: the name of 8.8.8.1: the name server could not"),
         (
             "example.org MX mx.example.org\n",
             "",
@@ -220,6 +216,17 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
         let (found, _) = check(&zone, &config(""), &["8.8.8.1"]);
         assert!(found.contains(wanted), "{old} -> {new}:\n{wanted}\n{found}");
     }
+}
+
+#[test]
+fn a_record_to_publish_permits_all_addresses() {
+    let own = ["8.8.8.1", "2a00::1"];
+    let zone = GOOD.replace("A 8.8.8.1\n", "A 8.8.8.1\nmx.example.org AAAA 2a00::1\n");
+    let (found, _) = check(&zone.replace("v=spf1 mx -all", "v=spf1 -all"), &config(""), &own);
+    let record = "publish: example.org. IN TXT \"v=spf1 ip4:8.8.8.1 ip6:2a00::1 -all\"\n";
+    assert_eq!(found.matches(record).count(), 2, "{found}");
+    let (found, _) = check(&zone.replace("v=spf1 mx -all", "v=spf1 nonsense:x -all"), &config(""), &own);
+    assert_eq!(found.matches("the SPF record of example.org cannot be used: ").count(), 1, "{found}");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! standard says, the reply code, and at last a general cause. The words are those of large providers
 //! and of other mail servers. Each cause has two texts in each language, in the files of
 //! etc/languages: what is wrong, and what the reader can do.
+//!
+//! - `tables`: the statuses, words and codes that show a cause
 
 mod tables;
 

@@ -19,6 +19,7 @@ use crate::log::line::Line;
 use crate::spool::{Place, QueueId, Spool};
 use crate::sys;
 use crate::when;
+use crate::wrap::wrapped;
 
 mod search;
 mod subject;
@@ -33,12 +34,9 @@ pub const DEFAULT_LIMIT: usize = 20;
 /// The maximum number of messages that are shown.
 pub const MAX_LIMIT: usize = 1000;
 
-/// The width of the text, in columns.
-const MAX_COLUMNS: usize = 100;
-/// The number of blanks before and after the time of an event.
-const INDENT: usize = 4;
-/// The additional indentation of the second and further lines of a text.
-const CONTINUED: &str = "    ";
+/// The indentation of the second and further lines of a text, beyond the length of a time: two blanks
+/// before it, two after it, and four more.
+const INDENT: usize = 8;
 
 /// What a user wants to know.
 #[derive(Debug, Clone, Copy)]
@@ -185,32 +183,10 @@ fn show(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     for line in &lines {
         // Values are shown without their quotes, so they must not break the line.
         let line: String = line.chars().map(characters::shown).collect();
-        for (number, part) in folded(&line, MAX_COLUMNS.saturating_sub(width + INDENT)).into_iter().enumerate() {
-            let indent = if number == 0 { "" } else { CONTINUED };
-            writeln!(out, "  {:width$}  {indent}{part}", std::mem::take(&mut time))?;
-        }
+        let line = format!("  {:width$}  {line}", std::mem::take(&mut time));
+        writeln!(out, "{}", wrapped(&line, width + INDENT))?;
     }
     Ok(())
-}
-
-/// Cuts a line at blanks into parts of at most `width` characters. A word that is longer, such as an
-/// address, is not cut. The parts after the first one leave room for [`CONTINUED`].
-fn folded(line: &str, width: usize) -> Vec<&str> {
-    let (mut parts, mut rest) = (Vec::new(), line);
-    let mut room = width;
-    loop {
-        let end = rest.char_indices().nth(room).map(|(end, _)| end);
-        let blank = end.and_then(|end| {
-            let inside = rest.get(..=end)?.rfind(' ').filter(|blank| *blank > 0);
-            inside.or_else(|| rest.get(end..)?.find(' ').map(|blank| end + blank))
-        });
-        let Some((part, next)) = blank.and_then(|blank| rest.split_at_checked(blank)) else { break };
-        parts.push(part);
-        rest = next.trim_start_matches(' ');
-        room = width.saturating_sub(CONTINUED.len());
-    }
-    parts.push(rest);
-    parts
 }
 
 /// Whether the history has the end of a message.
@@ -231,30 +207,4 @@ fn queued(spool: &Spool, ids: &[&str]) -> io::Result<HashSet<String>> {
         queued.extend(names.into_iter().filter(|name| wanted.contains(&name.id)).map(|name| name.id.to_string()));
     }
     Ok(queued)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_line_is_folded_at_blanks() {
-        for (line, parts) in [
-            ("", "|"),
-            ("short", "short|"),
-            ("exactly ten", "exactly|ten|"),
-            ("ten chars.", "ten chars.|"),
-            ("ten chars. more", "ten chars.|more|"),
-            ("<a-long-address@example.org> and then", "<a-long-address@example.org>|and|then|"),
-            ("to <a-long-address@example.org>", "to|<a-long-address@example.org>|"),
-            (
-                "\u{e4}\u{f6}\u{fc}\u{e4}\u{f6} \u{fc}\u{e4}\u{f6}\u{fc} \u{e4}",
-                "\u{e4}\u{f6}\u{fc}\u{e4}\u{f6} \u{fc}\u{e4}\u{f6}\u{fc}|\u{e4}|",
-            ),
-            ("a b  ", "a b  |"),
-        ] {
-            let shown: String = folded(line, 10).iter().map(|part| format!("{part}|")).collect();
-            assert_eq!(shown, parts, "{line}");
-        }
-    }
 }

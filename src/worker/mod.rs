@@ -10,7 +10,7 @@
 //! - `bounce`: returns a message to its sender on request
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `deadline`: messages whose senders have set a deadline
-//! - `interrupted`: notes about the attempts that a stop of the daemon interrupts
+//! - `notes`: notes about attempts, for the listings
 //! - `plan`: groups the recipients of an entry by destination
 //! - `requeue`: looks up the recipients of a message anew on request
 //! - `report`: makes the reports about recipients
@@ -23,7 +23,6 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::activity;
-use crate::address::Address;
 use crate::deliver::local::LocalDelivery;
 use crate::deliver::remote::convert::Converter;
 use crate::deliver::remote::{AttemptResult, RemoteDelivery, RemoteSettings};
@@ -39,21 +38,21 @@ use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
 use crate::route::Route;
 use crate::site::{Settings, Site};
-use crate::spool::{Content, Entry, EntryName, NoteLine, Place, RecipientEntry, RecipientRef, Spool, State, Unusable};
+use crate::spool::{Content, Entry, EntryName, Place, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
 use crate::users::{Mailbox, Owner};
 
 mod bounce;
 mod deadline;
 mod immediate;
-mod interrupted;
+mod notes;
 mod plan;
 mod report;
 mod requeue;
 
 pub use bounce::{Returned, bounce};
 pub use immediate::deliver_now;
-pub use interrupted::note_interrupted;
+pub use notes::note_interrupted;
 use plan::destination;
 pub use plan::{Scan, plan, scan};
 pub use requeue::{NotRequeued, requeue};
@@ -425,13 +424,6 @@ impl Attempt<'_> {
             Fate::Deferred | Fate::Failed => self.failures.push((number, outcome.clone())),
         }
         Ok(())
-    }
-
-    /// Adds an outcome to the note of the message.
-    fn note(&self, recipient: &Address, outcome: &Outcome) {
-        let text = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
-        let line = NoteLine { time: self.now, recipient, host: &outcome.host, text: &text };
-        self.site.spool.add_note(self.entry.id(), &line);
     }
 
     /// Moves the entry to `cur/`, because it was tried. Returns false if it is still in `new/`: then it has

@@ -57,18 +57,6 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Adds the reasons of failures to the note of the message, if it stays in the queue for others.
-    fn note_failures(&mut self, failures: &[(u32, Outcome)]) {
-        if failures.is_empty() || self.job.is_last && self.open_recipients().is_empty() || !self.move_to_cur() {
-            return;
-        }
-        for (number, outcome) in failures {
-            if let Some(addressee) = self.entry.recipient(*number as usize) {
-                self.note(&addressee.recipient.address, outcome);
-            }
-        }
-    }
-
     fn report_delays(&mut self) -> io::Result<()> {
         let delays = std::mem::take(&mut self.delays);
         let delayed = self.reported(&delays, ReportedEvent::Delay).collect();

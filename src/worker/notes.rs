@@ -1,7 +1,10 @@
-//! Notes which attempts were running when the daemon stopped, so that the listings do not say that these
-//! messages were never tried.
+//! Keeps notes about attempts for the listings: the results of those that have ended, and which ones were
+//! running when the daemon stopped.
 
+use super::Attempt;
 use crate::activity;
+use crate::address::Address;
+use crate::outcome::Outcome;
 use crate::queue::RunningJob;
 use crate::site::Site;
 use crate::spool::{INTERRUPTED, NoteLine, Place};
@@ -9,6 +12,27 @@ use crate::sys;
 
 /// The maximum number of recipients of a job that are noted.
 const MAX_NOTED: usize = 100;
+
+impl Attempt<'_> {
+    /// Adds an outcome to the note of the message.
+    pub(super) fn note(&self, recipient: &Address, outcome: &Outcome) {
+        let text = outcome.reply.as_ref().map_or_else(|| outcome.why.clone(), ToString::to_string);
+        let line = NoteLine { time: self.now, recipient, host: &outcome.host, text: &text };
+        self.site.spool.add_note(self.entry.id(), &line);
+    }
+
+    /// Adds the reasons of failures to the note of the message, if it stays in the queue for others.
+    pub(super) fn note_failures(&mut self, failures: &[(u32, Outcome)]) {
+        if failures.is_empty() || self.job.is_last && self.open_recipients().is_empty() || !self.move_to_cur() {
+            return;
+        }
+        for (number, outcome) in failures {
+            if let Some(addressee) = self.entry.recipient(*number as usize) {
+                self.note(&addressee.recipient.address, outcome);
+            }
+        }
+    }
+}
 
 /// Adds a line about each of these jobs to the note of its message. The daemon is about to exit. The
 /// workers may still be at work until then.

@@ -99,6 +99,10 @@ fn each_complaint_says_what_to_change_or_to_publish() {
     let (_, text) = check(&site, &["--try", "try.example", "--quiet"]);
     let is_tried = text.contains("no connection to a mail exchanger of try.example: mx.try.example [");
     assert!(is_tried || TcpStream::connect("127.0.0.1:25").is_ok(), "{text}");
+    // A failed look-up says nothing about the port.
+    let (_, text) = check(&site, &["--try", "nosuch.example", "--quiet"]);
+    let not_tried = "unknown: outside: no mail exchanger of nosuch.example was tried: no such domain\n";
+    assert!(text.contains(not_tried) && !text.contains("the provider blocks"), "{text}");
     // Without the DNS, nothing outside is asked.
     let asked = dns.asked().len();
     let (_, text) = check(&site, &["--no-dns"]);

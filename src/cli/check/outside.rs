@@ -9,6 +9,7 @@ use super::name::Addresses;
 use super::past::{DAYS, Past};
 use crate::config::{Config, HostPort, Kind, Scheme};
 use crate::dns::{Dns, is_public};
+use crate::outcome::NoAnswer;
 
 /// The port of SMTP.
 const SMTP: u16 = 25;
@@ -64,7 +65,8 @@ fn greeting(address: SocketAddr) -> io::Result<String> {
 
 /// Whether a greeting is that of a host.
 fn is_of(greeting: &str, host: &str) -> bool {
-    greeting.split([' ', '-']).any(|word| word.eq_ignore_ascii_case(host)) || greeting.contains(host)
+    let name = greeting.get(4..).and_then(|rest| rest.split(' ').next());
+    name.is_some_and(|name| name.eq_ignore_ascii_case(host))
 }
 
 /// Checks whether other hosts can connect to port 25.
@@ -181,13 +183,23 @@ fn smart_host(config: &Config, dns: &Dns, number: usize, host: &HostPort) -> Fin
 
 fn exchanger(dns: &Dns, domain: &str) -> Finding {
     let make = |level, text: String| Finding::new(level, Topic::Outside, text);
-    let hosts = match dns.mx(domain) {
-        Ok(found) => found.into_iter().map(|(_, name)| name).filter(|name| name != ".").take(2).collect(),
-        Err(_) => vec![domain.to_owned()],
+    // Nothing is known about port 25 if there is nothing to connect to.
+    let not_tried = |why: String| {
+        make(Level::Unknown, format!("no mail exchanger of {domain} was tried: {why}"))
+            .advise("name another domain; if it is so for all, check dns.nameservers or resolv.conf(5)")
     };
-    let mut last = format!("{domain} has no mail exchanger");
+    let hosts: Vec<String> = match dns.mx(domain) {
+        Ok(found) => found.into_iter().map(|(_, name)| name).filter(|name| name != ".").take(2).collect(),
+        Err(NoAnswer::NoData) => vec![domain.to_owned()],
+        Err(why) => return not_tried(why.to_string()),
+    };
+    let (mut last, mut unknown) = (String::new(), "it accepts no mail".to_owned());
     for host in hosts {
-        for address in dns.addresses(&host).unwrap_or_default().into_iter().take(MAX_TRIED) {
+        let addresses = dns.addresses(&host).unwrap_or_else(|why| {
+            unknown = format!("{host}: {why}");
+            Vec::new()
+        });
+        for address in addresses.into_iter().take(MAX_TRIED) {
             match greeting(SocketAddr::new(address, SMTP)) {
                 Ok(said) if said.starts_with("220") => {
                     return make(
@@ -199,6 +211,9 @@ fn exchanger(dns: &Dns, domain: &str) -> Finding {
                 Err(e) => last = format!("{host} [{address}]: {e}"),
             }
         }
+    }
+    if last.is_empty() {
+        return not_tried(unknown);
     }
     make(Level::Error, format!("no connection to a mail exchanger of {domain}: {last}")).advise(
         "if this is so for all domains, the provider blocks port 25: ask the provider to open it, or use a smart host",
@@ -219,6 +234,8 @@ mod tests {
             (true, Ok("220 MX.example.org ESMTP".to_owned()), Level::Good, "answers as mx.example.org"),
             (true, Ok("220 other.example ESMTP Exim".to_owned()), Level::Error, "another server answers"),
             (false, Ok("220 other.example ESMTP".to_owned()), Level::Error, "another server answers"),
+            (false, Ok("220 a-mx.example.org ESMTP".to_owned()), Level::Error, "another server answers"),
+            (true, Ok("220-mx.example.org".to_owned()), Level::Good, "answers as mx.example.org"),
             (true, Ok(String::new()), Level::Warning, "does not greet"),
             (true, refused(), Level::Error, "an address of this host"),
             (false, refused(), Level::Warning, "refuses connections"),

@@ -137,7 +137,7 @@ impl Counts {
                 (message.recipients.iter().map(domain).collect(), [age].into())
             }
             By::Reason => {
-                let held = hold_reason(&message.entry, note);
+                let held = hold_reason(&message.entry, note, is_for_user);
                 let reason = |to: &Waiting| reason(to, note, held.as_deref(), is_for_user);
                 (message.recipients.iter().map(reason).collect(), [age].into())
             }

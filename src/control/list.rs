@@ -65,8 +65,12 @@ pub fn note(walk: &Walk<'_>, message: &Message) -> Note {
     if is_untried { Note::default() } else { walk.spool.read_note(entry.id()) }
 }
 
-/// Why a message in `hold/` is held; `None` if that is not known.
-pub fn hold_reason(entry: &Entry, note: &Note) -> Option<String> {
+/// Why a message in `hold/` is held; `None` if that is not known, or for an unprivileged user, who learns
+/// nothing about the rules of this site.
+pub fn hold_reason(entry: &Entry, note: &Note, is_for_user: bool) -> Option<String> {
+    if is_for_user {
+        return None;
+    }
     let reason = note.hold_reason().or_else(|| entry.hold_reason().map(str::to_owned)).unwrap_or_default();
     let reason: String = reason.chars().filter(|c| !c.is_control()).collect();
     (!reason.is_empty()).then_some(reason)
@@ -94,7 +98,7 @@ impl Listed<'_> {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let entry = &self.message.entry;
         let (id, size) = (entry.id(), entry.content_size());
-        let held = match hold_reason(entry, &self.note) {
+        let held = match hold_reason(entry, &self.note, self.is_for_user) {
             _ if entry.name().place != Place::Hold => String::new(),
             Some(reason) => format!("  held: {reason}"),
             None => "  held".to_owned(),
@@ -146,7 +150,7 @@ impl Listed<'_> {
         object.text("expires", &log::timestamp(self.message.expires));
         let is_held = entry.name().place == Place::Hold;
         object.flag("held", is_held);
-        object.some_text("reason", hold_reason(entry, &self.note).filter(|_| is_held).as_deref());
+        object.some_text("reason", hold_reason(entry, &self.note, self.is_for_user).filter(|_| is_held).as_deref());
         object.objects("recipients", self.message.recipients.iter().map(|to| self.recipient(to)));
         object
     }

@@ -6,7 +6,7 @@
 //! it out is not opened.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read};
+use std::io;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,6 @@ use crate::activity::{self, Activity};
 use crate::address::Address;
 use crate::destination::Destination;
 use crate::envelope::Recipient;
-use crate::message::trace;
 use crate::queue::{JobProgress, KnownEntry, KnownJob, RunningJob};
 use crate::retry::{Schedule, wait_for_release};
 use crate::spool::{Entry, EntryName, Place, QueueId, RecipientEntry, Spool, Unusable};
@@ -212,7 +211,7 @@ impl Walk<'_> {
             .filter(|to| self.selection.selects(&to.recipient.address, to.recipient.original.as_ref(), to.state))
             .collect();
         if recipients.is_empty() && self.selection.is_about_recipients()
-            || self.submitted_by.is_some_and(|uid| submitter(&entry) != Some(uid))
+            || self.submitted_by.is_some_and(|uid| visible::submitter(&entry) != Some(uid))
         {
             return None;
         }
@@ -292,13 +291,4 @@ fn for_sender(recipients: impl Iterator<Item = Waiting>) -> Vec<Waiting> {
 /// The job of each recipient, by the recipient's number.
 fn jobs_by_number(known: &KnownEntry) -> HashMap<u32, &KnownJob> {
     known.jobs.iter().flat_map(|job| job.recipients.iter().map(move |number| (*number, job))).collect()
-}
-
-/// Returns the uid of the local user who submitted a message, from its first trace field; `None` if
-/// the field names no such user.
-fn submitter(entry: &Entry) -> Option<u32> {
-    const MAX_READ: u64 = 2048;
-    let mut text = Vec::new();
-    entry.content().take(MAX_READ).read_to_end(&mut text).ok()?;
-    trace::submitter(&text, &entry.id().to_string())
 }

@@ -3,7 +3,8 @@
 //! The client sends one line of words (see `request`). The daemon answers in lines, of which the
 //! first is `ok` or an error, and closes the connection. The kernel identifies the client
 //! (SO_PEERCRED). Root and the user of the daemon may make all requests. Other users may submit
-//! mail, list the messages they have submitted, and verify addresses. The number of connections per
+//! mail, see what happens to the messages that they have submitted (`queue`, `show`, `trace`), and verify
+//! addresses. The number of connections per
 //! user is limited. After the request `submit` and its answer `ok`, the connection is an SMTP
 //! session. The client sends nothing before that answer. If a client passes descriptors over the
 //! socket, the kernel closes them.

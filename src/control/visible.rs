@@ -1,10 +1,13 @@
 //! What an unprivileged user may see of a message that this user has sent. Where an alias or a route
 //! of this site leads is hidden.
 
+use std::io::Read;
+
 use crate::address::Address;
 use crate::destination::{Destination, HostTarget, SMTP_PORT};
 use crate::envelope::Recipient;
-use crate::spool::INTERRUPTED;
+use crate::message::trace;
+use crate::spool::{Entry, INTERRUPTED};
 
 /// Where mail goes, as far as it matters for what may be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +33,15 @@ impl Way {
             Some(Destination::Remote(_)) | None => Self::Hidden,
         }
     }
+}
+
+/// Returns the uid of the local user who submitted a message, from its first trace field; `None` if
+/// the field names no such user.
+pub fn submitter(entry: &Entry) -> Option<u32> {
+    const MAX_READ: u64 = 2048;
+    let mut text = Vec::new();
+    entry.content().take(MAX_READ).read_to_end(&mut text).ok()?;
+    trace::submitter(&text, &entry.id().to_string())
 }
 
 /// The address that the client gave.

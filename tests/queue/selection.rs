@@ -201,7 +201,7 @@ fn messages_are_changed_by_selectors_and_others_are_not() {
     assert!(by_domain.contains("nothing waits for later.test"), "{by_domain}");
     daemon.wait_words(&["- flushed node=later.test jobs=0 user="]);
     done(&["remove", "--state", "held"], "1 message removed");
-    done(&["remove", ready, "--yes"], "1 message removed");
+    done(&["remove", ready, "--yes", &ready.to_lowercase()], "1 message removed");
     assert_eq!(scene.listed(&[]), [0]);
 
     for arguments in [&["hold", "--all"][..], &["bounce", held], &["requeue", held], &["flush", "--from", "<>"]] {

@@ -173,6 +173,13 @@ fn a_user_sees_only_what_this_user_has_sent() {
         )
     );
     has_lines(&show(&site, &[&others]).1, &["Given by:     uid 0 root, program queue-"]);
+    // The user learns that the message is held, and not by whom or by which rule.
+    site.penfoldctl(&["hold", &mine]);
+    has_lines(&show(&site, &[&mine]).1, &["Held:         yes: by "]);
+    has_lines(&show_as_mary(&[&mine]).1, &["Held:         yes; \"penfoldctl release "]);
+    assert!(!show_as_mary(&["--json", &mine]).1.contains("\"reason\""));
+    let listed = code_and_text(&feed(&mut stranger(&command(&site, "penfoldctl", &["queue"])).expect("root"), b"")).1;
+    assert!(listed.contains("  <mary@elsewhere.test>  held\n"), "{listed}");
     // Without a daemon nobody but root and the daemon's user can read the spool.
     assert!(daemon.terminate().success());
     let (code, text) = show_as_mary(&[&mine]);

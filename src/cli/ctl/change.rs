@@ -77,10 +77,16 @@ fn run(call: &Call) -> Result<(), Exit> {
     let request: Vec<&str> = [name].into_iter().chain(reason.as_deref()).collect();
     let config = call.start.load()?;
     if is_selective {
-        change_selected(call, &config, &request, &selectors)
-    } else {
-        change(&config, &request, &call.words, false)
+        return change_selected(call, &config, &request, &selectors);
     }
+    // An id that is given twice means one message.
+    let mut ids: Vec<String> = Vec::new();
+    for id in &call.words {
+        if !ids.iter().any(|known| known.eq_ignore_ascii_case(id)) {
+            ids.push(id.clone());
+        }
+    }
+    change(&config, &request, &ids, false)
 }
 
 /// The reason for which messages are returned; `None` for another change.

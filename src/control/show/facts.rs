@@ -123,7 +123,9 @@ impl<'a> Facts<'a> {
             message_id,
             source: source(entry, &front, &id),
             options: options(entry.options()),
-            hold_reason: hold_reason.filter(|_| is_held(entry)).map(|reason| reason.replace(char::is_control, " ")),
+            hold_reason: hold_reason
+                .filter(|_| is_held(entry) && shown.submitted_by.is_none())
+                .map(|reason| reason.replace(char::is_control, " ")),
             release,
             expires: entry.window().start.saturating_add(shown.schedule.expire_after.as_secs()),
             dialogues: match shown.submitted_by {

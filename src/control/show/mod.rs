@@ -13,9 +13,9 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use super::visible;
 use crate::json::Format;
 use crate::message::field;
-use crate::message::trace;
 use crate::queue::{DestinationStatus, RunningJob};
 use crate::retry::Schedule;
 use crate::route::Router;
@@ -129,7 +129,7 @@ impl Shown<'_> {
             let Some(name) = self.spool.find(self.id, places)? else { continue };
             match self.spool.entry(name) {
                 Ok(entry) => match self.submitted_by {
-                    Some(uid) if submitter(&entry) != Some(uid) => return Err(NotShown::Missing),
+                    Some(uid) if visible::submitter(&entry) != Some(uid) => return Err(NotShown::Missing),
                     _ => return Ok(entry),
                 },
                 Err(Unusable::Gone) => {}
@@ -162,12 +162,6 @@ impl Shown<'_> {
             Part::Message => io::copy(&mut entry.content(), out).map(|_| ()),
         }
     }
-}
-
-/// Returns the uid of the local user who submitted a message, from its first trace field; `None` if
-/// the field names no such user.
-fn submitter(entry: &Entry) -> Option<u32> {
-    trace::submitter(&front(entry).ok()?, &entry.id().to_string())
 }
 
 /// Returns the front of a message.

@@ -417,6 +417,32 @@ fn references_lead_to_existing_pages_and_sections() {
     }
 }
 
+// Tables
+
+#[test]
+fn the_last_column_of_a_table_has_the_rest_of_the_line() {
+    // With a width of its own, groff wraps its text at a few characters.
+    let mut wrong = Vec::new();
+    for name in pages::names() {
+        let mut widths = Vec::new();
+        for line in pages::page(&name).lines() {
+            if let Some(table) = line.strip_prefix(".Bl -column ") {
+                widths = table.split('"').skip(1).step_by(2).map(str::len).collect();
+            } else if let Some(row) = line.strip_prefix(".It ").filter(|_| !widths.is_empty()) {
+                let cells: Vec<&str> = row.split("Ta ").collect();
+                let is_text = |word: &&str| word.len() != 2 || !word.starts_with(char::is_uppercase);
+                let words: Vec<&str> = cells[cells.len() - 1].split_whitespace().filter(is_text).collect();
+                if cells.len() == widths.len() && words.join(" ").len() > widths[cells.len() - 1] + 2 {
+                    wrong.push(format!("{name}: {row}"));
+                }
+            } else if line == ".El" {
+                widths.clear();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 // Extensions and limits
 
 #[test]
@@ -445,13 +471,13 @@ fn the_table_of_sizes_has_the_limits_of_the_program() {
     for row in [
         format!("limits.message_size, {} MiB", limits.message_size >> 20),
         format!("limits.recipients, {} ", limits.recipients),
-        format!("final recipients Ta - Ta {} ", penfold::smtp::MAX_FINAL_RECIPIENTS),
-        format!("command line Ta 5321 4.5.3.1.4 Ta {} octets", penfold::smtp::MAX_COMMAND_LINE),
-        format!("AUTH response Ta 4954 4 Ta {} octets", penfold::smtp::MAX_AUTH_LINE - 2),
-        format!("address Ta 5321 4.5.3.1.3 Ta {} octets", penfold::address::MAX_ADDRESS),
+        format!("final recipients Ta {} ", penfold::smtp::MAX_FINAL_RECIPIENTS),
+        format!("command line Ta {} octets", penfold::smtp::MAX_COMMAND_LINE),
+        format!("AUTH response Ta {} octets", penfold::smtp::MAX_AUTH_LINE - 2),
+        format!("address Ta {} octets", penfold::address::MAX_ADDRESS),
         format!("any length Ta {} octets", penfold::message::mime::MAX_LINE),
-        format!("ENVID Ta 3461 4.4 Ta {} characters", penfold::envelope::MAX_ENVID),
-        format!("ORCPT Ta 3461 4.2 Ta {} characters", penfold::envelope::MAX_ORCPT),
+        format!("ENVID Ta {} characters", penfold::envelope::MAX_ENVID),
+        format!("ORCPT Ta {} characters", penfold::envelope::MAX_ORCPT),
         format!("keeps {}", penfold::reply::MAX_LINE),
     ] {
         assert!(page.contains(&row), "{row}");

@@ -109,6 +109,7 @@ fn submission() -> Submission {
         rewrite: optional("/etc/penfold/rewrite"),
         local_messages_per_hour: 0,
         local_exempt: vec!["root".into()],
+        drop: None,
     }
 }
 

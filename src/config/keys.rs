@@ -311,6 +311,7 @@ fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
             .take("local_messages_per_hour", values::count(PER_HOUR_OR_NONE))
             .unwrap_or(default.local_messages_per_hour),
         local_exempt: section.take_all("local_exempt", values::user).unwrap_or(default.local_exempt),
+        drop: section.take("drop", values::path_or_none).unwrap_or(default.drop),
     };
     section.finish();
     submission

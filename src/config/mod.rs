@@ -241,6 +241,9 @@ pub struct Submission {
     pub local_messages_per_hour: usize,
     /// The names or user ids of the system users to whom `local_messages_per_hour` does not apply.
     pub local_exempt: Vec<String>,
+    /// The drop directory, in which sendmail(8) keeps messages while no daemon runs; `None` if there
+    /// is none.
+    pub drop: Option<PathBuf>,
 }
 
 /// The limits on clients.

@@ -244,6 +244,7 @@ fn submission(out: &mut Printer<'_>, submission: &Submission) {
     out.key("rewrite", path(&submission.rewrite.path));
     out.key("local_messages_per_hour", submission.local_messages_per_hour.to_string());
     out.key("local_exempt", list(&submission.local_exempt, |user| quote(user)));
+    out.key("drop", submission.drop.as_ref().map_or_else(|| quote(""), |directory| path(directory)));
 }
 
 fn remote(out: &mut Printer<'_>, remote: &Remote) {

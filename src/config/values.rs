@@ -204,6 +204,15 @@ pub(super) fn path(value: &DeValue<'_>) -> Read<PathBuf> {
     expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/var/spool/penfold\"")
 }
 
+/// Reads an absolute path. An empty text stands for none.
+pub(super) fn path_or_none(value: &DeValue<'_>) -> Read<Option<PathBuf>> {
+    let text = value.as_str();
+    if text == Some("") {
+        return Ok(None);
+    }
+    expect(text.and_then(parse_path).map(Some), "an absolute path, such as \"/var/spool/penfold-drop\", or \"\"")
+}
+
 /// Reads the absolute path of a file that must exist.
 pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/etc/aliases\"")?;

@@ -11,7 +11,7 @@ use super::messages::Live;
 use super::reload::{Reloaded, Reloads};
 use super::show::{self, Shown};
 use super::status::{Listening, Status};
-use super::{Listing, client, config, hosts, numbers, stats, trace, verify};
+use super::{Listing, Waker, client, config, hosts, numbers, stats, trace, verify};
 use crate::activity;
 use crate::address::parse_domain;
 use crate::destination::Destination;
@@ -25,6 +25,7 @@ use crate::route::Route;
 use crate::site::Site;
 use crate::spool::{EntryName, Place, QueueId};
 use crate::state::State;
+use crate::submit::drop;
 
 /// If an entry in `new/` has not changed for this time, no session is about to deliver it.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
@@ -41,6 +42,8 @@ pub struct Control {
     pub reloads: Arc<Reloads>,
     /// The sockets on which the daemon listens.
     pub listeners: Vec<Listening>,
+    /// Has the drop directory read; `None` if there is no such directory.
+    pub dropped: Option<Waker>,
 }
 
 impl Control {
@@ -81,7 +84,8 @@ impl Control {
     pub(super) fn list(&self, listing: &Listing, submitter: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
         let schedule = self.site.settings().config.queue.schedule();
         let idle = &mut |out: &mut dyn Write| out.write_all(&[client::ALIVE]).and_then(|()| out.flush());
-        listing.write((&self.site.spool, schedule), Some(self), submitter, out, idle)
+        listing.write((&self.site.spool, schedule), Some(self), submitter, out, idle)?;
+        listing.write_dropped(&self.site.settings().config, submitter, out)
     }
 
     /// Writes the state of other hosts: of all hosts, or only of the domain, destination or address
@@ -131,6 +135,12 @@ impl Control {
             running,
             filters: settings.config.filters.clone(),
             resolver: self.site.dns.servers_in_use(),
+            dropped: settings
+                .config
+                .submission
+                .drop
+                .as_ref()
+                .map(|directory| (directory.display().to_string(), drop::count(directory, None).unwrap_or_default())),
         }
     }
 

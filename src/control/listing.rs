@@ -7,9 +7,11 @@ use super::counts::{By, count};
 use super::list::list;
 use super::messages::{Found, Live, Walk};
 use super::selection::Selection;
+use crate::config::Config;
 use crate::json::Format;
 use crate::retry::Schedule;
 use crate::spool::Spool;
+use crate::submit::drop;
 
 /// A listing of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +74,23 @@ impl Listing {
             Some(by) => count(&walk, (by, self.selection.limit), self.format, out, idle),
             None if self.is_of_ids => ids(&walk, out, idle),
             None => list(&walk, self.format, out, idle),
+        }
+    }
+}
+
+impl Listing {
+    /// Writes how many messages wait in the drop directory, below a listing of the whole queue: those
+    /// of all users, or of the user with the uid `submitted_by`. Writes nothing if there are none, or
+    /// if the process may not list the directory.
+    ///
+    /// # Errors
+    /// Those of writing to `out`.
+    pub fn write_dropped(&self, config: &Config, submitted_by: Option<u32>, out: &mut dyn Write) -> io::Result<()> {
+        let is_plain = *self == Self::default();
+        let words = config.submission.drop.as_ref().filter(|_| is_plain);
+        match words.and_then(|directory| drop::count_in_words(directory, submitted_by)) {
+            Some(words) => writeln!(out, "-- {words}"),
+            None => Ok(()),
         }
     }
 }

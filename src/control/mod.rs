@@ -15,6 +15,7 @@
 //! - `config`: the configuration in force
 //! - `connections`: the limits on connections
 //! - `counts`: the messages of the queue counted by sender, domain, reason or age
+//! - `dropped`: takes messages from the drop directory
 //! - `explain`: what happens to mail for an address
 //! - `hosts`: the listing of other hosts
 //! - `list`: the listing of the queue
@@ -41,6 +42,7 @@ mod client;
 mod config;
 mod connections;
 mod counts;
+mod dropped;
 mod explain;
 mod hosts;
 mod list;
@@ -61,6 +63,7 @@ mod visible;
 pub use actions::Control;
 pub use client::{Plain, ask, ask_exactly, plain};
 pub use config::config;
+pub use dropped::{Dropped, Waker, recover};
 pub use listing::Listing;
 pub use numbers::gauges;
 pub use numbers::spool_gauges;

@@ -120,6 +120,11 @@ fn answer(mut stream: UnixStream, control: &Control, uid: u32) -> io::Result<()>
             control.submit(stream, user);
             Ok(())
         }
+        // sendmail has kept a message in the drop directory.
+        ["dropped"] => {
+            control.dropped.iter().for_each(super::Waker::wake);
+            stream.write_all(b"ok\n")
+        }
         ["verify", address] => {
             let (is_deliverable, text) = control.verify(address, !is_privileged(uid));
             stream.write_all(format!("ok\n{}\n{text}", if is_deliverable { "yes" } else { "no" }).as_bytes())
@@ -250,7 +255,7 @@ impl Write for Bounded {
 }
 
 /// Looks up the user of a client. A uid without a user name is accepted, too.
-fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
+pub(super) fn local_user(rights: &Rights, uid: u32, program: &str) -> LocalUser {
     let user = rights.user_numbered(uid).ok().flatten();
     LocalUser::new(uid, user.map(|user| user.name).as_deref().unwrap_or_default(), program)
 }

@@ -34,6 +34,8 @@ pub struct Status {
     pub filters: Vec<Filter>,
     /// The name servers.
     pub resolver: Vec<SocketAddr>,
+    /// The drop directory, and the number of messages that wait in it; `None` if there is none.
+    pub dropped: Option<(String, usize)>,
 }
 
 /// A listening socket.
@@ -97,6 +99,10 @@ fn text(status: &Status) -> String {
         line("certificate", format!("{}, {}", certificate.file, validity(certificate.expires, gauges.now)));
     }
     line("queue", queue(gauges));
+    if let Some((directory, count)) = &status.dropped {
+        let messages = if *count == 1 { "1 message waits".to_owned() } else { format!("{count} messages wait") };
+        line("drop", format!("{messages} in {directory}"));
+    }
     line("workers", format!("{} of {} busy", status.running.len(), gauges.workers));
     for (id, seconds, Activity { stage, since, host }) in status.running.iter().take(MAX_RUNNING) {
         let (attempt, since) = (age(*seconds), age(since.as_secs()));
@@ -196,6 +202,9 @@ fn json(status: &Status) -> Object {
         }
         object.object("queue", queue.flag("complete", gauges.is_scanned));
     }
+    if let Some(dropped) = &status.dropped {
+        object.object("drop", &dropped_json(dropped));
+    }
     let running = |(id, seconds, activity): &(QueueId, u64, Activity)| {
         let mut object = Object::new();
         object.text("id", &id.to_string()).number("seconds", seconds).text("stage", activity.stage);
@@ -219,6 +228,13 @@ fn json(status: &Status) -> Object {
     if let Some((free, all)) = gauges.disk {
         object.number("disk_free", free).number("disk_size", all);
     }
+    object
+}
+
+/// The drop directory as an object.
+fn dropped_json((directory, count): &(String, usize)) -> Object {
+    let mut object = Object::new();
+    object.text("directory", directory).number("messages", *count);
     object
 }
 

@@ -71,6 +71,7 @@ impl Start {
         let roots = settings.router.mailbox_roots();
         let mut write: Vec<PathBuf> = vec![config.spool.clone(), PathBuf::from("/dev/null")];
         write.extend(config.socket.parent().map(Path::to_owned));
+        write.extend(config.submission.drop.clone());
         if let LogTo::File(path) = &config.log {
             write.extend(path.parent().map(Path::to_owned));
         }

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::scan;
 use crate::config::Kind;
-use crate::control::{self, Control, Listening, Reloads};
+use crate::control::{self, Control, Dropped, Listening, Reloads, Waker};
 use crate::exit::{self, Exit};
 use crate::listen::{Listener, Server};
 use crate::queue::{Event, Queue, QueueSettings, Selector, SpoolTasks};
@@ -25,7 +25,7 @@ use crate::site::{Settings, Site};
 use crate::smtp::etrn::Node;
 use crate::spool::{EntryName, Place};
 use crate::status::Status;
-use crate::sys::command;
+use crate::sys::{self, command};
 use crate::worker;
 
 /// The size of the stack of a worker's thread, in bytes.
@@ -53,9 +53,16 @@ impl Engine {
     /// Starts the queue and its workers.
     ///
     /// # Errors
-    /// If the queue's thread or the first [`MIN_WORKERS`] workers cannot be started.
+    /// If the queue's thread or the first [`MIN_WORKERS`] workers cannot be started. Also if the work
+    /// on messages of the drop directory that a crash has interrupted cannot be completed: nothing in
+    /// the spool may be tried before that.
     pub fn start(site: Arc<Site>) -> Result<Self, Exit> {
         let settings = site.settings();
+        if let Some(path) = &settings.config.submission.drop {
+            control::recover(&site.spool, path).map_err(|e| {
+                Exit::new(exit::IOERR, format!("submission.drop: complete the messages in {}", path.display()), &e)
+            })?;
+        }
         let (events, inbox) = bounded(MAX_EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
         let count = settings.config.queue.workers;
@@ -124,7 +131,9 @@ impl Engine {
             }
             kept.push(listener);
         }
+        let (waker, take) = self.take_dropped(server).unzip();
         let state = Control {
+            dropped: waker,
             site: Arc::clone(&self.site),
             events: self.events.clone(),
             server: Arc::clone(server),
@@ -138,6 +147,7 @@ impl Engine {
             site.is_scanned.store(true, Ordering::Release);
         };
         spawn("load", Box::new(scan))?;
+        take.map_or(Ok(()), |take| spawn("dropped", take))?;
         #[cfg(feature = "mailauth")]
         {
             let events = self.events.clone();
@@ -148,11 +158,35 @@ impl Engine {
         Ok(kept)
     }
 
+    /// Returns the function that takes messages from the drop directory, and what makes it read the
+    /// directory; `None` if there is no such directory.
+    fn take_dropped(&self, server: &Arc<Server>) -> Option<(Waker, Box<dyn FnOnce() + Send>)> {
+        let path = self.site.settings().config.submission.drop.clone()?;
+        let events = self.events.clone();
+        let settled = move |name| drop(events.send(Event::New(name)));
+        let (dropped, waker) = Dropped::new(Arc::clone(&self.site), Arc::clone(server), settled);
+        Some((waker, Box::new(move || dropped.run(&path))))
+    }
+
+    /// For a process that is not a daemon: takes the messages in the drop directory, if there is one,
+    /// and then reports all entries in the spool to the queue.
+    ///
+    /// # Errors
+    /// If the spool cannot be read.
+    pub fn take_and_scan(&self) -> Result<(), Exit> {
+        if let Some(path) = &self.site.settings().config.submission.drop {
+            let server = Server::new(Arc::clone(&self.site), self.notify(), self.flush(), sys::now());
+            // The scan finds the entries, so the queue is not told of each.
+            Dropped::new(Arc::clone(&self.site), server, |_| {}).0.take_all(path);
+        }
+        self.scan()
+    }
+
     /// Reports all entries in the spool to the queue.
     ///
     /// # Errors
     /// If the spool cannot be read.
-    pub fn scan(&self) -> Result<(), Exit> {
+    fn scan(&self) -> Result<(), Exit> {
         let scanned = self.untried().and_then(|untried| scan::scan(&self.site, &untried, &self.events));
         scanned.map_err(|e| Exit::new(exit::IOERR, "read the spool", &e))
     }

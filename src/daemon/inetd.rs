@@ -114,7 +114,7 @@ fn find_queue(site: Arc<Site>, mut names: Vec<EntryName>) -> Result<(), Exit> {
     while !names.is_empty() {
         if let Ok(Some(_lock)) = site.spool.lock() {
             let engine = Engine::start(Arc::clone(&site))?;
-            engine.scan()?;
+            engine.take_and_scan()?;
             engine.drain();
             history::flush();
             return Ok(());

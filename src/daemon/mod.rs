@@ -206,7 +206,7 @@ impl Start {
         match spool.lock() {
             Ok(Some(_lock)) => {
                 let engine = Engine::start(Site::without_listeners(settings, Arc::clone(&spool), rights))?;
-                engine.scan()?;
+                engine.take_and_scan()?;
                 engine.send(Event::Flush(Selector::Waiting, bounded(1).0));
                 engine.drain();
                 stats::save(&State::at(&spool.state_directory()));

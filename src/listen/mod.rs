@@ -27,6 +27,7 @@ use crate::reply;
 use crate::session::{Client, Flush, Notify, Service, Session, Watch};
 use crate::site::Site;
 use crate::smtp::proxy::{self, Source};
+use crate::spool::QueueId;
 use crate::stats::{self, Event};
 use crate::sys;
 
@@ -108,8 +109,16 @@ impl Server {
         let address = stream.peer().map(|a| a.ip().to_canonical());
         let listen = Arc::new(Listen::at(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))));
         let (session, is_local) = (self.session_id(), stream.is_local());
-        let client =
-            Client { session, address, is_local, proxy: None, is_unidentified: false, listen, local_user: None };
+        let client = Client {
+            session,
+            address,
+            is_local,
+            proxy: None,
+            is_unidentified: false,
+            listen,
+            local_user: None,
+            dropped: None,
+        };
         Session::new(&self.service(), client, self.watch.clone(), stream).run();
         Ok(())
     }
@@ -117,6 +126,16 @@ impl Server {
     /// Serves a local process, whose user the kernel has identified, and returns when its session
     /// ends. The limits on connections do not count the process, and do not apply to it.
     pub fn serve_local_user(&self, stream: UnixStream, user: LocalUser) {
+        self.serve_user(stream, (user, None), self.service());
+    }
+
+    /// Does the same for a message of this user in the drop directory. The entry gets the given id.
+    /// `notify` is called when it was committed, instead of the function for other messages.
+    pub fn serve_dropped(&self, stream: UnixStream, (user, id): (LocalUser, QueueId), notify: Arc<Notify>) {
+        self.serve_user(stream, (user, Some(id)), Service { notify, ..self.service() });
+    }
+
+    fn serve_user(&self, stream: UnixStream, (user, dropped): (LocalUser, Option<QueueId>), service: Service) {
         let socket = Arc::new(TcpStream::from(OwnedFd::from(stream)));
         let watch = Watch { stop: Arc::clone(&self.watch.stop), ..Watch::default() };
         let number = self.connections().admit(&socket, &watch, true);
@@ -132,8 +151,9 @@ impl Server {
             is_unidentified: false,
             listen,
             local_user: Some(user),
+            dropped,
         };
-        let (service, stream) = (self.service(), Stream::from_socket(socket));
+        let stream = Stream::from_socket(socket);
         let session = client.session.clone();
         if catch_unwind(AssertUnwindSafe(|| Session::new(&service, client, watch, stream).run())).is_err() {
             ::log::error!("{session}: a bug ended this session");
@@ -243,6 +263,7 @@ impl Server {
             is_unidentified: false,
             listen: Arc::clone(listen),
             local_user: None,
+            dropped: None,
         };
         let shown = peer.map_or_else(|| "-".to_owned(), |peer| format!("[{peer}]"));
         ::log::debug!("{} connect peer={shown}", client.session);

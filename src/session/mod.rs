@@ -53,7 +53,7 @@ use crate::smtp::MAX_COMMAND_LINE;
 use crate::smtp::chunk::Chunk;
 use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
-use crate::spool::EntryName;
+use crate::spool::{EntryName, QueueId};
 use crate::tls::TlsInfo;
 
 mod auth;
@@ -142,6 +142,9 @@ pub struct Client {
     pub listen: Arc<Listen>,
     /// The user of a local process, if the kernel has identified that user.
     pub local_user: Option<LocalUser>,
+    /// The queue id of the only message, if it comes from the drop directory; otherwise `None`.
+    /// A recipient that cannot be found is then not refused: the sender gets a report.
+    pub dropped: Option<QueueId>,
 }
 
 /// The flags that a session and the daemon share, so that the daemon can end the session.

@@ -91,7 +91,7 @@ impl Session<'_> {
         };
         let expansion = OnceCell::new();
         let find = || {
-            let found = expansion.get_or_init(|| self.expand(recipient));
+            let found = expansion.get_or_init(|| self.expand_or_keep(recipient));
             Found {
                 lookup: found.lookup(|finals| is_expanded(finals, options)),
                 final_recipients: transaction.references(),
@@ -127,6 +127,16 @@ impl Session<'_> {
             ::log::warn!("recipient <{recipient}>: {why}");
         }
         expansion
+    }
+
+    /// Looks up a recipient. A message of the drop directory keeps a recipient that cannot be found:
+    /// the attempt to deliver it fails, and its sender gets a report.
+    fn expand_or_keep(&self, recipient: &Address) -> Expansion {
+        match self.expand(recipient) {
+            Expansion::Finals(finals) => Expansion::Finals(finals),
+            _ if self.client.dropped.is_some() => Expansion::Finals(vec![Recipient::new(recipient.clone())]),
+            unknown => unknown,
+        }
     }
 
     /// The address, completed with a domain.

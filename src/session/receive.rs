@@ -35,7 +35,9 @@ pub(super) struct Accepted {
 impl Session<'_> {
     /// Begins a message. The error is the reply that says that the spool cannot take a message.
     pub(super) fn begin_message(&mut self, hello: &Hello, transaction: &Transaction) -> Result<Incoming, Reply> {
-        let mut draft = self.service.site.spool.begin().map_err(|e| storage_error(&e))?;
+        let spool = &self.service.site.spool;
+        let begun = self.client.dropped.map_or_else(|| spool.begin(), |id| Ok(spool.begin_as(id)));
+        let mut draft = begun.map_err(|e| storage_error(&e))?;
         let id = draft.id().to_string();
         let received = self.received_field(hello, &id, transaction);
         let mailbox = self.only_mailbox(transaction);

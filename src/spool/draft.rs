@@ -135,9 +135,14 @@ impl Spool {
     /// # Errors
     /// Those of getrandom(2).
     pub fn begin(self: &Arc<Self>) -> io::Result<Draft> {
-        let (id, spool) = (QueueId::generate()?, Arc::clone(self));
+        QueueId::generate().map(|id| self.begin_as(id))
+    }
+
+    /// Begins the draft of a message that has this id already. The commit fails if an entry with the
+    /// id and the size of the new one is in the same directory.
+    pub fn begin_as(self: &Arc<Self>, id: QueueId) -> Draft {
         let (buffer, meter, checked_size) = (Vec::new(), Meter::default(), CHECK_INTERVAL);
-        Ok(Draft { spool, id, buffer, meter, file: None, gap: 0, written: 0, checked_size })
+        Draft { spool: Arc::clone(self), id, buffer, meter, file: None, gap: 0, written: 0, checked_size }
     }
 
     /// Writes a whole entry to `tmp/ID`, syncs the file and its name, and returns the size of the

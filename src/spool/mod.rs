@@ -24,6 +24,7 @@
 //! the recipient's mailbox. A derived entry is made from another entry: it is a report of failed
 //! recipients, or the message forwarded to other addresses.
 //!
+//! - `confirm`: an entry whose message also exists outside the spool, after a crash
 //! - `content`: reads the content of an entry, and computes its size on the wire
 //! - `corrupt`: moves corrupt entries to `bad/`, and leaves those of a later version alone
 //! - `derivation`: what led to a derived entry, and how many further recipients it may lead to
@@ -173,6 +174,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+mod confirm;
 mod content;
 mod corrupt;
 mod derivation;

@@ -14,6 +14,7 @@
 //! that no reader finds a From after it. The filter does no I/O of its own and no look-ups: see
 //! [`Submission`].
 //!
+//! - `drop`: the directory in which sendmail(8) keeps messages while no daemon runs
 //! - `rewrite`: the senders that are replaced: the rewrite table and masquerading
 //! - `senders`: the addresses that an authenticated user may send from
 //! - `usage`: the messages and recipients that each account has sent within an hour
@@ -25,6 +26,7 @@ use crate::address::Address;
 use crate::message::addresses;
 use crate::message::field::{Field, Section, State, fields};
 
+pub mod drop;
 pub mod rewrite;
 pub mod senders;
 pub mod usage;

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
-use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
 use nix::unistd::linkat;
 
 #[cfg(debug_assertions)]
@@ -163,6 +163,20 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     // With O_DIRECTORY, opening does not block if there is a FIFO instead of a directory.
     let open = || OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path);
     step("fsync", Subject::Path(path), || open()?.sync_all())
+}
+
+/// Syncs a file and its new name, for a process that may not read the directory of the file. The
+/// journals of ext4, xfs and btrfs commit the name with the file. On other file systems, everything
+/// on the file system of the file is synced.
+///
+/// # Errors
+/// Those of [`sync`], and of syncfs(2).
+pub fn sync_with_name(file: &File) -> io::Result<()> {
+    sync(file)?;
+    if keeps_order(file)? || fstatfs(file)?.filesystem_type() == BTRFS_SUPER_MAGIC {
+        return Ok(());
+    }
+    step("fsync", Subject::Open(file), || Ok(nix::unistd::syncfs(file)?))
 }
 
 /// Sets the mode of a file.

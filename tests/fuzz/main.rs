@@ -10,6 +10,7 @@
 //! - `control`: the control socket, with the real daemon
 //! - `dkim`: signed messages, signature fields, key records and ARC chains
 //! - `dmarc`: DMARC records, From, and Authentication-Results fields
+//! - `dropped`: files in the drop directory, with the real daemon
 //! - `filters`: packets of milters and answers of policy services
 //! - `mime`: messages converted for other hosts
 //! - `proxy`: PROXY headers and XCLIENT attributes
@@ -28,6 +29,7 @@ mod control;
 mod dkim;
 #[cfg(feature = "mailauth")]
 mod dmarc;
+mod dropped;
 #[cfg(feature = "filters")]
 mod filters;
 mod mime;

@@ -162,6 +162,7 @@ fn every_key_has_its_effect() {
             rewrite: table("rewrite"),
             local_messages_per_hour: 50,
             local_exempt: vec!["root".into(), "33".into()],
+            drop: Some("/var/spool/penfold-drop".into()),
         },
         limits: Limits {
             connections: 10,

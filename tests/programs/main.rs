@@ -5,6 +5,7 @@
 //! - `control_socket`: programs when the daemon is busy, absent or misbehaves
 //! - `dkim`: keys that sign mail: made, checked, used and replaced
 //! - `daemon_state`: `config` and `reload` of penfoldctl(8), with and without a daemon
+//! - `dropped`: messages that sendmail keeps while no daemon runs
 //! - `explain`: explanations against real sessions
 //! - `install`: `make install` and `make uninstall`
 //! - `make`: `make run` and `make test`
@@ -19,6 +20,7 @@ mod control_socket;
 mod daemon_state;
 #[cfg(feature = "mailauth")]
 mod dkim;
+mod dropped;
 mod explain;
 mod install;
 mod make;

@@ -80,6 +80,7 @@ fn from_spool(config: &Config, listing: &Listing, out: &mut dyn Write) -> io::Re
     let mut out = io::BufWriter::new(out);
     let mut plain = Plain::new(&mut out);
     listing.write((&spool, config.queue.schedule()), None, None, &mut plain, &mut |_| Ok(()))?;
+    listing.write_dropped(config, None, &mut plain)?;
     plain.finish().and_then(|()| out.flush())?;
     Ok(if is_unused { "no daemon has run yet" } else { "no daemon is running; this list is from the spool" })
 }

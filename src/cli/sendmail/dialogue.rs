@@ -50,11 +50,19 @@ pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
             Err(Refused::Busy) if Instant::now() < deadline => thread::sleep(RETRY_INTERVAL),
             Err(Refused::Busy) => return Err(Failure::later(format!("{BUSY}: message not sent"))),
             Err(Refused::NotRunning(e)) => {
-                return Err(Failure::later(format!("{}: message not sent", not_running(socket, &e))));
+                let is_down = matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+                let failure = Failure::later(format!("{}: message not sent", not_running(socket, &e)));
+                return Err(Failure { is_down, ..failure });
             }
-            Err(Refused::Io(e)) => return Err(lost(e)),
+            Err(Refused::Io(e)) => return Err(Failure { is_down: is_end(&e), ..lost(e) }),
         }
     }
+}
+
+/// Whether an error says that the daemon has ended.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// The reason why a connection was not made.
@@ -90,7 +98,7 @@ fn first_line(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
 
 /// Returns the name of the program that started sendmail. If that program is `sh`, which popen(3)
 /// starts, returns the name of the program that started `sh`.
-fn parent() -> String {
+pub fn parent() -> String {
     let id = std::os::unix::process::parent_id().to_string();
     let name = name_of(&id);
     let grandparent = || Some(name_of(status_field(&id, "PPid:")?.trim())).filter(|name| !name.is_empty());
@@ -106,6 +114,37 @@ fn name_of(process: &str) -> String {
 fn status_field(process: &str, name: &str) -> Option<String> {
     let status = fs::read(format!("/proc/{process}/status")).ok()?;
     String::from_utf8_lossy(&status).lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+}
+
+/// The envelope of a message.
+pub struct Envelope<'a> {
+    /// The sender; `None` for the null path.
+    pub sender: Option<&'a Address>,
+    /// The recipients.
+    pub recipients: &'a [Address],
+    /// The reports that the sender asks for.
+    pub reports: &'a Reports,
+    /// Whether the header has addresses outside ASCII.
+    pub is_utf8: bool,
+}
+
+impl<'a> Envelope<'a> {
+    /// The commands MAIL and RCPT for a server with these extensions. `size` is the size of the
+    /// message in octets.
+    pub fn commands(&self, extensions: &Extensions, size: u64) -> impl Iterator<Item = String> + use<'a> {
+        let (sender, recipients) = (self.sender, self.recipients);
+        let Reports { notify, ret, envid } = self.reports.clone();
+        let is_ascii = recipients.iter().chain(sender).all(Address::is_ascii);
+        let given = MailOptions { body: Body::EightBit, ret, envid, ..MailOptions::default() };
+        let sent = Sent { options: &given, size, is_ascii: false };
+        let mut parameters = MailParameters::for_host(extensions, sent, 0);
+        // If the daemon does not offer SMTPUTF8, its reply says so.
+        parameters.options.utf8 = self.is_utf8 || !is_ascii;
+        let of_rcpt = RcptParameters::for_host(extensions, &RcptOptions { notify, orcpt: None });
+        let mail = format!("MAIL FROM:{}{parameters}", address::path(sender));
+        let rcpt = move |recipient: &Address| format!("RCPT TO:<{recipient}>{of_rcpt}");
+        std::iter::once(mail).chain(recipients.iter().map(rcpt))
+    }
 }
 
 /// A dialogue with the daemon.
@@ -127,37 +166,22 @@ impl Dialogue {
         let out = stream.try_clone().map_err(lost)?;
         let extensions = Extensions::default();
         let mut dialogue = Self { input: Input::new(stream), out, verbose, extensions };
-        dialogue.expect(2)?;
-        dialogue.extensions = Extensions::parse(&dialogue.ask("EHLO localhost", 2)?);
+        // A daemon that is ending answers with a 421, or not at all.
+        let greeted = dialogue.expect(2).and_then(|_| dialogue.ask("EHLO localhost", 2));
+        let greeted = greeted.map_err(|failure| Failure { is_down: failure.is_lost || failure.is_closing, ..failure });
+        dialogue.extensions = Extensions::parse(&greeted?);
         Ok(dialogue)
     }
 
     /// Sends a message, and returns the last reply. `size` is the size in octets that the command
-    /// MAIL announces. `is_utf8` is whether the header has addresses outside ASCII. If the
-    /// daemon does not offer DSN, no reports are asked for.
+    /// MAIL announces. If the daemon does not offer DSN, no reports are asked for.
     ///
     /// # Errors
     /// If the daemon rejects a command or the message, the connection fails, or the text cannot be
     /// read.
-    pub fn send(
-        &mut self,
-        sender: Option<&Address>,
-        (recipients, reports): (&[Address], &Reports),
-        (size, is_utf8): (u64, bool),
-        text: &mut dyn Read,
-    ) -> Result<Reply, Failure> {
-        let Reports { notify, ret, envid } = reports.clone();
-        let is_ascii = recipients.iter().chain(sender).all(Address::is_ascii);
-        let utf8 = is_utf8 || !is_ascii;
-        let given = MailOptions { body: Body::EightBit, ret, envid, ..MailOptions::default() };
-        let sent = Sent { options: &given, size, is_ascii: false };
-        let mut parameters = MailParameters::for_host(&self.extensions, sent, 0);
-        // If the daemon does not offer SMTPUTF8, its reply says so.
-        parameters.options.utf8 = utf8;
-        let of_rcpt = RcptParameters::for_host(&self.extensions, &RcptOptions { notify, orcpt: None });
-        self.ask(&format!("MAIL FROM:{}{parameters}", address::path(sender)), 2)?;
-        for recipient in recipients {
-            self.ask(&format!("RCPT TO:<{recipient}>{of_rcpt}"), 2)?;
+    pub fn send(&mut self, envelope: &Envelope<'_>, size: u64, text: &mut dyn Read) -> Result<Reply, Failure> {
+        for command in envelope.commands(&self.extensions, size) {
+            self.ask(&command, 2)?;
         }
         self.ask("DATA", 3)?;
         let (mut dots, mut wire, mut piece) = (DotWriter::default(), Vec::new(), vec![0; 32 << 10]);

@@ -7,13 +7,14 @@
 //! of sysexits(3): nothing was sent, and a line of text says why.
 //!
 //! - `dialogue`: SMTP with the daemon
+//! - `drop`: keeps a message in the drop directory while no daemon runs
 //! - `head`: the recipients in the header, Bcc and From
 //! - `options`: the command line
 //! - `text`: the message on standard input
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,19 +23,20 @@ use std::process::Command;
 use super::{ctl, failed, usage};
 use crate::address::Address;
 use crate::aliases::{Aliases, Separator, entries};
-use crate::config::TableFile;
 use crate::config::table;
+use crate::config::{Config, TableFile};
 use crate::control;
 use crate::daemon::Start;
 use crate::exit::{self, DATAERR, Exit, IOERR, NOUSER, TEMPFAIL, USAGE};
 use crate::reply::Reply;
 
 mod dialogue;
+mod drop;
 mod head;
 mod options;
 mod text;
 
-use dialogue::Dialogue;
+use dialogue::{Dialogue, Envelope};
 use head::Head;
 use options::Mode;
 pub use options::Options;
@@ -61,7 +63,7 @@ pub(super) fn run(name: &str) -> Result<(), Exit> {
     let start = Start::new(file.map(PathBuf::from), true, false);
     let config = start.load_partially();
     match options.mode {
-        Mode::Deliver => Ok(deliver(&config.socket, &options)?),
+        Mode::Deliver => Ok(deliver(&config, &options)?),
         Mode::Session => Ok(dialogue::pass_through(&config.socket)?),
         Mode::Verify => Ok(verify(&config.socket, &options)?),
         Mode::Aliases => aliases(&start),
@@ -101,11 +103,21 @@ struct Failure {
     text: Vec<String>,
     /// Whether the connection was lost.
     is_lost: bool,
+    /// Whether the reply was a 421, with which the daemon closes the connection.
+    is_closing: bool,
+    /// Whether no daemon runs, or the daemon is ending, so that it has not got any part of the message.
+    is_down: bool,
 }
 
 impl Failure {
     fn new(code: u8, text: impl Into<String>) -> Self {
-        Self { code, text: vec![text.into()], is_lost: false }
+        Self { code, text: vec![text.into()], is_lost: false, is_closing: false, is_down: false }
+    }
+
+    /// Adds why the message was not kept for later either.
+    fn and(mut self, why: &str) -> Self {
+        self.text.push(why.to_owned());
+        self
     }
 
     fn data(text: impl Into<String>) -> Self {
@@ -122,7 +134,8 @@ impl Failure {
 
     /// Makes the failure for a reply that rejects a command.
     fn of(reply: &Reply) -> Self {
-        Self::new(exit::of_reply(reply.code(), reply.status()), format!("{reply}: message not sent"))
+        let code = exit::of_reply(reply.code(), reply.status());
+        Self { is_closing: reply.code() == 421, ..Self::new(code, format!("{reply}: message not sent")) }
     }
 }
 
@@ -138,9 +151,9 @@ impl From<Failure> for Exit {
 ///
 /// # Errors
 /// The reason why nothing was sent.
-fn deliver(socket: &Path, options: &Options) -> Result<(), Failure> {
+fn deliver(config: &Config, options: &Options) -> Result<(), Failure> {
     let mut begin = place_in_file();
-    send(socket, options).inspect_err(|_| {
+    send(config, options).inspect_err(|_| {
         if let Some((file, place)) = &mut begin {
             let _ = file.seek(SeekFrom::Start(*place));
         }
@@ -155,7 +168,7 @@ fn place_in_file() -> Option<(File, u64)> {
     file.metadata().is_ok_and(|metadata| metadata.is_file()).then_some((file, place))
 }
 
-fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
+fn send(config: &Config, options: &Options) -> Result<(), Failure> {
     let mut recipients = Vec::new();
     for list in &options.recipients {
         recipients.extend(head::read_list(list.as_bytes())?);
@@ -177,14 +190,20 @@ fn send(socket: &Path, options: &Options) -> Result<(), Failure> {
     let is_utf8 = head.has_utf8_address();
     let author = sender.as_ref().map(|sender| head::author(&name, sender));
     let mut message = io::Cursor::new(head.finish(author.as_deref())).chain(rest);
-    let reports = &options.reports;
-    Dialogue::begin(socket, options.verbose)?.send(
-        sender.as_ref(),
-        (&recipients, reports),
-        (size, is_utf8),
-        &mut message,
-    )?;
-    Ok(())
+    let envelope = Envelope { sender: sender.as_ref(), recipients: &recipients, reports: &options.reports, is_utf8 };
+    match (Dialogue::begin(&config.socket, options.verbose), &config.submission.drop) {
+        (Ok(mut dialogue), _) => dialogue.send(&envelope, size, &mut message).map(drop),
+        (Err(down), Some(directory)) if down.is_down => {
+            drop::keep(config, directory, &envelope, &mut message).map_err(|why| down.and(&why))?;
+            if options.verbose || io::stderr().is_terminal() {
+                let directory = directory.display();
+                eprintln!("sendmail: the mail system is not running; it will take the message from {directory}");
+            }
+            drop::notify(&config.socket);
+            Ok(())
+        }
+        (Err(failure), _) => Err(failure),
+    }
 }
 
 /// Returns the envelope sender, and the sender's name for From. The sender is `None` for the null

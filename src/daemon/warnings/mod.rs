@@ -28,6 +28,7 @@ use crate::screen;
 use crate::screen::lists::Lists;
 
 use crate::site::Settings;
+use crate::submit::drop;
 
 #[cfg(feature = "mailauth")]
 mod dkim;
@@ -44,6 +45,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_dmarc(config);
     of_queue(config);
     of_mailboxes(config, rights);
+    of_drop_directory(config);
     tables::log_all(settings, rights);
     of_writable_files(config);
     of_certificates(settings);
@@ -215,6 +217,7 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
     note(started.user != fresh.user, "user");
     note(started.spool != fresh.spool, "spool");
     note(started.socket != fresh.socket, "socket");
+    note(started.submission.drop != fresh.submission.drop, "submission.drop");
     note(started.queue.workers != fresh.queue.workers, "queue.workers");
     note(started.dns != fresh.dns, "dns");
     note(started.log != fresh.log, "log.to");
@@ -249,6 +252,15 @@ fn of_mailboxes(config: &Config, rights: &Rights) {
             "{at}local.mailbox: not every user may write to {path} (mode {mode:03o}): mail for users without a mailbox there waits"
         );
     }
+}
+
+/// Warns if the drop directory cannot be used, and says which command makes it.
+fn of_drop_directory(config: &Config) {
+    let Some(directory) = &config.submission.drop else { return };
+    let Some(why) = drop::fault(directory) else { return };
+    let (at, path) = (config.places.at("submission.drop"), directory.display());
+    let command = drop::command(directory, &config.user);
+    ::log::warn!("{at}submission.drop: {path}: {why}: sendmail cannot keep mail there; make it so: {command}");
 }
 
 /// Warns if a start would find no syslog, no valid TZ, or no spool.

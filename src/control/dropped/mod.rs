@@ -1,0 +1,269 @@
+//! Takes the messages that sendmail(8) has kept in the drop directory while no daemon ran.
+//!
+//! Each message goes through a session, like any other message of a user. These steps, in this
+//! order, make sure that it is neither lost nor delivered twice:
+//!
+//! 1. the file is renamed into `taken/`, where its name is a queue id; both directories are synced
+//! 2. the session commits an entry with that id to the spool
+//! 3. the file is removed, and `taken/` is synced
+//! 4. the queue is told of the entry
+//!
+//! A crash before 2 leaves the file, which is offered again. A crash between 2 and 3 leaves the file
+//! and the entry, which nobody has tried to deliver. [`recover`] finds both by the id, before
+//! anything in the spool is tried, and removes the file.
+//!
+//! A file that cannot be a message, or whose message is refused for good, is moved to `bad/`. A
+//! message that is refused for now stays in `taken/`, and no more files of its user are taken until
+//! it is accepted. After `queue.expire_after` it is moved to `bad/`, too.
+//!
+//! The directory is read at the start, and when sendmail(8) says that it has kept a message. It says
+//! so if it can connect after it has made the file. If it cannot, a later start finds the file.
+//!
+//! - `directory`: takes files, and checks them
+//! - `offer`: the dialogue with the session
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::server::local_user;
+use crate::listen::Server;
+use crate::site::Site;
+use crate::spool::{EntryName, Place, QueueId, Spool};
+use crate::submit::drop::{fault, file::DropFile};
+
+mod directory;
+mod offer;
+
+use directory::{Directory, NotRead, NotRemoved};
+use offer::Answer;
+
+/// The stack of the thread of a session, in bytes.
+const STACK: usize = 256 << 10;
+/// The interval at which messages that cannot be accepted now are offered again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(300);
+/// The shortest time between two readings of the directory.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Stands for the owner of a file that cannot be read now. No user has this uid.
+const UNKNOWN: u32 = u32::MAX;
+
+/// Takes messages from the drop directory.
+pub struct Dropped {
+    site: Arc<Site>,
+    server: Arc<Server>,
+    /// Called with the name of each entry whose file was removed.
+    settled: Box<dyn Fn(EntryName) + Send + Sync>,
+    woken: Receiver<()>,
+    /// Why the directory could not be read the last time.
+    fault: Mutex<Option<String>>,
+}
+
+/// Makes a [`Dropped`] read the directory.
+#[derive(Clone)]
+pub struct Waker(Sender<()>);
+
+impl Waker {
+    /// Makes it read the directory soon.
+    pub fn wake(&self) {
+        // If a message is in the channel already, the directory will be read anyway.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Dropped {
+    /// Prepares to take messages.
+    pub fn new(
+        site: Arc<Site>,
+        server: Arc<Server>,
+        settled: impl Fn(EntryName) + Send + Sync + 'static,
+    ) -> (Self, Waker) {
+        let (waker, woken) = bounded(1);
+        let path = site.settings().config.submission.drop.clone();
+        // The start has warned of this.
+        let fault = Mutex::new(path.and_then(|path| fault(&path)));
+        (Self { site, server, settled: Box::new(settled), woken, fault }, Waker(waker))
+    }
+
+    /// Takes messages from a directory until the daemon ends.
+    pub fn run(&self, path: &Path) {
+        loop {
+            let is_empty = self.take_all(path);
+            thread::sleep(MIN_INTERVAL);
+            let woken = if is_empty {
+                self.woken.recv().map_err(drop)
+            } else {
+                self.woken.recv_timeout(RETRY_INTERVAL).or_else(|e| if e.is_timeout() { Ok(()) } else { Err(()) })
+            };
+            if woken.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Takes all messages that can be accepted now. Returns whether none is left.
+    pub fn take_all(&self, path: &Path) -> bool {
+        let taken = Directory::open(path).and_then(|directory| {
+            let mut waiting = HashSet::new();
+            let round = |ids: Vec<QueueId>, waiting: &mut HashSet<u32>| {
+                let offered = ids.into_iter().take_while(|_| !self.server.is_closed());
+                waiting.extend(offered.filter_map(|id| self.take(&directory, id)));
+            };
+            let failed = |e: io::Error| e.to_string();
+            round(directory.taken().map_err(failed)?, &mut waiting);
+            loop {
+                let ids = directory.take(|uid| !waiting.contains(&uid)).map_err(failed)?;
+                if ids.is_empty() || self.server.is_closed() {
+                    return Ok(waiting.is_empty());
+                }
+                round(ids, &mut waiting);
+            }
+        });
+        let (is_empty, why) = taken.map_or_else(|why| (false, Some(why)), |is_empty| (is_empty, None));
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = why.as_ref().filter(|why| fault.as_ref() != Some(why)) {
+            ::log::error!("submission.drop: {}: {why}; messages in it wait", path.display());
+        }
+        *fault = why;
+        is_empty
+    }
+
+    /// Offers a taken file to a session. Returns the uid of its user if the message waits.
+    fn take(&self, directory: &Directory, id: QueueId) -> Option<u32> {
+        let taken = match directory.read(id) {
+            Ok(taken) => taken,
+            Err(NotRead::Wrong(uid, why)) => {
+                directory.set_aside(id, uid, &why);
+                return None;
+            }
+            Err(NotRead::Io(e)) => {
+                ::log::error!("drop directory: read {}: {e}", directory.path_of(id).display());
+                return Some(UNKNOWN);
+            }
+        };
+        let uid = taken.uid;
+        // A bug that one file triggers must not keep the others from the spool.
+        let offered = catch_unwind(AssertUnwindSafe(|| self.offer(taken.file, uid, id)));
+        let (answer, name) = offered.unwrap_or_else(|_| (Answer::Refused("a bug".to_owned()), None));
+        match answer {
+            Answer::Accepted => self.finish(directory, id, name),
+            Answer::Refused(why) => directory.set_aside(id, uid, &why),
+            Answer::Later(why) if id.age() > self.site.settings().config.queue.expire_after => {
+                directory.set_aside(id, uid, &format!("it has waited for too long: {why}"));
+            }
+            Answer::Later(why) => {
+                ::log::info!("drop directory: {}, of uid {uid}, waits: {why}", directory.path_of(id).display());
+                return Some(uid);
+            }
+        }
+        None
+    }
+
+    /// Runs a session for a file. Returns its answer, and the entry if it has committed one that is
+    /// not held.
+    fn offer(&self, file: File, uid: u32, id: QueueId) -> (Answer, Option<EntryName>) {
+        let mut file = match DropFile::begin(file) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => return (Answer::Refused(e.to_string()), None),
+            Err(e) => return (Answer::Later(e.to_string()), None),
+        };
+        let user = local_user(&self.site.rights, uid, &file.program);
+        let committed: Arc<Mutex<Option<EntryName>>> = Arc::default();
+        let (server, noted) = (Arc::clone(&self.server), Arc::clone(&committed));
+        let notify = Arc::new(move |committed: &crate::session::Committed<'_>| {
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(committed.name);
+        });
+        let started = UnixStream::pair().and_then(|(ours, theirs)| {
+            let run = move || server.serve_dropped(theirs, (user, id), notify);
+            let session = thread::Builder::new().name("dropped".into()).stack_size(STACK).spawn(run)?;
+            Ok((ours, session))
+        });
+        let answer = match started {
+            Ok((ours, session)) => {
+                let answer = offer::offer(&mut file, ours);
+                // The session tells of its entry after its last reply.
+                let _ = session.join();
+                answer
+            }
+            Err(e) => Answer::Later(e.to_string()),
+        };
+        let name = committed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        (answer, name)
+    }
+
+    /// Removes the file of a message that is in the spool, and then lets the message be delivered. If
+    /// the file cannot be removed, the entry is removed instead.
+    fn finish(&self, directory: &Directory, id: QueueId, name: Option<EntryName>) {
+        let spool = &self.site.spool;
+        let path = directory.path_of(id);
+        match directory.remove(id) {
+            Ok(()) => name.into_iter().for_each(|name| (self.settled)(name)),
+            Err(NotRemoved::There(e)) => {
+                let undone = entries(spool).and_then(|names| {
+                    names.into_iter().filter(|name| name.id == id).try_for_each(|name| spool.discard(name))
+                });
+                match undone {
+                    Ok(()) => ::log::error!("drop directory: remove {}: {e}; the message waits", path.display()),
+                    Err(f) => ::log::error!(
+                        "drop directory: remove {}: {e}; remove the entry {id}: {f}; the message waits for the next start",
+                        path.display()
+                    ),
+                }
+            }
+            // After a power cut, the file may be there again. The entry must then be there, too.
+            Err(NotRemoved::Unsynced(e)) => ::log::error!(
+                "drop directory: sync the removal of {}: {e}; the message waits for the next start",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// Completes what a crash has left between the commit of a message and the removal of its file. Must
+/// be called before anything in the spool is tried.
+///
+/// # Errors
+/// Those of reading and changing the directory and the spool. Then nothing may be tried.
+pub fn recover(spool: &Arc<Spool>, path: &Path) -> io::Result<()> {
+    let ids: HashSet<QueueId> = directory::taken_ids(path)?.into_iter().collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    for name in entries(spool)?.into_iter().filter(|name| ids.contains(&name.id)) {
+        if !spool.confirm(name)? {
+            // The entry was never complete, and the file still is.
+            spool.discard(name)?;
+            continue;
+        }
+        match directory::remove(path, name.id) {
+            Err(NotRemoved::There(e)) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(NotRemoved::There(e) | NotRemoved::Unsynced(e)) => return Err(e),
+            Ok(()) => ::log::info!("drop directory: {} is in the spool already, and its file is removed", name.id),
+        }
+    }
+    Ok(())
+}
+
+/// All entries in the spool.
+fn entries(spool: &Spool) -> io::Result<Vec<EntryName>> {
+    let mut names = Vec::new();
+    for place in [Place::New, Place::Cur, Place::Hold] {
+        names.extend(spool.entries_in(place)?);
+    }
+    Ok(names)
+}
+
+/// Opens a file for reading, without following a link, and without waiting for a FIFO or a lease.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    File::options().read(true).custom_flags(flags).open(path)
+}

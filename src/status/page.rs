@@ -102,7 +102,11 @@ fn now(html: &mut Html, gauges: &Gauges) {
         tile("Queue", words::counted(queue.messages + held, "message"), size);
         let oldest = if queue.messages > 0 { words::duration(queue.oldest) } else { "\u{2013}".to_owned() };
         tile("Oldest message", oldest, format!("{} held", count(held)));
-        let waiting = format!("{} waiting for their next attempt, {} ready", count(queue.waiting), count(queue.ready));
+        let mut waiting =
+            format!("{} waiting for their next attempt, {} ready", count(queue.waiting), count(queue.ready));
+        if queue.until > 0 {
+            waiting += &format!(", {} kept until a time", count(queue.until));
+        }
         tile("Deliveries", format!("{} running", count(queue.running)), waiting);
         tile("Workers", format!("{} of {} busy", count(queue.running), count(gauges.workers)), String::new());
     }
@@ -229,6 +233,7 @@ mod tests {
         let queue = Census {
             messages: 6,
             running: 2,
+            until: 3,
             destinations,
             all_destinations: 9,
             is_estimate: true,
@@ -261,6 +266,7 @@ mod tests {
             assert!(before.contains(&format!("<li>{matter}</li>\n").replace('\'', "&#39;")), "{matter}\n{before}");
         }
         assert!(after.contains("<dd>7 messages<small>") && after.contains("<small>1 held</small>"), "{after}");
+        assert!(after.contains(" 0 ready, 3 kept until a time</small>"), "{after}");
         let well = Gauges { workers: 2, is_scanned: true, queue: Some(Census::default()), ..Gauges::default() };
         assert!(shown(&well, &[], &[]).contains("Nothing needs attention."));
     }

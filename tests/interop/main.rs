@@ -4,6 +4,7 @@
 //! - `dmarc`: opendmarc's results, and fields that authres reads
 //! - `filters`: rspamd, OpenDKIM, OpenDMARC, postgrey, policyd-spf and Dovecot's quota-status as filters
 //! - `mail_programs`: users' mail programs submit a message
+//! - `migration`: main.cf files, translated for penfold, beside Postfix with the originals
 //! - `mime`: converted messages for Python's email package, openssl and gpg
 //! - `servers`: mail to and from Postfix, Exim and OpenSMTPD, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
@@ -17,6 +18,7 @@ mod dmarc;
 #[cfg(feature = "filters")]
 mod filters;
 mod mail_programs;
+mod migration;
 mod mime;
 mod servers;
 #[cfg(feature = "mailauth")]

@@ -640,7 +640,7 @@ impl Drop for Peer {
 }
 
 /// Whether overlays can be mounted in a namespace, as tests/interop/root.sh does.
-fn may_mount() -> bool {
+pub fn may_mount() -> bool {
     let mut unshare = Command::new("unshare");
     unshare.args([
         "--mount",

@@ -227,7 +227,7 @@ impl Dialogue<'_> {
     /// Names what is decided by the text of the message.
     fn message(&self, steps: &mut Steps) {
         let (stage, scene, facts) = (Stage::Message, self.scene, self.client.facts());
-        let text = format!("it may have {} octets", scene.config.limits.message_size);
+        let text = format!("it may have at most {} octets", scene.config.limits.message_size);
         steps.add_by(stage, Effect::Fact, "size", text, Some(Source::Key("limits.message_size")));
         let mut skip = |text: String, key| steps.add_by(stage, Effect::Skipped, "", text, Some(Source::Key(key)));
         if facts.may_relay() {

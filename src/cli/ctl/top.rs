@@ -196,7 +196,7 @@ fn view(sample: &Sample, last: Option<(&Sample, Duration)>) -> String {
         span(n("oldest")),
         n("held")
     );
-    let _ = writeln!(out, "jobs         {} running, {} ready, {} deferred", n("running"), n("ready"), n("waiting"));
+    let _ = writeln!(out, "attempts     {} running, {} ready, {} deferred", n("running"), n("ready"), n("waiting"));
     let _ = writeln!(
         out,
         "workers      {} of {} busy; {} connections from clients",
@@ -216,7 +216,7 @@ fn view(sample: &Sample, last: Option<(&Sample, Duration)>) -> String {
         let _ = writeln!(out, "{words:<14}{rate:>12.1}{:>14.0}{:>14}", rate * 3600.0, n(name));
     }
     if !sample.destinations.is_empty() {
-        let _ = writeln!(out, "\n{:>8} {:>8} {:>8}  destination", "jobs", "running", "oldest");
+        let _ = writeln!(out, "\n{:>8} {:>8} {:>8}  destination", "attempts", "running", "oldest");
     }
     for (jobs, running, oldest, name) in &sample.destinations {
         let _ = writeln!(out, "{jobs:>8} {running:>8} {:>8}  {name}", span(*oldest));

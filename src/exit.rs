@@ -3,7 +3,7 @@
 //! The function in which the error occurs makes an [`Exit`], and `main` prints it. Errors in files
 //! that an administrator writes are printed in the form that compilers use.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
@@ -43,6 +43,19 @@ pub fn of_reply(code: u16, status: Option<Status>) -> u8 {
         (_, Some(Status(_, 1, 3 | 7))) | (500..=504, _) => DATAERR,
         (_, Some(Status(_, 7, _))) => NOPERM,
         _ => UNAVAILABLE,
+    }
+}
+
+/// Writes a text to standard output. It is no error if the reader, such as head(1), has closed the pipe
+/// because it needs no more.
+///
+/// # Errors
+/// `IOERR` for any other error.
+pub fn print(text: impl AsRef<[u8]>) -> Result<(), Exit> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|e| Exit::new(IOERR, "write to standard output", &e)),
     }
 }
 

@@ -29,12 +29,10 @@ fn run() -> Result<(), Exit> {
     let usage = |text: String| Exit { code: exit::USAGE, text: vec![text, SYNOPSIS.into()] };
     let parsed = options.parse(std::env::args_os().skip(1)).map_err(|e| usage(e.to_string()))?;
     if parsed.opt_present("h") {
-        print!("{}", options.usage(SYNOPSIS));
-        return Ok(());
+        return exit::print(options.usage(SYNOPSIS));
     }
     if parsed.opt_present("V") {
-        println!("penfold {}", env!("CARGO_PKG_VERSION"));
-        return Ok(());
+        return exit::print(concat!("penfold ", env!("CARGO_PKG_VERSION"), "\n"));
     }
     if let Some(extra) = parsed.free.first() {
         return Err(usage(format!("unexpected argument '{extra}'")));

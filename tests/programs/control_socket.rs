@@ -325,6 +325,43 @@ fn a_client_that_stops_reading_leaves_no_line_in_the_log() {
     assert!(!daemon.log().contains("control: "), "{}", daemon.log());
 }
 
+/// A reader such as head(1) closes the pipe when it has enough. No program calls that an error.
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let site = Site::new();
+    let _daemon = site.start();
+    for (name, arguments) in [
+        ("penfoldctl", &["help"][..]),
+        ("penfoldctl", &["help", "queue"]),
+        ("penfoldctl", &["-h"]),
+        ("penfoldctl", &["queue", "--help"]),
+        ("penfoldctl", &["--version"]),
+        ("penfoldctl", &["completion", "bash"]),
+        ("penfoldctl", &["config"]),
+        ("penfoldctl", &["status"]),
+        ("penfoldctl", &["hosts"]),
+        ("penfoldctl", &["queue"]),
+        ("penfoldctl", &["stats"]),
+        ("penfoldctl", &["top"]),
+        ("penfoldctl", &["explain", "jon@razorback"]),
+        ("penfoldctl", &["reload"]),
+        ("sendmail", &["--help"]),
+        ("sendmail", &["--version"]),
+        ("sendmail", &["-bv", "jon"]),
+        ("mailq", &[]),
+        ("newaliases", &[]),
+        ("penfoldd", &["--help"]),
+        ("penfoldd", &["--version"]),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = if name == "penfoldd" { site.penfoldd(arguments) } else { command(&site, name, arguments) };
+        let ended = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().expect("it runs");
+        let (code, text) = code_and_text(&ended);
+        assert_eq!((code, &*text), (0, ""), "{name} {arguments:?}");
+    }
+}
+
 #[test]
 fn before_the_first_start_the_queue_is_empty() {
     let mut site = Site::new();

@@ -196,7 +196,7 @@ fn change(config: &Config, request: &[&str], ids: &[String], is_selected: bool) 
     if done > 0 || refused.text.is_empty() {
         let messages = if done == 1 { "1 message".to_owned() } else { format!("{done} messages") };
         let gone = if gone > 0 { format!(", {gone} gone meanwhile") } else { String::new() };
-        println!("{messages} {}{gone}", words.done);
+        exit::print(format!("{messages} {}{gone}\n", words.done))?;
     }
     if refused.text.is_empty() { Ok(()) } else { Err(refused) }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{COMMANDS, Call, Command, Complete};
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 
 pub(super) const COMMAND: Command = Command {
     name: "completion",
@@ -22,8 +22,7 @@ fn run(call: &Call) -> Result<(), Exit> {
         Some("fish") => fish(),
         _ => return Err(call.usage("expected bash, zsh or fish")),
     };
-    print!("{script}");
-    Ok(())
+    print(script)
 }
 
 /// A pipe that prints the queue ids of all messages.

@@ -1,7 +1,5 @@
 //! `penfoldctl config`: the configuration in force.
 
-use std::io::{self, Write};
-
 use super::{Call, Command, Flag, ask};
 use crate::cli::failed;
 use crate::control;
@@ -38,7 +36,7 @@ fn run(call: &Call) -> Result<(), Exit> {
         Some(key) if answer.is_empty() && !is_brief => {
             Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("'{key}' is not a key{}", meant(key))] })
         }
-        _ => io::stdout().lock().write_all(&answer).map_err(|e| failed("write the configuration", &e)),
+        _ => exit::print(&answer),
     }
 }
 

@@ -74,11 +74,7 @@ fn run(call: &Call) -> Result<(), Exit> {
             text: vec![format!("{target} is not in the queue; see penfoldctl trace {target}")],
         });
     }
-    let mut out = io::stdout().lock();
-    match out.write_all(&answer).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.map_err(|e| failed("write the answer", &e)),
-    }
+    exit::print(&answer)
 }
 
 /// Answers a query from the files, while no daemon runs.

@@ -2,7 +2,7 @@
 
 use super::{COMMANDS, Call, Command, Complete, Flag};
 use crate::cli::usage as wrong_usage;
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 
 pub(super) const COMMAND: Command = Command {
     name: "help",
@@ -19,25 +19,24 @@ pub(super) const SYNOPSIS: &str = "usage: penfoldctl [-hV] [-f file] command [ar
 fn run(call: &Call) -> Result<(), Exit> {
     call.words(1)?;
     let Some(name) = call.words.first() else {
-        all(&super::common_options());
-        return Ok(());
+        return all(&super::common_options());
     };
     let command = COMMANDS.iter().find(|command| command.name == name);
-    command.map(of).ok_or_else(|| wrong_usage(vec![not_a_command(name), SYNOPSIS.into()]))
+    command.map_or_else(|| Err(wrong_usage(vec![not_a_command(name), SYNOPSIS.into()])), of)
 }
 
 /// Prints the options of penfoldctl and a line for each command.
-pub(super) fn all(options: &getopts::Options) {
-    print!("{}\nCommands:\n", options.usage(SYNOPSIS));
+pub(super) fn all(options: &getopts::Options) -> Result<(), Exit> {
+    let mut text = format!("{}\nCommands:\n", options.usage(SYNOPSIS));
     for Command { name, about, .. } in COMMANDS {
-        println!("    {name:<11} {about}");
+        text += &format!("    {name:<11} {about}\n");
     }
-    println!("\npenfoldctl help command describes one of them; penfoldctl(8) describes all.");
+    print(text + "\npenfoldctl help command describes one of them; penfoldctl(8) describes all.\n")
 }
 
 /// Prints the usage of a command and its options.
-pub(super) fn of(command: &Command) {
-    print!("{}", command.options().usage(&format!("{}\n\n{}", usage(command), command.about)));
+pub(super) fn of(command: &Command) -> Result<(), Exit> {
+    print(command.options().usage(&format!("{}\n\n{}", usage(command), command.about)))
 }
 
 /// The usage of a command, on one line.

@@ -1,9 +1,6 @@
 //! `penfoldctl hosts`: what the daemon knows about other hosts.
 
-use std::io::{self, Write};
-
 use super::{Call, Command, Flag, ask};
-use crate::cli::failed;
 use crate::exit::{self, Exit};
 
 pub(super) const COMMAND: Command = Command {
@@ -26,6 +23,6 @@ fn run(call: &Call) -> Result<(), Exit> {
         Some(wanted) if answer.is_empty() => {
             Err(Exit { code: exit::UNAVAILABLE, text: vec![format!("no information about {wanted}")] })
         }
-        _ => io::stdout().lock().write_all(&answer).map_err(|e| failed("write the list", &e)),
+        _ => exit::print(&answer),
     }
 }

@@ -1,6 +1,5 @@
 //! `penfoldctl dkim` and `penfoldctl passwd`: make and check keys and lines for tables.
 
-use std::io::{self, Write};
 #[cfg(feature = "mailauth")]
 use std::path::PathBuf;
 
@@ -8,7 +7,7 @@ use super::{Call, Command, Complete, Flag};
 #[cfg(feature = "mailauth")]
 use crate::cli::dkim;
 use crate::cli::{failed, passwd};
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 
 pub(super) const DKIM: Command = Command {
     name: "dkim",
@@ -61,6 +60,5 @@ fn passwd(call: &Call) -> Result<(), Exit> {
 
 /// Reads a password, and prints a line of a users file for the user `name`.
 fn make_line(name: &str) -> Result<(), Exit> {
-    let made = passwd::line(name).and_then(|line| io::stdout().lock().write_all(line.as_bytes()));
-    made.map_err(|e| failed("make a line for a users file", &e))
+    print(passwd::line(name).map_err(|e| failed("make a line for a users file", &e))?)
 }

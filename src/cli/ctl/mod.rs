@@ -25,7 +25,7 @@ use super::{failed, usage};
 use crate::config::Config;
 use crate::control;
 use crate::daemon::Start;
-use crate::exit::{self, Exit};
+use crate::exit::{self, Exit, print};
 use crate::json::Format;
 
 mod change;
@@ -186,13 +186,11 @@ pub(super) fn run() -> Result<(), Exit> {
     let wrong = |text: String| usage(vec![text, help::SYNOPSIS.into()]);
     let before = options.parse(std::env::args_os().skip(1)).map_err(|e| wrong(e.to_string()))?;
     if before.opt_present("V") {
-        println!("penfold {}", env!("CARGO_PKG_VERSION"));
-        return Ok(());
+        return print(concat!("penfold ", env!("CARGO_PKG_VERSION"), "\n"));
     }
     let Some((name, arguments)) = before.free.split_first() else {
         if before.opt_present("h") {
-            help::all(&options);
-            return Ok(());
+            return help::all(&options);
         }
         return Err(wrong("a command is missing".into()));
     };
@@ -202,8 +200,7 @@ pub(super) fn run() -> Result<(), Exit> {
     let wrong = |text: String| usage(vec![text, help::usage(command)]);
     let after = options.parse(arguments).map_err(|e| wrong(help::not_an_option(command, e)))?;
     if before.opt_present("h") || after.opt_present("h") {
-        help::of(command);
-        return Ok(());
+        return help::of(command);
     }
     let file = after.opt_str("f").or_else(|| before.opt_str("f")).or_else(|| std::env::var("PENFOLD_CONFIG").ok());
     let start = Start::new(file.map(PathBuf::from), true, false);

@@ -17,10 +17,7 @@ fn run(call: &Call) -> Result<(), Exit> {
     let answer = String::from_utf8_lossy(&answer);
     let mut lines = answer.lines();
     match lines.next() {
-        Some("in force") => {
-            lines.for_each(|line| println!("{line}"));
-            Ok(())
-        }
+        Some("in force") => exit::print(lines.map(|line| format!("{line}\n")).collect::<String>()),
         _ => Err(Exit {
             code: exit::CONFIG,
             text: lines.map(str::to_owned).chain(["the old configuration stays in force".to_owned()]).collect(),

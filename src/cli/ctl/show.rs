@@ -50,13 +50,9 @@ fn run(call: &Call) -> Result<(), Exit> {
         Err(e) if e.kind() == io::ErrorKind::ResourceBusy => return Err(not_shown(&config, id, &e.to_string())),
         result => result.map_err(|e| Exit { code: exit::TEMPFAIL, text: vec![request_failed(socket, &e)] })?,
     };
-    let mut out = io::stdout().lock();
-    let is_exact = matches!(part, Part::Header | Part::Message) && !out.is_terminal();
+    let is_exact = matches!(part, Part::Header | Part::Message) && !io::stdout().is_terminal();
     let shown = if is_exact { shown } else { control::plain(&shown) };
-    match out.write_all(&shown).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(failed("write the message", &e)),
-        _ => Ok(()),
-    }
+    exit::print(&shown)
 }
 
 /// Whether the user may see all messages: root and the server's user may.

@@ -1,10 +1,7 @@
 //! `penfoldctl status`: the daemon, and what it is doing.
 
-use std::io::{self, Write};
-
 use super::{Call, Command, Flag, ask};
-use crate::cli::failed;
-use crate::exit::Exit;
+use crate::exit::{Exit, print};
 
 pub(super) const COMMAND: Command = Command {
     name: "status",
@@ -19,5 +16,5 @@ fn run(call: &Call) -> Result<(), Exit> {
     let request: Vec<&str> = ["status"].into_iter().chain(call.json_word()).collect();
     let mut answer = Vec::new();
     ask(&call.start.load_partially(), &request, &mut answer, "see the status of the daemon")?;
-    io::stdout().lock().write_all(&answer).map_err(|e| failed("write the status", &e))
+    print(&answer)
 }

@@ -1,6 +1,6 @@
 //! `penfoldctl trace`: what has happened to messages and clients.
 
-use std::io::{self, Write};
+use std::io;
 
 use super::{Call, Command, Flag, forbidden};
 use crate::address::Address;
@@ -78,11 +78,7 @@ fn print(told: &[u8], query: &Query<'_>) -> Result<(), Exit> {
         }
         return Err(Exit { code: exit::UNAVAILABLE, text });
     }
-    let mut out = io::stdout().lock();
-    match out.write_all(told).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(failed("write what has happened", &e)),
-        _ => Ok(()),
-    }
+    exit::print(told)
 }
 
 /// A hint for a subject that was not found but has another likely meaning.

@@ -3,7 +3,6 @@
 //! Root opens only keys that nobody but root can have put in their places. The server's user opens
 //! all other keys, and looks up the names.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -49,7 +48,7 @@ pub fn check(start: &Start, domain: Option<&str>) -> Result<(), Exit> {
             _ => {}
         }
         let line = format!("{}: {found} ({})\n", named.dns_name(), named.path().display());
-        io::stdout().write_all(line.as_bytes()).map_err(|e| Exit::new(exit::IOERR, "write the list", &e))?;
+        exit::print(&line)?;
     }
     match (bad, unknown) {
         (0, 0) => Ok(()),

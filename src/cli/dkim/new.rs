@@ -74,8 +74,7 @@ pub fn new(wanted: &New<'_>) -> Result<(), Exit> {
     let keys: Result<Vec<Key>, Exit> = keys.into_iter().map(|(s, path, make)| key(s, path, make)).collect();
     let keys = keys?;
     write_all(&directory, &keys)?;
-    print!("{}", instructions(&domain, &keys));
-    Ok(())
+    exit::print(instructions(&domain, &keys))
 }
 
 fn key(selector: String, path: PathBuf, make: fn() -> io::Result<String>) -> Result<Key, Exit> {

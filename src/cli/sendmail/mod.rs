@@ -49,12 +49,11 @@ use text::Text;
 pub(super) fn run(name: &str) -> Result<(), Exit> {
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("--help") => {
-            println!("usage: {name} [option ...] [recipient ...]; its man page describes the options");
-            return Ok(());
+            let text = "[option ...] [recipient ...]; its man page describes the options";
+            return exit::print(format!("usage: {name} {text}\n"));
         }
         Some("--version") => {
-            println!("penfold {}", env!("CARGO_PKG_VERSION"));
-            return Ok(());
+            return exit::print(concat!("penfold ", env!("CARGO_PKG_VERSION"), "\n"));
         }
         _ => {}
     }

@@ -44,6 +44,8 @@ pub struct Control {
     pub listeners: Vec<Listening>,
     /// Has the drop directory read; `None` if there is no such directory.
     pub dropped: Option<Waker>,
+    /// Whether the service manager holds the control socket too, and may pass it to a later process.
+    pub is_shared: bool,
 }
 
 impl Control {

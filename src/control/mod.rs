@@ -69,7 +69,7 @@ pub use numbers::gauges;
 pub use numbers::spool_gauges;
 pub use reload::{Reloaded, Reloads};
 pub use selection::Selection;
-pub use server::{bind, serve};
+pub use server::{bind, leave, serve};
 pub use stats::{Query as StatsQuery, WRONG_ORDER, answer as stats, matters, octets, scarce};
 pub use status::Listening;
 

@@ -52,10 +52,21 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers clients forever, each in its own thread, so that no client delays the others.
+/// Makes [`serve`] accept no more clients at a shared socket. The server is closed already. If the
+/// connection fails, the next client is refused instead.
+pub fn leave(path: &Path) {
+    let _ = UnixStream::connect(path);
+}
+
+/// Answers clients, each in its own thread, so that no client delays the others. At a socket that is
+/// not shared, it does so until the process ends.
 pub fn serve(listener: &UnixListener, control: Control) {
     let (control, connections) = (Arc::new(control), Arc::new(Connections::new(is_privileged)));
     for stream in listener.incoming() {
+        // Other waiting clients are left to the next process.
+        if control.is_shared && control.server.is_closed() {
+            return;
+        }
         let result = stream.and_then(|stream| start(stream, &control, &connections));
         if let Err(e) = result {
             ::log::debug!("control: {e}");

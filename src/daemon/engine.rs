@@ -105,7 +105,7 @@ impl Engine {
         &self,
         server: &Arc<Server>,
         listeners: Vec<Listener>,
-        control: UnixListener,
+        (control, is_shared): (UnixListener, bool),
         reloads: &Arc<Reloads>,
     ) -> Result<Vec<Arc<Listener>>, Exit> {
         let spawn = |name: &'static str, run: Box<dyn FnOnce() + Send>| {
@@ -139,6 +139,7 @@ impl Engine {
             server: Arc::clone(server),
             reloads: Arc::clone(reloads),
             listeners: kept.iter().map(|listener| listening(listener)).collect(),
+            is_shared,
         };
         spawn("control", Box::new(move || control::serve(&control, state)))?;
         let (site, events) = (Arc::clone(&self.site), self.events.clone());

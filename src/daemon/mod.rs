@@ -136,7 +136,7 @@ impl Start {
         }
         let config = Arc::clone(&settings.config);
         let lock = lock::take(&spool)?;
-        let bind = || control::bind(&config.socket);
+        let (bind, is_shared) = (|| control::bind(&config.socket), inherited.control.is_some());
         let control = inherited.control.map_or_else(bind, Ok).map_err(|e| {
             let doing = format!("make {}", config.socket.display());
             Exit::new(exit::CANTCREAT, doing, &e).and(cure::of_socket(&config.socket, &e))
@@ -153,13 +153,17 @@ impl Start {
         keep_statistics(Arc::clone(&keeper));
         check_certificates(site);
         let reloads = Arc::<Reloads>::default();
-        let stopping = engine.open(&server, listeners, control, &reloads).inspect_err(log_exit)?;
+        let stopping = engine.open(&server, listeners, (control, is_shared), &reloads).inspect_err(log_exit)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
         if let Some(detached) = detached {
             detached.serving();
         }
         notify::ready(SERVING);
         self.await_end(signals, &engine, &config, &reloads);
+        server.refuse();
+        if is_shared {
+            control::leave(&config.socket);
+        }
         server.close(&stopping);
         engine.stop();
         keeper.save();

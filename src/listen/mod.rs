@@ -205,10 +205,15 @@ impl Server {
         }
     }
 
+    /// From now on, the server is closed to new clients.
+    pub fn refuse(&self) {
+        self.watch.stop.store(true, Ordering::SeqCst);
+    }
+
     /// Shuts down: accepts no more clients, ends the sessions, and waits until they are over, for a
     /// few seconds at most.
     pub fn close(&self, listeners: &[Arc<Listener>]) {
-        self.watch.stop.store(true, Ordering::SeqCst);
+        self.refuse();
         listeners.iter().for_each(|listener| listener.wake());
         self.hang_up(|connection| !connection.watch.busy.load(Ordering::SeqCst));
         if !self.wait(MESSAGE_GRACE) {

@@ -9,6 +9,7 @@
 //! - `explain`: explanations against real sessions
 //! - `install`: `make install` and `make uninstall`
 //! - `make`: `make run` and `make test`
+//! - `package`: the Debian package of `make deb`
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
 //! - `trace`: what `penfoldctl trace` tells, with and without a daemon
 //! - `stats`: `penfoldctl stats` and `top`
@@ -24,6 +25,7 @@ mod dropped;
 mod explain;
 mod install;
 mod make;
+mod package;
 mod sendmail;
 mod stats;
 mod trace;

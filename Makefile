@@ -9,7 +9,9 @@
 #   make soak       an hour of random load with failures; SECONDS=3600 SEED=
 #   make fuzz       random input, for about SECONDS in all; SECONDS=3600
 #   make bench      measure performance, with tables and plots; ARGS=sessions for one series
-#   make check      format, lints, man pages
+#   make check      format, lints, man pages, licences and advisories of packages
+#   make dist       pack the sources of the last commit, with all packages that they need, in dist/ of
+#                   the directory in which cargo builds
 #   make install    install programs, pages, samples and units; prefix=/usr/local DESTDIR=
 #                   and the directories below (`make uninstall` removes what it has installed)
 #   make deb        build a Debian package, in the directory in which cargo builds; needs debhelper
@@ -49,7 +51,7 @@ TARGET   = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
 SOURCES  = Cargo.toml Cargo.lock $(shell find src etc/languages -type f)
 
-SAMPLES = $(filter-out etc/install.sh etc/debian/%,$(shell find etc -type f))
+SAMPLES = $(filter-out etc/install.sh etc/dist.sh etc/debian/%,$(shell find etc -type f))
 PAGES   = $(wildcard man/*.[1-9])
 LINKS   = $(libexecdir)/penfold
 DOC     = $(DESTDIR)$(docdir)
@@ -69,7 +71,7 @@ FILL_IN = sed $(foreach name,$(IN_TEMPLATES),-e 's,@$(name)@,$($(name)),g')
 FILL_IN_PAGE = sed -e 's,/usr/local/sbin/penfold,$(sbindir)/penfold,g' -e 's,/usr/local/share/doc/penfold,$(docdir),g'
 
 .PHONY: all run test interop powercut soak fuzz bench check clean
-.PHONY: install uninstall install-sendmail uninstall-sendmail deb
+.PHONY: install uninstall install-sendmail uninstall-sendmail deb dist
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -129,6 +131,7 @@ check:
 	done
 	@echo '$(MANDOC) -T lint -W warning man/*'
 	@said=$$($(MANDOC) -T lint -W warning man/* 2>&1) && test -z "$$said" || { printf '%s\n' "$$said"; exit 1; }
+	tests/deny
 
 # Installs all samples as documentation. If penfold.conf exists, even as a dangling symbolic
 # link, it is left alone.
@@ -142,7 +145,7 @@ install: $(PROGRAMS)
 		place=$(DESTDIR)$(mandir)/man$${page##*.}/$${page##*/}; \
 		$(INSTALL) -D -m 644 $$page $$place && $(FILL_IN_PAGE) $$page > $$place || exit; \
 	done
-	$(INSTALL) -m 644 README LICENSE $(DOC)
+	$(INSTALL) -m 644 README NEWS LICENSE $(DOC)
 	for sample in $(SAMPLES); do \
 		place=$(DOC)/examples/$${sample#etc/}; \
 		$(INSTALL) -D -m 644 $$sample $$place && $(FILL_IN) $$sample > $$place || exit; \
@@ -174,7 +177,7 @@ uninstall:
 	rm -f $(if $(bashcompletiondir),$(DESTDIR)$(bashcompletiondir)/penfoldctl) \
 		$(if $(zshcompletiondir),$(DESTDIR)$(zshcompletiondir)/_penfoldctl) \
 		$(if $(fishcompletiondir),$(DESTDIR)$(fishcompletiondir)/penfoldctl.fish)
-	rm -f $(addprefix $(DESTDIR)$(LINKS)/,sendmail mailq newaliases) $(addprefix $(DOC)/,README LICENSE $(SAMPLES:etc/%=examples/%))
+	rm -f $(addprefix $(DESTDIR)$(LINKS)/,sendmail mailq newaliases) $(addprefix $(DOC)/,README NEWS LICENSE $(SAMPLES:etc/%=examples/%))
 	@rmdir $(addprefix $(DOC)/examples/,$(patsubst etc/%,%,$(filter-out etc,$(shell find etc -depth -type d)))) $(DOC)/examples $(DOC) \
 		$(DESTDIR)$(LINKS) 2> /dev/null || :
 
@@ -187,6 +190,10 @@ uninstall-sendmail:
 # The programs are those of `make`. Compiles nothing else.
 deb: $(PROGRAMS)
 	@etc/debian/build $(TARGET)
+
+# The same commit gives the same archive.
+dist:
+	@CARGO="$(CARGO)" etc/dist.sh $(TARGET)/dist
 
 clean:
 	$(CARGO) clean

@@ -148,7 +148,7 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
         expected.extend(["sendmail", "mailq", "newaliases"].iter().map(|name| format!("{private}/penfold/{name}")));
         let page = |name: String| format!("{manuals}/man{}/{name}", &name[name.len() - 1..]);
         expected.extend(names("man").into_iter().map(page));
-        expected.extend(["README", "LICENSE"].iter().map(|name| format!("{samples}/{name}")));
+        expected.extend(["README", "NEWS", "LICENSE"].iter().map(|name| format!("{samples}/{name}")));
         for folder in [
             "",
             "systemd/",

@@ -368,6 +368,32 @@ fn the_recipients_of_a_requeued_message_are_looked_up_anew() {
     assert_eq!(deferring.messages(1)[0].recipients, ["<stays@later.test>"]);
 }
 
+/// A mailbox of a mail store is known by its user, whatever the detail and the case of the address.
+#[test]
+fn a_user_of_a_store_does_not_get_a_requeued_message_again() {
+    let store = Remote::with(Sink::store().reply("RCPT TO:<ann", "451 4.7.1 not now"));
+    let mut site = Site::with("queue.retry_min = \"1h\"\nqueue.retry_max = \"1h\"");
+    site.set("local", "mailbox", &format!("\"lmtp://{}\"", store.address));
+    site.add("users", "ann::\neve::");
+    site.write("aliases", "team: jon, ann\n");
+    let daemon = site.start();
+    let id = daemon.submit_from("", &["team@razorback", "jon+first@razorback"]);
+    daemon.wait_words(&[&id, " sent to=<jon@razorback>"]);
+    daemon.wait_words(&[&id, " sent to=<jon+first@razorback>"]);
+    daemon.wait_words(&[&id, " deferred to=<ann@razorback>"]);
+    let before = store.messages(1).len();
+    // Two ways lead to jon, who has the message, and two lead to ann, who waits for it.
+    site.write("aliases", "team: Jon+news, others, ann\nothers: JON, ann, eve\n");
+    daemon.flush_until(&site, || ctl(&site, &["requeue", &id]) == (0, "1 message requeued\n".to_owned()));
+    daemon.wait_words(&[&id, " sent to=<eve@razorback>"]);
+    store.behave(Conduct::Sink(Sink::store()));
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+    let all = store.messages(before + 1);
+    let mut later: Vec<&String> = all[before..].iter().flat_map(|message| &message.recipients).collect();
+    later.sort();
+    assert_eq!(later, ["<ann@razorback>", "<eve@razorback>"]);
+}
+
 #[test]
 fn messages_that_were_moved_by_hand_are_held_and_released_without_a_restart() {
     let deferring = Remote::with(Sink::default().reply("RCPT", "451 4.7.1 not now"));

@@ -24,10 +24,10 @@ use nix::unistd::geteuid;
 
 use super::{POLL_INTERVAL, TIMEOUT, built, programs};
 
-/// The address of the machine. Its IPv6 address is 2001:db8::25.
+/// The address of the machine.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 25);
 
-/// The address of the world, which is the gateway of the machine. The IPv6 address is 2001:db8::1.
+/// The address of the world, which is the gateway of the machine.
 pub const WORLD: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// The age after which the minimal system is made anew. An archive keeps old packages for about
@@ -204,7 +204,7 @@ impl Debian {
         succeeded(&arguments.join(" "), &self.apt(&arguments));
     }
 
-    /// Installs penfold as `make install` does. The programs are those that cargo has built for the
+    /// Installs penfold as `make install install-sendmail` does. The programs are those that cargo has built for the
     /// tests.
     pub fn install_penfold(&self) {
         let target = self.dir.join("target");
@@ -214,7 +214,7 @@ impl Debian {
             Command::new("strip").arg("-o").arg(&place).arg(built::program(name)).status().expect("strip");
         }
         let mut make = Command::new("make");
-        make.arg("-s").arg("-C").arg(built::source("")).args(["install", "CARGO=false"]);
+        make.arg("-s").arg("-C").arg(built::source("")).args(["install", "install-sendmail", "CARGO=false"]);
         make.arg(format!("DESTDIR={}", self.path("").display())).env("CARGO_TARGET_DIR", &target);
         let output = make.env_remove("MAKEFLAGS").stdin(Stdio::null()).output().expect("make");
         fs::remove_dir_all(target).expect("it was just made");
@@ -245,7 +245,7 @@ impl Debian {
 impl Drop for Debian {
     fn drop(&mut self) {
         if thread::panicking() {
-            let journal = self.shell("journalctl --no-pager -q -n 100");
+            let journal = self.shell("journalctl --no-pager -q -n 100 | grep -v ' runuser'");
             eprintln!("--- the journal of the machine:\n{}---", String::from_utf8_lossy(&journal.stdout));
         }
         drop(self.holder.stdin.take());

@@ -42,7 +42,7 @@ held() {
 	mkdir /run/cgroup
 	mount -t cgroup2 cgroup2 /run/cgroup
 	network
-	ip netns exec world "$0" watch $$ <&3 3<&- &
+	setsid ip netns exec world "$0" watch $$ <&3 3<&- &
 	exec ip netns exec machine unshare -m -C -p -u -i --fork --kill-child "$0" boot "$dir/root" 3<&-
 }
 
@@ -66,11 +66,8 @@ network() {
 	ip -n world link add world type veth peer name eth0 netns machine
 	ip -n world address add 192.0.2.1/24 dev world
 	ip -n machine address add 192.0.2.25/24 dev eth0
-	for end in 'world world 1' 'machine eth0 25'; do
-		set -- $end
-		ip -n $1 address add 2001:db8::$3/64 dev $2 nodad
-		ip -n $1 link set $2 up
-	done
+	ip -n world link set world up
+	ip -n machine link set eth0 up
 	ip -n machine route add default via 192.0.2.1
 }
 

@@ -8,6 +8,7 @@
 //! no credentials other than those of SCRAM.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,6 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
+use socket2::Socket;
 
 use super::TIMEOUT;
 use super::dialog::{Dialog, Side, Stage, Wire};
@@ -191,6 +193,8 @@ pub struct Received {
 pub struct Remote {
     /// The address; 0.0.0.0 and port 0 if the server listens on a Unix socket.
     pub address: SocketAddr,
+    /// A second handle of the listener, if it is not a Unix socket.
+    listening: Option<Socket>,
     /// The Unix socket, if the server listens on one.
     socket: Option<PathBuf>,
     shared: Arc<Shared>,
@@ -248,8 +252,9 @@ impl Remote {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { conduct: Mutex::new(conduct), state, changed });
         let served = Arc::clone(&shared);
-        let acceptor = Some(thread::spawn(move || served.accept(listener.incoming().flatten())));
-        Self { address, socket: None, shared, acceptor }
+        let listening = listener.try_clone().expect("a descriptor");
+        let acceptor = Some(thread::spawn(move || served.accept(listener.incoming())));
+        Self { address, listening: Some(Socket::from(listening)), socket: None, shared, acceptor }
     }
 
     /// A server that listens on a Unix socket with this path.
@@ -260,9 +265,10 @@ impl Remote {
         let served = Arc::clone(&shared);
         // Reading, writing and closing a socket are the same calls for each kind of socket.
         let accept =
-            move || served.accept(listener.incoming().flatten().map(|stream| TcpStream::from(OwnedFd::from(stream))));
+            move || served.accept(listener.incoming().map(|stream| Ok(TcpStream::from(OwnedFd::from(stream?)))));
         let acceptor = Some(thread::spawn(accept));
-        Self { address: (Ipv4Addr::UNSPECIFIED, 0).into(), socket: Some(path.to_owned()), shared, acceptor }
+        let address = (Ipv4Addr::UNSPECIFIED, 0).into();
+        Self { address, listening: None, socket: Some(path.to_owned()), shared, acceptor }
     }
 
     /// The address as `host:port`, for a smart host or a route.
@@ -327,10 +333,13 @@ impl Drop for Remote {
         }
         drop(state);
         self.shared.changed.notify_all();
-        // A connection wakes the thread that accepts, which then ends.
-        match &self.socket {
-            Some(path) => drop(UnixStream::connect(path)),
-            None => drop(TcpStream::connect(self.address)),
+        // This wakes the thread that accepts, which then ends. A connection to the address would not
+        // do, because the listener may be in another network than this thread.
+        if let Some(listener) = &self.listening {
+            let _ = listener.shutdown(Shutdown::Both);
+        }
+        if let Some(path) = &self.socket {
+            drop(UnixStream::connect(path));
         }
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -343,12 +352,13 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn accept(self: &Arc<Self>, connections: impl Iterator<Item = TcpStream>) {
+    fn accept(self: &Arc<Self>, connections: impl Iterator<Item = io::Result<TcpStream>>) {
         for stream in connections {
             let mut state = self.lock();
             if state.stopped {
                 return;
             }
+            let Ok(stream) = stream else { continue };
             let number = state.seen.connections;
             state.seen.connections += 1;
             state.seen.most_open = state.seen.most_open.max(state.seen.connections - state.seen.ended);

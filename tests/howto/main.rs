@@ -4,10 +4,12 @@
 //! - `page`: the displays of a page
 //! - `pattern`: output that a page shows, and what came
 //! - `reader`: types what a page says, and compares
+//! - `server`: penfold-server(7)
 //! - `zone`: the zones of a page as a name server answers them
 
 mod machine;
 mod page;
 mod pattern;
 mod reader;
+mod server;
 mod zone;

@@ -3,7 +3,6 @@
 //! tests/README says what a page may contain, and what the reader does with it.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,7 +81,9 @@ impl Reader {
         for (line, display) in displays {
             let done = match display {
                 Display::Session(steps) => steps.iter().try_for_each(|step| self.take(step)),
-                Display::File { path, text } => self.write(&path, &text).map_err(|e| (line, e)),
+                Display::File { path, text } => {
+                    fs::write(self.machine.path(&path), text).map_err(|e| (line, format!("{path}: {e}")))
+                }
                 Display::Zone { name, text } => {
                     self.zones.set(&name, &text, &self.printed).map_err(|e| (line, format!("the zone {name}: {e}")))
                 }
@@ -93,14 +94,9 @@ impl Reader {
         }
     }
 
-    /// Writes a file. A script can be run.
-    fn write(&self, path: &str, text: &str) -> Result<(), String> {
-        let place = self.machine.path(path);
-        fs::write(&place, text).map_err(|e| format!("{path}: {e}"))?;
-        if text.starts_with("#!") {
-            fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).expect("root can");
-        }
-        Ok(())
+    /// All that commands have printed, without spaces at the beginnings of lines.
+    pub fn printed(&self) -> String {
+        self.printed.join("\n")
     }
 
     /// Types a command. The error is the number of its line, and a text.
@@ -115,10 +111,12 @@ impl Reader {
                 self.printed.extend(pattern::lines(&text));
                 return Ok(());
             }
-            let looks = LOOKS.iter().any(|look| step.command.starts_with(look));
+            // curl can also send a file.
+            let sends = step.command.contains(" -T ");
+            let looks = !sends && LOOKS.iter().any(|look| step.command.starts_with(look));
             if !looks || Instant::now() > end {
                 let differs = compared.err().map(|number| step.output.get(number).map_or("the end", String::as_str));
-                let why = differs.map_or(String::new(), |line| format!("\ndiffers from this line on: {line}"));
+                let why = differs.map_or(String::new(), |line| format!("\nthis does not come: {line}"));
                 let expected =
                     if step.output.is_empty() { "nothing, and success".to_owned() } else { step.output.join("\n") };
                 let command = &step.command;
@@ -190,6 +188,7 @@ exec wc -l
 one
 $HOME
 E
+# chmod +x /usr/local/bin/count
 # count < /etc/two
 2
 $ id -un; pwd; count < /etc/two
@@ -202,7 +201,7 @@ laptop# ip -brief address show world
 world... 192.0.2.1/24 ...
 # ls /none
 ls: cannot access ...
-# systemd-run --quiet --on-active=1 touch /etc/later
+# systemd-run --quiet --no-block sh -c 'sleep 2; touch /etc/later'
 # ls /etc/later
 /etc/later
 # certbot certonly --standalone -d mail.example.org
@@ -220,8 +219,8 @@ fn a_reader_says_what_is_not_as_the_page_says() {
     let Some(mut reader) = Reader::at("mail.example.org", "") else { return };
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reader.follow("test.7", PAGE)));
     let said = read.expect_err("the last command prints something else");
-    let expected = "man/test.7:35: cat /etc/two\n--- expected:\none\ntwo\n--- came, with status 0:\none\n$HOME\n---\n\
-                    differs from this line on: two";
+    let expected = "man/test.7:36: cat /etc/two\n--- expected:\none\ntwo\n--- came, with status 0:\none\n$HOME\n---\n\
+                    this does not come: two";
     assert_eq!(said.downcast_ref::<String>().expect("a text"), expected);
     assert_eq!(reader.machine.read("/etc/two"), "one\n$HOME\n");
 }

@@ -4,12 +4,16 @@
 //! - `page`: the displays of a page
 //! - `pattern`: output that a page shows, and what came
 //! - `reader`: types what a page says, and compares
+//! - `satellite`: penfold-satellite(7)
 //! - `server`: penfold-server(7)
+//! - `web`: penfold-web(7)
 //! - `zone`: the zones of a page as a name server answers them
 
 mod machine;
 mod page;
 mod pattern;
 mod reader;
+mod satellite;
 mod server;
+mod web;
 mod zone;

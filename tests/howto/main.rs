@@ -1,6 +1,8 @@
 //! The how-to pages, run from their own text.
 //!
+//! - `gateway`: penfold-gateway(7)
 //! - `machine`: the Debian system in which a page runs
+//! - `migration`: the move from Postfix in penfold-migration(7)
 //! - `page`: the displays of a page
 //! - `pattern`: output that a page shows, and what came
 //! - `reader`: types what a page says, and compares
@@ -9,7 +11,9 @@
 //! - `web`: penfold-web(7)
 //! - `zone`: the zones of a page as a name server answers them
 
+mod gateway;
 mod machine;
+mod migration;
 mod page;
 mod pattern;
 mod reader;

@@ -17,7 +17,7 @@ use crate::zone::Zones;
 
 /// Commands that only look. If the output is not yet that of the page, they are repeated: what
 /// they look at may still be under way.
-const LOOKS: [&str; 18] = [
+const LOOKS: [&str; 19] = [
     "cat",
     "curl",
     "dig",
@@ -34,6 +34,7 @@ const LOOKS: [&str; 18] = [
     "penfoldctl show",
     "penfoldctl status",
     "penfoldctl trace",
+    "postqueue",
     "systemctl status",
     "tail",
 ];

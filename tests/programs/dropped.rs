@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -152,6 +152,102 @@ fn without_a_usable_directory_sendmail_fails_and_the_check_has_the_command() {
     assert_eq!(names(&site, ""), [""; 0]);
 }
 
+/// Otherwise the messages would be accepted, and the daemon would leave them where they are.
+#[test]
+fn sendmail_keeps_nothing_in_a_directory_that_does_not_belong_to_the_server() {
+    let site = site_with_directory();
+    drop(site.start());
+    if !geteuid().is_root() {
+        return;
+    }
+    for (uid, gid, why) in
+        [(Some(0), None, "its owner is root instead of "), (None, Some(0), "its group is root instead of ")]
+    {
+        own(&site.path("drop"));
+        chown(site.path("drop"), uid, gid).expect("root can");
+        set_mode(&site.path("drop"), 0o3733);
+        let (code, text) = code_and_text(&sendmail(&site, &["jon"], b"x\n"));
+        assert!(code == 75 && text.contains(why), "{text}");
+        let (_, text) = code_and_text(&site.penfoldd(&["-n"]).output().expect("it starts"));
+        assert!(text.contains("submission.drop: ") && text.contains(why), "{text}");
+    }
+}
+
+#[test]
+fn a_directory_behind_a_symbolic_link_is_used() {
+    let mut site = site_with_directory();
+    symlink(site.path(""), site.path("link")).expect("a link");
+    site.set("submission", "drop", &format!("{:?}", site.path("link/drop")));
+    let (code, text) = code_and_text(&site.penfoldd(&["-n"]).output().expect("it starts"));
+    assert!(code == 0 && !text.contains("submission.drop"), "{text}");
+    assert_eq!(code_and_text(&sendmail(&site, &["jon"], b"x\n")), (0, String::new()));
+    site.start().wait_mail(&site, "jon", 1);
+}
+
+/// As after a power cut on btrfs, while the daemon renames the file.
+#[test]
+fn a_taken_file_that_still_has_its_old_name_is_delivered_once() {
+    let site = site_with_directory();
+    let taken = site.path("drop/taken");
+    let daemon = site.start();
+    daemon.wait_until("it is made", || taken.exists());
+    drop(daemon);
+    // An administrator has let everybody in.
+    set_mode(&taken, 0o2777);
+    assert_eq!(code_and_text(&sendmail(&site, &["jon"], b"x\n")), (0, String::new()));
+    let old = site.path("drop").join(&names(&site, "")[0]);
+    fs::hard_link(&old, taken.join("1K1FHNRVXZG4DZQB6KA")).expect("a link");
+    let daemon = site.start();
+    daemon.wait_mail(&site, "jon", 1);
+    daemon.wait_until("the files are gone", || names(&site, "").is_empty() && names(&site, "taken").is_empty());
+    assert_eq!((site.mail("jon").len(), names(&site, "bad")), (1, vec![]));
+    assert_eq!(fs::metadata(taken).expect("a directory").mode() & 0o777, 0o700);
+}
+
+#[test]
+fn very_many_files_of_one_user_do_not_hide_those_of_others() {
+    let site = site_with_directory();
+    let Some((0, _)) = as_stranger(&site, "seq -f tmp.%g 40000 | xargs touch") else { return };
+    for _ in 0..15 {
+        assert!(sendmail(&site, &["jon"], b"x\n").status.success());
+    }
+    site.start().wait_mail(&site, "jon", 15);
+}
+
+/// Gives a file an access control list: the owner reads and writes it, the user 54321 reads it, and its
+/// group has no rights, although the mask, which is shown as the rights of the group, has some.
+const NO_GROUP: &str = "
+import os, struct, sys
+entries = [(1, 6, -1), (2, 4, 54321), (4, 0, -1), (16, 4, -1), (32, 0, -1)]
+value = struct.pack('<I', 2) + b''.join(struct.pack('<HHi', *entry) for entry in entries)
+os.setxattr(sys.argv[1], 'system.posix_acl_access', value)";
+
+/// A user can forbid the server to read a file.
+#[test]
+fn a_file_that_cannot_be_read_waits_and_is_then_set_aside() {
+    let site = site_with_directory();
+    assert!(sendmail(&site, &["jon"], b"x\n").status.success());
+    let Some((0, _)) = as_stranger(&site, "for n in 1 2 3; do echo x > $n; chmod 640 $n; done") else { return };
+    for name in ["1", "2", "3"] {
+        let set = Command::new("python3").args(["-c", NO_GROUP]).arg(site.path("drop").join(name)).output();
+        let set = set.expect("python3 starts");
+        assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+        assert_eq!(fs::metadata(site.path("drop").join(name)).expect("a file").mode() & 0o7777, 0o640);
+    }
+    let daemon = site.start();
+    daemon.wait_words(&["of uid 54321, waits: it cannot be read: Permission denied"]);
+    daemon.wait_mail(&site, "jon", 1);
+    drop(daemon);
+    // They have waited for weeks.
+    for id in names(&site, "taken") {
+        let old = format!("taken/1J{}", &id[2..]);
+        fs::rename(site.path("drop/taken").join(&id), site.path("drop").join(old)).expect("a rename");
+    }
+    let daemon = site.start();
+    daemon.wait_words(&["it has waited for too long: it cannot be read", "uid 54321"]);
+    daemon.wait_until("they are set aside", || names(&site, "bad").len() == 3 && names(&site, "taken").is_empty());
+}
+
 #[test]
 fn a_recipient_who_does_not_exist_is_reported_and_the_others_get_the_message() {
     let site = site_with_directory();
@@ -170,7 +266,7 @@ fn a_message_that_is_refused_is_set_aside_with_the_reason() {
     assert!(sendmail(&site, &["jon"], "y".repeat(70_000).as_bytes()).status.success());
     site.set("limits", "message_size", "65536");
     let daemon = site.start();
-    let line = daemon.wait_words(&["drop directory: ", "552 5.3.4", " is now "]);
+    let line = daemon.wait_words(&["drop directory: ", "longer than 65536 octets", " is now "]);
     let file = PathBuf::from(line.split(" is now ").nth(1).expect("a path").trim());
     assert!(fs::read_to_string(&file).expect("a file").contains(&"y".repeat(70_000)), "{line}");
     assert!(file.starts_with(site.path("drop/bad")) && site.mail("jon").is_empty());
@@ -221,6 +317,7 @@ cp {good} {elsewhere}/moved && chmod 640 {elsewhere}/moved && mv {elsewhere}/mov
 echo hello > text && chmod 640 text | no valid first line
 : > empty && chmod 640 empty | a line without an end
 truncate -s 1T sparse && chmod 640 sparse | a line without an end
+sed 's,/1 [0-9]*,/1 1000000000000,' {good} > huge && truncate -s 1000000000060 huge && chmod 640 huge | its message is longer than
 head -c 60 {good} > short && chmod 640 short | cut short
 cat {good} {good} > double && chmod 640 double | too long
 sed 's/RCPT/VRFY/' {good} > verb && chmod 640 verb | an invalid command

@@ -10,23 +10,20 @@
 //! the group of the directory, and only one name. A file that was moved or linked here from
 //! somewhere else has another group, or more names.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::open;
+use super::turns::Turns;
 use crate::spool::QueueId;
 use crate::submit::drop::{self, BAD, FILE_MODE, TAKEN, UNFINISHED};
 use crate::sys::{self, disk};
 
-/// The maximum number of names that are looked at in one round.
-const MAX_NAMES: usize = 20_000;
-/// The maximum number of files of one user that are taken in one round.
-pub const PER_USER: usize = 100;
 /// The age in seconds at which an unfinished file is removed.
 const ABANDONED_AFTER: u64 = 36 * 60 * 60;
 
@@ -49,8 +46,8 @@ pub struct TakenFile {
 pub enum NotRead {
     /// It never will be one. The uid is that of its owner.
     Wrong(u32, String),
-    /// It cannot be read now.
-    Io(io::Error),
+    /// It cannot be read now. The uid is that of its owner, if it is known.
+    Io(Option<u32>, io::Error),
 }
 
 /// Why a taken file was not removed for good.
@@ -74,26 +71,26 @@ impl Directory {
         Ok(Self { path: path.to_owned(), group })
     }
 
-    /// Takes files: at most [`PER_USER`] of one user, none of the users for whom `is_wanted` is
-    /// false, and in turn from each user, the older ones first. Returns their ids.
+    /// Takes the files with these names. Returns their ids.
     ///
     /// # Errors
-    /// Those of readdir(3) and of syncing the directories.
-    pub fn take(&self, is_wanted: impl Fn(u32) -> bool) -> io::Result<Vec<QueueId>> {
-        let mut ids = Vec::new();
-        for name in in_turn(self.names(&is_wanted)?) {
+    /// Those of syncing the directories. If no file was taken, also the first error of rename(2).
+    pub fn take(&self, names: Vec<OsString>) -> io::Result<Vec<QueueId>> {
+        let (mut ids, mut failed) = (Vec::new(), None);
+        for name in names {
             let id = QueueId::generate()?;
             match disk::rename_new(&self.path.join(&name), &taken(&self.path, id)) {
                 Ok(()) => ids.push(id),
                 // The user has removed the file meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => ::log::warn!("drop directory: take {}: {e}", self.path.join(&name).display()),
+                Err(e) => failed = failed.or_else(|| Some(io::Error::new(e.kind(), format!("take {name:?}: {e}")))),
             }
         }
         if !ids.is_empty() {
             self.sync()?;
+            return Ok(ids);
         }
-        Ok(ids)
+        failed.map_or(Ok(ids), Err)
     }
 
     /// Syncs the names of the files that have been taken. They must be durable before a message is.
@@ -104,23 +101,30 @@ impl Directory {
         disk::sync_directory(&self.path)
     }
 
-    /// The names of the files that can be taken, with their owners and times.
-    fn names(&self, is_wanted: &impl Fn(u32) -> bool) -> io::Result<HashMap<u32, Vec<(i64, OsString)>>> {
-        let mut names: HashMap<u32, Vec<(i64, OsString)>> = HashMap::new();
-        for file in fs::read_dir(&self.path)?.take(MAX_NAMES) {
+    /// Returns the files that can be taken, of the users for whom `is_wanted` is true.
+    ///
+    /// The whole directory is read: otherwise one user could hide the files of the others behind many
+    /// directories, unfinished files, or files that must wait.
+    ///
+    /// # Errors
+    /// Those of readdir(3).
+    pub fn turns(&self, is_wanted: impl Fn(u32) -> bool) -> io::Result<Turns> {
+        let mut turns = Turns::default();
+        for file in fs::read_dir(&self.path)? {
             let file = file?;
             let name = file.file_name();
-            let Ok(found) = file.metadata() else { continue };
-            if found.is_dir() {
+            // A directory may be one on which its user has mounted a file system that never answers.
+            if file.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
+            let Ok(found) = file.metadata() else { continue };
             if name.as_bytes().starts_with(UNFINISHED.as_bytes()) {
                 self.remove_abandoned(&file.path(), found.ctime());
-            } else if is_wanted(found.uid()) {
-                names.entry(found.uid()).or_default().push((found.mtime(), name));
+            } else if !found.is_dir() && is_wanted(found.uid()) && !turns.add(found.uid(), found.mtime(), name) {
+                break;
             }
         }
-        Ok(names)
+        Ok(turns)
     }
 
     /// Removes a file that a process began to write long ago. sendmail(8) did not accept its message.
@@ -137,10 +141,11 @@ impl Directory {
     /// [`NotRead`] says why it is no message.
     pub fn read(&self, id: QueueId) -> Result<TakenFile, NotRead> {
         let path = taken(&self.path, id);
-        self.judge(&fs::symlink_metadata(&path).map_err(NotRead::Io)?)?;
-        let file = open(&path).map_err(NotRead::Io)?;
+        let uid = self.judge(&fs::symlink_metadata(&path).map_err(|e| NotRead::Io(None, e))?)?;
+        let failed = |e| NotRead::Io(Some(uid), e);
+        let file = open(&path).map_err(failed)?;
         // The user may have changed the file, which is still the same one.
-        let uid = self.judge(&file.metadata().map_err(NotRead::Io)?)?;
+        let uid = self.judge(&file.metadata().map_err(failed)?)?;
         Ok(TakenFile { file, uid })
     }
 
@@ -168,10 +173,28 @@ impl Directory {
     pub fn taken(&self) -> io::Result<Vec<QueueId>> {
         let ids = taken_ids(&self.path)?;
         if !ids.is_empty() {
+            self.remove_old_names(&ids)?;
             // An earlier process may have ended before it has synced the names.
             self.sync()?;
         }
         Ok(ids)
+    }
+
+    /// Removes the names that taken files still have in the directory. On btrfs, a power cut can leave
+    /// both names of a rename.
+    fn remove_old_names(&self, ids: &[QueueId]) -> io::Result<()> {
+        let found = ids.iter().filter_map(|id| fs::symlink_metadata(taken(&self.path, *id)).ok());
+        let inodes: HashSet<u64> = found.filter(|found| found.nlink() > 1).map(|found| found.ino()).collect();
+        if inodes.is_empty() {
+            return Ok(());
+        }
+        for file in fs::read_dir(&self.path)? {
+            let file = file?;
+            if inodes.contains(&file.ino()) && file.file_type()?.is_file() {
+                disk::remove(&file.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The path of a taken file.
@@ -205,7 +228,14 @@ fn make_own(path: &Path, name: &str) -> io::Result<()> {
         disk::rename_new(&own, &path.join(format!("{name}.{}", QueueId::generate()?)))?;
     }
     disk::make_directory(&own)?;
-    if is_own(&own) { Ok(()) } else { Err(io::ErrorKind::AlreadyExists.into()) }
+    if !is_own(&own) {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // A recursive chmod(1) may have let others in.
+    if fs::symlink_metadata(&own)?.mode() & 0o077 != 0 {
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 /// Whether a path is a directory of the server's user.
@@ -241,28 +271,4 @@ pub fn remove(path: &Path, id: QueueId) -> Result<(), NotRemoved> {
 
 fn taken(path: &Path, id: QueueId) -> PathBuf {
     path.join(TAKEN).join(id.to_string())
-}
-
-/// Returns the names of one round: the first of each user, then the second of each user, and so on.
-fn in_turn(names: HashMap<u32, Vec<(i64, OsString)>>) -> Vec<OsString> {
-    let mut turns = Vec::new();
-    for mut of_user in names.into_values() {
-        of_user.sort_unstable();
-        turns.extend(of_user.into_iter().take(PER_USER).enumerate().map(|(turn, (_, name))| (turn, name)));
-    }
-    turns.sort_unstable();
-    turns.into_iter().map(|(_, name)| name).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users_take_turns_and_older_files_come_first() {
-        let many = (0..500).map(|n| (n, OsString::from(format!("many{n:03}")))).rev().collect();
-        let names = in_turn(HashMap::from([(1, many), (2, vec![(9, "later".into()), (3, "early".into())])]));
-        assert_eq!(names.len(), PER_USER + 2);
-        assert_eq!(names[..5], ["early", "many000", "later", "many001", "many002"]);
-    }
 }

@@ -17,10 +17,12 @@
 //! it is accepted. After `queue.expire_after` it is moved to `bad/`, too.
 //!
 //! The directory is read at the start, and when sendmail(8) says that it has kept a message. It says
-//! so if it can connect after it has made the file. If it cannot, a later start finds the file.
+//! so if it can connect after it has made the file. It cannot if it is stopped before, or if the daemon
+//! is busy, so the directory is also read at intervals.
 //!
 //! - `directory`: takes files, and checks them
 //! - `offer`: the dialogue with the session
+//! - `turns`: the order in which the files of users are taken
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -31,9 +33,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::server::local_user;
 use crate::listen::Server;
@@ -43,16 +45,20 @@ use crate::submit::drop::{fault, file::DropFile};
 
 mod directory;
 mod offer;
+mod turns;
 
-use directory::{Directory, NotRead, NotRemoved};
+use directory::{Directory, NotRead, NotRemoved, TakenFile};
 use offer::Answer;
 
 /// The stack of the thread of a session, in bytes.
 const STACK: usize = 256 << 10;
-/// The interval at which messages that cannot be accepted now are offered again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(300);
+/// The longest time between two readings of the directory.
+const MAX_INTERVAL: Duration = Duration::from_secs(300);
 /// The shortest time between two readings of the directory.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Users can have the directory read, and can make that slow. So after the work, the thread does
+/// nothing for this many times as long as the work has taken.
+const REST: u32 = 10;
 
 /// Stands for the owner of a file that cannot be read now. No user has this uid.
 const UNKNOWN: u32 = u32::MAX;
@@ -97,63 +103,68 @@ impl Dropped {
     /// Takes messages from a directory until the daemon ends.
     pub fn run(&self, path: &Path) {
         loop {
-            let is_empty = self.take_all(path);
-            thread::sleep(MIN_INTERVAL);
-            let woken = if is_empty {
-                self.woken.recv().map_err(drop)
-            } else {
-                self.woken.recv_timeout(RETRY_INTERVAL).or_else(|e| if e.is_timeout() { Ok(()) } else { Err(()) })
-            };
-            if woken.is_err() {
+            let began = Instant::now();
+            self.take_all(path);
+            thread::sleep((began.elapsed() * REST).clamp(MIN_INTERVAL, MAX_INTERVAL));
+            if self.woken.recv_timeout(MAX_INTERVAL) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
         }
     }
 
-    /// Takes all messages that can be accepted now. Returns whether none is left.
-    pub fn take_all(&self, path: &Path) -> bool {
-        let taken = Directory::open(path).and_then(|directory| {
-            let mut waiting = HashSet::new();
-            let round = |ids: Vec<QueueId>, waiting: &mut HashSet<u32>| {
-                let offered = ids.into_iter().take_while(|_| !self.server.is_closed());
-                waiting.extend(offered.filter_map(|id| self.take(&directory, id)));
-            };
-            let failed = |e: io::Error| e.to_string();
-            round(directory.taken().map_err(failed)?, &mut waiting);
-            loop {
-                let ids = directory.take(|uid| !waiting.contains(&uid)).map_err(failed)?;
-                if ids.is_empty() || self.server.is_closed() {
-                    return Ok(waiting.is_empty());
-                }
-                round(ids, &mut waiting);
-            }
-        });
-        let (is_empty, why) = taken.map_or_else(|why| (false, Some(why)), |is_empty| (is_empty, None));
+    /// Takes all messages that can be accepted now.
+    pub fn take_all(&self, path: &Path) {
+        let why =
+            Directory::open(path).and_then(|directory| self.take_from(&directory).map_err(|e| e.to_string())).err();
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = why.as_ref().filter(|why| fault.as_ref() != Some(why)) {
             ::log::error!("submission.drop: {}: {why}; messages in it wait", path.display());
         }
         *fault = why;
-        is_empty
+    }
+
+    fn take_from(&self, directory: &Directory) -> io::Result<()> {
+        let mut waiting = HashSet::new();
+        let offer = |ids: Vec<QueueId>, waiting: &mut HashSet<u32>| {
+            let offered = ids.into_iter().take_while(|_| !self.server.is_closed());
+            waiting.extend(offered.filter_map(|id| self.take(directory, id)));
+        };
+        offer(directory.taken()?, &mut waiting);
+        loop {
+            let mut turns = directory.turns(|uid| !waiting.contains(&uid))?;
+            let mut count = 0;
+            while !turns.is_empty(|uid| !waiting.contains(&uid)) {
+                if self.server.is_closed() {
+                    return Ok(());
+                }
+                let ids = directory.take(turns.round(|uid| !waiting.contains(&uid)))?;
+                count += ids.len();
+                offer(ids, &mut waiting);
+            }
+            if count == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Offers a taken file to a session. Returns the uid of its user if the message waits.
     fn take(&self, directory: &Directory, id: QueueId) -> Option<u32> {
         let taken = match directory.read(id) {
-            Ok(taken) => taken,
+            Ok(taken) => Ok(taken),
             Err(NotRead::Wrong(uid, why)) => {
                 directory.set_aside(id, uid, &why);
                 return None;
             }
-            Err(NotRead::Io(e)) => {
-                ::log::error!("drop directory: read {}: {e}", directory.path_of(id).display());
-                return Some(UNKNOWN);
-            }
+            Err(NotRead::Io(uid, e)) => Err((uid.unwrap_or(UNKNOWN), e)),
         };
-        let uid = taken.uid;
-        // A bug that one file triggers must not keep the others from the spool.
-        let offered = catch_unwind(AssertUnwindSafe(|| self.offer(taken.file, uid, id)));
-        let (answer, name) = offered.unwrap_or_else(|_| (Answer::Refused("a bug".to_owned()), None));
+        let (uid, (answer, name)) = match taken {
+            // A bug that one file triggers must not keep the others from the spool.
+            Ok(TakenFile { file, uid }) => {
+                let offered = catch_unwind(AssertUnwindSafe(|| self.offer(file, uid, id)));
+                (uid, offered.unwrap_or_else(|_| (Answer::Refused("a bug".to_owned()), None)))
+            }
+            Err((uid, e)) => (uid, (Answer::Later(format!("it cannot be read: {e}")), None)),
+        };
         match answer {
             Answer::Accepted => self.finish(directory, id, name),
             Answer::Refused(why) => directory.set_aside(id, uid, &why),
@@ -176,6 +187,11 @@ impl Dropped {
             Err(e) if e.kind() == io::ErrorKind::InvalidData => return (Answer::Refused(e.to_string()), None),
             Err(e) => return (Answer::Later(e.to_string()), None),
         };
+        // A sparse file can claim to have any size. Reading it would take hours.
+        let longest = self.site.settings().config.limits.message_size;
+        if file.size > longest {
+            return (Answer::Refused(format!("its message is longer than {longest} octets")), None);
+        }
         let user = local_user(&self.site.rights, uid, &file.program);
         let committed: Arc<Mutex<Option<EntryName>>> = Arc::default();
         let (server, noted) = (Arc::clone(&self.server), Arc::clone(&committed));

@@ -57,7 +57,9 @@ fn is_settled(site: &Site) -> bool {
 fn work(site: &Site, rules: &str) -> String {
     match Daemon::spawn_until(site.with_fault(rules), port) {
         Ok(daemon) => {
-            daemon.becomes_true(|| is_settled(site) || daemon.log().contains("drop directory: "));
+            let has_failed =
+                || ["drop directory: ", "messages in it wait"].iter().any(|words| daemon.log().contains(words));
+            daemon.becomes_true(|| is_settled(site) || has_failed());
             daemon.end_log()
         }
         Err(log) => log,

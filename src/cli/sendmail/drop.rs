@@ -18,7 +18,7 @@ use crate::submit::drop::{self, file};
 /// A text that says why the message was not kept.
 pub fn keep(config: &Config, directory: &Path, envelope: &Envelope<'_>, message: &mut dyn Read) -> Result<(), String> {
     let failed = |why: &dyn std::fmt::Display| format!("keep it in {}: {why}", directory.display());
-    if let Some(why) = drop::fault_for_users(directory) {
+    if let Some(why) = drop::fault_for_users(directory, &config.spool) {
         return Err(failed(&why));
     }
     let mut content = Vec::new();

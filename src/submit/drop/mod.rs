@@ -33,9 +33,29 @@ const STICKY: u32 = 0o1000;
 /// The maximum number of files that are counted.
 const MAX_COUNTED: usize = 100_000;
 
-/// Says what keeps sendmail(8) from using the directory; `None` if nothing does.
-pub fn fault_for_users(directory: &Path) -> Option<String> {
-    look(directory).and_then(|found| fault_of_mode(&found)).err()
+/// Says what keeps sendmail(8) from using the directory; `None` if nothing does. The server would
+/// leave messages in a directory that does not belong to it, so sendmail must not accept them: the
+/// owner of the spool shows who the server is.
+pub fn fault_for_users(directory: &Path, spool: &Path) -> Option<String> {
+    let owners = |found: &Metadata| {
+        let Ok(spool) = fs::metadata(spool) else { return Ok(()) };
+        if found.uid() != spool.uid() {
+            return Err(format!("its owner is {} instead of {}", user(found.uid()), user(spool.uid())));
+        }
+        match User::from_uid(Uid::from_raw(spool.uid())) {
+            Ok(Some(server)) if !is_member(&server, found.gid()) => {
+                Err(format!("its group is {} instead of {}", group(found.gid()), group(server.gid.as_raw())))
+            }
+            _ => Ok(()),
+        }
+    };
+    look(directory).and_then(|found| fault_of_mode(&found).and_then(|()| owners(&found))).err()
+}
+
+/// Whether a group is one of a user's, in the user database. The process may have others.
+fn is_member(user: &User, gid: u32) -> bool {
+    let has_user = |group: Group| group.mem.contains(&user.name);
+    user.gid.as_raw() == gid || Group::from_gid(Gid::from_raw(gid)).ok().flatten().is_some_and(has_user)
 }
 
 /// Says what keeps this process, the server, from using the directory; `None` if nothing does.
@@ -74,18 +94,20 @@ fn check(directory: &Path, found: &Metadata) -> Result<(), String> {
     if !is_own(found.gid()) {
         return Err(format!("its group is {} instead of {}", group(found.gid()), group(gid.as_raw())));
     }
-    match directory.ancestors().skip(1).find(|above| !is_safe(above)) {
+    let parent = directory.parent().unwrap_or(directory);
+    let real = fs::canonicalize(parent).map_err(|e| e.to_string())?;
+    match parent.ancestors().chain(real.ancestors()).find(|above| !is_safe(above)) {
         Some(above) => Err(format!("other users can replace it, because they may write to {}", above.display())),
         None => Ok(()),
     }
 }
 
 /// Whether only root and the server's user can rename what is in a directory, except for files of
-/// other users.
+/// other users. Of a symbolic link, only the owner matters: the caller examines where it leads, too.
 fn is_safe(directory: &Path) -> bool {
     fs::symlink_metadata(directory).is_ok_and(|found| {
         let is_ours = found.uid() == 0 || found.uid() == geteuid().as_raw();
-        found.is_dir() && is_ours && (found.mode() & 0o022 == 0 || found.mode() & STICKY != 0)
+        is_ours && (found.is_symlink() || found.mode() & 0o022 == 0 || found.mode() & STICKY != 0)
     })
 }
 

@@ -1,5 +1,6 @@
 //! The how-to pages, run from their own text.
 //!
+//! - `containers`: penfold-containers(7)
 //! - `gateway`: penfold-gateway(7)
 //! - `machine`: the Debian system in which a page runs
 //! - `migration`: the move from Postfix in penfold-migration(7)
@@ -11,6 +12,7 @@
 //! - `web`: penfold-web(7)
 //! - `zone`: the zones of a page as a name server answers them
 
+mod containers;
 mod gateway;
 mod machine;
 mod migration;

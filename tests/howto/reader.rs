@@ -17,7 +17,7 @@ use crate::zone::Zones;
 
 /// Commands that only look. If the output is not yet that of the page, they are repeated: what
 /// they look at may still be under way.
-const LOOKS: [&str; 19] = [
+const LOOKS: [&str; 22] = [
     "cat",
     "curl",
     "dig",
@@ -34,6 +34,9 @@ const LOOKS: [&str; 19] = [
     "penfoldctl show",
     "penfoldctl status",
     "penfoldctl trace",
+    "podman exec penfold ls",
+    "podman exec penfold penfoldctl",
+    "podman healthcheck",
     "postqueue",
     "systemctl status",
     "tail",

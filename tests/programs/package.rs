@@ -67,12 +67,9 @@ impl Builder {
     fn newer(&self) -> PathBuf {
         let copy = self.site.path("newer");
         fs::create_dir(&copy).expect("a directory");
-        let parts = ["Makefile", "README", "LICENSE", "etc", "man"].map(|name| Path::new(SOURCE).join(name));
+        let parts = ["Makefile", "README", "NEWS", "LICENSE", "etc", "man"].map(|name| Path::new(SOURCE).join(name));
         let copied = Command::new("cp").arg("-R").args(parts).arg(&copy).status().expect("cp");
         assert!(copied.success());
-        if Path::new(SOURCE).join("NEWS").exists() {
-            fs::copy(Path::new(SOURCE).join("NEWS"), copy.join("NEWS")).expect("a copy");
-        }
         symlink(Path::new(SOURCE).join("src"), copy.join("src")).expect("a link");
         let manifest = fs::read_to_string(Path::new(SOURCE).join("Cargo.toml")).expect("Cargo.toml");
         let manifest = manifest.replacen(&format!("version = \"{VERSION}\""), &format!("version = \"{NEWER}\""), 1);

@@ -164,8 +164,12 @@ fn install_follows_the_variables_and_uninstall_removes_everything() {
             "completion/bash/",
             "completion/zsh/",
             "completion/fish/",
+            "container/",
+            "migrate/",
         ] {
-            let here = names(&format!("etc/{folder}")).into_iter().filter(|name| name != "install.sh");
+            let here = names(&format!("etc/{folder}"))
+                .into_iter()
+                .filter(|name| !["install.sh", "dist.sh"].contains(&name.as_str()));
             expected.extend(here.map(|name| format!("{samples}/examples/{folder}{name}")));
         }
         if !units.is_empty() {

@@ -214,6 +214,18 @@ fn very_many_files_of_one_user_do_not_hide_those_of_others() {
     site.start().wait_mail(&site, "jon", 15);
 }
 
+/// Each has a line in the log.
+#[test]
+fn a_user_with_many_files_that_are_no_messages_does_not_fill_the_log() {
+    let site = site_with_directory();
+    let Some((0, _)) = as_stranger(&site, "seq -f f%g 1200 | xargs touch") else { return };
+    assert!(sendmail(&site, &["jon"], b"x\n").status.success());
+    let daemon = site.start();
+    daemon.wait_words(&["uid 54321 has 1000 files there that are no messages: others wait"]);
+    daemon.wait_mail(&site, "jon", 1);
+    assert_eq!((names(&site, "bad").len(), names(&site, "").len()), (1000, 200));
+}
+
 /// Gives a file an access control list: the owner reads and writes it, the user 54321 reads it, and its
 /// group has no rights, although the mask, which is shown as the rights of the group, has some.
 const NO_GROUP: &str = "

@@ -24,7 +24,7 @@
 //! - `offer`: the dialogue with the session
 //! - `turns`: the order in which the files of users are taken
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -60,8 +60,22 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// nothing for this many times as long as the work has taken.
 const REST: u32 = 10;
 
+/// The maximum number of files of one user that are set aside at each reading of the directory.
+/// Otherwise a user could fill the log with their lines.
+const MAX_WRONG: usize = 1000;
+
 /// Stands for the owner of a file that cannot be read now. No user has this uid.
 const UNKNOWN: u32 = u32::MAX;
+
+/// What became of a file that was taken.
+enum Outcome {
+    /// Its message is in the spool.
+    Done,
+    /// It is in `bad/`. The uid is that of its owner.
+    SetAside(u32),
+    /// It waits.
+    Waits(u32),
+}
 
 /// Takes messages from the drop directory.
 pub struct Dropped {
@@ -124,10 +138,23 @@ impl Dropped {
     }
 
     fn take_from(&self, directory: &Directory) -> io::Result<()> {
-        let mut waiting = HashSet::new();
-        let offer = |ids: Vec<QueueId>, waiting: &mut HashSet<u32>| {
-            let offered = ids.into_iter().take_while(|_| !self.server.is_closed());
-            waiting.extend(offered.filter_map(|id| self.take(directory, id)));
+        let (mut waiting, mut wrong) = (HashSet::new(), HashMap::<u32, usize>::new());
+        let mut offer = |ids: Vec<QueueId>, waiting: &mut HashSet<u32>| {
+            for id in ids.into_iter().take_while(|_| !self.server.is_closed()) {
+                match self.take(directory, id) {
+                    Outcome::Done => {}
+                    Outcome::Waits(uid) => drop(waiting.insert(uid)),
+                    Outcome::SetAside(uid) => {
+                        let count = wrong.entry(uid).or_default();
+                        *count += 1;
+                        if *count >= MAX_WRONG && waiting.insert(uid) {
+                            ::log::warn!(
+                                "drop directory: uid {uid} has {count} files there that are no messages: others wait"
+                            );
+                        }
+                    }
+                }
+            }
         };
         offer(directory.taken()?, &mut waiting);
         loop {
@@ -147,13 +174,13 @@ impl Dropped {
         }
     }
 
-    /// Offers a taken file to a session. Returns the uid of its user if the message waits.
-    fn take(&self, directory: &Directory, id: QueueId) -> Option<u32> {
+    /// Offers a taken file to a session.
+    fn take(&self, directory: &Directory, id: QueueId) -> Outcome {
         let taken = match directory.read(id) {
             Ok(taken) => Ok(taken),
             Err(NotRead::Wrong(uid, why)) => {
                 directory.set_aside(id, uid, &why);
-                return None;
+                return Outcome::SetAside(uid);
             }
             Err(NotRead::Io(uid, e)) => Err((uid.unwrap_or(UNKNOWN), e)),
         };
@@ -166,17 +193,23 @@ impl Dropped {
             Err((uid, e)) => (uid, (Answer::Later(format!("it cannot be read: {e}")), None)),
         };
         match answer {
-            Answer::Accepted => self.finish(directory, id, name),
-            Answer::Refused(why) => directory.set_aside(id, uid, &why),
+            Answer::Accepted => {
+                self.finish(directory, id, name);
+                Outcome::Done
+            }
+            Answer::Refused(why) => {
+                directory.set_aside(id, uid, &why);
+                Outcome::SetAside(uid)
+            }
             Answer::Later(why) if id.age() > self.site.settings().config.queue.expire_after => {
                 directory.set_aside(id, uid, &format!("it has waited for too long: {why}"));
+                Outcome::SetAside(uid)
             }
             Answer::Later(why) => {
                 ::log::info!("drop directory: {}, of uid {uid}, waits: {why}", directory.path_of(id).display());
-                return Some(uid);
+                Outcome::Waits(uid)
             }
         }
-        None
     }
 
     /// Runs a session for a file. Returns its answer, and the entry if it has committed one that is

@@ -172,10 +172,16 @@ impl Debian {
     }
 
     fn apt_once(&self, arguments: &[&str]) -> Output {
+        if !arguments.contains(&"update") {
+            // It changes nothing if a package has to be downloaded first.
+            let output = programs::feed(&mut self.apt_get(&["--no-download"], arguments), b"");
+            if output.status.success() {
+                return output;
+            }
+        }
         // Several machines may download to the same directory, one at a time.
-        let download = self.apt_get(&["--download-only"], arguments);
         let lock = lock();
-        let output = programs::feed(&mut { download }, b"");
+        let output = programs::feed(&mut self.apt_get(&["--download-only"], arguments), b"");
         drop(lock);
         if !output.status.success() || arguments.contains(&"update") {
             return output;

@@ -17,7 +17,7 @@ use crate::zone::Zones;
 
 /// Commands that only look. If the output is not yet that of the page, they are repeated: what
 /// they look at may still be under way.
-const LOOKS: [&str; 22] = [
+const LOOKS: &[&str] = &[
     "cat",
     "curl",
     "dig",
@@ -38,6 +38,7 @@ const LOOKS: [&str; 22] = [
     "podman exec penfold penfoldctl",
     "podman healthcheck",
     "postqueue",
+    "ss ",
     "systemctl status",
     "tail",
 ];
@@ -107,6 +108,7 @@ impl Reader {
     fn take(&mut self, step: &Step) -> Result<(), (usize, String)> {
         let end = Instant::now() + TIMEOUT;
         loop {
+
             let (status, text) = self.run(step);
             // A page that shows what a command says may show a failure.
             let shown = step.output.iter().any(|line| line != "...");

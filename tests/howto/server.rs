@@ -23,7 +23,6 @@ fn the_page() {
         Remote::start(listener, Conduct::Sink(Sink::default()))
     });
     reader.follow("penfold-server.7", &pages::page("penfold-server.7"));
-    let machine = &reader.machine;
 
     // What the provider got is signed with both keys.
     let [message] = &provider.messages(1)[..] else { panic!("more than one message") };
@@ -33,6 +32,7 @@ fn the_page() {
     }
 
     // After a renewal, both servers use the new certificate.
+    let machine = &reader.machine;
     let before = machine.read(CERTIFICATE);
     machine.run("certbot renew");
     assert_ne!(machine.read(CERTIFICATE), before);

@@ -60,7 +60,7 @@ pub fn check(
     let elsewhere = |text: String| Finding::new(level, Topic::Domain, text).publish(record.clone());
     let listed = match dns.mx(domain) {
         Ok(listed) => listed,
-        Err(NoAnswer::NoData | NoAnswer::NxDomain) => return (exchangers, vec![without(dns, domain, here, elsewhere)]),
+        Err(NoAnswer::NoData | NoAnswer::NxDomain) => return (exchangers, vec![without(dns, host, domain, here, elsewhere)]),
         Err(why) => {
             return (exchangers, vec![unknown(Topic::Domain, &format!("the mail exchangers of {domain}"), &why)]);
         }
@@ -124,10 +124,17 @@ fn one(dns: &dyn Lookup, host: &str, domain: &str, name: &str, here: &Addresses)
 }
 
 /// The finding for a domain without MX records: its mail goes to its address (RFC 5321 5.1).
-fn without(dns: &dyn Lookup, domain: &str, here: &Addresses, elsewhere: impl Fn(String) -> Finding) -> Finding {
+fn without(
+    dns: &dyn Lookup,
+    host: &str,
+    domain: &str,
+    here: &Addresses,
+    elsewhere: impl Fn(String) -> Finding,
+) -> Finding {
     match addresses(dns, domain) {
         Ok(found) if found.iter().any(|address| here.contains(*address)) => {
-            if let Some(wrong) = unreachable(&found) {
+            // As with mail exchangers, the check of the hostname says the same about its own addresses.
+            if let Some(wrong) = unreachable(&found).filter(|_| domain != host) {
                 return elsewhere(format!("{domain} has no MX record, and {wrong}"));
             }
             let text = format!("{domain} has no MX record, and its address is that of this host");

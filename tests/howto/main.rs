@@ -8,7 +8,7 @@
 //! - `pattern`: output that a page shows, and what came
 //! - `reader`: types what a page says, and compares
 //! - `satellite`: penfold-satellite(7)
-//! - `server`: penfold-server(7)
+//! - `server`: penfold-server(7) and penfold-filters(7)
 //! - `web`: penfold-web(7)
 //! - `zone`: the zones of a page as a name server answers them
 

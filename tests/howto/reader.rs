@@ -106,9 +106,8 @@ impl Reader {
 
     /// Types a command. The error is the number of its line, and a text.
     fn take(&mut self, step: &Step) -> Result<(), (usize, String)> {
-        let end = Instant::now() + TIMEOUT;
+        let end = Instant::now() + TIMEOUT * 3;
         loop {
-
             let (status, text) = self.run(step);
             // A page that shows what a command says may show a failure.
             let shown = step.output.iter().any(|line| line != "...");

@@ -1,4 +1,4 @@
-//! penfold-server(7): a server for one domain, with Dovecot.
+//! penfold-server(7): a server for one domain, with Dovecot. penfold-filters(7) goes on there.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -14,7 +14,7 @@ const WORLD: &str = "example.net MX 10 mx.example.net\nmx.example.net A 203.0.11
 const CERTIFICATE: &str = "/etc/letsencrypt/live/mail.example.org/cert.pem";
 
 #[test]
-fn the_page() {
+fn the_pages() {
     let Some(mut reader) = Reader::at("mail.example.org", WORLD) else { return };
     let machine = &reader.machine;
     machine.world_has("203.0.113.25/32");
@@ -30,6 +30,9 @@ fn the_page() {
     if let Some(signatures) = keys::verify(&message.data, &keys::read(&reader.printed())) {
         assert_eq!(signatures, ["2026a-rsa example.org True", "2026a-ed25519 example.org True"]);
     }
+
+    #[cfg(feature = "filters")]
+    reader.follow("penfold-filters.7", &pages::page("penfold-filters.7"));
 
     // After a renewal, both servers use the new certificate.
     let machine = &reader.machine;

@@ -60,7 +60,9 @@ pub fn check(
     let elsewhere = |text: String| Finding::new(level, Topic::Domain, text).publish(record.clone());
     let listed = match dns.mx(domain) {
         Ok(listed) => listed,
-        Err(NoAnswer::NoData | NoAnswer::NxDomain) => return (exchangers, vec![without(dns, host, domain, here, elsewhere)]),
+        Err(NoAnswer::NoData | NoAnswer::NxDomain) => {
+            return (exchangers, vec![without(dns, host, domain, here, elsewhere)]);
+        }
         Err(why) => {
             return (exchangers, vec![unknown(Topic::Domain, &format!("the mail exchangers of {domain}"), &why)]);
         }

@@ -10,6 +10,7 @@
 #   make fuzz       random input, for about SECONDS in all; SECONDS=3600
 #   make bench      measure performance, with tables and plots; ARGS=sessions for one series
 #   make check      format, lints, man pages, licences and advisories of packages
+#   make machines   check whether penfold compiles for other machines, for which rustup has what is needed
 #   make dist       pack the sources of the last commit, with all packages that they need, in dist/ of
 #                   the directory in which cargo builds
 #   make install    install programs, pages, samples and units; prefix=/usr/local DESTDIR=
@@ -71,7 +72,7 @@ FILL_IN = sed $(foreach name,$(IN_TEMPLATES),-e 's,@$(name)@,$($(name)),g')
 FILL_IN_PAGE = sed -e 's,/usr/local/sbin/penfold,$(sbindir)/penfold,g' -e 's,/usr/local/share/doc/penfold,$(docdir),g'
 
 .PHONY: all run test interop powercut soak fuzz bench check clean
-.PHONY: install uninstall install-sendmail uninstall-sendmail deb dist
+.PHONY: install uninstall install-sendmail uninstall-sendmail deb dist machines
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -190,6 +191,9 @@ uninstall-sendmail:
 # The programs are those of `make`. Compiles nothing else.
 deb: $(PROGRAMS)
 	@etc/debian/build $(TARGET)
+
+machines:
+	@CARGO="$(CARGO)" tests/machines
 
 # The same commit gives the same archive.
 dist:

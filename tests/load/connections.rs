@@ -21,7 +21,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
 use common::client::{Client, TEXT};
-use common::holdings::{Holdings, limit, mappings, memory, page_tables};
+use common::holdings::{Holdings, limit, mappings, memory, own_memory, page_tables};
 use common::remote::Remote;
 use common::tls::Authority;
 use common::{Daemon, Site, TIMEOUT};
@@ -82,6 +82,24 @@ fn ten_thousand_sessions_are_held_and_served() {
     println!("all in {:?}, {} KiB before and {} KiB after", start.elapsed(), small, memory(daemon.pid()));
     assert!(daemon.settles(&site));
     assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());
+}
+
+/// The most memory of an idle daemon, in KiB.
+const MAX_IDLE_KIB: usize = 9 * 1024;
+
+/// Without optimization the program itself is several times as large, so only the memory beside it
+/// is counted.
+#[test]
+fn an_idle_daemon_needs_less_than_nine_megabytes() {
+    let _turn = crate::turn();
+    let site = Site::new();
+    let daemon = site.start();
+    daemon.submit(&["jon@razorback"]);
+    daemon.wait_mail(&site, "jon", 1);
+    Holdings::at_rest(daemon.pid(), REST);
+    let kib = if cfg!(debug_assertions) { own_memory(daemon.pid()) } else { memory(daemon.pid()) };
+    println!("{kib} KiB");
+    assert!(kib < MAX_IDLE_KIB, "{kib} KiB");
 }
 
 /// The number of sessions under TLS. The next constant is the most memory that one of them may

@@ -1,8 +1,11 @@
-//! The version, in each place that tells it: Cargo.toml, NEWS, the manual pages, the programs.
+//! The version, in each place that tells it: Cargo.toml, NEWS, the manual pages, the programs. And
+//! the oldest version of Rust.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+
+use common::Site;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -54,4 +57,41 @@ fn manual_pages_name_this_version() {
         }
     }
     assert!(count >= 2, "only {count} places");
+}
+
+/// README and penfold-admin(7) tell the oldest Rust, and clippy, with the lints of Cargo.toml, refuses
+/// a function that is newer.
+#[test]
+fn a_function_newer_than_the_oldest_rust_is_refused() {
+    let manifest = read("Cargo.toml");
+    let oldest = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.split('"').next());
+    let oldest = oldest.expect("rust-version");
+    assert!(read("README").contains(&format!("Rust {oldest} or later")));
+    assert!(read("man/penfold-admin.7").contains(&format!("Rust {oldest} or later")));
+    let clippy = |text: &str| {
+        let site = Site::new();
+        let lints = manifest.split_once("[lints.clippy]").expect("lints").1.split("\n[").next().expect("a part");
+        let head = format!("[package]\nname = \"new\"\nedition = \"2024\"\nrust-version = \"{oldest}\"\n");
+        site.write("Cargo.toml", &format!("{head}[lib]\npath = \"lib.rs\"\n[lints.clippy]{lints}"));
+        site.write("lib.rs", text);
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["clippy", "-q", "--offline"])
+            .current_dir(site.path(""))
+            .env("CARGO_TARGET_DIR", site.path("target"));
+        let output = cargo.output().expect("cargo");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // Stable since Rust 1.60 and 1.91.
+    let [old, new] = [
+        "pub fn f() -> u32 { 10_u32.abs_diff(3) }",
+        "pub fn f() -> std::time::Duration { std::time::Duration::from_mins(1) }",
+    ];
+    let (is_fine, said) = clippy(old);
+    if said.contains("cargo-clippy") && !is_fine {
+        return common::skipped("no clippy");
+    }
+    assert!(is_fine, "{said}");
+    let (is_fine, said) = clippy(new);
+    assert!(!is_fine && said.contains("clippy::incompatible-msrv"), "{said}");
 }

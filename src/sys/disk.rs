@@ -14,10 +14,11 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, 
 use std::path::Path;
 use std::time::SystemTime;
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, fstatfs};
 use nix::unistd::linkat;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 #[cfg(debug_assertions)]
 use super::fault::{Subject, step};
@@ -227,10 +228,10 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Those of renameat2(2), such as `AlreadyExists`.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     step("rename", Subject::Paths(from, to), || {
-        match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
             // Some file systems, such as NFS, lack RENAME_NOREPLACE. All names are unique anyway.
-            Err(Errno::EINVAL | Errno::ENOSYS) if !to.try_exists()? => fs::rename(from, to),
-            Err(Errno::EINVAL | Errno::ENOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(Errno::INVAL | Errno::NOSYS) if !to.try_exists()? => fs::rename(from, to),
+            Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
             result => Ok(result?),
         }
     })
@@ -243,6 +244,9 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 pub fn remove(path: &Path) -> io::Result<()> {
     step("unlink", Subject::Path(path), || fs::remove_file(path))
 }
+
+/// The number of xfs, which nix does not have for musl.
+const XFS_SUPER_MAGIC: FsType = FsType(0x5846_5342);
 
 /// Whether the file system keeps changes to names and files in order after a crash. ext4 and xfs do
 /// so with their journals. A file system in memory counts, too, because it does not survive a

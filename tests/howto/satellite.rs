@@ -1,6 +1,5 @@
 //! penfold-satellite(7): a host that sends through a provider.
 
-use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, TcpListener};
 
 use common::pages;
@@ -29,11 +28,10 @@ fn the_page() {
     let sink = Sink { scram: Some(scram), tls, keywords, ..Sink::default() };
     let refused = "550 5.7.1 not your address";
     let sink = sink.reply("MAIL FROM:<root@", refused).reply("MAIL FROM:<you@", refused);
-    // It ends with this process.
-    let provider = ManuallyDrop::new(machine.world(|| {
+    let provider = machine.world(|| {
         let listener = TcpListener::bind((Ipv4Addr::new(203, 0, 113, 25), 465)).expect("an address of the world");
         Remote::start(listener, Conduct::Sink(sink))
-    }));
+    });
     reader.follow("penfold-satellite.7", &pages::page("penfold-satellite.7"));
     let messages = provider.messages(3);
     let mut seen: Vec<(String, String)> = Vec::new();

@@ -1,6 +1,5 @@
 //! penfold-web(7): the mail of a web server.
 
-use std::mem::ManuallyDrop;
 use std::net::{Ipv4Addr, TcpListener};
 
 use common::pages;
@@ -17,11 +16,10 @@ fn the_page() {
     let machine = &reader.machine;
     machine.run("ln -sf /usr/local/sbin/penfoldctl /usr/sbin/sendmail");
     machine.world_has("203.0.113.25/32");
-    // It ends with this process.
-    let provider = ManuallyDrop::new(machine.world(|| {
+    let provider = machine.world(|| {
         let listener = TcpListener::bind((Ipv4Addr::new(203, 0, 113, 25), 25)).expect("an address of the world");
         Remote::start(listener, Conduct::Sink(Sink::default()))
-    }));
+    });
     reader.follow("penfold-web.7", &pages::page("penfold-web.7"));
     // The first message, 19 of the script with the hole, and the one that was kept.
     let messages = provider.messages(21);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::programs::{code_and_text, command, feed, sendmail, stranger};
-use common::{Site, own};
+use common::{Daemon, Site, own};
 use nix::unistd::geteuid;
 
 /// A site whose configuration names a drop directory. The directory does not exist yet.
@@ -286,6 +286,22 @@ fn a_message_that_is_refused_is_set_aside_with_the_reason() {
     drop(daemon);
     let (code, text) = code_and_text(&sendmail(&site, &["jon"], "y".repeat(70_000).as_bytes()));
     assert!(code == 75 && text.contains("it is longer than 65536 octets"), "{text}");
+}
+
+#[test]
+fn a_message_that_must_wait_does_not_delay_the_others_of_its_user() {
+    let site = site_with_directory();
+    let start = || {
+        assert!(sendmail(&site, &["jon"], b"Subject: x\n\nx\n").status.success());
+        Daemon::spawn(site.with_fault("link /spool/new/ 1 EIO"))
+    };
+    let daemon = start();
+    daemon.wait_words(&["drop directory: ", " waits: 4"]);
+    daemon.kill9();
+    // Now the first message is offered first, and must wait again.
+    let daemon = start();
+    assert_eq!(daemon.wait_mail(&site, "jon", 1).len(), 1);
+    assert_eq!(names(&site, "taken").len(), 1);
 }
 
 #[test]

@@ -13,8 +13,9 @@
 //! anything in the spool is tried, and removes the file.
 //!
 //! A file that cannot be a message, or whose message is refused for good, is moved to `bad/`. A
-//! message that is refused for now stays in `taken/`, and no more files of its user are taken until
-//! it is accepted. After `queue.expire_after` it is moved to `bad/`, too.
+//! message that is refused for now stays in `taken/`, and is offered again. If [`MAX_WAITING`] messages
+//! of a user wait there, no more files of this user are taken. After `queue.expire_after` such a message
+//! is moved to `bad/`, too.
 //!
 //! The directory is read at the start, and when sendmail(8) says that it has kept a message. It says
 //! so if it can connect after it has made the file. It cannot if it is stopped before, or if the daemon
@@ -64,6 +65,9 @@ const REST: u32 = 10;
 /// Otherwise a user could fill the log with their lines.
 const MAX_WRONG: usize = 1000;
 
+/// The number of messages of one user in `taken/` that wait, from which on no more files of this user are
+/// taken.
+const MAX_WAITING: usize = 20;
 /// Stands for the owner of a file that cannot be read now. No user has this uid.
 const UNKNOWN: u32 = u32::MAX;
 
@@ -97,6 +101,26 @@ impl Waker {
     pub fn wake(&self) {
         // If a message is in the channel already, the directory will be read anyway.
         let _ = self.0.try_send(());
+    }
+}
+
+/// The number of messages of each user that wait in `taken/`.
+#[derive(Default)]
+struct Waiting(HashMap<u32, usize>);
+
+impl Waiting {
+    fn add(&mut self, uid: u32) {
+        *self.0.entry(uid).or_default() += 1;
+    }
+
+    fn fill(&mut self, uid: u32) {
+        self.0.insert(uid, MAX_WAITING);
+    }
+
+    /// Whether no more files of a user are taken. A single message that waits, for example for a filter,
+    /// does not delay the others of its user.
+    fn is_full(&self, uid: u32) -> bool {
+        self.0.get(&uid).is_some_and(|count| *count >= MAX_WAITING)
     }
 }
 
@@ -138,16 +162,17 @@ impl Dropped {
     }
 
     fn take_from(&self, directory: &Directory) -> io::Result<()> {
-        let (mut waiting, mut wrong) = (HashSet::new(), HashMap::<u32, usize>::new());
-        let mut offer = |ids: Vec<QueueId>, waiting: &mut HashSet<u32>| {
+        let (mut waiting, mut wrong) = (Waiting::default(), HashMap::<u32, usize>::new());
+        let mut offer = |ids: Vec<QueueId>, waiting: &mut Waiting| {
             for id in ids.into_iter().take_while(|_| !self.server.is_closed()) {
                 match self.take(directory, id) {
                     Outcome::Done => {}
-                    Outcome::Waits(uid) => drop(waiting.insert(uid)),
+                    Outcome::Waits(uid) => waiting.add(uid),
                     Outcome::SetAside(uid) => {
                         let count = wrong.entry(uid).or_default();
                         *count += 1;
-                        if *count >= MAX_WRONG && waiting.insert(uid) {
+                        if *count >= MAX_WRONG && !waiting.is_full(uid) {
+                            waiting.fill(uid);
                             ::log::warn!(
                                 "drop directory: uid {uid} has {count} files there that are no messages: others wait"
                             );
@@ -158,13 +183,13 @@ impl Dropped {
         };
         offer(directory.taken()?, &mut waiting);
         loop {
-            let mut turns = directory.turns(|uid| !waiting.contains(&uid))?;
+            let mut turns = directory.turns(|uid| !waiting.is_full(uid))?;
             let mut count = 0;
-            while !turns.is_empty(|uid| !waiting.contains(&uid)) {
+            while !turns.is_empty(|uid| !waiting.is_full(uid)) {
                 if self.server.is_closed() {
                     return Ok(());
                 }
-                let ids = directory.take(turns.round(|uid| !waiting.contains(&uid)))?;
+                let ids = directory.take(turns.round(|uid| !waiting.is_full(uid)))?;
                 count += ids.len();
                 offer(ids, &mut waiting);
             }

@@ -27,7 +27,7 @@ held() {
 	base=$1 archives=$2 dir=$3 name=$4
 	exec 3<&0 < /dev/null
 	mount -t cgroup2 cgroup2 "$dir"
-	mkdir "$dir/penfold-$$"
+	mkdir -p "$dir/penfold-$$"
 	echo $$ > "$dir/penfold-$$/cgroup.procs"
 	umount "$dir"
 	mount -t tmpfs -o mode=755 tmpfs "$dir"

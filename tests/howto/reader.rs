@@ -213,7 +213,7 @@ ls: cannot access ...
 ...
 # openssl verify /etc/letsencrypt/live/mail.example.org/cert.pem
 /etc/letsencrypt/live/mail.example.org/cert.pem: OK
-# cat /etc/two
+# sed '' /etc/two
 one
 two
 .Ed
@@ -224,7 +224,7 @@ fn a_reader_says_what_is_not_as_the_page_says() {
     let Some(mut reader) = Reader::at("mail.example.org", "") else { return };
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reader.follow("test.7", PAGE)));
     let said = read.expect_err("the last command prints something else");
-    let expected = "man/test.7:36: cat /etc/two\n--- expected:\none\ntwo\n--- came, with status 0:\none\n$HOME\n---\n\
+    let expected = "man/test.7:36: sed '' /etc/two\n--- expected:\none\ntwo\n--- came, with status 0:\none\n$HOME\n---\n\
                     this does not come: two";
     assert_eq!(said.downcast_ref::<String>().expect("a text"), expected);
     assert_eq!(reader.machine.read("/etc/two"), "one\n$HOME\n");

@@ -150,7 +150,7 @@ impl Server {
             proxy: None,
             is_unidentified: false,
             listen,
-            local_user: Some(user),
+            local_user: Some(Box::new(user)),
             dropped,
         };
         let stream = Stream::from_socket(socket);

@@ -141,7 +141,7 @@ pub struct Client {
     /// The configuration of the session's listener.
     pub listen: Arc<Listen>,
     /// The user of a local process, if the kernel has identified that user.
-    pub local_user: Option<LocalUser>,
+    pub local_user: Option<Box<LocalUser>>,
     /// The queue id of the only message, if it comes from the drop directory; otherwise `None`.
     /// A recipient that cannot be found is then not refused: the sender gets a report.
     pub dropped: Option<QueueId>,

@@ -281,7 +281,7 @@ fn hosts_with_one_secret_take_bounces_for_each_other() {
         secret(&mut second, text, mode);
         let output = second.penfoldd(&["-n"]).output().expect("it runs");
         let printed = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(78) && printed.ends_with(wanted), "{printed}");
+        assert!(output.status.code() == Some(78) && printed.contains(wanted), "{printed}");
     }
 }
 

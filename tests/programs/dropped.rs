@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -286,6 +286,14 @@ fn a_message_that_is_refused_is_set_aside_with_the_reason() {
     drop(daemon);
     let (code, text) = code_and_text(&sendmail(&site, &["jon"], "y".repeat(70_000).as_bytes()));
     assert!(code == 75 && text.contains("it is longer than 65536 octets"), "{text}");
+}
+
+#[test]
+fn a_message_is_kept_if_the_service_manager_accepts_for_a_daemon_that_cannot_start() {
+    let site = site_with_directory();
+    let _manager = UnixListener::bind(site.path("penfold.sock")).expect("a socket");
+    assert!(sendmail(&site, &["jon"], b"Subject: x\n\nx\n").status.success());
+    assert_eq!(names(&site, "").len(), 1);
 }
 
 #[test]

@@ -68,8 +68,9 @@ pub fn in_force(config: &Config) -> Option<Finding> {
     let mut answer = Vec::new();
     control::ask(&config.socket, &["status", "json"], &mut answer, control::ANSWER_TIMEOUT).ok()?;
     let answer = String::from_utf8_lossy(&answer);
-    let (file, rest) = answer.split_once(r#""file":""#)?.1.split_once(r#"","since":"#)?;
-    let since: u64 = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    let (file, rest) = answer.split_once(r#""file":""#)?.1.split_once(r#"","since":""#)?;
+    let since: jiff::Timestamp = rest.split('"').next()?.parse().ok()?;
+    let since = u64::try_from(since.as_second()).ok()?;
     let ours = config.places.file();
     let make = |level, text: String| Some(Finding::new(level, Topic::Host, text).at(config.places.complaint("", "")));
     if !Object::new().text("file", &ours.display().to_string()).to_string().contains(&format!(r#":"{file}""#)) {
@@ -141,14 +142,16 @@ fn sendmail_at(path: &Path) -> Option<Finding> {
         Err(_) if path != Path::new(SENDMAIL[0]) => return None,
         Err(_) => {
             let text = format!("there is no {name}: cron and other programs cannot send mail");
-            return Some(Finding::new(Level::Warning, Topic::Host, text).advise("make it a link to penfoldctl"));
+            return Some(
+                Finding::new(Level::Warning, Topic::Host, text).advise("give it to penfold: make install-sendmail"),
+            );
         }
     };
     if real.file_name().is_some_and(|file| file == "penfoldctl") {
         return Some(Finding::new(Level::Good, Topic::Host, format!("{name} is penfold's")));
     }
     let text = format!("{name} is {}: mail from cron and other programs does not come to penfold", real.display());
-    Some(Finding::new(Level::Warning, Topic::Host, text).advise("make it a link to penfoldctl"))
+    Some(Finding::new(Level::Warning, Topic::Host, text).advise("give it to penfold: make install-sendmail"))
 }
 
 /// Whether this process has the rights of the server: whether its user is the one in the configuration,

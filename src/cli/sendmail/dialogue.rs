@@ -32,20 +32,24 @@ use crate::smtp::parameters::{MailParameters, RcptParameters, Sent};
 /// The time limit for an answer. It is long because the daemon may wait for the DNS and for the
 /// disk.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
+/// The time limit for the daemon to agree to a session, if the message can be kept in the drop
+/// directory instead. The service manager accepts connections for a daemon that cannot start.
+const AGREE_SOON: Duration = Duration::from_secs(5);
 /// The time limit for the answer to QUIT. It is short, because that answer is only displayed.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The interval between attempts to connect.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Connects to the daemon and asks it for an SMTP session. Returns the connection when the daemon
-/// has agreed, but has not sent its greeting.
+/// has agreed, but has not sent its greeting. If `can_keep` is set, the time limit is short.
 ///
 /// # Errors
 /// A temporary failure if no daemon runs, or if the daemon is too busy or does not answer.
-pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
+pub fn connect(socket: &Path, can_keep: bool) -> Result<UnixStream, Failure> {
     let deadline = Instant::now() + CONNECT_FOR;
+    let limit = if can_keep { AGREE_SOON } else { CONNECT_FOR };
     loop {
-        match open(socket, &request::write(&["submit", &parent()])) {
+        match open(socket, &request::write(&["submit", &parent()]), limit) {
             Ok(stream) => return Ok(stream),
             Err(Refused::Busy) if Instant::now() < deadline => thread::sleep(RETRY_INTERVAL),
             Err(Refused::Busy) => return Err(Failure::later(format!("{BUSY}: message not sent"))),
@@ -53,6 +57,10 @@ pub fn connect(socket: &Path) -> Result<UnixStream, Failure> {
                 let is_down = matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
                 let failure = Failure::later(format!("{}: message not sent", not_running(socket, &e)));
                 return Err(Failure { is_down, ..failure });
+            }
+            Err(Refused::Io(e)) if is_timeout(&e) => {
+                let text = "the mail system does not answer; its log may say why: message not sent";
+                return Err(Failure { is_down: true, ..Failure::later(text) });
             }
             Err(Refused::Io(e)) => return Err(Failure { is_down: is_end(&e), ..lost(e) }),
         }
@@ -65,6 +73,11 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
+/// Whether an error says that a time limit is over.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
 /// The reason why a connection was not made.
 enum Refused {
     Busy,
@@ -72,14 +85,16 @@ enum Refused {
     Io(io::Error),
 }
 
-fn open(socket: &Path, request: &str) -> Result<UnixStream, Refused> {
+/// Asks the daemon for a session, and waits for its agreement for at most `limit`.
+fn open(socket: &Path, request: &str, limit: Duration) -> Result<UnixStream, Refused> {
     let mut stream = UnixStream::connect(socket).map_err(Refused::NotRunning)?;
-    let limits =
-        stream.set_read_timeout(Some(REPLY_TIMEOUT)).and_then(|()| stream.set_write_timeout(Some(REPLY_TIMEOUT)));
-    limits.map_err(Refused::Io)?;
+    let limited = |stream: &UnixStream, limit| {
+        stream.set_read_timeout(Some(limit)).and_then(|()| stream.set_write_timeout(Some(limit))).map_err(Refused::Io)
+    };
+    limited(&stream, limit)?;
     let sent = stream.write_all(request.as_bytes());
     match first_line(&mut stream).map_err(Refused::Io)?.as_slice() {
-        b"ok" => Ok(stream),
+        b"ok" => limited(&stream, REPLY_TIMEOUT).map(|()| stream),
         line if is_busy(line) => Err(Refused::Busy),
         b"" => Err(Refused::Io(sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()))),
         line => Err(Refused::Io(io::Error::other(String::from_utf8_lossy(line).escape_debug().to_string()))),
@@ -161,8 +176,8 @@ impl Dialogue {
     ///
     /// # Errors
     /// If [`connect`] fails, or the daemon rejects the session.
-    pub fn begin(socket: &Path, verbose: bool) -> Result<Self, Failure> {
-        let stream = connect(socket)?;
+    pub fn begin(socket: &Path, can_keep: bool, verbose: bool) -> Result<Self, Failure> {
+        let stream = connect(socket, can_keep)?;
         let out = stream.try_clone().map_err(lost)?;
         let extensions = Extensions::default();
         let mut dialogue = Self { input: Input::new(stream), out, verbose, extensions };
@@ -256,7 +271,7 @@ fn lost(error: io::Error) -> Failure {
 /// # Errors
 /// If [`connect`] fails, in which case the program gets a 421 reply, or if copying fails.
 pub fn pass_through(socket: &Path) -> Result<(), Failure> {
-    let stream = connect(socket).inspect_err(|_| print("421 4.3.0 The mail system is not running\r\n"))?;
+    let stream = connect(socket, false).inspect_err(|_| print("421 4.3.0 The mail system is not running\r\n"))?;
     let mut to = stream.try_clone().map_err(lost)?;
     // Reading has no time limit here, because the daemon ends the session of a silent client.
     stream.set_read_timeout(None).map_err(lost)?;

@@ -5,12 +5,16 @@
 
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use super::dialogue::{Envelope, parent};
 use crate::config::Config;
 use crate::control;
 use crate::smtp::extensions::Extensions;
 use crate::submit::drop::{self, file};
+
+/// The time limit for telling the daemon. The message is safe without that.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Keeps a message. If this returns no error, the message is on stable storage.
 ///
@@ -37,5 +41,5 @@ pub fn keep(config: &Config, directory: &Path, envelope: &Envelope<'_>, message:
 /// no daemon had started when the message was already in the directory. The start of the next daemon
 /// finds it.
 pub fn notify(socket: &Path) {
-    let _ = control::ask(socket, &["dropped"], &mut io::sink(), control::ANSWER_TIMEOUT);
+    let _ = control::ask(socket, &["dropped"], &mut io::sink(), WAKE_TIMEOUT);
 }

@@ -190,7 +190,8 @@ fn send(config: &Config, options: &Options) -> Result<(), Failure> {
     let author = sender.as_ref().map(|sender| head::author(&name, sender));
     let mut message = io::Cursor::new(head.finish(author.as_deref())).chain(rest);
     let envelope = Envelope { sender: sender.as_ref(), recipients: &recipients, reports: &options.reports, is_utf8 };
-    match (Dialogue::begin(&config.socket, options.verbose), &config.submission.drop) {
+    let directory = &config.submission.drop;
+    match (Dialogue::begin(&config.socket, directory.is_some(), options.verbose), directory) {
         (Ok(mut dialogue), _) => dialogue.send(&envelope, size, &mut message).map(drop),
         (Err(down), Some(directory)) if down.is_down => {
             drop::keep(config, directory, &envelope, &mut message).map_err(|why| down.and(&why))?;

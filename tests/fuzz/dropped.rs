@@ -93,6 +93,15 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found.filter(|path| !path.is_dir()).collect()
 }
 
+/// Ends the thread that disturbs the daemon.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn random_files_harm_no_other_message() {
     let mut site = Site::new();
@@ -110,6 +119,8 @@ fn random_files_harm_no_other_message() {
     let (mut chance, stop) = (Chance::new(seed, "files"), AtomicBool::new(false));
     let mut rounds = 0;
     thread::scope(|scope| {
+        // The scope waits for its thread, also if a wait below fails.
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             let mut chance = Chance::new(seed, "disturb");
             while !stop.load(Ordering::Relaxed) {
@@ -128,7 +139,6 @@ fn random_files_harm_no_other_message() {
             let taken = || !directory.join(format!("good{}", rounds - 1)).exists();
             daemon.wait_until("the message is taken", taken);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     wake(&site);
     daemon.wait_until("all files are taken", || {

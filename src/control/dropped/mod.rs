@@ -60,6 +60,8 @@ const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// Users can have the directory read, and can make that slow. So after the work, the thread does
 /// nothing for this many times as long as the work has taken.
 const REST: u32 = 10;
+/// The longest of these pauses, because the files of other users wait meanwhile.
+const MAX_REST: Duration = Duration::from_secs(10);
 
 /// The maximum number of files of one user that are set aside at each reading of the directory.
 /// Otherwise a user could fill the log with their lines.
@@ -143,7 +145,7 @@ impl Dropped {
         loop {
             let began = Instant::now();
             self.take_all(path);
-            thread::sleep((began.elapsed() * REST).clamp(MIN_INTERVAL, MAX_INTERVAL));
+            thread::sleep((began.elapsed() * REST).clamp(MIN_INTERVAL, MAX_REST));
             if self.woken.recv_timeout(MAX_INTERVAL) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }

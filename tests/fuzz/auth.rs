@@ -329,8 +329,8 @@ fn dovecot_has_five_seconds_for_the_handshake() {
 
 #[test]
 fn dovecot_has_thirty_seconds_for_an_answer() {
-    if seconds() < 5 {
-        return common::skipped("it takes half a minute; PENFOLD_FUZZ must be at least 5");
+    if seconds() < 10 {
+        return common::skipped("it takes half a minute; PENFOLD_FUZZ must be at least 10");
     }
     let site = Site::new();
     drip(&site.path("slow"), HANDSHAKES[0]);

@@ -107,14 +107,20 @@ fn a_message_is_shown_with_its_recipients_and_the_last_dialogue() {
     assert!(show(&site, &["-m", &id]).1.contains(header));
 }
 
-#[test]
-fn an_attempt_that_is_running_is_shown_with_its_stage() {
+/// A daemon with an attempt that waits for the reply to DATA, and the id of the message.
+fn stuck_in_data() -> (Site, Daemon, Remote, String) {
     let remote = Remote::with(Sink::default().when("DATA", Then::Hang, usize::MAX));
     let site = Site::with(LATER);
     site.add("routes", &format!("example.test {}", remote.host_port()));
     let daemon = site.start();
     let id = daemon.submit(&["elvis@example.test"]);
     remote.wait("DATA", |seen| seen.commands.iter().any(|command| command.line == "DATA"));
+    (site, daemon, remote, id)
+}
+
+#[test]
+fn an_attempt_that_is_running_is_shown_with_its_stage() {
+    let (site, daemon, _remote, id) = stuck_in_data();
     let mut text = String::new();
     daemon.wait_until("it waits for the reply to DATA", || {
         text = show(&site, &[&id]).1;
@@ -269,12 +275,7 @@ fn a_message_has_one_size() {
 /// An attempt that a stop of the daemon interrupts is not forgotten.
 #[test]
 fn an_interrupted_attempt_is_shown() {
-    let remote = Remote::with(Sink::default().when("DATA", Then::Hang, usize::MAX));
-    let site = Site::with(LATER);
-    site.add("routes", &format!("example.test {}", remote.host_port()));
-    let daemon = site.start();
-    let id = daemon.submit(&["elvis@example.test"]);
-    remote.wait("DATA", |seen| seen.commands.iter().any(|command| command.line == "DATA"));
+    let (site, daemon, remote, id) = stuck_in_data();
     assert!(daemon.terminate().success());
     let interrupted = "the daemon was stopped during this attempt: waiting for the reply to DATA";
     let told = |arguments: &[&str]| code_and_text(&feed(&mut command(&site, "penfoldctl", arguments), b"")).1;

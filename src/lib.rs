@@ -70,6 +70,7 @@
 //! - `sys`: system calls
 //! - `timeouts`: shortened timeouts for unproven hosts
 //! - `tls`: certificates and trust
+//! - `tls_policy`: how connections to other hosts are protected
 //! - `users`: users and their mailboxes
 //! - `when`: times that a user gives
 //! - `worker`: one job, from its start to the outcomes of its recipients
@@ -81,9 +82,9 @@
 //! | 1 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | rank 0 |
 //! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
 //! | 3 | config, smtp, stats | lower ranks |
-//! | 4 | destination, exit, log | lower ranks |
-//! | 5 | aliases, dns, policy, spool, tls, users | lower ranks |
-//! | 6 | mailauth, net, queue, report, route, screen, submit | lower ranks |
+//! | 4 | destination, dns, exit, log, tls | lower ranks |
+//! | 5 | aliases, net, policy, spool, users | lower ranks |
+//! | 6 | mailauth, queue, report, route, screen, submit, tls_policy | lower ranks |
 //! | 7 | deliver, filters | lower ranks |
 //! | 8 | site | lower ranks |
 //! | 9 | session | lower ranks; never queue, deliver or report |
@@ -103,7 +104,10 @@
 //! result of one attempt for one recipient.
 
 // In a build without some of the features, functions that serve only these features are unused.
-#![cfg_attr(not(all(feature = "mailauth", feature = "filters")), allow(dead_code, unused_imports, unused_mut))]
+#![cfg_attr(
+    not(all(feature = "mailauth", feature = "filters", feature = "mta-sts")),
+    allow(dead_code, unused_imports, unused_mut)
+)]
 
 mod activity;
 pub mod address;
@@ -154,6 +158,7 @@ pub mod submit;
 pub mod sys;
 pub mod timeouts;
 pub mod tls;
+pub mod tls_policy;
 mod users;
 mod when;
 mod worker;

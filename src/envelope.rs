@@ -85,6 +85,23 @@ pub struct MailOptions {
     pub release: Option<u64>,
     /// The number of seconds until that time, if the client gave HOLDFOR; a report repeats it.
     pub hold_for: Option<u32>,
+    /// Whether the message needs TLS on its way (RFC 8689).
+    pub tls: MessageTls,
+}
+
+/// Whether a message needs TLS on its way to other hosts (RFC 8689).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum MessageTls {
+    /// The sender has not said so. The TLS policy of each host decides.
+    #[default]
+    Default,
+    /// The sender has given REQUIRETLS at MAIL. The message goes only over TLS, to hosts whose
+    /// certificate is authenticated and that offer REQUIRETLS themselves.
+    Required,
+    /// The message has the header field `TLS-Required: No`, and the sender has not given REQUIRETLS.
+    /// The message goes without TLS where TLS fails, even if the recipient's domain demands TLS by
+    /// DANE or MTA-STS.
+    Indifferent,
 }
 
 /// The BODY parameter of MAIL (RFC 6152, RFC 3030).

@@ -81,6 +81,7 @@ impl Session<'_> {
                 max_time: sys::now() + retry::MAX_HOLD.as_secs(),
             }),
             mt_priority: true,
+            require_tls: false,
         };
         extensions.withhold(&self.service.config.smtp.disable);
         extensions

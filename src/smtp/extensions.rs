@@ -61,6 +61,8 @@ pub struct Extensions {
     pub future_release: Option<FutureRelease>,
     /// MT-PRIORITY (RFC 6710).
     pub mt_priority: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
 }
 
 /// The limits of LIMITS (RFC 9422 4). `None` means that the host names no limit.
@@ -112,6 +114,7 @@ impl Extensions {
         );
         lines.extend(self.future_release.map(|bounds| format!("FUTURERELEASE {bounds}").into()));
         lines.extend(self.mt_priority.then_some("MT-PRIORITY".into()));
+        lines.extend(self.require_tls.then_some("REQUIRETLS".into()));
         lines.extend(self.help.then_some("HELP".into()));
         lines
     }
@@ -135,6 +138,7 @@ impl Extensions {
                 "DELIVERBY" => self.deliver_by = None,
                 "FUTURERELEASE" => self.future_release = None,
                 "MT-PRIORITY" => self.mt_priority = false,
+                "REQUIRETLS" => self.require_tls = false,
                 "XCLIENT" => self.xclient = false,
                 "AUTH" => self.auth = None,
                 "HELP" => self.help = false,
@@ -172,6 +176,7 @@ impl Extensions {
                 "DELIVERBY" => extensions.deliver_by = Some(limit(words.next())),
                 "FUTURERELEASE" => extensions.future_release = FutureRelease::parse(words),
                 "MT-PRIORITY" => extensions.mt_priority = true,
+                "REQUIRETLS" => extensions.require_tls = true,
                 _ => {}
             }
         }
@@ -264,6 +269,7 @@ mod tests {
             deliver_by: Some(60),
             future_release: Some(FutureRelease { max_interval: 86_400, max_time: 1_798_675_200 }),
             mt_priority: true,
+            require_tls: true,
         };
         let lines = all.lines();
         let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
@@ -287,6 +293,7 @@ mod tests {
                 "DELIVERBY 60",
                 "FUTURERELEASE 86400 2026-12-31T00:00:00Z",
                 "MT-PRIORITY",
+                "REQUIRETLS",
                 "HELP",
             ]
         );

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 
 use super::extensions::{Extensions, FutureRelease};
 use super::xtext;
-use crate::envelope::{Body, ByMode, DeliverBy, MAX_ENVID, MAX_ORCPT, MailOptions, Notify, RcptOptions, Ret};
+use crate::envelope::{
+    Body, ByMode, DeliverBy, MAX_ENVID, MAX_ORCPT, MailOptions, MessageTls, Notify, RcptOptions, Ret,
+};
 
 /// The maximum number of characters of an unknown keyword in a reply.
 const MAX_KEYWORD: usize = 32;
@@ -87,6 +89,8 @@ impl MailParameters {
                 "AUTH" => {}
                 "SMTPUTF8" if offered.smtp_utf8 && value.is_empty() => options.utf8 = true,
                 "SMTPUTF8" if offered.smtp_utf8 => return Err(Malformed("SMTPUTF8")),
+                "REQUIRETLS" if offered.require_tls && value.is_empty() => options.tls = MessageTls::Required,
+                "REQUIRETLS" if offered.require_tls => return Err(Malformed("REQUIRETLS")),
                 "RET" if offered.dsn => options.ret = Some(ret(value)?),
                 "ENVID" if offered.dsn => options.envid = Some(envid(value)?),
                 "MT-PRIORITY" if offered.mt_priority => options.priority = priority(value)?,
@@ -133,6 +137,8 @@ impl MailParameters {
             // This host has already held the message.
             release: None,
             hold_for: None,
+            // The other values have no parameter.
+            tls: if extensions.require_tls { given.tls } else { MessageTls::Default },
         };
         Self { size: extensions.size.map(|_| sent.size), options }.at(now)
     }
@@ -184,7 +190,7 @@ impl RcptParameters {
 /// as it is, so it must be relative to the present (see [`MailParameters::for_host`]).
 impl fmt::Display for MailParameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let MailOptions { body, utf8, ret, envid, deliver_by, priority, .. } = &self.options;
+        let MailOptions { body, utf8, ret, envid, deliver_by, priority, tls, .. } = &self.options;
         if let Some(size) = self.size {
             write!(f, " SIZE={size}")?;
         }
@@ -207,7 +213,10 @@ impl fmt::Display for MailParameters {
             let mode = if by.mode == ByMode::Return { "R" } else { "N" };
             write!(f, " BY={};{mode}{}", by.deadline.clamp(-max, max), if by.trace { "T" } else { "" })?;
         }
-        if *priority != 0 { write!(f, " MT-PRIORITY={priority}") } else { Ok(()) }
+        if *priority != 0 {
+            write!(f, " MT-PRIORITY={priority}")?;
+        }
+        f.write_str(if *tls == MessageTls::Required { " REQUIRETLS" } else { "" })
     }
 }
 

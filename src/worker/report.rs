@@ -15,7 +15,7 @@ use std::io::{self, Read};
 
 use super::Attempt;
 use crate::address::Address;
-use crate::envelope::{Body, Envelope, MailOptions, Notify, Origin, Recipient, Ret};
+use crate::envelope::{Body, Envelope, MailOptions, MessageTls, Notify, Origin, Recipient, Ret};
 use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::report::compose::{Report, Reported, Returned, compose};
@@ -220,11 +220,13 @@ impl Attempt<'_> {
     }
 
     /// Reads the part of the original that a report of this event contains: the whole message if
-    /// it failed, is not too large, and RET asks for that, and otherwise its header.
+    /// it failed, is not too large, and RET asks for that, and otherwise its header. Of a message that
+    /// needs TLS it is always the header (RFC 8689 5).
     fn returned(&self, event: ReportedEvent) -> io::Result<Text> {
         let (options, size) = (self.entry.options(), self.entry.content_size());
         let is_whole = event == ReportedEvent::Failure
             && options.ret == Some(Ret::Full)
+            && options.tls != MessageTls::Required
             && options.body != Body::Binary
             && size <= MAX_RETURNED;
         let mut text = Vec::new();
@@ -260,9 +262,10 @@ impl Attempt<'_> {
             ..final_recipient
         };
         let recipients = finals.into_iter().map(recipient).collect();
-        // A report has the priority of the message (RFC 6710 4.6).
-        let priority = self.entry.options().priority;
-        let options = MailOptions { utf8: !to.to_string().is_ascii(), priority, ..MailOptions::default() };
+        // A report has the priority of the message (RFC 6710 4.6), and needs TLS if the message
+        // does, because it has the header of the message (RFC 8689 5).
+        let MailOptions { priority, tls, .. } = *self.entry.options();
+        let options = MailOptions { utf8: !to.to_string().is_ascii(), priority, tls, ..MailOptions::default() };
         Some((to.clone(), Envelope { sender: None, recipients, options, origin }))
     }
 }

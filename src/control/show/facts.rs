@@ -12,7 +12,7 @@ use crate::activity::{self, Activity};
 use crate::control::visible::Way;
 use crate::destination::{Destination, HostTarget};
 use crate::dialogue::{Dialogue, Kind};
-use crate::envelope::{Action, Body, ByMode, MailOptions, Origin, Ret};
+use crate::envelope::{Action, Body, ByMode, MailOptions, MessageTls, Origin, Ret};
 use crate::log;
 use crate::message::field::fields;
 use crate::message::trace;
@@ -268,7 +268,7 @@ fn source(entry: &Entry, front: &[u8], id: &str) -> Option<String> {
 
 /// The options that the client gave at MAIL, as SMTP writes them.
 fn options(options: &MailOptions) -> Vec<String> {
-    let MailOptions { body, utf8, ret, envid, deliver_by, priority, release, hold_for: _ } = options;
+    let MailOptions { body, utf8, ret, envid, deliver_by, priority, release, hold_for: _, tls } = options;
     let body = match body {
         Body::SevenBit => None,
         Body::EightBit => Some("BODY=8BITMIME".to_owned()),
@@ -287,6 +287,11 @@ fn options(options: &MailOptions) -> Vec<String> {
         by,
         (*priority != 0).then(|| format!("MT-PRIORITY={priority}")),
         release.map(|release| format!("HOLDUNTIL={}", log::local_timestamp(release))),
+        match tls {
+            MessageTls::Default => None,
+            MessageTls::Required => Some("REQUIRETLS".to_owned()),
+            MessageTls::Indifferent => Some("TLS-Required: No".to_owned()),
+        },
     ]
     .into_iter()
     .flatten()

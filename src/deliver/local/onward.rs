@@ -26,7 +26,8 @@ impl LocalDelivery<'_> {
     /// be reported for the addressee (RFC 3461 5.2.7). A list with an owner ends the envelope, so
     /// that the message counts as delivered to the list, and its members get an envelope without
     /// the sender's options. Reports about it go to the owner, so the sender must not set a deadline
-    /// for the members or raise the priority. A single recipient gets the options of the addressee. Several
+    /// for the members or raise the priority. Whether the message needs TLS remains (RFC 8689 6). A
+    /// single recipient gets the options of the addressee. Several
     /// recipients get them without NOTIFY=SUCCESS, since the address was expanded here.
     fn options_onward(
         &self,
@@ -39,9 +40,9 @@ impl LocalDelivery<'_> {
         let is_wanted = rcpt.wants_success() && has_sender;
         match count {
             _ if is_new => {
-                let MailOptions { body, utf8, priority, .. } = mail;
-                let mail =
-                    MailOptions { body: *body, utf8: *utf8, priority: (*priority).min(0), ..MailOptions::default() };
+                let MailOptions { body, utf8, priority, tls, .. } = mail;
+                let (body, utf8, priority, tls) = (*body, *utf8, (*priority).min(0), *tls);
+                let mail = MailOptions { body, utf8, priority, tls, ..MailOptions::default() };
                 (mail, RcptOptions::default(), is_wanted.then_some(Success::Delivered))
             }
             0 | 1 => (mail.clone(), rcpt, None),

@@ -18,6 +18,7 @@ fn all() -> Extensions {
         deliver_by: Some(60),
         future_release: Some(FutureRelease { max_interval: 86_400, max_time: NOW + 7 * 86_400 }),
         mt_priority: true,
+        require_tls: true,
         ..Extensions::default()
     }
 }
@@ -80,6 +81,9 @@ fn mail_parameters_are_parsed_and_printed() {
         ("MT-PRIORITY=9 SIZE=1", Ok(" SIZE=1 MT-PRIORITY=9")),
         ("MT-PRIORITY=10", Err(Malformed("MT-PRIORITY"))),
         ("MT-PRIORITY=+1", Err(Malformed("MT-PRIORITY"))),
+        ("requiretls SIZE=1", Ok(" SIZE=1 REQUIRETLS")),
+        ("REQUIRETLS=yes", Err(Malformed("REQUIRETLS"))),
+        ("REQUIRETLS RequireTLS", Err(ParameterError::Repeated("RequireTLS".into()))),
         ("SIZE=1 size=x", Err(ParameterError::Repeated("size".into()))),
         ("NOTIFY=never", Err(Unknown("NOTIFY".into()))),
         ("r\u{1b}t", Err(Unknown("r?t".into()))),
@@ -101,6 +105,7 @@ fn parameters_of_an_extension_that_is_not_offered_are_unknown() {
         ("HOLDFOR=1", "HOLDFOR"),
         ("HOLDUNTIL=2026-11-21T12:00:00Z", "HOLDUNTIL"),
         ("MT-PRIORITY=1", "MT-PRIORITY"),
+        ("REQUIRETLS", "REQUIRETLS"),
     ] {
         assert_eq!(mail(text, &none), Err(Unknown(keyword.into())));
         assert!(mail(text, &all()).is_ok(), "{text}");
@@ -110,11 +115,13 @@ fn parameters_of_an_extension_that_is_not_offered_are_unknown() {
     assert_eq!((rcpt(""), rcpt("Notify=never")), (Ok(String::new()), Err(Unknown("Notify".into()))));
 }
 
+const FULL: &str = "RET=FULL ENVID=x SMTPUTF8 BY=90;R MT-PRIORITY=3 HOLDFOR=9 REQUIRETLS";
+
 #[test]
 fn a_host_gets_the_parameters_that_it_supports() {
     let (none, eight_bit) = (Extensions::default(), Extensions { eight_bit: true, ..Extensions::default() });
     let size = Extensions { size: Some(0), ..eight_bit.clone() };
-    let full = MailParameters::parse(words("RET=FULL ENVID=x SMTPUTF8 BY=90;R MT-PRIORITY=3 HOLDFOR=9"), &all(), NOW);
+    let full = MailParameters::parse(words(FULL), &all(), NOW);
     let full = full.expect("parameters").options;
     for (extensions, body, is_ascii, want) in [
         (&none, Body::EightBit, false, ""),
@@ -124,7 +131,12 @@ fn a_host_gets_the_parameters_that_it_supports() {
         (&eight_bit, Body::Binary, false, " BODY=8BITMIME"),
         (&size, Body::SevenBit, true, " SIZE=7"),
         (&size, Body::SevenBit, false, " SIZE=7 BODY=8BITMIME"),
-        (&all(), Body::Binary, true, " SIZE=7 BODY=BINARYMIME SMTPUTF8 RET=FULL ENVID=x BY=80;R MT-PRIORITY=3"),
+        (
+            &all(),
+            Body::Binary,
+            true,
+            " SIZE=7 BODY=BINARYMIME SMTPUTF8 RET=FULL ENVID=x BY=80;R MT-PRIORITY=3 REQUIRETLS",
+        ),
     ] {
         let options = &MailOptions { body, ..full.clone() };
         let parameters = MailParameters::for_host(extensions, Sent { options, size: 7, is_ascii }, NOW + 10);

@@ -18,8 +18,8 @@
 //! are `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
 //! Maildirs that the message goes into. The options that the client gave at MAIL are further
 //! fields: `binary=yes` (the body is binary), `utf=` (addresses or the header may be UTF-8), `ret=`,
-//! `envid=`, `by=`, `priority=`, and `release=` (see the module `options`). The field `lines=long` says that a line of the content is
-//! too long for SMTP.
+//! `envid=`, `by=`, `priority=`, `release=`, and `tls=` (see the module `options`). The field
+//! `lines=long` says that a line of the content is too long for SMTP.
 //!
 //! The line of a recipient begins with a record of 58 bytes: the state, the times of the last
 //! attempt and of the last warning, and two numbers that belong to the state. The record is

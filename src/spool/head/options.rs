@@ -10,6 +10,8 @@
 //! | `by=TIME:R`, `by=TIME:N`, with `T` at the end for the flag T | BY; the time is in seconds since 1970 |
 //! | `priority=` | MT-PRIORITY |
 //! | `release=TIME`, `release=TIME:SECONDS` | HOLDUNTIL, HOLDFOR; the time is in seconds since 1970 |
+//! | `tls=required` | REQUIRETLS |
+//! | `tls=indifferent` | none: the message has the header field `TLS-Required: No` |
 //! | `notify=never`, `notify=success,failure,delay` or some of these | NOTIFY |
 //! | `orcpt=` | ORCPT |
 //!
@@ -19,13 +21,15 @@ use std::fmt::Write;
 
 use super::HeadError;
 use crate::address::Address;
-use crate::envelope::{Body, ByMode, DeliverBy, MAX_ENVID, MAX_ORCPT, MailOptions, Notify, RcptOptions, Ret};
+use crate::envelope::{
+    Body, ByMode, DeliverBy, MAX_ENVID, MAX_ORCPT, MailOptions, MessageTls, Notify, RcptOptions, Ret,
+};
 use crate::smtp::xtext;
 use crate::spool::fields::{MALFORMED, UNKNOWN, read_text, write_text};
 
 /// Appends the fields for the options of MAIL, each after a blank.
 pub fn write_mail(head: &mut String, options: &MailOptions) {
-    let MailOptions { body, utf8, ret, envid, deliver_by, priority, release, hold_for } = options;
+    let MailOptions { body, utf8, ret, envid, deliver_by, priority, release, hold_for, tls } = options;
     if *body == Body::Binary {
         head.push_str(" binary=yes");
     }
@@ -53,6 +57,11 @@ pub fn write_mail(head: &mut String, options: &MailOptions) {
         let _ = write!(head, " release={release}");
         let _ = hold_for.map_or(Ok(()), |seconds| write!(head, ":{seconds}"));
     }
+    head.push_str(match tls {
+        MessageTls::Default => "",
+        MessageTls::Required => " tls=required",
+        MessageTls::Indifferent => " tls=indifferent",
+    });
 }
 
 /// Appends the fields for the options of RCPT, each after a blank.
@@ -85,7 +94,9 @@ pub fn read_mail(options: &mut MailOptions, key: &str, word: &str) -> Result<(),
             let (time, hold_for) = read_release(text).ok_or(MALFORMED)?;
             (options.release, options.hold_for) = (Some(time), hold_for);
         }
-        ("binary" | "utf" | "ret" | "envid" | "by" | "priority" | "release", _) => return Err(MALFORMED),
+        ("tls", "required") if options.tls == MessageTls::Default => options.tls = MessageTls::Required,
+        ("tls", "indifferent") if options.tls == MessageTls::Default => options.tls = MessageTls::Indifferent,
+        ("binary" | "utf" | "ret" | "envid" | "by" | "priority" | "release" | "tls", _) => return Err(MALFORMED),
         _ => return Err(UNKNOWN),
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Heads that are written can be read, and nothing else can.
 
 use super::*;
-use crate::envelope::{Action, ByMode, DeliverBy, Notify, Ret};
+use crate::envelope::{Action, ByMode, DeliverBy, MessageTls, Notify, Ret};
 
 fn queued(envelope: &Envelope) -> String {
     super::queued(envelope, Marks::default(), None, 0)
@@ -68,6 +68,8 @@ fn the_options_of_mail_and_rcpt_can_be_read_back() {
         (MailOptions { deliver_by: by(ByMode::Return, true), ..none.clone() }, " by=-5:RT"),
         (MailOptions { deliver_by: by(ByMode::Notify, false), release: Some(7), ..none.clone() }, " by=-5:N release=7"),
         (MailOptions { release: Some(7), hold_for: Some(5), ..none.clone() }, " release=7:5"),
+        (MailOptions { priority: 1, tls: MessageTls::Required, ..none.clone() }, " priority=1 tls=required"),
+        (MailOptions { tls: MessageTls::Indifferent, ..none.clone() }, " tls=indifferent"),
     ] {
         let mut envelope = Envelope { options, ..envelope(4) };
         let notify = |value| RcptOptions { notify: Notify::parse(value), orcpt: None };
@@ -137,6 +139,19 @@ fn a_message_in_quarantine_has_a_reason_or_a_folder() {
 }
 
 #[test]
+fn a_head_says_at_most_once_whether_the_message_needs_tls() {
+    let options = MailOptions { tls: MessageTls::Required, ..MailOptions::default() };
+    let text = queued(&Envelope { options, ..envelope(1) });
+    for odd in ["tls=Required", "tls=optional", "tls=required tls=required", "tls=required tls=indifferent"] {
+        let text = text.replacen("tls=required", odd, 1);
+        // A line that has become longer loses some of the blanks at its end.
+        let text = text.replacen(&format!("{}\n", " ".repeat(odd.len() - 12)), "\n", 1);
+        assert_eq!(read(text.as_bytes()), Err(MALFORMED), "{text}");
+    }
+    assert!(read(text.as_bytes()).is_ok());
+}
+
+#[test]
 fn a_message_of_an_own_user_and_a_dmarc_report_are_marked() {
     for origin in [Origin::Client, Origin::Own, Origin::DmarcReport, Origin::Report, Origin::Postmaster] {
         let text = queued(&Envelope { origin, ..envelope(1) });
@@ -188,7 +203,8 @@ fn the_longest_heads_can_be_read_back() {
 fn an_unknown_field_is_not_ignored() {
     let text = queued(&envelope(2));
     let edit = |from: &str, to: &str| text.replacen(from, to, 1).replacen(&" ".repeat(to.len() - from.len()), "", 1);
-    for (from, to) in [(" body=", " tls=yes body="), (" orig=", " mark=never orig="), (" orig=", " mark=<x@y> orig=")] {
+    for (from, to) in [(" body=", " seal=yes body="), (" orig=", " mark=never orig="), (" orig=", " mark=<x@y> orig=")]
+    {
         assert_eq!(read(edit(from, to).as_bytes()), Err(UNKNOWN), "{to}");
     }
 }

@@ -262,7 +262,7 @@ impl Drop for Debian {
 }
 
 /// Calls a function in the network of a process.
-fn in_network<T: Send>(process: u32, function: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn in_network<T: Send>(process: u32, function: impl FnOnce() -> T + Send) -> T {
     let network = format!("/proc/{process}/ns/net");
     let network = File::open(&network).unwrap_or_else(|e| panic!("{network}: {e}"));
     thread::scope(|scope| {

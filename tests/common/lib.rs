@@ -21,6 +21,7 @@
 //! - `homes`: system users with home directories
 //! - `keys`: keys that sign mail, and signatures verified by dkimpy
 //! - `mounts`: small disks in a mount namespace
+//! - `network`: a machine and the world, in network namespaces with signed zones
 //! - `pages`: the manual pages and the samples
 //! - `plot`: plots in SVG
 //! - `programs`: sendmail and similar programs, and Python scripts
@@ -29,6 +30,7 @@
 //! - `skip`: skipped tests
 //! - `tls`: a certificate authority
 //! - `unpacked`: programs that tests/setup has unpacked
+//! - `zones`: signed zones, as files for a name server
 
 pub mod books;
 pub mod built;
@@ -45,6 +47,7 @@ pub mod holdings;
 pub mod homes;
 pub mod keys;
 pub mod mounts;
+pub mod network;
 pub mod pages;
 pub mod plot;
 pub mod programs;
@@ -53,6 +56,7 @@ pub mod scram;
 pub mod skip;
 pub mod tls;
 pub mod unpacked;
+pub mod zones;
 
 pub use skip::skipped;
 

@@ -5,12 +5,16 @@
 //! certificate of the authority, `client` a rustls client that trusts it. `site` is a site with
 //! a certificate for razorback.test, in cert.pem and cert.key. A [`Leaf`] is a certificate in
 //! use by a server of the tests, see `remote::Offer` and `dialog::Wire::secure`;
-//! `Leaf::selfmade` is a self-signed one.
+//! `Leaf::selfmade` is a self-signed one. `association` is the data of a TLSA record.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use ::ring::digest;
+use data_encoding::HEXLOWER;
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,11 +26,30 @@ use super::Site;
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     root: Certificate,
+    /// The public key of the authority, in DER.
+    key: Vec<u8>,
+    /// What servers send after their own certificates, in PEM.
+    chain: String,
 }
 
 impl Authority {
     /// A new authority, which no program trusts by default.
     pub fn new() -> Self {
+        Self::make_authority(None)
+    }
+
+    /// An authority whose certificate is from this one. Its servers send that certificate, too.
+    pub fn below(&self) -> Self {
+        Self::make_authority(Some(self))
+    }
+
+    /// Makes servers send the certificate of the authority after their own.
+    #[must_use]
+    pub fn sent(self) -> Self {
+        Self { chain: self.chain.clone() + &self.root.pem(), ..self }
+    }
+
+    fn make_authority(above: Option<&Self>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
         // The names differ because a certificate with the name of its own issuer would count as
@@ -36,8 +59,12 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().expect("a key");
-        let root = params.self_signed(&key).expect("a root");
-        Self { issuer: Issuer::new(params, key), root }
+        let root = match above {
+            Some(above) => params.signed_by(&key, &above.issuer).expect("a certificate"),
+            None => params.self_signed(&key).expect("a root"),
+        };
+        let chain = above.map(|above| root.pem() + &above.chain).unwrap_or_default();
+        Self { key: key.subject_public_key_info(), issuer: Issuer::new(params, key), root, chain }
     }
 
     /// A certificate for a name, valid for this many days, and its key, both in PEM.
@@ -53,7 +80,7 @@ impl Authority {
     /// A certificate for a name, valid for this many days, ready for use by a server.
     pub fn leaf(&self, name: &str, days: i64) -> Leaf {
         let (certificate, key) = self.make(name, days);
-        Leaf::of(certificate, key)
+        Leaf::of(certificate + &self.chain, key)
     }
 
     /// A site with a certificate for razorback.test and these settings.
@@ -79,6 +106,11 @@ impl Authority {
     /// The certificate of the authority, in PEM.
     pub fn root_pem(&self) -> String {
         self.root.pem()
+    }
+
+    /// The data of a TLSA record for the authority, see [`association`].
+    pub fn association(&self, parameters: [u8; 3]) -> String {
+        association(parameters, self.root.der(), &self.key)
     }
 
     /// The configuration of a client that trusts this authority and no other.
@@ -112,11 +144,30 @@ impl Leaf {
         Self { certificate, key, config }
     }
 
+    /// The data of a TLSA record for the certificate, see [`association`].
+    pub fn association(&self, parameters: [u8; 3]) -> String {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM");
+        let key = KeyPair::from_pem(&self.key).expect("a key").subject_public_key_info();
+        association(parameters, &certificate, &key)
+    }
+
     /// Makes the server of this certificate support only TLS 1.2.
     pub fn old(self) -> Self {
         let config = serve(&self.certificate, &self.key, &[&rustls::version::TLS12]);
         Self { config, ..self }
     }
+}
+
+/// The data of a TLSA record: usage, selector and matching type, and what the last two make of a
+/// certificate or its public key, in hexadecimal digits. Unknown values are those of 0.
+fn association([usage, selector, matching]: [u8; 3], certificate: &[u8], key: &[u8]) -> String {
+    let chosen = if selector == 1 { key } else { certificate };
+    let data = match matching {
+        1 => digest::digest(&digest::SHA256, chosen).as_ref().to_vec(),
+        2 => digest::digest(&digest::SHA512, chosen).as_ref().to_vec(),
+        _ => chosen.to_vec(),
+    };
+    format!("{usage} {selector} {matching} {}", HEXLOWER.encode(&data))
 }
 
 fn serve(certificate: &str, key: &str, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {

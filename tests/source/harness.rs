@@ -15,7 +15,9 @@ use trust_dns_resolver::proto::rr::{Name, RecordType};
 
 use common::dialog::{Check, Dialog, Side, Stage, matches, unescape};
 use common::dns::Dns;
+use common::network::{self, Network};
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
+use common::zones::Zone;
 use common::{Daemon, Site};
 
 #[test]
@@ -229,4 +231,38 @@ fn a_daemon_is_observed_by_its_log_and_can_be_ended() {
     daemon.kill9();
     assert!(nix::sys::signal::kill(pid, None).is_err());
     assert!(!script("exit 0").becomes_true(|| false), "the end of a daemon ends the wait");
+}
+
+#[test]
+fn a_network_has_signed_zones_and_a_resolver_that_validates() {
+    let host = "mx A 192.0.2.60";
+    let zones = vec![
+        Zone::signed("test", ""),
+        Zone::signed("secure.test", host),
+        Zone::insecure("insecure.test", host),
+        Zone::expired("expired.test", host),
+        Zone::signed("bogus.test", host).then(|text| text.replace("192.0.2.60", "192.0.2.61")),
+    ];
+    let Some(network) = Network::start(zones) else { return };
+    let ask = |zone: &str| {
+        let mut drill = Command::new("drill");
+        drill.args(["-D", "@127.0.0.1", &format!("mx.{zone}.test"), "A"]);
+        let output = network.inside(&drill).output().expect("drill");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (text.contains("\tA\t192.0.2.60"), text.contains("rcode: SERVFAIL"), text.contains(" ad ;"))
+    };
+    assert_eq!(ask("secure"), (true, false, true));
+    assert_eq!(ask("insecure"), (true, false, false));
+    assert_eq!(ask("expired"), (false, true, false));
+    assert_eq!(ask("bogus"), (false, true, false));
+    assert_eq!(network.questions(), ["secure", "insecure", "expired", "bogus"].map(|zone| format!("mx.{zone}.test A")));
+
+    let listener = network.listener("192.0.2.60", 25);
+    let client = network.machine(|| TcpStream::connect("192.0.2.60:25")).expect("a connection");
+    let (_, from) = listener.accept().expect("a connection");
+    assert_eq!((from.ip(), client.peer_addr().expect("connected").port()), (network::MACHINE.into(), 25));
+    drop(network);
+    let dirs = fs::read_dir(std::env::temp_dir()).expect("a directory").flatten();
+    let ours = format!("penfold-network-{}-", std::process::id());
+    assert!(!dirs.map(|dir| dir.file_name()).any(|name| name.to_string_lossy().starts_with(&ours)));
 }

@@ -1,0 +1,234 @@
+//! A machine and the world beside it: two network namespaces, with signed zones in the world and a
+//! resolver on the machine that validates them.
+//!
+//! The address of the machine is [`MACHINE`]. All addresses 192.0.2.0/24 and 203.0.113.0/24, which
+//! are for documentation and count as public, belong to the world: what a test starts there, in
+//! [`Network::world`], listens on any of them, also on ports below 1024. NSD serves the zones at
+//! 192.0.2.53, and Unbound listens on 127.0.0.1 in the machine. A daemon that [`Network::start`]
+//! starts is in the machine. Neither reaches the host's network, and the host reaches neither.
+//!
+//! Needs root. All processes in the namespaces end with the [`Network`], or with the test's process.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, process};
+
+use nix::unistd::geteuid;
+
+use super::zones::{self, Zone};
+use super::{Daemon, Site, debian, unpacked};
+
+/// The address of the machine.
+pub const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 25);
+
+/// The networks whose addresses all belong to the world.
+const WORLD: [&str; 2] = ["192.0.2.0/24", "203.0.113.0/24"];
+
+/// A machine and the world.
+pub struct Network {
+    // The namespaces end first, while there is a parent for each process in them that takes note of
+    // its end; otherwise the end takes seconds.
+    machine: Namespace,
+    world: Namespace,
+    /// The resolver. It logs all questions.
+    pub resolver: Daemon,
+    _server: Daemon,
+}
+
+impl Network {
+    /// Starts a network with these zones; there is a root zone above them. Without root or the
+    /// necessary programs, reports the test as skipped and returns `None`.
+    ///
+    /// # Panics
+    /// If the name server or the resolver does not start.
+    pub fn start(zones: Vec<Zone>) -> Option<Self> {
+        if !geteuid().is_root() {
+            super::skipped("network namespaces need root");
+            return None;
+        }
+        let Some(tree) = unpacked::tree("names") else {
+            super::skipped("nsd and unbound are not unpacked");
+            return None;
+        };
+        if Command::new("ldns-signzone").arg("-v").output().is_err() {
+            super::skipped("ldnsutils is not installed");
+            return None;
+        }
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let dir = format!("penfold-network-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let dir = env::temp_dir().join(dir);
+        fs::create_dir(&dir).expect("a scratch directory");
+        let [machine, world] = [Namespace::new(None), Namespace::new(Some(&dir))];
+        world.join_to(&machine);
+        zones::make(&dir, zones);
+        let server = name_server(&world, &tree, &dir);
+        let resolver = resolver(&machine, &tree, &dir);
+        Some(Self { machine, world, resolver, _server: server })
+    }
+
+    /// A site whose name server is the resolver of the machine.
+    pub fn site(settings: &str) -> Site {
+        Site::with(&format!("dns.nameservers = [\"127.0.0.1\"]\n{settings}"))
+    }
+
+    /// Starts the daemon of a site in the machine.
+    pub fn start_site(&self, site: &Site) -> Daemon {
+        Daemon::spawn(self.inside(&site.penfoldd(&["-d"])))
+    }
+
+    /// A command that runs `outside` in the network of the machine.
+    pub fn inside(&self, outside: &Command) -> Command {
+        self.machine.network(outside)
+    }
+
+    /// A command that runs `outside` in the network of the world.
+    pub fn outside(&self, outside: &Command) -> Command {
+        self.world.network(outside)
+    }
+
+    /// Calls a function in the network of the world. The sockets that it opens, and the threads that
+    /// it starts, stay there.
+    pub fn world<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+        debian::in_network(self.world.init, function)
+    }
+
+    /// Calls a function in the network of the machine.
+    pub fn machine<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+        debian::in_network(self.machine.init, function)
+    }
+
+    /// A listener at an address of the world.
+    pub fn listener(&self, address: &str, port: u16) -> TcpListener {
+        self.world(|| TcpListener::bind((address, port)).expect("an address of the world"))
+    }
+
+    /// All questions that the resolver has got so far, in order: name and type, such as
+    /// `mx.example.org A`.
+    pub fn questions(&self) -> Vec<String> {
+        let of = |line: &str| {
+            let (_, question) = line.split_once(" info: 127.0.0.1 ")?;
+            let (question, _) = question.split_once(" IN")?;
+            let (name, kind) = question.split_once(' ')?;
+            Some(format!("{} {kind}", name.trim_end_matches('.').to_ascii_lowercase()))
+        };
+        self.resolver.log().lines().filter_map(of).collect()
+    }
+}
+
+fn name_server(world: &Namespace, tree: &Path, dir: &Path) -> Daemon {
+    let (shown, conf) = (dir.display(), dir.join("nsd.conf"));
+    let text = format!(
+        "server:\n  ip-address: {}\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{shown}\"\n  database: \"\"\n  \
+         pidfile: \"{shown}/nsd.pid\"\n  xfrdfile: \"{shown}/xfrd\"\n  zonelistfile: \"{shown}/zone.list\"\n  \
+         xfrdir: \"{shown}\"\n  server-count: 1\n  rrl-ratelimit: 0\n  cookie-secret-file: \"{shown}/cookie\"\n\
+         remote-control:\n  control-enable: no\ninclude: \"{shown}/zones.conf\"\n",
+        zones::SERVER
+    );
+    fs::write(&conf, text).expect("a file");
+    serve(world, tree, "nsd", &conf, "nsd started")
+}
+
+fn resolver(machine: &Namespace, tree: &Path, dir: &Path) -> Daemon {
+    let (shown, conf) = (dir.display(), dir.join("unbound.conf"));
+    fs::write(dir.join("root.hints"), format!(". NS ns.root.\nns.root. A {}\n", zones::SERVER)).expect("a file");
+    let text = format!(
+        "server:\n  interface: 127.0.0.1\n  username: \"\"\n  chroot: \"\"\n  directory: \"{shown}\"\n  \
+         pidfile: \"\"\n  use-syslog: no\n  logfile: \"\"\n  log-queries: yes\n  do-ip6: no\n  \
+         root-hints: \"{shown}/root.hints\"\n  trust-anchor-file: \"{shown}/root.ds\"\n  \
+         local-zone: \"test.\" nodefault\n  val-max-restart: 1\nremote-control:\n  control-enable: no\n"
+    );
+    fs::write(&conf, text).expect("a file");
+    serve(machine, tree, "unbound", &conf, "start of service")
+}
+
+/// Starts a program of the tree in a namespace, and waits until it says that it is ready.
+fn serve(namespace: &Namespace, tree: &Path, program: &str, conf: &Path, ready: &str) -> Daemon {
+    let mut command = namespace.enter();
+    let libraries = tree.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH));
+    command.arg("env").arg(format!("LD_LIBRARY_PATH={}", libraries.display()));
+    command.arg(tree.join("usr/sbin").join(program)).arg("-d").arg("-c").arg(conf).stdin(Stdio::null());
+    match Daemon::spawn_until(command, |line| line.contains(ready).then_some(53)) {
+        Ok(daemon) => daemon,
+        Err(log) => panic!("{program} does not start:\n{log}"),
+    }
+}
+
+/// A network namespace, and a process namespace with it.
+struct Namespace {
+    /// The namespace exists until its standard input is closed.
+    holder: Child,
+    /// The first process, seen from the host.
+    init: u32,
+}
+
+impl Namespace {
+    /// A namespace, and the directory that is removed when it ends.
+    fn new(dir: Option<&PathBuf>) -> Self {
+        let script = "read -r pid rest < /proc/self/stat; ip link set lo up && echo $pid; \
+                      cat > /dev/null; [ -z \"$1\" ] || rm -rf \"$1\"";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--net", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]);
+        unshare.arg(dir.map_or(Path::new(""), PathBuf::as_path));
+        let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
+        let said = holder.stdout.take().expect("a pipe");
+        let mut line = String::new();
+        BufReader::new(said).read_line(&mut line).expect("a line");
+        let init = line.trim().parse().expect("a process, in a namespace that root may make");
+        Self { holder, init }
+    }
+
+    /// Joins the world to the machine.
+    fn join_to(&self, machine: &Self) {
+        let of = |namespace: &Self, script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-e", "-c", script]);
+            let (code, said) = super::programs::code_and_text(&namespace.network(&shell).output().expect("nsenter"));
+            assert_eq!(code, 0, "{script}: {said}");
+        };
+        let local: String = WORLD.map(|network| format!("ip route add local {network} dev lo\n")).concat();
+        of(
+            self,
+            &format!(
+                "ip link add machine type veth peer name world netns {}\nip link set machine up\n\
+                 ip address add 198.51.100.1/24 dev machine\n{local}",
+                machine.init
+            ),
+        );
+        of(
+            machine,
+            &format!(
+                "ip address add {MACHINE}/24 dev world\nip link set world up\nip route add default via 198.51.100.1\n"
+            ),
+        );
+    }
+
+    /// The beginning of a command in the namespace, which ends with it.
+    fn enter(&self) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-n", "-p", "-t", &self.init.to_string(), "--"]);
+        command
+    }
+
+    /// A command that runs `outside` in the network, but is seen as a process of the host.
+    fn network(&self, outside: &Command) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-n", "-t", &self.init.to_string(), "--"]).arg(outside.get_program()).args(outside.get_args());
+        command.envs(outside.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+        if let Some(dir) = outside.get_current_dir() {
+            command.current_dir(dir);
+        }
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // The shell removes the directory first.
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+    }
+}

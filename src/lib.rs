@@ -25,6 +25,7 @@
 //!
 //! - `activity`: what each worker is doing at this moment
 //! - `address`: mail addresses: parse, quote, compare
+//! - `aggregate`: what the daily reports to the owners of domains have in common
 //! - `aliases`: the aliases file
 //! - `characters`: characters that could mislead a reader
 //! - `cli`: the commands: penfoldctl, sendmail, mailq, newaliases
@@ -81,7 +82,7 @@
 //! | 0 | characters, wrap | nothing of penfold |
 //! | 1 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | rank 0 |
 //! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
-//! | 3 | config, smtp, stats | lower ranks |
+//! | 3 | aggregate, config, smtp, stats | lower ranks |
 //! | 4 | destination, dns, exit, log, tls | lower ranks |
 //! | 5 | aliases, net, policy, spool, users | lower ranks |
 //! | 6 | mailauth, queue, report, route, screen, submit, tls_policy | lower ranks |
@@ -111,6 +112,7 @@
 
 mod activity;
 pub mod address;
+pub mod aggregate;
 mod aliases;
 mod characters;
 pub mod cli;

@@ -149,13 +149,10 @@ impl Engine {
         };
         spawn("load", Box::new(scan))?;
         take.map_or(Ok(()), |take| spawn("dropped", take))?;
-        #[cfg(feature = "mailauth")]
-        {
-            let events = self.events.clone();
-            let notify = move |name| drop(events.send(Event::New(name)));
-            super::dmarc_reports::start(Arc::clone(&self.site), notify)
-                .map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))?;
-        }
+        let events = self.events.clone();
+        let notify = move |name| drop(events.send(Event::New(name)));
+        super::reports::start(Arc::clone(&self.site), notify)
+            .map_err(|e| Exit::new(exit::OSERR, "start a thread", &e))?;
         Ok(kept)
     }
 

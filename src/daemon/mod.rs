@@ -11,7 +11,6 @@
 //! - `cure`: what an administrator can do about an error that prevents a start
 //! - `detach`: going to the background, and the pid file
 //! - `directories`: the spool directory and the directory of the control socket
-//! - `dmarc_reports`: the daily reports to domains (RFC 9990)
 //! - `engine`: the queue, its workers, and the threads around them
 //! - `helper`: the helper processes of a server
 //! - `inetd`: serving one client on standard input and output
@@ -21,6 +20,7 @@
 //! - `opener`: the files that the opener may open
 //! - `permissions`: the files that the configuration names, and the user who must read them
 //! - `privileges`: the monitor's start and end, and the change to the server's user
+//! - `reports`: the daily reports to the owners of domains
 //! - `scan`: reporting the entries in the spool to the queue
 //! - `settings`: reading the configuration and its tables
 //! - `warnings`: valid settings that are probably mistakes
@@ -55,7 +55,6 @@ mod cure;
 mod detach;
 mod directories;
 #[cfg(feature = "mailauth")]
-mod dmarc_reports;
 mod engine;
 pub mod helper;
 mod inetd;
@@ -65,6 +64,7 @@ mod notify;
 mod opener;
 mod permissions;
 mod privileges;
+mod reports;
 mod scan;
 mod settings;
 mod warnings;

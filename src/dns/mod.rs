@@ -18,6 +18,7 @@
 //! - `begun`: look-ups of one type, which begin now and are awaited later
 //! - `cache`: answers kept for their lifetime
 //! - `domain`: whether mail could be sent to a domain
+//! - `lookup`: the look-ups of one check, with a common deadline
 //! - `public`: whether an address is public
 //! - `servers`: which name server is asked when, with or without EDNS
 //! - `system`: resolv.conf(5) and hosts(5)
@@ -26,6 +27,7 @@ mod answer;
 mod begun;
 mod cache;
 mod domain;
+pub mod lookup;
 mod public;
 mod servers;
 mod system;

@@ -9,7 +9,8 @@ use super::steps::{Effect, Stage, Steps};
 use crate::address::Address;
 use crate::config::policy::{DnsList, Spf};
 #[cfg(feature = "mailauth")]
-use crate::mailauth::{lookup::Until, spf};
+use crate::dns::lookup::Until;
+use crate::mailauth::spf;
 use crate::policy::screening;
 use crate::policy::strangers::{self, Access, Listed, SenderDomain, SpfFound};
 use crate::policy::{self, Source, Verdict};

@@ -1,7 +1,7 @@
 //! Checks for a session which domains are responsible for a message, by SPF, DKIM, DMARC and ARC.
 //! Signs outgoing messages, so that other servers can check this, too.
 //!
-//! The modules open no sockets. DNS look-ups go through the trait [`lookup::Lookup`]. So all
+//! The modules open no sockets. DNS look-ups go through the trait [`crate::dns::lookup::Lookup`]. So all
 //! look-ups for a message end within the time that the session allows, and tests need no name
 //! server. Records, messages and fields are untrusted. So their size, the number of look-ups and
 //! the depth of recursion are limited.
@@ -10,7 +10,6 @@
 //! - `dkim`: signatures, verified and made (RFC 6376)
 //! - `dmarc`: what the domain in From asks for if nothing vouches for it (RFC 9989)
 //! - `keys`: the keys that sign mail, and their DNS records
-//! - `lookup`: DNS look-ups with a common deadline
 //! - `results`: the field Authentication-Results (RFC 8601)
 //! - `spf`: whether a client may use the domain of a sender (RFC 7208)
 
@@ -19,7 +18,6 @@ pub mod arc;
 pub mod dkim;
 pub mod dmarc;
 pub mod keys;
-pub mod lookup;
 pub mod results;
 pub mod spf;
 

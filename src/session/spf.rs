@@ -9,7 +9,7 @@ use super::Session;
 use super::screen::Screening;
 use crate::address::Address;
 use crate::config::policy::Spf;
-use crate::mailauth::lookup::Until;
+use crate::dns::lookup::Until;
 use crate::mailauth::spf::{self, Checked, Identity, SpfResult};
 use crate::policy::strangers::SpfFound;
 use crate::screen::background::Background;

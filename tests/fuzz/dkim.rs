@@ -6,10 +6,10 @@
 use std::str;
 
 use common::chance::Chance;
+use penfold::dns::lookup::{Lookup, OnlyTxt};
 #[cfg(feature = "arc")]
 use penfold::mailauth::arc::{self, Sealer};
 use penfold::mailauth::dkim::{Checked, MAX_SIGNATURES, Record, Signer, SigningKey, Verifier};
-use penfold::mailauth::lookup::{Lookup, OnlyTxt};
 
 use crate::{mutate, repeat};
 

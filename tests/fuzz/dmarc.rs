@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::chance::Chance;
+use penfold::dns::lookup::Lookup;
 use penfold::mailauth::dmarc::{
     Authors, Identifier, MAX_AUTHORS, Mechanism, Outcome, Policy, Record, Vouches, evaluate,
 };
-use penfold::mailauth::lookup::Lookup;
 use penfold::mailauth::results::{One, Results, claims_to_be, field};
 use penfold::outcome::NoAnswer;
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
 use common::chance::Chance;
-use penfold::mailauth::lookup::Lookup;
+use penfold::dns::lookup::Lookup;
 use penfold::mailauth::spf::{Checked, SpfResult, check};
 use penfold::outcome::NoAnswer;
 

@@ -9,10 +9,10 @@ use common::chance::Chance;
 use common::programs::feed;
 use common::{Site, built, unpacked};
 use data_encoding::BASE64;
+use penfold::dns::lookup::{Lookup, OnlyTxt};
 #[cfg(feature = "arc")]
 use penfold::mailauth::arc::{self, Sealer};
 use penfold::mailauth::dkim::{Checked, Signer, SigningKey, Verifier};
-use penfold::mailauth::lookup::{Lookup, OnlyTxt};
 use penfold::outcome::NoAnswer;
 
 const RSA: &[u8] = include_bytes!("../../src/mailauth/dkim/tests/rsa.pem");

@@ -8,8 +8,8 @@ use std::process::Command;
 use common::built;
 use common::chance::Chance;
 use common::programs::feed;
+use penfold::dns::lookup::Lookup;
 use penfold::mailauth::dmarc::{Authors, Identifier, Mechanism, Outcome, Vouches, evaluate};
-use penfold::mailauth::lookup::Lookup;
 use penfold::mailauth::results::{One, Results, field};
 use penfold::outcome::NoAnswer;
 

@@ -114,8 +114,8 @@ fn opendmarc_refuses_and_adds_a_field() {
 
 #[cfg(feature = "mailauth")]
 fn is_signed(message: &str) {
+    use penfold::dns::lookup::OnlyTxt;
     use penfold::mailauth::dkim::{SigningKey, Verifier};
-    use penfold::mailauth::lookup::OnlyTxt;
     use penfold::outcome::NoAnswer;
 
     let pem = std::fs::read(built::source("src/mailauth/dkim/tests/rsa.pem")).expect("a key");

@@ -12,7 +12,7 @@ use std::process::Command;
 use common::chance::Chance;
 use common::programs::feed;
 use common::{built, unpacked};
-use penfold::mailauth::lookup::Lookup;
+use penfold::dns::lookup::Lookup;
 use penfold::mailauth::spf::{Checked, SpfResult, check};
 use penfold::outcome::NoAnswer;
 

@@ -4,8 +4,8 @@ use std::process::Command;
 use std::time::Instant;
 use std::{env, fs};
 
+use penfold::dns::lookup::{Lookup, OnlyTxt};
 use penfold::mailauth::dkim::{MAX_HEADER, Signer, SigningKey, Verifier};
-use penfold::mailauth::lookup::{Lookup, OnlyTxt};
 
 use crate::turn;
 

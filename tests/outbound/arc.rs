@@ -6,9 +6,9 @@ use common::client::Client;
 use common::dns::Dns;
 use common::remote::Remote;
 use common::{Daemon, Site, keys};
+use penfold::dns::lookup::OnlyTxt;
 use penfold::mailauth::arc::{self, Chain};
 use penfold::mailauth::dkim::Verifier;
-use penfold::mailauth::lookup::OnlyTxt;
 
 const TEXT: &str = "From: Ann <ann@origin.test>\r\nTo: out@razorback.test\r\nSubject: tea\r\n\r\n.. is ready\r\n";
 

@@ -7,9 +7,9 @@ use common::client::Client;
 use common::dns::Dns;
 use common::remote::{Remote, Sink};
 use common::{Site, keys};
+use penfold::dns::lookup::OnlyTxt;
 use penfold::mailauth::arc;
 use penfold::mailauth::dkim::Verifier;
-use penfold::mailauth::lookup::OnlyTxt;
 
 const BODY: &str = "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSch\u{f6}ne Gr\u{fc}\u{df}e aus der Ferne\r\n";
 const QUOTED: &str = "Content-Transfer-Encoding: quoted-printable\n\nSch=C3=B6ne Gr=C3=BC=C3=9Fe aus der Ferne\n";

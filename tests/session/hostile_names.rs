@@ -12,7 +12,7 @@ use common::chance::Chance;
 use common::dns::{Answer, Asking, Dns as NameServer, record};
 use penfold::config;
 use penfold::dns::Dns;
-use penfold::mailauth::lookup::Until;
+use penfold::dns::lookup::Until;
 use penfold::mailauth::spf::SpfResult::{self, Fail, Neutral, None as NoRecord, Pass, PermError, TempError};
 use penfold::mailauth::spf::{Checked, check};
 use trust_dns_resolver::proto::op::ResponseCode;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::finding::{Finding, Level, Topic};
 use super::name::{Addresses, addresses, unknown, unreachable};
 use crate::config::{Config, Kind};
-use crate::mailauth::lookup::Lookup;
+use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// The endings of names that are never in the DNS of the Internet.

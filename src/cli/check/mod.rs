@@ -144,7 +144,7 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
     let mut here = name::Addresses::default();
     if options.asks {
         let until = std::time::Instant::now() + LIMIT;
-        let lookup = crate::mailauth::lookup::Until { dns: &dns, until };
+        let lookup = crate::dns::lookup::Until { dns: &dns, until };
         let keys = settings.map(|settings| settings.keys.as_ref());
         let net = Net { dns: &lookup, config, keys, own: outside::own_addresses(config) };
         here = net.check(report, &mut exchangers);

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::domains::Way;
 use super::finding::{Finding, Level, Topic};
 use crate::config::Config;
+use crate::dns::lookup::Lookup;
 use crate::dns::{is_documentation, is_public};
-use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// What is known about the addresses of this host.

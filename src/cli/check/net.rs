@@ -9,8 +9,8 @@ use super::finding::{Finding, Level, Report, Topic};
 use super::name::{self, Addresses};
 use super::senders::Senders;
 use crate::config::Config;
+use crate::dns::lookup::Lookup;
 use crate::mailauth::keys::Keys;
-use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// The time limit for all look-ups together.

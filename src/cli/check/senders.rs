@@ -7,10 +7,10 @@ use super::finding::{Finding, Level, Topic};
 use super::name::unknown;
 use crate::cli::dkim::zone_record;
 use crate::config::Config;
+use crate::dns::lookup::Lookup;
 use crate::mailauth::dmarc::{Policy, Record, record_names};
 use crate::mailauth::keys::published::Published;
 use crate::mailauth::keys::{Keys, Named};
-use crate::mailauth::lookup::Lookup;
 use crate::mailauth::spf::{self, SpfResult, is_spf};
 use crate::outcome::NoAnswer;
 

@@ -7,7 +7,7 @@ use super::finding::{Level, Report};
 use super::name::{self, Addresses};
 use super::net::Net;
 use crate::config::{self, Config};
-use crate::mailauth::lookup::Lookup;
+use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// A DNS with these records, one a line: name, type, data. The type `FAIL` makes all look-ups of a

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::dns::Dns;
+use crate::dns::lookup::Until;
 use crate::mailauth::keys::published::Published;
-use crate::mailauth::lookup::Until;
 use crate::site::Settings;
 
 /// The time limit for all look-ups together, if `dns.timeout` is longer.

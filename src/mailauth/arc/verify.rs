@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::chain::{self, Set};
 use super::{Chain, MAX_SETS, Reason, Sealed, Status};
+use crate::dns::lookup::Lookup;
 use crate::mailauth::dkim::canon::Canon;
 use crate::mailauth::dkim::header::{Header, append_own};
 use crate::mailauth::dkim::signature::{Claim, Kind, Signature};
 use crate::mailauth::dkim::verify::Keys;
 use crate::mailauth::dkim::{self, Signatures};
-use crate::mailauth::lookup::Lookup;
 
 /// Returns which hash of the body is needed to verify the chain. Returns `None` if there is no
 /// chain.

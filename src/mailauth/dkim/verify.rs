@@ -5,7 +5,7 @@ use super::header::{Front, Header, append_own};
 use super::record::Record;
 use super::signature::{Claim, Kind, Signature};
 use super::{Checked, MAX_SIGNATURES, Reason, Status};
-use crate::mailauth::lookup::Lookup;
+use crate::dns::lookup::Lookup;
 use crate::message::field::Field;
 use crate::outcome::NoAnswer;
 

@@ -7,8 +7,8 @@ use super::authors::Authors;
 use super::record::{Alignment, Record};
 use super::walk::{Found, Records, Trouble, organizational};
 use super::{Checked, Identifier, Mechanism, Outcome, Policy, Vouches};
+use crate::dns::lookup::Lookup;
 use crate::mailauth::is_at_or_below;
-use crate::mailauth::lookup::Lookup;
 
 /// The maximum number of look-ups of records for one message. It is enough for the walks up the DNS
 /// tree from all authors and some other names, but a hostile message could ask for more.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
 use super::*;
-use crate::mailauth::lookup::Lookup;
+use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// A zone: lines of the form `name TXT text`, `name A address`, `name AAAA address`, `name MX

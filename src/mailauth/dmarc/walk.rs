@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::record::{Psd, Record};
-use crate::mailauth::lookup::Lookup;
+use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// The maximum number of look-ups of one walk.

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::Named;
+use crate::dns::lookup::Lookup;
 use crate::mailauth::dkim::{Reason, Record, SigningKey};
-use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// What the DNS says about a key.

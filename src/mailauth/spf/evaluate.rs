@@ -17,8 +17,8 @@ use std::net::IpAddr;
 use super::SpfResult;
 use super::macros::{Macros, Values};
 use super::record::{Directive, Mechanism, Prefixes, Record, is_spf, is_within};
+use crate::dns::lookup::Lookup;
 use crate::mailauth::is_at_or_below;
-use crate::mailauth::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
 /// The maximum number of terms that ask the DNS.

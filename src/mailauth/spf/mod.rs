@@ -16,8 +16,8 @@ mod record;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::lookup::Lookup;
 use crate::address::parse_domain;
+use crate::dns::lookup::Lookup;
 use crate::policy::strangers::SpfFound;
 use evaluate::{Check, Trouble};
 use macros::Values;

@@ -7,13 +7,13 @@ use super::super::incoming::Complete;
 use super::super::transaction::Transaction;
 use crate::address;
 use crate::config::policy::{Dmarc, Spf};
+use crate::dns::lookup::Until;
 use crate::log;
 #[cfg(feature = "arc")]
 use crate::mailauth::arc;
 use crate::mailauth::dkim::{self, Signatures, Verifier};
 use crate::mailauth::dmarc::reports::{Action, Row};
 use crate::mailauth::dmarc::{self, AuthorScan, Authors, Outcome, Policy};
-use crate::mailauth::lookup::Until;
 use crate::mailauth::results::{self, One, Results};
 use crate::mailauth::spf;
 use crate::policy::message::{self, Asks, Seal};

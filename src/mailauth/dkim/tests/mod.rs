@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::body::Hasher;
 use super::header::{Header, append_own};
 use super::*;
-use crate::mailauth::lookup::Lookup;
+use crate::dns::lookup::Lookup;
 
 mod forms;
 mod keys;

@@ -2,19 +2,10 @@
 //!
 //! A domain may name any address in its record, even that of a victim. So the domain of an address
 //! in another organization must have agreed to get reports, by a record of its own (RFC 9990 4).
-//! Strangers choose the domains. So a report never goes to a domain whose mail hosts have addresses
-//! of this host or of a private network.
-
-use std::net::IpAddr;
 
 use super::super::record::{Record, ReportUri};
 use super::super::walk::organizational_domain;
-use crate::dns::is_public;
-use crate::mailauth::lookup::Lookup;
-use crate::outcome::NoAnswer;
-
-/// The maximum number of mail exchangers of a domain. A domain with more gets no reports.
-const MAX_HOSTS: usize = 20;
+use crate::dns::lookup::Lookup;
 
 /// Returns the addresses in `record` to which a report about `domain` may be sent. The record was
 /// found at this domain. An address that cannot be checked now is left out.
@@ -51,32 +42,4 @@ fn agreed(lookup: &dyn Lookup, domain: &str, uri: &ReportUri) -> Vec<ReportUri> 
         // If the record names an address in another domain, no address may be used (RFC 9990 4).
         Some(_) => Vec::new(),
     }
-}
-
-/// Returns whether the addresses of all hosts that take mail for a domain are known, and are all
-/// public.
-pub fn has_public_hosts(lookup: &dyn Lookup, domain: &str) -> bool {
-    let hosts = match lookup.mx(domain) {
-        Ok(hosts) => hosts.into_iter().map(|(_, host)| host).collect(),
-        Err(NoAnswer::NoData) => vec![domain.to_owned()],
-        Err(_) => return false,
-    };
-    if hosts.len() > MAX_HOSTS || hosts.iter().any(|host| host == ".") {
-        return false;
-    }
-    let mut addresses = Vec::new();
-    for host in &hosts {
-        for found in [lookup.ipv4(host).map(any), lookup.ipv6(host).map(any)] {
-            match found {
-                Ok(found) => addresses.extend(found),
-                Err(NoAnswer::NoData | NoAnswer::NxDomain | NoAnswer::BadName) => {}
-                Err(_) => return false,
-            }
-        }
-    }
-    !addresses.is_empty() && addresses.into_iter().all(is_public)
-}
-
-fn any(addresses: Vec<impl Into<IpAddr>>) -> Vec<IpAddr> {
-    addresses.into_iter().map(Into::into).collect()
 }

@@ -1,13 +1,10 @@
 //! Composes the mail that carries a DMARC report (RFC 9990 3.5.2).
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
 use super::super::record::Record;
 use super::counts::Counted;
-use super::{DAY, gzip, xml};
+use super::{DAY, xml};
 use crate::address::Address;
-use crate::message::{mime, trace};
+use crate::aggregate::{Mail, date, gzip};
 
 /// A report about one domain and one day.
 #[derive(Debug, Clone, Copy)]
@@ -45,22 +42,23 @@ pub fn attachment(report: &Report<'_>) -> Vec<u8> {
 /// Returns the whole message for one address: header and body in ASCII, with lines that end in LF.
 /// `id` is the queue id of the message. `now` is in seconds since 1970.
 pub fn message(report: &Report<'_>, attachment: &[u8], to: &Address, id: &str, now: u64) -> String {
-    let Report { hostname, sender, counted, .. } = report;
-    let (domain, file) = (&counted.domain, report.file());
-    // The text `=_` occurs neither in base64 nor in the text part, so it can begin the boundary.
-    let boundary = format!("=_{id}");
-    let time = Timestamp::from_second(now as i64).unwrap_or(Timestamp::UNIX_EPOCH);
-    let mut out = format!("Date: {}\n", trace::date(&time.to_zoned(TimeZone::UTC)));
-    out += &format!("From: {sender}\nTo: {to}\n");
-    out += &format!("Subject: Report Domain: {domain}\n Submitter: {hostname}\n Report-ID: <{}>\n", report.id());
-    out += &format!("Message-ID: <{id}@{hostname}>\nAuto-Submitted: auto-generated\nMIME-Version: 1.0\n");
-    out += &format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\n\n");
-    out += &format!("--{boundary}\nContent-Type: text/plain; charset=us-ascii\n\n");
-    let day = Timestamp::from_second((report.day * DAY) as i64).unwrap_or(Timestamp::UNIX_EPOCH);
-    out += &format!("This is a DMARC report (RFC 9990) about mail from\n{domain}\n");
-    out += &format!("that {hostname}\nreceived on {} UTC.\n\n", day.to_zoned(TimeZone::UTC).date());
-    out += &format!("--{boundary}\nContent-Type: application/gzip\nContent-Transfer-Encoding: base64\n");
-    out += &format!("Content-Disposition: attachment;\n filename=\"{file}\"\n\n");
-    out += &mime::base64(attachment);
-    out + &format!("\n--{boundary}--\n")
+    let Report { hostname, sender, day, counted, .. } = report;
+    let domain = &*counted.domain;
+    let text = format!(
+        "This is a DMARC report (RFC 9990) about mail from\n{domain}\nthat {hostname}\nreceived on {} UTC.\n",
+        date(*day)
+    );
+    let mail = Mail {
+        hostname,
+        sender,
+        domain,
+        report_id: &report.id(),
+        fields: "",
+        media_type: "multipart/mixed",
+        text: &text,
+        attachment_type: "application/gzip",
+        file: &report.file(),
+        attachment,
+    };
+    mail.to(to, id, now)
 }

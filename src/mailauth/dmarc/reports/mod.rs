@@ -13,29 +13,22 @@
 //!
 //! - `counts`: the counts in the state directory
 //! - `destinations`: the addresses to which a report may be sent
-//! - `gzip`: compression
 //! - `message`: the mail that carries a report
 //! - `row`: the facts about a message that are counted
 //! - `xml`: the report
 
 mod counts;
 mod destinations;
-mod gzip;
 mod message;
 mod row;
 mod xml;
 
 pub use counts::{Counted, Counts, MAX_ROWS};
-pub use destinations::{allowed, has_public_hosts};
+pub use destinations::allowed;
 pub use message::{Report, attachment, message};
 pub use row::{Action, Row, Signature};
 
-/// The maximum number of domains that get a report about a day. Domains with the most messages come
-/// first.
-pub const MAX_REPORTS: usize = 500;
-
-/// The number of seconds in a day.
-pub const DAY: u64 = 86_400;
+pub use crate::aggregate::DAY;
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use super::super::tests::{Zone, authors, identifiers};
 use super::super::{Record, evaluate};
 use super::*;
 use crate::address::Address;
+use crate::dns::lookup::has_public_hosts;
 use crate::state::State;
 
 /// Noon of 2026-05-20.

@@ -1,6 +1,6 @@
-//! Compresses DMARC reports into the gzip format (RFC 1951, RFC 1952).
+//! Compresses reports into the gzip format (RFC 1951, RFC 1952).
 //!
-//! The XML of a report has many repetitions. So one pass that finds repetitions, and the fixed
+//! A report has many repetitions. So one pass that finds repetitions, and the fixed
 //! Huffman code of the format, make a report about ten times smaller. A library would make it
 //! smaller by another third, but would need more packages.
 
@@ -78,7 +78,7 @@ const DISTANCE_CODES: [(usize, u32); 30] = [
 ];
 
 /// Returns a gzip file with this content. The content must be shorter than 4 GiB.
-pub(super) fn compress(content: &[u8]) -> Vec<u8> {
+pub fn compress(content: &[u8]) -> Vec<u8> {
     let mut bits = Bits { out: vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], held: 0, count: 0 };
     // The only block of the file has the mark of the last block and the type of the fixed code.
     bits.push(0b011, 3);

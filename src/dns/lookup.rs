@@ -1,4 +1,4 @@
-//! Makes the DNS look-ups for the checks of one message.
+//! Makes the DNS look-ups of one check, such as the checks of one message.
 //!
 //! [`Until`] makes them through the resolver that all sessions share, until a common deadline.
 //! Tests implement [`Lookup`] with a zone in memory.
@@ -6,8 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use crate::dns::Dns;
+use super::{Dns, is_public};
 use crate::outcome::NoAnswer;
+
+/// The maximum number of mail exchangers of a domain with public hosts.
+const MAX_HOSTS: usize = 20;
 
 /// The DNS look-ups that the checks need. Names are absolute, with or without the final dot. If a
 /// name has records of the type, but none of them is usable, the result is an empty list. [`Dns`]
@@ -103,6 +106,32 @@ impl<F: Fn(&str) -> Result<Vec<Vec<u8>>, NoAnswer> + Sync> Lookup for OnlyTxt<F>
     fn names(&self, _: IpAddr) -> Result<Vec<String>, NoAnswer> {
         Err(NoAnswer::NoData)
     }
+}
+
+/// Returns whether the addresses of all hosts that take mail for a domain are known, and are all
+/// public. Strangers choose the domains that get reports. So a report never goes to a domain whose
+/// mail hosts have addresses of this host or of a private network. A domain with more than
+/// [`MAX_HOSTS`] mail exchangers has no public hosts.
+pub fn has_public_hosts(lookup: &dyn Lookup, domain: &str) -> bool {
+    let hosts = match lookup.mx(domain) {
+        Ok(hosts) => hosts.into_iter().map(|(_, host)| host).collect(),
+        Err(NoAnswer::NoData) => vec![domain.to_owned()],
+        Err(_) => return false,
+    };
+    if hosts.len() > MAX_HOSTS || hosts.iter().any(|host| host == ".") {
+        return false;
+    }
+    let mut all = Vec::new();
+    for host in &hosts {
+        for found in [lookup.ipv4(host).map(addresses), lookup.ipv6(host).map(addresses)] {
+            match found {
+                Ok(found) => all.extend(found),
+                Err(NoAnswer::NoData | NoAnswer::NxDomain | NoAnswer::BadName) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+    !all.is_empty() && all.into_iter().all(is_public)
 }
 
 /// Makes look-ups through a resolver. All of them end at a common time.

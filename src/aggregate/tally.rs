@@ -1,0 +1,239 @@
+//! Counts events for reports, and keeps the counts in the state directory.
+//!
+//! Events about which a report shows the same facts share a row. The rows of the last time are
+//! added up in memory, so that a flood of equal events becomes few records in the journal. The
+//! records of all processes are read only when reports are made. The key of a record is the domain.
+//! Its value is one of these:
+//!
+//! - `rDAY|COUNT|ROW`: the number of events of a row
+//! - `tDAY|WHERE`: the report for that day has reached one of the places where it is sent
+//! - `sDAY`: the report for that day is done
+//!
+//! Strangers choose the domains, and partly the rows. So the number of rows and bytes that a domain
+//! can add is bounded, as is the journal as a whole.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::DAY;
+use crate::state::{Journal, Limits, Record, State};
+use crate::sys;
+
+/// The age at which rows do not count any more.
+const MAX_AGE: Duration = Duration::from_secs(3 * DAY);
+/// The maximum number of domains whose bytes are counted towards [`Bounds::domain_bytes`]. If there
+/// are more, the count begins anew.
+const MAX_WRITERS: usize = 10_000;
+
+/// The name of a tally, and its bounds.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The name of the journal.
+    pub name: &'static str,
+    /// The maximum size of each of its two files, in bytes.
+    pub max_size: u64,
+    /// The time after which rows in memory are written, in seconds.
+    pub max_wait: u64,
+    /// The maximum number of different rows in memory.
+    pub max_pending: usize,
+    /// The maximum number of different rows in memory for one domain. Further rows are left out.
+    pub domain_rows: usize,
+    /// The maximum number of bytes that one domain writes a day. Further rows are left out.
+    pub domain_bytes: usize,
+    /// The maximum number of rows in a report. Rows with the most events come first.
+    pub report_rows: usize,
+}
+
+/// The counts of all processes that use the same state.
+#[derive(Debug)]
+pub struct Tally {
+    state: State,
+    bounds: Bounds,
+    /// The contents. The lock is held only while an event is counted or rows are written.
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    bounds: Bounds,
+    journal: Journal,
+    /// The number of events of each row that is not written yet, by day, domain and row.
+    pending: HashMap<(u64, Box<str>), HashMap<String, u64>>,
+    /// The number of rows in `pending`.
+    pending_rows: usize,
+    /// The time at which the oldest row in `pending` was counted, in seconds since 1970.
+    since: u64,
+    /// The number of bytes that each domain has written on the day `written_on`.
+    written: HashMap<Box<str>, usize>,
+    written_on: u64,
+}
+
+/// The rows of one day for one domain.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// The domain.
+    pub domain: Box<str>,
+    /// The rows, each with its number of events, the largest number first.
+    pub rows: Vec<(String, u64)>,
+    /// The number of rows that were left out.
+    pub omitted: usize,
+    /// The places that the report for this day has reached already.
+    pub reached: Vec<String>,
+}
+
+impl Tally {
+    /// Returns the counts in a state directory. The journal is opened only when it is needed.
+    pub fn shared(state: &State, bounds: Bounds) -> Self {
+        let limits = Limits { max_size: bounds.max_size, max_age: MAX_AGE };
+        let inner = Inner {
+            bounds,
+            journal: state.journal(bounds.name, limits),
+            pending: HashMap::new(),
+            pending_rows: 0,
+            since: 0,
+            written: HashMap::new(),
+            written_on: 0,
+        };
+        Self { state: state.clone(), bounds, inner: Mutex::new(inner) }
+    }
+
+    /// Counts an event at the time `now`, in seconds since 1970.
+    pub fn count(&self, now: u64, domain: &str, row: String) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.pending.is_empty() {
+            inner.since = now;
+        }
+        let max_rows = inner.bounds.domain_rows;
+        let rows = inner.pending.entry((now / DAY, domain.into())).or_default();
+        let is_full = rows.len() >= max_rows;
+        match rows.get_mut(&row) {
+            Some(count) => *count = count.saturating_add(1),
+            None if is_full => {}
+            None => {
+                rows.insert(row, 1);
+                inner.pending_rows += 1;
+            }
+        }
+        if inner.pending_rows >= self.bounds.max_pending || now.abs_diff(inner.since) >= self.bounds.max_wait {
+            inner.flush(now);
+        }
+    }
+
+    /// Writes the rows that are still in memory.
+    pub fn flush(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).flush(sys::now());
+    }
+
+    /// Returns the rows of a day for the domains whose report is not done yet. The domains with the
+    /// most events come first. `day` is in days since 1970.
+    pub fn of_day(&self, now: u64, day: u64) -> Vec<Rows> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).flush(now);
+        let mut domains: HashMap<String, (HashMap<String, u64>, Vec<String>)> = HashMap::new();
+        let mut done = Vec::new();
+        let take = |record: &Record| match read(&record.value) {
+            Some((of, _)) if of != day => {}
+            Some((_, Fact::Done)) => done.push(record.key.clone()),
+            Some((_, Fact::Reached(place))) => {
+                domains.entry(record.key.clone()).or_default().1.push(place.to_owned());
+            }
+            Some((_, Fact::Counted(count, row))) => {
+                let (rows, _) = domains.entry(record.key.clone()).or_default();
+                let total = rows.entry(row.to_owned()).or_default();
+                *total = total.saturating_add(count);
+            }
+            None => {}
+        };
+        // A journal passes each record to `take` only once, and skips the records that were written
+        // through it. So a new journal is opened, which passes all records.
+        let limits = Limits { max_size: self.bounds.max_size, max_age: MAX_AGE };
+        drop(self.state.journal(self.bounds.name, limits).lock(now, take));
+        domains.retain(|domain, (rows, _)| !rows.is_empty() && !done.contains(domain));
+        let sorted = |(domain, (rows, reached))| self.sorted(domain, rows, reached);
+        let mut all: Vec<Rows> = domains.into_iter().map(sorted).collect();
+        let total = |one: &Rows| one.rows.iter().map(|(_, count)| *count).fold(0, u64::saturating_add);
+        all.sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.domain.cmp(&b.domain)));
+        all
+    }
+
+    fn sorted(&self, domain: String, rows: HashMap<String, u64>, reached: Vec<String>) -> Rows {
+        let mut rows: Vec<(String, u64)> = rows.into_iter().collect();
+        rows.sort_by(|(a, many), (b, more)| more.cmp(many).then_with(|| a.cmp(b)));
+        let omitted = rows.len().saturating_sub(self.bounds.report_rows);
+        rows.truncate(self.bounds.report_rows);
+        Rows { domain: domain.into(), rows, omitted, reached }
+    }
+
+    /// Records that the report for a day and a domain is done: that it was sent, or need not be
+    /// sent.
+    pub fn note_done(&self, now: u64, day: u64, domain: &str) {
+        self.note(now, domain, format!("s{day}"));
+    }
+
+    /// Records that the report for a day and a domain has reached one of the places where it is
+    /// sent.
+    pub fn note_reached(&self, now: u64, day: u64, domain: &str, place: &str) {
+        self.note(now, domain, format!("t{day}|{place}"));
+    }
+
+    fn note(&self, now: u64, domain: &str, value: String) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut locked) = inner.journal.lock(now, |_| {}) {
+            locked.append(&Record { time: now, key: domain.to_owned(), value });
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl Inner {
+    fn flush(&mut self, now: u64) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let pending = std::mem::take(&mut self.pending);
+        self.pending_rows = 0;
+        if self.written_on != now / DAY || self.written.len() > MAX_WRITERS {
+            (self.written_on, self.written) = (now / DAY, HashMap::new());
+        }
+        // If the journal cannot be locked, the rows are lost. That is acceptable, because the
+        // counts are only a convenience.
+        let Some(mut locked) = self.journal.lock(now, |_| {}) else { return };
+        for ((day, domain), rows) in pending {
+            let written = self.written.entry(domain.clone()).or_default();
+            for (row, count) in rows {
+                let value = format!("r{day}|{count}|{row}");
+                *written = written.saturating_add(domain.len() + value.len());
+                if *written <= self.bounds.domain_bytes {
+                    locked.append(&Record { time: now, key: domain.clone().into(), value });
+                }
+            }
+        }
+    }
+}
+
+/// The fact that a record states about a day.
+enum Fact<'a> {
+    Counted(u64, &'a str),
+    Reached(&'a str),
+    Done,
+}
+
+/// Parses the value of a record. Returns the day and the fact.
+fn read(value: &str) -> Option<(u64, Fact<'_>)> {
+    let (kind, rest) = value.split_at_checked(1)?;
+    match kind {
+        "s" => Some((rest.parse().ok()?, Fact::Done)),
+        "t" => rest.split_once('|').and_then(|(day, place)| Some((day.parse().ok()?, Fact::Reached(place)))),
+        "r" => {
+            let mut parts = rest.splitn(3, '|');
+            let (day, count, row) = (parts.next()?, parts.next()?, parts.next()?);
+            Some((day.parse().ok()?, Fact::Counted(count.parse().ok()?, row)))
+        }
+        _ => None,
+    }
+}

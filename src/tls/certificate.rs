@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
+use super::der::Parts;
 use crate::config::table::Watched;
 use crate::config::{ConfigError, KeyPair, TableFile};
 use crate::privsep::Rights;
@@ -144,56 +145,7 @@ fn matching((chain, key): &(Arc<Chain>, Arc<Key>), names: &KeyPair) -> Result<Ar
 }
 
 /// Returns the start and the expiry of the first certificate, in seconds since 1970; `None` if they
-/// cannot be read. They are `notBefore` and `notAfter` of RFC 5280 4.1, which rustls does not
-/// expose.
+/// cannot be read.
 fn validity(pair: &CertifiedKey) -> Option<(i64, i64)> {
-    const SEQUENCE: u8 = 0x30;
-    const VERSION: u8 = 0xa0;
-    let certificate = element(pair.cert.first()?, SEQUENCE)?.0;
-    let mut rest = element(certificate, SEQUENCE)?.0;
-    if rest.first() == Some(&VERSION) {
-        rest = element(rest, VERSION)?.1;
-    }
-    // Skips serialNumber, signature and issuer.
-    for tag in [0x02, SEQUENCE, SEQUENCE] {
-        rest = element(rest, tag)?.1;
-    }
-    let times = element(rest, SEQUENCE)?.0;
-    let (start_tag, start, after) = any(times)?;
-    let (end_tag, end, _) = any(after)?;
-    Some((time(start_tag, std::str::from_utf8(start).ok()?)?, time(end_tag, std::str::from_utf8(end).ok()?)?))
-}
-
-/// Returns the content of the first DER element, and the bytes after the element. `None` if the
-/// element is cut off or has another tag.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    any(der).filter(|(found, ..)| *found == tag).map(|(_, inside, after)| (inside, after))
-}
-
-/// Returns the tag and the content of the first DER element, and the bytes after the element.
-/// `None` if the element is cut off.
-fn any(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, short], rest) = der.split_first_chunk()?;
-    let (length, rest) = if short < 0x80 {
-        (usize::from(short), rest)
-    } else {
-        let (digits, rest) = rest.split_at_checked(usize::from(short & 0x7f))?;
-        let add = |sum: usize, &digit: &u8| sum.checked_mul(256).map(|sum| sum + usize::from(digit));
-        (digits.iter().try_fold(0, add)?, rest)
-    };
-    let (inside, after) = rest.split_at_checked(length)?;
-    Some((tag, inside, after))
-}
-
-/// Converts a time in a certificate to seconds since 1970. The tag says whether the text is a
-/// UTCTime `yymmddhhmmssZ` of 1950 to 2049, or a GeneralizedTime, whose year has four digits.
-fn time(tag: u8, text: &str) -> Option<i64> {
-    let full = match tag {
-        0x17 if text.as_bytes().first()? >= &b'5' => format!("19{text}"),
-        0x17 => format!("20{text}"),
-        0x18 => text.to_owned(),
-        _ => return None,
-    };
-    let moment = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", full).ok()?;
-    Some(moment.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+    Parts::of(pair.cert.first()?)?.validity()
 }

@@ -8,8 +8,12 @@
 //! errors in the configuration. A failed handshake is an I/O error with the text of rustls.
 //!
 //! - `certificate`: a certificate and its key, from files that may change
+//! - `dane`: a host's certificates compared with its TLSA records
+//! - `der`: the parts of a certificate that rustls does not expose
+//! - `fault`: why TLS or a verification failed
 //! - `server`: TLS as a server: the certificate for the name that a client requests
-//! - `trust`: TLS as a client: how a host's certificate is verified
+//! - `trust`: TLS as a client, and the kinds of verification
+//! - `verify`: the verification of a host's certificate in the handshake
 
 use std::sync::Arc;
 
@@ -20,11 +24,18 @@ use crate::config::{Config, ConfigError};
 use crate::privsep::Rights;
 
 mod certificate;
+mod dane;
+mod der;
+mod fault;
 mod server;
 mod trust;
+mod verify;
 
+pub use dane::Associations;
+pub use fault::{Fault, FaultKind};
 pub use server::Server;
 pub use trust::{Client, Verification};
+pub use verify::{Fingerprint, Verdict};
 
 /// TLS as a server and as a client.
 #[derive(Debug)]
@@ -84,3 +95,6 @@ impl TlsInfo {
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,39 +1,55 @@
-//! Makes TLS connections to hosts as a client, and verifies the hosts' certificates.
+//! Makes TLS connections to hosts as a client, each with the [`Verification`] that its host needs.
 //!
 //! With [`Verification::None`] every certificate is accepted: the connection is protected against
-//! passive eavesdroppers, and an unverifiable certificate is no worse than plaintext. With
-//! [`Verification::Required`] an authority that this system trusts must have issued the certificate
-//! for the host's name.
+//! passive eavesdroppers, and an unverifiable certificate is no worse than plaintext. A verification
+//! is *enforced* if a failure ends the connection. Otherwise the connection is made all the same, and
+//! the failure can be read from the [`Verdict`] and reported.
 
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use super::dane::Associations;
 use super::provider;
+use super::verify::{AcceptAny, Fingerprint, Proof, Verdict, Verifier};
 use crate::config::ConfigError;
 use crate::config::table::read_text;
 
 /// How a host's certificate is verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verification {
     /// The certificate is not verified.
     None,
-    /// The certificate must be from a trusted authority, and for the name that is passed to
-    /// [`Client::connect`].
-    Required,
+    /// An authority that this system trusts must have issued the certificate for one of the names,
+    /// or, if there are none, for the name that is passed to [`Client::connect`].
+    Authority {
+        /// The names, in lower case.
+        names: Vec<String>,
+    },
+    /// The TLSA records of the host must match the certificate.
+    Dane(Arc<Associations>),
+    /// The certificate or its key must have one of these fingerprints.
+    Fingerprints(Arc<[Fingerprint]>),
+}
+
+impl Verification {
+    /// The verification by an authority and the name of the host.
+    pub fn authority() -> Self {
+        Self::Authority { names: Vec::new() }
+    }
 }
 
 /// The TLS settings for connections to hosts.
 #[derive(Debug, Default)]
 pub struct Client {
     any: OnceLock<Arc<ClientConfig>>,
-    verified: OnceLock<Arc<ClientConfig>>,
+    authorities: OnceLock<Arc<RootCertStore>>,
 }
 
 impl Client {
@@ -51,45 +67,69 @@ impl Client {
         let text = read_text(file).map_err(|e| vec![e])?;
         let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
         let found = found.map_err(|e| wrong(format!("expected certificates in PEM: {e}")))?;
-        let verified =
-            verify(found).map_err(|_| wrong("expected a certificate authority in PEM; there is none".into()))?;
-        Ok(Self { verified: OnceLock::from(Arc::new(verified)), ..Self::default() })
+        let found =
+            authorities(found).map_err(|_| wrong("expected a certificate authority in PEM; there is none".into()))?;
+        Ok(Self { authorities: OnceLock::from(found), ..Self::default() })
     }
 
-    /// Returns a connection to the host `name`, a domain or an IP address, before its handshake.
+    /// Returns a connection to the host `name`, a domain or an IP address, before its handshake. The
+    /// verdict is there after the handshake. If the verification is enforced and fails, the handshake
+    /// fails.
     ///
     /// # Errors
     /// If no certificate can be for such a name, or if none of the authorities can be used.
-    pub fn connect(&self, name: &str, verification: Verification) -> io::Result<rustls::Connection> {
-        let config = match verification {
-            Verification::None => get(&self.any, accept_any)?,
-            Verification::Required => get(&self.verified, || verify(rustls_native_certs::load_native_certs().certs))?,
+    pub fn connect(
+        &self,
+        name: &str,
+        verification: &Verification,
+        is_enforced: bool,
+    ) -> io::Result<(rustls::Connection, Verdict)> {
+        let verdict = Verdict::default();
+        let verified = |proof| {
+            let algorithms = provider().signature_verification_algorithms;
+            let verdict = verdict.clone();
+            configure(Arc::new(Verifier { proof, algorithms, is_enforced, verdict })).map(Arc::new)
         };
-        let name = ServerName::try_from(name.trim_end_matches('.').to_owned())
+        let name = match verification {
+            Verification::Dane(associations) => associations.base(),
+            _ => name,
+        };
+        let name = name.trim_end_matches('.');
+        let config = match verification {
+            Verification::None => get(&self.any, || accept_any().map(Arc::new))?,
+            Verification::Authority { names } => {
+                let roots = get(&self.authorities, || authorities(rustls_native_certs::load_native_certs().certs))?;
+                let names = if names.is_empty() { vec![name.into()] } else { boxed(names) };
+                verified(Proof::Authority { roots, names })?
+            }
+            Verification::Dane(associations) => verified(Proof::Dane(Arc::clone(associations)))?,
+            Verification::Fingerprints(all) => verified(Proof::Fingerprints(Arc::clone(all)))?,
+        };
+        let name = ServerName::try_from(name.to_owned())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name for TLS")))?;
-        ClientConnection::new(config, name).map(Into::into).map_err(io::Error::other)
+        let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok((connection.into(), verdict))
     }
 }
 
-fn verify(authorities: Vec<CertificateDer<'static>>) -> io::Result<ClientConfig> {
+fn boxed(names: &[String]) -> Vec<Box<str>> {
+    names.iter().map(|name| name.trim_end_matches('.').into()).collect()
+}
+
+fn authorities(found: Vec<CertificateDer<'static>>) -> io::Result<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
     // Some systems have authorities that cannot be parsed; these are ignored.
-    roots.add_parsable_certificates(authorities);
+    roots.add_parsable_certificates(found);
     if roots.is_empty() {
         return Err(io::Error::other("no certificate authority is known to this system"));
     }
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(io::Error::other)?;
-    configure(verifier)
+    Ok(Arc::new(roots))
 }
 
-fn get(
-    slot: &OnceLock<Arc<ClientConfig>>,
-    make: impl Fn() -> io::Result<ClientConfig>,
-) -> io::Result<Arc<ClientConfig>> {
+fn get<T>(slot: &OnceLock<Arc<T>>, make: impl Fn() -> io::Result<Arc<T>>) -> io::Result<Arc<T>> {
     match slot.get() {
-        Some(config) => Ok(Arc::clone(config)),
-        None => make().map(|made| Arc::clone(slot.get_or_init(|| Arc::new(made)))),
+        Some(kept) => Ok(Arc::clone(kept)),
+        None => make().map(|made| Arc::clone(slot.get_or_init(|| made))),
     }
 }
 
@@ -105,45 +145,4 @@ fn configure(verifier: Arc<dyn ServerCertVerifier>) -> io::Result<ClientConfig> 
     // A resumed connection would skip the verification of the host.
     config.resumption = Resumption::disabled();
     Ok(config)
-}
-
-/// A verifier that accepts every certificate.
-#[derive(Debug)]
-struct AcceptAny {
-    schemes: Vec<SignatureScheme>,
-}
-
-impl ServerCertVerifier for AcceptAny {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
-    }
 }

@@ -214,14 +214,14 @@ impl Connection {
     fn open_once(peer: &Peer, options: &ConnectOptions<'_>, approach: Approach) -> Result<Self, NotOpen> {
         let mut connection = Self::connect(peer, options, approach.deadline)?;
         if approach.security == Security::Implicit {
-            connection.handshake(options, Verification::Required).map_err(NotOpen::NoTls)?;
+            connection.handshake(options, &Verification::authority()).map_err(NotOpen::NoTls)?;
         }
         connection.read_greeting()?;
         connection.hello(approach.verb, options.hostname)?;
         match approach.security {
-            Security::Required => connection.start_tls(options, Verification::Required)?,
+            Security::Required => connection.start_tls(options, &Verification::authority())?,
             Security::Opportunistic if connection.extensions.starttls => {
-                connection.start_tls(options, Verification::None)?
+                connection.start_tls(options, &Verification::None)?
             }
             _ => {}
         }

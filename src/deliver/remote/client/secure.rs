@@ -104,14 +104,14 @@ impl Connection {
     pub(super) fn start_tls(
         &mut self,
         options: &ConnectOptions<'_>,
-        verification: Verification,
+        verification: &Verification,
     ) -> Result<(), NotOpen> {
         self.ask_for_tls().and_then(|()| self.handshake(options, verification)).map_err(NotOpen::NoTls)?;
         self.hello(self.peer.hello_verb(), options.hostname).map_err(NotOpen::answer).map_err(|answer| {
             match answer.outcome.reply {
                 // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
                 // reply to this EHLO has come, TLS may have failed.
-                None if verification == Verification::None => NotOpen::NoTls(answer),
+                None if *verification == Verification::None => NotOpen::NoTls(answer),
                 _ => NotOpen::Failed(answer),
             }
         })
@@ -140,15 +140,15 @@ impl Connection {
     pub(super) fn handshake(
         &mut self,
         options: &ConnectOptions<'_>,
-        verification: Verification,
+        verification: &Verification,
     ) -> Result<(), StageOutcome> {
         self.set_stage(Stage::StartTls);
-        let client = options.tls.connect(&self.peer.identity(), verification);
-        let done = client.and_then(|connection| self.input.source.secure(connection));
-        done.map_err(|e| self.handshake_failed(options.security, &e))?;
+        let client = options.tls.connect(&self.peer.identity(), verification, true);
+        let done = client.and_then(|(connection, verdict)| self.input.source.secure(connection).map(|()| verdict));
+        let verdict = done.map_err(|e| self.handshake_failed(options.security, &e))?;
         if let Some(info) = self.input.source.tls_info() {
             self.tls = Encryption::by_tls(info.version, info.cipher);
-            let verified = if verification == Verification::Required { ", the certificate is valid" } else { "" };
+            let verified = if verdict.is_verified() { ", the certificate is valid" } else { "" };
             self.recorder.remark(&format!("{} {}{verified}", info.version, info.cipher));
         }
         self.names = Default::default();

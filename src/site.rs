@@ -33,6 +33,7 @@ use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
 use crate::sys;
 use crate::tls::Tls;
+use crate::tls_policy::table::TlsPolicies;
 use crate::users::accounts;
 
 /// The configuration, and the contents of the files that it names.
@@ -53,6 +54,8 @@ pub struct Settings {
     pub tls: Arc<Tls>,
     /// The user names and passwords with which this server logs in at other hosts.
     pub credentials: Arc<Credentials>,
+    /// The TLS policies of domains and hosts that the postmaster has set.
+    pub tls_policies: Arc<TlsPolicies>,
     /// The languages of reports.
     pub languages: Arc<Languages>,
     /// The keys that sign mail.
@@ -83,6 +86,8 @@ impl Settings {
         let (logins, login_errors) = accounts::begin(&config, rights, throttle);
         errors.extend(sender_errors);
         errors.extend(access_errors);
+        let (tls_policies, tls_errors) = TlsPolicies::begin(&config);
+        errors.extend(tls_errors);
         let (languages, language_errors) = Languages::open(&config);
         errors.extend(language_errors);
         // The router may have read the same file of users and returned the same errors, which are
@@ -112,6 +117,7 @@ impl Settings {
                     logins: Arc::new(logins),
                     tls: Arc::new(tls),
                     credentials: Arc::new(credentials),
+                    tls_policies: Arc::new(tls_policies),
                     languages: Arc::new(languages),
                     #[cfg(feature = "mailauth")]
                     keys: _keys,

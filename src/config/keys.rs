@@ -327,6 +327,7 @@ fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
             Some("required") => RemoteTls::Required,
             _ => default.tls,
         },
+        tls_policies: table_file(&mut section, "tls_policies", default.tls_policies),
         authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
         timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
         local_only: section.take("local_only", values::flag).unwrap_or(default.local_only),

@@ -13,11 +13,11 @@
 //! - `places`: the lines of the keys in the file
 //! - `policy`: the keys and values of `[policy]`
 //! - `print`: the values of a configuration, and the place of each
+//! - `remote`: delivery to other hosts, and the hosts that the file names
 //! - `store`: mail stores that take mail by LMTP
 //! - `table`: table files, read again when they change
 //! - `values`: the parsers of values
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +36,7 @@ mod keys;
 mod places;
 pub mod policy;
 mod print;
+mod remote;
 mod store;
 pub mod table;
 mod values;
@@ -47,6 +48,7 @@ pub use keys::{default, examine, load, parse};
 pub use places::Places;
 pub use policy::Policy;
 pub use print::{Printed, print};
+pub use remote::{HostPort, Remote, RemoteTls, Scheme};
 pub use store::{EXPECTED_STORE, Store};
 pub use values::parse_duration;
 
@@ -348,82 +350,6 @@ pub struct Relay {
     /// The domains whose mail a client that may relay can ask for by ETRN, in canonical form.
     /// `.domain` stands for all domains below it.
     pub etrn: Vec<String>,
-}
-
-/// The settings of delivery to other hosts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// The smart hosts for remote mail, the preferred one first. If there are none, the DNS is
-    /// used.
-    pub smarthosts: Vec<HostPort>,
-    /// The credentials table: user name and password for each host.
-    pub credentials: TableFile,
-    /// The routes table: how domains that are not local are reached.
-    pub routes: TableFile,
-    /// Whether TLS is used with hosts whose URL does not decide that.
-    pub tls: RemoteTls,
-    /// The file of trusted authorities in PEM; `None` for those of the system.
-    pub authorities: Option<PathBuf>,
-    /// The maximum time for any stage of a dialogue. Many stages have a shorter limit of their own.
-    pub timeout: Duration,
-    /// Whether only mail with a route in the routes table leaves this host.
-    pub local_only: bool,
-    /// Whether the senders of forwarded messages are rewritten.
-    pub srs: bool,
-    /// The file with the secrets that authenticate rewritten senders.
-    pub srs_secret: TableFile,
-}
-
-/// Whether TLS is used with a host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RemoteTls {
-    /// TLS is not used.
-    None,
-    /// TLS is used if the host supports it. The certificate is not verified.
-    Opportunistic,
-    /// TLS is required, with a verified certificate.
-    Required,
-}
-
-/// The scheme of a host's URL, which says how TLS is used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// `smtp://` or no scheme: [`RemoteTls`] decides whether TLS is used.
-    #[default]
-    Smtp,
-    /// `smtp+starttls://`: TLS is required, and begins with STARTTLS.
-    StartTls,
-    /// `smtps://`: TLS is required, and begins with the first byte (RFC 8314).
-    Smtps,
-    /// `lmtp://`: the host is a mail store. TLS is used as with `smtp://`, but not on a loopback
-    /// address.
-    Lmtp,
-}
-
-/// A host as the configuration names it: a name or address, a port, and the scheme of its URL.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// A name in lower case, or an IP address as text, without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-    /// The scheme of the URL.
-    pub scheme: Scheme,
-}
-
-/// Writes a text that differs between different hosts, such as `host:port`, `[address]:port` or
-/// `smtps://host:port`.
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, scheme } = self;
-        f.write_str(match scheme {
-            Scheme::Smtp => "",
-            Scheme::StartTls => "smtp+starttls://",
-            Scheme::Smtps => "smtps://",
-            Scheme::Lmtp => "lmtp://",
-        })?;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-    }
 }
 
 /// The number of workers, and the schedule of attempts.

@@ -258,6 +258,7 @@ fn remote(out: &mut Printer<'_>, remote: &Remote) {
             RemoteTls::Required => "required",
         }),
     );
+    out.key("tls_policies", path(&remote.tls_policies.path));
     out.key("authorities", remote.authorities.as_ref().map_or_else(|| quote("system"), |file| path(file)));
     out.key("timeout", duration(remote.timeout)).key("local_only", remote.local_only.to_string());
     out.key("srs", remote.srs.to_string()).key("srs_secret", path(&remote.srs_secret.path));

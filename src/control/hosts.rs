@@ -15,6 +15,7 @@ use crate::outcome::Outcome;
 use crate::queue::{DestinationStatus, LatestDomains};
 use crate::site::Settings;
 use crate::sys;
+use crate::tls_policy::Rules;
 use crate::wrap::wrapped;
 
 /// Writes the destinations, sorted by name, and then the addresses that are down: some lines for
@@ -75,7 +76,10 @@ impl Row {
     fn of_destination(status: &DestinationStatus, settings: &Settings) -> Self {
         let last = status.last_failure.as_deref();
         let policy = match &*status.destination {
-            Destination::Remote(target) => tls_policy(target, settings.config.remote.tls, &settings.credentials),
+            Destination::Remote(target) => {
+                let rules = Rules { config: &settings.config.remote, table: &settings.tls_policies };
+                tls_policy(target, rules, &settings.credentials)
+            }
             _ => Vec::new(),
         };
         Self {

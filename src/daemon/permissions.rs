@@ -35,6 +35,7 @@ impl Names {
             ("local.aliases", &config.local.aliases),
             ("local.virtual", &config.local.virtual_table),
             ("remote.routes", &config.remote.routes),
+            ("remote.tls_policies", &config.remote.tls_policies),
             (CREDENTIALS, &config.remote.credentials),
             (SRS_SECRET, &config.remote.srs_secret),
             ("policy.access", &config.policy.access),

@@ -18,6 +18,8 @@ use crate::spool::Spool;
 use crate::state::State;
 use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
+use crate::tls_policy::Rules;
+use crate::tls_policy::table::TlsPolicies;
 use crate::users::accounts;
 
 /// The state that an explanation uses.
@@ -30,6 +32,7 @@ pub struct Scene<'a> {
     pub(super) logins: Option<&'a Logins>,
     /// The credentials; `None` if the table was not opened.
     pub(super) credentials: Option<&'a Credentials>,
+    pub(super) tls_policies: &'a TlsPolicies,
     pub(super) spool: &'a Arc<Spool>,
     pub(super) dns: &'a Dns,
     pub(super) lists: &'a Lists,
@@ -45,6 +48,11 @@ pub struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
+    /// What TLS policies are made from.
+    pub(super) fn tls_rules(&self) -> Rules<'a> {
+        Rules { config: &self.config.remote, table: self.tls_policies }
+    }
+
     /// The scene of a running daemon.
     pub fn live(site: &'a Site, settings: &'a Settings) -> Self {
         Self {
@@ -54,6 +62,7 @@ impl<'a> Scene<'a> {
             access: &settings.access,
             logins: Some(&settings.logins),
             credentials: Some(&settings.credentials),
+            tls_policies: &settings.tls_policies,
             spool: &site.spool,
             dns: &site.dns,
             lists: &site.lists,
@@ -74,6 +83,7 @@ pub struct Offline {
     senders: Senders,
     access: Access,
     logins: Option<Logins>,
+    tls_policies: TlsPolicies,
     spool: Arc<Spool>,
     dns: Dns,
     lists: Lists,
@@ -96,6 +106,8 @@ impl Offline {
         errors.extend(more);
         let (access, more) = Access::begin(&config);
         errors.extend(more);
+        let (tls_policies, more) = TlsPolicies::begin(&config);
+        errors.extend(more);
         let state = State::at(&spool.state_directory());
         // Without the users file, the accounts are not known.
         let (logins, more) = accounts::begin(&config, &Rights::Alone, Arc::default());
@@ -104,6 +116,7 @@ impl Offline {
             logins: more.is_empty().then_some(logins),
             senders,
             access,
+            tls_policies,
             dns: Dns::new(&config.dns),
             lists: Lists::default(),
             greylist: Greylist::kept(&state),
@@ -125,6 +138,7 @@ impl Offline {
             access: &self.access,
             logins: self.logins.as_ref(),
             credentials: None,
+            tls_policies: &self.tls_policies,
             spool: &self.spool,
             dns: &self.dns,
             lists: &self.lists,

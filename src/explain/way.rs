@@ -181,14 +181,19 @@ impl Way<'_> {
             return false;
         }
         let scene = self.scene;
-        let Plan { groups, failures } = plan(target, scene.config, scene.credentials, scene.dns, scene.local);
-        let tls_key = (scene.config.remote.tls != RemoteTls::Opportunistic).then_some(Source::Key("remote.tls"));
+        let Plan { groups, failures } =
+            plan(target, &scene.config.hostname, scene.tls_rules(), scene.credentials, scene.dns, scene.local);
         let (mut hosts, mut down_hosts) = (0, 0);
         for (number, address) in groups.iter().enumerate().flat_map(|(n, group)| group.iter().map(move |a| (n + 1, a)))
         {
             let login = address.login.as_ref().map(|user| format!(", logs in as {user}")).unwrap_or_default();
-            let text = format!("    {number}. {}, {}{login}", address.host, address.tls);
-            self.add(Effect::Fact, text, tls_key.clone());
+            let (tls, source) = match &address.tls {
+                Ok(policy) => (policy.to_string(), Some(policy.reason.source.clone())),
+                Err(outcome) => (format!("not used now: {}", outcome.why), None),
+            };
+            let is_default = scene.config.remote.tls == RemoteTls::Opportunistic;
+            let source = source.filter(|source| !(is_default && *source == Source::Key("remote.tls")));
+            self.add(Effect::Fact, format!("    {number}. {}, {tls}{login}", address.host), source);
             hosts += 1;
             if let Some(down) = scene.down.iter().find(|down| down.address == address.place) {
                 down_hosts += 1;

@@ -350,6 +350,9 @@ pub fn attempt(event: &Attempt<'_>) {
     if !outcome.tls.cipher().is_empty() {
         push(&mut line, "cipher", outcome.tls.cipher());
     }
+    if !outcome.tls.verified_by().is_empty() {
+        push(&mut line, "verified", outcome.tls.verified_by());
+    }
     line.push_str(&format!(" delay={:.1}", delay.as_secs_f64()));
     if let Some(next) = next {
         push(&mut line, "next", &timestamp(*next));

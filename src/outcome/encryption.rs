@@ -1,9 +1,29 @@
-//! Stores the TLS version and the cipher suite of a connection in one byte, because the queue keeps
-//! outcomes in memory.
+//! Stores the TLS version and the cipher suite of a connection in one byte, and how the certificate
+//! was verified in another, because the queue keeps outcomes in memory.
 
-/// The encryption of a connection, as an index into [`SUITES`].
+/// The encryption of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Encryption(u8);
+pub struct Encryption {
+    /// An index into [`SUITES`].
+    suite: u8,
+    verified: Verified,
+}
+
+/// How the certificate of a host was verified.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verified {
+    /// The certificate was not verified.
+    #[default]
+    No,
+    /// It comes from a trusted authority, and is for the name of the host.
+    Authority,
+    /// The same, as the MTA-STS policy of the domain demands.
+    MtaSts,
+    /// It matches a TLSA record of the host.
+    Dane,
+    /// It has one of the fingerprints in the table of TLS policies.
+    Fingerprint,
+}
 
 /// The TLS versions and cipher suites, as the log shows them. The first five rows stand for no
 /// connection, plaintext, an unknown TLS version, and the two known versions with an unknown suite.
@@ -27,31 +47,52 @@ const SUITES: [(&str, &str); 14] = [
 
 impl Encryption {
     /// No connection was made.
-    pub const NO_CONNECTION: Self = Self(0);
+    pub const NO_CONNECTION: Self = Self::of(0);
     /// A plaintext connection.
-    pub const CLEAR: Self = Self(1);
+    pub const CLEAR: Self = Self::of(1);
 
     /// TLS of an unknown version.
-    const UNKNOWN: Self = Self(2);
+    const UNKNOWN: Self = Self::of(2);
+
+    const fn of(suite: u8) -> Self {
+        Self { suite, verified: Verified::No }
+    }
 
     /// Returns the encryption with this TLS version and the cipher suite of this IANA name. If the
     /// suite is unknown, only the version is kept.
     pub fn by_tls(version: &str, cipher: &str) -> Self {
         let position = |suite| SUITES.iter().position(|known| *known == suite);
         let suite = position((version, cipher)).or_else(|| position((version, "")));
-        suite.and_then(|suite| u8::try_from(suite).ok()).map_or(Self::UNKNOWN, Self)
+        suite.and_then(|suite| u8::try_from(suite).ok()).map_or(Self::UNKNOWN, Self::of)
     }
 
     /// Returns the TLS version, such as `TLS1.3`. The version is `-` for plaintext, and empty if no
     /// connection was made.
     pub fn name(self) -> &'static str {
-        SUITES.get(usize::from(self.0)).map_or("", |suite| suite.0)
+        SUITES.get(usize::from(self.suite)).map_or("", |suite| suite.0)
     }
 
     /// Returns the cipher suite, or an empty string if the connection has none or the suite is
     /// unknown.
     pub fn cipher(self) -> &'static str {
-        SUITES.get(usize::from(self.0)).map_or("", |suite| suite.1)
+        SUITES.get(usize::from(self.suite)).map_or("", |suite| suite.1)
+    }
+
+    /// Sets how the certificate was verified.
+    #[must_use]
+    pub fn verified(self, verified: Verified) -> Self {
+        Self { verified, ..self }
+    }
+
+    /// Returns how the certificate was verified, in one word, or an empty string if it was not.
+    pub fn verified_by(self) -> &'static str {
+        match self.verified {
+            Verified::No => "",
+            Verified::Authority => "authority",
+            Verified::MtaSts => "mta-sts",
+            Verified::Dane => "dane",
+            Verified::Fingerprint => "fingerprint",
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::reply::{Reply, Status};
 mod encryption;
 mod fates;
 
-pub use encryption::Encryption;
+pub use encryption::{Encryption, Verified};
 
 /// The three ways in which a delivery attempt can end for a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

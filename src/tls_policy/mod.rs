@@ -1,5 +1,209 @@
-//! Decides how connections to other hosts are protected.
+//! Decides how a connection to a host is encrypted, and how the host's certificate is verified: its
+//! [`TlsPolicy`].
+//!
+//! There is one function for that, [`Rules::of_host`]. Deliveries ask it before they connect or
+//! reuse an open connection, explanations and listings ask it without connecting. In order of
+//! precedence, these decide:
+//!
+//! 1. LMTP on this host is not encrypted.
+//! 2. The table of TLS policies, penfold-tls-policies(5), for the domain of the recipients, or for
+//!    the host if the configuration names it.
+//! 3. The scheme of the host's URL, such as `smtps://`.
+//! 4. `remote.tls`.
+//!
+//! Credentials are sent only to a host whose certificate was verified, or over loopback to this
+//! host, whatever the table and `remote.tls` say.
 //!
 //! - `sts`: MTA-STS: what domains say about TLS over HTTPS
+//! - `table`: the table of TLS policies
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::{self, RemoteTls, Scheme};
+use crate::destination::{HostTarget, Peer};
+use crate::outcome::{Outcome, Verified};
+use crate::policy::{Reason, Source};
+use crate::reply::Status;
+use crate::tls::Verification;
 
 pub mod sts;
+pub mod table;
+
+use table::{Level, Row, TlsPolicies};
+
+/// The encryption of a connection, and the verification of the host's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// How the connection is encrypted.
+    pub security: Security,
+    /// How the host's certificate is verified, if the connection is encrypted.
+    pub verification: Verification,
+    /// Whether the connection ends if the verification fails. Otherwise the failure is only reported.
+    pub is_enforced: bool,
+    /// The rule that decided.
+    pub reason: Reason,
+}
+
+/// Whether and how a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Plaintext.
+    Clear,
+    /// STARTTLS if the host offers it.
+    Opportunistic,
+    /// STARTTLS is required.
+    Required,
+    /// TLS from the first octet is required.
+    Implicit,
+}
+
+/// What TLS policies are made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The configuration of delivery to other hosts.
+    pub config: &'a config::Remote,
+    /// The table of TLS policies.
+    pub table: &'a TlsPolicies,
+}
+
+/// What is known about a destination, for all its hosts. Connections to a host may serve two
+/// destinations only if the host's policy is the same for both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainPolicy {
+    /// The value of `remote.tls`.
+    base: RemoteTls,
+    /// Whether the configuration names the hosts. Otherwise they were found in the DNS.
+    pub is_configured: bool,
+    /// The line of the table for the domain of the recipients; `None` if there is none.
+    row: Option<Arc<Row>>,
+}
+
+impl Rules<'_> {
+    /// What is known about a destination.
+    pub fn of_domain(&self, target: &HostTarget) -> DomainPolicy {
+        let is_configured = !matches!(target, HostTarget::Mx { .. });
+        DomainPolicy { base: self.config.tls, is_configured, row: self.row(target) }
+    }
+
+    /// Whether the table and the configuration say the same about a destination as when `known` was
+    /// made. Nothing is looked up in the DNS.
+    pub fn are_unchanged(&self, known: &DomainPolicy, target: &HostTarget) -> bool {
+        known.base == self.config.tls && known.row == self.row(target)
+    }
+
+    fn row(&self, target: &HostTarget) -> Option<Arc<Row>> {
+        match target {
+            HostTarget::Mx { domain, .. } => self.table.find(domain),
+            HostTarget::Hosts(_) | HostTarget::Store(_) => None,
+        }
+    }
+
+    /// The policy for an address of a host. `has_login` tells whether this server logs in there.
+    ///
+    /// # Errors
+    /// The outcome of a delivery if the host may not be used now. It is temporary.
+    pub fn of_host(&self, domain: &DomainPolicy, peer: &Peer, has_login: bool) -> Result<TlsPolicy, Outcome> {
+        if peer.scheme == Scheme::Lmtp && peer.endpoint.is_loopback() {
+            return Ok(TlsPolicy::new(Security::Clear, "loopback", Source::Standard("RFC 2033 1")));
+        }
+        let row = match &domain.row {
+            Some(row) => Some(Arc::clone(row)),
+            None if domain.is_configured => self.table.find(&peer.identity()),
+            None => None,
+        };
+        let policy = match &row {
+            Some(row) => self.of_row(row, peer)?,
+            None => self.of_scheme(peer),
+        };
+        Ok(if has_login && !peer.is_this_host() { policy.for_credentials() } else { policy })
+    }
+
+    fn of_row(&self, row: &Row, peer: &Peer) -> Result<TlsPolicy, Outcome> {
+        let source = self.table.source(row);
+        let level = row.level.as_ref().map_err(|why| Outcome::deferred(Status(4, 3, 5), why.clone()))?;
+        let required = if peer.scheme == Scheme::Smtps { Security::Implicit } else { Security::Required };
+        let (security, verification) = match level {
+            Level::None if peer.scheme != Scheme::Smtps => (Security::Clear, Verification::None),
+            Level::Opportunistic if peer.scheme != Scheme::Smtps => (Security::Opportunistic, Verification::None),
+            Level::None | Level::Opportunistic => (required, Verification::None),
+            Level::Required { names } if names.is_empty() => (required, Verification::authority()),
+            Level::Required { names } => {
+                let names = [&[peer.identity()], names.as_slice()].concat();
+                (required, Verification::Authority { names })
+            }
+            Level::Fingerprints(all) => (required, Verification::Fingerprints(Arc::clone(all))),
+        };
+        Ok(TlsPolicy { security, verification, is_enforced: true, reason: Reason { rule: "table", source } })
+    }
+
+    /// The policy by the scheme of the host's URL and `remote.tls`.
+    fn of_scheme(&self, peer: &Peer) -> TlsPolicy {
+        let by_key = |security| TlsPolicy::new(security, "remote.tls", Source::Key("remote.tls"));
+        match (peer.scheme, self.config.tls) {
+            (Scheme::Smtps, _) => TlsPolicy::new(Security::Implicit, "url", Source::Standard("RFC 8314 3")),
+            (Scheme::StartTls, _) => TlsPolicy::new(Security::Required, "url", Source::Standard("RFC 3207")),
+            (Scheme::Smtp | Scheme::Lmtp, RemoteTls::Required) => by_key(Security::Required),
+            (Scheme::Smtp | Scheme::Lmtp, RemoteTls::None) => by_key(Security::Clear),
+            (Scheme::Smtp | Scheme::Lmtp, RemoteTls::Opportunistic) => by_key(Security::Opportunistic),
+        }
+    }
+}
+
+impl TlsPolicy {
+    /// A policy that a rule demands. The certificate is verified if TLS is required.
+    pub fn new(security: Security, rule: &'static str, source: Source) -> Self {
+        let is_required = matches!(security, Security::Required | Security::Implicit);
+        let verification = if is_required { Verification::authority() } else { Verification::None };
+        Self { security, verification, is_enforced: true, reason: Reason { rule, source } }
+    }
+
+    /// Whether messages may be sent in plaintext.
+    pub fn may_be_clear(&self) -> bool {
+        matches!(self.security, Security::Clear | Security::Opportunistic)
+    }
+
+    /// How the certificate was verified, if it was and is valid.
+    pub fn verified(&self) -> Verified {
+        match &self.verification {
+            Verification::None => Verified::No,
+            Verification::Authority { .. } => Verified::Authority,
+            Verification::Dane(_) => Verified::Dane,
+            Verification::Fingerprints(_) => Verified::Fingerprint,
+        }
+    }
+
+    /// The policy if credentials are sent, which need a verified certificate.
+    fn for_credentials(self) -> Self {
+        if self.is_enforced && self.verification != Verification::None {
+            return self;
+        }
+        let security = if self.security == Security::Implicit { self.security } else { Security::Required };
+        Self::new(security, "credentials", Source::Key("remote.credentials"))
+    }
+
+    /// The policy in one word: `none`, `opportunistic`, `required` or `implicit`.
+    pub fn word(&self) -> &'static str {
+        match self.security {
+            Security::Clear => "none",
+            Security::Opportunistic => "opportunistic",
+            Security::Required => "required",
+            Security::Implicit => "implicit",
+        }
+    }
+}
+
+/// The policy in words.
+impl fmt::Display for TlsPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.security {
+            Security::Clear => "no TLS",
+            Security::Opportunistic => "TLS if the host offers STARTTLS, with any certificate",
+            Security::Required => "TLS by STARTTLS is required, with a valid certificate",
+            Security::Implicit => "TLS from the first octet is required, with a valid certificate",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -309,7 +309,8 @@ impl Worker {
         };
         let settings = &attempt.settings;
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
-        let remote_settings = RemoteSettings { config, tls, credentials, trust: attempt.job.trust };
+        let remote_settings =
+            RemoteSettings { config, tls, credentials, tls_policies: &settings.tls_policies, trust: attempt.job.trust };
         let AttemptResult { outcomes, contact, address, dialogue } =
             self.remote.deliver(remote_settings, &attempt.job.destination, target, &delivery);
         (self.contact, self.address, attempt.dialogue) = (contact, address, dialogue);

@@ -224,6 +224,7 @@ fn every_key_has_its_effect() {
             tls: RemoteTls::Required,
             authorities: Some(etc("cert.pem")),
             routes: table("routes"),
+            tls_policies: table("tls-policies"),
             timeout: Duration::from_secs(120),
             local_only: false,
             srs: false,
@@ -330,6 +331,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.local.virtual_table, &default.local.virtual_table, "virtual"),
         (&mut sample.remote.credentials, &default.remote.credentials, "credentials"),
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
+        (&mut sample.remote.tls_policies, &default.remote.tls_policies, "tls-policies"),
         (&mut sample.remote.srs_secret, &default.remote.srs_secret, "srs_secret"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
@@ -339,7 +341,11 @@ fn the_sample_states_the_defaults() {
         // If the configuration names a table, the table must exist; a table with a default path
         // need not.
         assert_eq!(*table, TableFile { path: etc(name), required: true });
-        let key = if name == "languages" { "texts" } else { name };
+        let key = match name {
+            "languages" => "texts",
+            "tls-policies" => "tls_policies",
+            name => name,
+        };
         assert!(pages::sample("penfold.conf").contains(&format!("\n#{key} = \"{}\"\n", default.path.display())));
         table.clone_from(default);
     }

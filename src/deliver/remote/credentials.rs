@@ -20,11 +20,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::hosts::Peer;
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
 use crate::deliver::agent::{AgentPool, Owner, Request, Response};
-use crate::destination::HostTarget;
+use crate::destination::{HostTarget, Peer};
 use crate::privsep::Rights;
 
 /// Maximum duration of a command that prints a token, in seconds.

@@ -7,13 +7,12 @@
 //! not preferred to it. If strangers have chosen the recipient of a message, the message goes only
 //! to public addresses. This module makes no connection.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use crate::address;
 use crate::config::{HostPort, Scheme, Store};
-use crate::destination::HostTarget;
+use crate::destination::{HostTarget, Peer};
 use crate::dns::{Dns, is_public};
 use crate::endpoint::Endpoint;
 use crate::outcome::{Fate, NoAnswer, Outcome};
@@ -21,46 +20,6 @@ use crate::reply::Status;
 
 /// Maximum number of mail exchangers of a domain that are tried in one attempt.
 const MAX_HOSTS: usize = 10;
-
-/// One address of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// The name; empty if the host is known by its address only.
-    pub name: String,
-    /// The address.
-    pub endpoint: Endpoint,
-    /// The scheme in the configuration, which decides on TLS.
-    pub scheme: Scheme,
-}
-
-impl Peer {
-    /// Whether the peer certainly is this host. With a name other than `localhost` a loopback
-    /// address proves nothing: any name can have one in the DNS.
-    pub fn is_this_host(&self) -> bool {
-        self.endpoint.is_loopback() && (self.name.is_empty() || self.name == "localhost")
-    }
-
-    /// The command that begins a session with the peer.
-    pub fn hello_verb(&self) -> &'static str {
-        if self.scheme == Scheme::Lmtp { "LHLO" } else { "EHLO" }
-    }
-
-    /// The name under which the peer was found, or its address if it has no name. The peer's
-    /// certificate must be valid for that name or address.
-    pub fn identity(&self) -> String {
-        if self.name.is_empty() { self.endpoint.host() } else { self.name.clone() }
-    }
-}
-
-/// The form in the log: `mx.example.org[192.0.2.1]:25`, or the path of a socket.
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.endpoint {
-            Endpoint::Tcp(address) => write!(f, "{}[{}]:{}", self.name, address.ip(), address.port()),
-            Endpoint::Unix(_) => self.endpoint.fmt(f),
-        }
-    }
-}
 
 /// The addresses of hosts with equal preference.
 #[derive(Debug, Default)]
@@ -282,21 +241,6 @@ mod tests {
             let mut found = GroupAddresses { peers: all(addresses), failure, is_this_host: false };
             target.keep_public(&mut found);
             assert_eq!((found.peers, found.failure.map(|f| f.fate)), (all(kept), fate), "{addresses}");
-        }
-    }
-
-    #[test]
-    fn a_name_with_a_loopback_address_is_not_taken_for_this_host() {
-        for (name, address, is_it) in [
-            ("", "127.0.0.1:25", true),
-            ("localhost", "[::1]:25", true),
-            ("mail.example.net", "127.0.0.1:25", false),
-            ("localhost", "192.0.2.1:25", false),
-            ("", "192.0.2.1:25", false),
-        ] {
-            let endpoint = Endpoint::Tcp(address.parse().expect("an address"));
-            let peer = Peer { name: name.into(), endpoint, scheme: Scheme::Smtp };
-            assert_eq!(peer.is_this_host(), is_it, "{name} {address}");
         }
     }
 }

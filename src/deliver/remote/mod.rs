@@ -24,15 +24,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use addresses::{Addresses, Admission, Permit, place};
-use client::{ConnectOptions, Connection, Security, Stage, StageOutcome};
+use client::{ConnectOptions, Connection, Stage, StageOutcome};
 use credentials::Credentials;
-use hosts::Peer;
 use progress::Progress;
 
 use super::Delivery;
 use crate::activity;
-use crate::config::{Config, RemoteTls};
-use crate::destination::{Destination, HostTarget};
+use crate::config::Config;
+use crate::destination::{Destination, HostTarget, Peer};
 use crate::dialogue::{Dialogue, Recorder};
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
@@ -40,6 +39,8 @@ use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::sys;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
+use crate::tls_policy::table::TlsPolicies;
+use crate::tls_policy::{DomainPolicy, Rules, TlsPolicy};
 
 pub mod addresses;
 mod client;
@@ -85,8 +86,11 @@ pub struct Outbound {
 struct CachedConnection {
     /// The destination of the last message that was sent over the connection.
     destination: Arc<Destination>,
-    /// The TLS policy that was in force when the connection was opened.
-    tls: RemoteTls,
+    /// What was known about the TLS policy of that destination when the connection was opened or
+    /// last used.
+    domain: DomainPolicy,
+    /// The TLS policy that the connection follows.
+    policy: TlsPolicy,
     /// Whether the host was found in the DNS: if so, the connection can be used for any destination
     /// that the host serves.
     by_dns: bool,
@@ -104,9 +108,26 @@ pub struct RemoteSettings<'a> {
     pub tls: &'a tls::Client,
     /// The credentials for each host.
     pub credentials: &'a Credentials,
+    /// The table of TLS policies.
+    pub tls_policies: &'a TlsPolicies,
     /// What the queue knows about the destination: whether a host has answered lately, and how
     /// fast.
     pub trust: Trust,
+}
+
+impl<'a> RemoteSettings<'a> {
+    /// What TLS policies are made from.
+    fn rules(&self) -> Rules<'a> {
+        Rules { config: &self.config.remote, table: self.tls_policies }
+    }
+}
+
+/// An address that an attempt connects to.
+#[derive(Clone, Copy)]
+struct Host<'a> {
+    target: &'a HostTarget,
+    peer: &'a Peer,
+    policy: &'a TlsPolicy,
 }
 
 /// The result of one attempt.
@@ -146,7 +167,8 @@ impl RemoteDelivery {
             cached.destination == *destination
                 && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
         };
-        if self.cached.as_ref().is_some_and(is_fit) {
+        let is_unchanged = |cached: &CachedConnection| settings.rules().are_unchanged(&cached.domain, target);
+        if self.cached.as_ref().is_some_and(|cached| is_fit(cached) && is_unchanged(cached)) {
             self.use_cached(settings, destination, target, &mut progress);
         }
         if !progress.is_over() {
@@ -173,8 +195,8 @@ impl RemoteDelivery {
         }
     }
 
-    /// Sends over the open connection, unless the TLS policy has changed since it was opened.
-    /// Returns false if no open connection was usable.
+    /// Sends over the open connection, whose TLS policy must be that of the host. Returns false if no
+    /// open connection was usable.
     fn use_cached(
         &mut self,
         settings: RemoteSettings<'_>,
@@ -183,16 +205,13 @@ impl RemoteDelivery {
         progress: &mut Progress<'_>,
     ) -> bool {
         let Some(mut cached) = self.cached.take() else { return false };
-        if cached.tls != settings.config.remote.tls {
-            cached.connection.quit();
-            return false;
-        }
         activity::at(cached.connection.peer());
         let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
         cached.connection.record_reuse();
         let (peer, delivery) = (cached.connection.peer().clone(), progress.open_delivery());
-        let answers = self.send(settings, (target, &peer), &mut cached.connection, &delivery);
+        let host = Host { target, peer: &peer, policy: &cached.policy };
+        let answers = self.send(settings, host, &mut cached.connection, &delivery);
         // The host has closed the idle connection, or now requires authentication. In both cases a
         // new connection is tried.
         if !cached.connection.is_usable() && answers.iter().all(|a| a.stage <= Stage::MailFrom && !a.is_cut_short) {
@@ -219,6 +238,7 @@ impl RemoteDelivery {
             Ok(groups) => groups,
             Err(outcome) => return progress.note_no_host(outcome),
         };
+        let domain = settings.rules().of_domain(target);
         for group in groups {
             let only_public = progress.delivery.only_public;
             let mut found = target.usable(&self.outbound.dns, &group, &self.outbound.local, only_public);
@@ -234,7 +254,8 @@ impl RemoteDelivery {
                 if progress.is_over() {
                     return;
                 }
-                if progress.may_try(&peer) && !self.try_host(settings, destination, (target, &peer), progress) {
+                if progress.may_try(&peer) && !self.try_host(settings, destination, (target, &domain, &peer), progress)
+                {
                     return progress.note_no_host(target.loops());
                 }
             }
@@ -251,32 +272,37 @@ impl RemoteDelivery {
         matches!(target, HostTarget::Mx { .. }) && self.cached.as_ref().is_some_and(is_it)
     }
 
+    /// Whether the open connection leads to `peer`, can be used for any destination, and follows this
+    /// TLS policy.
+    fn may_reuse(&self, peer: &Peer, target: &HostTarget, policy: &TlsPolicy) -> bool {
+        self.is_cached_for(peer, target) && self.cached.as_ref().is_some_and(|cached| cached.policy == *policy)
+    }
+
     /// Tries one address of a host. Returns false if the host turns out to be this host itself.
     fn try_host(
         &mut self,
         settings: RemoteSettings<'_>,
         destination: &Arc<Destination>,
-        (target, peer): (&HostTarget, &Peer),
+        (target, domain, peer): (&HostTarget, &DomainPolicy, &Peer),
         progress: &mut Progress<'_>,
     ) -> bool {
-        if self.is_cached_for(peer, target) && self.use_cached(settings, destination, target, progress) {
+        let has_login = settings.credentials.of(target, peer).is_some();
+        let policy = match settings.rules().of_host(domain, peer, has_login) {
+            Ok(policy) => policy,
+            Err(outcome) => {
+                progress.note_no_host(outcome.at(peer.to_string()));
+                return true;
+            }
+        };
+        if self.may_reuse(peer, target, &policy) && self.use_cached(settings, destination, target, progress) {
             return true;
         }
         self.close();
         let config = settings.config;
-        let permit = match self.outbound.addresses.ask(&peer.endpoint, config.queue.workers_per_destination) {
-            Admission::Granted(permit) => permit,
-            Admission::AtLimit => {
-                progress.at_limit = Some(peer.endpoint.clone());
-                return true;
-            }
-            Admission::Down(why) => {
-                progress.note_no_host(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
-                return true;
-            }
-        };
+        let Some(permit) = self.permit(peer, config, progress) else { return true };
         progress.tried.push(peer.endpoint.clone());
-        let mut connection = match self.open(settings, (target, peer), progress.delivery.id) {
+        let host = Host { target, peer, policy: &policy };
+        let mut connection = match self.open(settings, host, progress.delivery.id) {
             Ok(connection) => connection,
             // The host accepts no more connections now, so this message waits until one of the
             // other connections is free.
@@ -297,12 +323,13 @@ impl RemoteDelivery {
             return false;
         }
         progress.has_answered = true;
-        let answers = self.send(settings, (target, peer), &mut connection, &progress.open_delivery());
+        let answers = self.send(settings, host, &mut connection, &progress.open_delivery());
         progress.note_all(answers);
         let by_dns = matches!(target, HostTarget::Mx { .. });
         self.keep(CachedConnection {
             destination: Arc::clone(destination),
-            tls: config.remote.tls,
+            domain: domain.clone(),
+            policy,
             by_dns,
             connection,
             _permit: permit,
@@ -310,12 +337,24 @@ impl RemoteDelivery {
         true
     }
 
+    /// The permit to connect to an address; `None` if the address is down or at its limit.
+    fn permit(&self, peer: &Peer, config: &Config, progress: &mut Progress<'_>) -> Option<Permit> {
+        match self.outbound.addresses.ask(&peer.endpoint, config.queue.workers_per_destination) {
+            Admission::Granted(permit) => return Some(permit),
+            Admission::AtLimit => progress.at_limit = Some(peer.endpoint.clone()),
+            Admission::Down(why) => {
+                progress.note_no_host(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
+            }
+        }
+        None
+    }
+
     /// Sends a message, and returns the outcome for each recipient. If the host accepts no more
     /// transactions over the connection, new connections replace it.
     fn send(
         &self,
         settings: RemoteSettings<'_>,
-        (target, peer): (&HostTarget, &Peer),
+        host: Host<'_>,
         connection: &mut Connection,
         delivery: &Delivery<'_>,
     ) -> Vec<StageOutcome> {
@@ -326,7 +365,7 @@ impl RemoteDelivery {
             connection.send_quit();
             let recipients = left.iter().filter_map(|&index| delivery.recipients.get(index).copied()).collect();
             let rest = Delivery { recipients, ..delivery.clone() };
-            let sent = match self.open(settings, (target, peer), delivery.id) {
+            let sent = match self.open(settings, host, delivery.id) {
                 Ok(next) => {
                     *connection = next;
                     connection.send(&rest)
@@ -346,7 +385,7 @@ impl RemoteDelivery {
     fn open(
         &self,
         settings: RemoteSettings<'_>,
-        (target, peer): (&HostTarget, &Peer),
+        Host { target, peer, policy }: Host<'_>,
         id: &str,
     ) -> Result<Connection, StageOutcome> {
         let login = settings.credentials.of(target, peer);
@@ -356,7 +395,7 @@ impl RemoteDelivery {
             limit: settings.config.remote.timeout,
             tls: settings.tls,
             recorder: &self.recorder,
-            security: Security::of(peer, settings.config.remote.tls, login.is_some()),
+            policy,
             is_configured: !matches!(target, HostTarget::Mx { .. }),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.outbound.timeouts, settings.trust),

@@ -4,13 +4,12 @@
 use std::net::SocketAddr;
 
 use super::addresses::place;
-use super::client::Security;
 use super::credentials::Credentials;
-use crate::config::Config;
 use crate::destination::HostTarget;
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
 use crate::outcome::Outcome;
+use crate::tls_policy::{Rules, TlsPolicy};
 
 /// The hosts of a destination.
 #[derive(Debug, Default)]
@@ -29,8 +28,8 @@ pub struct PlannedAddress {
     pub host: String,
     /// The address under which the failures of the host are counted.
     pub place: Endpoint,
-    /// The TLS policy in words.
-    pub tls: &'static str,
+    /// How the connection would be protected. If the host may not be used now: the outcome.
+    pub tls: Result<TlsPolicy, Outcome>,
     /// The user name with which this server logs in at the host; `None` if it does not.
     pub login: Option<String>,
 }
@@ -38,16 +37,18 @@ pub struct PlannedAddress {
 /// Returns the plan for a destination. `credentials` is `None` if the table is not known.
 pub fn plan(
     target: &HostTarget,
-    config: &Config,
+    hostname: &str,
+    rules: Rules<'_>,
     credentials: Option<&Credentials>,
     dns: &Dns,
     local: &[SocketAddr],
 ) -> Plan {
     let mut plan = Plan::default();
-    let groups = match target.groups(dns, &config.hostname) {
+    let groups = match target.groups(dns, hostname) {
         Ok(groups) => groups,
         Err(outcome) => return Plan { failures: vec![outcome], ..plan },
     };
+    let domain = rules.of_domain(target);
     for group in groups {
         let found = target.usable(dns, &group, local, false);
         plan.failures.extend(found.failure);
@@ -57,9 +58,9 @@ pub fn plan(
         }
         let planned = found.peers.iter().map(|peer| {
             let login = credentials.and_then(|credentials| credentials.of(target, peer));
-            let security = Security::of(peer, config.remote.tls, login.is_some());
+            let tls = rules.of_host(&domain, peer, login.is_some());
             let (host, place) = (peer.to_string(), place(&peer.endpoint));
-            PlannedAddress { host, place, tls: security.words(), login: login.map(|login| login.user.clone()) }
+            PlannedAddress { host, place, tls, login: login.map(|login| login.user.clone()) }
         });
         plan.groups.push(planned.collect());
     }

@@ -2,30 +2,31 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::client::Security;
 use super::credentials::Credentials;
-use super::hosts::Peer;
-use crate::config::{HostPort, RemoteTls, Scheme, Store};
-use crate::destination::HostTarget;
+use crate::config::{HostPort, Scheme, Store};
+use crate::destination::{HostTarget, Peer};
 use crate::endpoint::Endpoint;
+use crate::tls_policy::Rules;
 
 /// The words for the encryption of connections to the hosts of a destination: `none`,
 /// `opportunistic`, `required` or `implicit`. There are several if the hosts differ.
-pub fn tls_policy(target: &HostTarget, policy: RemoteTls, credentials: &Credentials) -> Vec<&'static str> {
+pub fn tls_policy(target: &HostTarget, rules: Rules<'_>, credentials: &Credentials) -> Vec<&'static str> {
+    let domain = rules.of_domain(target);
+    let word = |host: &str, scheme: Scheme| {
+        // A store needs no credentials.
+        let has_login = domain.is_configured && scheme != Scheme::Lmtp && credentials.find(host).is_some();
+        // If the table has an error, mail waits.
+        rules.of_host(&domain, &peer(host, scheme), has_login).map_or("unknown", |policy| policy.word())
+    };
+    let of_host = |host: &HostPort| word(&host.host, host.scheme);
     let mut words: Vec<&str> = match target {
-        HostTarget::Mx { .. } => vec![word(Security::of(&peer("mail.exchanger", Scheme::Smtp), policy, false))],
-        HostTarget::Hosts(hosts) => hosts.iter().map(|host| of_host(host, policy, credentials)).collect(),
-        HostTarget::Store(Store::Host(host)) => vec![of_host(host, policy, credentials)],
-        HostTarget::Store(Store::Socket(_)) => vec![word(Security::Clear)],
+        HostTarget::Mx { .. } => vec![word("mail.exchanger", Scheme::Smtp)],
+        HostTarget::Hosts(hosts) => hosts.iter().map(of_host).collect(),
+        HostTarget::Store(Store::Host(host)) => vec![of_host(host)],
+        HostTarget::Store(Store::Socket(_)) => vec!["none"],
     };
     words.dedup();
     words
-}
-
-fn of_host(host: &HostPort, policy: RemoteTls, credentials: &Credentials) -> &'static str {
-    // A store needs no credentials.
-    let has_login = host.scheme != Scheme::Lmtp && credentials.find(&host.host).is_some();
-    word(Security::of(&peer(&host.host, host.scheme), policy, has_login))
 }
 
 /// A host as it would be connected to. No look-up is made: only `localhost` and loopback addresses
@@ -40,25 +41,18 @@ fn peer(host: &str, scheme: Scheme) -> Peer {
     Peer { name: name.to_owned(), endpoint: Endpoint::Tcp((address, 25).into()), scheme }
 }
 
-fn word(security: Security) -> &'static str {
-    match security {
-        Security::Clear => "none",
-        Security::Opportunistic => "opportunistic",
-        Security::Required => "required",
-        Security::Implicit => "implicit",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{TableFile, parse};
+    use crate::config::{RemoteTls, TableFile, parse};
     use crate::privsep::Rights;
+    use crate::tls_policy::table::TlsPolicies;
 
     #[test]
     fn the_policy_is_that_of_the_hosts() {
         let mut config = parse(std::path::Path::new("x"), "hostname = \"x.test\"").expect("good");
         config.remote.credentials = TableFile { path: "/nonexistent".into(), required: false };
+        config.remote.tls_policies = TableFile { path: "/nonexistent".into(), required: false };
         let credentials = Credentials::open(&config, &Rights::Alone).expect("none");
         let host = |host: &str, scheme| HostPort { host: host.to_owned(), port: 25, scheme };
         let mx = HostTarget::Mx { domain: "x.test".into(), port: 25 };
@@ -83,7 +77,10 @@ mod tests {
             (store(host("store.test", Scheme::Lmtp)), RemoteTls::Required, &["required"]),
             (HostTarget::Store(Store::Socket(std::path::Path::new("/run/x").into())), RemoteTls::Required, &["none"]),
         ] {
-            assert_eq!(tls_policy(&target, policy, &credentials), want, "{target} {policy:?}");
+            config.remote.tls = policy;
+            let (table, _) = TlsPolicies::begin(&config);
+            let rules = Rules { config: &config.remote, table: &table };
+            assert_eq!(tls_policy(&target, rules, &credentials), want, "{target} {policy:?}");
         }
     }
 }

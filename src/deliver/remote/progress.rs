@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use super::addresses::{Permit, place};
 use super::client::{Stage, StageOutcome};
-use super::hosts::Peer;
 use super::{ATTEMPT_LIMIT, AttemptResult, MAX_TRIES};
 use crate::deliver::Delivery;
+use crate::destination::Peer;
 use crate::dialogue::Recorder;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Fate, Outcome, Via};

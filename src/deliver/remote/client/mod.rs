@@ -40,10 +40,10 @@ mod stage;
 mod transaction;
 mod utf8;
 
-use super::hosts::Peer;
 use crate::activity;
 use crate::address::is_same_domain;
 use crate::config::Scheme;
+use crate::destination::Peer;
 use crate::dialogue::Recorder;
 use crate::log;
 use crate::net::Stream;
@@ -53,9 +53,9 @@ use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::extensions::Extensions;
 use crate::smtp::line::Input;
 use crate::timeouts::HostTimeout;
-use crate::tls::Verification;
+use crate::tls_policy::Security;
 
-pub use secure::{ConnectOptions, Security};
+pub use secure::ConnectOptions;
 pub use stage::Stage;
 
 /// Maximum number of lines of a reply.
@@ -190,8 +190,8 @@ impl Connection {
     /// can get this host off a blocklist before the message bounces.
     pub fn open(peer: &Peer, options: &ConnectOptions<'_>) -> Result<Self, StageOutcome> {
         let deadline = Instant::now() + OPEN_LIMIT.min(options.limit * OPEN_STAGES);
-        let first = Approach { security: options.security, verb: peer.hello_verb(), deadline };
-        let may_be_clear = matches!(options.security, Security::Opportunistic | Security::Clear);
+        let first = Approach { security: options.policy.security, verb: peer.hello_verb(), deadline };
+        let may_be_clear = options.policy.may_be_clear();
         match Self::open_once(peer, options, first) {
             Ok(connection) => Ok(connection),
             Err(NotOpen::Failed(answer)) => Err(answer),
@@ -214,15 +214,13 @@ impl Connection {
     fn open_once(peer: &Peer, options: &ConnectOptions<'_>, approach: Approach) -> Result<Self, NotOpen> {
         let mut connection = Self::connect(peer, options, approach.deadline)?;
         if approach.security == Security::Implicit {
-            connection.handshake(options, &Verification::authority()).map_err(NotOpen::NoTls)?;
+            connection.handshake(options).map_err(NotOpen::NoTls)?;
         }
         connection.read_greeting()?;
         connection.hello(approach.verb, options.hostname)?;
         match approach.security {
-            Security::Required => connection.start_tls(options, &Verification::authority())?,
-            Security::Opportunistic if connection.extensions.starttls => {
-                connection.start_tls(options, &Verification::None)?
-            }
+            Security::Required => connection.start_tls(options)?,
+            Security::Opportunistic if connection.extensions.starttls => connection.start_tls(options)?,
             _ => {}
         }
         if let Some(login) = options.login {

@@ -4,20 +4,19 @@
 //! further plaintext follows the host's 220, it must not be taken for a reply, so the connection is
 //! dropped. The connection is also dropped after any other error of STARTTLS or TLS.
 //! [`Connection::open`] decides whether the client connects again in plaintext. Certificates are
-//! verified where [`Security`] requires it, against the name by which the host was found.
+//! verified as the host's [`TlsPolicy`] says.
 
 use std::io;
 use std::time::Duration;
 
 use super::{Connection, NotOpen, Stage, StageOutcome};
-use crate::config::{RemoteTls, Scheme};
 use crate::deliver::remote::credentials::Login;
-use crate::deliver::remote::hosts::Peer;
 use crate::dialogue::Recorder;
-use crate::outcome::{Encryption, Fate, Outcome};
+use crate::outcome::{Encryption, Fate, Outcome, Verified};
 use crate::reply::Status;
 use crate::timeouts::HostTimeout;
 use crate::tls::{Client, Verification};
+use crate::tls_policy::{Security, TlsPolicy};
 
 /// The options of a connection.
 pub struct ConnectOptions<'a> {
@@ -31,8 +30,8 @@ pub struct ConnectOptions<'a> {
     pub recorder: &'a Recorder,
     /// The TLS settings.
     pub tls: &'a Client,
-    /// The encryption that is required.
-    pub security: Security,
+    /// How the connection is encrypted, and how the certificate is verified.
+    pub policy: &'a TlsPolicy,
     /// Whether the configuration names the host. Otherwise the host was found in the DNS.
     pub is_configured: bool,
     /// The credentials for the host, if there are any.
@@ -40,47 +39,6 @@ pub struct ConnectOptions<'a> {
     /// The shortened timeout if nothing is known about the destination, or if the destination was
     /// slow or down before; otherwise `None`.
     pub host_timeout: Option<HostTimeout>,
-}
-
-/// The encryption that is required of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Security {
-    /// Plaintext.
-    Clear,
-    /// STARTTLS if the host offers it, with any certificate.
-    Opportunistic,
-    /// STARTTLS with a verified certificate.
-    Required,
-    /// TLS from the first octet, with a verified certificate.
-    Implicit,
-}
-
-impl Security {
-    /// The encryption that a connection to `peer` requires. Credentials are sent only to a host
-    /// with a verified certificate, or to a loopback address of this host.
-    pub fn of(peer: &Peer, policy: RemoteTls, has_login: bool) -> Self {
-        let is_secret = has_login && !peer.is_this_host();
-        match (peer.scheme, policy) {
-            (Scheme::Smtps, _) => Self::Implicit,
-            (Scheme::Lmtp, _) if peer.endpoint.is_loopback() => Self::Clear,
-            (Scheme::StartTls, _) | (Scheme::Smtp | Scheme::Lmtp, RemoteTls::Required) => Self::Required,
-            (Scheme::Smtp, _) if is_secret => Self::Required,
-            (Scheme::Smtp | Scheme::Lmtp, RemoteTls::None) => Self::Clear,
-            (Scheme::Smtp | Scheme::Lmtp, RemoteTls::Opportunistic) => Self::Opportunistic,
-        }
-    }
-}
-
-impl Security {
-    /// The policy in words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Clear => "no TLS",
-            Self::Opportunistic => "TLS if the host offers STARTTLS, with any certificate",
-            Self::Required => "TLS by STARTTLS is required, with a valid certificate",
-            Self::Implicit => "TLS from the first octet is required, with a valid certificate",
-        }
-    }
 }
 
 /// The outcome if TLS is required and has failed.
@@ -101,17 +59,13 @@ const NOT_OFFERED: Status = Status(4, 7, 4);
 
 impl Connection {
     /// Sends STARTTLS, does the handshake, and sends EHLO again.
-    pub(super) fn start_tls(
-        &mut self,
-        options: &ConnectOptions<'_>,
-        verification: &Verification,
-    ) -> Result<(), NotOpen> {
-        self.ask_for_tls().and_then(|()| self.handshake(options, verification)).map_err(NotOpen::NoTls)?;
+    pub(super) fn start_tls(&mut self, options: &ConnectOptions<'_>) -> Result<(), NotOpen> {
+        self.ask_for_tls().and_then(|()| self.handshake(options)).map_err(NotOpen::NoTls)?;
         self.hello(self.peer.hello_verb(), options.hostname).map_err(NotOpen::answer).map_err(|answer| {
             match answer.outcome.reply {
                 // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
                 // reply to this EHLO has come, TLS may have failed.
-                None if *verification == Verification::None => NotOpen::NoTls(answer),
+                None if options.policy.verification == Verification::None => NotOpen::NoTls(answer),
                 _ => NotOpen::Failed(answer),
             }
         })
@@ -137,18 +91,16 @@ impl Connection {
     }
 
     /// Does the TLS handshake, and forgets the names that the host has given in plaintext.
-    pub(super) fn handshake(
-        &mut self,
-        options: &ConnectOptions<'_>,
-        verification: &Verification,
-    ) -> Result<(), StageOutcome> {
+    pub(super) fn handshake(&mut self, options: &ConnectOptions<'_>) -> Result<(), StageOutcome> {
         self.set_stage(Stage::StartTls);
-        let client = options.tls.connect(&self.peer.identity(), verification, true);
+        let TlsPolicy { security, verification, is_enforced, .. } = options.policy;
+        let client = options.tls.connect(&self.peer.identity(), verification, *is_enforced);
         let done = client.and_then(|(connection, verdict)| self.input.source.secure(connection).map(|()| verdict));
-        let verdict = done.map_err(|e| self.handshake_failed(options.security, &e))?;
+        let verdict = done.map_err(|e| self.handshake_failed(*security, &e))?;
         if let Some(info) = self.input.source.tls_info() {
-            self.tls = Encryption::by_tls(info.version, info.cipher);
-            let verified = if verdict.is_verified() { ", the certificate is valid" } else { "" };
+            let verified = if verdict.is_verified() { options.policy.verified() } else { Verified::No };
+            self.tls = Encryption::by_tls(info.version, info.cipher).verified(verified);
+            let verified = if verified == Verified::No { "" } else { ", the certificate is valid" };
             self.recorder.remark(&format!("{} {}{verified}", info.version, info.cipher));
         }
         self.names = Default::default();
@@ -173,35 +125,4 @@ impl Connection {
 fn is_plaintext(error: &io::Error) -> bool {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(inner, Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_need_verified_tls_except_on_loopback() {
-        use RemoteTls::{None, Opportunistic, Required};
-        use Security::{Clear, Implicit};
-        let peer = |address: &str, scheme| {
-            let address: std::net::SocketAddr = format!("{address}:25").parse().expect("an address");
-            Peer { name: String::new(), endpoint: address.into(), scheme }
-        };
-        for (address, scheme, policy, without, with) in [
-            ("192.0.2.1", Scheme::Smtp, None, Clear, Security::Required),
-            ("192.0.2.1", Scheme::Smtp, Opportunistic, Security::Opportunistic, Security::Required),
-            ("192.0.2.1", Scheme::Smtp, Required, Security::Required, Security::Required),
-            ("[2001:db8::1]", Scheme::Smtp, None, Clear, Security::Required),
-            ("192.0.2.1", Scheme::Smtps, None, Implicit, Implicit),
-            ("127.0.0.1", Scheme::Smtp, None, Clear, Clear),
-            ("[::1]", Scheme::Smtp, Opportunistic, Security::Opportunistic, Security::Opportunistic),
-            ("127.0.0.1", Scheme::Lmtp, Required, Clear, Clear),
-            ("192.0.2.1", Scheme::Lmtp, None, Clear, Clear),
-            ("192.0.2.1", Scheme::Lmtp, Required, Security::Required, Security::Required),
-            ("127.0.0.1", Scheme::StartTls, None, Security::Required, Security::Required),
-        ] {
-            let security = |login| Security::of(&peer(address, scheme), policy, login);
-            assert_eq!((security(false), security(true)), (without, with), "{address} {scheme:?} {policy:?}");
-        }
-    }
 }

@@ -15,9 +15,11 @@ use crate::deliver::Delivery;
 use crate::deliver::remote::convert::Converter;
 use crate::endpoint::Endpoint;
 use crate::envelope::{MailOptions, Recipient};
+use crate::policy::Source;
 use crate::spool::Content;
 use crate::timeouts::{HostTimeouts, Trust};
 use crate::tls;
+use crate::tls_policy::TlsPolicy;
 
 /// Accepts one message and returns what the client has sent.
 fn serve(listener: &UnixListener) -> Vec<String> {
@@ -54,13 +56,14 @@ fn a_message_goes_over_a_unix_socket() {
             move || serve(&listener)
         });
         let tls = tls::Client::new();
+        let policy = TlsPolicy::new(Security::Clear, "loopback", Source::Key("remote.tls"));
         let options = ConnectOptions {
             id: "x",
             hostname: "razorback.test",
             limit: Duration::from_secs(10),
             tls: &tls,
             recorder: &crate::dialogue::Recorder::default(),
-            security: Security::Clear,
+            policy: &policy,
             is_configured: true,
             login: None,
             host_timeout: HostTimeout::new(&timeouts, trust),

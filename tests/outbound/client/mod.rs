@@ -53,6 +53,7 @@ use penfold::privsep::Rights;
 use penfold::spool::{Content, Measure};
 use penfold::timeouts::Trust;
 use penfold::tls::Client;
+use penfold::tls_policy::table::TlsPolicies;
 
 use Fate::{Deferred, Delivered, Failed};
 
@@ -128,7 +129,9 @@ impl Sender {
         };
         let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, converter, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
-        let settings = RemoteSettings { config, tls, credentials, trust: Trust::Proven };
+        let (tls_policies, errors) = TlsPolicies::begin(config);
+        assert_eq!(errors, []);
+        let settings = RemoteSettings { config, tls, credentials, tls_policies: &tls_policies, trust: Trust::Proven };
         let result = self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what);
         self.dialogue = result.dialogue;
         result.outcomes

@@ -10,8 +10,6 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{getsockopt, sockopt};
-
 use super::actions::Control;
 use super::change::{Change, NotChanged};
 use super::connections::Connections;
@@ -25,6 +23,7 @@ use crate::message::trace::LocalUser;
 use crate::privsep::Rights;
 use crate::queue::Selector;
 use crate::spool::{EntryName, QueueId};
+use crate::sys;
 
 /// The stack of a thread that answers a client, in bytes.
 const STACK: usize = 512 << 10;
@@ -92,7 +91,7 @@ fn is_privileged(uid: u32) -> bool {
 
 /// Starts a thread that answers a client, unless a limit on connections is reached.
 fn start(mut stream: UnixStream, control: &Arc<Control>, connections: &Arc<Connections>) -> io::Result<()> {
-    let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
+    let uid = sys::peer_uid(&stream)?;
     let Some(admission) = connections.admit(uid) else {
         stream.set_nonblocking(true)?;
         // The client may have disconnected already.

@@ -51,10 +51,12 @@ impl Start {
                 ::log::log!(level(Level::Info), "this kernel or machine supports only part of the confinement")
             }
             Confinement::None => {
-                ::log::log!(
-                    level(Level::Warn),
-                    "this kernel has no Landlock, or an old version: the server is not confined to its files"
-                )
+                let why = if cfg!(target_os = "linux") {
+                    "this kernel has no Landlock, or an old version"
+                } else {
+                    "this system is not Linux, where the monitor gives up most of root's rights"
+                };
+                ::log::log!(level(Level::Warn), "{why}: the server is not confined to its files")
             }
         }
         Ok(())

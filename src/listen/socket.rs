@@ -4,15 +4,15 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::libc::{O_NOFOLLOW, O_PATH};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::endpoint::Endpoint;
+use crate::sys;
 
 /// The backlog of listen(2) for TCP: the number of clients that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -120,16 +120,7 @@ fn bind_unix(path: &Path, owner: Option<Owner>) -> io::Result<UnixListener> {
         }
         bound => bound?,
     };
-    // The path may be in a directory of another user, so it must not be followed to another file.
-    let file = fs::File::options().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
-    if !file.metadata()?.file_type().is_socket() {
-        return Err(io::ErrorKind::AlreadyExists.into());
-    }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
-    if let Some((uid, gid)) = owner {
-        chown(&path, Some(uid), Some(gid))?;
-    }
+    sys::set_socket_access(path, 0o660, owner)?;
     Ok(bound)
 }
 
@@ -142,7 +133,7 @@ fn is_left_over(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     use std::sync::Arc;
 
     #[test]

@@ -11,7 +11,6 @@ use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, initgroups, setgroups, setresgid, setresuid};
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::sys::is_root;
 
@@ -81,19 +80,4 @@ pub fn become_and_report(uid: u32, gid: u32) -> io::Result<()> {
     output.write_all(&uid.to_ne_bytes())?;
     output.flush()?;
     Ok(nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?)
-}
-
-/// Drops all of root's capabilities but two: to change the owner of a file (CAP_CHOWN), and to send
-/// signals to other users' processes (CAP_KILL). A program that this process executes gets all of
-/// root's capabilities again. Because this process lacks CAP_SYS_RESOURCE, quotas apply to it: a
-/// change of owner fails if it would exceed the new owner's quota.
-///
-/// # Errors
-/// Those of capset(2).
-pub fn keep_chown_and_kill() -> io::Result<()> {
-    let kept = (CapabilitySet::CHOWN | CapabilitySet::KILL) & capabilities(None)?.permitted;
-    Ok(set_capabilities(
-        None,
-        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
-    )?)
 }

@@ -33,7 +33,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::fdpass;
 use super::request::{Answer, REQUEST, Request};
 use super::rights::Rights;
-use super::{AGENT, LOOKUP, MONITOR, OPENER, drop_root};
+use super::{AGENT, LOOKUP, MONITOR, OPENER};
 use crate::sys::{self, disk};
 
 /// The mode that a message's file must have before the monitor gives the file to another user.
@@ -60,7 +60,7 @@ const MAX_REAPED_AT_ONCE: usize = 100;
 pub fn start(arguments: Vec<OsString>, server: (u32, u32), workers: usize) -> io::Result<Rights> {
     let (ours, theirs) = pair(SockType::SeqPacket)?;
     let numbers = [server.0.to_string(), server.1.to_string(), workers.to_string()];
-    this_program(MONITOR, theirs).args(arguments).args(numbers).spawn()?;
+    this_program(MONITOR, theirs)?.args(arguments).args(numbers).spawn()?;
     Ok(Rights::monitored(ours))
 }
 
@@ -70,8 +70,7 @@ pub fn start(arguments: Vec<OsString>, server: (u32, u32), workers: usize) -> io
 /// # Errors
 /// If standard input is not a socket or fails, or the process cannot be set up.
 pub fn run(server: (u32, u32), workers: usize, configuration: Vec<OsString>) -> io::Result<()> {
-    let _ = nix::sys::prctl::set_name(c"penfold-monitor");
-    nix::sys::prctl::set_child_subreaper(true)?;
+    sys::adopt_orphans(c"penfold-monitor")?;
     // The new session keeps users' commands from the terminal on which root started the server.
     nix::unistd::setsid()?;
     for signal in [SIGHUP, SIGINT, SIGTERM] {
@@ -80,7 +79,7 @@ pub fn run(server: (u32, u32), workers: usize, configuration: Vec<OsString>) -> 
     let (child_ended, end) = UnixStream::pair()?;
     child_ended.set_nonblocking(true)?;
     signal_hook::low_level::pipe::register(SIGCHLD, end)?;
-    drop_root::keep_chown_and_kill()?;
+    sys::keep_chown_and_kill()?;
     sys::raise_descriptor_limit();
     Monitor { configuration, server, workers, agents: Vec::new() }.serve(&child_ended)
 }
@@ -198,7 +197,7 @@ impl Monitor {
         // The command holds the opener's end of the socket, and is dropped right after spawn(). If
         // it lived longer, the socket would stay open after the opener has ended.
         let mut opener =
-            this_program(OPENER, theirs).env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
+            this_program(OPENER, theirs)?.env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
         let end = Instant::now() + OPENER_TIMEOUT;
         loop {
             let mut poll_fd = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
@@ -222,7 +221,7 @@ impl Monitor {
     fn start(&mut self, program: &str, name: &str, arguments: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
         self.make_room(name)?;
         let (ours, theirs) = pair(SockType::Stream)?;
-        let mut command = this_program(program, theirs);
+        let mut command = this_program(program, theirs)?;
         // The child stays root until it executes this program. So no user can stop the child while
         // spawn() waits for it.
         command.env_clear().process_group(0).args(arguments);
@@ -288,10 +287,10 @@ impl Agent {
 
 /// Returns a command that runs this program under another name. Standard input is the socket, and
 /// no other file is inherited.
-fn this_program(name: &str, socket: OwnedFd) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+fn this_program(name: &str, socket: OwnedFd) -> io::Result<Command> {
+    let mut command = sys::this_program()?;
     command.arg0(name).stdin(socket).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    command
+    Ok(command)
 }
 
 fn pair(kind: SockType) -> io::Result<(OwnedFd, OwnedFd)> {

@@ -213,7 +213,7 @@ pub use name::{EntryName, Place};
 pub use note::{INTERRUPTED, Note, NoteLine, NoteResult};
 use reserve::Reserved;
 
-use crate::sys::disk;
+use crate::sys::{self, disk};
 
 const DIRECTORIES: [&str; 7] = ["tmp", "new", "cur", "hold", "bad", "note", STATE];
 /// The directory for state that no message depends on.
@@ -295,7 +295,7 @@ impl Spool {
         for directory in DIRECTORIES {
             disk::make_directory(&root.join(directory))?;
         }
-        let spool = Self::new(root, has_proc())?;
+        let spool = Self::new(root, sys::can_link())?;
         spool.check_version()?;
         Ok(Arc::new(spool))
     }
@@ -355,11 +355,6 @@ impl Spool {
     fn can_use_tmpfile(&self) -> bool {
         self.has_tmpfile.load(Ordering::Relaxed)
     }
-}
-
-/// Whether /proc is mounted: linkat(2) needs it to name a file that was made with O_TMPFILE.
-fn has_proc() -> bool {
-    Path::new("/proc/self/fd").is_dir()
 }
 
 #[cfg(test)]

@@ -9,16 +9,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::time::SystemTime;
 
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, fstatfs};
-use nix::unistd::linkat;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use super::system;
+pub use system::keeps_order;
 
 #[cfg(debug_assertions)]
 use super::fault::{Subject, step};
@@ -59,7 +55,7 @@ pub fn create(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Those of open(2), for example because the file system does not support such files.
 pub fn create_nameless(directory: &Path) -> io::Result<File> {
-    open(directory, OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE))
+    open(directory, &system::nameless()?)
 }
 
 /// Opens a file with options that allow making or truncating it.
@@ -174,10 +170,10 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 /// Those of [`sync`], and of syncfs(2).
 pub fn sync_with_name(file: &File) -> io::Result<()> {
     sync(file)?;
-    if keeps_order(file)? || fstatfs(file)?.filesystem_type() == BTRFS_SUPER_MAGIC {
+    if system::syncs_names(file)? {
         return Ok(());
     }
-    step("fsync", Subject::Open(file), || Ok(nix::unistd::syncfs(file)?))
+    step("fsync", Subject::Open(file), || system::sync_file_system(file))
 }
 
 /// Sets the mode of a file.
@@ -209,9 +205,7 @@ pub fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<
 /// # Errors
 /// Those of linkat(2).
 pub fn link(file: &File, path: &Path) -> io::Result<()> {
-    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let run = || Ok(linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?);
-    step("link", Subject::Path(path), run)
+    step("link", Subject::Path(path), || system::link(file, path))
 }
 
 /// Renames a file. An existing file with the new name is replaced.
@@ -227,14 +221,13 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of renameat2(2), such as `AlreadyExists`.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    step("rename", Subject::Paths(from, to), || {
-        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-            // Some file systems, such as NFS, lack RENAME_NOREPLACE. All names are unique anyway.
-            Err(Errno::INVAL | Errno::NOSYS) if !to.try_exists()? => fs::rename(from, to),
-            Err(Errno::INVAL | Errno::NOSYS) => Err(io::ErrorKind::AlreadyExists.into()),
-            result => Ok(result?),
-        }
-    })
+    step("rename", Subject::Paths(from, to), || system::rename_new(from, to))
+}
+
+/// Renames a file unless the new name exists, for systems and file systems that cannot do both in
+/// one step. All names are unique anyway.
+pub(super) fn rename_unless_exists(from: &Path, to: &Path) -> io::Result<()> {
+    if to.try_exists()? { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(from, to) }
 }
 
 /// Removes a name of a file.
@@ -243,21 +236,6 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Those of unlink(2).
 pub fn remove(path: &Path) -> io::Result<()> {
     step("unlink", Subject::Path(path), || fs::remove_file(path))
-}
-
-/// The number of xfs, which nix does not have for musl.
-const XFS_SUPER_MAGIC: FsType = FsType(0x5846_5342);
-
-/// Whether the file system keeps changes to names and files in order after a crash. ext4 and xfs do
-/// so with their journals. A file system in memory counts, too, because it does not survive a
-/// crash. On other file systems, such as btrfs, a renamed file may have neither its old nor its new
-/// name after a crash.
-///
-/// # Errors
-/// Those of fstatfs(2).
-pub fn keeps_order(file: &File) -> io::Result<bool> {
-    let kind = fstatfs(file)?.filesystem_type();
-    Ok([EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, TMPFS_MAGIC].contains(&kind))
 }
 
 /// Makes a directory with mode 700, and the missing directories above it. Does nothing if the

@@ -33,7 +33,8 @@ pub enum Limited {
 
 /// Returns the limits that can be determined.
 pub fn limits() -> Vec<Limit> {
-    let soft_limit = |resource| getrlimit(resource).ok().map(|(soft, _)| soft);
+    // The type differs between systems.
+    let soft_limit = |resource| u64::try_from(i128::from(getrlimit(resource).ok()?.0)).ok();
     let kernel = |key: &str| number(&Path::new("/proc/sys").join(key));
     let groups = || Some(pids_max(&fs::read_to_string("/proc/self/cgroup").ok()?, Path::new("/sys/fs/cgroup")));
     let found = [

@@ -1,6 +1,5 @@
 //! Changes properties of this process: signals, limits and descriptors.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -53,10 +52,8 @@ pub fn usual_umask() {
 /// Closes all open descriptors, except the standard streams and the `passed` descriptors that
 /// follow them.
 pub fn close_inherited(passed: i32) {
-    let numbers = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let numbers: Vec<i32> = numbers.filter_map(|file| file.file_name().to_str()?.parse().ok()).collect();
-    // The numbers include the descriptor of the directory itself, which is closed by now.
-    numbers.into_iter().filter(|number| *number > passed.saturating_add(2)).for_each(|number| {
+    let numbers = super::system::descriptors().into_iter();
+    numbers.filter(|number| *number > passed.saturating_add(2)).for_each(|number| {
         let _ = nix::unistd::close(number);
     });
 }
@@ -92,9 +89,9 @@ pub fn usual_descriptor_limit() {
 
 /// Keeps this process and its children from starting further processes and threads while their user
 /// has `max` or more of them. Root is not limited.
-pub fn limit_processes(max: u64) {
+pub fn limit_processes(max: u32) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NPROC) {
-        let max = max.min(hard);
+        let max = hard.min(max.into());
         let _ = setrlimit(Resource::RLIMIT_NPROC, max, max);
     }
 }

@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::finding::{Finding, Level, Topic};
@@ -193,7 +192,7 @@ pub fn spool(config: &Config) -> Vec<Finding> {
         let text = format!("the user {} cannot write to the spool {path}", privsep::user_name());
         findings.push(make(Level::Error, text).advise("give it to that user"));
     }
-    if statfs(&config.spool).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC) {
+    if sys::is_in_memory(&config.spool) {
         findings
             .push(make(Level::Error, format!("the spool {path} is in memory: a restart of the host loses all mail")));
     }

@@ -7,13 +7,13 @@
 //! any length are kept. Unless an option says otherwise, a line with a single dot ends the message.
 //! If reading or storing fails, nothing is sent.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use memchr::memchr2;
-use nix::fcntl::OFlag;
+
+use crate::sys;
 
 /// The maximum size of a message that is kept in memory, in bytes.
 const MAX_IN_MEMORY: usize = 1 << 20;
@@ -160,9 +160,7 @@ impl Text {
 /// Makes a file without a name. Other users cannot open it, and it vanishes when the program ends.
 fn unnamed_file() -> io::Result<File> {
     let directories = [std::env::temp_dir(), PathBuf::from("/var/tmp"), PathBuf::from("/dev/shm")];
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(OFlag::O_TMPFILE.bits());
-    let mut opened = directories.iter().map(|directory| options.open(directory));
+    let mut opened = directories.iter().map(|directory| sys::temporary(directory));
     opened.find_map(Result::ok).ok_or_else(|| {
         io::Error::new(io::ErrorKind::StorageFull, format!("cannot create a temporary file in {directories:?}"))
     })

@@ -12,18 +12,16 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc::{F_WRLCK, O_NOFOLLOW, O_NONBLOCK, SEEK_SET, flock};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::{AgentError, Part};
 use crate::spool::Content;
-use crate::sys::disk;
+use crate::sys::{self, disk};
 
 /// How long to wait for another program's lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -111,13 +109,10 @@ fn missing_end(path: &Path, length: u64) -> &'static str {
 
 /// Locks the whole file. If another program has locked the file, waits until the deadline.
 fn lock(file: &File, deadline: Instant) -> io::Result<()> {
-    let all = flock { l_type: F_WRLCK as i16, l_whence: SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 };
     loop {
-        // A lock of this kind belongs to the open file and not to the process, so that the threads
-        // of one process exclude each other, too.
-        match fcntl(file.as_fd(), FcntlArg::F_OFD_SETLK(&all)).map_err(io::Error::from) {
+        match sys::lock(file) {
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied) => pause(deadline)?,
-            result => return result.map(drop),
+            result => return result,
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::sys::{self, command};
 
 /// Maximum number of processes and threads that a user may have on this host when an agent runs the
 /// user's command.
-const MAX_PROCESSES: u64 = 2048;
+const MAX_PROCESSES: u32 = 2048;
 
 /// Becomes the system user with this name, and serves requests.
 ///

@@ -1,5 +1,5 @@
-//! Confines the server: Landlock (Linux 5.19) limits it to some parts of the file system, and a
-//! system call filter (seccomp(2)) keeps it from executing programs.
+//! Landlock (Linux 5.19) limits a process to some parts of the file system, and a system call filter
+//! (seccomp(2)) keeps it from executing programs.
 //!
 //! Both are irrevocable, and apply to the calling thread and to the threads and processes that it
 //! starts afterwards. The filter is needed because Landlock does not cover a program that is in no
@@ -12,36 +12,13 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus,
 };
 
-/// The places that a process may use.
-#[derive(Debug, Default, Clone)]
-pub struct Places {
-    /// Files that may be read, and directories below which everything may be read.
-    pub read: Vec<PathBuf>,
-    /// Files that may be read and written, and directories below which everything may be read and
-    /// changed. Below such a directory, programs cannot be executed, and device files cannot be
-    /// made.
-    pub write: Vec<PathBuf>,
-}
-
-/// How far a process is confined after [`confine`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Confinement {
-    /// The process is confined as requested.
-    Full,
-    /// The process is confined as far as this kernel and this machine support the restrictions.
-    Partial,
-    /// The process can use all places, because the kernel has no Landlock, or only its first
-    /// version (Linux 5.13). Executing programs is forbidden all the same if the kernel and the
-    /// machine support the filter.
-    None,
-}
+use super::{Confinement, Places};
 
 /// The Landlock version that defines which kinds of access are controlled.
 const RIGHTS: ABI = ABI::V5;

@@ -54,7 +54,6 @@ mod confine;
 mod cure;
 mod detach;
 mod directories;
-#[cfg(feature = "mailauth")]
 mod engine;
 pub mod helper;
 mod inetd;

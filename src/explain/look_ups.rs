@@ -10,6 +10,7 @@ use crate::address::Address;
 use crate::config::policy::{DnsList, Spf};
 #[cfg(feature = "mailauth")]
 use crate::dns::lookup::Until;
+#[cfg(feature = "mailauth")]
 use crate::mailauth::spf;
 use crate::policy::screening;
 use crate::policy::strangers::{self, Access, Listed, SenderDomain, SpfFound};

@@ -5,6 +5,7 @@
 //! - `ctl`: the commands of penfoldctl
 //! - `dkim`: making keys, and comparing them with the DNS
 //! - `passwd`: a line for a users file
+//! - `published`: what the domains of this host publish about TLS
 //! - `sendmail`: sendmail, mailq and newaliases
 
 use std::ffi::OsStr;
@@ -20,6 +21,7 @@ mod ctl;
 #[cfg(feature = "mailauth")]
 mod dkim;
 mod passwd;
+mod published;
 pub mod sendmail;
 
 /// Runs the command that the program's name selects.

@@ -11,6 +11,8 @@
 //! - `dane`: a host's certificates compared with its TLSA records
 //! - `der`: the parts of a certificate that rustls does not expose
 //! - `fault`: why TLS or a verification failed
+//! - `digest`: the digest of a public key, as TLSA records publish it
+//! - `hybrid`: the key exchange X25519MLKEM768
 //! - `server`: TLS as a server: the certificate for the name that a client requests
 //! - `trust`: TLS as a client, and the kinds of verification
 //! - `verify`: the verification of a host's certificate in the handshake
@@ -26,14 +28,18 @@ use crate::privsep::Rights;
 mod certificate;
 mod dane;
 mod der;
+mod digest;
 mod fault;
+#[cfg(feature = "post-quantum")]
+mod hybrid;
 mod server;
 mod trust;
 mod verify;
 
 pub use dane::Associations;
+pub use digest::{KeyDigest, first_certificate, tlsa_name};
 pub use fault::{Fault, FaultKind};
-pub use server::Server;
+pub use server::{Server, shown_for};
 pub use trust::{Client, Verification};
 pub use verify::{Fingerprint, Verdict};
 
@@ -93,7 +99,11 @@ impl TlsInfo {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    #[allow(unused_mut)]
+    let mut provider = ring::default_provider();
+    #[cfg(feature = "post-quantum")]
+    provider.kx_groups.insert(0, hybrid::X25519_MLKEM768);
+    Arc::new(provider)
 }
 
 #[cfg(test)]

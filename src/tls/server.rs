@@ -1,18 +1,20 @@
 //! Serves TLS, with the certificate for the name that a client requests (SNI).
 //!
-//! If no certificate is valid for the name, or the client requests none, the first certificate in
-//! the configuration is used.
+//! If several certificates are valid for the name, such as one with an RSA key and one with an ECDSA
+//! key, the first with a key that the client supports is used. If none is valid, or the client
+//! requests no name, the same goes for all certificates.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::verify_server_name;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::certificate::Identity;
+use super::digest::KeyDigest;
 use super::provider;
 use crate::config::{ConfigError, KeyPair};
 use crate::privsep::Rights;
@@ -72,6 +74,14 @@ impl Server {
         self.identities.0.iter().map(Identity::validity).collect()
     }
 
+    /// Returns the paths of the certificates that clients may get if they request this name, with the
+    /// digests of their keys.
+    pub fn keys_for(&self, name: &str) -> Vec<(&Path, KeyDigest)> {
+        let current = |identity: &Identity| identity.current().cert.first().map(|der| der.clone().into_owned());
+        let all = self.identities.0.iter().filter_map(|identity| Some((identity.validity().0, current(identity)?)));
+        shown_for(all.collect(), name)
+    }
+
     /// Whether any of the certificates is valid for this name.
     pub fn is_for(&self, name: &str) -> bool {
         ServerName::try_from(name)
@@ -87,19 +97,38 @@ impl Server {
     }
 }
 
+/// Returns the certificates that clients may get if they request a name: those that are valid for the
+/// name, or else the first. With each comes the digest of its key.
+pub fn shown_for<T>(all: Vec<(T, CertificateDer<'_>)>, name: &str) -> Vec<(T, KeyDigest)> {
+    let name = ServerName::try_from(name).ok();
+    let is_valid = |certificate: &CertificateDer<'_>| name.as_ref().is_some_and(|name| is_valid_for(certificate, name));
+    let is_any = all.iter().any(|(_, certificate)| is_valid(certificate));
+    let most = if is_any { all.len() } else { 1 };
+    let shown = all.into_iter().take(most).filter(|(_, certificate)| !is_any || is_valid(certificate));
+    shown.filter_map(|(path, certificate)| Some((path, KeyDigest::of_certificate(&certificate)?))).collect()
+}
+
 impl ResolvesServerCert for Identities {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let first = self.0.first()?;
+        let all: Vec<_> = self.0.iter().map(Identity::current).collect();
+        if let [only] = all.as_slice() {
+            return Some(Arc::clone(only));
+        }
         let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let mut others = self.0.iter().map(Identity::current);
-        let found =
-            if self.0.len() > 1 { named.and_then(|name| others.find(|pair| is_for(pair, &name))) } else { None };
-        found.or_else(|| Some(first.current()))
+        let is_named = |pair: &CertifiedKey| named.as_ref().is_some_and(|name| is_for(pair, name));
+        let is_supported = |pair: &CertifiedKey| pair.key.choose_scheme(hello.signature_schemes()).is_some();
+        let found = all.iter().find(|pair| is_named(pair) && is_supported(pair));
+        let found = found.or_else(|| all.iter().find(|pair| is_named(pair)));
+        let found = found.or_else(|| all.iter().find(|pair| is_supported(pair)));
+        found.or(all.first()).map(Arc::clone)
     }
 }
 
 /// Whether a certificate is valid for a name.
 fn is_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
-    let certificate = pair.end_entity_cert().ok().and_then(|der| ParsedCertificate::try_from(der).ok());
-    certificate.is_some_and(|certificate| verify_server_name(&certificate, name).is_ok())
+    pair.end_entity_cert().is_ok_and(|certificate| is_valid_for(certificate, name))
+}
+
+fn is_valid_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    ParsedCertificate::try_from(certificate).is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }

@@ -71,6 +71,8 @@ examples! {
     the_senders_of_a_night_are_listed: "penfoldctl.8", "# penfoldctl stats";
     a_user_may_log_in: "penfoldctl.8", "# penfoldctl passwd";
     keys_are_made: "penfoldctl.8", "# penfoldctl dkim new" "mailauth";
+    records_of_keys_are_printed: "penfoldctl.8", "# penfoldctl tlsa";
+    a_policy_is_printed: "penfoldctl.8", "# penfoldctl mta-sts";
     the_daemon_starts: "penfoldd.8", "# penfoldd -n";
     a_message_is_looked_up: "penfold-log.5", "# grep";
     inetd_serves: "penfold-admin.7", "smtp stream";
@@ -509,6 +511,30 @@ fn keys_are_made(example: String) {
     };
     assert_eq!(plain(&printed), plain(&example), "{printed}");
     assert_eq!(made, 2);
+}
+
+fn records_of_keys_are_printed(example: String) {
+    let machine = Machine::new(Site::with("hostname = \"mx.example.org\""));
+    let (certificate, _) = Authority::new().make("mx.example.org", 30);
+    let (_, key) = Authority::new().make("mx.example.org", 30);
+    machine.site.write("mx.pem", &certificate);
+    machine.site.write("next.key", &key);
+    machine.site.configure();
+    let (output, printed, shown) = machine.run(&example);
+    // Each key has other digits.
+    let plain = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        lines.map(|(start, digits)| format!("{start} {}", digits.len())).collect()
+    };
+    assert!(output.status.success() && plain(&printed) == plain(&shown), "{printed}");
+}
+
+fn a_policy_is_printed(example: String) {
+    let dns = Dns::zone("example.org MX 10 mx.example.org\n");
+    let mut site = Site::with("hostname = \"mx.example.org\"\nlocal.domains = [\"example.org\"]");
+    site.set("dns", "nameservers", &dns.nameservers());
+    site.configure();
+    Machine::new(site).says(&example);
 }
 
 // penfoldd

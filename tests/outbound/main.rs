@@ -5,6 +5,7 @@
 //! - `converted`: messages for hosts without 8BITMIME
 //! - `end_to_end`: with the daemon, the log and the report
 //! - `many_hosts`: slow and dead hosts beside healthy ones
+//! - `old_tls`: old versions of TLS, which are refused both ways
 //! - `security`: TLS and AUTH, with the log and the queue
 //! - `srs`: rewritten senders of forwarded mail, and their bounces
 
@@ -15,5 +16,6 @@ mod client;
 mod converted;
 mod end_to_end;
 mod many_hosts;
+mod old_tls;
 mod security;
 mod srs;

@@ -10,6 +10,7 @@
 //! - `install`: `make install` and `make uninstall`
 //! - `make`: `make run` and `make test`
 //! - `package`: the Debian package of `make deb`
+//! - `published`: the records and policies that `penfoldctl tlsa` and `mta-sts` print
 //! - `sendmail`: sendmail(8), mailq(1) and newaliases(1)
 //! - `trace`: what `penfoldctl trace` tells, with and without a daemon
 //! - `stats`: `penfoldctl stats` and `top`
@@ -26,6 +27,7 @@ mod explain;
 mod install;
 mod make;
 mod package;
+mod published;
 mod sendmail;
 mod stats;
 mod trace;

@@ -1,5 +1,5 @@
 # Completes penfoldctl(8) in fish. Made by `penfoldctl completion fish`.
-set -l commands queue show trace explain hosts status stats top check flush hold release remove bounce requeue config reload passwd dkim help completion
+set -l commands queue show trace explain hosts status stats top check flush hold release remove bounce requeue config reload passwd dkim tlsa mta-sts help completion
 complete -c penfoldctl -f
 complete -c penfoldctl -s f -r -F -d 'read this configuration'
 complete -c penfoldctl -s h -l help -d 'show the options'
@@ -122,6 +122,13 @@ complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a dkim -d
 complete -c penfoldctl -n '__fish_seen_subcommand_from dkim' -l directory -r -d 'make the files of dkim new there'
 complete -c penfoldctl -n '__fish_seen_subcommand_from dkim' -l selector -r -d 'begin the selectors of dkim new with this'
 complete -c penfoldctl -n '__fish_seen_subcommand_from dkim' -a "new check"
+complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a tlsa -d 'print the DNS records for certificates or keys (DANE)'
+complete -c penfoldctl -n '__fish_seen_subcommand_from tlsa' -l host -r -d 'the name of the mail exchanger, by default hostname'
+complete -c penfoldctl -n '__fish_seen_subcommand_from tlsa' -l json -d 'print JSON, one object a line'
+complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a mta-sts -d 'print the MTA-STS policy of a domain, or the DNS records of all domains'
+complete -c penfoldctl -n '__fish_seen_subcommand_from mta-sts' -l mode -r -d 'testing, the default, or enforce or none'
+complete -c penfoldctl -n '__fish_seen_subcommand_from mta-sts' -l no-dns -d 'do not look up MX records: hostname is the mail exchanger'
+complete -c penfoldctl -n '__fish_seen_subcommand_from mta-sts' -l json -d 'print JSON, one object a line'
 complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a help -d 'describe a command'
 complete -c penfoldctl -n '__fish_seen_subcommand_from help' -a "$commands"
 complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a completion -d 'print a script with which a shell completes commands'

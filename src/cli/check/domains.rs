@@ -8,15 +8,6 @@ use crate::config::{Config, Kind};
 use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
 
-/// The endings of names that are never in the DNS of the Internet.
-const PRIVATE: [&str; 7] = ["localhost", "localdomain", "local", "lan", "internal", "home.arpa", "test"];
-
-/// Whether other hosts can look a domain up.
-pub fn is_for_others(domain: &str) -> bool {
-    let is_below = |end: &str| domain.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    domain.contains('.') && !domain.starts_with('[') && !PRIVATE.iter().any(|end| is_below(end))
-}
-
 /// How mail for a domain comes to this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -42,6 +33,8 @@ impl Way {
 pub struct Exchangers {
     /// The names of those that are this host.
     pub ours: Vec<String>,
+    /// The names of all.
+    pub listed: Vec<String>,
 }
 
 /// Checks the mail exchangers of a domain of this host.
@@ -71,6 +64,7 @@ pub fn check(
         let text = format!("{domain} says in the DNS that it accepts no mail (null MX)");
         return (exchangers, vec![elsewhere(text)]);
     }
+    exchangers.listed = listed.iter().map(|(_, name)| name.clone()).collect();
     for (_, name) in &listed {
         match one(dns, host, domain, name, here) {
             (true, found) => {

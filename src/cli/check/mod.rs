@@ -14,6 +14,7 @@
 //! - `outside`: connections from and to the outside
 //! - `past`: what the numbers of the last days say about the outside
 //! - `ports`: the programs that listen on the configured ports
+//! - `proof`: whether other hosts can prove the way to our domains
 //! - `senders`: SPF, DKIM and DMARC records
 
 #[cfg(feature = "mailauth")]
@@ -31,6 +32,8 @@ mod outside;
 #[cfg(feature = "mailauth")]
 mod past;
 mod ports;
+#[cfg(feature = "mailauth")]
+mod proof;
 #[cfg(feature = "mailauth")]
 mod senders;
 #[cfg(all(test, feature = "mailauth"))]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::domains;
 use super::finding::{Finding, Level, Report, Topic};
 use super::name::{self, Addresses};
+use super::proof::Proof;
 use super::senders::Senders;
+use crate::cli::published::is_for_others;
 use crate::config::Config;
 use crate::dns::lookup::Lookup;
 use crate::mailauth::keys::Keys;
@@ -47,7 +49,7 @@ impl Net<'_> {
         let from = if is_direct { here.seen() } else { Vec::new() };
         let local = self.config.local.domains.iter().map(|domain| (domain.as_str(), true));
         let relayed = self.config.relay.domains.iter().map(|domain| (domain.as_str(), false));
-        let all: Vec<_> = local.chain(relayed).filter(|(domain, _)| domains::is_for_others(domain)).collect();
+        let all: Vec<_> = local.chain(relayed).filter(|(domain, _)| is_for_others(domain)).collect();
         for part in all.get(..all.len().min(MAX_DOMAINS)).unwrap_or_default().chunks(AT_ONCE) {
             let found: Vec<_> = thread::scope(|scope| {
                 let one = |&(domain, is_local): &(_, _)| {
@@ -79,6 +81,7 @@ impl Net<'_> {
             let senders = Senders { dns: self.dns, config: self.config, keys: self.keys, from };
             findings.extend(senders.check(domain, &exchangers));
         }
+        findings.extend(Proof { dns: self.dns, config: self.config }.check(domain, &exchangers));
         (exchangers.ours, findings)
     }
 }

@@ -63,7 +63,9 @@ const GOOD: &str = "mx.example.org A 8.8.8.1
 8.8.8.1 PTR mx.example.org
 example.org MX mx.example.org
 example.org TXT v=spf1 mx -all
-_dmarc.example.org TXT v=DMARC1; p=reject";
+_dmarc.example.org TXT v=DMARC1; p=reject
+_mta-sts.example.org TXT v=STSv1; id=20261130
+_smtp._tls.example.org TXT v=TLSRPTv1; rua=mailto:postmaster@example.org";
 
 fn config(more: &str) -> Config {
     let text = format!(
@@ -92,7 +94,9 @@ fn a_zone_without_faults_has_no_complaint() {
          ok: name: the address 8.8.8.1 has the name mx.example.org\n\
          ok: domain: the mail exchanger mx.example.org of example.org is this host\n\
          ok: domain: the SPF record of example.org permits this host\n\
-         ok: domain: example.org has a DMARC record with the policy reject\n"
+         ok: domain: example.org has a DMARC record with the policy reject\n\
+         ok: domain: example.org announces an MTA-STS policy, with the id 20261130\n\
+         ok: domain: example.org asks other hosts for reports about TLS\n"
     );
     assert_eq!(exchangers, ["mx.example.org"]);
 }
@@ -210,6 +214,41 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
             "_dmarc.example.org FAIL",
             "unknown: domain: the record _dmarc.example.org: ",
         ),
+        (
+            "_mta-sts.example.org TXT v=STSv1; id=20261130\n",
+            "",
+            "note: domain: example.org has no MTA-STS policy\n    penfoldctl mta-sts example.org prints one for a web server; see penfold-tls(7)\n    publish: _mta-sts.example.org. IN TXT \"v=STSv1; id=aea7c72260e81221478c3a6c\"\n    publish: mta-sts.example.org. IN CNAME mx.example.org.\n",
+        ),
+        (
+            "id=20261130",
+            "id=2026-11-30",
+            "warning: domain: the record _mta-sts.example.org cannot be used: other hosts take example.org for one without MTA-STS\n    there must be one record, with an id\n    publish: _mta-sts.example.org. IN TXT ",
+        ),
+        (
+            "id=20261130",
+            "id=1\n_mta-sts.example.org TXT v=STSv1; id=2",
+            "warning: domain: the record _mta-sts.example.org cannot be used",
+        ),
+        (
+            "_mta-sts.example.org TXT v=STSv1; id=20261130",
+            "_mta-sts.example.org FAIL",
+            "unknown: domain: the record _mta-sts.example.org: ",
+        ),
+        (
+            "\n_smtp._tls.example.org TXT v=TLSRPTv1; rua=mailto:postmaster@example.org",
+            "",
+            "note: domain: example.org asks for no reports about TLS\n    publish: _smtp._tls.example.org. IN TXT \"v=TLSRPTv1; rua=mailto:postmaster@example.org\"\n",
+        ),
+        (
+            "rua=mailto:",
+            "ruf=mailto:",
+            "warning: domain: the record _smtp._tls.example.org cannot be used: no reports about TLS come\n",
+        ),
+        (
+            "rua=mailto:",
+            "rua=https://x.example\n_smtp._tls.example.org TXT v=TLSRPTv1; rua=mailto:",
+            "warning: domain: the record _smtp._tls.example.org cannot be used",
+        ),
     ] {
         let zone = GOOD.replacen(old, new, 1);
         assert_ne!(zone, GOOD, "{old}");
@@ -262,22 +301,6 @@ fn behind_a_translating_router_the_addresses_in_the_dns_count() {
     let config = Config { listen: behind.into_iter().collect(), ..config("") };
     let (found, _) = check(&zone, &config, &["8.8.8.1"]);
     assert!(found.contains("note: domain: no mail exchanger of example.org is this host"), "{found}");
-}
-
-#[test]
-fn domains_that_no_other_host_can_look_up_are_left_out() {
-    for (domain, is_one) in [
-        ("example.org", true),
-        ("localhost", false),
-        ("host.localdomain", false),
-        ("nas.local", false),
-        ("x.home.arpa", false),
-        ("mylocal.example", true),
-        ("[192.0.2.1]", false),
-        ("notlan.xlan", true),
-    ] {
-        assert_eq!(super::domains::is_for_others(domain), is_one, "{domain}");
-    }
 }
 
 #[test]

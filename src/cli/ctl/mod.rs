@@ -15,6 +15,8 @@
 //! - `show`: one message of the queue
 //! - `stats`: the numbers
 //! - `status`: the daemon, and what it is doing
+//! - `sts`: the MTA-STS policies of our domains
+//! - `tlsa`: the TLSA records for certificates and keys
 //! - `top`: a live view
 //! - `trace`: what has happened to messages and clients
 
@@ -43,6 +45,8 @@ mod select;
 mod show;
 mod stats;
 mod status;
+mod sts;
+mod tlsa;
 mod top;
 mod trace;
 
@@ -70,6 +74,8 @@ const COMMANDS: &[Command] = &[
     reload::COMMAND,
     keys::PASSWD,
     keys::DKIM,
+    tlsa::COMMAND,
+    sts::COMMAND,
     help::COMMAND,
     completion::COMMAND,
 ];

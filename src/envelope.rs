@@ -256,6 +256,10 @@ pub enum Origin {
     /// the mail hosts of its domain, so it is sent only to public addresses, unless the
     /// configuration names the mail host. If it fails, no report is sent.
     DmarcReport,
+    /// The message is a TLS report to a domain elsewhere. Like a DMARC report, it is sent only to
+    /// public addresses, and if it fails, no report is sent. The connection by which it is sent is
+    /// not counted for TLS reports.
+    TlsReport,
     /// The message is a report from this server to a sender.
     Report,
     /// The message is a report from this server to the postmaster. If it fails, no report is sent.

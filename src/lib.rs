@@ -72,6 +72,7 @@
 //! - `timeouts`: shortened timeouts for unproven hosts
 //! - `tls`: certificates and trust
 //! - `tls_policy`: how connections to other hosts are protected
+//! - `tls_report`: daily reports about TLS to the domains that ask for them
 //! - `users`: users and their mailboxes
 //! - `when`: times that a user gives
 //! - `worker`: one job, from its start to the outcomes of its recipients
@@ -84,7 +85,7 @@
 //! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
 //! | 3 | aggregate, config, smtp, stats | lower ranks |
 //! | 4 | destination, dns, exit, log, tls | lower ranks |
-//! | 5 | aliases, net, policy, spool, users | lower ranks |
+//! | 5 | aliases, net, policy, spool, tls_report, users | lower ranks |
 //! | 6 | mailauth, queue, report, route, screen, submit, tls_policy | lower ranks |
 //! | 7 | deliver, filters | lower ranks |
 //! | 8 | site | lower ranks |
@@ -161,6 +162,7 @@ pub mod sys;
 pub mod timeouts;
 pub mod tls;
 pub mod tls_policy;
+pub mod tls_report;
 mod users;
 mod when;
 mod worker;

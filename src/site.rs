@@ -34,6 +34,7 @@ use crate::submit::usage::Usage;
 use crate::sys;
 use crate::tls::Tls;
 use crate::tls_policy::table::TlsPolicies;
+use crate::tls_report;
 use crate::users::accounts;
 
 /// The configuration, and the contents of the files that it names.
@@ -153,6 +154,8 @@ pub struct Site {
     /// The counts of messages for DMARC reports.
     #[cfg(feature = "mailauth")]
     pub dmarc_counts: Counts,
+    /// The counts of connections for TLS reports.
+    pub tls_counts: Arc<tls_report::Counts>,
     /// The rights of this process beyond those of its own user.
     pub rights: Rights,
     /// The agents, processes that work in mailboxes with the rights of their users.
@@ -183,6 +186,7 @@ impl Site {
             lists: Lists::default(),
             #[cfg(feature = "mailauth")]
             dmarc_counts: Counts::shared(&state),
+            tls_counts: Arc::new(tls_report::Counts::shared(&state)),
             agents: AgentPool::new(rights.clone()),
             rights,
             outbound,

@@ -8,6 +8,7 @@
 //! - `gzip`: compression
 //! - `mail`: the mail that carries a report
 //! - `tally`: the counts in the state directory
+//! - `uri`: the addresses where domains want reports
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -16,6 +17,7 @@ use jiff::tz::TimeZone;
 pub mod gzip;
 mod mail;
 mod tally;
+pub mod uri;
 
 pub use mail::Mail;
 pub use tally::{Bounds, Rows, Tally};

@@ -123,6 +123,7 @@ fn remote() -> Remote {
         routes: optional("/etc/penfold/routes"),
         timeout: Duration::from_secs(10 * MINUTE),
         local_only: false,
+        tls_reports: None,
         srs: true,
         srs_secret: optional("/etc/penfold/srs_secret"),
     }

@@ -331,6 +331,7 @@ fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
         authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
         timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
         local_only: section.take("local_only", values::flag).unwrap_or(default.local_only),
+        tls_reports: section.take("tls_reports", values::contact).unwrap_or(default.tls_reports),
         srs: section.take("srs", values::flag).unwrap_or(default.srs),
         srs_secret: table_file(&mut section, "srs_secret", default.srs_secret),
     };

@@ -308,14 +308,7 @@ fn sealers(section: &mut Section<'_, '_>) -> Option<Vec<String>> {
 }
 
 fn reports(section: &mut Section<'_, '_>) -> Option<Option<Address>> {
-    let address = section.take("dmarc_reports", |value| match value.as_str() {
-        Some("none") => Ok(None),
-        other => other
-            .and_then(|text| Address::parse(text).ok())
-            .filter(|address| !address.domain().is_empty())
-            .map(Some)
-            .ok_or_else(|| "expected \"none\" or an address, such as \"dmarc@example.org\"".to_owned()),
-    })?;
+    let address = section.take("dmarc_reports", values::contact)?;
     if !HAS_MAILAUTH && address.is_some() {
         section.error("dmarc_reports", &not_built());
         return None;

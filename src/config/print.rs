@@ -13,6 +13,7 @@ use super::{
     LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy, Queue, Relay, Remote, RemoteTls, Scheme,
     Submission, Users,
 };
+use crate::address::Address;
 use crate::endpoint::Endpoint;
 use crate::json::{Format, quote};
 
@@ -214,7 +215,7 @@ fn policy(out: &mut Printer<'_>, policy: &Policy) {
         }),
     );
     out.key("arc_sealers", list(&policy.arc_sealers, |domain| quote(domain)));
-    out.key("dmarc_reports", quote(&policy.dmarc_reports.as_ref().map_or("none".to_owned(), ToString::to_string)));
+    out.key("dmarc_reports", contact(policy.dmarc_reports.as_ref()));
     out.key(
         "greylist",
         quote(match policy.greylist {
@@ -261,7 +262,12 @@ fn remote(out: &mut Printer<'_>, remote: &Remote) {
     out.key("tls_policies", path(&remote.tls_policies.path));
     out.key("authorities", remote.authorities.as_ref().map_or_else(|| quote("system"), |file| path(file)));
     out.key("timeout", duration(remote.timeout)).key("local_only", remote.local_only.to_string());
+    out.key("tls_reports", contact(remote.tls_reports.as_ref()));
     out.key("srs", remote.srs.to_string()).key("srs_secret", path(&remote.srs_secret.path));
+}
+
+fn contact(address: Option<&Address>) -> String {
+    quote(&address.map_or("none".to_owned(), ToString::to_string))
 }
 
 fn dkim(out: &mut Printer<'_>, dkim: &Dkim) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::TableFile;
+use crate::address::Address;
 
 /// The settings of delivery to other hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Remote {
     pub timeout: Duration,
     /// Whether only mail with a route in the routes table leaves this host.
     pub local_only: bool,
+    /// The contact in TLS reports, which is also their sender. `None` if no reports are sent.
+    pub tls_reports: Option<Address>,
     /// Whether the senders of forwarded messages are rewritten.
     pub srs: bool,
     /// The file with the secrets that authenticate rewritten senders.

@@ -188,6 +188,16 @@ pub(super) fn postmaster(value: &DeValue<'_>) -> Read<String> {
     )
 }
 
+/// Reads the address that reports to domains come from; `None` if none are sent.
+pub(super) fn contact(value: &DeValue<'_>) -> Read<Option<Address>> {
+    let text = value.as_str();
+    if text == Some("none") {
+        return Ok(None);
+    }
+    let address = text.and_then(|text| Address::parse(text).ok()).filter(|address| !address.domain().is_empty());
+    expect(address.map(Some), "\"none\" or an address, such as \"reports@example.org\"")
+}
+
 /// Reads the separator between user and detail; `None` if the text is empty.
 pub(super) fn separator(value: &DeValue<'_>) -> Read<Option<char>> {
     const SEPARATORS: &str = "+-=_.#";

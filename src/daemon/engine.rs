@@ -251,6 +251,7 @@ impl Engine {
         }
         #[cfg(feature = "mailauth")]
         self.site.dmarc_counts.flush();
+        self.site.tls_counts.flush();
         command::end_all();
     }
 }

@@ -10,13 +10,13 @@
 //! - `admin`: the lines about what an administrator has done with messages
 //! - `collect`: the lines in memory, for a command
 //! - `counted`: counts the events
-//! - `dmarc`: the lines about DMARC reports
 //! - `emit`: logs the line of an event
 //! - `events`: the functions that write the lines of events
 //! - `filters`: the lines about filters
 //! - `format`: the form of a line for each destination
 //! - `journal`: the journal of systemd
 //! - `line`: reads the line of an event back
+//! - `reports`: the lines about reports to domains
 //! - `sink`: a log file, or syslog
 //! - `value`: quoting and escaping
 //! - `zone`: the time zone of this host
@@ -31,8 +31,6 @@ use crate::json::Format;
 mod admin;
 mod collect;
 mod counted;
-#[cfg(feature = "mailauth")]
-mod dmarc;
 mod emit;
 mod events;
 #[cfg(feature = "filters")]
@@ -40,6 +38,7 @@ mod filters;
 mod format;
 mod journal;
 pub mod line;
+mod reports;
 mod sink;
 mod value;
 mod zone;
@@ -50,8 +49,6 @@ use sink::{LogFile, Syslog};
 
 pub use admin::{flushed, flushed_all, requeued, returned};
 pub use collect::collect;
-#[cfg(feature = "mailauth")]
-pub use dmarc::{report_sent, report_withheld};
 pub use events::{
     Accepted, Attempt, Checked, Lost, Refused, Rule, accepted, asked_for_queue, attempt, auth_failed, bounced, checked,
     confirmed, converted, discarded, done, dropped, handshake_failed, held, limit_reached, logged_in, lost, marked,
@@ -59,6 +56,7 @@ pub use events::{
 };
 #[cfg(feature = "filters")]
 pub use filters::{filter_failed, filter_refused, filtered};
+pub use reports::Report;
 pub use sink::{reopen, warn_of_missing_syslog};
 pub use value::pairs;
 pub use zone::{warn_of_zone, zone};

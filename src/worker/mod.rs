@@ -305,7 +305,7 @@ impl Worker {
             recipients: recipients.iter().collect(),
             content: entry.content().preceded_by(&front),
             converter,
-            only_public: entry.origin() == Origin::DmarcReport,
+            only_public: matches!(entry.origin(), Origin::DmarcReport | Origin::TlsReport),
         };
         let settings = &attempt.settings;
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);

@@ -149,11 +149,7 @@ impl Attempt<'_> {
         let Some((_, Reported { event, .. })) = results.first() else { return Ok(()) };
         let event = *event;
         let Some((to, envelope)) = self.report_envelope() else {
-            let what = match self.entry.origin() {
-                Origin::DmarcReport => "a DMARC report could not be delivered",
-                _ => "a report to the postmaster could not be delivered",
-            };
-            log::dropped(&self.entry.id(), what);
+            log::dropped(&self.entry.id(), not_delivered(self.entry.origin()));
             return self.settle_without_report(&results);
         };
         let text = self.returned(event)?;
@@ -247,12 +243,12 @@ impl Attempt<'_> {
 
     /// The recipient and the envelope of the report. The report goes to the sender or, if the
     /// message has the null reverse-path, to the postmaster. `None` if the message is itself a
-    /// report to the postmaster or a DMARC report, because the failure of such a message is not
+    /// report to the postmaster, a DMARC report or a TLS report, because the failure of such a message is not
     /// reported.
     fn report_envelope(&self) -> Option<(Address, Envelope)> {
         let router = &self.settings.router;
         let (to, origin) = match (self.entry.origin(), self.entry.sender()) {
-            (Origin::Postmaster | Origin::DmarcReport, _) => return None,
+            (Origin::Postmaster | Origin::DmarcReport | Origin::TlsReport, _) => return None,
             (_, Some(sender)) => (router.qualify(sender), Origin::Report),
             (_, None) => (router.postmaster().clone(), Origin::Postmaster),
         };
@@ -267,6 +263,15 @@ impl Attempt<'_> {
         let MailOptions { priority, tls, .. } = *self.entry.options();
         let options = MailOptions { utf8: !to.to_string().is_ascii(), priority, tls, ..MailOptions::default() };
         Some((to.clone(), Envelope { sender: None, recipients, options, origin }))
+    }
+}
+
+/// The words for a message that was not delivered, and whose failure is not reported.
+fn not_delivered(origin: Origin) -> &'static str {
+    match origin {
+        Origin::DmarcReport => "a DMARC report could not be delivered",
+        Origin::TlsReport => "a TLS report could not be delivered",
+        _ => "a report to the postmaster could not be delivered",
     }
 }
 

@@ -257,6 +257,7 @@ fn source(entry: &Entry, front: &[u8], id: &str) -> Option<String> {
         Origin::Report => return Some("this host, as a report about another message".to_owned()),
         Origin::Postmaster => return Some("this host, as a report to the postmaster".to_owned()),
         Origin::DmarcReport => return Some("this host, as a DMARC report".to_owned()),
+        Origin::TlsReport => return Some("this host, as a TLS report".to_owned()),
         Origin::Client | Origin::Own => {}
     }
     let steps: Vec<&str> = entry.steps().iter().map(|step| step.text()).collect();

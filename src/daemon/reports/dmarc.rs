@@ -52,7 +52,7 @@ fn send(
     notify: &dyn Fn(EntryName),
 ) -> io::Result<()> {
     let lookup = Until { dns: &site.dns, until: Instant::now() + LOOKUP_TIME };
-    let withheld = |why: &str| log::report_withheld(&counted.domain, day * DAY, why);
+    let withheld = |why: &str| log::Report::Dmarc.withheld(&counted.domain, day * DAY, why);
     let Ok(Some(record)) = policy_record(&lookup, &counted.domain) else {
         withheld("there is no record any more");
         return Ok(());
@@ -93,7 +93,7 @@ fn send(
             Err(error) => return Err(error),
         };
         is_stored = true;
-        log::report_sent(&id, &counted.domain, day * DAY, to, text.len());
+        log::Report::Dmarc.sent(&id, &counted.domain, day * DAY, &format!("<{to}>"), text.len());
         notify(name);
     }
     Ok(())

@@ -5,9 +5,11 @@
 //! After a restart, any reports of the last two days that are still unsent are sent.
 //!
 //! - `dmarc`: DMARC reports (RFC 9990)
+//! - `tls`: TLS reports (RFC 8460)
 
 #[cfg(feature = "mailauth")]
 mod dmarc;
+mod tls;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
@@ -37,6 +39,7 @@ pub fn start(site: Arc<Site>, notify: impl Fn(EntryName) + Send + 'static) -> io
 fn run(site: &Arc<Site>, notify: &dyn Fn(EntryName)) {
     #[cfg(feature = "mailauth")]
     let mut dmarc = 0;
+    let (mut tls, mut must_retry) = (0, false);
     loop {
         let mut wait = MAX_SLEEP;
         let hostname = site.settings().config.hostname.clone();
@@ -49,6 +52,16 @@ fn run(site: &Arc<Site>, notify: &dyn Fn(EntryName)) {
             }
             wait = wait.min(left);
         }
+        let (day, left) = last_day(sys::now(), offset(&hostname, tls::START));
+        if day > tls {
+            // For a report of the day before it is the last try.
+            tls::send_day(site, day.saturating_sub(1), true, notify);
+        }
+        if day > tls || must_retry {
+            must_retry = tls::send_day(site, day, false, notify);
+            tls = day;
+        }
+        wait = wait.min(left);
         thread::sleep(Duration::from_secs(wait.max(1)));
     }
 }

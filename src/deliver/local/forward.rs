@@ -282,7 +282,7 @@ impl LocalDelivery<'_> {
         let left = match self.entry.origin() {
             _ if is_derived => addressee.share,
             Origin::Client | Origin::Own => MAX_LISTED,
-            Origin::DmarcReport | Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
+            Origin::DmarcReport | Origin::TlsReport | Origin::Report | Origin::Postmaster => MAX_OF_REPORT,
         };
         match is_forward {
             true if is_derived => left.min(MAX_FORWARDED),

@@ -6,6 +6,7 @@
 
 use super::Policy;
 use crate::address::Address;
+use crate::aggregate::uri::{self, is_mailto};
 
 /// The maximum number of addresses for reports that are read from a tag.
 pub const MAX_URIS: usize = 5;
@@ -192,10 +193,6 @@ fn uris(value: &str) -> (Vec<ReportUri>, bool) {
     (parts().filter_map(mailto).take(MAX_URIS).collect(), has_any)
 }
 
-fn is_mailto(uri: &str) -> bool {
-    uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("mailto:"))
-}
-
 /// Returns whether a text has the form of a URI: a scheme, a colon and something after it (RFC 3986
 /// 3.1).
 fn has_scheme(uri: &str) -> bool {
@@ -207,23 +204,14 @@ fn has_scheme(uri: &str) -> bool {
     })
 }
 
-/// Parses a `mailto:` URI with one address (RFC 6068). Header fields after `?` are ignored. Returns
+/// Parses a `mailto:` URI with one address (RFC 6068), and perhaps `!` and a size after it. Returns
 /// `None` if the URI has another form.
 fn mailto(uri: &str) -> Option<ReportUri> {
-    if !is_mailto(uri) {
-        return None;
-    }
-    let rest = uri.get(7..)?;
-    let (rest, max_size) = match rest.rsplit_once('!') {
+    let (rest, max_size) = match uri.rsplit_once('!').filter(|_| is_mailto(uri)) {
         Some((rest, limit)) => (rest, Some(size(limit)?)),
-        None => (rest, None),
+        None => (uri, None),
     };
-    let path = rest.split('?').next()?;
-    let address = Address::parse(&decoded(path)?).ok()?;
-    // A stranger must not direct reports to an address without a domain, which is a local user, or
-    // to an address literal. A report in ASCII must not need SMTPUTF8.
-    let is_good = address.is_ascii() && !address.domain().is_empty() && address.literal().is_none();
-    is_good.then_some(ReportUri { address, max_size })
+    Some(ReportUri { address: uri::mailto(rest)?, max_size })
 }
 
 /// Parses a size, such as `10m`: digits, and perhaps a unit, which is a power of 1024. Returns the
@@ -241,22 +229,4 @@ fn size(text: &str) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     // If the number is too large for its type, the size is practically unlimited.
     is_number.then(|| digits.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(unit))
-}
-
-/// Decodes the octets that a URI writes as `%XX`. Returns `None` if the result is not printable
-/// ASCII.
-fn decoded(text: &str) -> Option<String> {
-    let mut out = String::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let mut b = first;
-        rest = after;
-        if first == b'%' {
-            let (digits, after) = rest.split_at_checked(2)?;
-            b = u8::from_str_radix(std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?, 16).ok()?;
-            rest = after;
-        }
-        out.push(Some(char::from(b)).filter(|c| (' '..='~').contains(c))?);
-    }
-    Some(out)
 }

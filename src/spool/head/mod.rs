@@ -247,6 +247,7 @@ fn lines(envelope: &Envelope, derivation: &Derivation, marks: Marks<'_>, measure
         // entry with an unknown field alone, but takes an unknown value for damage.
         Origin::Own => "client own=yes",
         Origin::DmarcReport => "client dmarc=yes",
+        Origin::TlsReport => "client tlsrpt=yes",
         Origin::Report => "report",
         Origin::Postmaster => "postmaster",
     };
@@ -425,13 +426,14 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
     let (mut from, mut closer, mut has_long_lines) = (None, None, false);
     read_fields(line, |key, value| {
         match (key, value) {
-            ("head", Value::Word(word)) => head.measure = read_measure(word)?,
+            ("head", Value::Word(word)) => head.measure = options::read_measure(word)?,
             ("lines", Value::Word("long")) => has_long_lines = true,
             ("body", Value::Word("7bit")) => head.options.body = Body::SevenBit,
             ("body", Value::Word("8bit")) => head.options.body = Body::EightBit,
             ("origin", Value::Word("client")) => head.origin = Origin::Client,
             ("own", Value::Word("yes")) if closer.is_none() => closer = Some(Origin::Own),
             ("dmarc", Value::Word("yes")) if closer.is_none() => closer = Some(Origin::DmarcReport),
+            ("tlsrpt", Value::Word("yes")) if closer.is_none() => closer = Some(Origin::TlsReport),
             ("origin", Value::Word("report")) => head.origin = Origin::Report,
             ("origin", Value::Word("postmaster")) => head.origin = Origin::Postmaster,
             ("past", Value::Word(step)) => derivation::read(&mut head.steps, step)?,
@@ -443,7 +445,11 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
                 head.folder = Some(Folder::parse(&name).ok_or(MALFORMED)?);
             }
             ("from", Value::Path(path)) => from = Some(path),
-            ("head" | "lines" | "body" | "origin" | "own" | "dmarc" | "past" | "reason" | "folder" | "from", _) => {
+            (
+                "head" | "lines" | "body" | "origin" | "own" | "dmarc" | "tlsrpt" | "past" | "reason" | "folder"
+                | "from",
+                _,
+            ) => {
                 return Err(MALFORMED);
             }
             (key, Value::Word(word)) => return options::read_mail(&mut head.options, key, word),
@@ -459,19 +465,6 @@ fn read_first(line: &[u8], mut head: Head) -> Result<Head, HeadError> {
         head.origin = closer;
     }
     Ok(Head { sender: from.ok_or(Corrupt("it has no sender"))?, ..head })
-}
-
-/// Parses the value of the field `head=`, which is the length of the head and, after it, the
-/// measure of the content. Returns the measure; `None` if the value ends after the length.
-fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
-    let Some((_, measure)) = word.split_once(':') else { return Ok(None) };
-    let (size, kind) = measure.split_once(':').ok_or(MALFORMED)?;
-    let is_ascii = match kind {
-        "7bit" => true,
-        "8bit" => false,
-        _ => return Err(MALFORMED),
-    };
-    Ok(Some(Measure { size: size.parse().map_err(|_| MALFORMED)?, is_ascii, has_long_lines: false }))
 }
 
 fn read_recipient(text: &[u8]) -> Result<(Recipient, u32), HeadError> {

@@ -16,6 +16,8 @@
 //! | `orcpt=` | ORCPT |
 //!
 //! An option that the client did not give has no field.
+//!
+//! The value of `head=` is read here, too.
 
 use std::fmt::Write;
 
@@ -25,6 +27,7 @@ use crate::envelope::{
     Body, ByMode, DeliverBy, MAX_ENVID, MAX_ORCPT, MailOptions, MessageTls, Notify, RcptOptions, Ret,
 };
 use crate::smtp::xtext;
+use crate::spool::content::Measure;
 use crate::spool::fields::{MALFORMED, UNKNOWN, read_text, write_text};
 
 /// Appends the fields for the options of MAIL, each after a blank.
@@ -143,4 +146,17 @@ fn read_release(text: &str) -> Option<(u64, Option<u32>)> {
 
 fn read_priority(text: &str) -> Option<i8> {
     text.parse().ok().filter(|priority: &i8| (-9..=9).contains(priority) && *priority != 0)
+}
+
+/// Parses the value of the field `head=`, which is the length of the head and, after it, the
+/// measure of the content. Returns the measure; `None` if the value ends after the length.
+pub(super) fn read_measure(word: &str) -> Result<Option<Measure>, HeadError> {
+    let Some((_, measure)) = word.split_once(':') else { return Ok(None) };
+    let (size, kind) = measure.split_once(':').ok_or(MALFORMED)?;
+    let is_ascii = match kind {
+        "7bit" => true,
+        "8bit" => false,
+        _ => return Err(MALFORMED),
+    };
+    Ok(Some(Measure { size: size.parse().map_err(|_| MALFORMED)?, is_ascii, has_long_lines: false }))
 }

@@ -153,12 +153,13 @@ fn a_head_says_at_most_once_whether_the_message_needs_tls() {
 
 #[test]
 fn a_message_of_an_own_user_and_a_dmarc_report_are_marked() {
-    for origin in [Origin::Client, Origin::Own, Origin::DmarcReport, Origin::Report, Origin::Postmaster] {
+    for origin in
+        [Origin::Client, Origin::Own, Origin::DmarcReport, Origin::TlsReport, Origin::Report, Origin::Postmaster]
+    {
         let text = queued(&Envelope { origin, ..envelope(1) });
-        assert_eq!(
-            (read(text.as_bytes()).map(|head| head.origin), text.contains(" own=yes "), text.contains(" dmarc=yes ")),
-            (Ok(origin), origin == Origin::Own, origin == Origin::DmarcReport)
-        );
+        let words = [" own=yes ", " dmarc=yes ", " tlsrpt=yes "].map(|word| text.contains(word));
+        let wanted = [Origin::Own, Origin::DmarcReport, Origin::TlsReport].map(|marked| origin == marked);
+        assert_eq!((read(text.as_bytes()).map(|head| head.origin), words), (Ok(origin), wanted));
     }
     let text = queued(&Envelope { origin: Origin::DmarcReport, ..envelope(1) });
     let moved = text.replace("origin=client dmarc=yes", "dmarc=yes origin=client");

@@ -156,7 +156,7 @@ fn only_an_envelope_without_source_and_options_is_a_direct_entry() {
     };
     assert!(is_direct(&|_| ()) && is_direct(&|envelope| envelope.sender = None));
     assert!(is_direct(&|envelope| envelope.options.body = Body::EightBit));
-    for origin in [Origin::Own, Origin::DmarcReport, Origin::Report, Origin::Postmaster] {
+    for origin in [Origin::Own, Origin::DmarcReport, Origin::TlsReport, Origin::Report, Origin::Postmaster] {
         assert!(!is_direct(&|envelope| envelope.origin = origin), "{origin:?}");
     }
     // Postfix sends ORCPT with each recipient, and usually repeats the address.

@@ -91,7 +91,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
         },
         report: Report { languages: Vec::new(), multilingual: false, texts: optional("/etc/penfold/languages") },
         filters: Vec::new(),
-        dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10) },
+        dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10), trust_ad: None },
         log: LogTo::Syslog,
         log_format: Format::Text,
         history: Bounds { size: 64 << 20, keep: Duration::from_secs(30 * 24 * HOUR) },

@@ -397,6 +397,7 @@ fn dns(mut section: Section<'_, '_>, default: Dns) -> Dns {
     let dns = Dns {
         nameservers: section.take_all("nameservers", values::nameserver).unwrap_or(default.nameservers),
         timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
+        trust_ad: section.take("trust_ad", values::trust_ad).unwrap_or(default.trust_ad),
     };
     section.finish();
     dns

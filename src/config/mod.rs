@@ -390,6 +390,17 @@ pub struct Dns {
     pub nameservers: Vec<SocketAddr>,
     /// The time limit of a look-up.
     pub timeout: Duration,
+    /// Whether the name servers are trusted to have verified the answers that they call secure;
+    /// `None` if that depends on their addresses.
+    pub trust_ad: Option<bool>,
+}
+
+impl Dns {
+    /// Whether name servers at these addresses are trusted to have verified the answers that they
+    /// call secure. By default only those on this host are: others could be impersonated on the way.
+    pub fn trusts(&self, servers: &[SocketAddr]) -> bool {
+        self.trust_ad.unwrap_or_else(|| servers.iter().all(|server| server.ip().to_canonical().is_loopback()))
+    }
 }
 
 /// The destination of the log.

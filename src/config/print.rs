@@ -79,6 +79,7 @@ pub fn print(config: &Config) -> Vec<Printed> {
     let dns = &config.dns;
     out.table("dns").key("nameservers", list(&dns.nameservers, |server| quote(&server.to_string())));
     out.key("timeout", duration(dns.timeout));
+    out.key("trust_ad", dns.trust_ad.map_or_else(|| quote("loopback"), |flag| flag.to_string()));
     out.table("log").key("to", log_to(&config.log));
     out.key("format", quote(if config.log_format == Format::Json { "json" } else { "text" }));
     let history = config.history;

@@ -286,6 +286,14 @@ pub(super) fn flag(value: &DeValue<'_>) -> Read<bool> {
     expect(value.as_bool(), "true or false")
 }
 
+/// Reads whether name servers are trusted: a boolean, or `None` if only loopback addresses are.
+pub(super) fn trust_ad(value: &DeValue<'_>) -> Read<Option<bool>> {
+    match value.as_str() {
+        Some("loopback") => Ok(None),
+        _ => expect(value.as_bool().map(Some), "\"loopback\", true or false"),
+    }
+}
+
 /// Reads the destination of the log.
 pub(super) fn log_to(value: &DeValue<'_>) -> Read<LogTo> {
     match value.as_str() {

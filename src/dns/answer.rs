@@ -10,7 +10,7 @@ use std::sync::Arc;
 use trust_dns_resolver::proto::op::{Message, ResponseCode};
 use trust_dns_resolver::proto::rr::{Name, RData, Record, RecordType};
 
-use super::{MAX_EXCHANGERS, MAX_NAMES, MAX_TEXTS};
+use super::{MAX_ASSOCIATIONS, MAX_EXCHANGERS, MAX_NAMES, MAX_TEXTS};
 use crate::address::parse_domain;
 use crate::outcome::NoAnswer;
 
@@ -22,7 +22,24 @@ pub(super) const MAX_ALIASES: usize = 10;
 
 /// The data of one type for one name, or why there is none. The data are empty if none of the
 /// records was usable.
-pub(super) type Found = Result<Arc<[Datum]>, NoAnswer>;
+pub(super) type Found = Result<Data, NoAnswer>;
+
+/// The data of one type for one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Data {
+    pub(super) list: Arc<[Datum]>,
+    /// Whether a trusted server has verified the answer with DNSSEC, including all aliases.
+    pub(super) is_secure: bool,
+    /// The name at the end of the aliases; `None` if the name is no alias.
+    pub(super) alias_of: Option<Arc<str>>,
+}
+
+impl Data {
+    /// The approximate size of the value in memory, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.alias_of.as_ref().map_or(0, |name| name.len()) + self.list.iter().map(Datum::size).sum::<usize>()
+    }
+}
 
 /// The data of one record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +51,8 @@ pub(super) enum Datum {
     Name(Box<str>),
     /// The strings of a TXT record, joined.
     Text(Box<[u8]>),
+    /// The usage, the selector, the matching type and the data of a TLSA record.
+    Association(u8, u8, u8, Box<[u8]>),
 }
 
 impl Datum {
@@ -42,7 +61,7 @@ impl Datum {
         size_of::<Self>()
             + match self {
                 Self::Exchanger(_, name) | Self::Name(name) => name.len(),
-                Self::Text(text) => text.len(),
+                Self::Text(bytes) | Self::Association(.., bytes) => bytes.len(),
                 Self::Address(_) => 0,
             }
     }
@@ -57,6 +76,12 @@ impl Datum {
             RData::A(a) => Self::Address(a.0.into()),
             RData::AAAA(a) => Self::Address(a.0.into()),
             RData::TXT(text) => Self::Text(text.txt_data.concat().into()),
+            RData::TLSA(tlsa) => Self::Association(
+                tlsa.cert_usage.into(),
+                tlsa.selector.into(),
+                tlsa.matching.into(),
+                tlsa.cert_data.as_slice().into(),
+            ),
             _ => return None,
         })
     }
@@ -64,8 +89,8 @@ impl Datum {
 
 /// The content of an answer.
 pub(super) enum Read {
-    /// The data, and its lifetime in seconds.
-    Data(Arc<[Datum]>, u32),
+    /// The data, the name that has it, and its lifetime in seconds.
+    Data(Arc<[Datum]>, Name, u32),
     /// An alias: the name that it leads to, for which the answer has no records, and the lifetime
     /// of the alias in seconds.
     Alias(Name, u32),
@@ -82,7 +107,8 @@ pub(super) fn read(message: &Message, name: &Name, kind: RecordType, mut lifetim
         let mut records = of_name().filter(|record| record.record_type() == kind).peekable();
         if records.peek().is_some() {
             lifetime = lifetime.min(of_name().filter(|r| r.record_type() == kind).map(|r| r.ttl).min().unwrap_or(0));
-            return Read::Data(data(kind, records), lifetime);
+            let data = data(kind, records);
+            return Read::Data(data, name, lifetime);
         }
         let alias = of_name().find_map(|record| match &record.data {
             RData::CNAME(to) => Some((to.0.clone(), record.ttl)),
@@ -117,6 +143,7 @@ fn data<'a>(kind: RecordType, records: impl Iterator<Item = &'a Record>) -> Arc<
         RecordType::MX => MAX_EXCHANGERS,
         RecordType::PTR => MAX_NAMES,
         RecordType::TXT => MAX_TEXTS,
+        RecordType::TLSA => MAX_ASSOCIATIONS,
         _ => MAX_KEPT_ADDRESSES,
     });
     data.into()

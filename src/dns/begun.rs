@@ -34,7 +34,7 @@ impl<T> Begun<T> {
     /// # Errors
     /// A [`NoAnswer`]; `Timeout` if the time that was set when the look-up began is over.
     pub fn wait(self) -> Result<Vec<T>, NoAnswer> {
-        Ok(self.pending?.wait()?.iter().filter_map(self.read).collect())
+        Ok(self.pending?.wait()?.list.iter().filter_map(self.read).collect())
     }
 }
 
@@ -93,13 +93,13 @@ impl Dns {
 
     fn begin<T>(&self, name: &str, kind: RecordType, until: Instant, read: fn(&Datum) -> Option<T>) -> Begun<T> {
         let until = until.min(self.deadline());
-        let pending = parse(name).and_then(|(text, name)| ask_for(&self.running()?, text, name, kind, until));
+        let pending = parse(name).and_then(|(text, name)| ask_for(&self.running()?, text, name, kind, until, false));
         Begun { pending, read }
     }
 }
 
 /// Returns a name in lower case without its final dot, and as a value for the resolver.
-fn parse(name: &str) -> Result<(Box<str>, Name), NoAnswer> {
+pub(super) fn parse(name: &str) -> Result<(Box<str>, Name), NoAnswer> {
     let text = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
     let is_label = |label: &str| (1..=MAX_LABEL).contains(&label.len()) && label.bytes().all(is_printable);
     if text.len() > MAX_NAME || !text.split('.').all(is_label) {

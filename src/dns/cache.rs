@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use trust_dns_resolver::proto::rr::RecordType;
 
-use super::answer::{Datum, Found};
+use super::answer::{Data, Found};
 use crate::outcome::NoAnswer;
 
 /// The maximum size of the cache, in bytes: about 4000 answers of the usual size.
@@ -42,34 +42,38 @@ type Key = (Arc<str>, RecordType);
 #[derive(Debug)]
 struct Entry {
     found: Found,
+    /// Whether the answer says if it is secure.
+    with_dnssec: bool,
     until: Instant,
     size: usize,
 }
 
 impl Cache {
-    /// The answer for a name and a type, unless the answer is missing or has expired.
-    pub(super) fn find(&self, name: &str, kind: RecordType) -> Option<Found> {
+    /// The answer for a name and a type, unless the answer is missing or has expired. With
+    /// `with_dnssec`, data count only if they say whether they are secure.
+    pub(super) fn find(&self, name: &str, kind: RecordType, with_dnssec: bool) -> Option<Found> {
         let kept = self.lock();
         let entry = kept.answers.get(&(Arc::from(name), kind))?;
-        (Instant::now() < entry.until).then(|| entry.found.clone())
+        let is_enough = !with_dnssec || entry.with_dnssec || entry.found.is_err();
+        (is_enough && Instant::now() < entry.until).then(|| entry.found.clone())
     }
 
     /// Keeps an answer for its lifetime, in seconds.
-    pub(super) fn keep(&self, name: &str, kind: RecordType, found: &Found, lifetime: u32) {
+    pub(super) fn keep(&self, name: &str, kind: RecordType, with_dnssec: bool, found: &Found, lifetime: u32) {
         let max_lifetime = match found {
             Ok(_) => MAX_LIFETIME,
             Err(NoAnswer::NxDomain | NoAnswer::NoData) => MAX_NEGATIVE_LIFETIME,
             Err(_) => return,
         };
         let lifetime = Duration::from_secs(lifetime.into()).min(max_lifetime);
-        let data = found.as_ref().map_or(0, |data| data.iter().map(Datum::size).sum());
+        let data = found.as_ref().map_or(0, Data::size);
         let size = OVERHEAD + name.len() + data;
         if lifetime.is_zero() || size > MAX_ENTRY {
             return;
         }
         let key = (Arc::from(name), kind);
         let mut kept = self.lock();
-        let entry = Entry { found: found.clone(), until: Instant::now() + lifetime, size };
+        let entry = Entry { found: found.clone(), with_dnssec, until: Instant::now() + lifetime, size };
         kept.bytes += size;
         match kept.answers.insert(key.clone(), entry) {
             Some(old) => kept.bytes -= old.size,
@@ -90,26 +94,27 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer::Datum;
     use super::*;
 
     fn name(text: &str) -> Found {
-        Ok(Arc::from([Datum::Name(text.into())]))
+        Ok(Data { list: Arc::from([Datum::Name(text.into())]), is_secure: false, alias_of: None })
     }
 
     #[test]
     fn the_oldest_answers_are_dropped() {
         let cache = Cache::default();
         for n in 0..50_000 {
-            cache.keep(&format!("host{n}.example.test"), RecordType::PTR, &name("x"), 60);
-            cache.keep("again.test", RecordType::PTR, &name("y"), 60);
+            cache.keep(&format!("host{n}.example.test"), RecordType::PTR, false, &name("x"), 60);
+            cache.keep("again.test", RecordType::PTR, false, &name("y"), 60);
         }
         let kept = cache.lock();
         assert!(kept.bytes <= MAX_BYTES && kept.bytes > MAX_BYTES / 2, "{}", kept.bytes);
         assert_eq!(kept.bytes, kept.answers.values().map(|entry| entry.size).sum::<usize>());
         assert_eq!(kept.order.len(), kept.answers.len());
         drop(kept);
-        assert_eq!(cache.find("host49999.example.test", RecordType::PTR), Some(name("x")));
-        assert_eq!(cache.find("host0.example.test", RecordType::PTR), None);
+        assert_eq!(cache.find("host49999.example.test", RecordType::PTR, false), Some(name("x")));
+        assert_eq!(cache.find("host0.example.test", RecordType::PTR, false), None);
     }
 
     #[test]
@@ -126,9 +131,27 @@ mod tests {
             (Err(NoAnswer::Other("?".into())), 60, false),
         ] {
             let cache = Cache::default();
-            cache.keep("x.test", RecordType::A, &found, lifetime);
-            assert_eq!(cache.find("x.test", RecordType::A), is_kept.then(|| found.clone()), "{found:?} {lifetime}");
-            assert_eq!(cache.find("x.test", RecordType::AAAA), None);
+            cache.keep("x.test", RecordType::A, false, &found, lifetime);
+            assert_eq!(
+                cache.find("x.test", RecordType::A, false),
+                is_kept.then(|| found.clone()),
+                "{found:?} {lifetime}"
+            );
+            assert_eq!(cache.find("x.test", RecordType::AAAA, false), None);
         }
+    }
+
+    #[test]
+    fn data_that_do_not_say_whether_they_are_secure_are_asked_again() {
+        let (cache, kind) = (Cache::default(), RecordType::PTR);
+        cache.keep("x.test", kind, false, &name("x"), 60);
+        assert_eq!((cache.find("x.test", kind, true), cache.find("x.test", kind, false)), (None, Some(name("x"))));
+        let secure = name("x").map(|data| Data { is_secure: true, ..data });
+        cache.keep("x.test", kind, true, &secure, 60);
+        assert_eq!(cache.find("x.test", kind, true), Some(secure.clone()));
+        assert_eq!(cache.find("x.test", kind, false), Some(secure));
+        // That a name does not exist is the same with and without DNSSEC.
+        cache.keep("y.test", kind, false, &Err(NoAnswer::NxDomain), 60);
+        assert_eq!(cache.find("y.test", kind, true), Some(Err(NoAnswer::NxDomain)));
     }
 }

@@ -38,7 +38,9 @@ impl Dns {
     pub fn begin_mail_domain(&self, domain: &str, until: Instant) -> BegunDomain {
         let ask = || Asked {
             exchangers: self.begin_mx(domain, until),
-            addresses: self.running().and_then(|running| Pair::ask(&running, domain, until.min(self.deadline()))),
+            addresses: self
+                .running()
+                .and_then(|running| Pair::ask(&running, domain, until.min(self.deadline()), false)),
         };
         let asked = (!domain.starts_with('[')).then(ask);
         BegunDomain { domain: domain.into(), asked }

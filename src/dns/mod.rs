@@ -20,6 +20,7 @@
 //! - `domain`: whether mail could be sent to a domain
 //! - `lookup`: the look-ups of one check, with a common deadline
 //! - `public`: whether an address is public
+//! - `secure`: look-ups that say whether their answers are secure
 //! - `servers`: which name server is asked when, with or without EDNS
 //! - `system`: resolv.conf(5) and hosts(5)
 
@@ -29,6 +30,7 @@ mod cache;
 mod domain;
 pub mod lookup;
 mod public;
+mod secure;
 mod servers;
 mod system;
 
@@ -55,6 +57,7 @@ pub use answer::is_usable;
 pub use begun::Begun;
 pub use domain::{BegunDomain, MailDomain};
 pub use public::{is_documentation, is_public};
+pub use secure::{Answered, Association};
 
 /// The maximum number of mail exchangers kept for a domain, the preferred ones first.
 pub const MAX_EXCHANGERS: usize = 100;
@@ -65,6 +68,8 @@ pub const MAX_ADDRESSES: usize = 25;
 pub const MAX_NAMES: usize = 10;
 /// The maximum number of TXT records kept for a name.
 pub const MAX_TEXTS: usize = 300;
+/// The maximum number of TLSA records kept for a name.
+pub const MAX_ASSOCIATIONS: usize = 100;
 
 /// If an address has several names, at most this number of them is verified.
 const MAX_VERIFIED_NAMES: usize = 3;
@@ -129,13 +134,7 @@ impl Dns {
     /// # Errors
     /// A [`NoAnswer`]; `NoData` means that the domain has no MX record.
     pub fn mx(&self, domain: &str) -> Result<Vec<(u16, String)>, NoAnswer> {
-        let running = self.running()?;
-        let data = ask(&running, domain, RecordType::MX, self.deadline())?.wait()?;
-        let exchanger = |datum: &Datum| match datum {
-            Datum::Exchanger(preference, name) => Some((*preference, name.to_string())),
-            _ => None,
-        };
-        Ok(data.iter().filter_map(exchanger).collect())
+        self.exchangers(domain, false).map(|answer| answer.data)
     }
 
     /// The addresses of `host`, at least one: IPv6 and IPv4 alternate (RFC 8305 4), so that an
@@ -149,18 +148,6 @@ impl Dns {
             return Ok(loopback());
         }
         addresses_by(&self.running()?, host, self.deadline())
-    }
-
-    /// The addresses of several hosts. The look-ups run concurrently and all end within
-    /// `dns.timeout`.
-    pub fn addresses_of_all(&self, hosts: &[&str]) -> Vec<Result<Vec<IpAddr>, NoAnswer>> {
-        let running = match self.running() {
-            Ok(running) => running,
-            Err(trouble) => return vec![Err(trouble); hosts.len()],
-        };
-        let until = self.deadline();
-        let asked: Vec<_> = hosts.iter().map(|host| Pair::ask(&running, host, until)).collect();
-        asked.into_iter().map(|pair| pair?.wait()).collect()
     }
 
     /// Returns a name of the address that leads back to the address, or `localhost` for a loopback
@@ -183,7 +170,7 @@ impl Dns {
         let listed = running.hosts.names(address);
         let names = if listed.is_empty() {
             let name = Name::from(address).to_ascii();
-            let found = match ask(&running, &name, RecordType::PTR, until)?.wait() {
+            let found = match ask(&running, &name, RecordType::PTR, until, false)?.wait() {
                 Err(NoAnswer::NxDomain | NoAnswer::NoData) => return Ok(None),
                 found => found?,
             };
@@ -191,7 +178,7 @@ impl Dns {
                 Datum::Name(name) => Some(name.clone()),
                 _ => None,
             };
-            found.iter().filter_map(name).take(MAX_VERIFIED_NAMES).collect()
+            found.list.iter().filter_map(name).take(MAX_VERIFIED_NAMES).collect()
         } else {
             listed
         };
@@ -241,7 +228,8 @@ impl Dns {
     fn servers(&self, runtime: &Handle, system: &[SocketAddr]) -> Servers {
         let configured = self.settings.nameservers.as_slice();
         let _inside = runtime.enter();
-        Servers::new(if configured.is_empty() { system } else { configured }, self.settings.timeout)
+        let addresses = if configured.is_empty() { system } else { configured };
+        Servers::new(addresses, self.settings.timeout, self.settings.trusts(addresses))
     }
 }
 
@@ -280,35 +268,37 @@ fn start() -> Result<(Handle, AbortHandle), String> {
 }
 
 /// Begins a look-up. All data in its result are of type `kind`; there may be no data.
-fn ask(running: &Running, name: &str, kind: RecordType, until: Instant) -> Result<Pending, NoAnswer> {
+fn ask(running: &Running, name: &str, kind: RecordType, until: Instant, dnssec: bool) -> Result<Pending, NoAnswer> {
     // The name for an address, such as `1.2.0.192.in-addr.arpa.`, ends in a dot, and other names
     // may.
     let text = parse_domain(name.strip_suffix('.').unwrap_or(name)).map_err(|_| NoAnswer::BadName)?;
     let mut name = Name::from_ascii(&text).map_err(|_| NoAnswer::BadName)?;
     name.set_fqdn(true);
-    ask_for(running, text, name, kind, until)
+    ask_for(running, text, name, kind, until, dnssec)
 }
 
 /// Begins a look-up of a name that has been checked. `text` is the name in lower case without the
-/// final dot.
+/// final dot. With `dnssec`, the data say whether they are secure, if the servers are trusted.
 fn ask_for(
     running: &Running,
     text: Box<str>,
     name: Name,
     kind: RecordType,
     until: Instant,
+    dnssec: bool,
 ) -> Result<Pending, NoAnswer> {
+    let dnssec = dnssec && running.servers.is_trusted();
     if let Some(answer) = special_name(&text) {
         return Err(answer);
     }
-    if let Some(found) = running.cache.find(&text, kind) {
+    if let Some(found) = running.cache.find(&text, kind, dnssec) {
         return Ok(Pending::Known(found));
     }
     let (sender, answer) = sync_channel(1);
     let (servers, cache) = (Arc::clone(&running.servers), Arc::clone(&running.cache));
     running.runtime.spawn(async move {
-        let (found, lifetime) = servers.look_up(name, kind, until).await;
-        cache.keep(&text, kind, &found, lifetime);
+        let (found, lifetime) = servers.look_up(name, kind, dnssec, until).await;
+        cache.keep(&text, kind, dnssec, &found, lifetime);
         // The caller may have stopped waiting.
         let _ = sender.send(found);
     });
@@ -334,7 +324,7 @@ fn loopback() -> Vec<IpAddr> {
 }
 
 fn addresses_by(running: &Running, host: &str, until: Instant) -> Result<Vec<IpAddr>, NoAnswer> {
-    Pair::ask(running, host, until)?.wait()
+    Pair::ask(running, host, until, false)?.wait().map(|answer| answer.data)
 }
 
 /// The addresses of a host if they are known already, or the look-ups for IPv6 and IPv4.
@@ -344,7 +334,7 @@ enum Pair {
 }
 
 impl Pair {
-    fn ask(running: &Running, host: &str, until: Instant) -> Result<Self, NoAnswer> {
+    fn ask(running: &Running, host: &str, until: Instant, dnssec: bool) -> Result<Self, NoAnswer> {
         if is_localhost(host) {
             return Ok(Self::Known(loopback()));
         }
@@ -353,31 +343,38 @@ impl Pair {
             let (six, four) = listed.into_iter().partition(IpAddr::is_ipv6);
             return Ok(Self::Known(alternate(six, four)));
         }
-        let (six, four) = (RecordType::AAAA, RecordType::A);
-        Ok(Self::Waiting(ask(running, host, six, until)?, ask(running, host, four, until)?))
+        let ask = |kind| ask(running, host, kind, until, dnssec);
+        Ok(Self::Waiting(ask(RecordType::AAAA)?, ask(RecordType::A)?))
     }
 
-    fn wait(self) -> Result<Vec<IpAddr>, NoAnswer> {
+    fn wait(self) -> Result<Answered<Vec<IpAddr>>, NoAnswer> {
         let (six, four) = match self {
-            Self::Known(found) => return usable(found),
+            Self::Known(found) => return usable(found).map(Answered::insecure),
             Self::Waiting(six, four) => (addresses(six), addresses(four)),
         };
         match (six, four) {
             (Err(NoAnswer::NxDomain), Err(NoAnswer::NxDomain)) => Err(NoAnswer::NxDomain),
             (Err(trouble), Err(NoAnswer::NxDomain | NoAnswer::NoData)) => Err(trouble),
             (Err(_), Err(trouble)) => Err(trouble),
-            (six, four) => Ok(alternate(six.unwrap_or_default(), four.unwrap_or_default())),
+            (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+            (Ok(six), Ok(four)) => Ok(Answered {
+                // Both answers must lead through the same aliases.
+                is_secure: six.is_secure && four.is_secure && six.alias_of == four.alias_of,
+                alias_of: six.alias_of.or(four.alias_of),
+                data: alternate(six.data, four.data),
+            }),
         }
     }
 }
 
-fn addresses(pending: Pending) -> Result<Vec<IpAddr>, NoAnswer> {
+fn addresses(pending: Pending) -> Result<Answered<Vec<IpAddr>>, NoAnswer> {
     let address = |datum: &Datum| match datum {
         Datum::Address(address) => Some(*address),
         _ => None,
     };
-    let mut found = usable(pending.wait()?.iter().filter_map(address).collect())?;
-    found.truncate(MAX_ADDRESSES);
+    let mut found = Answered::of(pending.wait()?, address);
+    found.data = usable(found.data)?;
+    found.data.truncate(MAX_ADDRESSES);
     Ok(found)
 }
 

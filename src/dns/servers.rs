@@ -10,11 +10,15 @@
 //! without EDNS. If a response is FORMERR, NOTIMP or BADVERS, the server is asked without EDNS at
 //! once. A server that has answered only without EDNS is asked without EDNS from the start for a
 //! while. No query continues beyond the deadline of the look-up.
+//!
+//! An answer is secure if the server says so (the bit AD), if the server is trusted, and if the query
+//! has asked for DNSSEC (the bit DO in EDNS). Such a query is repeated without EDNS only for a server
+//! that has never answered with EDNS: otherwise a slow answer would be taken for an insecure one.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -29,7 +33,7 @@ use trust_dns_resolver::proto::op::{DnsRequestOptions, Message, Query, ResponseC
 use trust_dns_resolver::proto::rr::{Name, RecordType};
 use trust_dns_resolver::{NameServerPool, PoolContext, TlsConfig};
 
-use super::answer::{Found, MAX_ALIASES, Read, alias_loop, read};
+use super::answer::{Data, Found, MAX_ALIASES, Read, alias_loop, read};
 use crate::outcome::NoAnswer;
 
 /// The time for which a server that did not respond is asked after the others.
@@ -51,6 +55,8 @@ pub(super) struct Servers {
     /// The addresses of the servers as text, for messages.
     names: Arc<str>,
     timeout: Duration,
+    /// Whether the servers are trusted to have verified the answers that they call secure.
+    is_trusted: bool,
 }
 
 struct Server {
@@ -64,6 +70,8 @@ struct Server {
     supports_edns_until: AtomicU64,
     demoted_until: AtomicU64,
     no_edns_until: AtomicU64,
+    /// Whether the server has ever answered with EDNS.
+    has_used_edns: AtomicBool,
 }
 
 /// One query to one server.
@@ -71,6 +79,8 @@ struct Server {
 struct Step {
     server: usize,
     edns: bool,
+    /// Whether the query asks for DNSSEC; only with EDNS.
+    dnssec: bool,
     /// Whether the server has just rejected the same query with EDNS.
     is_edns_rejected: bool,
 }
@@ -86,8 +96,9 @@ enum Response {
 }
 
 impl Servers {
-    /// The servers at `addresses`. Must be called within the runtime.
-    pub(super) fn new(addresses: &[SocketAddr], timeout: Duration) -> Self {
+    /// The servers at `addresses`. `is_trusted` says whether they are trusted to have verified the
+    /// answers that they call secure. Must be called within the runtime.
+    pub(super) fn new(addresses: &[SocketAddr], timeout: Duration, is_trusted: bool) -> Self {
         let mut options = ResolverOpts::default();
         options.timeout = timeout;
         options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
@@ -96,20 +107,31 @@ impl Servers {
         // Without TLS nothing can fail here.
         let context = |tls| Arc::new(PoolContext::new(options.clone(), tls));
         let server = |&address| Some(Arc::new(Server::new(address, context(TlsConfig::new().ok()?))));
-        Self { list: addresses.iter().filter_map(server).collect(), names: names(addresses).into(), timeout }
+        let list = addresses.iter().filter_map(server).collect();
+        Self { list, names: names(addresses).into(), timeout, is_trusted }
     }
 
-    /// Looks up the data of one type for a name, and follows aliases. Returns the data with their
-    /// lifetime in seconds.
-    pub(super) async fn look_up(&self, mut name: Name, kind: RecordType, until: Instant) -> (Found, u32) {
-        let mut lifetime = u32::MAX;
+    /// Whether the servers are trusted to have verified the answers that they call secure.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
+    /// Looks up the data of one type for a name, and follows aliases. With `dnssec`, the data say
+    /// whether they are secure; the servers must be trusted. Returns the data with their lifetime in
+    /// seconds.
+    pub(super) async fn look_up(&self, first: Name, kind: RecordType, dnssec: bool, until: Instant) -> (Found, u32) {
+        let (mut name, mut lifetime, mut is_secure) = (first.clone(), u32::MAX, dnssec && self.is_trusted);
         for _ in 0..=MAX_ALIASES {
-            let message = match self.ask(Query::query(name.clone(), kind), until).await {
+            let message = match self.ask(Query::query(name.clone(), kind), dnssec, until).await {
                 Ok(message) => message,
                 Err((failure, seconds)) => return (Err(failure), lifetime.min(seconds)),
             };
+            is_secure &= message.metadata.authentic_data;
             match read(&message, &name, kind, lifetime) {
-                Read::Data(data, seconds) => return (Ok(data), seconds),
+                Read::Data(list, end, seconds) => {
+                    let alias_of = (end != first).then(|| text(&end).into());
+                    return (Ok(Data { list, is_secure, alias_of }), seconds);
+                }
                 Read::Nothing(failure) => return (Err(failure), 0),
                 Read::Alias(to, seconds) => (name, lifetime) = (to, seconds),
             }
@@ -117,8 +139,8 @@ impl Servers {
         (Err(alias_loop()), 0)
     }
 
-    async fn ask(&self, query: Query, until: Instant) -> Result<Message, (NoAnswer, u32)> {
-        let mut plan = VecDeque::from(self.plan());
+    async fn ask(&self, query: Query, dnssec: bool, until: Instant) -> Result<Message, (NoAnswer, u32)> {
+        let mut plan = VecDeque::from(self.plan(dnssec));
         let mut asked = JoinSet::new();
         // For each server, whether it must not be asked again.
         let mut done = vec![false; self.list.len()];
@@ -146,7 +168,7 @@ impl Servers {
                 Response::Answer(message) => return Ok(message),
                 Response::Negative(what, seconds) => return Err((what, seconds)),
                 Response::Rejected(_) if step.edns => {
-                    plan.push_front(Step { edns: false, is_edns_rejected: true, ..step })
+                    plan.push_front(Step { edns: false, dnssec: false, is_edns_rejected: true, ..step })
                 }
                 Response::Rejected(code) => {
                     done[step.server] = true;
@@ -166,12 +188,16 @@ impl Servers {
     /// Returns the queries in order. First, each server is asked with EDNS, or without EDNS if the
     /// server is known to lack it. Then each server is asked without EDNS, except those that are
     /// known to support EDNS, since their failures have other reasons.
-    fn plan(&self) -> Vec<Step> {
+    fn plan(&self, dnssec: bool) -> Vec<Step> {
         let mut order: Vec<(usize, &Arc<Server>)> = self.list.iter().enumerate().collect();
         order.sort_by_key(|(_, server)| server.is_before(&server.demoted_until));
-        let step = |server, edns| Step { server, edns, is_edns_rejected: false };
-        let first = order.iter().map(|(at, server)| step(*at, !server.is_before(&server.no_edns_until)));
-        let without_edns = order.iter().filter(|(_, server)| !server.is_before(&server.supports_edns_until));
+        let step = |server, edns| Step { server, edns, dnssec: dnssec && edns, is_edns_rejected: false };
+        let must_use_edns = |server: &Server| dnssec && server.has_used_edns.load(Relaxed);
+        let first = order
+            .iter()
+            .map(|(at, server)| step(*at, must_use_edns(server) || !server.is_before(&server.no_edns_until)));
+        let without_edns =
+            order.iter().filter(|(_, server)| !must_use_edns(server) && !server.is_before(&server.supports_edns_until));
         first.chain(without_edns.map(|(at, _)| step(*at, false))).collect()
     }
 
@@ -215,12 +241,14 @@ impl Server {
             supports_edns_until: AtomicU64::new(0),
             demoted_until: AtomicU64::new(0),
             no_edns_until: AtomicU64::new(0),
+            has_used_edns: AtomicBool::new(false),
         }
     }
 
     async fn ask(&self, query: Query, step: Step, names: &str) -> Response {
         let mut options = DnsRequestOptions::default();
         options.use_edns = step.edns;
+        options.edns_set_dnssec_ok = step.dnssec;
         let pool = if step.edns { &self.with_edns } else { &self.without };
         let response = classify(pool.lookup(query, options).first_answer().await, names);
         self.note(&response, step);
@@ -238,6 +266,7 @@ impl Server {
         self.demoted_until.store(0, Relaxed);
         if !is_answer {
         } else if step.edns {
+            self.has_used_edns.store(true, Relaxed);
             self.supports_edns_until.store(now + millis(SUPPORTS_EDNS_FOR), Relaxed);
             self.no_edns_until.store(0, Relaxed);
         } else if step.is_edns_rejected {
@@ -277,6 +306,11 @@ pub(super) fn names(servers: &[SocketAddr]) -> String {
         _ => server.to_string(),
     };
     servers.iter().map(address).collect::<Vec<_>>().join(", ")
+}
+
+/// The text of a name in lower case, without its final dot.
+fn text(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
 fn classify(result: Result<impl Into<Message>, NetError>, names: &str) -> Response {

@@ -3,7 +3,7 @@
 //! A closure decides every answer. An answer may be an error, may be late, or may never come. Over
 //! UDP an answer may be truncated, so that the client asks again over TCP. [`Dns::zone`] makes such
 //! a closure from a zone file. The server records its questions; it does not delegate, sign or
-//! cache.
+//! cache. It can say that an answer is secure (the bit AD), as a server does that verifies DNSSEC.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use trust_dns_resolver::proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use trust_dns_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, TXT};
+use trust_dns_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, TLSA, TXT};
 use trust_dns_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 const TTL: u32 = 60;
@@ -31,6 +31,8 @@ pub struct Answer {
     pub referral: bool,
     /// How long the server waits before it answers. Other questions are answered meanwhile.
     pub after: Duration,
+    /// Whether the answer is secure: the bit AD is set if the question asks for DNSSEC.
+    pub secure: bool,
 }
 
 /// A question, and the way in which it arrived.
@@ -39,6 +41,8 @@ pub struct Asking<'a> {
     pub name: &'a str,
     pub kind: RecordType,
     pub edns: bool,
+    /// Whether the question asks for DNSSEC (the bit DO).
+    pub dnssec: bool,
     pub over_udp: bool,
 }
 
@@ -52,7 +56,13 @@ impl Answer {
             truncated: false,
             referral: false,
             after: Duration::ZERO,
+            secure: false,
         }
+    }
+
+    /// The answer as a secure one.
+    pub fn secure(self) -> Self {
+        Self { secure: true, ..self }
     }
 
     /// The answer NXDOMAIN: the name does not exist.
@@ -77,7 +87,8 @@ impl Answer {
 }
 
 /// A record: a name with or without its final dot, a type, and data in the form of a zone file.
-/// Types: A, AAAA, CNAME, MX, PTR, TXT.
+/// Types: A, AAAA, CNAME, MX, PTR, TLSA, TXT. The data of a TLSA record in hexadecimal may contain
+/// blanks.
 pub fn record(name: &str, kind: &str, data: &str) -> Record {
     let data = match kind {
         "A" => RData::A(A(data.parse().expect("an IPv4 address"))),
@@ -93,6 +104,15 @@ pub fn record(name: &str, kind: &str, data: &str) -> Record {
             let (preference, host) = data.split_once(' ').expect("MX preference host");
             RData::MX(MX::new(preference.parse().expect("a preference"), absolute(host)))
         }
+        "TLSA" => {
+            let mut words = data.split_whitespace();
+            let mut number = || words.next().and_then(|word| word.parse::<u8>().ok()).expect("a number");
+            let (usage, selector, matching) = (number().into(), number().into(), number().into());
+            let digits = words.collect::<String>();
+            let octet = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("hexadecimal digits");
+            let data = (0..digits.len()).step_by(2).map(octet).collect();
+            RData::TLSA(TLSA::new(usage, selector, matching, data))
+        }
         _ => panic!("no records of type {kind} here"),
     };
     Record::from_rdata(absolute(name), TTL, data)
@@ -107,8 +127,8 @@ fn absolute(name: &str) -> Name {
 /// A question: the name in lower case without its final dot, and the type.
 pub type Question = (String, RecordType);
 
-/// All questions so far, each with whether it came with EDNS.
-type Asked = Arc<Mutex<Vec<(Question, bool)>>>;
+/// All questions so far, each with whether it came with EDNS, and whether it asked for DNSSEC.
+type Asked = Arc<Mutex<Vec<(Question, bool, bool)>>>;
 
 /// The name server, which runs until the process ends.
 pub struct Dns {
@@ -153,8 +173,8 @@ impl Dns {
     /// Serves a zone: lines of the form `name TYPE data`, and `#` for comments.
     ///
     /// If a name has `SERVFAIL` or `SILENCE` in the place of a type, all questions about the name
-    /// get that answer. If it has `TRUNCATED` there, its records are sent over TCP only. The answer
-    /// is NXDOMAIN for a name without lines, and NODATA for a type without lines. Aliases are
+    /// get that answer. If it has `TRUNCATED` there, its records are sent over TCP only. If the name
+    /// and all aliases in an answer have `SECURE` there, the answer is secure. The answer is NXDOMAIN for a name without lines, and NODATA for a type without lines. Aliases are
     /// followed in the answer.
     pub fn zone(text: &str) -> Self {
         Self::zone_at((Ipv4Addr::LOCALHOST, 0).into(), text)
@@ -168,12 +188,23 @@ impl Dns {
 
     /// All questions so far, in order.
     pub fn asked(&self) -> Vec<Question> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(question, _)| question.clone()).collect()
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(question, ..)| question.clone())
+            .collect()
     }
 
     /// Whether each question came with EDNS, in order.
     pub fn edns(&self) -> Vec<bool> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, edns)| *edns).collect()
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, edns, _)| *edns).collect()
+    }
+
+    /// The questions so far that asked for DNSSEC, in order.
+    pub fn asked_for_dnssec(&self) -> Vec<Question> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|(.., dnssec)| *dnssec).map(|(question, ..)| question.clone()).collect()
     }
 
     /// The value of the setting `dns.nameservers` that makes a daemon use this server.
@@ -207,10 +238,13 @@ fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {
         return Answer::silence();
     }
     let mut records = Vec::new();
+    let mut secure = true;
     let mut name = name.to_owned();
     // The number of steps is limited, because an alias may lead back to itself.
     for _ in 0..8 {
-        let here = of(&name).into_iter().filter(|[_, k, _]| k != "TRUNCATED").collect::<Vec<_>>();
+        secure &= of(&name).iter().any(|[_, k, _]| k == "SECURE");
+        let here = of(&name).into_iter().filter(|[_, k, _]| !["TRUNCATED", "SECURE"].contains(&k.as_str()));
+        let here = here.collect::<Vec<_>>();
         let alias = here.iter().find(|[_, k, _]| k == "CNAME").map(|[.., data]| data.clone());
         let wanted = |k: &str| alias.is_some() || k == kind.to_string();
         records.extend(here.iter().filter(|[_, k, _]| wanted(k)).map(|[n, k, data]| record(n, k, data)));
@@ -219,7 +253,7 @@ fn look_up(zone: &[[String; 3]], name: &str, kind: RecordType) -> Answer {
             _ => break,
         }
     }
-    Answer { truncated: says("TRUNCATED"), ..Answer::records(records) }
+    Answer { truncated: says("TRUNCATED"), secure, ..Answer::records(records) }
 }
 
 type Decide = dyn Fn(&Asking) -> Answer + Send + Sync;
@@ -268,8 +302,9 @@ impl Desk {
         let query = question.queries.first()?.clone();
         let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
         let (kind, edns) = (query.query_type(), question.edns.is_some());
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(((name.clone(), kind), edns));
-        let answer = (self.decide)(&Asking { name: &name, kind, edns, over_udp });
+        let dnssec = question.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(((name.clone(), kind), edns, dnssec));
+        let answer = (self.decide)(&Asking { name: &name, kind, edns, dnssec, over_udp });
         if answer.silent {
             return None;
         }
@@ -277,6 +312,7 @@ impl Desk {
         reply.metadata.recursion_desired = true;
         reply.metadata.recursion_available = true;
         reply.metadata.response_code = answer.rcode;
+        reply.metadata.authentic_data = answer.secure && dnssec;
         // The upper bits of BADVERS do not fit into the header; the EDNS record carries them.
         reply.edns = (answer.rcode == ResponseCode::BADVERS).then(Edns::new);
         reply.metadata.truncation = answer.truncated && over_udp;

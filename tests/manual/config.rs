@@ -267,6 +267,7 @@ fn every_key_has_its_effect() {
         dns: Dns {
             nameservers: sockets(&["127.0.0.1:5353", "192.0.2.53:53", "[::1]:53", "[::1]:54"]),
             timeout: Duration::from_secs(3),
+            trust_ad: Some(true),
         },
         log: LogTo::File("/var/log/penfold".into()),
         log_format: Format::Json,

@@ -75,7 +75,8 @@ fn run(cases: Vec<Case>) {
         };
         (cases[number].decide)(inside, asking)
     });
-    let dns = Dns::new(&config::Dns { nameservers: vec![server.address], timeout: Duration::from_secs(20) });
+    let dns =
+        Dns::new(&config::Dns { nameservers: vec![server.address], timeout: Duration::from_secs(20), trust_ad: None });
     let (dns, mut complaints) = (&dns, Vec::new());
     thread::scope(|scope| {
         let threads: Vec<_> = (0..names.len()).map(|number| scope.spawn(move || timed(dns, number))).collect();
@@ -377,7 +378,8 @@ fn included_records_are_looked_up_at_the_same_time() {
         };
         Answer { after: DELAY, ..Answer::records(vec![txt(asking, format!("v=spf1 {text} -all").as_bytes())]) }
     });
-    let dns = Dns::new(&config::Dns { nameservers: vec![server.address], timeout: Duration::from_secs(20) });
+    let dns =
+        Dns::new(&config::Dns { nameservers: vec![server.address], timeout: Duration::from_secs(20), trust_ad: None });
     let started = Instant::now();
     let look_up = Until { dns: &dns, until: started + 2 * TIME };
     let checked = check(&look_up, Ipv4Addr::new(192, 0, 2, 7).into(), "client.example", "x@a.test", "mx.here.test");
@@ -421,7 +423,7 @@ fn babbler() -> SocketAddr {
 
 #[test]
 fn answers_that_are_not_dns_messages_are_dns_trouble() {
-    let dns = Dns::new(&config::Dns { nameservers: vec![babbler()], timeout: Duration::from_secs(20) });
+    let dns = Dns::new(&config::Dns { nameservers: vec![babbler()], timeout: Duration::from_secs(20), trust_ad: None });
     let dns = &dns;
     thread::scope(|scope| {
         let threads: Vec<_> = (0..30).map(|number| scope.spawn(move || timed(dns, number))).collect();

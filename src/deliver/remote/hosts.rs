@@ -73,11 +73,11 @@ impl HostTarget {
         }
         let names: Vec<&str> = group.iter().map(|h| h.host.as_str()).filter(|h| h.parse::<IpAddr>().is_err()).collect();
         // The look-ups run in parallel, so ten names that time out take no longer than one.
-        let mut looked_up = dns.addresses_of_all(&names).into_iter();
+        let mut looked_up = dns.addresses_of_all(&names, false).into_iter();
         for HostPort { host, port, scheme } in group {
             let (name, addresses) = match host.parse::<IpAddr>() {
                 Ok(ip) => (String::new(), Ok(vec![ip])),
-                Err(_) => (host.clone(), looked_up.next().unwrap_or(Err(NoAnswer::Timeout))),
+                Err(_) => (host.clone(), looked_up.next().unwrap_or(Err(NoAnswer::Timeout)).map(|answer| answer.data)),
             };
             match addresses {
                 Ok(addresses) => found.peers.extend(addresses.into_iter().map(|ip| {

@@ -12,6 +12,7 @@
 //! - `login`: AUTH
 //! - `messages`: recipients, size, content, and kept connections
 //! - `secure`: TLS
+//! - `secure_answers`: answers of the DNS that are secure
 //! - `stages`: replies and failures at each stage
 //! - `utf8`: messages that need SMTPUTF8
 
@@ -23,6 +24,7 @@ mod lmtp;
 mod login;
 mod messages;
 mod secure;
+mod secure_answers;
 mod stages;
 mod utf8;
 
@@ -189,7 +191,7 @@ fn config(name_server: SocketAddr) -> Config {
     config.remote.routes = table();
     config.remote.credentials = table();
     config.remote.timeout = LIMIT;
-    config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT };
+    config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT, trust_ad: None };
     config
 }
 

@@ -117,7 +117,7 @@ impl Destination {
     /// Returns the domain if the destination is its mail exchangers, at any port; otherwise `None`.
     pub fn mx_domain(&self) -> Option<&str> {
         match self {
-            Self::Remote(HostTarget::Mx { domain, .. }) => Some(domain),
+            Self::Remote(target) => target.mx_domain(),
             _ => None,
         }
     }
@@ -163,6 +163,16 @@ impl fmt::Display for Destination {
             Self::Command(None) => f.write_str("command"),
             Self::Command(Some(user)) => write!(f, "command:{user}"),
             Self::Remote(target) => target.fmt(f),
+        }
+    }
+}
+
+impl HostTarget {
+    /// Returns the domain if the hosts are its mail exchangers; otherwise `None`.
+    pub fn mx_domain(&self) -> Option<&str> {
+        match self {
+            Self::Mx { domain, .. } => Some(domain),
+            Self::Hosts(_) | Self::Store(_) => None,
         }
     }
 }

@@ -67,35 +67,38 @@ pub struct Rules<'a> {
     pub table: &'a TlsPolicies,
 }
 
-/// What is known about a destination, for all its hosts. Connections to a host may serve two
-/// destinations only if the host's policy is the same for both.
+/// What is known about a destination, for all its hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainPolicy {
-    /// The value of `remote.tls`.
+    /// The domain of the recipients, if the hosts were found in the DNS. `None` if the configuration
+    /// names the hosts.
+    mx_domain: Option<Box<str>>,
+}
+
+/// What the configuration and the table say about a host. As long as they say the same, an open
+/// connection to the host can be used again for the same destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
     base: RemoteTls,
-    /// Whether the configuration names the hosts. Otherwise they were found in the DNS.
-    pub is_configured: bool,
-    /// The line of the table for the domain of the recipients; `None` if there is none.
     row: Option<Arc<Row>>,
 }
 
 impl Rules<'_> {
     /// What is known about a destination.
     pub fn of_domain(&self, target: &HostTarget) -> DomainPolicy {
-        let is_configured = !matches!(target, HostTarget::Mx { .. });
-        DomainPolicy { base: self.config.tls, is_configured, row: self.row(target) }
+        DomainPolicy { mx_domain: target.mx_domain().map(Into::into) }
     }
 
-    /// Whether the table and the configuration say the same about a destination as when `known` was
-    /// made. Nothing is looked up in the DNS.
-    pub fn are_unchanged(&self, known: &DomainPolicy, target: &HostTarget) -> bool {
-        known.base == self.config.tls && known.row == self.row(target)
+    /// What the configuration and the table say about a host of a destination. Nothing is looked up
+    /// in the DNS.
+    pub fn said(&self, target: &HostTarget, peer: &Peer) -> Said {
+        Said { base: self.config.tls, row: self.row(target.mx_domain(), peer) }
     }
 
-    fn row(&self, target: &HostTarget) -> Option<Arc<Row>> {
-        match target {
-            HostTarget::Mx { domain, .. } => self.table.find(domain),
-            HostTarget::Hosts(_) | HostTarget::Store(_) => None,
+    fn row(&self, mx_domain: Option<&str>, peer: &Peer) -> Option<Arc<Row>> {
+        match mx_domain {
+            Some(domain) => self.table.find(domain),
+            None => self.table.find(&peer.identity()),
         }
     }
 
@@ -107,13 +110,8 @@ impl Rules<'_> {
         if peer.scheme == Scheme::Lmtp && peer.endpoint.is_loopback() {
             return Ok(TlsPolicy::new(Security::Clear, "loopback", Source::Standard("RFC 2033 1")));
         }
-        let row = match &domain.row {
-            Some(row) => Some(Arc::clone(row)),
-            None if domain.is_configured => self.table.find(&peer.identity()),
-            None => None,
-        };
-        let policy = match &row {
-            Some(row) => self.of_row(row, peer)?,
+        let policy = match self.row(domain.mx_domain.as_deref(), peer) {
+            Some(row) => self.of_row(&row, peer)?,
             None => self.of_scheme(peer),
         };
         Ok(if has_login && !peer.is_this_host() { policy.for_credentials() } else { policy })

@@ -40,7 +40,7 @@ use crate::sys;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
 use crate::tls_policy::table::TlsPolicies;
-use crate::tls_policy::{DomainPolicy, Rules, TlsPolicy};
+use crate::tls_policy::{DomainPolicy, Rules, Said, TlsPolicy};
 
 pub mod addresses;
 mod client;
@@ -86,9 +86,9 @@ pub struct Outbound {
 struct CachedConnection {
     /// The destination of the last message that was sent over the connection.
     destination: Arc<Destination>,
-    /// What was known about the TLS policy of that destination when the connection was opened or
-    /// last used.
-    domain: DomainPolicy,
+    /// What the configuration and the table of TLS policies said about the host when the connection
+    /// was opened.
+    said: Said,
     /// The TLS policy that the connection follows.
     policy: TlsPolicy,
     /// Whether the host was found in the DNS: if so, the connection can be used for any destination
@@ -167,7 +167,8 @@ impl RemoteDelivery {
             cached.destination == *destination
                 && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
         };
-        let is_unchanged = |cached: &CachedConnection| settings.rules().are_unchanged(&cached.domain, target);
+        let is_unchanged =
+            |cached: &CachedConnection| cached.said == settings.rules().said(target, cached.connection.peer());
         if self.cached.as_ref().is_some_and(|cached| is_fit(cached) && is_unchanged(cached)) {
             self.use_cached(settings, destination, target, &mut progress);
         }
@@ -221,6 +222,7 @@ impl RemoteDelivery {
         progress.tried.push(endpoint);
         progress.has_answered = true;
         progress.note_all(answers);
+        cached.said = settings.rules().said(target, &peer);
         cached.destination = Arc::clone(destination);
         self.keep(cached);
         true
@@ -328,7 +330,7 @@ impl RemoteDelivery {
         let by_dns = matches!(target, HostTarget::Mx { .. });
         self.keep(CachedConnection {
             destination: Arc::clone(destination),
-            domain: domain.clone(),
+            said: settings.rules().said(target, peer),
             policy,
             by_dns,
             connection,

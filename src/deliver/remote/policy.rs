@@ -14,7 +14,7 @@ pub fn tls_policy(target: &HostTarget, rules: Rules<'_>, credentials: &Credentia
     let domain = rules.of_domain(target);
     let word = |host: &str, scheme: Scheme| {
         // A store needs no credentials.
-        let has_login = domain.is_configured && scheme != Scheme::Lmtp && credentials.find(host).is_some();
+        let has_login = target.mx_domain().is_none() && scheme != Scheme::Lmtp && credentials.find(host).is_some();
         // If the table has an error, mail waits.
         rules.of_host(&domain, &peer(host, scheme), has_login).map_or("unknown", |policy| policy.word())
     };

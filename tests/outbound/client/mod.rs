@@ -14,6 +14,7 @@
 //! - `secure`: TLS
 //! - `secure_answers`: answers of the DNS that are secure
 //! - `stages`: replies and failures at each stage
+//! - `tls_policies`: the table of TLS policies
 //! - `utf8`: messages that need SMTPUTF8
 
 pub mod chunks;
@@ -26,6 +27,7 @@ mod messages;
 mod secure;
 mod secure_answers;
 mod stages;
+mod tls_policies;
 mod utf8;
 
 use std::fs::{self, File};
@@ -34,6 +36,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,6 +83,8 @@ struct Sender {
     only_public: bool,
     /// The dialogue of the last attempt.
     dialogue: Option<Dialogue>,
+    /// The table of TLS policies.
+    policies: Option<Letter>,
 }
 
 impl Sender {
@@ -106,6 +111,7 @@ impl Sender {
             sender: "jon@razorback.test".to_owned(),
             only_public: false,
             dialogue: None,
+            policies: None,
         }
     }
 
@@ -131,8 +137,7 @@ impl Sender {
         };
         let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, converter, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
-        let (tls_policies, errors) = TlsPolicies::begin(config);
-        assert_eq!(errors, []);
+        let (tls_policies, _) = TlsPolicies::begin(config);
         let settings = RemoteSettings { config, tls, credentials, tls_policies: &tls_policies, trust: Trust::Proven };
         let result = self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what);
         self.dialogue = result.dialogue;
@@ -154,6 +159,13 @@ impl Sender {
     }
 
     /// Sends the message to one recipient at a host.
+    /// Gives the client a table of TLS policies with these lines.
+    fn rule(&mut self, lines: &str) {
+        self.policies = Some(Letter::new(lines.as_bytes()));
+        let path = self.policies.as_ref().expect("a table").0.clone();
+        self.config.remote.tls_policies = TableFile { path, required: true };
+    }
+
     fn send_one(&mut self, to: &HostTarget) -> Outcome {
         self.send_to(to, &["elvis@example.test"]).remove(0)
     }
@@ -164,8 +176,9 @@ struct Letter(PathBuf);
 
 impl Letter {
     fn new(text: &[u8]) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("penfold-letter-{}-{:?}", std::process::id(), thread::current().id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("penfold-letter-{}-{number}", std::process::id()));
         fs::write(&path, text).expect("a scratch file");
         Self(path)
     }
@@ -190,6 +203,7 @@ fn config(name_server: SocketAddr) -> Config {
     let mut config = parse(Path::new("penfold.conf"), "hostname = \"razorback.test\"").expect("good");
     config.remote.routes = table();
     config.remote.credentials = table();
+    config.remote.tls_policies = table();
     config.remote.timeout = LIMIT;
     config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT, trust_ad: None };
     config

@@ -37,6 +37,20 @@ pub fn ask_exactly(socket: &Path, words: &[&str], timeout: Duration) -> io::Resu
     Ok(exact)
 }
 
+/// Checks that a daemon answers at `socket` within `timeout`. The answer may be a refusal. If only a
+/// service manager holds the socket, it accepts connections, and nothing answers.
+///
+/// # Errors
+/// `ConnectionRefused` or `NotFound` if nothing listens, `WouldBlock` if no answer came in time, and
+/// others of the connection.
+pub fn knock(socket: &Path, timeout: Duration) -> io::Result<()> {
+    match send(socket, &["knock"], timeout) {
+        // An error of the system has a number, and a refusal by the daemon has a text.
+        Err(e) if e.raw_os_error().is_none() && e.kind() != io::ErrorKind::UnexpectedEof => Ok(()),
+        result => result.map(drop),
+    }
+}
+
 /// Returns a text without characters that could mislead, except line feed and tab.
 pub fn plain(text: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();

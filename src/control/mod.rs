@@ -61,7 +61,7 @@ mod verify;
 mod visible;
 
 pub use actions::Control;
-pub use client::{Plain, ask, ask_exactly, plain};
+pub use client::{Plain, ask, ask_exactly, knock, plain};
 pub use config::config;
 pub use dropped::{Dropped, Waker, recover};
 pub use listing::Listing;

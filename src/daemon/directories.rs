@@ -10,16 +10,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
-use nix::unistd::User;
+use nix::unistd::{AccessFlags, User, access};
 
 use super::Start;
 use super::cure;
 use super::exit::{self, Exit};
 use crate::config::Config;
-use crate::privsep::Rights;
 use crate::privsep::rootpath::{is_roots, is_roots_alone};
+use crate::privsep::{Rights, user_name};
 use crate::spool::Spool;
 use crate::sys;
+
+/// The directory that a new file system has.
+const LOST_AND_FOUND: &str = "lost+found";
 
 impl Start {
     /// Starts the monitor, makes the directories that are missing, drops root's rights, and opens
@@ -59,6 +62,30 @@ impl Start {
     }
 }
 
+/// For `-n`: checks that the server's user can use the spool, if there is one. Does nothing if this
+/// process is another user. Changes nothing.
+///
+/// # Errors
+/// If a directory of the spool cannot be read or written.
+pub(super) fn try_spool(config: &Config) -> Result<(), Exit> {
+    let spool = config.spool.as_path();
+    let all = AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK;
+    let is_taken_over = || -> io::Result<bool> { Ok(is_roots(&fs::metadata(spool)?) && is_empty(spool)?) };
+    if user_name() != config.user || !spool.is_dir() || is_taken_over().unwrap_or(false) {
+        return Ok(());
+    }
+    let is_ours = |file: &fs::DirEntry| file.file_name() != LOST_AND_FOUND && file.path().is_dir();
+    let inside = fs::read_dir(spool).into_iter().flatten().flatten().filter(is_ours).map(|file| file.path());
+    for directory in std::iter::once(spool.to_owned()).chain(inside) {
+        access(&directory, all).map_err(|e| {
+            let e = io::Error::from(e);
+            let doing = format!("use the spool: {}", directory.display());
+            Exit::new(exit::CANTCREAT, doing, &e).and(cure::of_spool(spool, &e))
+        })?;
+    }
+    Ok(())
+}
+
 /// Makes a missing directory as root, and gives it to the server's user. Does nothing if the
 /// directory exists, or if other users may write to its nearest existing ancestor.
 fn make_for(directory: &Path, user: &str) -> io::Result<()> {
@@ -87,7 +114,7 @@ fn take_over(spool: &Path, user: &str) -> io::Result<()> {
 /// Whether a directory is empty, except for the `lost+found` of a new file system.
 fn is_empty(directory: &Path) -> io::Result<bool> {
     for file in fs::read_dir(directory)? {
-        if file?.file_name() != "lost+found" {
+        if file?.file_name() != LOST_AND_FOUND {
             return Ok(false);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::engine::{self, Engine};
 use super::exit::{self, Exit};
-use super::{DEFAULT_CONFIG, Start, permissions, warnings};
+use super::{DEFAULT_CONFIG, Start, directories, permissions, warnings};
 use crate::config::{self, Config, ConfigError, LogTo, TableFile, table};
 use crate::control::Reloaded;
 use crate::history;
@@ -66,7 +66,8 @@ impl Start {
     /// that a start would log.
     ///
     /// # Errors
-    /// All errors in the configuration and the tables. Also if the log cannot be opened.
+    /// All errors in the configuration and the tables. Also if the spool cannot be used or the log
+    /// cannot be opened.
     pub fn examine(&self) -> Result<(), Exit> {
         log::start(&LogTo::Stderr, Format::Text, self.verbose, "penfoldd")
             .map_err(|e| Exit::new(exit::OSERR, "log", &e))?;
@@ -74,6 +75,7 @@ impl Start {
         try_others(&settings);
         #[cfg(feature = "mailauth")]
         warnings::of_keys(&settings);
+        directories::try_spool(&settings.config)?;
         Self::try_log(&settings.config.log)
     }
 

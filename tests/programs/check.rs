@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread;
@@ -16,7 +17,7 @@ use common::remote::Remote;
 use common::tls::Authority;
 use common::{Daemon, Site};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::geteuid;
+use nix::unistd::{User, geteuid};
 
 /// Runs `penfoldctl check`, and returns its exit code and its output.
 fn check(site: &Site, arguments: &[&str]) -> (i32, String) {
@@ -170,7 +171,49 @@ fn a_mute_name_server_is_one_finding() {
     let start = Instant::now();
     let (code, text) = check(&site, &[]);
     assert_eq!((code, text.matches("unknown:").count()), (75, 1), "{text}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    // The same for a host that only has smart hosts.
+    site.set("", "hostname", "\"vm\"");
+    site.set("local", "domains", "[\"localhost\"]");
+    site.set("remote", "smarthosts", "[\"smtp://a.example.net\", \"smtp://b.example.net\"]");
+    let start = Instant::now();
+    let (code, text) = check(&site, &[]);
+    assert_eq!((code, text.matches("did not answer in time").count()), (75, 3), "{text}");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+/// A service manager holds the socket while the daemon is down: it accepts connections.
+#[test]
+fn a_socket_without_an_answer_is_no_running_daemon() {
+    let site = Site::new();
+    let held = UnixListener::bind(site.path("penfold.sock")).expect("a socket");
+    let (code, text) = check(&site, &["--no-dns"]);
+    let wanted = format!("the control socket {} is open, but no penfoldd answers", site.path("penfold.sock").display());
+    assert!(code == 65 && text.contains(&wanted) && !text.contains("penfoldd is running"), "{code} {text}");
+    drop(held);
+}
+
+#[test]
+fn a_spool_that_the_server_cannot_use_is_an_error_of_n() {
+    if !geteuid().is_root() {
+        return common::skipped("only root can give a spool to another user");
+    }
+    let site = Site::with("user = \"nobody\"");
+    site.configure();
+    let examine = || code_and_text(&site.penfoldd(&["-n"]).output().expect("it runs"));
+    let spool = site.path("spool");
+    fs::create_dir_all(&spool).expect("a directory");
+    fs::set_permissions(&spool, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let (code, text) = examine();
+    assert_eq!(code, 0, "an empty spool of root becomes the server's: {text}");
+    fs::create_dir_all(spool.join("new")).expect("a directory");
+    let (code, text) = examine();
+    let wanted = format!("spool: it must belong to the user that runs penfoldd: chown -R nobody {}", spool.display());
+    assert!(code == 77 && text.contains(&wanted), "{code} {text}");
+    nix::unistd::chown(&spool, User::from_name("nobody").expect("users").map(|user| user.uid), None).expect("an owner");
+    let (code, text) = examine();
+    let inside = format!("use the spool: {}: ", spool.join("new").display());
+    assert!(code == 77 && text.contains(&inside) && text.contains(&wanted), "{code} {text}");
 }
 
 /// Runs `work` in a network of its own with these addresses. Reports the test as skipped where that

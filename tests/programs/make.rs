@@ -41,6 +41,8 @@ fn tries(site: &Site) {
     });
     let printed = fs::read_to_string(site.path("printed")).expect("the output");
     assert!(printed.contains(&format!("port {}.", daemon.port)), "{printed}");
+    let log = daemon.log();
+    assert!(!log.contains("id:") && !log.contains("hostname") && !log.contains("root"), "{log}");
 
     let line =
         printed.lines().find(|line| line.starts_with("    ") && !line.starts_with("     ")).expect("a line to paste");

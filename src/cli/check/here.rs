@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
@@ -26,10 +26,14 @@ const SENDMAIL: [&str; 2] = ["/usr/sbin/sendmail", "/usr/lib/sendmail"];
 /// The directory in which systemd-timesyncd(8) notes that it has set the clock.
 const TIMESYNC: &str = "/run/systemd/timesync";
 
-/// Whether a daemon runs: whether its control socket accepts connections.
+/// The time in which a daemon must answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// Whether a daemon runs: whether it answers on its control socket. A service manager may hold the
+/// socket without a daemon.
 pub fn is_running(config: &Config) -> io::Result<bool> {
-    match UnixStream::connect(&config.socket) {
-        Ok(_) => Ok(true),
+    match control::knock(&config.socket, ANSWER) {
+        Ok(()) => Ok(true),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(false),
         Err(e) => Err(e),
     }
@@ -43,6 +47,12 @@ pub fn daemon(config: &Config, running: &io::Result<bool>) -> Finding {
         Ok(false) => Finding::new(Level::Warning, Topic::Host, format!("no penfoldd listens on the socket {socket}"))
             .at(config.places.complaint("socket", ""))
             .advise("start it; see SERVICE MANAGERS in penfold-admin(7)"),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            let text = format!("the control socket {socket} is open, but no penfoldd answers there");
+            Finding::new(Level::Error, Topic::Host, text)
+                .at(config.places.complaint("socket", ""))
+                .advise("a service manager may hold the socket: start penfoldd, or look for its errors in the log")
+        }
         Err(e) => Finding::new(Level::Error, Topic::Host, format!("the control socket {socket}: {e}"))
             .at(config.places.complaint("socket", "")),
     }

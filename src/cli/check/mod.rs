@@ -83,7 +83,7 @@ fn examine(start: &Start, options: &Options) -> Report {
     // Only root sees the processes of all users.
     let sockets = ports::listening();
     let running = here::is_running(&config);
-    let in_force = here::in_force(&config);
+    let in_force = matches!(running, Ok(true)).then(|| here::in_force(&config)).flatten();
     let examined = start.examine_confined(options.asks);
     for (level, line) in logged.take() {
         let level = if level == ::log::Level::Error { Level::Error } else { Level::Warning };
@@ -140,12 +140,17 @@ fn of_the_net(_: &Config, _: Option<&Settings>, options: &Options, report: &mut 
 #[cfg(feature = "mailauth")]
 fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, report: &mut Report) {
     use crate::dns::Dns;
+    use crate::outcome::NoAnswer;
     use net::{LIMIT, Net};
 
     let dns = Dns::new(&config.dns);
     let mut exchangers = Vec::new();
     let mut here = name::Addresses::default();
-    if options.asks {
+    let mute = if options.asks { net::mute(&dns, config) } else { None };
+    if let Some(name) = &mute {
+        // The other look-ups would take as long, and fail, too.
+        report.add(name::unknown(Topic::Name, name, &NoAnswer::Timeout));
+    } else if options.asks {
         let until = std::time::Instant::now() + LIMIT;
         let lookup = crate::dns::lookup::Until { dns: &dns, until };
         let keys = settings.map(|settings| settings.keys.as_ref());
@@ -165,6 +170,7 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
         if !is_told {
             report.findings.extend(outside::incoming(config, &here, &past));
         }
-        report.findings.extend(outside::outgoing(config, &dns, options.try_domain.as_deref(), &past));
+        let dns = mute.is_none().then_some(&dns);
+        report.findings.extend(outside::outgoing(config, dns, options.try_domain.as_deref(), &past));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::domains;
 use super::finding::{Finding, Level, Report, Topic};
@@ -11,12 +11,15 @@ use super::proof::Proof;
 use super::senders::Senders;
 use crate::cli::published::is_for_others;
 use crate::config::Config;
-use crate::dns::lookup::Lookup;
+use crate::dns::Dns;
+use crate::dns::lookup::{Lookup, Until};
 use crate::mailauth::keys::Keys;
 use crate::outcome::NoAnswer;
 
 /// The time limit for all look-ups together.
 pub const LIMIT: Duration = Duration::from_secs(30);
+/// The time limit for the first look-ups.
+const FIRST: Duration = Duration::from_secs(10);
 /// The maximum number of domains that are checked.
 const MAX_DOMAINS: usize = 200;
 /// The number of domains that are checked at the same time.
@@ -34,17 +37,26 @@ pub struct Net<'a> {
     pub own: Vec<IpAddr>,
 }
 
+/// Looks up the names on which most depends, all at once. If no name server answers in time, returns
+/// one of these names.
+pub fn mute(dns: &Dns, config: &Config) -> Option<String> {
+    let lookup = Until { dns, until: Instant::now() + config.dns.timeout.min(FIRST) };
+    let smart_hosts = config.remote.smarthosts.iter().map(|host| host.host.as_str());
+    let smart_hosts = smart_hosts.filter(|host| host.parse::<IpAddr>().is_err());
+    let domains = config.local.domains.iter().chain(&config.relay.domains).map(String::as_str);
+    let names = std::iter::once(config.hostname.as_str()).chain(smart_hosts).chain(domains);
+    let names: Vec<&str> = names.filter(|name| is_for_others(name)).take(AT_ONCE).collect();
+    let found = lookup.addresses(&names, false);
+    let is_mute = found.iter().all(|answer| matches!(answer, Err(NoAnswer::Timeout)));
+    names.first().filter(|_| is_mute).map(|name| (*name).to_owned())
+}
+
 impl Net<'_> {
     /// Checks the name of this host and its domains. Returns its addresses, and adds the names under
     /// which it is a mail exchanger to `exchangers`.
     pub fn check(self, report: &mut Report, exchangers: &mut Vec<String>) -> Addresses {
         let (here, found) = name::check(self.dns, self.config, self.own.clone());
-        let is_mute = found.iter().any(|finding| finding.at.text.ends_with(&NoAnswer::Timeout.to_string()));
         report.findings.extend(found);
-        if is_mute {
-            // The other look-ups would take as long, and fail, too.
-            return here;
-        }
         let is_direct = self.config.remote.smarthosts.is_empty() && !self.config.remote.local_only;
         let from = if is_direct { here.seen() } else { Vec::new() };
         let local = self.config.local.domains.iter().map(|domain| (domain.as_str(), true));

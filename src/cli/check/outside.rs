@@ -121,8 +121,8 @@ fn judge(host: &str, address: IpAddr, is_own: bool, found: io::Result<String>) -
 }
 
 /// Checks whether this host can connect to its smart hosts or, if `domain` is given, to a mail
-/// exchanger of that domain.
-pub fn outgoing(config: &Config, dns: &Dns, domain: Option<&str>, past: &Past) -> Vec<Finding> {
+/// exchanger of that domain. Without `dns`, because no name server answers, no name is looked up.
+pub fn outgoing(config: &Config, dns: Option<&Dns>, domain: Option<&str>, past: &Past) -> Vec<Finding> {
     let mut findings: Vec<Finding> = config
         .remote
         .smarthosts
@@ -148,18 +148,21 @@ pub fn outgoing(config: &Config, dns: &Dns, domain: Option<&str>, past: &Past) -
     findings
 }
 
-fn smart_host(config: &Config, dns: &Dns, number: usize, host: &HostPort) -> Finding {
+fn smart_host(config: &Config, dns: Option<&Dns>, number: usize, host: &HostPort) -> Finding {
     let make = |level, text: String| {
         Finding::new(level, Topic::Outside, text)
             .at(config.places.complaint(&format!("remote.smarthosts[{number}]"), ""))
     };
     let addresses = match host.host.parse() {
         Ok(address) => Ok(vec![address]),
-        Err(_) => dns.addresses(&host.host),
+        Err(_) => dns.map_or(Err(NoAnswer::Timeout), |dns| dns.addresses(&host.host)),
     };
     let found = match addresses {
         Ok(found) => found,
-        Err(why) => return make(Level::Error, format!("the smart host {host} has no address: {why}")),
+        Err(why) => {
+            let level = if why == NoAnswer::Timeout { Level::Unknown } else { Level::Error };
+            return make(level, format!("the smart host {host} has no address: {why}"));
+        }
     };
     let mut last = None;
     for address in found.into_iter().take(MAX_TRIED) {
@@ -181,13 +184,14 @@ fn smart_host(config: &Config, dns: &Dns, number: usize, host: &HostPort) -> Fin
         .advise("check its name and port; many providers accept mail only on port 587 or 465")
 }
 
-fn exchanger(dns: &Dns, domain: &str) -> Finding {
+fn exchanger(dns: Option<&Dns>, domain: &str) -> Finding {
     let make = |level, text: String| Finding::new(level, Topic::Outside, text);
     // Nothing is known about port 25 if there is nothing to connect to.
     let not_tried = |why: String| {
         make(Level::Unknown, format!("no mail exchanger of {domain} was tried: {why}"))
             .advise("name another domain; if it is so for all, check dns.nameservers or resolv.conf(5)")
     };
+    let Some(dns) = dns else { return not_tried(NoAnswer::Timeout.to_string()) };
     let hosts: Vec<String> = match dns.mx(domain) {
         Ok(found) => found.into_iter().map(|(_, name)| name).filter(|name| name != ".").take(2).collect(),
         Err(NoAnswer::NoData) => vec![domain.to_owned()],

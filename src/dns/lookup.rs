@@ -6,9 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use super::{Dns, is_public};
+use super::{Answered, Association, Dns, is_public};
 use crate::outcome::NoAnswer;
 
+/// The port of SMTP.
+const SMTP: u16 = 25;
 /// The maximum number of mail exchangers of a domain with public hosts.
 const MAX_HOSTS: usize = 20;
 
@@ -70,6 +72,20 @@ pub trait Lookup: Sync {
     fn alias(&self, name: &str) -> Result<Option<String>, NoAnswer> {
         let _ = name;
         Ok(None)
+    }
+
+    /// Looks up the TLSA records of the SMTP port of a host.
+    ///
+    /// # Errors
+    /// The same as for `txt`.
+    fn tlsa(&self, host: &str) -> Result<Answered<Vec<Association>>, NoAnswer> {
+        let _ = host;
+        Err(NoAnswer::NoData)
+    }
+
+    /// Whether the answers of `tlsa` say whether DNSSEC secures them.
+    fn is_validating(&self) -> bool {
+        false
     }
 
     /// Looks up the addresses of several names, either IPv4 or IPv6. Where possible, the look-ups
@@ -176,6 +192,14 @@ impl Lookup for Until<'_> {
 
     fn names(&self, address: IpAddr) -> Result<Vec<String>, NoAnswer> {
         self.dns.begin_names(address, self.until).wait()
+    }
+
+    fn tlsa(&self, host: &str) -> Result<Answered<Vec<Association>>, NoAnswer> {
+        self.dns.tlsa(host, SMTP)
+    }
+
+    fn is_validating(&self) -> bool {
+        self.dns.trusts_servers()
     }
 
     fn alias(&self, name: &str) -> Result<Option<String>, NoAnswer> {

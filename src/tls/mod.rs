@@ -39,7 +39,7 @@ mod verify;
 pub use dane::Associations;
 pub use digest::{KeyDigest, first_certificate, tlsa_name};
 pub use fault::{Fault, FaultKind};
-pub use server::{Server, shown_for};
+pub use server::{Server, Shown, shown_for};
 pub use trust::{Client, Verification};
 pub use verify::{Fingerprint, Verdict};
 

@@ -27,6 +27,17 @@ pub struct Server {
     identities: Arc<Identities>,
 }
 
+/// A certificate that clients may get.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    /// Its file.
+    pub file: &'a Path,
+    /// The certificate and those of its authorities.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The digest of its key.
+    pub digest: KeyDigest,
+}
+
 #[derive(Debug)]
 struct Identities(Vec<Identity>);
 
@@ -74,12 +85,15 @@ impl Server {
         self.identities.0.iter().map(Identity::validity).collect()
     }
 
-    /// Returns the paths of the certificates that clients may get if they request this name, with the
-    /// digests of their keys.
-    pub fn keys_for(&self, name: &str) -> Vec<(&Path, KeyDigest)> {
-        let current = |identity: &Identity| identity.current().cert.first().map(|der| der.clone().into_owned());
-        let all = self.identities.0.iter().filter_map(|identity| Some((identity.validity().0, current(identity)?)));
-        shown_for(all.collect(), name)
+    /// Returns the certificates that clients may get if they request this name.
+    pub fn shown_for(&self, name: &str) -> Vec<Shown<'_>> {
+        let all = self.identities.0.iter().filter_map(|identity| {
+            let chain: Vec<_> = identity.current().cert.iter().map(|der| der.clone().into_owned()).collect();
+            let first = chain.first()?.clone();
+            Some(((identity.validity().0, chain), first))
+        });
+        let shown = shown_for(all.collect(), name).into_iter();
+        shown.map(|((file, chain), digest)| Shown { file, chain, digest }).collect()
     }
 
     /// Whether any of the certificates is valid for this name.

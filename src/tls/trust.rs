@@ -12,10 +12,11 @@ use std::sync::{Arc, OnceLock};
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::dane::Associations;
+use super::fault::Fault;
 use super::provider;
 use super::verify::{AcceptAny, Fingerprint, Proof, Verdict, Verifier};
 use crate::config::ConfigError;
@@ -85,30 +86,50 @@ impl Client {
         is_enforced: bool,
     ) -> io::Result<(rustls::Connection, Verdict)> {
         let verdict = Verdict::default();
-        let verified = |proof| {
-            let algorithms = provider().signature_verification_algorithms;
-            let verdict = verdict.clone();
-            configure(Arc::new(Verifier { proof, algorithms, is_enforced, verdict })).map(Arc::new)
-        };
         let name = match verification {
             Verification::Dane(associations) => associations.base(),
             _ => name,
         };
         let name = name.trim_end_matches('.');
-        let config = match verification {
-            Verification::None => get(&self.any, || accept_any().map(Arc::new))?,
-            Verification::Authority { names } => {
-                let roots = get(&self.authorities, || authorities(rustls_native_certs::load_native_certs().certs))?;
-                let names = if names.is_empty() { vec![name.into()] } else { boxed(names) };
-                verified(Proof::Authority { roots, names })?
+        let config = match self.proof(name, verification)? {
+            None => get(&self.any, || accept_any().map(Arc::new))?,
+            Some(proof) => {
+                let algorithms = provider().signature_verification_algorithms;
+                let verdict = verdict.clone();
+                Arc::new(configure(Arc::new(Verifier { proof, algorithms, is_enforced, verdict }))?)
             }
-            Verification::Dane(associations) => verified(Proof::Dane(Arc::clone(associations)))?,
-            Verification::Fingerprints(all) => verified(Proof::Fingerprints(Arc::clone(all)))?,
         };
         let name = ServerName::try_from(name.to_owned())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name for TLS")))?;
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
         Ok((connection.into(), verdict))
+    }
+
+    /// Verifies certificates without a connection: first that of the host, then those that it sends
+    /// with it.
+    ///
+    /// # Errors
+    /// Why the certificate is not valid.
+    pub fn verify(&self, name: &str, verification: &Verification, chain: &[CertificateDer<'_>]) -> Result<(), Fault> {
+        let proof = self.proof(name.trim_end_matches('.'), verification).map_err(|e| Fault::of_handshake(&e))?;
+        let (Some(proof), Some((host, others))) = (proof, chain.split_first()) else { return Ok(()) };
+        let algorithms = provider().signature_verification_algorithms;
+        let verifier = Verifier { proof, algorithms, is_enforced: true, verdict: Verdict::default() };
+        verifier.verify(host, others, UnixTime::now()).map_err(|e| Fault::of(&e))
+    }
+
+    /// What must prove the identity of a host; `None` if nothing must.
+    fn proof(&self, name: &str, verification: &Verification) -> io::Result<Option<Proof>> {
+        Ok(Some(match verification {
+            Verification::None => return Ok(None),
+            Verification::Authority { names } => {
+                let roots = get(&self.authorities, || authorities(rustls_native_certs::load_native_certs().certs))?;
+                let names = if names.is_empty() { vec![name.into()] } else { boxed(names) };
+                Proof::Authority { roots, names }
+            }
+            Verification::Dane(associations) => Proof::Dane(Arc::clone(associations)),
+            Verification::Fingerprints(all) => Proof::Fingerprints(Arc::clone(all)),
+        }))
     }
 }
 

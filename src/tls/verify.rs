@@ -86,7 +86,12 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    fn verify(&self, host: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
+    pub(super) fn verify(
+        &self,
+        host: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
         match &self.proof {
             Proof::Authority { roots, names } => {
                 let parsed = ParsedCertificate::try_from(host)?;

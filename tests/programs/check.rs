@@ -18,6 +18,8 @@ use common::tls::Authority;
 use common::{Daemon, Site};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{User, geteuid};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// Runs `penfoldctl check`, and returns its exit code and its output.
 fn check(site: &Site, arguments: &[&str]) -> (i32, String) {
@@ -280,4 +282,81 @@ fn port_25_is_tried_in_both_directions() {
         assert_has(&text, &[wrong.into()]);
         drop(daemon);
     });
+}
+
+/// The digest of the key in a file, as `penfoldctl tlsa` prints it.
+fn digest(site: &Site, file: &str) -> String {
+    let path = site.path(file).display().to_string();
+    let (code, text) = code_and_text(&command(site, "penfoldctl", &["tlsa", &path]).output().expect("it runs"));
+    assert_eq!(code, 0, "{text}");
+    text.trim_end().rsplit(' ').next().expect("digits").to_owned()
+}
+
+#[test]
+fn the_tlsa_records_are_compared_with_the_certificates() {
+    let authority = Authority::new();
+    let mut site = authority.site("hostname = \"mx.example.org\"\nlocal.domains = [\"example.org\"]");
+    authority.give(&site, "cert", "mx.example.org", 300);
+    authority.give(&site, "next", "mx.example.org", 300);
+    site.configure();
+    let (now, next) = (digest(&site, "cert.pem"), digest(&site, "next.key"));
+    let certificate = site.path("cert.pem").display().to_string();
+    let der = CertificateDer::from_pem_file(site.path("cert.pem")).expect("a certificate");
+    let whole = data_encoding::HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, &der).as_ref());
+    let publish = format!("    publish: _25._tcp.mx.example.org. IN TLSA 3 1 1 {now}\n");
+    let records = "the TLSA records of mx.example.org";
+    let secure = "_25._tcp.mx.example.org SECURE\n";
+    let tlsa = |data: &str| format!("_25._tcp.mx.example.org TLSA {data}\n");
+    let (of_now, of_next) = (tlsa(&format!("3 1 1 {now}")), tlsa(&format!("3 1 1 {next}")));
+    let wrong = format!("{certificate}: {records} are not for this certificate (");
+    let tell = |site: &mut Site, zone: &str, trust: &str, wanted: &[String]| {
+        let dns = Dns::zone(&format!("{ZONE}{zone}"));
+        site.set("dns", "nameservers", &dns.nameservers());
+        site.set("dns", "trust_ad", trust);
+        let (code, text) = check(site, &[]);
+        assert_has(&text, wanted);
+        (code, text)
+    };
+    let none = "note: tls: mx.example.org has no TLSA record: other hosts cannot verify it with DANE\n";
+    tell(&mut site, "", "true", &[none.into(), publish.clone()]);
+    let good = format!("ok: tls: {records} are for the certificates in use");
+    tell(&mut site, &format!("{secure}{of_now}"), "true", &[format!("{good}\n")]);
+    let others = format!("{good}; others are for other keys, such as the next one\n");
+    tell(&mut site, &format!("{secure}{of_now}{of_next}"), "true", &[others]);
+    let unknown = format!("{good}; whether DNSSEC secures them is not known, see dns.trust_ad\n");
+    tell(&mut site, &format!("{secure}{of_now}"), "false", &[unknown]);
+    // The key was changed, and its record was not.
+    let (code, text) =
+        tell(&mut site, &format!("{secure}{of_next}"), "true", &[format!("error: tls: {wrong}"), publish.clone()]);
+    assert!(code == 65 && text.contains("mail from hosts with DANE waits"), "{text}");
+    tell(&mut site, &of_next, "false", &[format!("error: tls: {wrong}")]);
+    let ignored = format!("note: tls: {records} are not secured by DNSSEC: other hosts ignore them\n");
+    tell(&mut site, &of_next, "true", &[ignored.clone(), format!("warning: tls: {wrong}"), publish.clone()]);
+    let (_, text) = tell(&mut site, &of_now, "true", &[ignored]);
+    assert!(!text.contains("ok: tls: the TLSA records"), "{text}");
+    let unusable = tlsa(&format!("1 1 1 {now}"));
+    let text = "warning: tls: no TLSA record of mx.example.org can be used for mail: ".to_owned();
+    tell(&mut site, &format!("{secure}{unusable}"), "true", &[text, publish.clone()]);
+    let renewed = format!("note: tls: {records} must change with every renewal of a certificate\n");
+    tell(&mut site, &format!("{secure}{}", tlsa(&format!("3 0 1 {whole}"))), "true", &[renewed, publish]);
+    let failed = "unknown: tls: the TLSA records of mx.example.org: ".to_owned();
+    tell(&mut site, "_25._tcp.mx.example.org SERVFAIL\n", "true", &[failed]);
+    // Two certificates for one name need two records, and one for another name needs none.
+    authority.give(&site, "other", "other.example.org", 300);
+    let dns = Dns::zone(&format!("{ZONE}{secure}{of_now}"));
+    site.set("dns", "nameservers", &dns.nameservers());
+    site.configure();
+    let text = fs::read_to_string(site.path("penfold.conf")).expect("a file");
+    let more: String = ["other", "next"]
+        .map(|name| {
+            let path = |end: &str| site.path(&format!("{name}.{end}"));
+            format!("\n[[tls]]\ncertificate = {:?}\nkey = {:?}\n", path("pem"), path("key"))
+        })
+        .concat();
+    assert!(text.contains("[tls]"), "{text}");
+    fs::write(site.path("penfold.conf"), text.replace("[tls]", "[[tls]]") + &more).expect("a file");
+    let (_, text) = code_and_text(&command(&site, "penfoldctl", &["check"]).output().expect("it runs"));
+    let wrong = format!("{}: {records} are not for this certificate (", site.path("next.pem").display());
+    assert_has(&text, &[format!("error: tls: {wrong}"), format!("IN TLSA 3 1 1 {next}\n")]);
+    assert!(!text.contains("cert.pem: the TLSA") && !text.contains("other.pem: the TLSA"), "{text}");
 }

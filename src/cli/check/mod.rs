@@ -16,6 +16,7 @@
 //! - `ports`: the programs that listen on the configured ports
 //! - `proof`: whether other hosts can prove the way to our domains
 //! - `senders`: SPF, DKIM and DMARC records
+//! - `tlsa`: the TLSA records of this host, compared with its certificates
 
 #[cfg(feature = "mailauth")]
 mod certificates;
@@ -38,6 +39,8 @@ mod proof;
 mod senders;
 #[cfg(all(test, feature = "mailauth"))]
 mod tests;
+#[cfg(feature = "mailauth")]
+mod tlsa;
 
 use std::io;
 
@@ -154,13 +157,24 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
         let until = std::time::Instant::now() + LIMIT;
         let lookup = crate::dns::lookup::Until { dns: &dns, until };
         let keys = settings.map(|settings| settings.keys.as_ref());
-        let net = Net { dns: &lookup, config, keys, own: outside::own_addresses(config) };
+        let certificates = settings.map(|settings| proof::Certificates {
+            server: settings.tls.server.as_deref(),
+            client: &settings.tls.client,
+        });
+        let certificates = certificates.as_ref();
+        let net = Net { dns: &lookup, config, keys, own: outside::own_addresses(config), certificates, fetch: None };
         here = net.check(report, &mut exchangers);
     }
     if let Some(settings) = settings {
         let now = i64::try_from(sys::now()).unwrap_or(i64::MAX);
         let server = settings.tls.server.as_deref();
         report.findings.extend(certificates::check(config, server, &exchangers, now));
+        if options.asks {
+            let until = std::time::Instant::now() + LIMIT;
+            let lookup = crate::dns::lookup::Until { dns: &dns, until };
+            let tlsa = tlsa::Tlsa { dns: &lookup, server, client: &settings.tls.client };
+            exchangers.iter().for_each(|name| report.findings.extend(tlsa.check(name)));
+        }
     }
     if options.asks {
         let past = past::Past::read(config, settings.map(|settings| settings.router.as_ref()));

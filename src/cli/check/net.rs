@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::domains;
 use super::finding::{Finding, Level, Report, Topic};
 use super::name::{self, Addresses};
-use super::proof::Proof;
+use super::proof::{Certificates, Fetch, Proof};
 use super::senders::Senders;
 use crate::cli::published::is_for_others;
 use crate::config::Config;
@@ -35,6 +35,10 @@ pub struct Net<'a> {
     pub keys: Option<&'a Keys>,
     /// The addresses of this host.
     pub own: Vec<IpAddr>,
+    /// The certificates of this host; `None` if they could not be read.
+    pub certificates: Option<&'a Certificates<'a>>,
+    /// Fetches MTA-STS policies; `None` if that cannot be done.
+    pub fetch: Option<&'a Fetch<'a>>,
 }
 
 /// Looks up the names on which most depends, all at once. If no name server answers in time, returns
@@ -93,7 +97,8 @@ impl Net<'_> {
             let senders = Senders { dns: self.dns, config: self.config, keys: self.keys, from };
             findings.extend(senders.check(domain, &exchangers));
         }
-        findings.extend(Proof { dns: self.dns, config: self.config }.check(domain, &exchangers));
+        let Self { dns, config, certificates, fetch, .. } = *self;
+        findings.extend(Proof { dns, config, certificates, fetch }.check(domain, &exchangers));
         (exchangers.ours, findings)
     }
 }

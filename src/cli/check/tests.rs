@@ -6,9 +6,13 @@ use std::path::Path;
 use super::finding::{Level, Report};
 use super::name::{self, Addresses};
 use super::net::Net;
+use super::proof::Certificates;
 use crate::config::{self, Config};
 use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
+use crate::privsep::Rights;
+use crate::tls::{Client, Fault, FaultKind, Server};
+use crate::tls_policy::sts::StsPolicy;
 
 /// A DNS with these records, one a line: name, type, data. The type `FAIL` makes all look-ups of a
 /// name fail.
@@ -80,7 +84,7 @@ fn check(zone: &str, config: &Config, own: &[&str]) -> (String, Vec<String>) {
     let own = own.iter().map(|text| text.parse().expect("an address")).collect();
     let (mut report, mut exchangers) = (Report::default(), Vec::new());
     let zone = Zone(zone.to_owned());
-    Net { dns: &zone, config, keys: None, own }.check(&mut report, &mut exchangers);
+    Net { dns: &zone, config, keys: None, own, certificates: None, fetch: None }.check(&mut report, &mut exchangers);
     let lines = report.findings.iter().map(|finding| format!("{finding}\n"));
     (lines.collect(), exchangers)
 }
@@ -301,6 +305,64 @@ fn behind_a_translating_router_the_addresses_in_the_dns_count() {
     let config = Config { listen: behind.into_iter().collect(), ..config("") };
     let (found, _) = check(&zone, &config, &["8.8.8.1"]);
     assert!(found.contains("note: domain: no mail exchanger of example.org is this host"), "{found}");
+}
+
+#[test]
+fn the_policy_that_is_served_is_compared_with_the_dns_and_the_certificate() {
+    let directory = std::env::temp_dir().join(format!("penfold-served-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    // A certificate that is its own authority, for one name.
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(vec!["mx.example.org".to_owned()]).expect("a name");
+    let (certificate, key_file) = (directory.join("cert.pem"), directory.join("cert.key"));
+    std::fs::write(&certificate, params.self_signed(&key).expect("a certificate").pem()).expect("a file");
+    std::fs::write(&key_file, key.serialize_pem()).expect("a file");
+    let pair = config::KeyPair { certificate: certificate.clone(), key: key_file };
+    let server = Server::open(&[pair], &Rights::Alone).expect("files").expect("a certificate");
+    let trusting = Client::with_authorities(&certificate).expect("an authority");
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "another authority");
+    let other = params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("a certificate").pem();
+    std::fs::write(directory.join("other.pem"), other).expect("a file");
+    let strict = Client::with_authorities(&directory.join("other.pem")).expect("an authority");
+    let policy = |mode: &str, mx: &str| format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 1209600\n");
+    let good = policy("enforce", "mx.example.org");
+    let id = crate::cli::published::id_of(&good);
+    let ours = GOOD.replace("id=20261130", &format!("id={id}"));
+    let with_other = GOOD
+        .replace("MX mx.example.org", "MX mx.example.org\nexample.org MX new.example.org\nnew.example.org A 8.8.8.2");
+    let not_named = "the MTA-STS policy of example.org does not name the mail exchanger new.example.org\n";
+    let not_valid = "cert.pem: not valid for mx.example.org, as the MTA-STS policy of example.org demands: the certificate is not from a trusted authority\n";
+    for (zone, text, client, has_server, wanted) in [
+        (GOOD, Ok(good.clone()), &trusting, true, "ok: domain: the MTA-STS policy of example.org is served, with the mode enforce\n".to_owned()),
+        (&ours, Ok(good.clone()), &trusting, true, "ok: domain: the MTA-STS policy of example.org is served, with the mode enforce\n".to_owned()),
+        (&ours, Ok(policy("testing", "mx.example.org").replace("1209600", "86400")), &trusting, true, "warning: domain: the MTA-STS record of example.org has the id of another policy than the web server serves\n".to_owned()),
+        (GOOD, Ok(policy("none", "other.example")), &strict, true, "ok: domain: the MTA-STS policy of example.org is served, with the mode none\n".to_owned()),
+        (&with_other, Ok(good.clone()), &trusting, true, format!("error: domain: {not_named}")),
+        (&with_other, Ok(policy("testing", "mx.example.org")), &trusting, true, format!("warning: domain: {not_named}")),
+        (&with_other, Ok(policy("enforce", "*.example.org")), &trusting, true, "ok: domain: the MTA-STS policy of example.org is served".to_owned()),
+        (GOOD, Ok(good.clone()), &strict, true, format!("error: tls: {}/{not_valid}", directory.display())),
+        (GOOD, Ok(policy("testing", "mx.example.org")), &strict, true, format!("warning: tls: {}/{not_valid}", directory.display())),
+        (GOOD, Ok(good.clone()), &strict, false, "error: tls: example.org has an MTA-STS policy, and this host has no certificate\n".to_owned()),
+        (GOOD, Err("the status is 404"), &trusting, true, "warning: domain: the MTA-STS policy of example.org cannot be fetched: the status is 404\n".to_owned()),
+    ] {
+        let fetch = |domain: &str, id: &str| {
+            assert_eq!(domain, "example.org");
+            let text = text.as_ref().map_err(|why| Fault::new(FaultKind::StsFetch, why))?;
+            Ok(StsPolicy::parse(text.as_bytes(), id, 0).expect("a policy"))
+        };
+        let (mut report, mut exchangers, config) = (Report::default(), Vec::new(), config(""));
+        let certificates = Certificates { server: has_server.then_some(&*server), client };
+        let own = vec!["8.8.8.1".parse().expect("an address")];
+        let zone = Zone(zone.to_owned());
+        let net = Net { dns: &zone, config: &config, keys: None, own, certificates: Some(&certificates), fetch: Some(&fetch) };
+        net.check(&mut report, &mut exchangers);
+        let found: String = report.findings.iter().map(|finding| format!("{finding}\n")).collect();
+        assert!(found.contains(&wanted), "{wanted}\n{found}");
+        let complaints = report.findings.iter().filter(|finding| matches!(finding.level, Level::Warning | Level::Error));
+        assert_eq!(complaints.count(), usize::from(!wanted.starts_with("ok")), "{found}");
+    }
+    std::fs::remove_dir_all(&directory).expect("removed");
 }
 
 #[test]

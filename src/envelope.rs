@@ -104,6 +104,16 @@ pub enum MessageTls {
     Indifferent,
 }
 
+impl MessageTls {
+    /// What a delivery must obey. A report, which has no sender, is sent even if no host can take it
+    /// as a message that needs TLS: nobody would learn otherwise what became of the message that it
+    /// is about (RFC 8689 5).
+    #[must_use]
+    pub fn enforced(self, has_sender: bool) -> Self {
+        if self == Self::Required && !has_sender { Self::Default } else { self }
+    }
+}
+
 /// The BODY parameter of MAIL (RFC 6152, RFC 3030).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Body {

@@ -39,6 +39,7 @@ const SMTP_KEYWORDS: &[&str] = &[
     "DELIVERBY",
     "FUTURERELEASE",
     "MT-PRIORITY",
+    "REQUIRETLS",
     "VRFY",
     "HELP",
 ];

@@ -7,6 +7,7 @@ use super::messages::{Found, Message, Total, Waiting, Walk};
 use super::selection::{State, age_of};
 use super::visible::{self, Way};
 use crate::address;
+use crate::envelope::MessageTls;
 use crate::json::{Format, Object};
 use crate::log;
 use crate::spool::{Entry, Note, Place};
@@ -151,6 +152,7 @@ impl Listed<'_> {
         let is_held = entry.name().place == Place::Hold;
         object.flag("held", is_held);
         object.some_text("reason", hold_reason(entry, &self.note, self.is_for_user).filter(|_| is_held).as_deref());
+        object.some_text("require_tls", require_tls(entry.options().tls));
         object.objects("recipients", self.message.recipients.iter().map(|to| self.recipient(to)));
         object
     }
@@ -175,6 +177,16 @@ impl Listed<'_> {
         let result = result(to, &self.note, self.is_for_user);
         object.some_text("result", result.as_deref());
         object
+    }
+}
+
+/// What a message demands of TLS, as listings in JSON show it: `yes` or `no`; `None` if it demands
+/// nothing.
+pub fn require_tls(tls: MessageTls) -> Option<&'static str> {
+    match tls {
+        MessageTls::Default => None,
+        MessageTls::Required => Some("yes"),
+        MessageTls::Indifferent => Some("no"),
     }
 }
 

@@ -15,7 +15,7 @@ pub mod local;
 pub mod remote;
 
 use crate::address::Address;
-use crate::envelope::{MailOptions, Recipient};
+use crate::envelope::{MailOptions, MessageTls, Recipient};
 use crate::log;
 use crate::outcome::{Outcome, Via};
 use crate::report;
@@ -40,6 +40,18 @@ pub struct Delivery<'a> {
     /// Whether the message goes only to hosts with public addresses, unless the configuration names
     /// the host.
     pub only_public: bool,
+}
+
+impl Delivery<'_> {
+    /// What the message demands of TLS.
+    pub fn tls(&self) -> MessageTls {
+        self.options.tls.enforced(self.sender.is_some())
+    }
+
+    /// Whether this is a report about a message that needs TLS.
+    pub fn wishes_tls(&self) -> bool {
+        self.options.tls == MessageTls::Required && self.sender.is_none()
+    }
 }
 
 /// A delivery to one recipient after its first step.

@@ -7,6 +7,7 @@ use super::steps::{Effect, Stage, Step, Steps};
 use super::{Query, way};
 use crate::activity::{self, Activity};
 use crate::address;
+use crate::envelope::MessageTls;
 use crate::log;
 use crate::queue::{DestinationStatus, RunningJob};
 use crate::retry::{Schedule, wait_for_release};
@@ -103,6 +104,14 @@ impl Waiting<'_> {
             let text = format!("its sender wants it to be kept until {}", log::local_timestamp(release));
             steps.add(Stage::Queue, Effect::Deferred, text);
         }
+        match entry.options().tls {
+            MessageTls::Default => {}
+            MessageTls::Required => steps.add(Stage::Queue, Effect::Fact, "it needs TLS on its way (REQUIRETLS)"),
+            MessageTls::Indifferent => {
+                let text = "it needs no TLS on its way, as its header says (TLS-Required: No)";
+                steps.add(Stage::Queue, Effect::Fact, text);
+            }
+        }
         let mut reasons = open.iter().take(MAX_RECIPIENTS).map(|to| self.recipient(entry, &note, to, steps));
         let first = reasons.next();
         reasons.for_each(drop);
@@ -165,7 +174,8 @@ impl Waiting<'_> {
         for status in self.work.destinations.iter().filter(|status| *status.destination == destination) {
             self.destination(status, steps);
         }
-        way::tell_recipient(self.scene, self.query.uses_dns, &to.recipient, steps);
+        let message = entry.options().tls.enforced(entry.sender().is_some());
+        way::tell_recipient(self.scene, self.query.uses_dns, message, &to.recipient, steps);
         reason
     }
 

@@ -11,7 +11,7 @@ use crate::aliases::Member;
 use crate::config::{RemoteTls, Store};
 use crate::deliver::remote::plan::{Plan, plan};
 use crate::destination::{Destination, HostTarget};
-use crate::envelope::{Action, Recipient};
+use crate::envelope::{Action, MessageTls, Recipient};
 use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::policy::Source;
@@ -25,21 +25,28 @@ const MAX_PLANS: usize = 5;
 
 /// Adds the steps of the way of a message for a recipient.
 pub fn tell(scene: &Scene<'_>, query: &Query, named: &Address, traced: &Traced, steps: &mut Steps) {
-    let mut way =
-        Way { scene, uses_dns: query.uses_dns, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() };
+    let mut way = Way::new(scene, query.uses_dns, MessageTls::Default, steps);
     traced.visits.iter().for_each(|visit| way.visit(visit));
     way.follow(named, traced.expansion.clone());
 }
 
-/// Adds the step of the route of one recipient of a message in the queue.
-pub fn tell_recipient(scene: &Scene<'_>, uses_dns: bool, recipient: &Recipient, steps: &mut Steps) {
-    let mut way = Way { scene, uses_dns, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() };
-    way.recipient(recipient);
+/// Adds the step of the route of one recipient of a message in the queue. `message` is what the
+/// message demands of TLS.
+pub fn tell_recipient(
+    scene: &Scene<'_>,
+    uses_dns: bool,
+    message: MessageTls,
+    recipient: &Recipient,
+    steps: &mut Steps,
+) {
+    Way::new(scene, uses_dns, message, steps).recipient(recipient);
 }
 
 struct Way<'a> {
     scene: &'a Scene<'a>,
     uses_dns: bool,
+    /// What the message demands of TLS.
+    message: MessageTls,
     steps: &'a mut Steps,
     /// The number of final recipients so far.
     told: usize,
@@ -49,7 +56,11 @@ struct Way<'a> {
     lists: HashSet<Address>,
 }
 
-impl Way<'_> {
+impl<'a> Way<'a> {
+    fn new(scene: &'a Scene<'a>, uses_dns: bool, message: MessageTls, steps: &'a mut Steps) -> Self {
+        Self { scene, uses_dns, message, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() }
+    }
+
     fn add(&mut self, effect: Effect, text: impl Into<String>, source: Option<Source>) {
         self.steps.add_by(Stage::Way, effect, "", text, source);
     }
@@ -181,8 +192,9 @@ impl Way<'_> {
             return false;
         }
         let scene = self.scene;
+        let (hostname, rules) = (&scene.config.hostname, scene.tls_rules());
         let Plan { groups, failures } =
-            plan(target, &scene.config.hostname, scene.tls_rules(), scene.credentials, scene.dns, scene.local);
+            plan(target, hostname, rules, scene.credentials, scene.dns, scene.local, self.message);
         let (mut hosts, mut down_hosts) = (0, 0);
         for (number, address) in groups.iter().enumerate().flat_map(|(n, group)| group.iter().map(move |a| (n + 1, a)))
         {

@@ -12,7 +12,7 @@ use super::emit::emit;
 use super::value::{Value, push};
 use super::{counted, timestamp};
 use crate::address::{self, Address};
-use crate::envelope::{ByMode, MailOptions, Recipient};
+use crate::envelope::{ByMode, MailOptions, MessageTls, Recipient};
 use crate::message::mime::Conversion;
 use crate::outcome::{Encryption, Fate, Outcome};
 use crate::stats::{self, Event};
@@ -79,7 +79,7 @@ pub fn accepted(event: &Accepted<'_>) {
             push(&mut front, key, value);
         }
     }
-    push_times(&mut front, options);
+    push_options(&mut front, options);
     if let Some((uid, program)) = caller {
         push(&mut front, "uid", &uid.to_string());
         push(&mut front, "program", if program.is_empty() { "-" } else { program });
@@ -109,8 +109,8 @@ fn push_message(line: &mut String, hello: Option<&str>, message_id: Option<&str>
     }
 }
 
-/// Adds the options of MAIL that decide when a message is delivered.
-fn push_times(line: &mut String, options: &MailOptions) {
+/// Adds the options that decide when and how a message is delivered.
+fn push_options(line: &mut String, options: &MailOptions) {
     if options.priority != 0 {
         push(line, "priority", &options.priority.to_string());
     }
@@ -121,6 +121,11 @@ fn push_times(line: &mut String, options: &MailOptions) {
         let mode = if by.mode == ByMode::Return { "R" } else { "N" };
         let deadline = timestamp(by.deadline.try_into().unwrap_or(0));
         push(line, "deadline", &format!("{deadline};{mode}{}", if by.trace { "T" } else { "" }));
+    }
+    match options.tls {
+        MessageTls::Default => {}
+        MessageTls::Required => push(line, "require_tls", "yes"),
+        MessageTls::Indifferent => push(line, "require_tls", "no"),
     }
 }
 

@@ -84,6 +84,11 @@ impl Encryption {
         Self { verified, ..self }
     }
 
+    /// Whether the certificate was verified.
+    pub fn is_verified(self) -> bool {
+        self.verified != Verified::No
+    }
+
     /// Returns how the certificate was verified, in one word, or an empty string if it was not.
     pub fn verified_by(self) -> &'static str {
         match self.verified {

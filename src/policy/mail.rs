@@ -120,6 +120,13 @@ pub fn may_set_deadline(facts: &Facts<'_>) -> bool {
     facts.may_relay()
 }
 
+/// Whether the client may demand that a message goes only over TLS (REQUIRETLS). Its session must
+/// itself use TLS (RFC 8689 2). The control socket, where local users submit mail, leads to no
+/// other host.
+pub fn may_require_tls(facts: &Facts<'_>) -> bool {
+    facts.is_encrypted || facts.is_local_user
+}
+
 /// The highest priority that the client may give to a message (RFC 6710 4.1).
 pub fn max_priority(facts: &Facts<'_>) -> i8 {
     if facts.may_relay() { 9 } else { 0 }
@@ -160,6 +167,20 @@ mod tests {
             (Facts { login: Some("jon"), ..STRANGER }, false, 9),
         ] {
             assert_eq!((super::may_hold(&facts), max_priority(&facts)), (may_hold, max), "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_message_that_comes_by_tls_or_from_this_host_can_require_tls() {
+        for (facts, want) in [
+            (STRANGER, false),
+            (Facts { is_encrypted: true, ..STRANGER }, true),
+            (TRUSTED, false),
+            (USER, true),
+            (Facts { is_encrypted: false, ..USER }, false),
+            (Facts { is_local_user: true, ..TRUSTED }, true),
+        ] {
+            assert_eq!(may_require_tls(&facts), want, "{facts:?}");
         }
     }
 

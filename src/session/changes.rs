@@ -92,6 +92,11 @@ impl Changes {
         self.scan.message_id()
     }
 
+    /// Whether the header has the field `TLS-Required: No`.
+    pub fn waives_tls(&self) -> bool {
+        self.scan.waives_tls()
+    }
+
     /// Counts the hops and earlier deliveries that the trace fields show. `recipients` are the
     /// recipients of the message.
     pub fn trace<'r>(&self, recipients: impl Iterator<Item = &'r Address>) -> Trace {

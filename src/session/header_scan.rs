@@ -27,6 +27,8 @@ const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
 const MAX_FIELD: usize = 16 << 10;
 /// The maximum number of octets of a Message-ID that are kept for the log.
 const MAX_MESSAGE_ID: usize = 400;
+/// The maximum length of the body of a valid TLS-Required: field, in octets.
+const MAX_TLS_REQUIRED: usize = 100;
 
 /// The tests by which a scan decides about fields.
 #[derive(Clone, Copy)]
@@ -78,8 +80,19 @@ struct Filter {
     undecided: Vec<u8>,
     /// The body of the first Message-ID: field, up to a bound.
     message_id: Vec<u8>,
-    /// Whether the line that was read last belongs to that field.
-    is_message_id: bool,
+    /// The bodies of all TLS-Required: fields, up to a bound.
+    tls_required: Vec<u8>,
+    /// The field whose body is kept and to which the line that was read last belongs.
+    reading: Reading,
+}
+
+/// A field whose body is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// None, or one whose body is not kept.
+    Other,
+    MessageId,
+    TlsRequired,
 }
 
 impl Default for Filter {
@@ -92,7 +105,8 @@ impl Default for Filter {
             deliveries: Vec::new(),
             undecided: Vec::new(),
             message_id: Vec::new(),
-            is_message_id: false,
+            tls_required: Vec::new(),
+            reading: Reading::Other,
         }
     }
 }
@@ -131,6 +145,13 @@ impl HeaderScan {
         (!text.is_empty()).then_some(text)
     }
 
+    /// Whether the header has a field `TLS-Required: No` (RFC 8689 3). Returns false if it has
+    /// several fields TLS-Required:, because then nobody can tell which one was meant.
+    pub fn waives_tls(&self) -> bool {
+        let body = &self.filter.tls_required;
+        body.len() <= MAX_TLS_REQUIRED && body.trim_ascii().eq_ignore_ascii_case(b"No")
+    }
+
     /// Returns the hops and earlier deliveries that the trace fields show. `recipients` are the
     /// recipients of the message.
     pub fn trace<'r>(&self, mut recipients: impl Iterator<Item = &'r Address>) -> Trace {
@@ -150,14 +171,12 @@ impl Filter {
     fn take(&mut self, piece: &Piece<'_>, rules: Rules<'_>, out: &mut Vec<u8>) {
         match piece {
             Piece::Line(Part::Continuation, text) | Piece::Rest(text) => {
-                if self.is_message_id {
-                    self.keep_message_id(text);
-                }
+                self.keep_body(text);
                 self.pass(text, rules, out);
             }
             Piece::Line(part, line) => {
                 self.decide(rules, out);
-                self.is_message_id = false;
+                self.reading = Reading::Other;
                 self.is_kept = self.keeps(*part, line, out);
                 if let Part::Field(name, body) = part {
                     self.count(name, body, rules.is_local);
@@ -237,17 +256,29 @@ impl Filter {
         }
     }
 
-    fn keep_message_id(&mut self, text: &[u8]) {
-        let room = MAX_MESSAGE_ID.saturating_sub(self.message_id.len());
-        self.message_id.extend_from_slice(&text[..text.len().min(room)]);
+    /// Keeps a piece of the body of the field that is being read, if its body is kept.
+    fn keep_body(&mut self, text: &[u8]) {
+        let (kept, max) = match self.reading {
+            Reading::Other => return,
+            Reading::MessageId => (&mut self.message_id, MAX_MESSAGE_ID),
+            // One octet more shows that the field is too long.
+            Reading::TlsRequired => (&mut self.tls_required, MAX_TLS_REQUIRED + 1),
+        };
+        let room = max.saturating_sub(kept.len());
+        kept.extend_from_slice(&text[..text.len().min(room)]);
     }
 
     fn count(&mut self, name: &[u8], body: &[u8], is_local: &dyn Fn(&str) -> bool) {
         if name.eq_ignore_ascii_case(b"Message-ID") {
             if self.message_id.trim_ascii().is_empty() && self.section == Section::Fields {
-                self.is_message_id = true;
+                self.reading = Reading::MessageId;
                 self.message_id.clear();
-                self.keep_message_id(body);
+                self.keep_body(body);
+            }
+        } else if name.eq_ignore_ascii_case(b"TLS-Required") {
+            if self.section == Section::Fields {
+                self.reading = Reading::TlsRequired;
+                self.keep_body(body);
             }
         } else if name.eq_ignore_ascii_case(b"Received") {
             self.hops += 1;
@@ -363,6 +394,39 @@ mod tests {
         let text = format!("Message-ID: <{}>\n {}\n", "x".repeat(600), "y".repeat(600));
         scan.feed(text.as_bytes(), Rules { is_local: &|_| false, is_forged: &|_| false }, &mut out);
         assert_eq!(scan.message_id().map(|id| id.len()), Some(MAX_MESSAGE_ID - 1));
+    }
+
+    #[test]
+    fn only_a_single_field_with_the_value_no_waives_tls() {
+        let long = format!("TLS-Required: No{}t\n", " ".repeat(MAX_TLS_REQUIRED));
+        for (text, wanted) in [
+            ("A: b\nTLS-Required: No\nC: d\n\n", true),
+            ("tls-required:no\n\n", true),
+            ("TLS-REQUIRED :\n\tNO \nA: b\n", true),
+            ("TLS-Required: No", true),
+            ("TLS-Required: Yes\n", false),
+            ("TLS-Required: No, yes\n", false),
+            ("TLS-Required: None\n", false),
+            ("TLS-Required:\n", false),
+            ("TLS-Required: No\nTLS-Required: No\n", false),
+            ("TLS-Required: No\n yes\n", false),
+            ("A: b\n\nTLS-Required: No\n", false),
+            ("no field\nTLS-Required: No\n", false),
+            ("A: b\nno field\nTLS-Required: No\n", false),
+            ("X-TLS-Required: No\n", false),
+            (&long, false),
+        ] {
+            for cut in 0..text.len() {
+                let (mut scan, mut out) = (HeaderScan::default(), Vec::new());
+                let rules = Rules { is_local: &|_| false, is_forged: &|_| false };
+                let mut body = scan.feed(&text.as_bytes()[..cut], rules, &mut out).to_vec();
+                body.extend_from_slice(scan.feed(&text.as_bytes()[cut..], rules, &mut out));
+                scan.finish(rules, &mut out);
+                assert_eq!(scan.waives_tls(), wanted, "{text} cut at {cut}");
+                // The field stays in the message.
+                assert!([out, body].concat().ends_with(text.as_bytes()), "{text} cut at {cut}");
+            }
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Session<'_> {
                 max_time: sys::now() + retry::MAX_HOLD.as_secs(),
             }),
             mt_priority: true,
-            require_tls: false,
+            require_tls: policy::mail::may_require_tls(&self.facts()),
         };
         extensions.withhold(&self.service.config.smtp.disable);
         extensions

@@ -172,6 +172,11 @@ impl Complete {
         self.changes.message_id()
     }
 
+    /// Whether the header has the field `TLS-Required: No` (RFC 8689 3).
+    pub fn waives_tls(&self) -> bool {
+        self.changes.waives_tls()
+    }
+
     /// Reads the content, without the lines that are put before it.
     pub fn content(&self) -> impl Read + '_ {
         self.draft.content()
@@ -221,7 +226,8 @@ impl Complete {
         folder: Option<&Folder>,
     ) -> Result<(EntryName, Option<Mailbox>), Reply> {
         let is_inbox = hold.is_none() && folder.is_none();
-        let mailbox = self.mailbox.filter(|_| envelope.recipients.len() == 1 && is_inbox);
+        // The header may have shown that the entry cannot be direct.
+        let mailbox = self.mailbox.filter(|_| NewEntry::can_be_direct(envelope) && is_inbox);
         let is_direct = mailbox.is_some();
         let entry = NewEntry { envelope, is_direct, hold, folder, prepend: self.changes.prepended() };
         self.draft.commit(&entry).map(|name| (name, mailbox)).map_err(|e| storage_error(&e))

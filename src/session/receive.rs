@@ -15,7 +15,7 @@ use super::xclient::Forwarded;
 use super::{Committed, Session, Step};
 use crate::address::Address;
 use crate::config::policy::Quarantine;
-use crate::envelope::{Action, Ret};
+use crate::envelope::{Action, MessageTls, Ret};
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
@@ -61,6 +61,11 @@ impl Session<'_> {
         let ended = incoming.end(&transaction.envelope, &self.facts(), |verdict| self.apply(verdict))?;
         let (mut complete, collector) = ended;
         transaction.message_id = complete.message_id();
+        // REQUIRETLS takes precedence over the header (RFC 8689 4.1).
+        let options = &mut transaction.envelope.options;
+        if options.tls == MessageTls::Default && complete.waives_tls() {
+            options.tls = MessageTls::Indifferent;
+        }
         self.finish_screening(transaction);
         self.check_authenticity(collector, transaction, &mut complete)?;
         self.limit_reports(transaction);

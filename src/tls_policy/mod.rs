@@ -11,9 +11,12 @@
 //! 3. The scheme of the host's URL, such as `smtps://`.
 //! 4. `remote.tls`.
 //!
+//! A message that needs TLS (REQUIRETLS) makes the policy stricter for itself.
+//!
 //! Credentials are sent only to a host whose certificate was verified, or over loopback to this
 //! host, whatever the table and `remote.tls` say.
 //!
+//! - `require`: messages that need TLS
 //! - `sts`: MTA-STS: what domains say about TLS over HTTPS
 //! - `table`: the table of TLS policies
 
@@ -22,11 +25,13 @@ use std::sync::Arc;
 
 use crate::config::{self, RemoteTls, Scheme};
 use crate::destination::{HostTarget, Peer};
+use crate::envelope::MessageTls;
 use crate::outcome::{Outcome, Verified};
 use crate::policy::{Reason, Source};
 use crate::reply::Status;
 use crate::tls::Verification;
 
+pub mod require;
 pub mod sts;
 pub mod table;
 
@@ -102,11 +107,19 @@ impl Rules<'_> {
         }
     }
 
-    /// The policy for an address of a host. `has_login` tells whether this server logs in there.
+    /// The policy for an address of a host. `has_login` tells whether this server logs in there, and
+    /// `message` what the message demands.
     ///
     /// # Errors
-    /// The outcome of a delivery if the host may not be used now. It is temporary.
-    pub fn of_host(&self, domain: &DomainPolicy, peer: &Peer, has_login: bool) -> Result<TlsPolicy, Outcome> {
+    /// The outcome of a delivery if the host may not be used now. It is temporary, unless the host
+    /// cannot get a message that needs TLS.
+    pub fn of_host(
+        &self,
+        domain: &DomainPolicy,
+        peer: &Peer,
+        has_login: bool,
+        message: MessageTls,
+    ) -> Result<TlsPolicy, Outcome> {
         if peer.scheme == Scheme::Lmtp && peer.endpoint.is_loopback() {
             return Ok(TlsPolicy::new(Security::Clear, "loopback", Source::Standard("RFC 2033 1")));
         }
@@ -114,7 +127,8 @@ impl Rules<'_> {
             Some(row) => self.of_row(&row, peer)?,
             None => self.of_scheme(peer),
         };
-        Ok(if has_login && !peer.is_this_host() { policy.for_credentials() } else { policy })
+        let policy = if has_login && !peer.is_this_host() { policy.for_credentials() } else { policy };
+        if message == MessageTls::Required { policy.for_required(domain, peer) } else { Ok(policy) }
     }
 
     fn of_row(&self, row: &Row, peer: &Peer) -> Result<TlsPolicy, Outcome> {

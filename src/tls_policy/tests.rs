@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::{Config, HostPort, TableFile, parse};
+use crate::config::{Config, HostPort, Store, TableFile, parse};
 
 /// A configuration whose table of TLS policies has this text, and the table.
 fn with_table(text: &str) -> (Config, TlsPolicies) {
@@ -47,7 +47,9 @@ fn credentials_need_verified_tls_except_on_loopback() {
         config.remote.tls = base;
         let rules = Rules { config: &config.remote, table: &table };
         let domain = rules.of_domain(&smart_host(scheme));
-        let word = |login| rules.of_host(&domain, &peer("", address, scheme), login).map(|policy| policy.word());
+        let word = |login| {
+            rules.of_host(&domain, &peer("", address, scheme), login, MessageTls::Default).map(|policy| policy.word())
+        };
         assert_eq!((word(false), word(true)), (Ok(without), Ok(with)), "{address} {scheme:?} {base:?}");
     }
 }
@@ -71,9 +73,50 @@ fn the_table_decides_for_the_domain_or_for_a_host_of_the_configuration() {
     ] {
         let domain = rules.of_domain(&target);
         let word = |login| {
-            let policy = rules.of_host(&domain, &peer(name, "192.0.2.1", scheme), login);
+            let policy = rules.of_host(&domain, &peer(name, "192.0.2.1", scheme), login, MessageTls::Default);
             policy.map(|policy| policy.word()).map_err(|outcome| assert_eq!(outcome.status, Status(4, 3, 5))).ok()
         };
         assert_eq!((word(false), word(true)), (without, with), "{target}");
+    }
+}
+
+#[test]
+fn a_message_that_needs_tls_makes_the_policy_strict() {
+    let print = "ab".repeat(32);
+    let text = format!("none.test none\nprint.test required fingerprints={print}\nnames.test required names=a.test\n");
+    let (mut config, table) = with_table(&text);
+    let mx = |domain: &str| HostTarget::Mx { domain: domain.into(), port: 25 };
+    let store = || HostTarget::Store(Store::Host(HostPort { host: "s.test".into(), port: 24, scheme: Scheme::Lmtp }));
+    for base in [RemoteTls::None, RemoteTls::Opportunistic, RemoteTls::Required] {
+        config.remote.tls = base;
+        let rules = Rules { config: &config.remote, table: &table };
+        for (target, name, address, scheme, wanted) in [
+            (smart_host(Scheme::Smtp), "smart.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
+            (
+                smart_host(Scheme::Smtps),
+                "smart.test",
+                "192.0.2.1",
+                Scheme::Smtps,
+                Ok(("implicit", Verified::Authority)),
+            ),
+            // Another program on this host would pass it on without the demand.
+            (smart_host(Scheme::Smtp), "", "127.0.0.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
+            (store(), "s.test", "127.0.0.1", Scheme::Lmtp, Ok(("none", Verified::No))),
+            (store(), "s.test", "192.0.2.1", Scheme::Lmtp, Ok(("required", Verified::Authority))),
+            (mx("x.test"), "mx.x.test", "192.0.2.1", Scheme::Smtp, Err(Status(5, 7, 10))),
+            (mx("x.test"), "x.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
+            (mx("[192.0.2.1]"), "", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
+            (mx("none.test"), "none.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
+            // A fingerprint proves the host, whatever name it has in the DNS. A name from the DNS does not.
+            (mx("print.test"), "mx.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Fingerprint))),
+            (mx("names.test"), "mx.test", "192.0.2.1", Scheme::Smtp, Err(Status(5, 7, 10))),
+        ] {
+            let (domain, peer) = (rules.of_domain(&target), peer(name, address, scheme));
+            for has_login in [false, true] {
+                let policy = rules.of_host(&domain, &peer, has_login, MessageTls::Required);
+                let shown = policy.map(|policy| (policy.word(), policy.verified())).map_err(|outcome| outcome.status);
+                assert_eq!(shown, wanted, "{target} {name} {address} {base:?} {has_login}");
+            }
+        }
     }
 }

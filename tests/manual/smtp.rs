@@ -52,6 +52,7 @@ fn examples() -> Vec<(&'static str, Place, &'static [&'static str], Vec<String>)
         ("ETRN with a malformed argument", Stranger, &[], lines(&["ETRN", "ETRN @"])),
         ("MAIL with an unknown parameter", Smtp, &[], mail(&["COLOR=red"])),
         ("MAIL with a parameter that is not offered", Stranger, &[], mail(&["RET=FULL", "HOLDFOR=9"])),
+        ("MAIL with REQUIRETLS, without TLS", Smtp, &[], mail(&["REQUIRETLS"])),
         ("RCPT with a parameter that is not offered", Stranger, &[MAIL], rcpt(&["NOTIFY=NEVER", "ORCPT=rfc822;x"])),
         ("a parameter that is given twice", Smtp, &[], mail(&["SIZE=1 SIZE=1", "RET=FULL ret=FULL"])),
         (

@@ -140,6 +140,57 @@ fn implicit_tls_comes_before_the_banner() {
     daemon.wait_words(&["tls-failed peer="]);
 }
 
+/// Sends a message to jon, with further parameters of MAIL.
+fn send(talk: &mut Talk, parameters: &str, text: &str) {
+    talk.ask(&format!("MAIL FROM:<ann@frogbog.test>{parameters}\r\n"), "250 2.1.0 ");
+    talk.ask("RCPT TO:<jon@razorback.test>\r\n", "250 ");
+    talk.ask("DATA\r\n", "354 ");
+    talk.ask(&format!("{text}.\r\n"), "250 2.0.0 ");
+}
+
+#[test]
+fn only_a_client_that_uses_tls_can_require_it() {
+    let authority = Authority::new();
+    let site = authority.site("listen.xclient = [\"127.0.0.1\"]");
+    let daemon = site.start();
+    let mut clear = Talk::clear(&connect(&daemon));
+    clear.expect("220 ");
+    for before in ["EHLO client.test\r\n", "XCLIENT ADDR=192.0.2.7 PROTO=ESMTP\r\n", "EHLO client.test\r\n"] {
+        let offers = clear.ask(before, "2");
+        assert!(!offers.contains("REQUIRETLS"), "{offers}");
+    }
+    clear.ask("MAIL FROM:<ann@frogbog.test> REQUIRETLS\r\n", "555 5.5.4 ");
+    clear.ask("QUIT\r\n", "221 ");
+    let mut talk = start_tls(&authority, &daemon, "razorback.test");
+    assert!(talk.ask("EHLO client.test\r\n", "250-").contains("250-REQUIRETLS\r\n"));
+    talk.ask("MAIL FROM:<ann@frogbog.test> REQUIRETLS=yes\r\n", "501 5.5.4 ");
+    talk.ask("MAIL FROM:<ann@frogbog.test> REQUIRETLS RequireTls\r\n", "501 5.5.4 ");
+    send(&mut talk, " requiretls", "Subject: one\r\nTLS-Required: No\r\n\r\n");
+    daemon.wait_words(&[" accept from=<ann@frogbog.test>", " proto=ESMTPS ", " require_tls=yes "]);
+    send(&mut talk, "", "Subject: two\r\nTLS-Required: No\r\n\r\n");
+    daemon.wait_words(&[" accept from=<ann@frogbog.test>", " proto=ESMTPS ", " require_tls=no "]);
+    send(&mut talk, "", "Subject: three\r\n\r\nTLS-Required: No\r\n");
+    // All stay on this host.
+    for mail in daemon.wait_mail(&site, "jon", 3) {
+        assert!(String::from_utf8_lossy(&mail).contains("TLS-Required: No\n") || mail.ends_with(b"three\n\n"));
+    }
+    assert_eq!(daemon.log().matches("require_tls=").count(), 2, "{}", daemon.log());
+}
+
+#[test]
+fn requiretls_can_be_withheld() {
+    let authority = Authority::new();
+    let site = authority.site("smtp.disable = [\"requiretls\"]");
+    let daemon = site.start();
+    let mut talk = start_tls(&authority, &daemon, "razorback.test");
+    let offers = talk.ask("EHLO client.test\r\n", "250-");
+    assert!(!offers.contains("REQUIRETLS") && offers.contains("PIPELINING"), "{offers}");
+    talk.ask("MAIL FROM:<ann@frogbog.test> REQUIRETLS\r\n", "555 5.5.4 ");
+    // The header field is no extension.
+    send(&mut talk, "", "TLS-Required: No\r\n\r\n");
+    daemon.wait_words(&[" accept ", " require_tls=no "]);
+}
+
 /// A connection that sends some octets, such as a PROXY header, before its first write.
 struct Behind(Option<&'static [u8]>, TcpStream);
 

@@ -21,7 +21,7 @@ use super::options::Reports;
 use super::{Failure, print};
 use crate::address::{self, Address};
 use crate::control::{ANSWER_TIMEOUT as CONNECT_FOR, BUSY, is_busy, not_running, request};
-use crate::envelope::{Body, MailOptions, RcptOptions};
+use crate::envelope::{Body, MailOptions, MessageTls, RcptOptions};
 use crate::reply::{Reply, ReplyReader};
 use crate::smtp::MAX_REPLY_LINE;
 use crate::smtp::dot::DotWriter;
@@ -141,6 +141,8 @@ pub struct Envelope<'a> {
     pub reports: &'a Reports,
     /// Whether the header has addresses outside ASCII.
     pub is_utf8: bool,
+    /// Whether the message needs TLS on its way.
+    pub needs_tls: bool,
 }
 
 impl<'a> Envelope<'a> {
@@ -155,6 +157,8 @@ impl<'a> Envelope<'a> {
         let mut parameters = MailParameters::for_host(extensions, sent, 0);
         // If the daemon does not offer SMTPUTF8, its reply says so.
         parameters.options.utf8 = self.is_utf8 || !is_ascii;
+        // The same holds for REQUIRETLS.
+        parameters.options.tls = if self.needs_tls { MessageTls::Required } else { MessageTls::Default };
         let of_rcpt = RcptParameters::for_host(extensions, &RcptOptions { notify, orcpt: None });
         let mail = format!("MAIL FROM:{}{parameters}", address::path(sender));
         let rcpt = move |recipient: &Address| format!("RCPT TO:<{recipient}>{of_rcpt}");

@@ -189,7 +189,9 @@ fn send(config: &Config, options: &Options) -> Result<(), Failure> {
     let is_utf8 = head.has_utf8_address();
     let author = sender.as_ref().map(|sender| head::author(&name, sender));
     let mut message = io::Cursor::new(head.finish(author.as_deref())).chain(rest);
-    let envelope = Envelope { sender: sender.as_ref(), recipients: &recipients, reports: &options.reports, is_utf8 };
+    let Options { reports, needs_tls, .. } = options;
+    let envelope =
+        Envelope { sender: sender.as_ref(), recipients: &recipients, reports, is_utf8, needs_tls: *needs_tls };
     let directory = &config.submission.drop;
     match (Dialogue::begin(&config.socket, directory.is_some(), options.verbose), directory) {
         (Ok(mut dialogue), _) => dialogue.send(&envelope, size, &mut message).map(drop),

@@ -2,8 +2,9 @@
 //!
 //! Options may be combined (`-ti`, `-tfjon`). The value of an option is attached to it or is the
 //! next argument. A few options take only an attached value (`-q30m`, `-d0.1`). Options that only
-//! tune sendmail itself are accepted and ignored, and so are those that name a log or a protocol. Every `-o` and `-O` is ignored, too, unless it says whether a line
-//! with a single dot ends the message. A letter that sendmail does not have is an error. `--` ends
+//! tune sendmail itself are accepted and ignored, and so are those that name a log or a protocol.
+//! Every `-o` and `-O` is ignored, too, unless it says whether a line with a single dot ends the
+//! message, or whether the message needs TLS. A letter that sendmail does not have is an error. `--` ends
 //! the options.
 
 use std::ffi::OsStr;
@@ -54,6 +55,8 @@ pub struct Options {
     pub verbose: bool,
     /// The options of MAIL and of each RCPT that ask for reports (`-R`, `-V`, `-N`).
     pub reports: Reports,
+    /// Whether the message needs TLS on its way (`-O requiretls=yes`).
+    pub needs_tls: bool,
     /// The recipients on the command line. Each text may be a list of addresses.
     pub recipients: Vec<String>,
 }
@@ -132,7 +135,7 @@ impl Options {
             b'F' => self.full_name = Some(value),
             b'f' | b'r' => self.sender = Some(value),
             b'o' => self.ignore_dots |= value == "i",
-            b'O' => self.long_option(&value),
+            b'O' => self.long_option(&value)?,
             b'N' => self.reports.notify = Some(Notify::parse(&value).ok_or(BAD_NOTIFY)?),
             b'R' => self.reports.ret = Some(ret(&value).ok_or("option -R needs full or hdrs")?),
             b'V' => self.reports.envid = Some(envid(&value).ok_or(BAD_ENVID)?),
@@ -141,11 +144,22 @@ impl Options {
         Ok(())
     }
 
-    fn long_option(&mut self, text: &str) {
+    fn long_option(&mut self, text: &str) -> Result<(), String> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
-        if name.trim().eq_ignore_ascii_case("IgnoreDots") {
-            self.ignore_dots = matches!(value.trim().bytes().next(), None | Some(b't' | b'T' | b'y' | b'Y' | b'1'));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "ignoredots" => {
+                self.ignore_dots = matches!(value.trim().bytes().next(), None | Some(b't' | b'T' | b'y' | b'Y' | b'1'));
+            }
+            "requiretls" => {
+                self.needs_tls = match value.trim().to_ascii_lowercase().as_str() {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(BAD_REQUIRETLS.to_owned()),
+                }
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// Reads the value of `-q`. `-qIid` selects the message `id`, `-qRdomain` the mail for
@@ -160,6 +174,7 @@ impl Options {
 }
 
 const BAD_NOTIFY: &str = "option -N needs never, or a list of success, failure and delay";
+const BAD_REQUIRETLS: &str = "option -O requiretls needs yes or no";
 const BAD_ENVID: &str = "option -V needs a text of at most 100 characters";
 
 fn ret(value: &str) -> Option<Ret> {
@@ -237,6 +252,8 @@ mod tests {
             ("sendmail -f ''", Options { sender: Some(String::new()), ..plain() }),
             ("sendmail -o i -O DeliveryMode=b", Options { ignore_dots: true, ..plain() }),
             ("sendmail -OIgnoreDots=true", Options { ignore_dots: true, ..plain() }),
+            ("sendmail -O requiretls=yes", Options { needs_tls: true, ..plain() }),
+            ("sendmail -ORequireTLS=yes -O requiretls=no", plain()),
             (
                 "sendmail -L tag -p SMTP -X log -h 3 -Ac -G -n -U -m -d0.1 jon",
                 Options { recipients: to(&["jon"]), ..plain() },
@@ -282,6 +299,8 @@ mod tests {
             ("sendmail -N success,never", BAD_NOTIFY),
             ("sendmail -R all", "option -R needs full or hdrs"),
             ("sendmail -V ''", BAD_ENVID),
+            ("sendmail -O requiretls", BAD_REQUIRETLS),
+            ("sendmail -O requiretls=maybe", BAD_REQUIRETLS),
             ("sendmail -V", "option -V needs a value"),
             ("sendmail --help", "option -- is not known"),
         ] {

@@ -30,11 +30,12 @@ use progress::Progress;
 
 use super::Delivery;
 use crate::activity;
-use crate::config::Config;
+use crate::config::{Config, Scheme};
 use crate::destination::{Destination, HostTarget, Peer};
 use crate::dialogue::{Dialogue, Recorder};
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
+use crate::envelope::MessageTls;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::sys;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
@@ -91,6 +92,10 @@ struct CachedConnection {
     said: Said,
     /// The TLS policy that the connection follows.
     policy: TlsPolicy,
+    /// What the last message demanded of TLS.
+    message: MessageTls,
+    /// Whether the host is known to be one of its destination.
+    is_known: bool,
     /// Whether the host was found in the DNS: if so, the connection can be used for any destination
     /// that the host serves.
     by_dns: bool,
@@ -128,6 +133,10 @@ struct Host<'a> {
     target: &'a HostTarget,
     peer: &'a Peer,
     policy: &'a TlsPolicy,
+    /// What the message demands of TLS.
+    message: MessageTls,
+    /// Whether the host is known to be one of the destination (see [`DomainPolicy::is_known`]).
+    is_known: bool,
 }
 
 /// The result of one attempt.
@@ -165,6 +174,7 @@ impl RemoteDelivery {
         let mut progress = Progress::new(delivery, settings.trust, self.recorder.clone());
         let is_fit = |cached: &CachedConnection| {
             cached.destination == *destination
+                && cached.message == delivery.options.tls
                 && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
         };
         let is_unchanged =
@@ -211,7 +221,8 @@ impl RemoteDelivery {
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
         cached.connection.record_reuse();
         let (peer, delivery) = (cached.connection.peer().clone(), progress.open_delivery());
-        let host = Host { target, peer: &peer, policy: &cached.policy };
+        let (policy, message, is_known) = (&cached.policy, delivery.tls(), cached.is_known);
+        let host = Host { target, peer: &peer, policy, message, is_known };
         let answers = self.send(settings, host, &mut cached.connection, &delivery);
         // The host has closed the idle connection, or now requires authentication. In both cases a
         // new connection is tried.
@@ -223,7 +234,7 @@ impl RemoteDelivery {
         progress.has_answered = true;
         progress.note_all(answers);
         cached.said = settings.rules().said(target, &peer);
-        cached.destination = Arc::clone(destination);
+        (cached.destination, cached.message) = (Arc::clone(destination), delivery.options.tls);
         self.keep(cached);
         true
     }
@@ -276,8 +287,9 @@ impl RemoteDelivery {
 
     /// Whether the open connection leads to `peer`, can be used for any destination, and follows this
     /// TLS policy.
-    fn may_reuse(&self, peer: &Peer, target: &HostTarget, policy: &TlsPolicy) -> bool {
-        self.is_cached_for(peer, target) && self.cached.as_ref().is_some_and(|cached| cached.policy == *policy)
+    fn may_reuse(&self, Host { target, peer, policy, is_known, .. }: Host<'_>) -> bool {
+        let is_same = |cached: &CachedConnection| cached.policy == *policy && cached.is_known == is_known;
+        self.is_cached_for(peer, target) && self.cached.as_ref().is_some_and(is_same)
     }
 
     /// Tries one address of a host. Returns false if the host turns out to be this host itself.
@@ -288,22 +300,21 @@ impl RemoteDelivery {
         (target, domain, peer): (&HostTarget, &DomainPolicy, &Peer),
         progress: &mut Progress<'_>,
     ) -> bool {
-        let has_login = settings.credentials.of(target, peer).is_some();
-        let policy = match settings.rules().of_host(domain, peer, has_login) {
+        let (policy, is_known) = match policy_of(settings, (target, domain, peer), progress.delivery) {
             Ok(policy) => policy,
             Err(outcome) => {
                 progress.note_no_host(outcome.at(peer.to_string()));
                 return true;
             }
         };
-        if self.may_reuse(peer, target, &policy) && self.use_cached(settings, destination, target, progress) {
+        let host = Host { target, peer, policy: &policy, message: progress.delivery.tls(), is_known };
+        if self.may_reuse(host) && self.use_cached(settings, destination, target, progress) {
             return true;
         }
         self.close();
         let config = settings.config;
         let Some(permit) = self.permit(peer, config, progress) else { return true };
         progress.tried.push(peer.endpoint.clone());
-        let host = Host { target, peer, policy: &policy };
         let mut connection = match self.open(settings, host, progress.delivery.id) {
             Ok(connection) => connection,
             // The host accepts no more connections now, so this message waits until one of the
@@ -331,7 +342,9 @@ impl RemoteDelivery {
         self.keep(CachedConnection {
             destination: Arc::clone(destination),
             said: settings.rules().said(target, peer),
-            policy,
+            policy: policy.clone(),
+            message: progress.delivery.options.tls,
+            is_known,
             by_dns,
             connection,
             _permit: permit,
@@ -387,7 +400,7 @@ impl RemoteDelivery {
     fn open(
         &self,
         settings: RemoteSettings<'_>,
-        Host { target, peer, policy }: Host<'_>,
+        Host { target, peer, policy, message, is_known }: Host<'_>,
         id: &str,
     ) -> Result<Connection, StageOutcome> {
         let login = settings.credentials.of(target, peer);
@@ -398,6 +411,8 @@ impl RemoteDelivery {
             tls: settings.tls,
             recorder: &self.recorder,
             policy,
+            message,
+            is_known,
             is_configured: !matches!(target, HostTarget::Mx { .. }),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.outbound.timeouts, settings.trust),
@@ -413,6 +428,20 @@ impl RemoteDelivery {
             cached.connection.quit();
         }
     }
+}
+
+/// The TLS policy of a host for a message, and whether the host is known to be one of the destination.
+/// The error is the outcome if the host must not get the message now.
+fn policy_of(
+    settings: RemoteSettings<'_>,
+    (target, domain, peer): (&HostTarget, &DomainPolicy, &Peer),
+    delivery: &Delivery<'_>,
+) -> Result<(TlsPolicy, bool), Outcome> {
+    let has_login = settings.credentials.of(target, peer).is_some();
+    let policy = settings.rules().of_host(domain, peer, has_login, delivery.tls())?;
+    let is_known = policy.proves_host() || domain.is_known(peer);
+    let is_store_here = peer.scheme == Scheme::Lmtp && peer.endpoint.is_loopback();
+    Ok((if delivery.wishes_tls() && !is_store_here { policy.for_report(is_known) } else { policy }, is_known))
 }
 
 impl Drop for RemoteDelivery {

@@ -8,6 +8,7 @@ use super::credentials::Credentials;
 use crate::destination::HostTarget;
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
+use crate::envelope::MessageTls;
 use crate::outcome::Outcome;
 use crate::tls_policy::{Rules, TlsPolicy};
 
@@ -34,7 +35,8 @@ pub struct PlannedAddress {
     pub login: Option<String>,
 }
 
-/// Returns the plan for a destination. `credentials` is `None` if the table is not known.
+/// Returns the plan for a destination. `credentials` is `None` if the table is not known,
+/// and `message` is what the message demands of TLS.
 pub fn plan(
     target: &HostTarget,
     hostname: &str,
@@ -42,6 +44,7 @@ pub fn plan(
     credentials: Option<&Credentials>,
     dns: &Dns,
     local: &[SocketAddr],
+    message: MessageTls,
 ) -> Plan {
     let mut plan = Plan::default();
     let groups = match target.groups(dns, hostname) {
@@ -58,7 +61,7 @@ pub fn plan(
         }
         let planned = found.peers.iter().map(|peer| {
             let login = credentials.and_then(|credentials| credentials.of(target, peer));
-            let tls = rules.of_host(&domain, peer, login.is_some());
+            let tls = rules.of_host(&domain, peer, login.is_some(), message);
             let (host, place) = (peer.to_string(), place(&peer.endpoint));
             PlannedAddress { host, place, tls, login: login.map(|login| login.user.clone()) }
         });

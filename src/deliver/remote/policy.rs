@@ -6,6 +6,7 @@ use super::credentials::Credentials;
 use crate::config::{HostPort, Scheme, Store};
 use crate::destination::{HostTarget, Peer};
 use crate::endpoint::Endpoint;
+use crate::envelope::MessageTls;
 use crate::tls_policy::Rules;
 
 /// The words for the encryption of connections to the hosts of a destination: `none`,
@@ -16,7 +17,9 @@ pub fn tls_policy(target: &HostTarget, rules: Rules<'_>, credentials: &Credentia
         // A store needs no credentials.
         let has_login = target.mx_domain().is_none() && scheme != Scheme::Lmtp && credentials.find(host).is_some();
         // If the table has an error, mail waits.
-        rules.of_host(&domain, &peer(host, scheme), has_login).map_or("unknown", |policy| policy.word())
+        rules
+            .of_host(&domain, &peer(host, scheme), has_login, MessageTls::Default)
+            .map_or("unknown", |policy| policy.word())
     };
     let of_host = |host: &HostPort| word(&host.host, host.scheme);
     let mut words: Vec<&str> = match target {

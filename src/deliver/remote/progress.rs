@@ -13,6 +13,7 @@ use crate::deliver::Delivery;
 use crate::destination::Peer;
 use crate::dialogue::Recorder;
 use crate::endpoint::Endpoint;
+use crate::envelope::MessageTls;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::timeouts::Trust;
@@ -124,7 +125,10 @@ impl<'a> Progress<'a> {
 
     /// Notes that no connection to a host could be opened.
     pub fn note_not_connected(&mut self, answer: &StageOutcome, permit: &Permit) {
-        if answer.is_cut_short && self.trust == Trust::Unproven {
+        // The host may take other messages, which do not need TLS.
+        if self.delivery.tls() == MessageTls::Required && answer.stage > Stage::Banner {
+            self.has_answered = true;
+        } else if answer.is_cut_short && self.trust == Trust::Unproven {
             self.is_cut_short = true;
         } else {
             // A host that replies is not down, and neither is one that fails after the greeting.
@@ -168,9 +172,12 @@ impl<'a> Progress<'a> {
 
 /// Keeps the more significant of two answers about a recipient. `answer` replaces the old answer if
 /// `answer` settles the recipient or comes from a later stage of the dialogue. `answer` also
-/// replaces a permanent failure, since another host may still accept the message later.
+/// replaces a permanent failure, since another host may still accept the message later. For the same
+/// reason a permanent failure that was not about the message does not replace a temporary one.
 fn note(slot: &mut Option<StageOutcome>, answer: StageOutcome) {
+    let is_final = answer.outcome.fate != Fate::Failed || after(&answer) == Next::Settled;
     match slot {
+        Some(old) if old.outcome.fate == Fate::Deferred && !is_final => {}
         Some(old) if after(&answer) == Next::Settled || answer.stage > old.stage => *old = answer,
         Some(old) if old.outcome.fate == Fate::Failed => *old = answer,
         Some(_) => {}

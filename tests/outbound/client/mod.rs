@@ -11,6 +11,7 @@
 //! - `lmtp`: mail stores, and the outcome for each recipient
 //! - `login`: AUTH
 //! - `messages`: recipients, size, content, and kept connections
+//! - `require_tls`: messages that need TLS
 //! - `secure`: TLS
 //! - `secure_answers`: answers of the DNS that are secure
 //! - `stages`: replies and failures at each stage
@@ -24,6 +25,7 @@ mod hosts;
 mod lmtp;
 mod login;
 mod messages;
+mod require_tls;
 mod secure;
 mod secure_answers;
 mod stages;
@@ -52,7 +54,7 @@ use penfold::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
 use penfold::destination::{Destination, HostTarget};
 use penfold::dialogue::Dialogue;
 use penfold::dns::Dns;
-use penfold::envelope::{Body, MailOptions, Recipient};
+use penfold::envelope::{Body, MailOptions, MessageTls, Recipient};
 use penfold::outcome::{Fate, NoAnswer, Outcome};
 use penfold::privsep::Rights;
 use penfold::spool::{Content, Measure};
@@ -77,8 +79,10 @@ struct Sender {
     body: Body,
     /// Whether the client that sent the message gave SMTPUTF8.
     utf8: bool,
-    /// The sender of the message.
+    /// The sender of the message; empty for a report.
     sender: String,
+    /// What the message demands of TLS.
+    demand: MessageTls,
     /// Whether hosts in the DNS must have public addresses.
     only_public: bool,
     /// The dialogue of the last attempt.
@@ -109,6 +113,7 @@ impl Sender {
             body: Body::SevenBit,
             utf8: false,
             sender: "jon@razorback.test".to_owned(),
+            demand: MessageTls::Default,
             only_public: false,
             dialogue: None,
             policies: None,
@@ -124,9 +129,9 @@ impl Sender {
     fn send(&mut self, to: &HostTarget, recipients: &[&str], content: Content<'_>) -> Vec<Outcome> {
         let recipient = |text: &&str| Recipient::new(Address::parse(text).expect("an address"));
         let all: Vec<_> = recipients.iter().map(recipient).collect();
-        let sender = Address::parse(&self.sender).expect("an address");
+        let sender = (!self.sender.is_empty()).then(|| Address::parse(&self.sender).expect("an address"));
         let recipients = all.iter().collect();
-        let options = &MailOptions { body: self.body, utf8: self.utf8, ..MailOptions::default() };
+        let options = &MailOptions { body: self.body, utf8: self.utf8, tls: self.demand, ..MailOptions::default() };
         let only_public = self.only_public;
         let converter = Converter {
             scratch: &|_| scratch(),
@@ -135,7 +140,7 @@ impl Sender {
             keys: None,
             now: 0,
         };
-        let what = Delivery { id: "x", sender: Some(&sender), options, recipients, content, converter, only_public };
+        let what = Delivery { id: "x", sender: sender.as_ref(), options, recipients, content, converter, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let (tls_policies, _) = TlsPolicies::begin(config);
         let settings = RemoteSettings { config, tls, credentials, tls_policies: &tls_policies, trust: Trust::Proven };

@@ -6,6 +6,7 @@
 //! - `fit`: whether a host can take a message as it is
 //! - `hello`: the greeting and EHLO
 //! - `limits`: the limits that a host states with LIMITS
+//! - `require_tls`: which connections may carry messages that need TLS
 //! - `secure`: TLS
 //! - `stage`: the stages of a dialogue, with their timeouts
 //! - `transaction`: one message
@@ -35,6 +36,7 @@ mod deadline;
 mod fit;
 mod hello;
 mod limits;
+mod require_tls;
 mod secure;
 mod stage;
 mod transaction;
@@ -202,7 +204,7 @@ impl Connection {
                 opened.map_err(|second| if second.is_reply() { second } else { answer })
             }
             Err(NotOpen::ClosedAtHello(answer)) => Err(answer),
-            Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer)),
+            Err(NotOpen::NoTls(answer)) if !may_be_clear => Err(secure::required(answer, options)),
             Err(NotOpen::NoTls(answer)) => {
                 log::plaintext(&options.id, peer, &answer.outcome.why);
                 options.recorder.remark(&format!("{}; trying without TLS", answer.outcome.why));
@@ -223,6 +225,7 @@ impl Connection {
             Security::Opportunistic if connection.extensions.starttls => connection.start_tls(options)?,
             _ => {}
         }
+        connection.check_offer_of_require_tls(options);
         if let Some(login) = options.login {
             connection.authenticate_or_quit(login)?;
         }

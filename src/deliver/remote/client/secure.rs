@@ -9,13 +9,15 @@
 use std::io;
 use std::time::Duration;
 
+use super::require_tls::without_tls;
 use super::{Connection, NotOpen, Stage, StageOutcome};
 use crate::deliver::remote::credentials::Login;
 use crate::dialogue::Recorder;
+use crate::envelope::MessageTls;
 use crate::outcome::{Encryption, Fate, Outcome, Verified};
 use crate::reply::Status;
 use crate::timeouts::HostTimeout;
-use crate::tls::{Client, Verification};
+use crate::tls::Client;
 use crate::tls_policy::{Security, TlsPolicy};
 
 /// The options of a connection.
@@ -32,6 +34,11 @@ pub struct ConnectOptions<'a> {
     pub tls: &'a Client,
     /// How the connection is encrypted, and how the certificate is verified.
     pub policy: &'a TlsPolicy,
+    /// What the message demands of TLS.
+    pub message: MessageTls,
+    /// Whether the host is known to be one of the destination, so that a verified certificate proves
+    /// that it is the right one.
+    pub is_known: bool,
     /// Whether the configuration names the host. Otherwise the host was found in the DNS.
     pub is_configured: bool,
     /// The credentials for the host, if there are any.
@@ -42,20 +49,26 @@ pub struct ConnectOptions<'a> {
 }
 
 /// The outcome if TLS is required and has failed.
-pub(super) fn required(mut answer: StageOutcome) -> StageOutcome {
+pub(super) fn required(mut answer: StageOutcome, options: &ConnectOptions<'_>) -> StageOutcome {
     let outcome = &mut answer.outcome;
+    let is_lasting = outcome.reply.is_none() && [NOT_OFFERED, NOT_VERIFIED].contains(&outcome.status);
+    if options.message == MessageTls::Required {
+        return without_tls(answer, is_lasting);
+    }
     outcome.fate = Fate::Deferred;
     outcome.why = format!("TLS is required: {}", outcome.why);
     // The reason quotes the reply already.
     outcome.reply = None;
     if outcome.status != NOT_OFFERED {
-        outcome.status = Status(4, 7, 5);
+        outcome.status = NOT_VERIFIED;
     }
     answer
 }
 
 /// The status if the host does not offer STARTTLS.
 const NOT_OFFERED: Status = Status(4, 7, 4);
+/// The status if the certificate is not valid.
+const NOT_VERIFIED: Status = Status(4, 7, 5);
 
 impl Connection {
     /// Sends STARTTLS, does the handshake, and sends EHLO again.
@@ -65,7 +78,7 @@ impl Connection {
             match answer.outcome.reply {
                 // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
                 // reply to this EHLO has come, TLS may have failed.
-                None if options.policy.verification == Verification::None => NotOpen::NoTls(answer),
+                None if options.policy.may_be_clear() => NotOpen::NoTls(answer),
                 _ => NotOpen::Failed(answer),
             }
         })
@@ -113,12 +126,21 @@ impl Connection {
     /// plaintext, the outcome suggests STARTTLS, since the configuration is probably wrong.
     fn handshake_failed(&mut self, security: Security, error: &io::Error) -> StageOutcome {
         let mut answer = self.broken(Stage::StartTls, error);
+        if is_about_certificate(error) {
+            answer.outcome.status = NOT_VERIFIED;
+        }
         if security == Security::Implicit && is_plaintext(error) {
             answer.outcome.why =
                 "the host does not speak TLS from the first octet; for STARTTLS write smtp+starttls://".to_owned();
         }
         answer
     }
+}
+
+/// Whether the host's certificate is the reason of an error.
+fn is_about_certificate(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Whether the input was not TLS at all.

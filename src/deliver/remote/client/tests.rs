@@ -14,7 +14,7 @@ use crate::config::Scheme;
 use crate::deliver::Delivery;
 use crate::deliver::remote::convert::Converter;
 use crate::endpoint::Endpoint;
-use crate::envelope::{MailOptions, Recipient};
+use crate::envelope::{MailOptions, MessageTls, Recipient};
 use crate::policy::Source;
 use crate::spool::Content;
 use crate::timeouts::{HostTimeouts, Trust};
@@ -64,6 +64,8 @@ fn a_message_goes_over_a_unix_socket() {
             tls: &tls,
             recorder: &crate::dialogue::Recorder::default(),
             policy: &policy,
+            message: MessageTls::Default,
+            is_known: true,
             is_configured: true,
             login: None,
             host_timeout: HostTimeout::new(&timeouts, trust),

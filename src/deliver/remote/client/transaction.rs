@@ -87,8 +87,11 @@ impl Connection {
         delivery: &Delivery<'_>,
         answers: &mut [Option<StageOutcome>],
     ) -> Result<(), StageOutcome> {
-        // The stage is that before MAIL, because another host may do better. In a mail store the
-        // message is delivered, and not passed on.
+        // The stage is that before MAIL, because another host may do better.
+        if let Some(outcome) = self.refuses_tls_demand(delivery) {
+            return Err(self.answer(Stage::Hello, outcome));
+        }
+        // In a mail store the message is delivered, and not passed on.
         if let Some(outcome) = deadline::refusal(&self.extensions, delivery.options, now())
             && !self.is_store()
         {

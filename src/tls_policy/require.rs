@@ -1,0 +1,63 @@
+//! The TLS policy of a host for one message, if the message needs TLS (REQUIRETLS, RFC 8689).
+//!
+//! Such a message goes only to a host that is known to be the right one, and whose certificate is
+//! verified. If the name of a mail exchanger comes from the DNS without DNSSEC, an attacker may have
+//! put a host of his own there, and a certificate for that host proves nothing. After the handshake
+//! the client also checks whether the host offers REQUIRETLS.
+
+use super::{DomainPolicy, Security, TlsPolicy};
+use crate::destination::Peer;
+use crate::outcome::Outcome;
+use crate::policy::Source;
+use crate::reply::Status;
+use crate::tls::Verification;
+
+/// The status of a message that no authenticated TLS connection can carry (RFC 8689 4.2.1).
+pub const NO_TLS: Status = Status(5, 7, 10);
+/// The status of a message for a host that does not offer REQUIRETLS (RFC 8689 4.2.1).
+pub const NOT_OFFERED: Status = Status(5, 7, 30);
+
+impl DomainPolicy {
+    /// Whether the peer is known to be a host of the destination (RFC 8689 4.2.1): the configuration
+    /// or the recipient's address names it, or the domain vouches for its name.
+    pub fn is_known(&self, peer: &Peer) -> bool {
+        self.mx_domain.as_deref().is_none_or(|domain| peer.name.is_empty() || peer.name == *domain)
+    }
+}
+
+impl TlsPolicy {
+    /// The policy for a message that needs TLS: the same if it demands a verified certificate
+    /// already, and otherwise one that does.
+    ///
+    /// # Errors
+    /// The outcome if it is not known whether the peer is a host of the destination.
+    pub(super) fn for_required(self, domain: &DomainPolicy, peer: &Peer) -> Result<Self, Outcome> {
+        if !self.proves_host() && !domain.is_known(peer) {
+            let name = domain.mx_domain.as_deref().unwrap_or_default();
+            let why = format!(
+                "the message needs TLS (REQUIRETLS), and neither DNSSEC nor MTA-STS proves that {} is a host of {name}",
+                peer.name
+            );
+            return Err(Outcome::failed(NO_TLS, why));
+        }
+        let is_strict = !self.may_be_clear() && self.is_enforced && self.verification != Verification::None;
+        let security = if self.security == Security::Implicit { Security::Implicit } else { Security::Required };
+        Ok(if is_strict { self } else { Self::new(security, "requiretls", Source::Standard("RFC 8689 4.2.1")) })
+    }
+
+    /// The policy for a report about a message that needs TLS: REQUIRETLS is given if the host turns out
+    /// to have a valid certificate, but the report is sent anyway (RFC 8689 5).
+    #[must_use]
+    pub fn for_report(self, is_known: bool) -> Self {
+        if !is_known || self.verification != Verification::None {
+            return self;
+        }
+        let security = if self.security == Security::Clear { Security::Opportunistic } else { self.security };
+        Self { security, verification: Verification::authority(), is_enforced: false, ..self }
+    }
+
+    /// Whether the verification itself shows that the host is the right one, whatever its name is.
+    pub fn proves_host(&self) -> bool {
+        matches!(self.verification, Verification::Dane(_) | Verification::Fingerprints(_))
+    }
+}

@@ -155,7 +155,7 @@ pub struct Site {
     #[cfg(feature = "mailauth")]
     pub dmarc_counts: Counts,
     /// The counts of connections for TLS reports.
-    pub tls_counts: Arc<tls_report::Counts>,
+    pub tls_counts: tls_report::Counts,
     /// The rights of this process beyond those of its own user.
     pub rights: Rights,
     /// The agents, processes that work in mailboxes with the rights of their users.
@@ -186,7 +186,7 @@ impl Site {
             lists: Lists::default(),
             #[cfg(feature = "mailauth")]
             dmarc_counts: Counts::shared(&state),
-            tls_counts: Arc::new(tls_report::Counts::shared(&state)),
+            tls_counts: tls_report::Counts::shared(&state),
             agents: AgentPool::new(rights.clone()),
             rights,
             outbound,

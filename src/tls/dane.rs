@@ -108,6 +108,21 @@ impl Associations {
         self.names.iter().map(|name| &**name)
     }
 
+    /// The records that are used, each in the presentation format: usage, selector, matching type,
+    /// and the data in hexadecimal.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.records.iter().map(|record| {
+            let usage = if record.usage == Usage::Host { 3 } else { 2 };
+            let selector = if record.selector == Selector::Key { 1 } else { 0 };
+            let matching = match record.matching {
+                Matching::Full => 0,
+                Matching::Sha256 => 1,
+                Matching::Sha512 => 2,
+            };
+            format!("{usage} {selector} {matching} {}", data_encoding::HEXLOWER.encode(&record.data))
+        })
+    }
+
     /// The number of records that are used.
     pub fn count(&self) -> usize {
         self.records.len()

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, thread};
 
+use data_encoding::BASE64;
 use nix::unistd::{User, geteuid};
 
 use super::{Site, built};
@@ -86,4 +87,20 @@ pub fn stranger(command: &Command) -> Option<Command> {
     other.arg(command.get_program()).args(command.get_args());
     other.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     Some(other)
+}
+
+/// The compressed text that is attached to a daily report. `report` is a whole message.
+pub fn gunzipped(report: &str) -> String {
+    let (_, part) = report.split_once("filename=").expect("a file");
+    let (_, rest) = part.split_once("\n\n").expect("a body");
+    let (encoded, _) = rest.split_once("\n\n").expect("an end");
+    let file = BASE64.decode(encoded.replace('\n', "").as_bytes()).expect("base64");
+    gunzip(&file)
+}
+
+/// The text in a gzip file.
+pub fn gunzip(file: &[u8]) -> String {
+    let output = feed(Command::new("gzip").arg("-dc"), file);
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("text")
 }

@@ -1,16 +1,14 @@
 //! DMARC reports: what the mail of a day was, sent once after the day, to those who may get it.
 
 use std::fs;
-use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
 
 use common::clock::Clock;
 use common::dns::{self, Dns};
 use common::keys;
+use common::programs::gunzipped;
 use common::remote::{Conduct, Remote, Sink};
 use common::{Daemon, Site};
-use data_encoding::BASE64;
 
 /// Sends a message of `from`, which comes from 127.0.0.1 and has no signature.
 fn send(daemon: &Daemon, from: &str, reply: &str) {
@@ -18,20 +16,6 @@ fn send(daemon: &Daemon, from: &str, reply: &str) {
     client.begin(from, &["root@razorback"]);
     client.send_text(&format!("From: <{from}>\r\nSubject: hello\r\n\r\nHow are you?\r\n.\r\n"));
     client.expect(reply);
-}
-
-/// The XML in a report.
-fn xml(report: &str) -> String {
-    let (_, part) = report.split_once("filename=").expect("a file");
-    let (_, rest) = part.split_once("\n\n").expect("a body");
-    let (encoded, _) = rest.split_once("\n\n").expect("an end");
-    let file = BASE64.decode(encoded.replace('\n', "").as_bytes()).expect("base64");
-    let mut gzip = Command::new("gzip");
-    let mut gzip = gzip.arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("gzip");
-    gzip.stdin.take().expect("a pipe").write_all(&file).expect("written");
-    let output = gzip.wait_with_output().expect("an end");
-    assert!(output.status.success());
-    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
@@ -77,7 +61,7 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
     ] {
         assert!(report.lines().any(|found| found == line), "{line}: {report}");
     }
-    let xml = xml(&report);
+    let xml = gunzipped(&report);
     for part in [
         "<domain>example.net</domain>\n    <discovery_method>treewalk</discovery_method>\n    <p>none</p>",
         "<source_ip>127.0.0.1</source_ip>\n      <count>2</count>",

@@ -11,6 +11,7 @@
 //! - `selection`: `penfoldctl queue` with selectors, and the commands that change messages by selectors
 //! - `show`: `penfoldctl show`
 //! - `times`: release times, deadlines and priorities of messages
+//! - `tls_reports`: the daily TLS reports to domains
 
 mod attempts;
 mod clock;
@@ -24,3 +25,4 @@ mod reports;
 mod selection;
 mod show;
 mod times;
+mod tls_reports;

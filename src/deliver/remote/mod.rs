@@ -9,6 +9,7 @@
 //! - `plan`: the hosts that an attempt would try, for explanations
 //! - `policy`: the encryption that hosts require, for listings
 //! - `progress`: the recipients of one attempt, and whether another host is tried for them
+//! - `results`: how TLS went, counted for reports
 //!
 //! A [`RemoteDelivery`] belongs to one worker. It tries the hosts of a destination until the
 //! outcome of every recipient is final for this attempt. The connection that worked is kept for the
@@ -27,6 +28,7 @@ use addresses::{Addresses, Admission, Permit, place};
 use client::{ConnectOptions, Connection, Stage, StageOutcome};
 use credentials::Credentials;
 use progress::Progress;
+use results::Watch;
 
 use super::Delivery;
 use crate::activity;
@@ -42,6 +44,7 @@ use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
 use crate::tls_policy::table::TlsPolicies;
 use crate::tls_policy::{DomainPolicy, Rules, Said, TlsPolicy};
+use crate::tls_report::Counts;
 
 pub mod addresses;
 mod client;
@@ -51,6 +54,7 @@ mod hosts;
 pub mod plan;
 mod policy;
 mod progress;
+mod results;
 
 pub use policy::tls_policy;
 
@@ -115,6 +119,8 @@ pub struct RemoteSettings<'a> {
     pub credentials: &'a Credentials,
     /// The table of TLS policies.
     pub tls_policies: &'a TlsPolicies,
+    /// Counts how TLS goes, for reports. `None` if nothing is counted.
+    pub counts: Option<&'a Counts>,
     /// What the queue knows about the destination: whether a host has answered lately, and how
     /// fast.
     pub trust: Trust,
@@ -413,6 +419,7 @@ impl RemoteDelivery {
             policy,
             message,
             is_known,
+            watch: Watch::new(settings.counts, target, peer, policy),
             is_configured: !matches!(target, HostTarget::Mx { .. }),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.outbound.timeouts, settings.trust),

@@ -143,7 +143,14 @@ impl Sender {
         let what = Delivery { id: "x", sender: sender.as_ref(), options, recipients, content, converter, only_public };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let (tls_policies, _) = TlsPolicies::begin(config);
-        let settings = RemoteSettings { config, tls, credentials, tls_policies: &tls_policies, trust: Trust::Proven };
+        let settings = RemoteSettings {
+            config,
+            tls,
+            credentials,
+            tls_policies: &tls_policies,
+            counts: None,
+            trust: Trust::Proven,
+        };
         let result = self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what);
         self.dialogue = result.dialogue;
         result.outcomes

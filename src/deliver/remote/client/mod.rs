@@ -223,6 +223,7 @@ impl Connection {
         match approach.security {
             Security::Required => connection.start_tls(options)?,
             Security::Opportunistic if connection.extensions.starttls => connection.start_tls(options)?,
+            Security::Opportunistic => connection.note_without_starttls(options),
             _ => {}
         }
         connection.check_offer_of_require_tls(options);

@@ -12,12 +12,13 @@ use std::time::Duration;
 use super::require_tls::without_tls;
 use super::{Connection, NotOpen, Stage, StageOutcome};
 use crate::deliver::remote::credentials::Login;
+use crate::deliver::remote::results::Watch;
 use crate::dialogue::Recorder;
 use crate::envelope::MessageTls;
 use crate::outcome::{Encryption, Fate, Outcome, Verified};
 use crate::reply::Status;
 use crate::timeouts::HostTimeout;
-use crate::tls::Client;
+use crate::tls::{Client, Fault, FaultKind};
 use crate::tls_policy::{Security, TlsPolicy};
 
 /// The options of a connection.
@@ -39,6 +40,8 @@ pub struct ConnectOptions<'a> {
     /// Whether the host is known to be one of the destination, so that a verified certificate proves
     /// that it is the right one.
     pub is_known: bool,
+    /// Counts how TLS goes on the connection, for reports. `None` if it is not counted.
+    pub watch: Option<Watch<'a>>,
     /// Whether the configuration names the host. Otherwise the host was found in the DNS.
     pub is_configured: bool,
     /// The credentials for the host, if there are any.
@@ -69,11 +72,16 @@ pub(super) fn required(mut answer: StageOutcome, options: &ConnectOptions<'_>) -
 const NOT_OFFERED: Status = Status(4, 7, 4);
 /// The status if the certificate is not valid.
 const NOT_VERIFIED: Status = Status(4, 7, 5);
+/// The reason in this case.
+const NO_STARTTLS: &str = "the host does not offer STARTTLS";
 
 impl Connection {
     /// Sends STARTTLS, does the handshake, and sends EHLO again.
     pub(super) fn start_tls(&mut self, options: &ConnectOptions<'_>) -> Result<(), NotOpen> {
-        self.ask_for_tls().and_then(|()| self.handshake(options)).map_err(NotOpen::NoTls)?;
+        self.ask_for_tls()
+            .inspect_err(|answer| self.note_not_offered(options, answer))
+            .and_then(|()| self.handshake(options))
+            .map_err(NotOpen::NoTls)?;
         self.hello(self.peer.hello_verb(), options.hostname).map_err(NotOpen::answer).map_err(|answer| {
             match answer.outcome.reply {
                 // A host can reject a handshake of TLS 1.3 after the client has finished it. So if no
@@ -86,8 +94,7 @@ impl Connection {
 
     fn ask_for_tls(&mut self) -> Result<(), StageOutcome> {
         if !self.extensions.starttls {
-            let answer =
-                self.answer(Stage::StartTls, Outcome::deferred(NOT_OFFERED, "the host does not offer STARTTLS"));
+            let answer = self.answer(Stage::StartTls, Outcome::deferred(NOT_OFFERED, NO_STARTTLS));
             self.send_quit();
             return Err(answer);
         }
@@ -108,8 +115,10 @@ impl Connection {
         self.set_stage(Stage::StartTls);
         let TlsPolicy { security, verification, is_enforced, .. } = options.policy;
         let client = options.tls.connect(&self.peer.identity(), verification, *is_enforced);
-        let done = client.and_then(|(connection, verdict)| self.input.source.secure(connection).map(|()| verdict));
-        let verdict = done.map_err(|e| self.handshake_failed(*security, &e))?;
+        let (connection, verdict) = client.map_err(|e| self.handshake_failed(*security, &e))?;
+        let done = self.input.source.secure(connection);
+        self.note(options, done.as_ref().err().map(Fault::of_handshake).or_else(|| verdict.fault()));
+        done.map_err(|e| self.handshake_failed(*security, &e))?;
         if let Some(info) = self.input.source.tls_info() {
             let verified = if verdict.is_verified() { options.policy.verified() } else { Verified::No };
             self.tls = Encryption::by_tls(info.version, info.cipher).verified(verified);
@@ -122,6 +131,29 @@ impl Connection {
 }
 
 impl Connection {
+    /// Counts the connection for reports, unless its time was shortened because other mail waits.
+    pub(super) fn note(&self, options: &ConnectOptions<'_>, fault: Option<Fault>) {
+        if let Some(watch) = options.watch.as_ref().filter(|_| !self.input.source.is_cut_short()) {
+            let [greeting, hello] = &self.names;
+            let name = if hello.is_empty() { greeting } else { hello };
+            watch.note(self.input.source.own_address(), name, fault.as_ref());
+        }
+    }
+
+    /// Counts a connection to a host that does not offer STARTTLS, and need not.
+    pub(super) fn note_without_starttls(&self, options: &ConnectOptions<'_>) {
+        if options.watch.is_some() {
+            self.note(options, Some(Fault::new(FaultKind::NotOffered, NO_STARTTLS)));
+        }
+    }
+
+    /// Counts a connection that could not even begin the handshake.
+    fn note_not_offered(&self, options: &ConnectOptions<'_>, answer: &StageOutcome) {
+        let is_refused = answer.outcome.status == NOT_OFFERED || answer.outcome.reply.is_some();
+        let kind = if is_refused { FaultKind::NotOffered } else { FaultKind::Other };
+        self.note(options, Some(Fault::new(kind, &answer.outcome.why)));
+    }
+
     /// The outcome of a failed handshake. If implicit TLS is configured but the host answers in
     /// plaintext, the outcome suggests STARTTLS, since the configuration is probably wrong.
     fn handshake_failed(&mut self, security: Security, error: &io::Error) -> StageOutcome {

@@ -66,6 +66,7 @@ fn a_message_goes_over_a_unix_socket() {
             policy: &policy,
             message: MessageTls::Default,
             is_known: true,
+            watch: None,
             is_configured: true,
             login: None,
             host_timeout: HostTimeout::new(&timeouts, trust),

@@ -129,6 +129,19 @@ mod tests {
         assert_eq!(key.decapsulate(&ciphertext), secret);
     }
 
+    /// RFC 10024: ML-KEM comes first in both shares and in the secret.
+    #[test]
+    fn shares_and_secrets_are_in_the_order_of_the_standard() {
+        let key = DecapsulationKey::from_seed(Seed::default());
+        let classical = X25519.start().expect("a key exchange");
+        let share = [key.encapsulation_key().to_bytes().as_slice(), classical.pub_key()].concat();
+        let server = X25519_MLKEM768.start_and_complete(&share).expect("a share");
+        let (ciphertext, point) = server.pub_key.split_at(CIPHERTEXT);
+        let quantum = key.decapsulate(&Ciphertext::try_from(ciphertext).expect("a ciphertext"));
+        let classical = classical.complete(point).expect("a secret");
+        assert_eq!(server.secret.secret_bytes(), [quantum.as_slice(), classical.secret_bytes()].concat());
+    }
+
     #[test]
     fn a_malformed_share_ends_the_handshake() {
         let begin = || X25519_MLKEM768.start().expect("a key exchange");

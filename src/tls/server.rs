@@ -146,3 +146,78 @@ fn is_for(pair: &CertifiedKey, name: &ServerName<'_>) -> bool {
 fn is_valid_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
     ParsedCertificate::try_from(certificate).is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{ClientConfig, ClientConnection, SignatureScheme};
+
+    use crate::tls::verify::AcceptAny;
+
+    /// The certificate that a client gets that supports these signatures and requests this name;
+    /// `None` if the handshake fails.
+    fn shown(server: &Server, schemes: &[SignatureScheme], name: &'static str) -> Option<CertificateDer<'static>> {
+        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let verifier = Arc::new(AcceptAny { schemes: schemes.to_vec() });
+        let config = config.expect("versions").dangerous().with_custom_certificate_verifier(verifier);
+        let config = Arc::new(config.with_no_client_auth());
+        let mut client = ClientConnection::new(config, name.try_into().expect("a name")).expect("a client");
+        let mut server = server.accept().expect("a server");
+        while client.is_handshaking() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).expect("written");
+            server.read_tls(&mut wire.as_slice()).expect("read");
+            server.process_new_packets().ok()?;
+            let mut wire = Vec::new();
+            server.write_tls(&mut wire).expect("written");
+            client.read_tls(&mut wire.as_slice()).expect("read");
+            client.process_new_packets().ok()?;
+        }
+        client.peer_certificates().and_then(|chain| chain.first().cloned())
+    }
+
+    #[test]
+    fn a_client_gets_the_certificate_for_its_name_whose_key_it_supports() {
+        use SignatureScheme::{ECDSA_NISTP256_SHA256, ED25519, RSA_PSS_SHA256};
+        let directory = std::env::temp_dir().join(format!("penfold-shown-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let kinds = [
+            ("p256", &rcgen::PKCS_ECDSA_P256_SHA256, "mx.example.org"),
+            ("ed25519", &rcgen::PKCS_ED25519, "mx.example.org"),
+            ("other", &rcgen::PKCS_ED25519, "other.example.org"),
+        ];
+        let mut ders = Vec::new();
+        let pairs = kinds.map(|(file, kind, name)| {
+            let key = rcgen::KeyPair::generate_for(kind).expect("a key");
+            let params = rcgen::CertificateParams::new(vec![name.to_owned()]).expect("a name");
+            let certificate = params.self_signed(&key).expect("a certificate");
+            let path = |end: &str| directory.join(format!("{file}.{end}"));
+            std::fs::write(path("pem"), certificate.pem()).expect("a file");
+            std::fs::write(path("key"), key.serialize_pem()).expect("a file");
+            ders.push(certificate.der().clone());
+            KeyPair { certificate: path("pem"), key: path("key") }
+        });
+        let server = Server::open(&pairs, &Rights::Alone).expect("files").expect("certificates");
+        let [p256, ed25519, other] = ders.try_into().expect("three");
+        for (schemes, name, wanted) in [
+            (&[ED25519, ECDSA_NISTP256_SHA256][..], "mx.example.org", Some(&p256)),
+            (&[ECDSA_NISTP256_SHA256], "mx.example.org", Some(&p256)),
+            (&[ED25519], "mx.example.org", Some(&ed25519)),
+            (&[ED25519, ECDSA_NISTP256_SHA256], "other.example.org", Some(&other)),
+            (&[ED25519], "unknown.example.org", Some(&ed25519)),
+            (&[ECDSA_NISTP256_SHA256], "unknown.example.org", Some(&p256)),
+            (&[RSA_PSS_SHA256], "mx.example.org", None),
+            (&[ECDSA_NISTP256_SHA256], "other.example.org", None),
+        ] {
+            assert_eq!(shown(&server, schemes, name).as_ref(), wanted, "{schemes:?} {name}");
+        }
+        let files = |name: &str| -> Vec<String> {
+            let shown = server.shown_for(name).into_iter();
+            shown.map(|one| one.file.file_stem().expect("a name").to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(files("mx.example.org"), ["p256", "ed25519"]);
+        assert_eq!(files("other.example.org"), ["other"]);
+        assert_eq!(files("unknown.example.org"), ["p256"]);
+        std::fs::remove_dir_all(&directory).expect("removed");
+    }
+}

@@ -190,7 +190,7 @@ uninstall-sendmail:
 
 # The programs are those of `make`. Compiles nothing else.
 deb: $(PROGRAMS)
-	@etc/debian/build $(TARGET)
+	@CARGO="$(CARGO)" etc/debian/build $(TARGET)
 
 machines:
 	@CARGO="$(CARGO)" tests/machines

@@ -4,7 +4,7 @@
 //! a copy of what `make deb` reads, with another version in Cargo.toml and another penfold.conf.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -16,7 +16,7 @@ const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NEWER: &str = "999.1.0";
 
-/// The directory in which packages are built. `make` does not compile anything for them.
+/// The directory in which packages are built. Nothing is compiled for them.
 struct Builder {
     site: Site,
 }
@@ -31,6 +31,9 @@ impl Builder {
             }
         }
         let site = Site::new();
+        // It compiles nothing.
+        site.write("cargo", "#!/bin/sh\ncase $1 in tree | metadata) exec \"$REAL_CARGO\" \"$@\" ;; esac\nexit 1\n");
+        fs::set_permissions(site.path("cargo"), fs::Permissions::from_mode(0o755)).expect("a mode");
         fs::create_dir_all(site.path("target/release")).expect("a directory");
         for program in ["penfoldd", "penfoldctl"] {
             let mut strip = Command::new("strip");
@@ -43,7 +46,8 @@ impl Builder {
     /// Runs `make deb`, and returns the path of the package.
     fn make(&self, source: &Path) -> PathBuf {
         let mut make = Command::new("make");
-        make.arg("-C").arg(source).args(["deb", "CARGO=false"]).env("CARGO_TARGET_DIR", self.site.path("target"));
+        make.arg("-C").arg(source).arg("deb").arg(format!("CARGO={}", self.site.path("cargo").display()));
+        make.env("REAL_CARGO", env!("CARGO")).env("CARGO_TARGET_DIR", self.site.path("target"));
         // The usual compression takes longer than all the rest.
         make.env("DPKG_DEB_COMPRESSOR_TYPE", "gzip")
             .env("DPKG_DEB_COMPRESSOR_LEVEL", "1")
@@ -67,14 +71,18 @@ impl Builder {
     fn newer(&self) -> PathBuf {
         let copy = self.site.path("newer");
         fs::create_dir(&copy).expect("a directory");
-        let parts = ["Makefile", "README", "NEWS", "LICENSE", "etc", "man"].map(|name| Path::new(SOURCE).join(name));
+        let parts = ["Makefile", "README", "NEWS", "LICENSE", ".deny.toml", "etc", "man"].map(|name| Path::new(SOURCE).join(name));
         let copied = Command::new("cp").arg("-R").args(parts).arg(&copy).status().expect("cp");
         assert!(copied.success());
-        symlink(Path::new(SOURCE).join("src"), copy.join("src")).expect("a link");
-        let manifest = fs::read_to_string(Path::new(SOURCE).join("Cargo.toml")).expect("Cargo.toml");
-        let manifest = manifest.replacen(&format!("version = \"{VERSION}\""), &format!("version = \"{NEWER}\""), 1);
-        fs::write(copy.join("Cargo.toml"), manifest).expect("Cargo.toml");
-        fs::copy(Path::new(SOURCE).join("Cargo.lock"), copy.join("Cargo.lock")).expect("a copy");
+        for name in ["src", "tests"] {
+            symlink(Path::new(SOURCE).join(name), copy.join(name)).expect("a link");
+        }
+        for name in ["Cargo.toml", "Cargo.lock"] {
+            let text = fs::read_to_string(Path::new(SOURCE).join(name)).expect(name);
+            let of = |version| format!("name = \"penfold\"\nversion = \"{version}\"");
+            assert!(text.contains(&of(VERSION)), "{name}");
+            fs::write(copy.join(name), text.replacen(&of(VERSION), &of(NEWER), 1)).expect(name);
+        }
         let sample = fs::read_to_string(copy.join("etc/penfold.conf")).expect("penfold.conf");
         fs::write(copy.join("etc/penfold.conf"), format!("# Of the newer version.\n{sample}")).expect("penfold.conf");
         // The programs must be newer than their source.
@@ -83,6 +91,40 @@ impl Builder {
             program.expect("a program").set_modified(std::time::SystemTime::now()).expect("a time");
         }
         self.make(&copy)
+    }
+}
+
+/// The copyright file of the package lists the Rust packages. A package without a known licence
+/// ends the build.
+#[test]
+fn the_licences_of_rust_packages_are_known() {
+    let site = Site::new();
+    fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let copyright = fs::read_to_string(Path::new(SOURCE).join("etc/debian/copyright")).expect("copyright");
+    let run = |cargo: &str| {
+        site.write("copyright", &copyright);
+        let mut run = Command::new(Path::new(SOURCE).join("etc/debian/licences"));
+        let output = run.args([Path::new(SOURCE), &site.path("")]).env("CARGO", cargo).output().expect("it runs");
+        programs::code_and_text(&output)
+    };
+    let (code, text) = run(env!("CARGO"));
+    assert_eq!((code, text.as_str()), (0, ""));
+    let made = fs::read_to_string(site.path("copyright")).expect("copyright");
+    let listed = |line: &&str| line.starts_with("  ") && line.contains(": ");
+    assert!(made.lines().filter(listed).count() > 90, "{made}");
+    for line in ["  ring-0.17.14: Apache-2.0 AND ISC", "  rustls-0.23."] {
+        assert!(made.lines().any(|has| has.starts_with(line)), "{line}: {made}");
+    }
+    let texts = fs::read_to_string(site.path("rust-packages")).expect("texts");
+    assert!(texts.contains("== ring-0.17.14, LICENSE\n") && texts.contains("Copyright"), "no texts");
+    for (licence, is_known) in
+        [("MIT", true), ("", false), ("GPL-3.0", false), ("MIT AND X", false), ("(X OR MIT) AND ISC", true)]
+    {
+        let cargo = format!("#!/bin/sh\n[ $1 = metadata ] || echo 'some v1.0.0|{licence}'\n");
+        site.write("cargo", &cargo);
+        fs::set_permissions(site.path("cargo"), fs::Permissions::from_mode(0o755)).expect("a mode");
+        let (_, text) = run(&site.path("cargo").display().to_string());
+        assert_eq!(!text.contains("unknown licence"), is_known, "{licence}: {text}");
     }
 }
 
@@ -126,6 +168,7 @@ fn lintian_accepts_the_package_and_it_is_reproducible() {
         "./usr/share/zsh/vendor-completions/_penfoldctl",
         "./usr/share/fish/vendor_completions.d/penfoldctl.fish",
         "./usr/share/doc/penfold/changelog.gz",
+        "./usr/share/doc/penfold/rust-packages.gz",
     ] {
         assert!(files.lines().any(|line| line.ends_with(&format!(" {path}"))), "{path}: {files}");
     }

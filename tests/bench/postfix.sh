@@ -10,29 +10,20 @@
 # limits that would slow it down. Where STORE is set, mail for razorback.test goes by
 # LMTP to the Unix socket of that name.
 set -eu
-. "$(dirname "$0")/../interop/root.sh"
+. "$(dirname "$0")/../interop/postfix-site.sh"
 tree=$1 dir=$2 port=$3 next=$4
 
-accounts "$dir" postfix postdrop reader
-mkdir -p "$dir"/{etc/postfix,queue,data,mail}
-chown 5100 "$dir/data"
+site "$dir" "$port"
+mkdir -p "$dir/mail"
 chown 5102 "$dir/mail"
 
-cat > "$dir/etc/postfix/main.cf" << END
+settings "$dir" > "$dir/etc/postfix/main.cf"
+cat >> "$dir/etc/postfix/main.cf" << END
 compatibility_level = 3.6
-queue_directory = $dir/queue
-data_directory = $dir/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
 myhostname = postfix.test
 mydestination =
 local_recipient_maps =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
-smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject
 virtual_mailbox_domains = razorback.test
 virtual_mailbox_base = $dir/mail
@@ -60,8 +51,6 @@ smtp_dns_support_level = disabled
 relayhost = [127.0.0.1]:$next
 END
 fi >> "$dir/etc/postfix/main.cf"
-
-sed "s/^PORT/$port/" "$(dirname "$0")/../interop/master.cf" > "$dir/etc/postfix/master.cf"
 
 # Within its namespace there is no system log.
 enter "$tree" "$dir" bash -c 'mount --bind /dev/null /dev/log 2> /dev/null; postfix start-fg' > /dev/null 2>&1

@@ -4,28 +4,18 @@
 #
 # It takes mail on 127.0.0.1 port PORT, asks no name server, and believes XCLIENT.
 set -eu
-. "$(dirname "$0")/root.sh"
+. "$(dirname "$0")/postfix-site.sh"
 tree=$1 dir=$2 port=$3 case=$4
 
-accounts "$dir" postfix postdrop
-mkdir -p "$dir"/{etc/postfix,queue,data}
-chown 5100 "$dir/data"
+site "$dir" "$port"
 cp "$case"/* "$dir/etc/postfix"
 echo example.org > "$dir/etc/mailname"
 echo '127.0.0.1 localhost' > "$dir/etc/hosts"
-cat > "$dir/own.cf" << END
-queue_directory = $dir/queue
-data_directory = $dir/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
+settings "$dir" > "$dir/own.cf"
+cat >> "$dir/own.cf" << END
 maillog_file = /dev/stdout
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
 smtp_dns_support_level = disabled
-smtpd_peername_lookup = no
 smtpd_milters =
 non_smtpd_milters =
 alias_maps =
@@ -39,6 +29,5 @@ sed -n 's/ =.*//p' "$dir/own.cf" | while read -r name; do
 done
 sed -i 's/\(hash\|btree\):/texthash:/g; s/texttexthash/texthash/g' "$dir/etc/postfix/main.cf"
 cat "$dir/own.cf" >> "$dir/etc/postfix/main.cf"
-sed "s/^PORT/$port/" "$(dirname "$0")/master.cf" > "$dir/etc/postfix/master.cf"
 
 enter "$tree" "$dir" postfix start-fg >&2

@@ -9,32 +9,23 @@
 # With PEER_TLS it offers STARTTLS with the certificate PEER_TLS.pem and its .key;
 # with PEER_AUTH it takes mail only under TLS, from whom Dovecot knows at that socket.
 set -eu
-. "$(dirname "$0")/root.sh"
+. "$(dirname "$0")/postfix-site.sh"
 tree=$1 dir=$2 port=$3 back=$4
 
-accounts "$dir" postfix postdrop reader
-mkdir -p "$dir"/{etc/postfix,queue,data,mail}
-chown 5100 "$dir/data"
+site "$dir" "$port"
+mkdir -p "$dir/mail"
 chown 5102 "$dir/mail"
 
-cat > "$dir/etc/postfix/main.cf" << END
+settings "$dir" > "$dir/etc/postfix/main.cf"
+cat >> "$dir/etc/postfix/main.cf" << END
 compatibility_level = 3.6
-queue_directory = $dir/queue
-data_directory = $dir/data
-command_directory = /usr/sbin
-daemon_directory = /usr/lib/postfix/sbin
-mail_owner = postfix
-setgid_group = postdrop
 maillog_file = /dev/stdout
 myhostname = postfix.test
 mydestination =
 local_recipient_maps =
-inet_interfaces = 127.0.0.1
-inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 smtpd_authorized_xclient_hosts = 127.0.0.0/8
 smtp_dns_support_level = disabled
-smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_recipient_restrictions = check_recipient_access inline:{ {nobody@peer.test = 550 5.1.1 Nobody is not at home} }
 virtual_mailbox_domains = peer.test
@@ -67,7 +58,5 @@ smtpd_sasl_authenticated_header = yes
 smtpd_sender_restrictions = permit_sasl_authenticated, reject
 END
 fi
-
-sed "s/^PORT/$port/" "$(dirname "$0")/master.cf" > "$dir/etc/postfix/master.cf"
 
 enter "$tree" "$dir" postfix start-fg >&2

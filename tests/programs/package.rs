@@ -71,7 +71,8 @@ impl Builder {
     fn newer(&self) -> PathBuf {
         let copy = self.site.path("newer");
         fs::create_dir(&copy).expect("a directory");
-        let parts = ["Makefile", "README", "NEWS", "LICENSE", ".deny.toml", "etc", "man"].map(|name| Path::new(SOURCE).join(name));
+        let parts = ["Makefile", "README", "NEWS", "LICENSE", ".deny.toml", "etc", "man"]
+            .map(|name| Path::new(SOURCE).join(name));
         let copied = Command::new("cp").arg("-R").args(parts).arg(&copy).status().expect("cp");
         assert!(copied.success());
         for name in ["src", "tests"] {

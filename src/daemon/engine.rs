@@ -19,7 +19,7 @@ use crate::config::Kind;
 use crate::control::{self, Control, Dropped, Listening, Reloads, Waker};
 use crate::exit::{self, Exit};
 use crate::listen::{Listener, Server};
-use crate::queue::{Event, Queue, QueueSettings, Selector, SpoolTasks};
+use crate::queue::{Event, Job, Queue, QueueSettings, Selector, SpoolTasks, Workers};
 use crate::session::{Committed, Flush, Notify};
 use crate::site::{Settings, Site};
 use crate::smtp::etrn::Node;
@@ -30,10 +30,8 @@ use crate::worker;
 
 /// The size of the stack of a worker's thread, in bytes.
 const WORKER_STACK: usize = 512 << 10;
-/// The minimum number of workers with which the daemon starts.
-const MIN_WORKERS: usize = 4;
 /// The maximum number of events that can wait for the queue's thread.
-const MAX_EVENTS: usize = 4096;
+const MAX_EVENTS: usize = 1024;
 /// How long deliveries may continue when the daemon stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the queue may take to name the deliveries that a stop interrupts.
@@ -53,7 +51,7 @@ impl Engine {
     /// Starts the queue and its workers.
     ///
     /// # Errors
-    /// If the queue's thread or the first [`MIN_WORKERS`] workers cannot be started. Also if the work
+    /// If the threads of the queue and of its first workers cannot be started. Also if the work
     /// on messages of the drop directory that a crash has interrupted cannot be completed: nothing in
     /// the spool may be tried before that.
     pub fn start(site: Arc<Site>) -> Result<Self, Exit> {
@@ -66,28 +64,11 @@ impl Engine {
         let (events, inbox) = bounded(MAX_EVENTS);
         let no_thread = |e: io::Error| Exit::new(exit::OSERR, "start a thread", &e);
         let count = settings.config.queue.workers;
-        let mut workers = Vec::new();
-        for number in 0..count {
-            let (hand_out, jobs) = bounded(1);
+        let start = {
             let (site, events) = (Arc::clone(&site), events.clone());
-            let builder = thread::Builder::new().name("worker".into()).stack_size(WORKER_STACK);
-            match builder.spawn(move || worker::run(number, site, jobs, events)) {
-                Ok(thread) => workers.push((hand_out, thread)),
-                Err(e) if workers.len() < MIN_WORKERS => return Err(no_thread(e)),
-                Err(e) => {
-                    // The system allows no more threads. Half of the workers end again, because
-                    // sessions need threads, too.
-                    for (hand_out, thread) in workers.split_off((workers.len() / 2).max(MIN_WORKERS)) {
-                        drop(hand_out);
-                        let _ = thread.join();
-                    }
-                    let left = workers.len();
-                    ::log::warn!("queue.workers: cannot start more threads ({e}): using {left} of {count} workers");
-                    break;
-                }
-            }
-        }
-        let workers = workers.into_iter().map(|(hand_out, _)| hand_out).collect();
+            move |number| start_worker(number, &site, &events)
+        };
+        let workers = Workers::new(count, Box::new(start)).map_err(no_thread)?;
         let timeouts = Arc::clone(&site.outbound.timeouts);
         let queue = Queue::new(queue_settings(&settings), inbox, workers, tasks(&site), timeouts);
         let (alive, ended) = bounded(0);
@@ -254,6 +235,15 @@ impl Engine {
         self.site.tls_counts.flush();
         command::end_all();
     }
+}
+
+/// Starts the thread of a worker, and returns the channel of its jobs.
+fn start_worker(number: usize, site: &Arc<Site>, events: &Sender<Event>) -> io::Result<Sender<Job>> {
+    let (hand_out, jobs) = bounded(1);
+    let (site, events) = (Arc::clone(site), events.clone());
+    let builder = thread::Builder::new().name("worker".into()).stack_size(WORKER_STACK);
+    builder.spawn(move || worker::run(number, site, jobs, events))?;
+    Ok(hand_out)
 }
 
 /// Describes a listening socket.

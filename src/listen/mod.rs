@@ -273,28 +273,39 @@ impl Server {
         let shown = peer.map_or_else(|| "-".to_owned(), |peer| format!("[{peer}]"));
         ::log::debug!("{} connect peer={shown}", client.session);
         let (server, stream) = (Arc::clone(self), Stream::from_socket(Arc::clone(&socket)));
-        let started = thread::Builder::new().name("session".into()).stack_size(SESSION_STACK).spawn(move || {
-            let session = client.session.clone();
-            let served = catch_unwind(AssertUnwindSafe(|| {
-                let identified = if is_proxy {
-                    server.read_proxy_header(number, &service, client, stream)
-                } else {
-                    Some((client, stream))
-                };
-                if let Some((client, stream)) = identified {
-                    Session::new(&service, client, watch, stream).run();
-                }
-            }));
-            if served.is_err() {
-                ::log::error!("{session}: a bug ended this session");
-            }
-            server.remove(number);
-        });
+        // In a box, because otherwise each frame of the thread's stack has a copy of it.
+        let accepted = Box::new(Accepted { client, watch, stream, is_proxy });
+        let builder = thread::Builder::new().name("session".into()).stack_size(SESSION_STACK);
+        let started = builder.spawn(move || server.serve(number, &service, accepted));
         if let Err(e) = started {
             ::log::error!("start a session: {e}");
             self.remove(number);
             self.reject(&socket, listen);
         }
+    }
+
+    /// Runs the session of an accepted client.
+    fn serve(&self, number: u64, service: &Service, accepted: Box<Accepted>) {
+        let id = accepted.client.session.clone();
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            // A session that is moved would take its place on the stack twice.
+            if let Some(session) = &mut self.begin(number, service, accepted) {
+                session.run();
+            }
+        }));
+        if served.is_err() {
+            ::log::error!("{id}: a bug ended this session");
+        }
+        self.remove(number);
+    }
+
+    /// Begins the session of an accepted client. Returns `None` if a proxy does not name the client.
+    #[inline(never)]
+    fn begin<'a>(&self, number: u64, service: &'a Service, accepted: Box<Accepted>) -> Option<Session<'a>> {
+        let Accepted { client, watch, stream, is_proxy } = *accepted;
+        let (client, stream) =
+            if is_proxy { self.read_proxy_header(number, service, client, stream)? } else { (client, stream) };
+        Some(Session::new(service, client, watch, stream))
     }
 
     /// Reads the PROXY header and returns the client that it names. Returns `None` if there is no
@@ -420,6 +431,15 @@ impl Server {
     pub fn is_closed(&self) -> bool {
         self.watch.stop.load(Ordering::SeqCst)
     }
+}
+
+/// A client for which a thread was started.
+struct Accepted {
+    client: Client,
+    watch: Watch,
+    stream: Stream,
+    /// Whether the connection comes from a proxy, which names the client.
+    is_proxy: bool,
 }
 
 /// Accepts a waiting client without blocking. A blocking accept(2) would take the free descriptor

@@ -90,6 +90,7 @@ mod tests {
 
     use crossbeam_channel::unbounded;
 
+    use super::super::Workers;
     use super::*;
     use crate::queue::{Plan, Planned, QueueSettings, SpoolTasks};
     use crate::retry::Schedule;
@@ -111,7 +112,7 @@ mod tests {
         };
         let schedule = Schedule { min: second, max: second, expire_after: second };
         let settings = QueueSettings { schedule, per_destination: 1 };
-        let mut queue = Queue::new(settings, unbounded().1, Vec::new(), tasks, Arc::new(HostTimeouts::default()));
+        let mut queue = Queue::new(settings, unbounded().1, Workers::none(), tasks, Arc::new(HostTimeouts::default()));
         let origin = QueueId::parse("1K0TVZ6PH81DZ9JHPQF").expect("an id");
         for number in 0..messages {
             let is_big = number % 3 > 0;

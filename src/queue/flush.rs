@@ -128,6 +128,7 @@ mod tests {
 
     use crossbeam_channel::unbounded;
 
+    use super::super::Workers;
     use super::*;
     use crate::queue::{QueueSettings, SpoolTasks};
     use crate::retry::Schedule;
@@ -146,7 +147,7 @@ mod tests {
             finish: Box::new(|_| true),
             clear_failures: Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)),
         };
-        let mut queue = Queue::new(settings, unbounded().1, Vec::new(), tasks, Arc::new(HostTimeouts::default()));
+        let mut queue = Queue::new(settings, unbounded().1, Workers::none(), tasks, Arc::new(HostTimeouts::default()));
         assert_eq!(queue.flush_for_client(Selector::Domain("x.test".into())), 0);
         assert_eq!(queue.flush(&Selector::DomainAndBelow("x.test".into())), 0);
         assert_eq!(cleared.load(Ordering::Relaxed), 0);

@@ -15,6 +15,7 @@
 //! - `turns`: which destination may start a job
 //! - `waiting`: the destinations that wait for a turn
 //! - `withdraw`: withdrawing an entry, so that it can be held, released or removed
+//! - `workers`: the workers' threads
 //!
 //! One thread owns the queue and receives [`Event`]s. A job is the recipients of one entry that
 //! have the same destination. Jobs of one entry run in parallel. A job is *waiting* for the time of
@@ -30,10 +31,9 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use crate::destination::Destination;
-use crate::endpoint::Endpoint;
 use crate::retry;
 use crate::spool::{EntryName, Place, QueueId};
 use crate::sys;
@@ -53,6 +53,7 @@ mod times;
 mod turns;
 mod waiting;
 mod withdraw;
+mod workers;
 
 pub use event::{
     Event, Job, JobReport, JobResult, OpenConnection, Plan, Planned, QueueSettings, RunningJob, Scanned, Selector,
@@ -65,6 +66,7 @@ use times::{Times, waits_until};
 use turns::{JobRef, NextJob, Turns};
 use withdraw::Withdrawal;
 pub use withdraw::{GivenBack, Requester, Withdrawn};
+pub use workers::Workers;
 
 /// The maximum time that the queue sleeps while a job waits. It is short enough for the queue to
 /// notice when the clock is changed.
@@ -88,17 +90,11 @@ pub struct SpoolTasks {
     pub clear_failures: Box<dyn Fn() + Send>,
 }
 
-/// A worker without a job.
-struct IdleWorker {
-    number: usize,
-    connection: Option<OpenConnection>,
-}
-
 /// The state of the queue, owned by its thread.
 pub struct Queue {
     settings: QueueSettings,
     events: Receiver<Event>,
-    workers: Vec<Sender<Job>>,
+    workers: Workers,
     tasks: SpoolTasks,
     items: HashMap<QueueId, Box<Item>>,
     /// The number of jobs of all items.
@@ -113,9 +109,6 @@ pub struct Queue {
     due: Times,
     /// The held jobs, by the time before which they must not be tried.
     held: Times,
-    idle: Vec<IdleWorker>,
-    /// For each worker, how many jobs it has started in a row over its open connection.
-    streaks: Vec<usize>,
     /// The running jobs, by worker.
     running: HashMap<usize, RunningJob>,
     /// The entries committed by other processes, which the queue holds back until all duplicates
@@ -130,29 +123,25 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Returns an empty queue. The number of a worker is its index in `workers`. `timeouts` apply
-    /// to the workers' connections.
+    /// Returns an empty queue. `timeouts` apply to the workers' connections.
     pub fn new(
         settings: QueueSettings,
         events: Receiver<Event>,
-        workers: Vec<Sender<Job>>,
+        workers: Workers,
         tasks: SpoolTasks,
         timeouts: Arc<HostTimeouts>,
     ) -> Self {
-        let idle = (0..workers.len()).rev().map(|number| IdleWorker { number, connection: None }).collect();
         Self {
             settings,
             events,
             tasks,
             items: HashMap::new(),
             jobs: 0,
-            streaks: vec![0; workers.len()],
             destinations: Interner::default(),
             domains: Interner::default(),
-            turns: Turns::new(workers.len(), &settings, timeouts),
+            turns: Turns::new(workers.max(), &settings, timeouts),
             due: Times::new(),
             held: Times::new(),
-            idle,
             running: HashMap::new(),
             held_back: Some(Vec::new()),
             asked: HashMap::new(),
@@ -184,7 +173,8 @@ impl Queue {
     }
 
     fn next_event(&mut self) -> Result<Event, RecvTimeoutError> {
-        match self.next_due().into_iter().chain(self.turns.next_note()).min() {
+        let notes = self.turns.next_note().into_iter().chain(self.workers.next_note(Instant::now()));
+        match self.next_due().into_iter().chain(notes).min() {
             Some(wait) if !self.stopping => self.events.recv_timeout(wait),
             _ => self.events.recv().map_err(|_| RecvTimeoutError::Disconnected),
         }
@@ -286,20 +276,19 @@ impl Queue {
         self.close(id);
     }
 
-    /// Starts ready jobs while workers are idle.
+    /// Starts ready jobs while workers are free.
     fn dispatch(&mut self) {
-        while !self.idle.is_empty() {
+        let now = Instant::now();
+        self.workers.note_time(now);
+        self.turns.pool.workers = self.workers.max();
+        while !self.turns.is_idle() && self.workers.make_one_free(now) {
             let items = &self.items;
             let Some(next) = self.turns.begin_next(|job, destination| size_of(items, job, destination)) else {
                 return;
             };
-            self.hand_out(next);
+            let Some(worker) = self.workers.choose(&next.destination, next.address.as_ref(), now) else { return };
+            self.start_job(worker, next);
         }
-    }
-
-    fn hand_out(&mut self, next: NextJob) {
-        let worker = self.choose_worker(&next.destination, next.address.as_ref());
-        self.start_job(worker, next);
     }
 
     /// Sends a job to a worker.
@@ -320,20 +309,7 @@ impl Queue {
         self.running.insert(worker, running);
         let job =
             Job { entry, destination, recipients, unrecorded, unsynced, is_last, trust, down, index, started: number };
-        // The call cannot fail, because a worker lives as long as the queue.
-        let _ = self.workers[worker].send(job);
-    }
-
-    /// Takes an idle worker. A worker with a connection to the destination is the first choice, and
-    /// a worker with a connection to `address`, the last address of the destination, is the second.
-    /// Otherwise a worker without a connection is taken, so that open connections last.
-    fn choose_worker(&mut self, destination: &Arc<Destination>, address: Option<&Endpoint>) -> usize {
-        let connections = || self.idle.iter().map(|worker| worker.connection.as_ref());
-        let to_destination = connections().position(|c| c.is_some_and(|c| c.destination == *destination));
-        let to_address = || connections().position(|c| c.is_some_and(|c| Some(&c.address) == address));
-        let without = || connections().rposition(|c| c.is_none());
-        let index = to_destination.or_else(to_address).or_else(without).unwrap_or(0);
-        self.idle.remove(index).number
+        self.workers.send(worker, job);
     }
 
     fn report(&mut self, report: JobReport) {
@@ -355,20 +331,20 @@ impl Queue {
         if let Some(next) = connection.as_ref().and_then(|open| self.begin_more(worker, &open.destination)) {
             self.start_job(worker, next);
         } else {
-            self.streaks[worker] = 0;
-            self.idle.push(IdleWorker { number: worker, connection });
+            self.workers.rest(worker, connection, Instant::now());
         }
     }
 
     /// Returns the next job for the destination of a worker's open connection. Returns `None` if
     /// there is none, or if another destination should get the worker.
     fn begin_more(&mut self, worker: usize, destination: &Arc<Destination>) -> Option<NextJob> {
-        if self.stopping || self.streaks[worker] >= MAX_STREAK && self.turns.is_wanted_elsewhere(destination) {
+        let streak = self.workers.streak(worker);
+        if self.stopping || streak >= MAX_STREAK && self.turns.is_wanted_elsewhere(destination) {
             return None;
         }
         let items = &self.items;
         let next = self.turns.begin_more(destination, |job, destination| size_of(items, job, destination))?;
-        self.streaks[worker] += 1;
+        self.workers.set_streak(worker, streak + 1);
         Some(next)
     }
 

@@ -59,7 +59,8 @@ pub const CLASSES: [Class; 7] =
 
 /// The number of workers, and how many jobs of each class they have.
 pub struct Pool {
-    workers: usize,
+    /// The number of workers, which is smaller while the system has no more threads.
+    pub workers: usize,
     /// The number of running jobs of each class.
     pub running: [usize; CLASSES.len()],
 }

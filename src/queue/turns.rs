@@ -76,7 +76,7 @@ pub struct Turns {
     /// Whether the newest unproven destination has the next turn. Otherwise the oldest one has the
     /// turn.
     newest: bool,
-    pool: Pool,
+    pub pool: Pool,
     /// The running jobs by number. The next job gets `next_number`.
     started: HashMap<u64, Started>,
     next_number: u64,

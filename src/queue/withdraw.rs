@@ -152,6 +152,7 @@ mod tests {
 
     use crossbeam_channel::{bounded, unbounded};
 
+    use super::super::Workers;
     use super::*;
     use crate::destination::Destination;
     use crate::queue::{Event, Plan, Planned, QueueSettings, SpoolTasks};
@@ -169,7 +170,7 @@ mod tests {
             clear_failures: Box::new(|| ()),
         };
         let settings = QueueSettings { schedule, per_destination: 1 };
-        Queue::new(settings, unbounded().1, Vec::new(), tasks, Arc::new(HostTimeouts::default()))
+        Queue::new(settings, unbounded().1, Workers::none(), tasks, Arc::new(HostTimeouts::default()))
     }
 
     /// A requester that has waited too long gives back an entry that another one has withdrawn in

@@ -110,6 +110,7 @@ impl Session<'_> {
     }
 
     /// The part of a command that may be logged.
+    #[inline(never)]
     pub(super) fn loggable<'l>(&mut self, line: &'l [u8], command: &Command<'_>) -> &'l [u8] {
         let is_auth = line.trim_ascii_start().get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
         match command {

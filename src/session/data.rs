@@ -17,6 +17,7 @@ use crate::smtp::dot::DotReader;
 pub(super) const CHUNK: usize = 32 << 10;
 
 impl Session<'_> {
+    #[inline(never)]
     pub(super) fn data(&mut self) -> Step {
         let refusal = match &self.phase {
             Phase::InMail(_, t) if t.chunks.is_some() => Some(reply::message::chunks_have_begun()),

@@ -71,6 +71,7 @@ impl Session<'_> {
 
     /// Asks the filters about an unknown command. Returns `usual`, or the step that a filter wants
     /// instead.
+    #[inline(never)]
     pub(super) fn ask_about_unknown(&mut self, line: &[u8], usual: Step) -> Step {
         let verdict = self.filters.unknown(line);
         self.step(verdict).err().unwrap_or(usual)

@@ -103,6 +103,7 @@ impl Session<'_> {
     }
 
     /// HELP: lists the commands that are offered in this state.
+    #[inline(never)]
     pub(super) fn help(&self) -> Step {
         let Extensions { starttls, auth, xclient, chunking, etrn, .. } = self.extensions();
         let vrfy = !self.is_disabled(&Command::Vrfy(b""));

@@ -256,7 +256,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs the dialogue until the client disconnects or the session has to end.
-    pub fn run(mut self) {
+    pub fn run(&mut self) {
         let ended = self.dialogue();
         self.log_lost(&ended);
         self.log_unlogged_refusals();
@@ -266,6 +266,8 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Most of the time, a session waits for a command in this function. The functions that it calls
+    /// are not inlined, because an idle session's memory is mostly stack.
     fn dialogue(&mut self) -> io::Result<()> {
         if self.client.listen.tls == ListenTls::Implicit {
             self.handshake()?;
@@ -312,6 +314,7 @@ impl<'a> Session<'a> {
     }
 
     /// Reads what follows a command: a message, or a chunk of one.
+    #[inline(never)]
     fn read(&mut self, step: Step) -> io::Result<()> {
         match step {
             Step::ReadChunk(chunk, refusal) => self.read_chunk(chunk, refusal),
@@ -321,6 +324,7 @@ impl<'a> Session<'a> {
 
     /// Reads and executes a command. If the client is gone or the daemon is shutting down, returns
     /// `None`.
+    #[inline(never)]
     fn next_step(&mut self) -> io::Result<Option<Step>> {
         if !self.input.has_line() {
             self.flush()?;
@@ -348,20 +352,8 @@ impl<'a> Session<'a> {
         Ok(Some(self.count_refusal(shown, step)))
     }
 
-    /// Refuses a line that is too long, or that has a bare CR or LF. AUTH gets a reply of its own,
-    /// since its initial response may be long (RFC 4954 4). After BDAT the session ends, since it is
-    /// unknown what follows.
-    fn unreadable(&mut self, is_too_long: bool) -> Step {
-        let step = match &self.input.line_start().to_ascii_uppercase()[..] {
-            b"BDAT" => Step::ReplyAndClose(reply::message::malformed_chunk()),
-            _ if !is_too_long => Step::Reply(reply::command::bare_newline()),
-            b"AUTH" => Step::Reply(reply::auth::response_too_long()),
-            _ => Step::Reply(reply::command::too_long()),
-        };
-        self.count_refusal(b"", step)
-    }
-
     /// Calls the handler of a command.
+    #[inline(never)]
     fn dispatch(&mut self, command: Command<'_>) -> io::Result<Step> {
         let refusal = if self.must_wait_for_tls(&command) {
             Some(reply::starttls::required())
@@ -437,6 +429,7 @@ impl<'a> Session<'a> {
         }
     }
 
+    #[inline(never)]
     fn banner(&self) -> Reply {
         reply::connection::banner(self.hostname(), if self.is_lmtp() { "LMTP" } else { "ESMTP" })
     }
@@ -456,6 +449,7 @@ impl<'a> Session<'a> {
 
     /// Sends a reply. A reply is in UTF-8 only if the client has asked for SMTPUTF8 (RFC 6531
     /// 3.7.4.1).
+    #[inline(never)]
     fn send(&mut self, reply: &Reply) -> io::Result<()> {
         let is_utf8 = match &self.phase {
             Phase::InMail(_, transaction) => transaction.envelope.options.utf8,
@@ -471,6 +465,7 @@ impl<'a> Session<'a> {
         if is_due { self.flush() } else { Ok(()) }
     }
 
+    #[inline(never)]
     fn close_with(&mut self, reply: &Reply) -> io::Result<()> {
         self.log_unlogged_refusals();
         if reply.code() == 421 {

@@ -8,14 +8,29 @@ use super::{Phase, Session, Step};
 use crate::address::Address;
 use crate::log;
 use crate::policy::{Reason, Source};
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
 use crate::smtp::command::Command;
 
 /// The maximum number of octets that are logged of a refused command.
 const MAX_LOGGED: usize = 400;
 
 impl Session<'_> {
+    /// Refuses a line that is too long, or that has a bare CR or LF. AUTH gets a reply of its own,
+    /// since its initial response may be long (RFC 4954 4). After BDAT the session ends, since it is
+    /// unknown what follows.
+    #[inline(never)]
+    pub(super) fn unreadable(&mut self, is_too_long: bool) -> Step {
+        let step = match &self.input.line_start().to_ascii_uppercase()[..] {
+            b"BDAT" => Step::ReplyAndClose(reply::message::malformed_chunk()),
+            _ if !is_too_long => Step::Reply(reply::command::bare_newline()),
+            b"AUTH" => Step::Reply(reply::auth::response_too_long()),
+            _ => Step::Reply(reply::command::too_long()),
+        };
+        self.count_refusal(b"", step)
+    }
+
     /// If a step refuses a command, counts and logs the refusal. Returns the step.
+    #[inline(never)]
     pub(super) fn count_refusal(&mut self, command: &[u8], step: Step) -> Step {
         if let Step::Reply(reply) | Step::ReplyAndClose(reply) = &step {
             self.note_refusal(command, reply, None);

@@ -403,6 +403,7 @@ impl Session<'_> {
     }
 
     /// The verdict about a client at the connection, before the banner.
+    #[inline(never)]
     pub(super) fn greet(&mut self) -> std::io::Result<Verdict> {
         self.begin_lists();
         let is_early = self.speaks_early()?;

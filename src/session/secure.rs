@@ -34,6 +34,7 @@ impl Session<'_> {
         self.client.listen.tls == ListenTls::Required && !self.is_secure() && !is_free
     }
 
+    #[inline(never)]
     pub(super) fn starttls(&mut self) -> Step {
         if self.is_secure() {
             Step::Reply(reply::starttls::already_active())
@@ -47,6 +48,7 @@ impl Session<'_> {
     }
 
     /// Answers STARTTLS, resets the session and runs the handshake.
+    #[inline(never)]
     pub(super) fn start_tls(&mut self) -> io::Result<()> {
         self.send(&reply::starttls::ready())?;
         self.flush()?;

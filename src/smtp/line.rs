@@ -16,6 +16,8 @@ pub struct Input<R> {
     pub source: R,
     buffer: Vec<u8>,
     start: usize,
+    /// Whether the last read filled the buffer, so that more octets wait.
+    is_full: bool,
     /// Whether the rest of an over-long line is being discarded.
     skipping: bool,
     /// The first octets of the last line that was too long or had a bare CR or LF, after blanks.
@@ -37,11 +39,14 @@ pub enum Line<'a> {
 
 /// The number of octets read at a time.
 const CHUNK: usize = 4096;
+/// The number of octets read at a time while the peer sends few. An idle session has a buffer of this
+/// size.
+const LINE_CHUNK: usize = 512;
 
 impl<R: Read> Input<R> {
     /// An input before the first read.
     pub fn new(source: R) -> Self {
-        Self { source, buffer: Vec::new(), start: 0, skipping: false, line_start: [0; 4] }
+        Self { source, buffer: Vec::new(), start: 0, is_full: false, skipping: false, line_start: [0; 4] }
     }
 
     /// Reads the next line. A line has at most `limit` octets, including its line end.
@@ -82,7 +87,7 @@ impl<R: Read> Input<R> {
                     return Ok(Line::TooLong);
                 }
             }
-            if self.fill()? == 0 {
+            if self.fill(LINE_CHUNK)? == 0 {
                 return Ok(Line::End);
             }
         }
@@ -146,7 +151,7 @@ impl<R: Read> Input<R> {
     /// Those of the source.
     pub fn chunk(&mut self) -> io::Result<&[u8]> {
         if self.start == self.buffer.len() {
-            self.fill()?;
+            self.fill(CHUNK)?;
         }
         Ok(&self.buffer[self.start..])
     }
@@ -168,7 +173,8 @@ impl<R: Read> Input<R> {
         self.start = 0;
     }
 
-    fn fill(&mut self) -> io::Result<usize> {
+    /// Reads once, up to `size` octets or more.
+    fn fill(&mut self, size: usize) -> io::Result<usize> {
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
@@ -177,7 +183,7 @@ impl<R: Read> Input<R> {
             self.start = 0;
         }
         let filled = self.buffer.len();
-        let room = (self.buffer.capacity() - filled).max(CHUNK);
+        let room = (self.buffer.capacity() - filled).max(if self.is_full { CHUNK } else { size });
         self.buffer.resize(filled + room, 0);
         let result = loop {
             match self.source.read(&mut self.buffer[filled..]) {
@@ -185,7 +191,9 @@ impl<R: Read> Input<R> {
                 other => break other,
             }
         };
-        self.buffer.truncate(filled + *result.as_ref().unwrap_or(&0));
+        let count = *result.as_ref().unwrap_or(&0);
+        self.is_full = count == room;
+        self.buffer.truncate(filled + count);
         result
     }
 }
@@ -266,6 +274,24 @@ mod tests {
         let mut input = Input::new(io::repeat(b'x').take(1 << 24));
         assert_eq!(input.line(512).expect("no errors here"), Line::TooLong);
         assert_eq!(input.line(512).expect("no errors here"), Line::End);
+        assert!(input.buffer.capacity() <= 2 * CHUNK);
+    }
+
+    #[test]
+    fn short_lines_take_a_small_buffer_and_many_at_once_take_few_reads() {
+        let text = b"NOOP\r\n".repeat(100);
+        let mut input = Input::new(Pieces(&text, 6));
+        while input.line(512).expect("no errors here") != Line::End {}
+        assert!(input.buffer.capacity() <= LINE_CHUNK);
+        let text = b"NOOP\r\n".repeat(4 * CHUNK);
+        let (mut input, mut reads) = (Input::new(Pieces(&text, usize::MAX)), 0);
+        loop {
+            reads += usize::from(!input.has_line());
+            if input.line(512).expect("no errors here") == Line::End {
+                break;
+            }
+        }
+        assert!(reads <= text.len() / CHUNK + 2, "{reads}");
         assert!(input.buffer.capacity() <= 2 * CHUNK);
     }
 

@@ -156,7 +156,8 @@ impl Worker {
     }
 
     /// Makes one attempt at a job: opens the entry, delivers, records the outcomes and reports
-    /// failures.
+    /// failures. An idle worker has no room for it on its stack.
+    #[inline(never)]
     fn settle(&mut self, job: &mut Job, derived: &mut Vec<EntryName>) -> JobResult {
         activity::enter("opening the message");
         let entry = match self.open(job) {

@@ -52,6 +52,28 @@ pub fn own_memory(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/smaps_rollup"), "Pss_Anon:")
 }
 
+/// A process, its children, their children and so on.
+pub fn family(pid: Pid) -> Vec<Pid> {
+    let all = fs::read_dir("/proc").expect("proc(5)").flatten();
+    let parents: Vec<(Pid, Pid)> = all.filter_map(|entry| parent(entry.file_name().to_str()?)).collect();
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&one) = family.get(next) {
+        family.extend(parents.iter().filter(|(_, parent)| *parent == one).map(|(child, _)| *child));
+        next += 1;
+    }
+    family
+}
+
+/// A process with this number, and its parent.
+fn parent(number: &str) -> Option<(Pid, Pid)> {
+    let pid = number.parse().ok()?;
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program, in parentheses, may contain anything.
+    let parent = text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+    Some((Pid::from_raw(pid), Pid::from_raw(parent)))
+}
+
 /// The size of the page tables of a process, in KiB.
 pub fn page_tables(pid: Pid) -> usize {
     field(&format!("/proc/{pid}/status"), "VmPTE:")

@@ -28,6 +28,7 @@
 //! - `remote`: a scripted mail server
 //! - `scram`: SCRAM-SHA-256 as a server
 //! - `skip`: skipped tests
+//! - `stop`: ends the threads of a scope, also if the test fails
 //! - `tls`: a certificate authority
 //! - `unpacked`: programs that tests/setup has unpacked
 //! - `zones`: signed zones, as files for a name server
@@ -54,6 +55,7 @@ pub mod programs;
 pub mod remote;
 pub mod scram;
 pub mod skip;
+pub mod stop;
 pub mod tls;
 pub mod unpacked;
 pub mod zones;

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::chance::Chance;
+use common::stop::Stop;
 use common::{Site, own};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::unistd::geteuid;
@@ -93,15 +94,6 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found.filter(|path| !path.is_dir()).collect()
 }
 
-/// Ends the thread that disturbs the daemon.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn random_files_harm_no_other_message() {
     let mut site = Site::new();
@@ -119,7 +111,6 @@ fn random_files_harm_no_other_message() {
     let (mut chance, stop) = (Chance::new(seed, "files"), AtomicBool::new(false));
     let mut rounds = 0;
     thread::scope(|scope| {
-        // The scope waits for its thread, also if a wait below fails.
         let _stop = Stop(&stop);
         scope.spawn(|| {
             let mut chance = Chance::new(seed, "disturb");

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use common::books::{Letter, offer};
 use common::client::Client;
 use common::homes::{FIRST, Homes};
+use common::stop::Stop;
 use common::{Daemon, Site};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::signal::{Signal, kill};
@@ -215,6 +216,7 @@ fn a_user_who_replaces_directories_by_links_gets_each_message_once() {
         let _ = renameat2(AT_FDCWD, &one, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE);
     };
     std::thread::scope(|scope| {
+        let _stop = Stop(&is_over);
         scope.spawn(|| {
             while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
                 for (name, place) in [("hers-", "new"), ("link-", "new"), ("hers-", "tmp"), ("hers-", "cur")] {
@@ -228,7 +230,6 @@ fn a_user_who_replaces_directories_by_links_gets_each_message_once() {
             let to = if number % 2 == 0 { "jon" } else { "copies" };
             offer(daemon.address(), &[to], Letter::new(&format!("letter{number}")));
         }
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
     // The user sees these messages, to whichever directory he has moved them.
@@ -294,6 +295,7 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
     let (monitor, _) = family(&daemon);
     let stopped = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&stopped);
         scope.spawn(|| {
             while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
                 send_signal(monitor, Signal::SIGCHLD);
@@ -307,7 +309,6 @@ fn a_key_that_only_root_can_read_is_opened_by_the_monitor() {
                 log.lines().filter(is_read).count() == count || log.contains("stays in force")
             });
         }
-        stopped.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert!(!daemon.log().contains("stays in force"), "{}", daemon.log());
     // The monitor follows a link that root owns.

@@ -415,6 +415,9 @@ fn a_damaged_entry_is_set_aside_and_the_others_arrive() {
     }
     let deferred = |daemon: &Daemon| daemon.log().lines().filter(|line| has(line, &["deferred", "cyd@"])).count() == 3;
     daemon.wait_until("three deferrals", || deferred(&daemon));
+    // A deferral is logged before the entry moves from new/ to cur/.
+    let is_tried = |entry: &Path| entry.parent().is_some_and(|place| place.ends_with("cur"));
+    daemon.wait_until("all entries in cur/", || site.spooled().iter().all(|entry| is_tried(entry)));
     let mut entries = site.spooled();
     entries.sort();
     let cut = |path: &Path| {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use common::client::TEXT;
 use common::remote::{Conduct, Remote, Sink};
+use common::stop::Stop;
 use common::{Daemon, Site};
 use process::{memory, peak, work};
 
@@ -318,6 +319,7 @@ fn scrapes(daemon: &Daemon) -> [Duration; 3] {
 fn rate(daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {
     let (sent, is_over, start) = (AtomicUsize::new(0), AtomicBool::new(false), Instant::now());
     thread::scope(|scope| {
+        let _stop = Stop(&is_over);
         for _ in 0..10 {
             scope.spawn(|| {
                 let mut client = daemon.client();
@@ -330,7 +332,6 @@ fn rate(daemon: &Daemon, is_enough: &(dyn Fn(Duration) -> bool + Sync)) -> f64 {
         while !is_enough(start.elapsed()) {
             thread::sleep(Duration::from_millis(100));
         }
-        is_over.store(true, Ordering::Relaxed);
     });
     sent.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
 }

@@ -6,6 +6,7 @@
 //! from text. Its `Display` is its name in the log and in the listings of penfoldctl(8).
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::config::{HostPort, Scheme, Store};
 use crate::endpoint::Endpoint;
@@ -52,6 +53,22 @@ pub struct Peer {
     pub endpoint: Endpoint,
     /// The scheme in the configuration, which decides on TLS.
     pub scheme: Scheme,
+    /// What DNSSEC says about the name and the address.
+    pub dnssec: Dnssec,
+}
+
+/// What DNSSEC says about the name of a host and its addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub enum Dnssec {
+    /// The addresses are not secure, or not from the DNS, or nothing asked for DNSSEC.
+    #[default]
+    Insecure,
+    /// The name is an alias, and the addresses are not secure.
+    InsecureAlias,
+    /// The addresses are secure.
+    Secure,
+    /// The addresses are secure, and the name is an alias of this name.
+    SecureAlias(Arc<str>),
 }
 
 impl Peer {
@@ -247,7 +264,7 @@ mod tests {
             ("", "192.0.2.1:25", false),
         ] {
             let endpoint = Endpoint::Tcp(address.parse().expect("an address"));
-            let peer = Peer { name: name.into(), endpoint, scheme: Scheme::Smtp };
+            let peer = Peer { name: name.into(), endpoint, scheme: Scheme::Smtp, dnssec: Dnssec::Insecure };
             assert_eq!(peer.is_this_host(), is_it, "{name} {address}");
         }
     }

@@ -118,6 +118,7 @@ fn remote() -> Remote {
         smarthosts: Vec::new(),
         credentials: optional("/etc/penfold/credentials"),
         tls: RemoteTls::Opportunistic,
+        dane: true,
         tls_policies: optional("/etc/penfold/tls-policies"),
         authorities: None,
         routes: optional("/etc/penfold/routes"),

@@ -328,6 +328,7 @@ fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
             Some("required") => RemoteTls::Required,
             _ => default.tls,
         },
+        dane: section.take("dane", values::flag).unwrap_or(default.dane),
         tls_policies: table_file(&mut section, "tls_policies", default.tls_policies),
         authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
         timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),

@@ -260,6 +260,7 @@ fn remote(out: &mut Printer<'_>, remote: &Remote) {
             RemoteTls::Required => "required",
         }),
     );
+    out.key("dane", remote.dane.to_string());
     out.key("tls_policies", path(&remote.tls_policies.path));
     out.key("authorities", remote.authorities.as_ref().map_or_else(|| quote("system"), |file| path(file)));
     out.key("timeout", duration(remote.timeout)).key("local_only", remote.local_only.to_string());

@@ -19,6 +19,8 @@ pub struct Remote {
     pub routes: TableFile,
     /// Whether TLS is used with hosts whose URL does not decide that.
     pub tls: RemoteTls,
+    /// Whether hosts are verified by their TLSA records, where the name servers are trusted.
+    pub dane: bool,
     /// The table of TLS policies: how connections for some domains and to some hosts are protected.
     pub tls_policies: TableFile,
     /// The file of trusted authorities in PEM; `None` for those of the system.

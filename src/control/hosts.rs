@@ -77,7 +77,7 @@ impl Row {
         let last = status.last_failure.as_deref();
         let policy = match &*status.destination {
             Destination::Remote(target) => {
-                let rules = Rules { config: &settings.config.remote, table: &settings.tls_policies };
+                let rules = Rules { config: &settings.config.remote, table: &settings.tls_policies, dns: None };
                 tls_policy(target, rules, &settings.credentials)
             }
             _ => Vec::new(),

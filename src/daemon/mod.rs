@@ -154,6 +154,7 @@ impl Start {
         let reloads = Arc::<Reloads>::default();
         let stopping = engine.open(&server, listeners, (control, is_shared), &reloads).inspect_err(log_exit)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
+        warnings::of_dane(&config);
         if let Some(detached) = detached {
             detached.serving();
         }

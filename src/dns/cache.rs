@@ -2,8 +2,9 @@
 //!
 //! The cache has at most [`MAX_BYTES`], including names, data and overhead. To make room for new
 //! answers, the oldest ones are dropped. Negative answers are kept for at most
-//! [`MAX_NEGATIVE_LIFETIME`], so that a new domain does not seem absent for a day. Failures, and
-//! answers larger than [`MAX_ENTRY`], are not kept at all.
+//! [`MAX_NEGATIVE_LIFETIME`], so that a new domain does not seem absent for a day. Answers larger
+//! than [`MAX_ENTRY`] are not kept at all, nor are failures, except those of TLSA records for a
+//! moment.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +24,9 @@ const OVERHEAD: usize = 160;
 
 const MAX_LIFETIME: Duration = Duration::from_secs(86_400);
 const MAX_NEGATIVE_LIFETIME: Duration = Duration::from_secs(300);
+/// How long a failed look-up of TLSA records is kept: a host with many addresses must not cost a
+/// timeout for each.
+const FAILURE_LIFETIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
@@ -63,9 +67,11 @@ impl Cache {
         let max_lifetime = match found {
             Ok(_) => MAX_LIFETIME,
             Err(NoAnswer::NxDomain | NoAnswer::NoData) => MAX_NEGATIVE_LIFETIME,
+            Err(_) if kind == RecordType::TLSA => FAILURE_LIFETIME,
             Err(_) => return,
         };
-        let lifetime = Duration::from_secs(lifetime.into()).min(max_lifetime);
+        let is_failure = max_lifetime == FAILURE_LIFETIME;
+        let lifetime = if is_failure { max_lifetime } else { Duration::from_secs(lifetime.into()).min(max_lifetime) };
         let data = found.as_ref().map_or(0, Data::size);
         let size = OVERHEAD + name.len() + data;
         if lifetime.is_zero() || size > MAX_ENTRY {
@@ -139,6 +145,9 @@ mod tests {
             );
             assert_eq!(cache.find("x.test", RecordType::AAAA, false), None);
         }
+        let (cache, failure) = (Cache::default(), Err(NoAnswer::ServFail));
+        cache.keep("x.test", RecordType::TLSA, true, &failure, 0);
+        assert_eq!(cache.find("x.test", RecordType::TLSA, true), Some(failure));
     }
 
     #[test]

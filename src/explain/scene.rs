@@ -50,7 +50,7 @@ pub struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// What TLS policies are made from.
     pub(super) fn tls_rules(&self) -> Rules<'a> {
-        Rules { config: &self.config.remote, table: self.tls_policies }
+        Rules { config: &self.config.remote, table: self.tls_policies, dns: None }
     }
 
     /// The scene of a running daemon.

@@ -87,6 +87,8 @@ impl Associations {
             records.iter().map(|r| r.matching == Matching::Full || Some(r.matching) == strongest(r)).collect();
         let mut keep = keep.into_iter();
         records.retain(|_| keep.next() == Some(true));
+        // Names count for certificates of an authority only.
+        let others = if records.iter().any(|record| record.usage == Usage::Authority) { others } else { &[] };
         let mut names: Vec<Box<str>> = Vec::new();
         for name in [base].iter().chain(others).map(|name| name.trim_end_matches('.').to_ascii_lowercase().into()) {
             if !names.contains(&name) {

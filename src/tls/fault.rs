@@ -90,6 +90,14 @@ impl Fault {
         Self { kind, why: why.chars().map(shown).take(MAX_LENGTH).collect() }
     }
 
+    /// The failure, if a handshake has failed because of the host's certificate.
+    pub fn of_certificate(error: &io::Error) -> Option<Self> {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(error @ Error::InvalidCertificate(_)) => Some(Self::of(error)),
+            _ => None,
+        }
+    }
+
     /// The reason why a handshake has failed. `error` is that of the connection.
     pub fn of_handshake(error: &io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
@@ -181,6 +189,8 @@ mod tests {
         let far = UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
         let found = Fault::of(&certificate(E::NotValidYetContext { time: end, not_before: far }));
         assert_eq!(found.why, "the certificate is not valid yet: it begins at an unknown time");
+        let errors = [certificate(E::Expired), Error::HandshakeNotComplete].map(io::Error::other);
+        assert_eq!(errors.map(|error| Fault::of_certificate(&error).is_some()), [true, false]);
         assert_eq!(Fault::new(FaultKind::Other, &"x".repeat(9000)).why.len(), MAX_LENGTH);
         assert_eq!(Fault::of_handshake(&io::ErrorKind::TimedOut.into()).kind, FaultKind::Other);
     }

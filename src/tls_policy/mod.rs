@@ -9,13 +9,15 @@
 //! 2. The table of TLS policies, penfold-tls-policies(5), for the domain of the recipients, or for
 //!    the host if the configuration names it.
 //! 3. The scheme of the host's URL, such as `smtps://`.
-//! 4. `remote.tls`.
+//! 4. TLSA records of the host (DANE), unless `remote.tls` is `none`.
+//! 5. `remote.tls`.
 //!
 //! A message that needs TLS (REQUIRETLS) makes the policy stricter for itself.
 //!
 //! Credentials are sent only to a host whose certificate was verified, or over loopback to this
 //! host, whatever the table and `remote.tls` say.
 //!
+//! - `dane`: the TLSA records of a host
 //! - `require`: messages that need TLS
 //! - `sts`: MTA-STS: what domains say about TLS over HTTPS
 //! - `table`: the table of TLS policies
@@ -25,16 +27,19 @@ use std::sync::Arc;
 
 use crate::config::{self, RemoteTls, Scheme};
 use crate::destination::{HostTarget, Peer};
+use crate::dns::Dns;
 use crate::envelope::MessageTls;
 use crate::outcome::{Outcome, Verified};
 use crate::policy::{Reason, Source};
 use crate::reply::Status;
 use crate::tls::Verification;
 
+pub mod dane;
 pub mod require;
 pub mod sts;
 pub mod table;
 
+use dane::Exchangers;
 use table::{Level, Row, TlsPolicies};
 
 /// The encryption of a connection, and the verification of the host's certificate.
@@ -70,6 +75,8 @@ pub struct Rules<'a> {
     pub config: &'a config::Remote,
     /// The table of TLS policies.
     pub table: &'a TlsPolicies,
+    /// Looks up TLSA records; `None` where nothing may be looked up.
+    pub dns: Option<&'a Dns>,
 }
 
 /// What is known about a destination, for all its hosts.
@@ -78,6 +85,8 @@ pub struct DomainPolicy {
     /// The domain of the recipients, if the hosts were found in the DNS. `None` if the configuration
     /// names the hosts.
     mx_domain: Option<Box<str>>,
+    /// What the look-up of the mail exchangers has shown.
+    pub exchangers: Exchangers,
 }
 
 /// What the configuration and the table say about a host. As long as they say the same, an open
@@ -88,10 +97,18 @@ pub struct Said {
     row: Option<Arc<Row>>,
 }
 
+impl DomainPolicy {
+    /// The same, with what the look-up of the mail exchangers has shown.
+    pub fn with_exchangers(self, exchangers: Exchangers) -> Self {
+        Self { exchangers, ..self }
+    }
+}
+
 impl Rules<'_> {
     /// What is known about a destination.
     pub fn of_domain(&self, target: &HostTarget) -> DomainPolicy {
-        DomainPolicy { mx_domain: target.mx_domain().map(Into::into) }
+        let mx_domain = target.mx_domain().map(Into::into);
+        DomainPolicy { mx_domain, exchangers: Exchangers::default() }
     }
 
     /// What the configuration and the table say about a host of a destination. Nothing is looked up
@@ -124,14 +141,16 @@ impl Rules<'_> {
             return Ok(TlsPolicy::new(Security::Clear, "loopback", Source::Standard("RFC 2033 1")));
         }
         let policy = match self.row(domain.mx_domain.as_deref(), peer) {
-            Some(row) => self.of_row(&row, peer)?,
-            None => self.of_scheme(peer),
+            Some(row) => self.of_row(domain, &row, peer)?,
+            // The message may go without what the domain publishes (RFC 8689 5).
+            None if message == MessageTls::Indifferent => self.of_scheme(peer),
+            None => self.by_dane(domain, peer, || Ok(self.of_scheme(peer)))?,
         };
         let policy = if has_login && !peer.is_this_host() { policy.for_credentials() } else { policy };
         if message == MessageTls::Required { policy.for_required(domain, peer) } else { Ok(policy) }
     }
 
-    fn of_row(&self, row: &Row, peer: &Peer) -> Result<TlsPolicy, Outcome> {
+    fn of_row(&self, domain: &DomainPolicy, row: &Row, peer: &Peer) -> Result<TlsPolicy, Outcome> {
         let source = self.table.source(row);
         let level = row.level.as_ref().map_err(|why| Outcome::deferred(Status(4, 3, 5), why.clone()))?;
         let required = if peer.scheme == Scheme::Smtps { Security::Implicit } else { Security::Required };
@@ -144,6 +163,7 @@ impl Rules<'_> {
                 let names = [&[peer.identity()], names.as_slice()].concat();
                 (required, Verification::Authority { names })
             }
+            Level::Dane => return self.only_by_dane(domain, peer, Reason { rule: "table", source }),
             Level::Fingerprints(all) => (required, Verification::Fingerprints(Arc::clone(all))),
         };
         Ok(TlsPolicy { security, verification, is_enforced: true, reason: Reason { rule: "table", source } })

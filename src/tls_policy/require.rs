@@ -19,9 +19,10 @@ pub const NOT_OFFERED: Status = Status(5, 7, 30);
 
 impl DomainPolicy {
     /// Whether the peer is known to be a host of the destination (RFC 8689 4.2.1): the configuration
-    /// or the recipient's address names it, or the domain vouches for its name.
+    /// or the recipient's address names it, or secure MX records do.
     pub fn is_known(&self, peer: &Peer) -> bool {
-        self.mx_domain.as_deref().is_none_or(|domain| peer.name.is_empty() || peer.name == *domain)
+        let is_it = |domain: &str| peer.name.is_empty() || peer.name == *domain;
+        self.exchangers.is_secure || self.mx_domain.as_deref().is_none_or(is_it)
     }
 }
 
@@ -58,6 +59,6 @@ impl TlsPolicy {
 
     /// Whether the verification itself shows that the host is the right one, whatever its name is.
     pub fn proves_host(&self) -> bool {
-        matches!(self.verification, Verification::Dane(_) | Verification::Fingerprints(_))
+        matches!(self.verification, Verification::Fingerprints(_))
     }
 }

@@ -7,6 +7,7 @@
 //! example.org       required                      a certificate from a trusted authority for the host's name
 //! bank.example      required names=mx.host.example  the certificate may also be for one of these names
 //! mail.example.net  required fingerprints=6e34…   one of these certificates or public keys
+//! signed.example    dane                          the host's TLSA records must match its certificate
 //! old.example       opportunistic                 DANE and MTA-STS are not used
 //! broken.example    none                          no TLS
 //! *                 required
@@ -56,6 +57,8 @@ pub enum Level {
         /// The names beside the host's own.
         names: Vec<String>,
     },
+    /// TLS with a certificate that matches the TLSA records of the host.
+    Dane,
     /// TLS with one of these certificates or public keys.
     Fingerprints(Arc<[Fingerprint]>),
 }
@@ -140,13 +143,14 @@ fn read_key(text: &str) -> Result<Box<str>, String> {
 /// Reads a level and its options.
 fn read_level<'a>(line: &'a str, mut words: impl Iterator<Item = &'a str>) -> Result<Level, (&'a str, String)> {
     let Some(word) = words.next() else {
-        return Err((line, "expected a level after the name: none, opportunistic or required".to_owned()));
+        return Err((line, "expected a level after the name: none, opportunistic, required or dane".to_owned()));
     };
     let mut level = match word {
         "none" => Level::None,
         "opportunistic" => Level::Opportunistic,
         "required" => Level::Required { names: Vec::new() },
-        _ => return Err((word, "expected none, opportunistic or required".to_owned())),
+        "dane" => Level::Dane,
+        _ => return Err((word, "expected none, opportunistic, required or dane".to_owned())),
     };
     let mut has_option = false;
     for option in words.take_while(|word| !word.starts_with('#')) {
@@ -202,7 +206,7 @@ mod tests {
         let fingerprint = Fingerprint::parse(&print).expect("good");
         let (table, errors) = read(&format!(
             "# x\nExample.org none\n.example.org\topportunistic # all below\nm.example.net required names=a.test,B.test\n\
-             [2001:DB8::1] required fingerprints={print},{}\n192.0.2.7 opportunistic\n",
+             [2001:DB8::1] required fingerprints={print},{}\n192.0.2.7 opportunistic\ns.test dane\n",
             "AB:".repeat(31) + "AB"
         ));
         assert_eq!(errors, [""; 0]);
@@ -212,6 +216,7 @@ mod tests {
             ("m.example.net", Some(Level::Required { names: vec!["a.test".into(), "b.test".into()] })),
             ("2001:db8::1", Some(Level::Fingerprints([fingerprint.clone(), fingerprint].into()))),
             ("192.0.2.7", Some(Level::Opportunistic)),
+            ("s.test", Some(Level::Dane)),
             ("example.net", None),
             ("[192.0.2.7]", None),
         ] {
@@ -225,8 +230,9 @@ mod tests {
     #[test]
     fn a_wrong_line_has_an_error_and_its_mail_waits() {
         for (line, error) in [
-            ("x.test", "t:1:1: expected a level after the name: none, opportunistic or required"),
-            ("x.test requird", "t:1:8: expected none, opportunistic or required"),
+            ("x.test", "t:1:1: expected a level after the name: none, opportunistic, required or dane"),
+            ("x.test requird", "t:1:8: expected none, opportunistic, required or dane"),
+            ("x.test dane names=a", "t:1:13: only required has options"),
             ("x.test none names=a", "t:1:13: only required has options"),
             ("x.test required names=", "t:1:17: expected the name of a host"),
             ("x.test required names=a..b", "t:1:23: expected the name of a host"),

@@ -224,6 +224,7 @@ fn every_key_has_its_effect() {
             tls: RemoteTls::Required,
             authorities: Some(etc("cert.pem")),
             routes: table("routes"),
+            dane: false,
             tls_policies: table("tls-policies"),
             timeout: Duration::from_secs(120),
             local_only: false,

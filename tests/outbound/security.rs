@@ -98,7 +98,7 @@ fn mail_waits_where_tls_is_required_and_fails_and_the_reason_is_shown() {
         believe(&mut site, &authority);
         let daemon = site.start();
         let id = daemon.submit(&["elvis@example.test"]);
-        let why = "TLS is required: starting TLS: invalid peer certificate: UnknownIssuer";
+        let why = "TLS is required: the certificate is not from a trusted authority";
         daemon.wait_words(&[&id, " deferred ", "dsn=4.7.5", why]);
         let queue = site.penfoldctl(&["queue"]);
         assert!(queue.contains(&id) && queue.contains(why), "{queue}");

@@ -19,7 +19,7 @@ use std::time::Instant;
 use super::inherited::{is_overlapping, overlap};
 use super::{capacity, permissions};
 use crate::config::policy::{Dmarc, Spf};
-use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
+use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, RemoteTls, Users};
 use crate::dns::Dns;
 use crate::log;
 use crate::privsep::{self, Rights};
@@ -274,6 +274,25 @@ pub fn of_a_start(settings: &Settings, foreground: bool) {
         let at = config.places.at("spool");
         ::log::warn!("{at}spool: {} does not exist: the start will create it", config.spool.display());
     }
+}
+
+/// Says why hosts are not verified by their TLSA records, if they are not.
+pub fn of_dane(config: &Config) {
+    let servers = Dns::new(&config.dns).servers_in_use();
+    let why = if !config.remote.dane {
+        "remote.dane is false".to_owned()
+    } else if config.remote.tls == RemoteTls::None {
+        "remote.tls is \"none\"".to_owned()
+    } else if config.dns.trusts(&servers) {
+        return;
+    } else if config.dns.trust_ad == Some(false) {
+        "dns.trust_ad is false".to_owned()
+    } else {
+        let others: Vec<_> = servers.iter().map(|server| server.ip().to_canonical()).collect();
+        let others = others.iter().filter(|ip| !ip.is_loopback()).map(ToString::to_string).collect::<Vec<_>>();
+        format!("dns.trust_ad is \"loopback\", and name servers are not on this host: {}", others.join(", "))
+    };
+    ::log::info!("DANE is off: {why}");
 }
 
 /// Warns if mail would be signed with keys that are not in the DNS.

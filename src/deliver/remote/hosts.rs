@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use crate::address;
 use crate::config::{HostPort, Scheme, Store};
-use crate::destination::{HostTarget, Peer};
-use crate::dns::{Dns, is_public};
+use crate::destination::{Dnssec, HostTarget, Peer};
+use crate::dns::{Answered, Dns, is_public};
 use crate::endpoint::Endpoint;
 use crate::outcome::{Fate, NoAnswer, Outcome};
 use crate::reply::Status;
+use crate::tls_policy::dane::Exchangers;
 
 /// Maximum number of mail exchangers of a domain that are tried in one attempt.
 const MAX_HOSTS: usize = 10;
@@ -33,24 +34,29 @@ pub struct GroupAddresses {
     pub is_this_host: bool,
 }
 
+/// Hosts in groups of equal preference, and what the look-up of mail exchangers has shown.
+pub type HostGroups = (Vec<Vec<HostPort>>, Exchangers);
+
 impl HostTarget {
     /// The hosts in groups of equal preference. A group is tried only after all groups before it.
-    /// A store with a Unix socket is one group without hosts.
+    /// A store with a Unix socket is one group without hosts. With `dnssec`, the DNS is asked whether
+    /// its answers are secure.
     ///
     /// # Errors
     /// The outcome for every recipient, if there is no host to try.
-    pub fn groups(&self, dns: &Dns, hostname: &str) -> Result<Vec<Vec<HostPort>>, Outcome> {
+    pub fn groups(&self, dns: &Dns, hostname: &str, dnssec: bool) -> Result<HostGroups, Outcome> {
+        let of_configuration = |groups| Ok((groups, Exchangers::default()));
         let (domain, port) = match self {
-            Self::Hosts(hosts) => return Ok(hosts.iter().map(|host| vec![host.clone()]).collect()),
-            Self::Store(Store::Host(host)) => return Ok(vec![vec![host.clone()]]),
-            Self::Store(Store::Socket(_)) => return Ok(vec![Vec::new()]),
+            Self::Hosts(hosts) => return of_configuration(hosts.iter().map(|host| vec![host.clone()]).collect()),
+            Self::Store(Store::Host(host)) => return of_configuration(vec![vec![host.clone()]]),
+            Self::Store(Store::Socket(_)) => return of_configuration(vec![Vec::new()]),
             Self::Mx { domain, port } => (&**domain, *port),
         };
         let host = |host: &str| HostPort { host: host.to_owned(), port, scheme: Scheme::Smtp };
         if let Some(ip) = address::literal(domain) {
-            return Ok(vec![vec![host(&ip.to_string())]]);
+            return of_configuration(vec![vec![host(&ip.to_string())]]);
         }
-        let mut exchangers = exchangers(dns, domain)?;
+        let (mut exchangers, found) = exchangers(dns, domain, dnssec)?;
         if let Some(&(ours, _)) = exchangers.iter().find(|(_, name)| name == hostname) {
             exchangers.retain(|(preference, _)| *preference < ours);
         }
@@ -60,29 +66,32 @@ impl HostTarget {
         shuffle(&mut exchangers);
         exchangers.truncate(MAX_HOSTS);
         let groups = exchangers.chunk_by(|a, b| a.0 == b.0);
-        Ok(groups.map(|group| group.iter().map(|(_, name)| host(name)).collect()).collect())
+        Ok((groups.map(|group| group.iter().map(|(_, name)| host(name)).collect()).collect(), found))
     }
 
     /// The addresses of a group. `local` are the addresses where this host listens.
-    pub fn look_up(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr]) -> GroupAddresses {
+    pub fn look_up(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr], dnssec: bool) -> GroupAddresses {
         let mut found = GroupAddresses::default();
         if let Self::Store(Store::Socket(path)) = self {
             let (name, endpoint) = (String::new(), Endpoint::Unix(Arc::clone(path)));
-            found.peers.push(Peer { name, endpoint, scheme: Scheme::Lmtp });
+            found.peers.push(Peer { name, endpoint, scheme: Scheme::Lmtp, dnssec: Dnssec::Insecure });
             return found;
         }
         let names: Vec<&str> = group.iter().map(|h| h.host.as_str()).filter(|h| h.parse::<IpAddr>().is_err()).collect();
         // The look-ups run in parallel, so ten names that time out take no longer than one.
-        let mut looked_up = dns.addresses_of_all(&names, false).into_iter();
+        let mut looked_up = dns.addresses_of_all(&names, dnssec).into_iter();
         for HostPort { host, port, scheme } in group {
             let (name, addresses) = match host.parse::<IpAddr>() {
-                Ok(ip) => (String::new(), Ok(vec![ip])),
-                Err(_) => (host.clone(), looked_up.next().unwrap_or(Err(NoAnswer::Timeout)).map(|answer| answer.data)),
+                Ok(ip) => (String::new(), Ok((vec![ip], Dnssec::Insecure))),
+                Err(_) => {
+                    let answer = looked_up.next().unwrap_or(Err(NoAnswer::Timeout));
+                    (host.clone(), answer.map(with_dnssec))
+                }
             };
             match addresses {
-                Ok(addresses) => found.peers.extend(addresses.into_iter().map(|ip| {
+                Ok((addresses, dnssec)) => found.peers.extend(addresses.into_iter().map(|ip| {
                     let address = SocketAddr::new(ip.to_canonical(), *port);
-                    Peer { name: name.clone(), endpoint: address.into(), scheme: *scheme }
+                    Peer { name: name.clone(), endpoint: address.into(), scheme: *scheme, dnssec: dnssec.clone() }
                 })),
                 Err(trouble) => {
                     let outcome = self.unknown_host(host, &trouble);
@@ -98,8 +107,15 @@ impl HostTarget {
 
     /// The addresses of a group to which a message may go. `only_public` is set if strangers have
     /// chosen its recipient.
-    pub fn usable(&self, dns: &Dns, group: &[HostPort], local: &[SocketAddr], only_public: bool) -> GroupAddresses {
-        let mut found = self.look_up(dns, group, local);
+    pub fn usable(
+        &self,
+        dns: &Dns,
+        group: &[HostPort],
+        local: &[SocketAddr],
+        only_public: bool,
+        dnssec: bool,
+    ) -> GroupAddresses {
+        let mut found = self.look_up(dns, group, local, dnssec);
         if only_public {
             self.keep_public(&mut found);
         }
@@ -155,18 +171,36 @@ impl HostTarget {
     }
 }
 
+/// The addresses in an answer, and what DNSSEC says about them.
+fn with_dnssec(answer: Answered<Vec<IpAddr>>) -> (Vec<IpAddr>, Dnssec) {
+    let dnssec = match (answer.is_secure, answer.alias_of) {
+        (true, None) => Dnssec::Secure,
+        (true, Some(end)) => Dnssec::SecureAlias(end.into()),
+        (false, None) => Dnssec::Insecure,
+        (false, Some(_)) => Dnssec::InsecureAlias,
+    };
+    (answer.data, dnssec)
+}
+
 /// The mail exchangers of a domain, or the domain itself; at least one.
-fn exchangers(dns: &Dns, domain: &str) -> Result<Vec<(u16, String)>, Outcome> {
-    let mut list = match dns.mx(domain) {
-        Ok(list) => list,
-        Err(NoAnswer::NoData) => return Ok(vec![(0, domain.to_owned())]),
+fn exchangers(dns: &Dns, domain: &str, dnssec: bool) -> Result<(Vec<(u16, String)>, Exchangers), Outcome> {
+    let names = vec![domain.to_owned()];
+    let (mut list, found) = match dns.exchangers(domain, dnssec) {
+        Ok(Answered { data, is_secure, alias_of }) => {
+            let names = names.into_iter().chain(alias_of).collect();
+            (data, Exchangers { is_secure, names })
+        }
+        // The domain is its own exchanger, so nothing about its hosts can be forged.
+        Err(NoAnswer::NoData) => {
+            return Ok((vec![(0, domain.to_owned())], Exchangers { is_secure: true, names }));
+        }
         Err(trouble) => return Err(Outcome::from_dns(domain, &trouble)),
     };
     let null = list.iter().any(|(_, name)| name == ".");
     // If there are other exchangers, the name `.` is a mistake and not a null MX (RFC 7505 3).
     list.retain(|(_, name)| name != ".");
     match list.is_empty() {
-        false => Ok(list),
+        false => Ok((list, found)),
         true if null => {
             let why = format!("{domain}: the domain does not accept mail (null MX)");
             Err(Outcome::failed(Status(5, 1, 10), why))
@@ -235,7 +269,7 @@ mod tests {
         ] {
             let peer = |address: &str| {
                 let endpoint = Endpoint::Tcp(address.parse().expect("an address"));
-                Peer { name: "mx.test".into(), endpoint, scheme: Scheme::Smtp }
+                Peer { name: "mx.test".into(), endpoint, scheme: Scheme::Smtp, dnssec: Dnssec::Insecure }
             };
             let all = |text: &str| text.split_whitespace().map(peer).collect::<Vec<_>>();
             let mut found = GroupAddresses { peers: all(addresses), failure, is_this_host: false };

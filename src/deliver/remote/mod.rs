@@ -127,9 +127,9 @@ pub struct RemoteSettings<'a> {
 }
 
 impl<'a> RemoteSettings<'a> {
-    /// What TLS policies are made from.
+    /// What TLS policies are made from, without look-ups.
     fn rules(&self) -> Rules<'a> {
-        Rules { config: &self.config.remote, table: self.tls_policies }
+        Rules { config: &self.config.remote, table: self.tls_policies, dns: None }
     }
 }
 
@@ -253,14 +253,15 @@ impl RemoteDelivery {
         progress: &mut Progress<'_>,
     ) {
         activity::enter("looking up the hosts");
-        let groups = match target.groups(&self.outbound.dns, &settings.config.hostname) {
-            Ok(groups) => groups,
+        let dnssec = settings.config.remote.dane;
+        let (groups, exchangers) = match target.groups(&self.outbound.dns, &settings.config.hostname, dnssec) {
+            Ok(found) => found,
             Err(outcome) => return progress.note_no_host(outcome),
         };
-        let domain = settings.rules().of_domain(target);
+        let domain = settings.rules().of_domain(target).with_exchangers(exchangers);
         for group in groups {
             let only_public = progress.delivery.only_public;
-            let mut found = target.usable(&self.outbound.dns, &group, &self.outbound.local, only_public);
+            let mut found = target.usable(&self.outbound.dns, &group, &self.outbound.local, only_public, dnssec);
             if let Some(outcome) = found.failure {
                 progress.note_no_host(outcome);
             }
@@ -306,7 +307,8 @@ impl RemoteDelivery {
         (target, domain, peer): (&HostTarget, &DomainPolicy, &Peer),
         progress: &mut Progress<'_>,
     ) -> bool {
-        let (policy, is_known) = match policy_of(settings, (target, domain, peer), progress.delivery) {
+        let policy = policy_of(settings, &self.outbound.dns, (target, domain, peer), progress.delivery);
+        let (policy, is_known) = match policy {
             Ok(policy) => policy,
             Err(outcome) => {
                 progress.note_no_host(outcome.at(peer.to_string()));
@@ -441,11 +443,13 @@ impl RemoteDelivery {
 /// The error is the outcome if the host must not get the message now.
 fn policy_of(
     settings: RemoteSettings<'_>,
+    dns: &Dns,
     (target, domain, peer): (&HostTarget, &DomainPolicy, &Peer),
     delivery: &Delivery<'_>,
 ) -> Result<(TlsPolicy, bool), Outcome> {
     let has_login = settings.credentials.of(target, peer).is_some();
-    let policy = settings.rules().of_host(domain, peer, has_login, delivery.tls())?;
+    let rules = Rules { dns: Some(dns), ..settings.rules() };
+    let policy = rules.of_host(domain, peer, has_login, delivery.tls())?;
     let is_known = policy.proves_host() || domain.is_known(peer);
     let is_store_here = peer.scheme == Scheme::Lmtp && peer.endpoint.is_loopback();
     Ok((if delivery.wishes_tls() && !is_store_here { policy.for_report(is_known) } else { policy }, is_known))

@@ -47,13 +47,15 @@ pub fn plan(
     message: MessageTls,
 ) -> Plan {
     let mut plan = Plan::default();
-    let groups = match target.groups(dns, hostname) {
-        Ok(groups) => groups,
+    let dnssec = rules.config.dane;
+    let rules = Rules { dns: Some(dns), ..rules };
+    let (groups, exchangers) = match target.groups(dns, hostname, dnssec) {
+        Ok(found) => found,
         Err(outcome) => return Plan { failures: vec![outcome], ..plan },
     };
-    let domain = rules.of_domain(target);
+    let domain = rules.of_domain(target).with_exchangers(exchangers);
     for group in groups {
-        let found = target.usable(dns, &group, local, false);
+        let found = target.usable(dns, &group, local, false, dnssec);
         plan.failures.extend(found.failure);
         if found.is_this_host {
             plan.failures.push(target.loops());

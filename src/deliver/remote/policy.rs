@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::credentials::Credentials;
 use crate::config::{HostPort, Scheme, Store};
-use crate::destination::{HostTarget, Peer};
+use crate::destination::{Dnssec, HostTarget, Peer};
 use crate::endpoint::Endpoint;
 use crate::envelope::MessageTls;
 use crate::tls_policy::Rules;
@@ -41,7 +41,7 @@ fn peer(host: &str, scheme: Scheme) -> Peer {
         Err(_) if host == "localhost" => (host, Ipv4Addr::LOCALHOST.into()),
         Err(_) => (host, ELSEWHERE),
     };
-    Peer { name: name.to_owned(), endpoint: Endpoint::Tcp((address, 25).into()), scheme }
+    Peer { name: name.to_owned(), endpoint: Endpoint::Tcp((address, 25).into()), scheme, dnssec: Dnssec::Insecure }
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
         ] {
             config.remote.tls = policy;
             let (table, _) = TlsPolicies::begin(&config);
-            let rules = Rules { config: &config.remote, table: &table };
+            let rules = Rules { config: &config.remote, table: &table, dns: None };
             assert_eq!(tls_policy(&target, rules, &credentials), want, "{target} {policy:?}");
         }
     }

@@ -5,6 +5,7 @@
 //! tests/outbound/end_to_end.rs.
 //!
 //! - `chunks`: binary messages, by BDAT
+//! - `dane`: TLSA records
 //! - `dialogue`: what is recorded of a dialogue
 //! - `dns`: lookups
 //! - `hosts`: the choice of hosts, and their order
@@ -19,6 +20,7 @@
 //! - `utf8`: messages that need SMTPUTF8
 
 pub mod chunks;
+mod dane;
 mod dialogue;
 mod dns;
 mod hosts;
@@ -98,7 +100,17 @@ impl Sender {
     }
 
     fn asking(server: &NameServer, local: Vec<SocketAddr>) -> Self {
-        let config = config(server.address);
+        Self::with(config(server.address), local)
+    }
+
+    /// A client that does not trust the name server to verify DNSSEC.
+    fn not_trusting(server: &NameServer) -> Self {
+        let mut config = config(server.address);
+        config.dns.trust_ad = Some(false);
+        Self::with(config, Vec::new())
+    }
+
+    fn with(config: Config, local: Vec<SocketAddr>) -> Self {
         let dns = Arc::new(Dns::new(&config.dns));
         let shared = Outbound { dns: Arc::clone(&dns), local, addresses: Arc::default(), timeouts: Arc::default() };
         let remote = RemoteDelivery::new(shared);

@@ -129,10 +129,10 @@ fn asking_old(server: &NameServer) -> Result<bool, NoAnswer> {
 #[test]
 fn thousands_of_tlsa_records_are_bounded() {
     let server = NameServer::start(|name, _| {
-        let count = if name.contains("many") { 1200 } else { 1 };
-        let digits = if name.contains("many") { 64 } else { 120_000 };
-        let data = |n: usize| format!("3 1 1 {n:0digits$x}");
-        let records = (0..count).map(|n| record(name, "TLSA", &data(n))).collect();
+        let records = match name.contains("many") {
+            true => (0..1500).map(|n| record(name, "TLSA", &format!("3 1 1 {n:04x}"))).collect(),
+            false => vec![record(name, "TLSA", &format!("3 1 1 {}", "00".repeat(60_000)))],
+        };
         Answer { truncated: true, ..Answer::records(records).secure() }
     });
     let dns = asking(&server, None);
@@ -140,7 +140,7 @@ fn thousands_of_tlsa_records_are_bounded() {
     assert_eq!(dns.tlsa("many.test", 25).expect("records").data.len(), MAX_ASSOCIATIONS);
     assert_eq!(dns.tlsa("large.test", 25).expect("a record").data[0].data.len(), 60_000);
     assert!(started.elapsed() < LIMIT);
-    for name in ["", "a..b", &"a".repeat(300)] {
+    for name in ["a..b", &"a".repeat(300)] {
         assert_eq!(dns.tlsa(name, 25), Err(NoAnswer::BadName), "{name}");
     }
     assert_eq!(server.asked().iter().filter(|(_, kind)| *kind != RecordType::TLSA).count(), 0);

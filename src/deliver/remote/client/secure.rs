@@ -164,6 +164,8 @@ impl Connection {
         if security == Security::Implicit && is_plaintext(error) {
             answer.outcome.why =
                 "the host does not speak TLS from the first octet; for STARTTLS write smtp+starttls://".to_owned();
+        } else if let Some(fault) = Fault::of_certificate(error) {
+            answer.outcome.why = fault.why;
         }
         answer
     }

@@ -49,7 +49,12 @@ fn a_message_goes_over_a_unix_socket() {
     fs::write(&message, "hello\n").expect("a message");
     let timeouts = Arc::new(HostTimeouts::default());
     for trust in [Trust::Proven, Trust::Unproven] {
-        let peer = Peer { name: String::new(), endpoint: Endpoint::Unix(Arc::from(&*path)), scheme: Scheme::Smtp };
+        let peer = Peer {
+            name: String::new(),
+            endpoint: Endpoint::Unix(Arc::from(&*path)),
+            scheme: Scheme::Smtp,
+            dnssec: crate::destination::Dnssec::Insecure,
+        };
         assert_eq!((peer.to_string(), peer.is_this_host()), (path.display().to_string(), true));
         let server = thread::spawn({
             let listener = listener.try_clone().expect("a descriptor");

@@ -4,6 +4,8 @@
 //! nothing if it sends or accepts one octet at a time. The socket's own timeout is changed only
 //! when it is too long for the deadline, in most sessions once. A stream can become encrypted
 //! between two reads or writes. The deadline applies to the TLS handshake, too.
+//!
+//! - `https`: one HTTPS request, for files that strangers publish
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -17,6 +19,9 @@ use socket2::{SockAddr, Socket, Type};
 use crate::endpoint::Endpoint;
 use crate::timeouts::{HostTimeout, POLL_INTERVAL};
 use crate::tls::TlsInfo;
+
+#[cfg(feature = "mta-sts")]
+pub mod https;
 
 /// How long [`Stream::close`] waits for the peer to close its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -198,6 +203,12 @@ impl Stream {
     /// Whether the peer is certainly local: at a terminal or a pipe.
     pub fn is_local(&self) -> bool {
         matches!(self.wire.link, Link::Files(..))
+    }
+
+    /// Whether the peer has ended TLS properly, so that nothing of what it has sent is missing.
+    pub fn is_closed_by_peer(&mut self) -> bool {
+        let tls = self.tls.as_mut();
+        tls.is_some_and(|tls| tls.connection.process_new_packets().is_ok_and(|state| state.peer_has_closed()))
     }
 
     /// Closes the sending side, and discards input for at most [`CLOSE_TIMEOUT`]: the peer could

@@ -47,7 +47,7 @@ impl Verification {
 }
 
 /// The TLS settings for connections to hosts.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Client {
     any: OnceLock<Arc<ClientConfig>>,
     authorities: OnceLock<Arc<RootCertStore>>,

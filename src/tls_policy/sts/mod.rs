@@ -1,9 +1,269 @@
-//! Reads the MTA-STS policies of other domains (RFC 8461).
+//! Finds the MTA-STS policies of other domains (RFC 8461).
 //!
+//! A domain says with a TXT record that it has a policy. The policy is fetched by HTTPS from a host
+//! of the domain, kept until it ends, and renewed before. So the record costs one DNS look-up for
+//! each attempt, and the policy usually nothing.
+//!
+//! A worker waits for the first policy of a domain only if it knows nothing about the destination
+//! yet: then the attempt counts as unproven work anyway. For any other destination, and to renew a
+//! policy, a thread in the background fetches; until it is done, what is known stays in force. A
+//! policy stays valid until its own end, also if its record or its host is gone. After a failure, no
+//! attempt is made for some minutes.
+//!
+//! - `background`: threads that fetch while nobody waits
+//! - `cache`: policies in memory and on disk
+//! - `fetch`: one policy over HTTPS
 //! - `policy`: the text of a policy
 //! - `record`: the TXT record of a domain
 
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::address;
+use crate::dns::Dns;
+use crate::outcome::NoAnswer;
+use crate::state::State;
+use crate::sys;
+use crate::timeouts::{HostTimeout, POLL_INTERVAL};
+use crate::tls::Client;
+
+mod background;
+mod cache;
+mod fetch;
 pub mod policy;
 pub mod record;
 
 pub use policy::{Mode, StsPolicy};
+
+use background::Background;
+use cache::Cache;
+
+/// The maximum time for fetching a policy.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long no attempt is made after a failure, in seconds.
+const RETRY_INTERVAL: u64 = 300;
+/// The age at which a policy is renewed, in seconds; earlier if half of its lifetime is over.
+const RENEWAL_AGE: u64 = 86_400;
+/// The interval between two searches for policies to renew, in seconds.
+const SEARCH_INTERVAL: u64 = 3600;
+
+/// Why the policy of a domain could not be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The policy could not be fetched.
+    Fetch,
+    /// The policy is malformed.
+    Invalid,
+    /// The certificate of the host is not valid.
+    Certificate,
+}
+
+impl FailureKind {
+    /// The result type in TLS reports (RFC 8460 4.3).
+    pub fn result_type(self) -> &'static str {
+        match self {
+            Self::Fetch => "sts-policy-fetch-error",
+            Self::Invalid => "sts-policy-invalid",
+            Self::Certificate => "sts-webpki-invalid",
+        }
+    }
+}
+
+/// A failure to get a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind of failure.
+    pub kind: FailureKind,
+    /// The details, for the log.
+    pub why: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.why, self.kind.result_type())
+    }
+}
+
+/// What is known about the policy of a domain.
+#[derive(Debug, Clone, Default)]
+pub struct Sts {
+    /// The policy in force. A policy with the mode [`Mode::None`] demands nothing.
+    pub policy: Option<Arc<StsPolicy>>,
+    /// Why there is no policy, or no newer one, although the domain says that it has one.
+    pub failure: Option<Arc<Failure>>,
+}
+
+/// The policies of all domains.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    dns: Arc<Dns>,
+    /// The lock is held only while the cache is read or changed.
+    cache: Mutex<Cache>,
+    /// The domains whose policies are being fetched.
+    fetching: Mutex<HashSet<Box<str>>>,
+    /// Is notified when a fetch has ended.
+    fetched: Condvar,
+    background: Background,
+    /// The time of the last search for policies to renew.
+    searched: Mutex<u64>,
+}
+
+impl Policies {
+    /// The policies, with those that are kept in a state directory.
+    pub fn new(dns: &Arc<Dns>, state: &State) -> Self {
+        let inner = Inner {
+            dns: Arc::clone(dns),
+            cache: Mutex::new(Cache::new(state)),
+            fetching: Mutex::default(),
+            fetched: Condvar::new(),
+            background: Background::default(),
+            searched: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Looks up the record of a domain, and returns the policy that is in force for the domain. If
+    /// there is none yet, but the record promises one, the policy is fetched: now, within the limits
+    /// of `unproven`, or in the background, if that is `None`.
+    pub fn of_domain(&self, domain: &str, tls: &Client, unproven: Option<&HostTimeout>) -> Sts {
+        if cfg!(not(feature = "mta-sts")) || address::literal(domain).is_some() {
+            return Sts::default();
+        }
+        let (inner, now) = (&self.inner, sys::now());
+        inner.renew_all(now, tls);
+        let entry = inner.cache().get(now, domain);
+        let current = entry.policy(now);
+        let known = || Sts { policy: current.cloned(), failure: entry.failure(now).cloned() };
+        // Without a record, a policy is neither fetched nor renewed.
+        let id = if entry.is_silent(now) { None } else { inner.id(domain, now) };
+        let Some(id) = id else { return known() };
+        let is_fresh = current.is_some_and(|policy| policy.id == id && !is_due(policy, now));
+        if is_fresh || entry.failure(now).is_some() {
+            return known();
+        }
+        match unproven {
+            Some(host_timeout) if current.is_none() => {
+                inner.fetch(domain, &id, tls, Some(host_timeout));
+                self.known(domain)
+            }
+            _ => {
+                Background::add(inner, domain, tls);
+                known()
+            }
+        }
+    }
+
+    /// Returns what is known about a domain, without any look-up.
+    pub fn known(&self, domain: &str) -> Sts {
+        let now = sys::now();
+        let entry = self.inner.cache().get(now, domain);
+        Sts { policy: entry.policy(now).cloned(), failure: entry.failure(now).cloned() }
+    }
+}
+
+impl Inner {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // If a thread has panicked with the lock held, the sizes may be wrong, but not the policies.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks up the id of a domain's policy. Returns `None` if the domain has no record, or if the
+    /// look-up fails.
+    fn id(&self, domain: &str, now: u64) -> Option<Box<str>> {
+        let until = Instant::now() + FETCH_TIMEOUT;
+        match self.dns.begin_txt(&format!("_mta-sts.{domain}"), until).wait() {
+            Ok(records) => record::id(&records),
+            Err(NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName) => None,
+            Err(_) => {
+                self.cache().note_silence(now, now + RETRY_INTERVAL, domain);
+                None
+            }
+        }
+    }
+
+    /// Fetches the policy of a domain, or waits while another thread does so.
+    fn fetch(self: &Arc<Self>, domain: &str, id: &str, tls: &Client, host_timeout: Option<&HostTimeout>) {
+        let Some(flight) = Flight::begin(self, domain) else { return self.wait(domain, host_timeout) };
+        let result = fetch::policy(&self.dns, tls, domain, id, host_timeout);
+        let now = sys::now();
+        match result {
+            Ok(policy) => {
+                let (mode, seconds) = (policy.mode.word(), policy.max_age.as_secs());
+                ::log::info!("MTA-STS: {domain}: the policy {id} was fetched: {mode}, for {seconds} seconds");
+                self.cache().keep(now, domain, &Arc::new(policy));
+            }
+            Err((failure, is_cut_short)) => {
+                let left = self.cache().get(now, domain).policy(now).map(|policy| policy.end() - now);
+                let left = left.map_or(String::new(), |left| format!("; the old one ends in {left} seconds"));
+                ::log::warn!("MTA-STS: {domain}: the policy {id} could not be had: {failure}{left}");
+                self.cache().note_failure(now, now + RETRY_INTERVAL, domain, &Arc::new(failure));
+                drop(flight);
+                if is_cut_short {
+                    Background::add(self, domain, tls);
+                }
+            }
+        }
+    }
+
+    /// Waits until no thread fetches the policy of a domain.
+    fn wait(&self, domain: &str, host_timeout: Option<&HostTimeout>) {
+        let since = Instant::now();
+        let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        while fetching.contains(domain) {
+            let limit = host_timeout.and_then(HostTimeout::limit).unwrap_or(FETCH_TIMEOUT);
+            if since.elapsed() >= limit {
+                return;
+            }
+            fetching = self.fetched.wait_timeout(fetching, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Has all policies renewed that are due, at most once an hour: also those of domains to which no
+    /// mail goes at the moment.
+    fn renew_all(self: &Arc<Self>, now: u64, tls: &Client) {
+        {
+            let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
+            if now.abs_diff(*searched) < SEARCH_INTERVAL {
+                return;
+            }
+            *searched = now;
+        }
+        let due = self.cache().due(now, |policy| is_due(policy, now));
+        for domain in due {
+            Background::add(self, &domain, tls);
+        }
+    }
+}
+
+/// Whether a policy is to be renewed.
+fn is_due(policy: &StsPolicy, now: u64) -> bool {
+    now.saturating_sub(policy.fetched) >= RENEWAL_AGE.min(policy.max_age.as_secs() / 2)
+}
+
+/// Marks a domain whose policy is being fetched, until it is dropped.
+struct Flight<'a> {
+    inner: &'a Inner,
+    domain: &'a str,
+}
+
+impl<'a> Flight<'a> {
+    /// Returns `None` if another thread fetches this policy.
+    fn begin(inner: &'a Inner, domain: &'a str) -> Option<Self> {
+        let mut fetching = inner.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        fetching.insert(domain.into()).then_some(Self { inner, domain })
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        self.inner.fetching.lock().unwrap_or_else(PoisonError::into_inner).remove(self.domain);
+        self.inner.fetched.notify_all();
+    }
+}

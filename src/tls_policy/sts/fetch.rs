@@ -1,0 +1,62 @@
+//! Fetches the policy of one domain over HTTPS (RFC 8461 3.3).
+
+use super::{Failure, StsPolicy};
+use crate::dns::Dns;
+use crate::timeouts::HostTimeout;
+use crate::tls::Client;
+
+/// Fetches the policy of a domain whose record has this id.
+///
+/// # Errors
+/// The failure, and whether `host_timeout` caused it.
+#[cfg(feature = "mta-sts")]
+pub(super) fn policy(
+    dns: &Dns,
+    tls: &Client,
+    domain: &str,
+    id: &str,
+    host_timeout: Option<&HostTimeout>,
+) -> Result<StsPolicy, (Failure, bool)> {
+    use super::FailureKind::{Certificate, Fetch, Invalid};
+    use super::policy::MAX_SIZE;
+    use crate::net::https::{HttpsError, Request, exchange};
+    use crate::sys;
+    use std::time::Instant;
+
+    let host = format!("mta-sts.{domain}");
+    let request = Request {
+        host: &host,
+        path: "/.well-known/mta-sts.txt",
+        content: None,
+        max_answer: MAX_SIZE,
+        deadline: Instant::now() + super::FETCH_TIMEOUT,
+        host_timeout,
+    };
+    let failed = |kind, why: String| (Failure { kind, why }, false);
+    let answer = exchange(dns, tls, &request).map_err(|error| match error {
+        HttpsError::Certificate(why) => failed(Certificate, why),
+        HttpsError::TooLong => failed(Invalid, error.to_string()),
+        HttpsError::CutShort => (Failure { kind: Fetch, why: error.to_string() }, true),
+        HttpsError::Other(why) => failed(Fetch, why),
+    })?;
+    if answer.status != 200 {
+        return Err(failed(Fetch, format!("the status is {}", answer.status)));
+    }
+    let kind = answer.content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();
+    if !kind.trim().eq_ignore_ascii_case("text/plain") {
+        return Err(failed(Invalid, "the content type is not text/plain".into()));
+    }
+    StsPolicy::parse(&answer.content, id, sys::now()).map_err(|what| failed(Invalid, format!("the policy: {what}")))
+}
+
+/// Without the build feature no policy is fetched.
+#[cfg(not(feature = "mta-sts"))]
+pub(super) fn policy(
+    _: &Dns,
+    _: &Client,
+    _: &str,
+    _: &str,
+    _: Option<&HostTimeout>,
+) -> Result<StsPolicy, (Failure, bool)> {
+    Err((Failure { kind: super::FailureKind::Fetch, why: "this penfold has no HTTPS".into() }, false))
+}

@@ -154,7 +154,7 @@ pub mod smtp;
 mod spelling;
 pub mod spool;
 pub mod srs;
-mod state;
+pub mod state;
 mod stats;
 pub mod status;
 pub mod submit;

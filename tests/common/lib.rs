@@ -21,6 +21,7 @@
 //! - `homes`: system users with home directories
 //! - `keys`: keys that sign mail, and signatures verified by dkimpy
 //! - `mounts`: small disks in a mount namespace
+//! - `namespace`: a network of a test's own, with any addresses and ports
 //! - `network`: a machine and the world, in network namespaces with signed zones
 //! - `pages`: the manual pages and the samples
 //! - `plot`: plots in SVG
@@ -48,6 +49,7 @@ pub mod holdings;
 pub mod homes;
 pub mod keys;
 pub mod mounts;
+pub mod namespace;
 pub mod network;
 pub mod pages;
 pub mod plot;

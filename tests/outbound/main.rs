@@ -9,6 +9,7 @@
 //! - `require_tls`: messages that need TLS, with the daemon
 //! - `security`: TLS and AUTH, with the log and the queue
 //! - `srs`: rewritten senders of forwarded mail, and their bounces
+//! - `sts`: MTA-STS policies
 
 #[cfg(feature = "arc")]
 mod arc;
@@ -21,3 +22,5 @@ mod old_tls;
 mod require_tls;
 mod security;
 mod srs;
+#[cfg(feature = "mta-sts")]
+mod sts;

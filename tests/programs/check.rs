@@ -6,17 +6,16 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::dns::{Answer, Dns};
 use common::keys;
+use common::namespace::in_a_network;
 use common::programs::{code_and_text, command, stranger};
 use common::remote::Remote;
 use common::tls::Authority;
 use common::{Daemon, Site};
-use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{User, geteuid};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -216,27 +215,6 @@ fn a_spool_that_the_server_cannot_use_is_an_error_of_n() {
     let (code, text) = examine();
     let inside = format!("use the spool: {}: ", spool.join("new").display());
     assert!(code == 77 && text.contains(&inside) && text.contains(&wanted), "{code} {text}");
-}
-
-/// Runs `work` in a network of its own with these addresses. Reports the test as skipped where that
-/// is not possible.
-fn in_a_network(addresses: &[&str], work: impl FnOnce() + Send) {
-    let name = thread::current().name().unwrap_or_default().to_owned();
-    let inside = || {
-        // Only this thread, and what it starts, is in the new network.
-        let ip = |arguments: &[&str]| Command::new("ip").args(arguments).status().is_ok_and(|status| status.success());
-        let is_made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
-            && ip(&["link", "set", "lo", "up"])
-            && addresses.iter().all(|address| ip(&["address", "add", address, "dev", "lo"]));
-        if !is_made {
-            return common::skipped("no network namespace without root and ip");
-        }
-        work();
-    };
-    thread::scope(|scope| {
-        let run = thread::Builder::new().name(name).spawn_scoped(scope, inside).expect("a thread");
-        run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Fetches the policy of one domain over HTTPS (RFC 8461 3.3).
 
+use std::time::Duration;
+
 use super::{Failure, StsPolicy};
 use crate::dns::Dns;
 use crate::timeouts::HostTimeout;
 use crate::tls::Client;
 
-/// Fetches the policy of a domain whose record has this id.
+/// Fetches the policy of a domain whose record has this id, within this time.
 ///
 /// # Errors
 /// The failure, and whether `host_timeout` caused it.
@@ -13,8 +15,8 @@ use crate::tls::Client;
 pub(super) fn policy(
     dns: &Dns,
     tls: &Client,
-    domain: &str,
-    id: &str,
+    (domain, id): (&str, &str),
+    limit: Duration,
     host_timeout: Option<&HostTimeout>,
 ) -> Result<StsPolicy, (Failure, bool)> {
     use super::FailureKind::{Certificate, Fetch, Invalid};
@@ -29,7 +31,7 @@ pub(super) fn policy(
         path: "/.well-known/mta-sts.txt",
         content: None,
         max_answer: MAX_SIZE,
-        deadline: Instant::now() + super::FETCH_TIMEOUT,
+        deadline: Instant::now() + limit,
         host_timeout,
     };
     let failed = |kind, why: String| (Failure { kind, why }, false);
@@ -54,8 +56,8 @@ pub(super) fn policy(
 pub(super) fn policy(
     _: &Dns,
     _: &Client,
-    _: &str,
-    _: &str,
+    _: (&str, &str),
+    _: Duration,
     _: Option<&HostTimeout>,
 ) -> Result<StsPolicy, (Failure, bool)> {
     Err((Failure { kind: super::FailureKind::Fetch, why: "this penfold has no HTTPS".into() }, false))

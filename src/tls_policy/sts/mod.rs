@@ -111,6 +111,8 @@ struct Inner {
     /// Is notified when a fetch has ended.
     fetched: Condvar,
     background: Background,
+    /// The maximum time for fetching a policy.
+    limit: Duration,
     /// The time of the last search for policies to renew.
     searched: Mutex<u64>,
 }
@@ -118,12 +120,18 @@ struct Inner {
 impl Policies {
     /// The policies, with those that are kept in a state directory.
     pub fn new(dns: &Arc<Dns>, state: &State) -> Self {
+        Self::limited(dns, state, FETCH_TIMEOUT)
+    }
+
+    /// The same, with a maximum time for fetching a policy.
+    pub fn limited(dns: &Arc<Dns>, state: &State, limit: Duration) -> Self {
         let inner = Inner {
             dns: Arc::clone(dns),
             cache: Mutex::new(Cache::new(state)),
             fetching: Mutex::default(),
             fetched: Condvar::new(),
             background: Background::default(),
+            limit,
             searched: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -177,7 +185,7 @@ impl Inner {
     /// Looks up the id of a domain's policy. Returns `None` if the domain has no record, or if the
     /// look-up fails.
     fn id(&self, domain: &str, now: u64) -> Option<Box<str>> {
-        let until = Instant::now() + FETCH_TIMEOUT;
+        let until = Instant::now() + self.limit;
         match self.dns.begin_txt(&format!("_mta-sts.{domain}"), until).wait() {
             Ok(records) => record::id(&records),
             Err(NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName) => None,
@@ -191,7 +199,13 @@ impl Inner {
     /// Fetches the policy of a domain, or waits while another thread does so.
     fn fetch(self: &Arc<Self>, domain: &str, id: &str, tls: &Client, host_timeout: Option<&HostTimeout>) {
         let Some(flight) = Flight::begin(self, domain) else { return self.wait(domain, host_timeout) };
-        let result = fetch::policy(&self.dns, tls, domain, id, host_timeout);
+        // Another thread may have been faster.
+        let (entry, now) = (self.cache().get(sys::now(), domain), sys::now());
+        let is_known = entry.policy(now).is_some_and(|policy| *policy.id == *id && !is_due(policy, now));
+        if is_known || (host_timeout.is_some() && entry.failure(now).is_some()) {
+            return;
+        }
+        let result = fetch::policy(&self.dns, tls, (domain, id), self.limit, host_timeout);
         let now = sys::now();
         match result {
             Ok(policy) => {
@@ -217,7 +231,7 @@ impl Inner {
         let since = Instant::now();
         let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         while fetching.contains(domain) {
-            let limit = host_timeout.and_then(HostTimeout::limit).unwrap_or(FETCH_TIMEOUT);
+            let limit = host_timeout.and_then(HostTimeout::limit).unwrap_or(self.limit);
             if since.elapsed() >= limit {
                 return;
             }
@@ -257,7 +271,8 @@ impl<'a> Flight<'a> {
     /// Returns `None` if another thread fetches this policy.
     fn begin(inner: &'a Inner, domain: &'a str) -> Option<Self> {
         let mut fetching = inner.fetching.lock().unwrap_or_else(PoisonError::into_inner);
-        fetching.insert(domain.into()).then_some(Self { inner, domain })
+        // A value that is made and dropped at once would end the flight of the other thread.
+        fetching.insert(domain.into()).then(|| Self { inner, domain })
     }
 }
 

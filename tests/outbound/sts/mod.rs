@@ -1,0 +1,442 @@
+//! MTA-STS: records, policy hosts with every fault, and the policies that are kept.
+//!
+//! Each test has a network of its own, with addresses for documentation, which count as public: no
+//! policy is fetched from any other address.
+//!
+//! - `server`: an HTTPS server with every fault
+
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::dns::{Answer, Dns as NameServer, answer as answer_of, record as record_of};
+use common::namespace::in_a_network;
+use common::tls::{Authority, Leaf};
+use penfold::config::parse;
+use penfold::dns::Dns;
+use penfold::state::State;
+use penfold::timeouts::{HostTimeout, HostTimeouts, Trust};
+use penfold::tls::Client;
+use penfold::tls_policy::sts::{FailureKind, Mode, Policies, Sts};
+
+use FailureKind::{Certificate, Fetch, Invalid};
+use server::{Conduct, Server, answer};
+
+const GOOD: &str = "version: STSv1\r\nmode: enforce\r\nmx: mx.example.org\r\nmx: *.example.net\r\nmax_age: 86400\r\n";
+/// The limit for a fetch in these tests; one minute otherwise.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Policies with the parts that they need.
+struct Sender {
+    policies: Policies,
+    tls: Client,
+    timeouts: Arc<HostTimeouts>,
+    state: PathBuf,
+}
+
+impl Sender {
+    fn new(name: &str, server: &NameServer, authority: &Authority) -> Self {
+        let state = std::env::temp_dir().join(format!("penfold-sts-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&state).expect("a directory");
+        let root = state.join("root.pem");
+        std::fs::write(&root, authority.root_pem()).expect("a file");
+        let tls = Client::with_authorities(&root).expect("an authority");
+        Self { policies: policies(server, &state), tls, timeouts: Arc::default(), state }
+    }
+
+    /// What is known about a domain, for an attempt that knows nothing about the destination.
+    fn ask(&self, domain: &str) -> Sts {
+        let unproven = HostTimeout::new(&self.timeouts, Trust::Unproven);
+        self.policies.of_domain(domain, &self.tls, unproven.as_ref())
+    }
+
+    /// The same for an attempt to a destination that has worked.
+    fn ask_proven(&self, domain: &str) -> Sts {
+        self.policies.of_domain(domain, &self.tls, None)
+    }
+
+    /// Waits for what the background finds out.
+    fn wait(&self, domain: &str, enough: impl Fn(&Sts) -> bool) -> Sts {
+        let until = Instant::now() + common::TIMEOUT;
+        loop {
+            let known = self.policies.known(domain);
+            if enough(&known) {
+                return known;
+            }
+            assert!(Instant::now() < until, "{known:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.state);
+    }
+}
+
+fn policies(server: &NameServer, state: &Path) -> Policies {
+    let text = format!("hostname = \"x.test\"\ndns.nameservers = [\"{}\"]\ndns.timeout = \"1s\"", server.address);
+    let settings = parse(Path::new("x"), &text).expect("good").dns;
+    Policies::limited(&Arc::new(Dns::new(&settings)), &State::at(state), LIMIT)
+}
+
+fn mode(sts: &Sts) -> Option<Mode> {
+    sts.policy.as_ref().map(|policy| policy.mode)
+}
+
+fn publish(content: &str) -> Conduct {
+    Conduct::Answer(answer("200 OK", "text/plain", content))
+}
+
+/// A policy host, and what becomes of the policy: the kind of the failure and words of its text, or
+/// `None` if the policy is fetched.
+struct Case {
+    name: &'static str,
+    leaf: Leaf,
+    conduct: Conduct,
+    want: Option<(FailureKind, &'static str)>,
+}
+
+/// The name of the policy host of a case.
+fn host(name: &str) -> String {
+    format!("mta-sts.{name}.test")
+}
+
+/// Policy hosts with a valid certificate.
+fn answers(authority: &Authority) -> Vec<Case> {
+    let many: String = (0..500).map(|n| format!("mx: mx{n}.example.org\n")).collect();
+    let many = GOOD.to_owned() + &many;
+    let large = GOOD.to_owned() + &"x: y\n".repeat(20_000);
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{GOOD}\r\n0\r\n\r\n",
+        GOOD.len()
+    );
+    let endless = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()
+        + &"400\r\n".to_owned();
+    let endless = endless + &format!("{}\r\n400\r\n", "a".repeat(0x400)).repeat(100);
+    let open = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n{GOOD}");
+    let redirect = format!(
+        "HTTP/1.1 301 Moved\r\nLocation: https://{}/.well-known/mta-sts.txt\r\nContent-Length: 0\r\n\r\n",
+        host("good")
+    );
+    let cut = String::from_utf8(answer("200 OK", "text/plain", GOOD)).expect("UTF-8");
+    let cut = &cut[..cut.len() - 20];
+    let header = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX: {}\r\n\r\n{GOOD}", "x".repeat(20_000));
+    // The answer of a server that chooses TLS 1.1.
+    let old = [&[22, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0xc0, 0x13, 0]].concat();
+    let full = answer("200 OK", "text/plain", GOOD);
+    let text = |text: &str| Conduct::Answer(text.as_bytes().to_vec());
+    let cases = vec![
+        ("good", publish(GOOD), None),
+        ("parameters", Conduct::Answer(answer("200 OK", "Text/Plain; charset=utf-8", GOOD)), None),
+        ("many", publish(&many), None),
+        ("chunked", text(&chunked), None),
+        ("open", text(&open), None),
+        ("opencut", Conduct::Cut(open.into_bytes()), Some((Fetch, "unexpected end of file"))),
+        ("cut", text(cut), Some((Fetch, "HTTP: "))),
+        ("notls", Conduct::Cut(cut.as_bytes().to_vec()), Some((Fetch, "HTTP: "))),
+        ("redirect", text(&redirect), Some((Fetch, "the status is 301"))),
+        ("missing", Conduct::Answer(answer("404 Not Found", "text/plain", GOOD)), Some((Fetch, "the status is 404"))),
+        ("broken", Conduct::Answer(answer("500 Oh", "text/plain", GOOD)), Some((Fetch, "the status is 500"))),
+        ("created", Conduct::Answer(answer("201 Created", "text/plain", GOOD)), Some((Fetch, "the status is 201"))),
+        ("html", Conduct::Answer(answer("200 OK", "text/html", GOOD)), Some((Invalid, "content type"))),
+        (
+            "untyped",
+            text(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{GOOD}", GOOD.len())),
+            Some((Invalid, "content type")),
+        ),
+        ("large", publish(&large), Some((Invalid, "too long"))),
+        ("endless", text(&endless), Some((Invalid, "too long"))),
+        ("header", text(&header), Some((Fetch, "HTTP: response header is too big"))),
+        ("garbage", text("hello, world\r\n\r\n"), Some((Fetch, "HTTP: "))),
+        ("zeros", Conduct::Answer(vec![0; 1000]), Some((Fetch, "HTTP: "))),
+        ("nothing", text(""), Some((Fetch, "HTTP: "))),
+        ("nonsense", publish("<!DOCTYPE html>\n"), Some((Invalid, "the policy: line 1: "))),
+        ("empty", publish(""), Some((Invalid, "the policy: it has no version"))),
+        (
+            "nomx",
+            publish("version: STSv1\nmode: enforce\nmax_age: 86400\n"),
+            Some((Invalid, "the policy: it has no mx")),
+        ),
+        ("drip", Conduct::Drip(full.repeat(20)), Some((Fetch, "HTTP: timed out"))),
+        ("dripheader", Conduct::Drip(header.into_bytes()), Some((Fetch, "HTTP: timed out"))),
+        ("hang", Conduct::AnswerAndHang(Vec::new()), Some((Fetch, "HTTP: timed out"))),
+        ("hangheader", Conduct::AnswerAndHang(full[..20].to_vec()), Some((Fetch, "HTTP: timed out"))),
+        ("hangbody", Conduct::AnswerAndHang(full[..full.len() - 1].to_vec()), Some((Fetch, "HTTP: timed out"))),
+        ("handshake", Conduct::Hang, Some((Fetch, "TLS handshake: timed out"))),
+        ("plain", Conduct::Plain(full.clone()), Some((Fetch, "TLS handshake: "))),
+        ("tls11", Conduct::Plain(old), Some((Fetch, "TLS handshake: "))),
+        ("closed", Conduct::Close, Some((Fetch, "TLS handshake: "))),
+    ];
+    let case = |(name, conduct, want)| Case { name, leaf: authority.leaf(&host(name), 300), conduct, want };
+    cases.into_iter().map(case).collect()
+}
+
+/// Policy hosts whose certificate is not valid.
+fn impostors(authority: &Authority) -> Vec<Case> {
+    let cases = [
+        ("othername", authority.leaf("mta-sts.good.test", 300), "not valid for name"),
+        ("domainonly", authority.leaf("domainonly.test", 300), "not valid for name"),
+        ("expired", authority.leaf(&host("expired"), -2), "expired"),
+        ("selfsigned", Leaf::selfmade(&host("selfsigned")), "invalid peer certificate"),
+        ("stranger", Authority::new().leaf(&host("stranger"), 300), "UnknownIssuer"),
+    ];
+    let case = |(name, leaf, words)| Case { name, leaf, conduct: publish(GOOD), want: Some((Certificate, words)) };
+    cases.into_iter().map(case).collect()
+}
+
+/// Asks about all domains at the same time, and returns the answers with the time that each took.
+fn ask_all(sender: &Sender, names: &[&str]) -> Vec<(Sts, Duration)> {
+    let ask = |name: &str| {
+        let since = Instant::now();
+        (sender.ask(&format!("{name}.test")), since.elapsed())
+    };
+    thread::scope(|scope| {
+        let all: Vec<_> = names.iter().map(|name| scope.spawn(move || ask(name))).collect();
+        all.into_iter().map(|one| one.join().expect("an answer")).collect()
+    })
+}
+
+#[test]
+fn every_fault_of_a_policy_host_is_told_apart_and_ends_in_time() {
+    in_a_network(&["192.0.2.1/24"], || {
+        let authority = Authority::new();
+        let mut cases = answers(&authority);
+        cases.extend(impostors(&authority));
+        let (mut zone, mut servers) = (String::new(), Vec::new());
+        for (at, case) in cases.iter().enumerate() {
+            let address = format!("192.0.2.{}", at + 10);
+            add_address(&address);
+            zone += &format!("_mta-sts.{0}.test TXT v=STSv1; id=1;\nmta-sts.{0}.test A {address}\n", case.name);
+            servers.push(Server::start(&address, &case.leaf.config, case.conduct.clone()));
+        }
+        let name_server = NameServer::zone(&zone);
+        let sender = Sender::new("faults", &name_server, &authority);
+        let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
+        for ((case, server), (sts, took)) in cases.iter().zip(&servers).zip(ask_all(&sender, &names)) {
+            let name = case.name;
+            assert!(took < LIMIT + Duration::from_secs(3), "{name}: {took:?}");
+            match case.want {
+                None => assert_eq!(mode(&sts), Some(Mode::Enforce), "{name}: {:?}", sts.failure),
+                Some((kind, words)) => {
+                    let failure = sts.failure.expect(name);
+                    assert!(failure.kind == kind && failure.why.contains(words), "{name}: {failure}");
+                    assert!(sts.policy.is_none(), "{name}");
+                }
+            }
+            let requests = server.requests();
+            assert_eq!(requests.len(), 1, "{name}");
+            if !requests[0].is_empty() {
+                let wanted = format!("{}\nGET /.well-known/mta-sts.txt HTTP/1.1\r\n", host(name));
+                let is_right =
+                    requests[0].starts_with(&wanted) && requests[0].contains(&format!("\r\nhost: {}\r\n", host(name)));
+                assert!(is_right, "{}", requests[0]);
+            }
+        }
+        assert_eq!(sender.policies.known("many.test").policy.expect("a policy").mx.len(), 502);
+        // What a host did costs once: the second answer is known.
+        for (name, (_, took)) in names.iter().zip(ask_all(&sender, &names)) {
+            assert!(took < Duration::from_secs(1), "{name}: {took:?}");
+        }
+        assert!(servers.iter().all(|server| server.requests().len() == 1));
+    });
+}
+
+/// Gives this network another address.
+fn add_address(address: &str) {
+    let prefix = if address.contains(':') { 128 } else { 32 };
+    let status =
+        std::process::Command::new("ip").args(["address", "add", &format!("{address}/{prefix}"), "dev", "lo"]).status();
+    assert!(status.expect("ip").success(), "{address}");
+}
+
+#[test]
+fn no_policy_is_fetched_from_an_address_that_is_not_public() {
+    in_a_network(&["192.0.2.1/24", "10.0.0.1/32", "192.168.1.1/32", "169.254.1.1/32", "fd00::1/128"], || {
+        let authority = Authority::new();
+        let local = ["127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.1.1", "::1", "fd00::1"];
+        let (mut zone, mut servers) = (String::new(), Vec::new());
+        for (at, address) in local.iter().enumerate() {
+            let kind = if address.contains(':') { "AAAA" } else { "A" };
+            zone += &format!("_mta-sts.d{at}.test TXT v=STSv1; id=1;\nmta-sts.d{at}.test {kind} {address}\n");
+            zone += &format!("mta-sts.mixed.test {kind} {address}\n");
+            let leaf = authority.leaf(&host(&format!("d{at}")), 300);
+            servers.push(Server::start(address, &leaf.config, publish(GOOD)));
+        }
+        zone += "mta-sts.mixed.test A 192.0.2.1\n_mta-sts.mixed.test TXT v=STSv1; id=1\n";
+        zone += "_mta-sts.gone.test TXT v=STSv1; id=1\n_mta-sts.away.test TXT v=STSv1; id=1\nmta-sts.away.test A 192.0.2.99\n";
+        zone += "_mta-sts.mute.test TXT v=STSv1; id=1\nmta-sts.mute.test SERVFAIL\n";
+        let mixed = authority.leaf(&host("mixed"), 300);
+        let public = Server::start("192.0.2.1", &mixed.config, publish(GOOD));
+        let name_server = NameServer::zone(&zone);
+        let sender = Sender::new("public", &name_server, &authority);
+        for at in 0..local.len() {
+            let failure = sender.ask(&format!("d{at}.test")).failure.expect("a failure");
+            assert!(failure.kind == Fetch && failure.why.contains("no public address"), "{failure}");
+        }
+        assert_eq!(mode(&sender.ask("mixed.test")), Some(Mode::Enforce));
+        assert_eq!(public.requests().len(), 1);
+        assert!(servers.iter().all(|server| server.requests().is_empty()));
+        for (domain, words) in
+            [("gone.test", "no such domain"), ("away.test", "connection to 192.0.2.99:443"), ("mute.test", "SERVFAIL")]
+        {
+            let failure = sender.ask(domain).failure.expect("a failure");
+            assert!(failure.kind == Fetch && failure.why.contains(words), "{failure}");
+        }
+        // An address in place of a domain has no policy, and nothing is looked up.
+        let asked = name_server.asked().len();
+        assert!(sender.ask("[192.0.2.1]").policy.is_none());
+        assert_eq!(name_server.asked().len(), asked);
+    });
+}
+
+#[test]
+fn a_domain_without_a_record_costs_one_question_and_no_connection() {
+    in_a_network(&["192.0.2.1/24"], || {
+        let authority = Authority::new();
+        let names = ["none", "other", "two", "bad", "mute", "silent"];
+        let mut zone = "_mta-sts.two.test TXT v=STSv1; id=1\n_mta-sts.two.test TXT v=STSv1; id=2\n\
+            _mta-sts.other.test TXT v=spf1 -all\n_mta-sts.bad.test TXT v=STSv1; id=a-b\n_mta-sts.mute.test SERVFAIL\n"
+            .to_owned();
+        for name in names {
+            zone += &format!("mta-sts.{name}.test A 192.0.2.1\n");
+        }
+        let server = Server::start("192.0.2.1", &authority.leaf("x.test", 300).config, publish(GOOD));
+        let name_server = NameServer::zone(&zone);
+        let sender = Sender::new("none", &name_server, &authority);
+        for name in names {
+            let asked = name_server.asked().len();
+            for _ in 0..3 {
+                let sts = sender.ask(&format!("{name}.test"));
+                assert!(sts.policy.is_none() && sts.failure.is_none(), "{name}: {sts:?}");
+            }
+            let asked = &name_server.asked()[asked..];
+            assert!(asked.iter().all(|(asked, _)| *asked == format!("_mta-sts.{name}.test")), "{asked:?}");
+            // This name server gives no lifetime for the absence of a name, so it is asked each time. A
+            // server that fails is asked again within a look-up, but not by the next one.
+            let most = match name {
+                "none" | "silent" => 3,
+                "mute" => 2,
+                _ => 1,
+            };
+            assert!((1..=most).contains(&asked.len()), "{asked:?}");
+        }
+        assert!(server.requests().is_empty());
+    });
+}
+
+#[test]
+fn a_policy_is_kept_until_its_end_and_renewed_when_the_id_changes() {
+    in_a_network(&["192.0.2.1/24"], || {
+        let authority = Authority::new();
+        let server = Server::start("192.0.2.1", &authority.leaf(&host("a"), 300).config, publish(GOOD));
+        // The zone changes with the tests; answers are not kept.
+        let record = Arc::new(Mutex::new(Some("v=STSv1; id=1".to_owned())));
+        let shown = Arc::clone(&record);
+        let name_server = NameServer::start(move |name, kind| {
+            let text = shown.lock().expect("a record").clone();
+            let mut answer = match (name, text) {
+                ("_mta-sts.a.test", Some(text)) if text.is_empty() => Answer::servfail(),
+                ("_mta-sts.a.test", Some(text)) => Answer::records(vec![record_of(name, "TXT", &text)]),
+                _ => answer_of("mta-sts.a.test A 192.0.2.1", name, kind),
+            };
+            answer.records.iter_mut().for_each(|record| record.ttl = 0);
+            answer
+        });
+        let publish_id = |text: Option<&str>| *record.lock().expect("a record") = text.map(str::to_owned);
+        let sender = Sender::new("kept", &name_server, &authority);
+        let id = |sts: &Sts| sts.policy.as_ref().map(|policy| policy.id.to_string());
+        for _ in 0..3 {
+            assert_eq!(id(&sender.ask("a.test")).as_deref(), Some("1"));
+        }
+        assert_eq!(server.requests().len(), 1);
+        // The old policy is in force until the new one is there; nobody waits for that.
+        server.behave(publish(&GOOD.replace("enforce", "testing")));
+        publish_id(Some("v=STSv1; id=2"));
+        assert_eq!(id(&sender.ask("a.test")).as_deref(), Some("1"));
+        let sts = sender.wait("a.test", |sts| id(sts).as_deref() == Some("2"));
+        assert_eq!((mode(&sts), server.requests().len()), (Some(Mode::Testing), 2));
+        // A new policy that cannot be had leaves the old one in force, and costs one request.
+        for (at, conduct) in [publish("<html>"), Conduct::Close, Conduct::Answer(answer("404 No", "text/plain", GOOD))]
+            .into_iter()
+            .enumerate()
+        {
+            let sender = Sender {
+                policies: policies(&name_server, &sender.state),
+                tls: sender.tls.clone(),
+                timeouts: Arc::default(),
+                state: "/nonexistent".into(),
+            };
+            server.behave(conduct);
+            publish_id(Some("v=STSv1; id=3"));
+            assert_eq!(id(&sender.ask("a.test")).as_deref(), Some("2"), "as it was before the restart");
+            let sts = sender.wait("a.test", |sts| sts.failure.is_some());
+            assert_eq!(id(&sts).as_deref(), Some("2"));
+            for _ in 0..3 {
+                assert_eq!(id(&sender.ask("a.test")).as_deref(), Some("2"));
+            }
+            assert_eq!(server.requests().len(), 3 + at);
+            // So does a record that is gone, malformed, or cannot be looked up.
+            for text in [None, Some("v=STSv1"), Some("")] {
+                publish_id(text);
+                assert_eq!(id(&sender.ask("a.test")).as_deref(), Some("2"), "{text:?}");
+            }
+        }
+        // The domain ends its policy.
+        let sender = Sender {
+            policies: policies(&name_server, &sender.state),
+            tls: sender.tls.clone(),
+            timeouts: Arc::default(),
+            state: "/nonexistent".into(),
+        };
+        server.behave(publish("version: STSv1\nmode: none\nmax_age: 86400\n"));
+        publish_id(Some("v=STSv1; id=4"));
+        sender.ask("a.test");
+        let sts = sender.wait("a.test", |sts| id(sts).as_deref() == Some("4"));
+        assert_eq!(mode(&sts), Some(Mode::None));
+    });
+}
+
+#[test]
+fn only_one_thread_fetches_and_only_unproven_destinations_wait() {
+    in_a_network(&["192.0.2.1/24", "192.0.2.2/24"], || {
+        let authority = Authority::new();
+        let config = |name: &str| authority.leaf(&host(name), 300).config;
+        let slow = Server::start("192.0.2.1", &config("slow"), Conduct::Hang);
+        let _good = Server::start("192.0.2.2", &config("good"), publish(GOOD));
+        let name_server = NameServer::zone(
+            "_mta-sts.slow.test TXT v=STSv1; id=1\nmta-sts.slow.test A 192.0.2.1\n\
+             _mta-sts.good.test TXT v=STSv1; id=1\nmta-sts.good.test A 192.0.2.2\n",
+        );
+        // Ten attempts wait for the same host, and one of them has asked it.
+        let sender = Sender::new("one", &name_server, &authority);
+        for (sts, took) in ask_all(&sender, &["slow"; 10]) {
+            assert!(sts.failure.is_some_and(|failure| failure.kind == Fetch));
+            assert!(took < LIMIT + Duration::from_secs(2), "{took:?}");
+        }
+        assert_eq!(slow.requests().len(), 1);
+        // An attempt to a destination that works does not wait.
+        let sender = Sender::new("two", &name_server, &authority);
+        let since = Instant::now();
+        for name in ["slow.test", "good.test"] {
+            assert!(sender.ask_proven(name).policy.is_none());
+        }
+        assert!(since.elapsed() < LIMIT / 2, "{:?}", since.elapsed());
+        // The host that is silent does not keep the other policy.
+        let sts = sender.wait("good.test", |sts| sts.policy.is_some());
+        assert!(mode(&sts) == Some(Mode::Enforce) && since.elapsed() < LIMIT, "{:?}", since.elapsed());
+        assert_eq!(mode(&sender.ask_proven("good.test")), Some(Mode::Enforce));
+        // While other mail waits, an unproven destination has less time. The background goes on.
+        let sender = Sender::new("three", &name_server, &authority);
+        sender.timeouts.set(Some(Duration::from_millis(300)), None);
+        let since = Instant::now();
+        let failure = sender.ask("slow.test").failure.expect("a failure");
+        assert!(since.elapsed() < LIMIT / 2 && failure.why.contains("while other mail waited"), "{failure}");
+        slow.behave(publish(GOOD));
+        sender.wait("slow.test", |sts| sts.policy.is_some());
+    });
+}

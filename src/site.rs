@@ -33,6 +33,7 @@ use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
 use crate::sys;
 use crate::tls::Tls;
+use crate::tls_policy::sts;
 use crate::tls_policy::table::TlsPolicies;
 use crate::tls_report;
 use crate::users::accounts;
@@ -173,8 +174,14 @@ impl Site {
     /// mail is sent to these addresses.
     pub fn new(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights, local: Vec<SocketAddr>) -> Arc<Self> {
         let dns = Arc::new(Dns::new(&settings.config.dns));
-        let outbound = Outbound { dns: Arc::clone(&dns), local, addresses: Arc::default(), timeouts: Arc::default() };
         let state = State::at(&spool.state_directory());
+        let outbound = Outbound {
+            dns: Arc::clone(&dns),
+            local,
+            addresses: Arc::default(),
+            timeouts: Arc::default(),
+            sts: sts::Policies::new(&dns, &state),
+        };
         Arc::new(Self {
             settings: RwLock::new(settings),
             spool,

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::remote::HAS_MTA_STS;
 use super::{
     Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Remote, RemoteTls,
     Report, Smtp, Submission, TableFile, Users, policy,
@@ -120,6 +121,7 @@ fn remote() -> Remote {
         tls: RemoteTls::Opportunistic,
         dane: true,
         tls_policies: optional("/etc/penfold/tls-policies"),
+        mta_sts: HAS_MTA_STS,
         authorities: None,
         routes: optional("/etc/penfold/routes"),
         timeout: Duration::from_secs(10 * MINUTE),

@@ -12,6 +12,7 @@ use super::dkim::dkim;
 use super::document::{Errors, Section};
 use super::filter::filter;
 use super::policy::{self, PER_HOUR_OR_NONE};
+use super::remote::HAS_MTA_STS;
 use super::values;
 use super::{
     Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, OfferAuth,
@@ -330,6 +331,7 @@ fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
         },
         dane: section.take("dane", values::flag).unwrap_or(default.dane),
         tls_policies: table_file(&mut section, "tls_policies", default.tls_policies),
+        mta_sts: section.take("mta_sts", values::flag).unwrap_or(default.mta_sts),
         authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
         timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
         local_only: section.take("local_only", values::flag).unwrap_or(default.local_only),
@@ -337,6 +339,9 @@ fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
         srs: section.take("srs", values::flag).unwrap_or(default.srs),
         srs_secret: table_file(&mut section, "srs_secret", default.srs_secret),
     };
+    if remote.mta_sts && !HAS_MTA_STS {
+        section.error("mta_sts", "this penfold was built without MTA-STS");
+    }
     if remote.local_only && !remote.smarthosts.is_empty() {
         section.error("local_only", "expected false, since there are smarthosts");
     }

@@ -262,6 +262,7 @@ fn remote(out: &mut Printer<'_>, remote: &Remote) {
     );
     out.key("dane", remote.dane.to_string());
     out.key("tls_policies", path(&remote.tls_policies.path));
+    out.key("mta_sts", remote.mta_sts.to_string());
     out.key("authorities", remote.authorities.as_ref().map_or_else(|| quote("system"), |file| path(file)));
     out.key("timeout", duration(remote.timeout)).key("local_only", remote.local_only.to_string());
     out.key("tls_reports", contact(remote.tls_reports.as_ref()));

@@ -7,6 +7,9 @@ use std::time::Duration;
 use super::TableFile;
 use crate::address::Address;
 
+/// Whether this build can fetch the policies that `remote.mta_sts` is about.
+pub(super) const HAS_MTA_STS: bool = cfg!(feature = "mta-sts");
+
 /// The settings of delivery to other hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -23,6 +26,8 @@ pub struct Remote {
     pub dane: bool,
     /// The table of TLS policies: how connections for some domains and to some hosts are protected.
     pub tls_policies: TableFile,
+    /// Whether the MTA-STS policies of other domains are followed.
+    pub mta_sts: bool,
     /// The file of trusted authorities in PEM; `None` for those of the system.
     pub authorities: Option<PathBuf>,
     /// The maximum time for any stage of a dialogue. Many stages have a shorter limit of their own.

@@ -92,7 +92,7 @@ impl fmt::Display for HttpsError {
 /// An [`HttpsError`], at the latest a few seconds after the deadline.
 pub fn exchange(dns: &Dns, tls: &Client, request: &Request<'_>) -> Result<Answer, HttpsError> {
     let mut stream = connect(dns, request)?;
-    let connection = tls.connect(request.host, Verification::Required).map_err(|e| other("TLS", &e))?;
+    let connection = tls.connect(request.host, &Verification::authority(), true).map_err(|e| other("TLS", &e))?.0;
     // Each step begins with the full limit of `host_timeout`.
     stream.set_host_timeout(request.host_timeout.cloned());
     stream.set_deadline(request.deadline);
@@ -171,6 +171,16 @@ fn speak(stream: Stream, request: &Request<'_>) -> Result<Answer, Error> {
     Ok(Answer { status: answer.status().as_u16(), content_type, content })
 }
 
+/// An attacker can cut off the rest of an answer, so an end without close_notify is an error. For ureq
+/// such an end, or a reset, would be the end of an answer of unknown length, so it gets another error.
+fn cut_off(error: io::Error) -> io::Error {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidData, UnexpectedEof};
+    match error.kind() {
+        ConnectionAborted | ConnectionReset | UnexpectedEof => io::Error::new(InvalidData, "the answer was cut off"),
+        _ => error,
+    }
+}
+
 /// Gives ureq the connection that is open already.
 #[derive(Debug)]
 struct Given(Mutex<Option<Stream>>);
@@ -216,10 +226,9 @@ impl Transport for Wire {
     }
 
     fn await_input(&mut self, _: NextTimeout) -> Result<bool, Error> {
-        let amount = self.stream.read(self.buffers.input_append_buf())?;
-        // Without close_notify an attacker may have cut off the rest of the answer.
+        let amount = self.stream.read(self.buffers.input_append_buf()).map_err(cut_off)?;
         if amount == 0 && !self.stream.is_closed_by_peer() {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            return Err(cut_off(io::ErrorKind::UnexpectedEof.into()).into());
         }
         self.buffers.input_appended(amount);
         Ok(amount > 0)

@@ -10,7 +10,8 @@
 //!    the host if the configuration names it.
 //! 3. The scheme of the host's URL, such as `smtps://`.
 //! 4. TLSA records of the host (DANE), unless `remote.tls` is `none`.
-//! 5. `remote.tls`.
+//! 5. The MTA-STS policy of the domain of the recipients, unless `remote.tls` is `none`.
+//! 6. `remote.tls`.
 //!
 //! A message that needs TLS (REQUIRETLS) makes the policy stricter for itself.
 //!
@@ -40,6 +41,7 @@ pub mod sts;
 pub mod table;
 
 use dane::Exchangers;
+use sts::{Mode, Sts, StsPolicy};
 use table::{Level, Row, TlsPolicies};
 
 /// The encryption of a connection, and the verification of the host's certificate.
@@ -87,14 +89,17 @@ pub struct DomainPolicy {
     mx_domain: Option<Box<str>>,
     /// What the look-up of the mail exchangers has shown.
     pub exchangers: Exchangers,
+    /// What is known about the MTA-STS policy of that domain.
+    pub sts: Sts,
 }
 
-/// What the configuration and the table say about a host. As long as they say the same, an open
-/// connection to the host can be used again for the same destination.
+/// What the configuration, the table and the MTA-STS policy say about a host. As long as they say the
+/// same, an open connection to the host can be used again for the same destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Said {
     base: RemoteTls,
     row: Option<Arc<Row>>,
+    sts: Option<Arc<StsPolicy>>,
 }
 
 impl DomainPolicy {
@@ -108,13 +113,20 @@ impl Rules<'_> {
     /// What is known about a destination.
     pub fn of_domain(&self, target: &HostTarget) -> DomainPolicy {
         let mx_domain = target.mx_domain().map(Into::into);
-        DomainPolicy { mx_domain, exchangers: Exchangers::default() }
+        DomainPolicy { mx_domain, exchangers: Exchangers::default(), sts: Sts::default() }
     }
 
-    /// What the configuration and the table say about a host of a destination. Nothing is looked up
-    /// in the DNS.
-    pub fn said(&self, target: &HostTarget, peer: &Peer) -> Said {
-        Said { base: self.config.tls, row: self.row(target.mx_domain(), peer) }
+    /// The domain whose MTA-STS policy applies to a destination, if one does: the policy is for hosts
+    /// in the DNS, and a line of the table and `remote.tls = "none"` take precedence over it.
+    pub fn sts_domain<'t>(&self, target: &'t HostTarget) -> Option<&'t str> {
+        let is_asked = self.config.mta_sts && self.config.tls != RemoteTls::None;
+        target.mx_domain().filter(|domain| is_asked && self.table.find(domain).is_none())
+    }
+
+    /// What the configuration, the table and the MTA-STS policy say about a host of a destination.
+    /// Nothing is looked up in the DNS.
+    pub fn said(&self, target: &HostTarget, peer: &Peer, sts: Option<Arc<StsPolicy>>) -> Said {
+        Said { base: self.config.tls, row: self.row(target.mx_domain(), peer), sts }
     }
 
     fn row(&self, mx_domain: Option<&str>, peer: &Peer) -> Option<Arc<Row>> {
@@ -144,7 +156,10 @@ impl Rules<'_> {
             Some(row) => self.of_row(domain, &row, peer)?,
             // The message may go without what the domain publishes (RFC 8689 5).
             None if message == MessageTls::Indifferent => self.of_scheme(peer),
-            None => self.by_dane(domain, peer, || Ok(self.of_scheme(peer)))?,
+            None => self.by_dane(domain, peer, || match &domain.sts.policy {
+                Some(sts) => self.of_sts(sts, peer),
+                None => Ok(self.of_scheme(peer)),
+            })?,
         };
         let policy = if has_login && !peer.is_this_host() { policy.for_credentials() } else { policy };
         if message == MessageTls::Required { policy.for_required(domain, peer) } else { Ok(policy) }
@@ -167,6 +182,30 @@ impl Rules<'_> {
             Level::Fingerprints(all) => (required, Verification::Fingerprints(Arc::clone(all))),
         };
         Ok(TlsPolicy { security, verification, is_enforced: true, reason: Reason { rule: "table", source } })
+    }
+
+    /// The policy by the MTA-STS policy of the domain (RFC 8461 4).
+    fn of_sts(&self, sts: &StsPolicy, peer: &Peer) -> Result<TlsPolicy, Outcome> {
+        let reason = |rule| Reason { rule, source: Source::Standard("RFC 8461") };
+        let verification = Verification::authority();
+        match sts.mode {
+            Mode::Enforce if !sts.admits(&peer.name) => {
+                let why = format!("the MTA-STS policy of the domain does not name {}", peer.identity());
+                Err(Outcome::deferred(Status(4, 7, 5), why))
+            }
+            Mode::Enforce => {
+                let (security, reason) = (Security::Required, reason("mta-sts"));
+                Ok(TlsPolicy { security, verification, is_enforced: true, reason })
+            }
+            Mode::Testing => Ok(match self.of_scheme(peer) {
+                policy if policy.security == Security::Opportunistic => {
+                    let reason = reason("mta-sts-testing");
+                    TlsPolicy { verification, is_enforced: false, reason, ..policy }
+                }
+                policy => policy,
+            }),
+            Mode::None => Ok(self.of_scheme(peer)),
+        }
     }
 
     /// The policy by the scheme of the host's URL and `remote.tls`.

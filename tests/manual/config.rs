@@ -227,6 +227,7 @@ fn every_key_has_its_effect() {
             dane: false,
             tls_policies: table("tls-policies"),
             timeout: Duration::from_secs(120),
+            mta_sts: false,
             local_only: false,
             tls_reports: Some(Address::parse("TLS@example.org").expect("an address")),
             srs: false,

@@ -43,7 +43,7 @@ use crate::sys;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
 use crate::tls_policy::table::TlsPolicies;
-use crate::tls_policy::{DomainPolicy, Rules, Said, TlsPolicy};
+use crate::tls_policy::{DomainPolicy, Rules, Said, TlsPolicy, sts};
 use crate::tls_report::Counts;
 
 pub mod addresses;
@@ -84,6 +84,8 @@ pub struct Outbound {
     /// The shortened timeouts for destinations about which nothing is known, or which were slow
     /// before.
     pub timeouts: Arc<HostTimeouts>,
+    /// The MTA-STS policies of domains.
+    pub sts: sts::Policies,
 }
 
 /// An open connection that is kept for the next message.
@@ -184,7 +186,7 @@ impl RemoteDelivery {
                 && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
         };
         let is_unchanged =
-            |cached: &CachedConnection| cached.said == settings.rules().said(target, cached.connection.peer());
+            |cached: &CachedConnection| cached.said == self.said(settings, target, cached.connection.peer());
         if self.cached.as_ref().is_some_and(|cached| is_fit(cached) && is_unchanged(cached)) {
             self.use_cached(settings, destination, target, &mut progress);
         }
@@ -198,6 +200,13 @@ impl RemoteDelivery {
             result.dialogue = Some(self.recorder.take(destination.to_string(), sys::now()));
         }
         result
+    }
+
+    /// What the configuration, the table of TLS policies and the known MTA-STS policy say about a host.
+    fn said(&self, settings: RemoteSettings<'_>, target: &HostTarget, peer: &Peer) -> Said {
+        let rules = settings.rules();
+        let sts = rules.sts_domain(target).and_then(|domain| self.outbound.sts.known(domain).policy);
+        rules.said(target, peer, sts)
     }
 
     /// The destination and the address of the open connection.
@@ -239,7 +248,7 @@ impl RemoteDelivery {
         progress.tried.push(endpoint);
         progress.has_answered = true;
         progress.note_all(answers);
-        cached.said = settings.rules().said(target, &peer);
+        cached.said = self.said(settings, target, &peer);
         (cached.destination, cached.message) = (Arc::clone(destination), delivery.options.tls);
         self.keep(cached);
         true
@@ -258,7 +267,12 @@ impl RemoteDelivery {
             Ok(found) => found,
             Err(outcome) => return progress.note_no_host(outcome),
         };
-        let domain = settings.rules().of_domain(target).with_exchangers(exchangers);
+        let mut domain = settings.rules().of_domain(target).with_exchangers(exchangers);
+        if let Some(name) = settings.rules().sts_domain(target) {
+            activity::enter("looking up the MTA-STS policy");
+            let unproven = HostTimeout::new(&self.outbound.timeouts, settings.trust);
+            domain.sts = self.outbound.sts.of_domain(name, settings.tls, unproven.as_ref());
+        }
         for group in groups {
             let only_public = progress.delivery.only_public;
             let mut found = target.usable(&self.outbound.dns, &group, &self.outbound.local, only_public, dnssec);
@@ -349,7 +363,7 @@ impl RemoteDelivery {
         let by_dns = matches!(target, HostTarget::Mx { .. });
         self.keep(CachedConnection {
             destination: Arc::clone(destination),
-            said: settings.rules().said(target, peer),
+            said: settings.rules().said(target, peer, domain.sts.policy.clone()),
             policy: policy.clone(),
             message: progress.delivery.options.tls,
             is_known,

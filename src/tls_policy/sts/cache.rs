@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Failure;
 use super::policy::{MAX_SIZE, StsPolicy};
 use crate::address::parse_domain;
 use crate::state::{Journal, Limits, Record, State};
+use crate::tls::Fault;
 
 /// The maximum number of domains in memory.
 const MAX_DOMAINS: usize = 10_000;
@@ -42,7 +42,7 @@ pub(super) struct Entry {
     policy: Option<Arc<StsPolicy>>,
     /// Why the last attempt to fetch a policy failed, and the time until which no further attempt is
     /// made.
-    failure: Option<(u64, Arc<Failure>)>,
+    failure: Option<(u64, Arc<Fault>)>,
     /// The time until which the record is not looked up again, because the look-up has failed.
     silent_until: u64,
     /// The time at which the policy was written to the journal.
@@ -67,7 +67,7 @@ impl Entry {
     }
 
     /// Why there is no newer policy, as long as no further attempt is made.
-    pub(super) fn failure(&self, now: u64) -> Option<&Arc<Failure>> {
+    pub(super) fn failure(&self, now: u64) -> Option<&Arc<Fault>> {
         self.failure.as_ref().filter(|(until, _)| now < *until).map(|(_, failure)| failure)
     }
 
@@ -105,7 +105,7 @@ impl Cache {
     }
 
     /// Notes that no policy could be fetched. A policy that is valid stays.
-    pub(super) fn note_failure(&mut self, now: u64, until: u64, domain: &str, failure: &Arc<Failure>) {
+    pub(super) fn note_failure(&mut self, now: u64, until: u64, domain: &str, failure: &Arc<Fault>) {
         self.change(now, domain, |entry| entry.failure = Some((until, Arc::clone(failure))));
         let old = self.domains.get_mut(domain).filter(|entry| now.abs_diff(entry.written) >= MAX_RECORD_AGE);
         if let Some(entry) = old
@@ -242,8 +242,8 @@ fn from_text(text: &str) -> Option<StsPolicy> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::FailureKind;
     use super::*;
+    use crate::tls::FaultKind;
     use std::path::PathBuf;
 
     const NOW: u64 = 1_796_000_000;
@@ -274,8 +274,8 @@ mod tests {
         Arc::new(StsPolicy::parse(text.as_bytes(), id, fetched).expect("a policy"))
     }
 
-    fn failure() -> Arc<Failure> {
-        Arc::new(Failure { kind: FailureKind::Fetch, why: "no answer".into() })
+    fn failure() -> Arc<Fault> {
+        Arc::new(Fault::new(FaultKind::StsFetch, "no answer"))
     }
 
     #[test]

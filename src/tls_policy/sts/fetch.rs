@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Failure, StsPolicy};
+use super::StsPolicy;
 use crate::dns::Dns;
 use crate::timeouts::HostTimeout;
-use crate::tls::Client;
+use crate::tls::{Client, Fault, FaultKind};
 
 /// Fetches the policy of a domain whose record has this id, within this time.
 ///
@@ -18,11 +18,11 @@ pub(super) fn policy(
     (domain, id): (&str, &str),
     limit: Duration,
     host_timeout: Option<&HostTimeout>,
-) -> Result<StsPolicy, (Failure, bool)> {
-    use super::FailureKind::{Certificate, Fetch, Invalid};
+) -> Result<StsPolicy, (Fault, bool)> {
     use super::policy::MAX_SIZE;
     use crate::net::https::{HttpsError, Request, exchange};
     use crate::sys;
+    use FaultKind::{StsCertificate, StsFetch, StsInvalid};
     use std::time::Instant;
 
     let host = format!("mta-sts.{domain}");
@@ -34,21 +34,21 @@ pub(super) fn policy(
         deadline: Instant::now() + limit,
         host_timeout,
     };
-    let failed = |kind, why: String| (Failure { kind, why }, false);
+    let failed = |kind, why: String| (Fault::new(kind, &why), false);
     let answer = exchange(dns, tls, &request).map_err(|error| match error {
-        HttpsError::Certificate(why) => failed(Certificate, why),
-        HttpsError::TooLong => failed(Invalid, error.to_string()),
-        HttpsError::CutShort => (Failure { kind: Fetch, why: error.to_string() }, true),
-        HttpsError::Other(why) => failed(Fetch, why),
+        HttpsError::Certificate(why) => failed(StsCertificate, why),
+        HttpsError::TooLong => failed(StsInvalid, error.to_string()),
+        HttpsError::CutShort => (Fault::new(StsFetch, &error.to_string()), true),
+        HttpsError::Other(why) => failed(StsFetch, why),
     })?;
     if answer.status != 200 {
-        return Err(failed(Fetch, format!("the status is {}", answer.status)));
+        return Err(failed(StsFetch, format!("the status is {}", answer.status)));
     }
     let kind = answer.content_type.as_deref().unwrap_or_default().split(';').next().unwrap_or_default();
     if !kind.trim().eq_ignore_ascii_case("text/plain") {
-        return Err(failed(Invalid, "the content type is not text/plain".into()));
+        return Err(failed(StsInvalid, "the content type is not text/plain".into()));
     }
-    StsPolicy::parse(&answer.content, id, sys::now()).map_err(|what| failed(Invalid, format!("the policy: {what}")))
+    StsPolicy::parse(&answer.content, id, sys::now()).map_err(|what| failed(StsInvalid, format!("the policy: {what}")))
 }
 
 /// Without the build feature no policy is fetched.
@@ -59,6 +59,6 @@ pub(super) fn policy(
     _: (&str, &str),
     _: Duration,
     _: Option<&HostTimeout>,
-) -> Result<StsPolicy, (Failure, bool)> {
-    Err((Failure { kind: super::FailureKind::Fetch, why: "this penfold has no HTTPS".into() }, false))
+) -> Result<StsPolicy, (Fault, bool)> {
+    Err((Fault::new(FaultKind::StsFetch, "this penfold was built without MTA-STS"), false))
 }

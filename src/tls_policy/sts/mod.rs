@@ -17,7 +17,6 @@
 //! - `record`: the TXT record of a domain
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use crate::outcome::NoAnswer;
 use crate::state::State;
 use crate::sys;
 use crate::timeouts::{HostTimeout, POLL_INTERVAL};
-use crate::tls::Client;
+use crate::tls::{Client, Fault};
 
 mod background;
 mod cache;
@@ -49,50 +48,13 @@ const RENEWAL_AGE: u64 = 86_400;
 /// The interval between two searches for policies to renew, in seconds.
 const SEARCH_INTERVAL: u64 = 3600;
 
-/// Why the policy of a domain could not be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// The policy could not be fetched.
-    Fetch,
-    /// The policy is malformed.
-    Invalid,
-    /// The certificate of the host is not valid.
-    Certificate,
-}
-
-impl FailureKind {
-    /// The result type in TLS reports (RFC 8460 4.3).
-    pub fn result_type(self) -> &'static str {
-        match self {
-            Self::Fetch => "sts-policy-fetch-error",
-            Self::Invalid => "sts-policy-invalid",
-            Self::Certificate => "sts-webpki-invalid",
-        }
-    }
-}
-
-/// A failure to get a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The kind of failure.
-    pub kind: FailureKind,
-    /// The details, for the log.
-    pub why: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.why, self.kind.result_type())
-    }
-}
-
 /// What is known about the policy of a domain.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sts {
     /// The policy in force. A policy with the mode [`Mode::None`] demands nothing.
     pub policy: Option<Arc<StsPolicy>>,
     /// Why there is no policy, or no newer one, although the domain says that it has one.
-    pub failure: Option<Arc<Failure>>,
+    pub failure: Option<Arc<Fault>>,
 }
 
 /// The policies of all domains.
@@ -216,7 +178,7 @@ impl Inner {
             Err((failure, is_cut_short)) => {
                 let left = self.cache().get(now, domain).policy(now).map(|policy| policy.end() - now);
                 let left = left.map_or(String::new(), |left| format!("; the old one ends in {left} seconds"));
-                ::log::warn!("MTA-STS: {domain}: the policy {id} could not be had: {failure}{left}");
+                ::log::warn!("MTA-STS: {domain}: the policy {id} could not be had: {}{left}", failure.why);
                 self.cache().note_failure(now, now + RETRY_INTERVAL, domain, &Arc::new(failure));
                 drop(flight);
                 if is_cut_short {
@@ -231,7 +193,8 @@ impl Inner {
         let since = Instant::now();
         let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         while fetching.contains(domain) {
-            let limit = host_timeout.and_then(HostTimeout::limit).unwrap_or(self.limit);
+            // A little longer than the fetch itself may take.
+            let limit = host_timeout.and_then(HostTimeout::limit).unwrap_or(self.limit + Duration::from_secs(1));
             if since.elapsed() >= limit {
                 return;
             }

@@ -60,8 +60,10 @@ use penfold::envelope::{Body, MailOptions, MessageTls, Recipient};
 use penfold::outcome::{Fate, NoAnswer, Outcome};
 use penfold::privsep::Rights;
 use penfold::spool::{Content, Measure};
+use penfold::state::State;
 use penfold::timeouts::Trust;
 use penfold::tls::Client;
+use penfold::tls_policy::sts::Policies;
 use penfold::tls_policy::table::TlsPolicies;
 
 use Fate::{Deferred, Delivered, Failed};
@@ -112,7 +114,13 @@ impl Sender {
 
     fn with(config: Config, local: Vec<SocketAddr>) -> Self {
         let dns = Arc::new(Dns::new(&config.dns));
-        let shared = Outbound { dns: Arc::clone(&dns), local, addresses: Arc::default(), timeouts: Arc::default() };
+        let shared = Outbound {
+            dns: Arc::clone(&dns),
+            local,
+            addresses: Arc::default(),
+            timeouts: Arc::default(),
+            sts: Policies::new(&dns, &State::at(Path::new("/nonexistent"))),
+        };
         let remote = RemoteDelivery::new(shared);
         let credentials = Credentials::open(&config, &Rights::Alone).expect("none");
         Self {
@@ -229,6 +237,7 @@ fn config(name_server: SocketAddr) -> Config {
     config.remote.credentials = table();
     config.remote.tls_policies = table();
     config.remote.timeout = LIMIT;
+    config.remote.mta_sts = false;
     config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT, trust_ad: None };
     config
 }

@@ -7,22 +7,25 @@
 
 mod server;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::Site;
 use common::dns::{Answer, Dns as NameServer, answer as answer_of, record as record_of};
 use common::namespace::in_a_network;
+use common::remote::{self, Offer, Remote, Sink};
 use common::tls::{Authority, Leaf};
 use penfold::config::parse;
 use penfold::dns::Dns;
 use penfold::state::State;
 use penfold::timeouts::{HostTimeout, HostTimeouts, Trust};
-use penfold::tls::Client;
-use penfold::tls_policy::sts::{FailureKind, Mode, Policies, Sts};
+use penfold::tls::{Client, FaultKind};
+use penfold::tls_policy::sts::{Mode, Policies, Sts};
 
-use FailureKind::{Certificate, Fetch, Invalid};
+use FaultKind::{StsCertificate as Certificate, StsFetch as Fetch, StsInvalid as Invalid};
 use server::{Conduct, Server, answer};
 
 const GOOD: &str = "version: STSv1\r\nmode: enforce\r\nmx: mx.example.org\r\nmx: *.example.net\r\nmax_age: 86400\r\n";
@@ -98,7 +101,7 @@ struct Case {
     name: &'static str,
     leaf: Leaf,
     conduct: Conduct,
-    want: Option<(FailureKind, &'static str)>,
+    want: Option<(FaultKind, &'static str)>,
 }
 
 /// The name of the policy host of a case.
@@ -136,7 +139,8 @@ fn answers(authority: &Authority) -> Vec<Case> {
         ("many", publish(&many), None),
         ("chunked", text(&chunked), None),
         ("open", text(&open), None),
-        ("opencut", Conduct::Cut(open.into_bytes()), Some((Fetch, "unexpected end of file"))),
+        ("reset", Conduct::Reset(open.clone().into_bytes()), Some((Fetch, "the answer was cut off"))),
+        ("opencut", Conduct::Cut(open.into_bytes()), Some((Fetch, "the answer was cut off"))),
         ("cut", text(cut), Some((Fetch, "HTTP: "))),
         ("notls", Conduct::Cut(cut.as_bytes().to_vec()), Some((Fetch, "HTTP: "))),
         ("redirect", text(&redirect), Some((Fetch, "the status is 301"))),
@@ -162,7 +166,7 @@ fn answers(authority: &Authority) -> Vec<Case> {
             publish("version: STSv1\nmode: enforce\nmax_age: 86400\n"),
             Some((Invalid, "the policy: it has no mx")),
         ),
-        ("drip", Conduct::Drip(full.repeat(20)), Some((Fetch, "HTTP: timed out"))),
+        ("drip", Conduct::Drip(answer("200 OK", "text/plain", &GOOD.repeat(50))), Some((Fetch, "HTTP: timed out"))),
         ("dripheader", Conduct::Drip(header.into_bytes()), Some((Fetch, "HTTP: timed out"))),
         ("hang", Conduct::AnswerAndHang(Vec::new()), Some((Fetch, "HTTP: timed out"))),
         ("hangheader", Conduct::AnswerAndHang(full[..20].to_vec()), Some((Fetch, "HTTP: timed out"))),
@@ -224,7 +228,7 @@ fn every_fault_of_a_policy_host_is_told_apart_and_ends_in_time() {
                 None => assert_eq!(mode(&sts), Some(Mode::Enforce), "{name}: {:?}", sts.failure),
                 Some((kind, words)) => {
                     let failure = sts.failure.expect(name);
-                    assert!(failure.kind == kind && failure.why.contains(words), "{name}: {failure}");
+                    assert!(failure.kind == kind && failure.why.contains(words), "{name}: {failure:?}");
                     assert!(sts.policy.is_none(), "{name}");
                 }
             }
@@ -276,7 +280,7 @@ fn no_policy_is_fetched_from_an_address_that_is_not_public() {
         let sender = Sender::new("public", &name_server, &authority);
         for at in 0..local.len() {
             let failure = sender.ask(&format!("d{at}.test")).failure.expect("a failure");
-            assert!(failure.kind == Fetch && failure.why.contains("no public address"), "{failure}");
+            assert!(failure.kind == Fetch && failure.why.contains("no public address"), "{failure:?}");
         }
         assert_eq!(mode(&sender.ask("mixed.test")), Some(Mode::Enforce));
         assert_eq!(public.requests().len(), 1);
@@ -285,7 +289,7 @@ fn no_policy_is_fetched_from_an_address_that_is_not_public() {
             [("gone.test", "no such domain"), ("away.test", "connection to 192.0.2.99:443"), ("mute.test", "SERVFAIL")]
         {
             let failure = sender.ask(domain).failure.expect("a failure");
-            assert!(failure.kind == Fetch && failure.why.contains(words), "{failure}");
+            assert!(failure.kind == Fetch && failure.why.contains(words), "{failure:?}");
         }
         // An address in place of a domain has no policy, and nothing is looked up.
         let asked = name_server.asked().len();
@@ -435,8 +439,158 @@ fn only_one_thread_fetches_and_only_unproven_destinations_wait() {
         sender.timeouts.set(Some(Duration::from_millis(300)), None);
         let since = Instant::now();
         let failure = sender.ask("slow.test").failure.expect("a failure");
-        assert!(since.elapsed() < LIMIT / 2 && failure.why.contains("while other mail waited"), "{failure}");
+        assert!(since.elapsed() < LIMIT / 2 && failure.why.contains("while other mail waited"), "{failure:?}");
         slow.behave(publish(GOOD));
         sender.wait("slow.test", |sts| sts.policy.is_some());
+    });
+}
+
+/// A mail host at port 25 of an address, with STARTTLS if there is a certificate.
+fn mail_host(address: &str, leaf: Option<&Leaf>) -> Remote {
+    add_address(address);
+    let listener = TcpListener::bind((address, 25)).expect("port 25");
+    let tls = leaf.map(Offer::starttls);
+    Remote::start(listener, remote::Conduct::Sink(Sink { tls, ..Sink::default() }))
+}
+
+/// A domain of the test below.
+struct Domain {
+    name: &'static str,
+    /// The mode of its policy.
+    mode: &'static str,
+    /// The mail exchanger that the policy names.
+    mx: &'static str,
+    /// What its mail exchanger offers.
+    host: Host,
+    /// Words of the log line about a message to it.
+    words: &'static [&'static str],
+}
+
+enum Host {
+    Valid,
+    SelfSigned,
+    Plain,
+}
+
+#[test]
+fn mail_follows_the_policy_also_after_a_restart_and_against_an_attacker() {
+    in_a_network(&["192.0.2.1/24"], || {
+        let authority = Authority::new();
+        let domain = |name, mode, mx, host, words| Domain { name, mode, mx, host, words };
+        let domains = [
+            domain(
+                "enforce.test",
+                "enforce",
+                "mx.enforce.test",
+                Host::Valid,
+                &["sent", "tls=TLS1.3", "verified=authority"][..],
+            ),
+            domain(
+                "wildcard.test",
+                "enforce",
+                "*.wildcard.test",
+                Host::Valid,
+                &["sent", "tls=TLS1.3", "verified=authority"],
+            ),
+            domain(
+                "other.test",
+                "enforce",
+                "mx.elsewhere.test",
+                Host::Valid,
+                &["deferred", "dsn=4.7.5", "does not name mx.other.test"],
+            ),
+            domain(
+                "self.test",
+                "enforce",
+                "mx.self.test",
+                Host::SelfSigned,
+                &["deferred", "dsn=4.7.5", "invalid peer certificate"],
+            ),
+            domain("plain.test", "enforce", "mx.plain.test", Host::Plain, &["deferred", "TLS is required"]),
+            domain("testing.test", "testing", "mx.testing.test", Host::SelfSigned, &["sent", "tls=TLS1.3"]),
+            domain("testplain.test", "testing", "mx.elsewhere.test", Host::Plain, &["sent", "tls=-"]),
+            domain("ended.test", "none", "mx.elsewhere.test", Host::Plain, &["sent", "tls=-"]),
+            domain("down.test", "", "mx.down.test", Host::Plain, &["sent", "tls=-"]),
+        ];
+        let (mut zone, mut hosts, mut servers) = (String::new(), Vec::new(), Vec::new());
+        for (at, Domain { name, mode, mx, host, .. }) in domains.iter().enumerate() {
+            let (web, mail) = (format!("192.0.2.{}", at + 10), format!("192.0.2.{}", at + 100));
+            zone += &format!(
+                "{name} MX 10 mx.{name}\nmx.{name} A {mail}\n_mta-sts.{name} TXT v=STSv1; id=1;\nmta-sts.{name} A {web}\n"
+            );
+            let leaf = match host {
+                Host::Valid => Some(authority.leaf(&format!("mx.{name}"), 300)),
+                Host::SelfSigned => Some(Leaf::selfmade(&format!("mx.{name}"))),
+                Host::Plain => None,
+            };
+            hosts.push(mail_host(&mail, leaf.as_ref()));
+            add_address(&web);
+            let policy = format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 86400\n");
+            let leaf = authority.leaf(&format!("mta-sts.{name}"), 300);
+            servers.push(Server::start(&web, &leaf.config, publish(&policy)));
+        }
+        // An attacker's host, which the DNS gives as mail exchanger later on.
+        let attacker = mail_host("192.0.2.200", None);
+        let shown = Arc::new(Mutex::new(zone.clone()));
+        let zone_of = Arc::clone(&shown);
+        let name_server = NameServer::start(move |name, kind| {
+            let mut answer = answer_of(&zone_of.lock().expect("a zone"), name, kind);
+            answer.records.iter_mut().for_each(|record| record.ttl = 0);
+            answer
+        });
+        let mut site = Site::with("dns.timeout = \"2s\"\nqueue.retry_min = \"1h\"\nremote.timeout = \"3s\"");
+        site.set("dns", "nameservers", &name_server.nameservers());
+        site.write("authorities.pem", &authority.root_pem());
+        let path = format!("{:?}", site.path("authorities.pem"));
+        site.set("remote", "authorities", &path);
+        let daemon = site.start();
+        for Domain { name, words, .. } in &domains {
+            let to = format!("elvis@{name}");
+            let id = daemon.submit(&[&to]);
+            daemon.wait_words(&[&[id.as_str()], *words].concat());
+        }
+        for (host, Domain { name, words, .. }) in hosts.iter().zip(&domains) {
+            let is_sent = words.contains(&"sent");
+            host.look(|seen| {
+                assert_eq!(seen.messages.len(), usize::from(is_sent), "{name}");
+                let mail = seen.commands.iter().filter(|command| command.line.starts_with("MAIL")).count();
+                assert_eq!(mail, usize::from(is_sent), "{name}");
+            });
+        }
+        daemon.terminate();
+        // After the restart, the policy host and the record are gone, and the mail exchanger in the
+        // DNS is the attacker's. The policy is still in force.
+        for server in &servers {
+            server.behave(Conduct::Close);
+        }
+        let forged = |zone: &str| {
+            let lines = zone.lines().filter(|line| !line.starts_with("_mta-sts."));
+            let lines = lines.map(|line| match line.strip_suffix("mx.enforce.test") {
+                Some(start) => format!("{start}mx.attacker.test\nmx.attacker.test A 192.0.2.200\n"),
+                None => format!("{line}\n"),
+            });
+            lines.collect::<String>()
+        };
+        let forged = forged(&zone);
+        shown.lock().expect("a zone").clone_from(&forged);
+        let daemon = site.start();
+        let id = daemon.submit(&["elvis@enforce.test"]);
+        daemon.wait_words(&[&id, "deferred", "dsn=4.7.5", "does not name mx.attacker.test"]);
+        // STARTTLS is stripped: the name of the exchanger is right, and its address is the attacker's.
+        let stripped = zone.replace("mx.enforce.test A 192.0.2.100", "mx.enforce.test A 192.0.2.200");
+        assert_ne!(stripped, zone);
+        shown.lock().expect("a zone").clone_from(&stripped);
+        let id = daemon.submit(&["priscilla@enforce.test"]);
+        site.penfoldctl(&["flush"]);
+        daemon.wait_words(&[&id, "deferred", "TLS is required"]);
+        attacker.look(|seen| assert!(!seen.commands.iter().any(|command| command.line.starts_with("MAIL"))));
+        // With the key off, policies do not matter.
+        drop(daemon);
+        site.set("remote", "mta_sts", "false");
+        let daemon = site.start();
+        let asked = name_server.asked().len();
+        let id = daemon.submit(&["lisa@enforce.test"]);
+        daemon.wait_words(&[&id, "sent", "tls=-"]);
+        assert!(!name_server.asked()[asked..].iter().any(|(name, _)| name.starts_with("_mta-sts.")));
     });
 }

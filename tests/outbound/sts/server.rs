@@ -15,6 +15,8 @@ pub enum Conduct {
     Answer(Vec<u8>),
     /// The same, without the end of TLS.
     Cut(Vec<u8>),
+    /// The same, and resets the connection.
+    Reset(Vec<u8>),
     /// Sends this answer, one octet every ten milliseconds.
     Drip(Vec<u8>),
     /// Sends this answer, and then nothing more.
@@ -102,6 +104,13 @@ fn serve(
             stream.flush()
         }
         Conduct::Cut(answer) => stream.write_all(&answer).and_then(|()| stream.flush()),
+        Conduct::Reset(answer) => {
+            stream.write_all(&answer)?;
+            stream.flush()?;
+            // The client gets the answer first.
+            thread::sleep(Duration::from_millis(200));
+            socket2::SockRef::from(&stream.sock).set_linger(Some(Duration::ZERO))
+        }
         Conduct::Drip(answer) => {
             for octet in answer {
                 stream.write_all(&[octet])?;

@@ -178,7 +178,7 @@ impl Inner {
             Err((failure, is_cut_short)) => {
                 let left = self.cache().get(now, domain).policy(now).map(|policy| policy.end() - now);
                 let left = left.map_or(String::new(), |left| format!("; the old one ends in {left} seconds"));
-                ::log::warn!("MTA-STS: {domain}: the policy {id} could not be had: {}{left}", failure.why);
+                ::log::warn!("MTA-STS: {domain}: the policy {id} cannot be fetched: {}{left}", failure.why);
                 self.cache().note_failure(now, now + RETRY_INTERVAL, domain, &Arc::new(failure));
                 drop(flight);
                 if is_cut_short {

@@ -19,6 +19,7 @@
 //! - `spf`: SPF records, names and senders
 //! - `srs`: rewritten senders of forwarded mail
 //! - `status`: requests to the status page, alone and with the real daemon
+//! - `sts`: MTA-STS records and policies
 //! - `tls`: octets before, during and after a TLS handshake
 
 mod addresses;
@@ -40,6 +41,7 @@ mod sasl;
 mod spf;
 mod srs;
 mod status;
+mod sts;
 mod tls;
 
 use std::time::{Duration, Instant, SystemTime};

@@ -118,8 +118,8 @@ fn answers(authority: &Authority) -> Vec<Case> {
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{GOOD}\r\n0\r\n\r\n",
         GOOD.len()
     );
-    let endless = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned()
-        + &"400\r\n".to_owned();
+    let endless =
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned() + "400\r\n";
     let endless = endless + &format!("{}\r\n400\r\n", "a".repeat(0x400)).repeat(100);
     let open = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n{GOOD}");
     let redirect = format!(

@@ -5,6 +5,7 @@
 //! put a host of his own there, and a certificate for that host proves nothing. After the handshake
 //! the client also checks whether the host offers REQUIRETLS.
 
+use super::sts::{Mode, StsPolicy};
 use super::{DomainPolicy, Security, TlsPolicy};
 use crate::destination::Peer;
 use crate::outcome::Outcome;
@@ -19,10 +20,14 @@ pub const NOT_OFFERED: Status = Status(5, 7, 30);
 
 impl DomainPolicy {
     /// Whether the peer is known to be a host of the destination (RFC 8689 4.2.1): the configuration
-    /// or the recipient's address names it, or secure MX records do.
+    /// or the recipient's address names it, or secure MX records or an MTA-STS
+    /// policy do.
     pub fn is_known(&self, peer: &Peer) -> bool {
         let is_it = |domain: &str| peer.name.is_empty() || peer.name == *domain;
-        self.exchangers.is_secure || self.mx_domain.as_deref().is_none_or(is_it)
+        let is_named = |sts: &StsPolicy| sts.mode != Mode::None && sts.admits(&peer.name);
+        self.exchangers.is_secure
+            || self.mx_domain.as_deref().is_none_or(is_it)
+            || self.sts.policy.as_deref().is_some_and(is_named)
     }
 }
 

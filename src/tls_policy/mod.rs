@@ -173,11 +173,8 @@ impl Rules<'_> {
             Level::None if peer.scheme != Scheme::Smtps => (Security::Clear, Verification::None),
             Level::Opportunistic if peer.scheme != Scheme::Smtps => (Security::Opportunistic, Verification::None),
             Level::None | Level::Opportunistic => (required, Verification::None),
-            Level::Required { names } if names.is_empty() => (required, Verification::authority()),
-            Level::Required { names } => {
-                let names = [&[peer.identity()], names.as_slice()].concat();
-                (required, Verification::Authority { names })
-            }
+            // The name of an exchanger comes from the DNS, so it does not count beside names of the table.
+            Level::Required { names } => (required, Verification::Authority { names: names.clone() }),
             Level::Dane => return self.only_by_dane(domain, peer, Reason { rule: "table", source }),
             Level::Fingerprints(all) => (required, Verification::Fingerprints(Arc::clone(all))),
         };

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! example.org       required                      a certificate from a trusted authority for the host's name
-//! bank.example      required names=mx.host.example  the certificate may also be for one of these names
+//! bank.example      required names=mx.host.example  the certificate must be for one of these names
 //! mail.example.net  required fingerprints=6e34…   one of these certificates or public keys
 //! signed.example    dane                          the host's TLSA records must match its certificate
 //! old.example       opportunistic                 DANE and MTA-STS are not used
@@ -51,10 +51,9 @@ pub enum Level {
     None,
     /// TLS if the host offers it, with any certificate, whatever the domain publishes.
     Opportunistic,
-    /// TLS with a certificate from a trusted authority, for the host's name or for one of these
-    /// names.
+    /// TLS with a certificate from a trusted authority, for one of these names.
     Required {
-        /// The names beside the host's own.
+        /// The names; if there are none, it is the host's own.
         names: Vec<String>,
     },
     /// TLS with a certificate that matches the TLSA records of the host.

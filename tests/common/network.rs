@@ -4,7 +4,7 @@
 //! The address of the machine is [`MACHINE`]. All addresses 192.0.2.0/24 and 203.0.113.0/24, which
 //! are for documentation and count as public, belong to the world: what a test starts there, in
 //! [`Network::world`], listens on any of them, also on ports below 1024. NSD serves the zones at
-//! 192.0.2.53, and Unbound listens on 127.0.0.1 in the machine. A daemon that [`Network::start`]
+//! 192.0.2.53, and Unbound listens on 127.0.0.1 and [`MACHINE`] in the machine. A daemon that [`Network::start`]
 //! starts is in the machine. Neither reaches the host's network, and the host reaches neither.
 //!
 //! Needs root. All processes in the namespaces end with the [`Network`], or with the test's process.
@@ -110,8 +110,9 @@ impl Network {
     /// `mx.example.org A`.
     pub fn questions(&self) -> Vec<String> {
         let of = |line: &str| {
-            let (_, question) = line.split_once(" info: 127.0.0.1 ")?;
+            let (_, question) = line.split_once(" info: ")?;
             let (question, _) = question.split_once(" IN")?;
+            let (_asker, question) = question.split_once(' ')?;
             let (name, kind) = question.split_once(' ')?;
             Some(format!("{} {kind}", name.trim_end_matches('.').to_ascii_lowercase()))
         };
@@ -129,17 +130,20 @@ fn name_server(world: &Namespace, tree: &Path, dir: &Path) -> Daemon {
         zones::SERVER
     );
     fs::write(&conf, text).expect("a file");
-    serve(world, tree, "nsd", &conf, "nsd started")
+    let server = serve(world, tree, "nsd", &conf, "nsd started");
+    assert!(!server.log().contains("error: "), "a zone has errors:\n{}", server.log());
+    server
 }
 
 fn resolver(machine: &Namespace, tree: &Path, dir: &Path) -> Daemon {
     let (shown, conf) = (dir.display(), dir.join("unbound.conf"));
     fs::write(dir.join("root.hints"), format!(". NS ns.root.\nns.root. A {}\n", zones::SERVER)).expect("a file");
     let text = format!(
-        "server:\n  interface: 127.0.0.1\n  username: \"\"\n  chroot: \"\"\n  directory: \"{shown}\"\n  \
+        "server:\n  interface: 127.0.0.1\n  interface: {MACHINE}\n  access-control: {MACHINE}/32 allow\n  username: \"\"\n  chroot: \"\"\n  directory: \"{shown}\"\n  \
          pidfile: \"\"\n  use-syslog: no\n  logfile: \"\"\n  log-queries: yes\n  do-ip6: no\n  \
          root-hints: \"{shown}/root.hints\"\n  trust-anchor-file: \"{shown}/root.ds\"\n  \
-         local-zone: \"test.\" nodefault\n  val-max-restart: 1\nremote-control:\n  control-enable: no\n"
+         local-zone: \"test.\" nodefault\n  val-max-restart: 1\n  \
+         trust-anchor-signaling: no\nremote-control:\n  control-enable: no\n"
     );
     fs::write(&conf, text).expect("a file");
     serve(machine, tree, "unbound", &conf, "start of service")

@@ -43,12 +43,6 @@ impl Authority {
         Self::make_authority(Some(self))
     }
 
-    /// Makes servers send the certificate of the authority after their own.
-    #[must_use]
-    pub fn sent(self) -> Self {
-        Self { chain: self.chain.clone() + &self.root.pem(), ..self }
-    }
-
     fn make_authority(above: Option<&Self>) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
@@ -81,6 +75,12 @@ impl Authority {
     pub fn leaf(&self, name: &str, days: i64) -> Leaf {
         let (certificate, key) = self.make(name, days);
         Leaf::of(certificate + &self.chain, key)
+    }
+
+    /// The same, for a server that sends the certificate of the authority, too.
+    pub fn full(&self, name: &str, days: i64) -> Leaf {
+        let (certificate, key) = self.make(name, days);
+        Leaf::of(certificate + &self.chain + &self.root.pem(), key)
     }
 
     /// A site with a certificate for razorback.test and these settings.
@@ -150,7 +150,8 @@ impl Leaf {
         format!("{usage} 0 0 {}", hex(&der))
     }
 
-    fn of(certificate: String, key: String) -> Self {
+    /// A certificate, with those that follow it, and its key, both in PEM.
+    pub fn of(certificate: String, key: String) -> Self {
         let config = serve(&certificate, &key, rustls::DEFAULT_VERSIONS);
         Self { certificate, key, config }
     }

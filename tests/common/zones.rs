@@ -22,6 +22,8 @@ pub struct Zone {
     name: String,
     text: String,
     seal: Seal,
+    /// Options of ldns-signzone.
+    options: &'static [&'static str],
     edit: Option<Box<Edit>>,
 }
 
@@ -36,7 +38,13 @@ impl Zone {
     /// A signed zone with these records, in the form of a zone file. Names without a final dot are
     /// relative to the zone.
     pub fn signed(name: &str, text: &str) -> Self {
-        Self { name: name.to_owned(), text: text.to_owned(), seal: Seal::Valid, edit: None }
+        Self { name: name.to_owned(), text: text.to_owned(), seal: Seal::Valid, options: &[], edit: None }
+    }
+
+    /// A signed zone that denies names by NSEC3, which leaves out insecure delegations (opt-out) or
+    /// does not.
+    pub fn hashed(name: &str, text: &str, opts_out: bool) -> Self {
+        Self { options: if opts_out { &["-n", "-p"] } else { &["-n"] }, ..Self::signed(name, text) }
     }
 
     /// A zone without signatures, whose delegation says that it has none.
@@ -137,6 +145,7 @@ fn sign(dir: &Path, zone: &Zone) {
     let file = path(dir, &zone.name);
     if zone.seal != Seal::None {
         let mut sign = Command::new("ldns-signzone");
+        sign.args(zone.options);
         if zone.seal == Seal::Expired {
             sign.args(["-i", "20200101000000", "-e", "20200201000000"]);
         }
@@ -145,7 +154,9 @@ fn sign(dir: &Path, zone: &Zone) {
         let (code, said) =
             programs::code_and_text(&sign.current_dir(dir).stdin(Stdio::null()).output().expect("ldns-signzone"));
         assert_eq!(code, 0, "ldns-signzone {}: {said}", zone.name);
-        fs::rename(signed, &file).expect("a rename");
+        // NSD does not read the empty data as ldns writes them.
+        let text = fs::read_to_string(signed).expect("a zone");
+        fs::write(&file, text.replace("\tTLSA\t3 1 1\n", "\tTLSA\t\\# 3 030101\n")).expect("a file");
     }
     if let Some(edit) = &zone.edit {
         let text = fs::read_to_string(&file).expect("a zone");

@@ -8,6 +8,8 @@
 # or, with PEER_LMTP, by LMTP.
 # With PEER_TLS it offers STARTTLS with the certificate PEER_TLS.pem and its .key;
 # with PEER_AUTH it takes mail only under TLS, from whom Dovecot knows at that socket.
+# With PEER_DANE it sends mail to the hosts of the DNS, by DANE, and asks 127.0.0.1.
+# With PEER_ADDRESS it takes mail at that address, from anywhere.
 set -eu
 . "$(dirname "$0")/postfix-site.sh"
 tree=$1 dir=$2 port=$3 back=$4
@@ -56,6 +58,24 @@ smtpd_sasl_type = dovecot
 smtpd_sasl_path = $PEER_AUTH
 smtpd_sasl_authenticated_header = yes
 smtpd_sender_restrictions = permit_sasl_authenticated, reject
+END
+fi
+
+if [ -n "${PEER_DANE:-}" ]; then
+    printf 'nameserver 127.0.0.1\noptions edns0 trust-ad\n' > "$dir/etc/resolv.conf"
+    sed -i -E '/^(relayhost|smtp_dns_support_level|smtp_tls_security_level) /d' "$dir/etc/postfix/main.cf"
+    cat >> "$dir/etc/postfix/main.cf" << END
+relayhost =
+smtp_dns_support_level = dnssec
+smtp_tls_security_level = dane
+smtp_tls_loglevel = 1
+END
+fi
+if [ -n "${PEER_ADDRESS:-}" ]; then
+    sed -i -E '/^(inet_interfaces|mynetworks) /d' "$dir/etc/postfix/main.cf"
+    cat >> "$dir/etc/postfix/main.cf" << END
+inet_interfaces = $PEER_ADDRESS
+mynetworks = 0.0.0.0/0
 END
 fi
 

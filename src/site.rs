@@ -14,6 +14,7 @@ use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::Outbound;
 use crate::deliver::remote::credentials::Credentials;
 use crate::dns::Dns;
+use crate::envelope::{MessageTls, Origin};
 #[cfg(feature = "filters")]
 use crate::filters::Filters;
 #[cfg(feature = "mailauth")]
@@ -207,6 +208,14 @@ impl Site {
     pub fn without_listeners(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights) -> Arc<Self> {
         let local = settings.config.mail_sockets().collect();
         Self::new(settings, spool, rights, local)
+    }
+
+    /// Returns the counts for TLS reports, or `None` if the connections for a message are not counted:
+    /// a TLS report must not cause another one, and a message that goes without TLS if need be says
+    /// nothing about the policies of domains.
+    pub fn tls_counts_of(&self, config: &Config, origin: Origin, tls: MessageTls) -> Option<&tls_report::Counts> {
+        let is_usual = origin != Origin::TlsReport && tls != MessageTls::Indifferent;
+        (config.remote.tls_reports.is_some() && is_usual).then_some(&self.tls_counts)
     }
 
     /// Returns the settings in force now.

@@ -309,17 +309,10 @@ impl Worker {
             only_public: matches!(entry.origin(), Origin::DmarcReport | Origin::TlsReport),
         };
         let settings = &attempt.settings;
-        let is_counted = settings.config.remote.tls_reports.is_some() && entry.origin() != Origin::TlsReport;
-        let counts = is_counted.then_some(&self.site.tls_counts);
+        let counts = self.site.tls_counts_of(&settings.config, entry.origin(), entry.options().tls);
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
-        let remote_settings = RemoteSettings {
-            config,
-            tls,
-            credentials,
-            tls_policies: &settings.tls_policies,
-            counts,
-            trust: attempt.job.trust,
-        };
+        let (tls_policies, trust) = (&settings.tls_policies, attempt.job.trust);
+        let remote_settings = RemoteSettings { config, tls, credentials, tls_policies, counts, trust };
         let AttemptResult { outcomes, contact, address, dialogue } =
             self.remote.deliver(remote_settings, &attempt.job.destination, target, &delivery);
         (self.contact, self.address, attempt.dialogue) = (contact, address, dialogue);

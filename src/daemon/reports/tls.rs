@@ -28,6 +28,13 @@ const GROUP: usize = 20;
 /// The maximum number of domains whose records are looked up. Domains with the most connections come
 /// first.
 const MAX_DOMAINS: usize = 20_000;
+/// The time limit of a request to a web server.
+#[cfg(feature = "mta-sts")]
+const HTTPS_TIME: Duration = Duration::from_secs(60);
+/// The maximum size of the answer of a web server, in bytes.
+#[cfg(feature = "mta-sts")]
+const MAX_ANSWER: usize = 64 << 10;
+
 /// The reports of one day.
 struct Day<'a> {
     site: &'a Arc<Site>,
@@ -140,8 +147,34 @@ impl Day<'_> {
     }
 
     /// Sends a report to a web server.
+    ///
+    /// # Errors
+    /// If the server does not take it now.
+    #[cfg(feature = "mta-sts")]
+    fn post(&self, counted: &Counted, attachment: &[u8], (host, path): (&str, &str), uri: &str) -> Result<(), String> {
+        use crate::net::https::{Request, exchange};
+
+        let request = Request {
+            host,
+            path,
+            content: Some(("application/tlsrpt+gzip", attachment)),
+            max_answer: MAX_ANSWER,
+            deadline: Instant::now() + HTTPS_TIME,
+            host_timeout: None,
+        };
+        let answer = exchange(&self.site.dns, &self.settings.tls.client, &request);
+        let answer = answer.map_err(|error| format!("{uri}: {error}"))?;
+        if !(200..300).contains(&answer.status) {
+            return Err(format!("{uri}: the status is {}", answer.status));
+        }
+        log::Report::Tls.sent(&"-", &counted.domain, self.day * DAY, uri, attachment.len());
+        Ok(())
+    }
+
+    /// A build without HTTPS sends no report to a web server.
+    #[cfg(not(feature = "mta-sts"))]
     fn post(&self, _: &Counted, _: &[u8], _: (&str, &str), uri: &str) -> Result<(), String> {
-        Err(format!("{uri}: this penfold has no HTTPS"))
+        Err(format!("{uri}: this penfold was built without mta-sts, and has no HTTPS"))
     }
 
     fn lookup(&self) -> Until<'_> {

@@ -272,6 +272,7 @@ impl RemoteDelivery {
             activity::enter("looking up the MTA-STS policy");
             let unproven = HostTimeout::new(&self.outbound.timeouts, settings.trust);
             domain.sts = self.outbound.sts.of_domain(name, settings.tls, unproven.as_ref());
+            results::note_no_policy(settings.counts, target, &domain.sts);
         }
         for group in groups {
             let only_public = progress.delivery.only_public;
@@ -435,7 +436,7 @@ impl RemoteDelivery {
             policy,
             message,
             is_known,
-            watch: Watch::new(settings.counts, target, peer, policy),
+            watch: Watch::new(settings.counts, target, peer, policy, |domain| self.outbound.sts.known(domain).policy),
             is_configured: !matches!(target, HostTarget::Mx { .. }),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.outbound.timeouts, settings.trust),
@@ -463,7 +464,10 @@ fn policy_of(
 ) -> Result<(TlsPolicy, bool), Outcome> {
     let has_login = settings.credentials.of(target, peer).is_some();
     let rules = Rules { dns: Some(dns), ..settings.rules() };
-    let policy = rules.of_host(domain, peer, has_login, delivery.tls())?;
+    let policy = rules.of_host(domain, peer, has_login, delivery.tls()).inspect_err(|_| {
+        let dns = settings.config.remote.dane.then_some(dns);
+        results::note_refused(settings.counts, target, peer, domain, dns);
+    })?;
     let is_known = policy.proves_host() || domain.is_known(peer);
     let is_store_here = peer.scheme == Scheme::Lmtp && peer.endpoint.is_loopback();
     Ok((if delivery.wishes_tls() && !is_store_here { policy.for_report(is_known) } else { policy }, is_known))

@@ -1,13 +1,19 @@
 //! TLS reports: how TLS to the hosts of a domain went, sent once after the day.
+//!
+//! - `https`: reports by HTTPS and by mail to other hosts, and policies in reports
 
 use std::fs;
+use std::process::Command;
 
 use common::clock::Clock;
 use common::dns::Dns;
 use common::programs::gunzipped;
 use common::remote::{Offer, Remote, Sink, Then};
 use common::tls::Authority;
-use common::{Daemon, Site};
+use common::{Daemon, Site, built, unpacked};
+
+#[cfg(feature = "mta-sts")]
+mod https;
 
 /// Sends a message to a domain, and waits until it is delivered. Returns the line about it.
 fn send(daemon: &Daemon, domain: &str) -> String {
@@ -20,6 +26,20 @@ fn values<'a>(json: &'a str, key: &str) -> Vec<&'a str> {
     let key = format!("\"{key}\":");
     let all = json.split(key.as_str()).skip(1);
     all.map(|rest| rest.split([',', '}', ']']).next().unwrap_or_default().trim_matches('"')).collect()
+}
+
+/// The policies in these reports, which are files of a site, as parsedmarc reads them: one a line.
+/// `None` without parsedmarc.
+fn parsed(site: &Site, files: &[String]) -> Option<String> {
+    let Some(tree) = unpacked::tree("parsedmarc") else {
+        common::skipped("parsedmarc is not in target/peers/parsedmarc.pkg: run tests/setup");
+        return None;
+    };
+    let mut python = Command::new("python3");
+    python.arg("-B").arg(built::source("tests/queue/tls_report_reads.py")).arg(tree);
+    let output = python.args(files.iter().map(|name| site.path(name))).output().expect("python3");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).expect("text"))
 }
 
 #[test]
@@ -111,6 +131,20 @@ fn what_happened_in_a_day_is_reported_once_to_domains_that_ask() {
         assert_eq!(value("receiving-mx-helo"), "sink.test");
         assert!(value("failure-reason-code").contains(reason), "{json}");
     }
+    let files: Vec<String> = (0..reports.len()).map(|number| format!("report{number}")).collect();
+    files.iter().zip(&reports).for_each(|(name, (mail, _))| site.write(name, mail));
+    if let Some(text) = parsed(&site, &files) {
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        let failed = |domain: &str, result: &str| format!("{domain} no-policy-found 0 1 {result}*1@mail.{domain}");
+        let wanted = [
+            failed("broken.test", "validation-failure"),
+            format!("good.test no-policy-found {connections} 0"),
+            failed("plain.test", "starttls-not-supported"),
+            failed("refused.test", "starttls-not-supported"),
+        ];
+        assert_eq!(lines, wanted);
+    }
     daemon.wait_words(&[" tls-report domain=good.test day=2026-05-20 to=<jon@razorback.test> size="]);
     assert!(daemon.settles(&site) && daemon.terminate().success());
 
@@ -118,6 +152,60 @@ fn what_happened_in_a_day_is_reported_once_to_domains_that_ask() {
     daemon.wait_words(&["started"]);
     assert!(daemon.settles(&site) && !daemon.log().contains("tls-report"), "{}", daemon.log());
     assert_eq!(site.mail("jon").len(), 4);
+}
+
+/// TLSA records that match, that do not match, and that cannot be looked up.
+#[test]
+fn the_tlsa_records_of_a_host_are_in_the_report() {
+    let leaf = Authority::new().leaf("mail.example.net", 300);
+    let remote = Remote::with(Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() });
+    let port = remote.address.port();
+    let (good, wrong) = (leaf.association([3, 1, 1]), "3 1 1 ".to_owned() + &"00".repeat(32));
+    let mut zone = String::new();
+    for (name, record) in
+        [("good", format!("TLSA {good}")), ("wrong", format!("TLSA {wrong}")), ("bogus", "SERVFAIL".into())]
+    {
+        let records = [
+            format!("{name}.test MX 10 mail.{name}.test\n{name}.test SECURE\n"),
+            format!("mail.{name}.test A 127.0.0.1\nmail.{name}.test SECURE\n"),
+            format!("_{port}._tcp.mail.{name}.test {record}\n_{port}._tcp.mail.{name}.test SECURE\n"),
+            format!("_smtp._tls.{name}.test TXT v=TLSRPTv1; rua=mailto:jon@razorback.test\n"),
+        ];
+        zone += &records.concat();
+    }
+    let dns = Dns::zone(&zone);
+    let mut site = Site::with("remote.tls_reports = \"tls@razorback.test\"\nqueue.warn_after = \"4d\"");
+    site.set("dns", "nameservers", &dns.nameservers());
+    site.add("routes", &["good", "wrong", "bogus"].map(|name| format!("{name}.test mx::{port}\n")).concat());
+    let Some(clock) = Clock::new(&site) else { return };
+    clock.set("@2026-05-20 12:00:00");
+    let daemon = clock.start(&site, false);
+    send(&daemon, "good.test");
+    for domain in ["wrong.test", "bogus.test"] {
+        let id = daemon.submit(&[&format!("anna@{domain}")]);
+        daemon.wait_words(&[&id, " deferred ", domain, "TLSA"]);
+    }
+    assert!(daemon.terminate().success());
+    clock.set("@2026-05-21 12:00:00");
+    let daemon = clock.start(&site, false);
+    let reports = daemon.wait_mail(&site, "jon", 3);
+    let reports: Vec<String> =
+        reports.into_iter().map(|report| gunzipped(&String::from_utf8(report).expect("text"))).collect();
+    for (name, policy, result) in
+        [("good", &*good, ""), ("wrong", &*wrong, "tlsa-invalid"), ("bogus", "", "dnssec-invalid")]
+    {
+        let json = reports.iter().find(|json| json.contains(&format!("\"policy-domain\":\"{name}.test\"")));
+        let json = json.unwrap_or_else(|| panic!("{name}: {reports:?}"));
+        let policy = if policy.is_empty() { String::new() } else { format!("\"{policy}\"") };
+        for part in [
+            format!("\"policy-type\":\"tlsa\",\"policy-string\":[{policy}]"),
+            format!("\"mx-host\":[\"mail.{name}.test\"]"),
+            format!("\"total-successful-session-count\":{},", u8::from(result.is_empty())),
+        ] {
+            assert!(json.contains(&part), "{part}: {json}");
+        }
+        assert_eq!(values(json, "result-type").join(""), result, "{json}");
+    }
 }
 
 /// Without a contact nothing is counted.

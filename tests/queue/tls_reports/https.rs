@@ -1,0 +1,175 @@
+//! Reports by HTTPS and by mail to other hosts, and MTA-STS policies in reports, in a network of the
+//! test's own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use common::Site;
+use common::clock::Clock;
+use common::dns::Dns;
+use common::namespace::in_a_network;
+use common::programs::{gunzip, gunzipped};
+use common::remote::{self, Offer, Remote, Sink};
+use common::tls::{Authority, Leaf};
+use rustls::{ServerConnection, StreamOwned};
+
+use super::{send, values};
+
+/// A web server at port 443 of an address, which takes reports.
+struct Web {
+    /// The status and the content of each reply, and the requests: header and content.
+    state: Arc<Mutex<(Reply, Vec<Request>)>>,
+}
+
+type Reply = (&'static str, &'static str);
+type Request = (String, Vec<u8>);
+
+impl Web {
+    fn start(address: &str, leaf: &Leaf, reply: Reply) -> Self {
+        let listener = TcpListener::bind((address, 443)).expect("port 443");
+        let state = Arc::new(Mutex::new((reply, Vec::new())));
+        let (config, shared) = (Arc::clone(&leaf.config), Arc::clone(&state));
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
+                let mut stream = BufReader::new(StreamOwned::new(connection, client));
+                let (mut header, mut content) = (String::new(), Vec::new());
+                while !header.ends_with("\r\n\r\n") && stream.read_line(&mut header).is_ok_and(|n| n > 0) {}
+                let lower = header.to_ascii_lowercase();
+                let length = lower.split("content-length:").nth(1).and_then(|rest| rest.lines().next());
+                content.resize(length.and_then(|length| length.trim().parse().ok()).unwrap_or(0), 0);
+                if stream.read_exact(&mut content).is_err() || header.is_empty() {
+                    continue;
+                }
+                let mut state = shared.lock().expect("a lock");
+                state.1.push((header, content));
+                let mut stream = stream.into_inner();
+                let ((status, text), length) = (state.0, state.0.1.len());
+                let fields = format!("Content-Type: text/plain\r\nContent-Length: {length}");
+                let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n{text}").as_bytes());
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        });
+        Self { state }
+    }
+
+    fn behave(&self, reply: Reply) {
+        self.state.lock().expect("a lock").0 = reply;
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.state.lock().expect("a lock").1.clone()
+    }
+}
+
+/// A report goes to each place that the domain names, and again to those that did not take it. The
+/// connection by which it goes is not counted.
+#[test]
+fn reports_go_to_web_servers_and_are_not_counted_themselves() {
+    in_a_network(&["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32", "192.0.2.4/32"], || {
+        let (authority, stranger) = (Authority::new(), Authority::new());
+        let leaf = authority.leaf("mail.good.test", 300);
+        let listener = TcpListener::bind("192.0.2.1:25").expect("port 25");
+        let remote = Remote::start(
+            listener,
+            remote::Conduct::Sink(Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() }),
+        );
+        let web = Web::start("192.0.2.2", &authority.leaf("web.good.test", 300), ("503 Later", ""));
+        let forged = Web::start("192.0.2.3", &stranger.leaf("forged.test", 300), ("200 OK", ""));
+        let policy = "version: STSv1\r\nmode: testing\r\nmx: *.sts.test\r\nmax_age: 86400\r\n";
+        let _policies = Web::start("192.0.2.4", &authority.leaf("mta-sts.sts.test", 300), ("200 OK", policy));
+        let dns = Dns::zone(
+            "sts.test MX 10 mail.sts.test\nmail.sts.test A 192.0.2.1\nmta-sts.sts.test A 192.0.2.4\n\
+             _mta-sts.sts.test TXT v=STSv1; id=1;\n_smtp._tls.sts.test TXT v=TLSRPTv1; rua=mailto:tls@report.test\n\
+             fetch.test MX 10 mail.sts.test\nmta-sts.fetch.test A 192.0.2.3\n_mta-sts.fetch.test TXT v=STSv1; id=1;\n\
+             _smtp._tls.fetch.test TXT v=TLSRPTv1; rua=mailto:tls@report.test\n\
+             good.test MX 10 mail.good.test\nmail.good.test A 192.0.2.1\nweb.good.test A 192.0.2.2\n\
+             _smtp._tls.good.test TXT v=TLSRPTv1; rua=https://web.good.test/v1?a=b,mailto:tls@report.test\n\
+             report.test MX 10 mail.good.test\n_smtp._tls.report.test TXT v=TLSRPTv1; rua=mailto:tls@report.test\n\
+             forged.test MX 10 mail.good.test\nforged.test A 192.0.2.3\n\
+             _smtp._tls.forged.test TXT v=TLSRPTv1; rua=https://forged.test/\n\
+             inside.test MX 10 mail.good.test\nlocal.inside.test A 127.0.0.1\n\
+             _smtp._tls.inside.test TXT v=TLSRPTv1; rua=https://local.inside.test/,https://127.0.0.1/,mailto:x@local.inside.test",
+        );
+        let mut site = Site::with("remote.tls_reports = \"tls@razorback.test\"");
+        site.set("dns", "nameservers", &dns.nameservers());
+        site.write("authorities.pem", &authority.root_pem());
+        let path = format!("{:?}", site.path("authorities.pem"));
+        site.set("remote", "authorities", &path);
+        let Some(clock) = Clock::new(&site) else { return };
+        clock.set("@2026-05-20 12:00:00");
+        let daemon = clock.start(&site, false);
+        for domain in ["good.test", "forged.test", "inside.test", "sts.test", "fetch.test"] {
+            send(&daemon, domain);
+        }
+        assert!(daemon.terminate().success());
+
+        clock.set("@2026-05-21 12:00:00");
+        let daemon = clock.start(&site, false);
+        daemon.wait_words(&["- tls-report domain=good.test", "https://web.good.test/v1?a=b: the status is 503"]);
+        daemon.wait_words(&["- tls-report domain=forged.test", "https://forged.test/: "]);
+        daemon.wait_words(&["- tls-report domain=inside.test", "https://local.inside.test/: "]);
+        daemon.wait_words(&["- tls-report domain=inside.test", "https://127.0.0.1/: "]);
+        daemon.wait_words(&["- tls-report domain=inside.test", "local.inside.test has no mail host in the Internet"]);
+        remote.wait("three reports", |seen| seen.messages.len() == 8);
+        let mail = remote.look(|seen| seen.messages.iter().map(|message| message.data.clone()).collect::<Vec<_>>());
+        let mail: Vec<String> = mail.into_iter().map(|data| String::from_utf8(data).expect("text")).collect();
+        let of = |domain: &str| {
+            let field = format!("\r\nTLS-Report-Domain: {domain}\r\n");
+            let report = mail.iter().find(|text| text.contains(&field)).expect("a report");
+            assert!(report.contains("\r\nTLS-Required: No\r\n"), "{report}");
+            gunzipped(&report.replace("\r\n", "\n"))
+        };
+        let json = of("good.test");
+        assert_eq!(values(&json, "total-successful-session-count"), ["1"], "{json}");
+        let sts = of("sts.test");
+        for part in [
+            "\"policy-type\":\"sts\",\"policy-string\":[\"version: STSv1\",\"mode: testing\",\"mx: *.sts.test\",\
+             \"max_age: 86400\"],\"policy-domain\":\"sts.test\",\"mx-host\":[\"*.sts.test\"]",
+            "\"total-successful-session-count\":0,\"total-failure-session-count\":1",
+            "\"result-type\":\"certificate-host-mismatch\",\"sending-mta-ip\":\"192.0.2.1\",\
+             \"receiving-mx-hostname\":\"mail.sts.test\"",
+        ] {
+            assert!(sts.contains(part), "{part}: {sts}");
+        }
+        let fetch = of("fetch.test");
+        let (kinds, results) = (values(&fetch, "policy-type"), values(&fetch, "result-type"));
+        assert!(kinds.contains(&"sts") && kinds.contains(&"no-policy-found"), "{fetch}");
+        assert_eq!(results, ["sts-webpki-invalid"], "{fetch}");
+        assert!(daemon.settles(&site) && daemon.terminate().success());
+
+        // After a restart the web server gets the report, and the address does not get it again.
+        web.behave(("201 Created", ""));
+        clock.set("@2026-05-21 14:00:00");
+        let daemon = clock.start(&site, false);
+        daemon.wait_words(&["- tls-report domain=good.test day=2026-05-20 to=https://web.good.test/v1?a=b size="]);
+        daemon.wait_words(&["- tls-report domain=inside.test", "local.inside.test has no mail host in the Internet"]);
+        assert!(daemon.settles(&site));
+        assert_eq!(remote.look(|seen| seen.messages.len()), 8, "{}", daemon.log());
+        assert!(daemon.terminate().success());
+        let requests = web.requests();
+        let (header, content) = requests.last().expect("a request");
+        assert!(header.starts_with("POST /v1?a=b HTTP/1.1\r\n"), "{header}");
+        let header = header.to_ascii_lowercase();
+        assert!(header.contains("\r\nhost: web.good.test\r\n"), "{header}");
+        assert!(header.contains("\r\ncontent-type: application/tlsrpt+gzip\r\n"), "{header}");
+        assert_eq!((requests.len(), gunzip(content)), (2, json));
+        assert_eq!(forged.requests(), []);
+
+        // The connection of the report to report.test was not counted, and what has failed for a day
+        // is given up.
+        clock.set("@2026-05-22 12:00:00");
+        let daemon = clock.start(&site, false);
+        daemon.wait_words(&["- tls-report domain=forged.test day=2026-05-20", "https://forged.test/: "]);
+        daemon.wait_words(&["- tls-report domain=inside.test", "local.inside.test has no mail host in the Internet"]);
+        assert!(daemon.settles(&site));
+        assert!(!daemon.log().contains("report.test") && !daemon.log().contains("good.test"), "{}", daemon.log());
+        assert!(daemon.terminate().success());
+        let daemon = clock.start(&site, false);
+        daemon.wait_words(&["started"]);
+        assert!(daemon.settles(&site) && !daemon.log().contains("tls-report"), "{}", daemon.log());
+    });
+}

@@ -5,6 +5,8 @@
 //! both, so it is at least as good as that of X25519 alone. X25519 is ring's, and ML-KEM that of the
 //! package ml-kem.
 
+use std::thread;
+
 use ml_kem::array::Array;
 use ml_kem::ml_kem_768::{Ciphertext, DecapsulationKey, EncapsulationKey};
 use ml_kem::{B32, Decapsulate, KeyExport, Seed};
@@ -16,6 +18,9 @@ use rustls::{Error, NamedGroup, PeerMisbehaved, ProtocolVersion};
 const KEY: usize = 1184;
 /// The length of a ciphertext of ML-KEM-768, which is the server's share.
 const CIPHERTEXT: usize = 1088;
+
+/// The size of the stack for ML-KEM, in bytes. Without optimization it needs 128 KiB.
+const STACK: usize = 256 << 10;
 
 const MALFORMED: Error = Error::PeerMisbehaved(PeerMisbehaved::InvalidKeyShare);
 
@@ -46,11 +51,11 @@ impl SupportedKxGroup for Hybrid {
     fn start_and_complete(&self, share: &[u8]) -> Result<CompletedKeyExchange, Error> {
         let (key, point) = share.split_at_checked(KEY).ok_or(MALFORMED)?;
         let key = Array::try_from(key).map_err(|_| MALFORMED)?;
-        let key = EncapsulationKey::new(&key).map_err(|_| MALFORMED)?;
         let classical = X25519.start_and_complete(point)?;
         let mut message = B32::default();
         getrandom::fill(&mut message).map_err(|_| Error::FailedToGetRandomBytes)?;
-        let (ciphertext, secret) = key.encapsulate_deterministic(&message);
+        let encapsulate = || Some(EncapsulationKey::new(&key).ok()?.encapsulate_deterministic(&message));
+        let (ciphertext, secret) = aside(&encapsulate).ok_or(MALFORMED)?;
         Ok(CompletedKeyExchange {
             group: self.name(),
             pub_key: [ciphertext.as_slice(), &classical.pub_key].concat(),
@@ -91,6 +96,17 @@ impl ActiveKeyExchange for Begun {
     fn group(&self) -> NamedGroup {
         NamedGroup::X25519MLKEM768
     }
+}
+
+/// Runs a function on a stack of its own. It needs 48 KiB, and a session keeps the memory of its stack
+/// until it ends.
+fn aside<T: Send>(work: &(impl Fn() -> T + Sync)) -> T {
+    let done = thread::scope(|scope| {
+        let thread = thread::Builder::new().name("key exchange".into()).stack_size(STACK).spawn_scoped(scope, work);
+        thread.ok().and_then(|thread| thread.join().ok())
+    });
+    // A system without a free thread gets more memory used instead.
+    done.unwrap_or_else(work)
 }
 
 /// The secret of both exchanges. That of ML-KEM comes first.

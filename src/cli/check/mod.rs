@@ -144,6 +144,7 @@ fn of_the_net(_: &Config, _: Option<&Settings>, options: &Options, report: &mut 
 fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, report: &mut Report) {
     use crate::dns::Dns;
     use crate::outcome::NoAnswer;
+    use crate::tls_policy::sts;
     use net::{LIMIT, Net};
 
     let dns = Dns::new(&config.dns);
@@ -162,7 +163,11 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
             client: &settings.tls.client,
         });
         let certificates = certificates.as_ref();
-        let net = Net { dns: &lookup, config, keys, own: outside::own_addresses(config), certificates, fetch: None };
+        let client = certificates.filter(|_| cfg!(feature = "mta-sts")).map(|certificates| certificates.client);
+        let fetch = client.map(|client| |domain: &str, id: &str| sts::fetch(&dns, client, (domain, id), proof::LIMIT));
+        let fetch = fetch.as_ref().map(|fetch| fetch as &proof::Fetch<'_>);
+        let own = outside::own_addresses(config);
+        let net = Net { dns: &lookup, config, keys, own, certificates, fetch };
         here = net.check(report, &mut exchangers);
     }
     if let Some(settings) = settings {

@@ -1,5 +1,7 @@
 //! Whether other hosts can prove the way to the domains of this host: MTA-STS, and reports about TLS.
 
+use std::time::Duration;
+
 use super::domains::Exchangers;
 use super::finding::{Finding, Level, Topic};
 use super::name::unknown;
@@ -9,6 +11,9 @@ use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
 use crate::tls::{Client, Fault, Server, Verification};
 use crate::tls_policy::sts::{Mode, StsPolicy, record};
+
+/// The time limit for fetching one policy.
+pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// Fetches the policy of a domain with this id.
 pub type Fetch<'a> = dyn Fn(&str, &str) -> Result<StsPolicy, Fault> + Sync + 'a;

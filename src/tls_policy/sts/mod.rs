@@ -48,6 +48,14 @@ const RENEWAL_AGE: u64 = 86_400;
 /// The interval between two searches for policies to renew, in seconds.
 const SEARCH_INTERVAL: u64 = 3600;
 
+/// Fetches the policy of a domain whose record has this id, whatever is known about the domain.
+///
+/// # Errors
+/// The failure.
+pub fn fetch(dns: &Dns, tls: &Client, (domain, id): (&str, &str), limit: Duration) -> Result<StsPolicy, Fault> {
+    fetch::policy(dns, tls, (domain, id), limit, None).map_err(|(fault, _)| fault)
+}
+
 /// What is known about the policy of a domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sts {

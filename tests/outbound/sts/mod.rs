@@ -3,8 +3,11 @@
 //! Each test has a network of its own, with addresses for documentation, which count as public: no
 //! policy is fetched from any other address.
 //!
+//! - `check`: the policy of our own domain, as `penfoldctl check` sees it
 //! - `server`: an HTTPS server with every fault
 
+#[cfg(feature = "mailauth")]
+mod check;
 mod server;
 
 use std::net::TcpListener;

@@ -57,7 +57,7 @@ use penfold::destination::{Destination, HostTarget};
 use penfold::dialogue::Dialogue;
 use penfold::dns::Dns;
 use penfold::envelope::{Body, MailOptions, MessageTls, Recipient};
-use penfold::outcome::{Fate, NoAnswer, Outcome};
+use penfold::outcome::{Contact, Fate, NoAnswer, Outcome};
 use penfold::privsep::Rights;
 use penfold::spool::{Content, Measure};
 use penfold::state::State;
@@ -91,6 +91,8 @@ struct Sender {
     only_public: bool,
     /// The dialogue of the last attempt.
     dialogue: Option<Dialogue>,
+    /// What the last attempt has shown about the destination.
+    contact: Contact,
     /// The table of TLS policies.
     policies: Option<Letter>,
 }
@@ -136,6 +138,7 @@ impl Sender {
             demand: MessageTls::Default,
             only_public: false,
             dialogue: None,
+            contact: Contact::None,
             policies: None,
         }
     }
@@ -172,7 +175,7 @@ impl Sender {
             trust: Trust::Proven,
         };
         let result = self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what);
-        self.dialogue = result.dialogue;
+        (self.dialogue, self.contact) = (result.dialogue, result.contact);
         result.outcomes
     }
 

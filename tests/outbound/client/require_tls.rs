@@ -74,8 +74,10 @@ fn a_message_that_needs_tls_fails_if_the_host_cannot_prove_itself_or_has_no_requ
         (host_with(&authority.leaf(NAME, -2), all, all), "5.7.10", "certificate"),
     ] {
         let remote = Remote::with(sink);
-        let outcome = sender(&authority).0.send_one(&smart_host(&remote, Scheme::Smtp));
+        let mut sender = sender(&authority).0;
+        let outcome = sender.send_one(&smart_host(&remote, Scheme::Smtp));
         assert_eq!(shown(&outcome), (Failed, status.into()), "{words}: {outcome:?}");
+        assert!(matches!(sender.contact, Contact::Answered(..)), "the host can get other mail: {:?}", sender.contact);
         assert!(outcome.why.starts_with(required) && outcome.why.contains(words), "{words}: {outcome:?}");
         assert_eq!((mails(&remote).len(), remote.look(|seen| seen.connections)), (0, 1), "{words}");
     }
@@ -87,8 +89,10 @@ fn a_message_that_needs_tls_waits_if_tls_may_succeed_later() {
     for then in [reply("454 4.7.0 not today"), Then::Close, Then::Hang] {
         let sink = host_with(&authority.leaf(NAME, 300), &[], &["REQUIRETLS"]);
         let remote = Remote::with(sink.when("STARTTLS", then.clone(), usize::MAX));
-        let outcome = sender(&authority).0.send_one(&smart_host(&remote, Scheme::Smtp));
+        let mut sender = sender(&authority).0;
+        let outcome = sender.send_one(&smart_host(&remote, Scheme::Smtp));
         assert_eq!(outcome.fate, Deferred, "{then:?}: {outcome:?}");
+        assert!(matches!(sender.contact, Contact::Answered(..)), "the host can get other mail: {:?}", sender.contact);
         assert_eq!((mails(&remote).len(), remote.look(|seen| seen.connections)), (0, 1), "{then:?}");
     }
 }

@@ -195,3 +195,55 @@ fn an_open_connection_is_not_used_for_a_message_with_another_demand() {
         assert_eq!((last, mails(&remote).pop().as_deref()), (connection, Some(mail)), "{demand:?}");
     }
 }
+
+/// Secure MX records show that a host is one of the domain. Then its certificate is verified by its
+/// TLSA records or, if it has none, by an authority.
+#[test]
+fn dnssec_proves_that_a_mail_exchanger_is_a_host_of_the_domain() {
+    let authority = Authority::new();
+    for (is_secure, has_records, leaf, status) in [
+        (true, true, Leaf::selfmade("else.test"), None),
+        (true, false, authority.leaf(NAME, 300), None),
+        (true, false, Leaf::selfmade(NAME), Some("5.7.10")),
+        // TLSA records of a host that an attacker has put into the MX records.
+        (false, true, Leaf::selfmade("else.test"), Some("5.7.10")),
+        (false, true, authority.leaf(NAME, 300), Some("5.7.10")),
+    ] {
+        let remote = Remote::with(host_with(&leaf, &[], &["REQUIRETLS"]));
+        let tlsa = format!("_{}._tcp.{NAME}", remote.address.port());
+        let records = if has_records { format!("{tlsa} SECURE\n{tlsa} TLSA {}", leaf.tlsa(3)) } else { String::new() };
+        let mx_records = format!("{}example.test MX 10 {NAME}", if is_secure { "example.test SECURE\n" } else { "" });
+        let zone = NameServer::zone(&format!("{mx_records}\n{NAME} SECURE\n{NAME} A 127.0.0.1\n{records}"));
+        let mut sender = Sender::asking(&zone, Vec::new());
+        sender.believe(&authority);
+        sender.demand = MessageTls::Required;
+        let outcome = sender.send_one(&mx("example.test", remote.address.port()));
+        let about = format!("{is_secure} {has_records}: {outcome:?}");
+        match status {
+            None => assert_eq!((outcome.fate, mails(&remote)), (Delivered, vec![" REQUIRETLS".to_owned()]), "{about}"),
+            Some(status) => assert_eq!(shown(&outcome), (Failed, status.into()), "{about}"),
+        }
+        assert_eq!(status.is_none(), remote.look(|seen| !seen.messages.is_empty()), "{about}");
+    }
+}
+
+/// The field `TLS-Required: No`: what the domain publishes does not keep the message back.
+#[test]
+fn a_message_that_needs_no_tls_is_sent_in_spite_of_tlsa_records() {
+    for (demand, fate) in [(MessageTls::Default, Deferred), (MessageTls::Indifferent, Delivered)] {
+        for sink in [Sink::default(), host_with(&Leaf::selfmade(NAME), &[], &[])] {
+            let has_tls = sink.tls.is_some();
+            let remote = Remote::with(sink);
+            let tlsa = format!("_{}._tcp.{NAME}", remote.address.port());
+            let records = format!("{tlsa} SECURE\n{tlsa} TLSA {}", Leaf::selfmade(NAME).tlsa(3));
+            let zone = format!("example.test SECURE\nexample.test MX 10 {NAME}\n{NAME} SECURE\n{NAME} A 127.0.0.1\n");
+            let zone = NameServer::zone(&(zone + &records));
+            let mut sender = Sender::asking(&zone, Vec::new());
+            sender.demand = demand;
+            let outcome = sender.send_one(&mx("example.test", remote.address.port()));
+            assert_eq!(outcome.fate, fate, "{demand:?}: {outcome:?}");
+            // TLS is used where it is offered.
+            assert!(fate != Delivered || remote.messages(1)[0].tls == has_tls);
+        }
+    }
+}

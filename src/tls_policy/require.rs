@@ -20,8 +20,7 @@ pub const NOT_OFFERED: Status = Status(5, 7, 30);
 
 impl DomainPolicy {
     /// Whether the peer is known to be a host of the destination (RFC 8689 4.2.1): the configuration
-    /// or the recipient's address names it, or secure MX records or an MTA-STS
-    /// policy do.
+    /// or the recipient's address names it, or secure MX records or an MTA-STS policy do.
     pub fn is_known(&self, peer: &Peer) -> bool {
         let is_it = |domain: &str| peer.name.is_empty() || peer.name == *domain;
         let is_named = |sts: &StsPolicy| sts.mode != Mode::None && sts.admits(&peer.name);
@@ -36,14 +35,17 @@ impl TlsPolicy {
     /// already, and otherwise one that does.
     ///
     /// # Errors
-    /// The outcome if it is not known whether the peer is a host of the destination.
+    /// The outcome if it is not known whether the peer is a host of the destination. It is temporary
+    /// if the MTA-STS policy of the domain is not known yet.
     pub(super) fn for_required(self, domain: &DomainPolicy, peer: &Peer) -> Result<Self, Outcome> {
         if !self.proves_host() && !domain.is_known(peer) {
-            let name = domain.mx_domain.as_deref().unwrap_or_default();
-            let why = format!(
-                "the message needs TLS (REQUIRETLS), and neither DNSSEC nor MTA-STS proves that {} is a host of {name}",
-                peer.name
-            );
+            let (name, host) = (domain.mx_domain.as_deref().unwrap_or_default(), &peer.name);
+            let needs = "the message needs TLS (REQUIRETLS), and";
+            if domain.sts.is_open {
+                let why = format!("{needs} the MTA-STS policy of {name} is not known yet");
+                return Err(Outcome::deferred(Status(4, 7, 10), why));
+            }
+            let why = format!("{needs} neither DNSSEC nor MTA-STS proves that {host} is a host of {name}");
             return Err(Outcome::failed(NO_TLS, why));
         }
         let is_strict = !self.may_be_clear() && self.is_enforced && self.verification != Verification::None;

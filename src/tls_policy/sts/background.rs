@@ -79,7 +79,7 @@ fn work(inner: &Arc<Inner>) {
             };
             (domain, state.tls.clone())
         };
-        if let Some(id) = inner.id(&domain, sys::now()) {
+        if let Ok(Some(id)) = inner.id(&domain, sys::now()) {
             inner.fetch(&domain, &id, &tls, None);
         }
     }

@@ -63,6 +63,8 @@ pub struct Sts {
     pub policy: Option<Arc<StsPolicy>>,
     /// Why there is no policy, or no newer one, although the domain says that it has one.
     pub failure: Option<Arc<Fault>>,
+    /// Whether the domain may have a policy that is not known yet.
+    pub is_open: bool,
 }
 
 /// The policies of all domains.
@@ -118,22 +120,33 @@ impl Policies {
         inner.renew_all(now, tls);
         let entry = inner.cache().get(now, domain);
         let current = entry.policy(now);
-        let known = || Sts { policy: current.cloned(), failure: entry.failure(now).cloned() };
+        let known = |may_have: bool| Sts {
+            policy: current.cloned(),
+            failure: entry.failure(now).cloned(),
+            is_open: may_have && current.is_none(),
+        };
+        if entry.is_silent(now) {
+            return known(true);
+        }
         // Without a record, a policy is neither fetched nor renewed.
-        let id = if entry.is_silent(now) { None } else { inner.id(domain, now) };
-        let Some(id) = id else { return known() };
+        let id = match inner.id(domain, now) {
+            Ok(Some(id)) => id,
+            Ok(None) => return known(false),
+            Err(_) => return known(true),
+        };
         let is_fresh = current.is_some_and(|policy| policy.id == id && !is_due(policy, now));
         if is_fresh || entry.failure(now).is_some() {
-            return known();
+            return known(true);
         }
         match unproven {
             Some(host_timeout) if current.is_none() => {
                 inner.fetch(domain, &id, tls, Some(host_timeout));
-                self.known(domain)
+                let known = self.known(domain);
+                Sts { is_open: known.policy.is_none(), ..known }
             }
             _ => {
                 Background::add(inner, domain, tls);
-                known()
+                known(true)
             }
         }
     }
@@ -142,7 +155,9 @@ impl Policies {
     pub fn known(&self, domain: &str) -> Sts {
         let now = sys::now();
         let entry = self.inner.cache().get(now, domain);
-        Sts { policy: entry.policy(now).cloned(), failure: entry.failure(now).cloned() }
+        let (policy, failure) = (entry.policy(now).cloned(), entry.failure(now).cloned());
+        let is_open = policy.is_none() && (failure.is_some() || entry.is_silent(now));
+        Sts { policy, failure, is_open }
     }
 }
 
@@ -152,16 +167,18 @@ impl Inner {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks up the id of a domain's policy. Returns `None` if the domain has no record, or if the
-    /// look-up fails.
-    fn id(&self, domain: &str, now: u64) -> Option<Box<str>> {
+    /// Looks up the id of a domain's policy. Returns `None` if the domain has no record.
+    ///
+    /// # Errors
+    /// If the look-up fails.
+    fn id(&self, domain: &str, now: u64) -> Result<Option<Box<str>>, NoAnswer> {
         let until = Instant::now() + self.limit;
         match self.dns.begin_txt(&format!("_mta-sts.{domain}"), until).wait() {
-            Ok(records) => record::id(&records),
-            Err(NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName) => None,
-            Err(_) => {
+            Ok(records) => Ok(record::id(&records)),
+            Err(NoAnswer::NxDomain | NoAnswer::NoData | NoAnswer::BadName) => Ok(None),
+            Err(trouble) => {
                 self.cache().note_silence(now, now + RETRY_INTERVAL, domain);
-                None
+                Err(trouble)
             }
         }
     }

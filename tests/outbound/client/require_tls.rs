@@ -196,6 +196,30 @@ fn an_open_connection_is_not_used_for_a_message_with_another_demand() {
     }
 }
 
+#[cfg(feature = "mta-sts")]
+#[test]
+fn a_message_that_needs_tls_waits_while_the_mta_sts_policy_is_not_known() {
+    let authority = Authority::new();
+    for (record, fate, status) in [
+        ("_mta-sts.example.test TXT v=STSv1; id=1", Deferred, "4.7.10"),
+        ("_mta-sts.example.test SERVFAIL", Deferred, "4.7.10"),
+        ("_mta-sts.example.test TXT v=other", Failed, "5.7.10"),
+        ("", Failed, "5.7.10"),
+    ] {
+        let remote = Remote::with(host_with(&authority.leaf(NAME, 300), &[], &["REQUIRETLS"]));
+        let zone = NameServer::zone(&format!("example.test MX 10 {NAME}\n{NAME} A 127.0.0.1\n{record}"));
+        let mut sender = Sender::asking(&zone, Vec::new());
+        sender.believe(&authority);
+        (sender.demand, sender.config.remote.mta_sts) = (MessageTls::Required, true);
+        // The second attempt finds what the first one has noted.
+        for _ in 0..2 {
+            let outcome = sender.send_one(&mx("example.test", remote.address.port()));
+            assert_eq!(shown(&outcome), (fate, status.into()), "{record}: {outcome:?}");
+        }
+        assert_eq!(remote.look(|seen| seen.connections), 0);
+    }
+}
+
 /// Secure MX records show that a host is one of the domain. Then its certificate is verified by its
 /// TLSA records or, if it has none, by an authority.
 #[test]

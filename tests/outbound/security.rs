@@ -131,6 +131,33 @@ fn a_route_has_its_own_scheme_and_its_own_connection() {
 }
 
 #[test]
+fn the_table_of_tls_policies_is_read_again_and_explained() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let remote = Remote::with(Sink { tls: Some(Offer::starttls(&stranger.leaf("127.0.0.1", 300))), ..Sink::default() });
+    let mut site = site("smtp", &remote, "");
+    believe(&mut site, &authority);
+    site.write("tls_policies", "# partners\n127.0.0.1 required\n");
+    let path = format!("{:?}", site.path("tls_policies"));
+    site.set("remote", "tls_policies", &path);
+    let daemon = site.start();
+    let id = daemon.submit(&["elvis@example.test"]);
+    let why = "TLS is required: starting TLS: invalid peer certificate: UnknownIssuer";
+    daemon.wait_words(&[&id, " deferred ", "dsn=4.7.5", why]);
+    let explained = site.penfoldctl(&["explain", "elvis@example.test"]);
+    assert!(explained.contains("TLS by STARTTLS is required, with a valid certificate"), "{explained}");
+    assert!(explained.contains("tls_policies line 2") || explained.contains("tls_policies:2"), "{explained}");
+    let hosts = site.penfoldctl(&["hosts", "--json"]);
+    assert!(hosts.contains("\"tls_policy\":[\"required\"]"), "{hosts}");
+    // A wrong line keeps the old table.
+    site.write("tls_policies", "127.0.0.1 requird\n");
+    site.penfoldctl(&["flush"]);
+    daemon.wait_words(&["tls_policies:1:11: expected none, opportunistic", "the old table stays in force"]);
+    site.write("tls_policies", "127.0.0.1 opportunistic\n");
+    assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
+    assert!(remote.messages(1)[0].tls);
+}
+
+#[test]
 fn mail_waits_until_a_wrong_password_is_corrected() {
     let remote = Remote::with(login());
     let mut site = site("smtp", &remote, "");

@@ -13,7 +13,8 @@
 //! 5. The MTA-STS policy of the domain of the recipients, unless `remote.tls` is `none`.
 //! 6. `remote.tls`.
 //!
-//! A message that needs TLS (REQUIRETLS) makes the policy stricter for itself.
+//! A message with `TLS-Required: No` goes without 4 and 5. A message that needs TLS (REQUIRETLS) makes
+//! the policy stricter for itself.
 //!
 //! Credentials are sent only to a host whose certificate was verified, or over loopback to this
 //! host, whatever the table and `remote.tls` say.
@@ -43,6 +44,9 @@ pub mod table;
 use dane::Exchangers;
 use sts::{Mode, Sts, StsPolicy};
 use table::{Level, Row, TlsPolicies};
+
+/// The rule of a policy that an MTA-STS policy demands.
+const MTA_STS: &str = "mta-sts";
 
 /// The encryption of a connection, and the verification of the host's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +195,7 @@ impl Rules<'_> {
                 Err(Outcome::deferred(Status(4, 7, 5), why))
             }
             Mode::Enforce => {
-                let (security, reason) = (Security::Required, reason("mta-sts"));
+                let (security, reason) = (Security::Required, reason(MTA_STS));
                 Ok(TlsPolicy { security, verification, is_enforced: true, reason })
             }
             Mode::Testing => Ok(match self.of_scheme(peer) {
@@ -235,6 +239,7 @@ impl TlsPolicy {
     pub fn verified(&self) -> Verified {
         match &self.verification {
             Verification::None => Verified::No,
+            Verification::Authority { .. } if self.reason.rule == MTA_STS => Verified::MtaSts,
             Verification::Authority { .. } => Verified::Authority,
             Verification::Dane(_) => Verified::Dane,
             Verification::Fingerprints(_) => Verified::Fingerprint,
@@ -264,12 +269,21 @@ impl TlsPolicy {
 /// The policy in words.
 impl fmt::Display for TlsPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.security {
-            Security::Clear => "no TLS",
-            Security::Opportunistic => "TLS if the host offers STARTTLS, with any certificate",
-            Security::Required => "TLS by STARTTLS is required, with a valid certificate",
-            Security::Implicit => "TLS from the first octet is required, with a valid certificate",
-        })
+        let begin = match self.security {
+            Security::Clear => return f.write_str("no TLS"),
+            Security::Opportunistic => "TLS if the host offers STARTTLS",
+            Security::Required => "TLS by STARTTLS is required",
+            Security::Implicit => "TLS from the first octet is required",
+        };
+        let certificate = match &self.verification {
+            _ if !self.is_enforced => "any certificate (MTA-STS is only tested)",
+            Verification::None => "any certificate",
+            Verification::Authority { names } if names.is_empty() => "a valid certificate",
+            Verification::Authority { .. } => "a valid certificate for one of the names in the table",
+            Verification::Dane(_) => "a certificate that matches the TLSA records of the host",
+            Verification::Fingerprints(_) => "one of the certificates in the table",
+        };
+        write!(f, "{begin}, with {certificate}")
     }
 }
 

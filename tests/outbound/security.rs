@@ -141,7 +141,7 @@ fn the_table_of_tls_policies_is_read_again_and_explained() {
     site.set("remote", "tls_policies", &path);
     let daemon = site.start();
     let id = daemon.submit(&["elvis@example.test"]);
-    let why = "TLS is required: starting TLS: invalid peer certificate: UnknownIssuer";
+    let why = "TLS is required: the certificate is not from a trusted authority";
     daemon.wait_words(&[&id, " deferred ", "dsn=4.7.5", why]);
     let explained = site.penfoldctl(&["explain", "elvis@example.test"]);
     assert!(explained.contains("TLS by STARTTLS is required, with a valid certificate"), "{explained}");

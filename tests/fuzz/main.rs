@@ -21,6 +21,7 @@
 //! - `status`: requests to the status page, alone and with the real daemon
 //! - `sts`: MTA-STS records and policies
 //! - `tls`: octets before, during and after a TLS handshake
+//! - `tls_reports`: records that ask for TLS reports, and the facts in reports
 
 mod addresses;
 mod auth;
@@ -43,6 +44,7 @@ mod srs;
 mod status;
 mod sts;
 mod tls;
+mod tls_reports;
 
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};

@@ -50,6 +50,9 @@ const SIGNED: &[&str] = &[
     "List-Post",
     "List-Owner",
     "List-Archive",
+    "TLS-Required",
+    "TLS-Report-Domain",
+    "TLS-Report-Submitter",
 ];
 /// The maximum number of instances of a field that are signed, from the bottom up.
 const MAX_INSTANCES: usize = 8;

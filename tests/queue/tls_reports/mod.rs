@@ -7,6 +7,7 @@ use std::process::Command;
 
 use common::clock::Clock;
 use common::dns::Dns;
+use common::keys;
 use common::programs::gunzipped;
 use common::remote::{Offer, Remote, Sink, Then};
 use common::tls::Authority;
@@ -65,6 +66,11 @@ fn what_happened_in_a_day_is_reported_once_to_domains_that_ask() {
     let mut site = Site::with("remote.tls_reports = \"tls@razorback.test\"");
     site.set("dns", "nameservers", &dns.nameservers());
     site.add("routes", &routes);
+    let made = keys::Made::new("razorback.test", "s");
+    if cfg!(feature = "mailauth") {
+        made.give(&site);
+        made.of(&site).iter().for_each(|key| key.add_to(&mut site));
+    }
     let Some(clock) = Clock::new(&site) else { return };
     clock.set("@2026-05-20 12:00:00");
     let daemon = clock.start(&site, false);
@@ -84,6 +90,10 @@ fn what_happened_in_a_day_is_reported_once_to_domains_that_ask() {
     // The record of twice.test is there twice, so it does not count.
     let mut reports = Vec::new();
     for report in daemon.wait_mail(&site, "jon", 4) {
+        if cfg!(feature = "mailauth") {
+            let verified = keys::verify(&report, &made.keys);
+            assert!(verified.is_none_or(|all| all == ["s-rsa razorback.test True", "s-ed25519 razorback.test True"]));
+        }
         let report = String::from_utf8(report).expect("text");
         reports.push((report.clone(), gunzipped(&report)));
     }
@@ -107,6 +117,11 @@ fn what_happened_in_a_day_is_reported_once_to_domains_that_ask() {
         " filename=\"razorback.test!good.test!1779235200!1779321599.json.gz\"",
     ] {
         assert!(mail.lines().any(|found| found == line), "{line}: {mail}");
+    }
+    if cfg!(feature = "mailauth") {
+        let (_, signed) = mail.split_once("h=").expect("a signature");
+        let signed = signed.split(';').next().unwrap_or_default().to_ascii_lowercase();
+        assert!(["tls-report-domain", "tls-report-submitter", "tls-required"].iter().all(|name| signed.contains(name)));
     }
     assert!(mail.contains("\nContent-Type: multipart/report; report-type=\"tlsrpt\"; boundary="), "{mail}");
     assert_eq!(

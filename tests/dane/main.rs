@@ -8,6 +8,7 @@
 //! - `postfix`: Postfix as a server for penfold, and penfold as a server for Postfix
 //! - `questions`: how many questions the name server gets
 //! - `scene`: a network with a penfoldd that sends
+//! - `sts`: the same attacks on a domain with an MTA-STS policy
 
 mod attacks;
 mod cases;
@@ -16,3 +17,5 @@ mod peers;
 mod postfix;
 mod questions;
 mod scene;
+#[cfg(feature = "mta-sts")]
+mod sts;

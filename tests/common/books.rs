@@ -62,7 +62,9 @@ impl<'a> Letter<'a> {
 
     /// Whether a message is this whole letter, with only trace fields such as Received before it.
     fn is_in(&self, message: &[u8]) -> bool {
-        let Some(trace) = message.strip_suffix(self.text().as_bytes()) else { return false };
+        let complete = String::from_utf8_lossy(message);
+        let message = if self.token.starts_with("kept") { without_added_fields(&complete).into() } else { complete };
+        let Some(trace) = message.as_bytes().strip_suffix(self.text().as_bytes()) else { return false };
         let trace = String::from_utf8_lossy(trace);
         let known = ["Return-Path: ", "Delivered-To: ", "Received: ", "\t"];
         trace.lines().all(|line| known.iter().any(|field| line.starts_with(field)))
@@ -107,6 +109,15 @@ pub fn offer_locally(config: &Path, mail: &str, to: &[&str], letter: Letter<'_>)
     let output = super::programs::feed(&mut command, dialogue.as_bytes());
     let is_taken = String::from_utf8_lossy(&output.stdout).contains(" Message accepted");
     if is_taken { Answer::Taken } else { Answer::Lost }
+}
+
+/// Has sendmail(8) keep a letter in the drop directory, as the user that runs the tests. The token must
+/// begin with `kept`. `config` is the path of a configuration whose control socket does not exist.
+pub fn keep(config: &Path, to: &[&str], letter: Letter<'_>) -> Answer {
+    let mut command = Command::new(super::built::program("penfoldctl"));
+    command.arg0("sendmail").args(["-i", "-f", SENDER]).args(to).env("PENFOLD_CONFIG", config);
+    let output = super::programs::feed(&mut command, letter.text().as_bytes());
+    if output.status.success() { Answer::Taken } else { Answer::Lost }
 }
 
 /// Offers a letter from [`SENDER`] to a daemon, for the recipients `to`. Parameters of RCPT may follow

@@ -173,28 +173,11 @@ impl Directory {
     pub fn taken(&self) -> io::Result<Vec<QueueId>> {
         let ids = taken_ids(&self.path)?;
         if !ids.is_empty() {
-            self.remove_old_names(&ids)?;
+            remove_old_names(&self.path, &ids)?;
             // An earlier process may have ended before it has synced the names.
             self.sync()?;
         }
         Ok(ids)
-    }
-
-    /// Removes the names that taken files still have in the directory. On btrfs, a power cut can leave
-    /// both names of a rename.
-    fn remove_old_names(&self, ids: &[QueueId]) -> io::Result<()> {
-        let found = ids.iter().filter_map(|id| fs::symlink_metadata(taken(&self.path, *id)).ok());
-        let inodes: HashSet<u64> = found.filter(|found| found.nlink() > 1).map(|found| found.ino()).collect();
-        if inodes.is_empty() {
-            return Ok(());
-        }
-        for file in fs::read_dir(&self.path)? {
-            let file = file?;
-            if inodes.contains(&file.ino()) && file.file_type()?.is_file() {
-                disk::remove(&file.path())?;
-            }
-        }
-        Ok(())
     }
 
     /// The path of a taken file.
@@ -258,6 +241,26 @@ pub fn taken_ids(path: &Path) -> io::Result<Vec<QueueId>> {
     }
     ids.sort_unstable();
     Ok(ids)
+}
+
+/// Removes the names that taken files still have in the drop directory `path`. On btrfs, a power cut can
+/// leave both names of a rename.
+///
+/// # Errors
+/// Those of readdir(3) and unlink(2).
+pub fn remove_old_names(path: &Path, ids: &[QueueId]) -> io::Result<()> {
+    let found = ids.iter().filter_map(|id| fs::symlink_metadata(taken(path, *id)).ok());
+    let inodes: HashSet<u64> = found.filter(|found| found.nlink() > 1).map(|found| found.ino()).collect();
+    if inodes.is_empty() {
+        return Ok(());
+    }
+    for file in fs::read_dir(path)? {
+        let file = file?;
+        if inodes.contains(&file.ino()) && file.file_type()?.is_file() {
+            disk::remove(&file.path())?;
+        }
+    }
+    disk::sync_directory(path)
 }
 
 /// Removes a taken file for good.

@@ -310,10 +310,13 @@ impl Dropped {
 /// # Errors
 /// Those of reading and changing the directory and the spool. Then nothing may be tried.
 pub fn recover(spool: &Arc<Spool>, path: &Path) -> io::Result<()> {
-    let ids: HashSet<QueueId> = directory::taken_ids(path)?.into_iter().collect();
+    let ids = directory::taken_ids(path)?;
     if ids.is_empty() {
         return Ok(());
     }
+    // Without its name in `taken/`, an old name of a file would be taken for another message.
+    directory::remove_old_names(path, &ids)?;
+    let ids: HashSet<QueueId> = ids.into_iter().collect();
     for name in entries(spool)?.into_iter().filter(|name| ids.contains(&name.id)) {
         if !spool.confirm(name)? {
             // The entry was never complete, and the file still is.

@@ -154,6 +154,21 @@ fn a_stop_of_the_recovery_changes_nothing() {
     }
 }
 
+/// On btrfs, a power cut can leave both names of a rename: here, while the entry is in the spool, too.
+#[test]
+fn the_old_name_of_a_taken_file_is_no_other_message() {
+    for by_run in [false, true] {
+        let site = scene();
+        keep(&site, CASES[0], "");
+        let log = work(&site, "unlink /drop/taken/ 1 before");
+        assert!(log.contains("fault: abort"), "{log}");
+        let taken = left(&site).pop().expect("a taken file");
+        fs::hard_link(&taken, site.path("drop/old")).expect("a link");
+        finish(&site, by_run);
+        audit(&site, CASES[0], false, "both names");
+    }
+}
+
 #[test]
 fn an_error_at_any_step_loses_and_duplicates_nothing() {
     let case = CASES[1];

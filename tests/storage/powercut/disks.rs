@@ -104,6 +104,7 @@ impl Disks {
         let disks = Self { mounts: mounts?, site: root, mailboxes, cut, layout, people, clones: 0 };
         disks.make(file_system);
         site.set("", "spool", &format!("{:?}", disks.spool()));
+        site.set("submission", "drop", &format!("{:?}", disks.drop_directory()));
         Some(disks)
     }
 
@@ -120,7 +121,8 @@ impl Disks {
         }
         self.mount(LIVE);
         let mail = self.mailboxes.display();
-        self.run(&format!("chown nobody spools mailboxes; mkdir -p spools/eve {mail}/eve"));
+        self.run(&format!("chown nobody spools mailboxes; mkdir -p spools/eve {mail}/eve
+             mkdir spools/drop; chown nobody: spools/drop; chmod 3733 spools/drop"));
         self.people.move_in(&self.mailboxes, &self.site.join("spools/eve"), |path| self.path(path));
         self.run("sync -f spools; sync -f mailboxes");
         self.bind();
@@ -171,6 +173,11 @@ impl Disks {
     /// The path of the spool.
     pub fn spool(&self) -> PathBuf {
         self.site.join("spools/spool")
+    }
+
+    /// The path of the drop directory, which is beside the spool.
+    pub fn drop_directory(&self) -> PathBuf {
+        self.site.join("spools/drop")
     }
 
     /// The path by which the test reaches a path of the namespace.

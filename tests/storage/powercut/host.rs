@@ -1,7 +1,7 @@
 //! A mail host on disks on which the power can be cut, and a remote host to which it sends.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::audit::Arrived;
 use super::disks::{Cut, Disks, Layout};
@@ -22,6 +22,16 @@ pub struct Host {
     site: Site,
 }
 
+/// The paths that clients need.
+pub struct Paths {
+    /// The configuration.
+    pub config: PathBuf,
+    /// The configuration of a sendmail that finds no daemon, and keeps its messages.
+    pub without_daemon: PathBuf,
+    /// The control socket.
+    pub socket: PathBuf,
+}
+
 impl Host {
     /// Makes a host on empty disks. Where that is not possible, reports the test as skipped and
     /// returns `None`.
@@ -39,9 +49,19 @@ impl Host {
         Some(Self { disks, remote, people, names, site })
     }
 
-    /// The path of the configuration.
-    pub fn config(&self) -> PathBuf {
-        self.site.path("penfold.conf")
+    /// The paths that clients need. Writes the configurations.
+    pub fn paths(&self) -> Paths {
+        self.site.configure();
+        let (config, socket) = (self.site.path("penfold.conf"), self.site.path("penfold.sock"));
+        let text = fs::read_to_string(&config).expect("a configuration");
+        let text = text.replace(&*socket.to_string_lossy(), &format!("{}.none", socket.display()));
+        // The disks are mounted for the daemon only.
+        let outside = |text: String, path: PathBuf| {
+            text.replace(&*path.to_string_lossy(), &self.disks.path(&path).to_string_lossy())
+        };
+        let text = outside(outside(text, self.disks.drop_directory()), self.disks.spool());
+        self.site.write("without-daemon.conf", &text);
+        Paths { config, without_daemon: self.site.path("without-daemon.conf"), socket }
     }
 
     /// Starts the daemon. `faults` is the value of PENFOLD_FAULT.
@@ -62,15 +82,25 @@ impl Host {
         let mailboxes = self.disks.path(&self.disks.mailboxes);
         self.people.wait_for_locks(&mailboxes);
         let daemon = self.start("");
-        let spool = self.disks.path(&self.disks.spool());
-        let count = |place: &str| fs::read_dir(spool.join(place)).map_or(0, Iterator::count);
-        if !daemon.becomes_true(|| count("new") + count("cur") == 0) {
+        let (spool, drop) = (self.disks.path(&self.disks.spool()), self.disks.path(&self.disks.drop_directory()));
+        let count = |place: &str| files(&spool.join(place));
+        // A letter leaves the drop directory when it is in the spool, and the spool when it is in its
+        // mailbox.
+        let waiting = || files(&drop) + files(&drop.join("taken")) + count("new") + count("cur");
+        if !daemon.becomes_true(|| waiting() == 0) {
             eprintln!("left in the spool:\n{}", daemon.log());
         }
         daemon.kill9();
         let remote = self.remote.look(|seen| [&seen.messages[..sent], &seen.messages[before..]].concat());
         let mut arrived = Arrived::new(self.people.look(&mailboxes, self.names), &remote);
-        (arrived.stuck, arrived.torn) = (count("new") + count("cur"), count("bad"));
+        arrived.stuck = waiting();
+        arrived.torn = count("bad") + files(&drop.join("bad"));
         arrived
     }
+}
+
+/// The number of files in a directory, without directories and what sendmail(8) had not finished.
+fn files(directory: &Path) -> usize {
+    let all = fs::read_dir(directory).into_iter().flatten().flatten();
+    all.filter(|file| !file.path().is_dir() && !file.file_name().to_string_lossy().starts_with("tmp.")).count()
 }

@@ -1,13 +1,15 @@
 //! Clients that send mail until the power is cut, and record the replies.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::people::{Kinds, NEW_USERS};
-use common::books::{Answer, Letter, offer, offer_locally};
+use super::host::Paths;
+use common::books::{Answer, Letter, keep, offer, offer_locally};
 
 /// A letter that a client has offered.
 #[derive(Debug, Clone)]
@@ -41,18 +43,17 @@ fn record(token: &str, to: &[&str], offer: impl FnOnce(Letter<'_>) -> Answer) ->
 /// The clients of one daemon, or of its successors.
 pub struct Load {
     address: SocketAddr,
-    /// The configuration, for sendmail.
-    config: PathBuf,
+    paths: Paths,
     kinds: Kinds,
     count: AtomicU64,
     ended: AtomicBool,
 }
 
 impl Load {
-    /// Clients of the daemon at this address, with this configuration. `kinds` has the recipients, and `first` is the number
-    /// of the first letter.
-    pub fn new(address: SocketAddr, config: PathBuf, kinds: Kinds, first: u64) -> Self {
-        Self { address, config, kinds, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
+    /// Clients of the daemon at this address, with these configurations. `kinds` has the recipients, and
+    /// `first` is the number of the first letter.
+    pub fn new(address: SocketAddr, paths: Paths, kinds: Kinds, first: u64) -> Self {
+        Self { address, paths, kinds, count: AtomicU64::new(first), ended: AtomicBool::new(false) }
     }
 
     /// Offers the next letter.
@@ -65,11 +66,27 @@ impl Load {
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
         // A local user may choose the time from which a letter is delivered.
         if to.iter().any(|to| to.starts_with("held@")) {
-            let offer = |letter: Letter<'_>| offer_locally(&self.config, "HOLDFOR=1", &to, letter);
+            let offer = |letter: Letter<'_>| offer_locally(&self.paths.config, "HOLDFOR=1", &to, letter);
             return record(&format!("held-{number}"), &to, offer);
+        }
+        // sendmail(8) keeps a letter if it finds no daemon. Every second time, the daemon is told to
+        // take it, as if it had just started. The others wait for the next start or the next telling.
+        if to.iter().any(|to| to.starts_with("kept@")) {
+            let letter = record(&format!("kept-{number}"), &to, |letter| keep(&self.paths.without_daemon, &to, letter));
+            if number.is_multiple_of(2) {
+                self.wake();
+            }
+            return letter;
         }
         let must_be_converted = to.iter().any(|to| to.starts_with("odd@"));
         send(self.address, &format!("{}-{number}", if must_be_converted { "odd" } else { "letter" }), &to)
+    }
+
+    /// Tells the daemon that there is something in the drop directory. It may be gone already.
+    fn wake(&self) {
+        if let Ok(mut stream) = UnixStream::connect(&self.paths.socket) {
+            let _ = stream.write_all(b"dropped\n").and_then(|()| stream.read_to_end(&mut Vec::new()));
+        }
     }
 
     /// Offers a letter that must be accepted.

@@ -140,7 +140,7 @@ impl Plan {
 
     fn send_and_cut(self, host: &mut Host, daemon: Daemon, cuts: usize) -> (Vec<Offered>, Vec<Made>) {
         let mut chance = Chance::new();
-        let load = Load::new(daemon.address(), host.config(), self.people.kinds(), chance.below(1000));
+        let load = Load::new(daemon.address(), host.paths(), self.people.kinds(), chance.below(1000));
         let (mut offered, mut made) = (Vec::new(), Vec::new());
         thread::scope(|scope| {
             let count = if self.pace == Pace::Dense { 5 } else { 0 };

@@ -32,7 +32,8 @@ pub type Kinds = &'static [&'static [&'static str]];
 /// The kinds with mailboxes of the server: a mailbox into which the spool file is renamed, one
 /// (eve's) into which it cannot be renamed, a mailbox that does not exist yet, mailboxes that get
 /// copies, another host, a store with two recipients, a recipient that bounces, another host to which
-/// the letter must be converted, a letter that is held for a second, and several of these together.
+/// the letter must be converted, a letter that is held for a second, one that sendmail(8) keeps in the
+/// drop directory, and several of these together.
 const KINDS: Kinds = &[
     &["jon@razorback"],
     &["eve@razorback"],
@@ -43,6 +44,7 @@ const KINDS: Kinds = &[
     &["void@far.test"],
     &["jon@razorback", "odd@far.test"],
     &["held@far.test"],
+    &["kept@razorback"],
     &["jon@razorback", "list@razorback", "far@far.test", "sto@store.test", "void@far.test"],
 ];
 /// The same kinds with system users, and mail that is forwarded to a user, a command and a file.
@@ -56,11 +58,12 @@ const SYSTEM_KINDS: Kinds = &[
     &["hal@razorback"],
     &["ivy@razorback"],
     &["gus@razorback"],
+    &["kept@razorback"],
     &["void@far.test"],
     &["jon@razorback", "list@razorback", "fay@razorback", "hal@razorback", "far@far.test", "void@far.test"],
 ];
 /// The users that exist whatever the kind of mailboxes.
-const NAMES: [&str; 6] = ["jon", "ret", "ada", "bob", "cyd", "eve"];
+const NAMES: [&str; 7] = ["jon", "ret", "ada", "bob", "cyd", "eve", "kept"];
 /// The users with a `.forward`, and gus. They exist only as system users.
 const MORE_NAMES: [&str; 4] = ["fay", "gus", "hal", "ivy"];
 /// The number of users whose mailboxes do not exist yet.

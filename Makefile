@@ -52,6 +52,12 @@ TARGET   = $(or $(CARGO_TARGET_DIR),target)
 PROGRAMS = $(TARGET)/release/penfoldd $(TARGET)/release/penfoldctl
 SOURCES  = Cargo.toml Cargo.lock $(shell find src etc/languages -type f)
 
+# Programs name source files of packages when they panic. With these names, the programs that are
+# built from an archive of `make dist` are the same in every directory.
+ifneq ($(wildcard vendor),)
+export RUSTFLAGS := $(strip $(RUSTFLAGS) --remap-path-prefix=$(CURDIR)/=)
+endif
+
 SAMPLES = $(filter-out etc/install.sh etc/dist.sh etc/debian/%,$(shell find etc -type f))
 PAGES   = $(wildcard man/*.[1-9])
 LINKS   = $(libexecdir)/penfold

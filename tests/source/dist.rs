@@ -2,8 +2,8 @@
 //!
 //! Two clones in different directories give the same octets, and the archive is complete: the sums
 //! of Cargo.lock are those of the packages, each file of a package has its sum, and cargo reads all
-//! of it without a network and without a cache. On request, penfold is built from it twice, in two
-//! directories, and the programs are the same.
+//! of it without a network and without a cache. On request, `make` builds penfold from it twice, in two
+//! directories, without a network and without a cache, and the programs are the same.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,9 +25,16 @@ fn run(command: &mut Command) -> String {
 /// `cargo` in a directory, without a network and with an empty cache.
 fn cargo_alone(directory: &Path, home: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(directory).env("CARGO_HOME", home).env("CARGO_NET_OFFLINE", "true");
-    cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
+    alone(cargo.current_dir(directory), home);
     cargo
+}
+
+fn alone<'a>(command: &'a mut Command, home: &Path) -> &'a mut Command {
+    command
+        .env("CARGO_HOME", home)
+        .env("CARGO_NET_OFFLINE", "true")
+        .env_remove("CARGO_TARGET_DIR")
+        .env_remove("RUSTFLAGS")
 }
 
 /// Clones this repository and runs `make dist` there. Returns the path of the archive; `None` where
@@ -120,7 +127,9 @@ fn two_builds_of_the_archive_give_the_same_programs() {
     let Some(archive) = archive(&site, "one") else { return };
     let built = ["first", "a/longer/second"].map(|place| {
         let top = unpack(&archive, &site.path(place));
-        run(cargo_alone(&top, &site.path("home")).args(["build", "--release", "--locked"]));
+        let mut make = Command::new("make");
+        make.arg("-C").arg(&top).arg(format!("CARGO={}", env!("CARGO"))).env_remove("MAKEFLAGS");
+        run(alone(&mut make, &site.path("home")));
         ["penfoldd", "penfoldctl"].map(|program| {
             let octets = fs::read(top.join("target/release").join(program)).expect("a program");
             println!("{program}: {} octets, {}", octets.len(), sum(&octets));

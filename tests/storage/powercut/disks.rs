@@ -121,8 +121,10 @@ impl Disks {
         }
         self.mount(LIVE);
         let mail = self.mailboxes.display();
-        self.run(&format!("chown nobody spools mailboxes; mkdir -p spools/eve {mail}/eve
-             mkdir spools/drop; chown nobody: spools/drop; chmod 3733 spools/drop"));
+        self.run(&format!(
+            "chown nobody spools mailboxes; mkdir -p spools/eve {mail}/eve
+             mkdir spools/drop; chown nobody: spools/drop; chmod 3733 spools/drop"
+        ));
         self.people.move_in(&self.mailboxes, &self.site.join("spools/eve"), |path| self.path(path));
         self.run("sync -f spools; sync -f mailboxes");
         self.bind();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::people::{Kinds, NEW_USERS};
 use super::host::Paths;
+use super::people::{Kinds, NEW_USERS};
 use common::books::{Answer, Letter, keep, offer, offer_locally};
 
 /// A letter that a client has offered.

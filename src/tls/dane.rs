@@ -130,6 +130,18 @@ impl Associations {
         self.records.len()
     }
 
+    /// Checks a chain of certificates, that of the host first, as the client does in a handshake.
+    ///
+    /// # Errors
+    /// The failure that a client would report.
+    pub fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Fault> {
+        let algorithms = super::provider().signature_verification_algorithms;
+        match chain.split_first() {
+            Some((host, others)) => self.verify(host, others, now, &algorithms).map_err(|error| Fault::of(&error)),
+            None => Err(Fault::new(FaultKind::NotTrusted, "the host has no certificate")),
+        }
+    }
+
     /// Verifies the certificate `host`, with the other certificates that the host sends.
     pub(super) fn verify(
         &self,

@@ -103,11 +103,6 @@ impl Authority {
         site.write(&format!("{file}.pem"), &certificate);
     }
 
-    /// The data of a TLSA record with the whole certificate of the authority.
-    pub fn tlsa(&self, usage: u8) -> String {
-        format!("{usage} 0 0 {}", hex(self.root.der()))
-    }
-
     /// The certificate of the authority, in PEM.
     pub fn root_pem(&self) -> String {
         self.root.pem()
@@ -144,12 +139,6 @@ impl Leaf {
         Self::of(params.self_signed(&key).expect("a certificate").pem(), key.serialize_pem())
     }
 
-    /// The data of a TLSA record with the whole certificate.
-    pub fn tlsa(&self, usage: u8) -> String {
-        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes()).expect("PEM");
-        format!("{usage} 0 0 {}", hex(&der))
-    }
-
     /// A certificate, with those that follow it, and its key, both in PEM.
     pub fn of(certificate: String, key: String) -> Self {
         let config = serve(&certificate, &key, rustls::DEFAULT_VERSIONS);
@@ -180,10 +169,6 @@ fn association([usage, selector, matching]: [u8; 3], certificate: &[u8], key: &[
         _ => chosen.to_vec(),
     };
     format!("{usage} {selector} {matching} {}", HEXLOWER.encode(&data))
-}
-
-fn hex(data: &[u8]) -> String {
-    data.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn serve(certificate: &str, key: &str, versions: &[&'static SupportedProtocolVersion]) -> Arc<ServerConfig> {

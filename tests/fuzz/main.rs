@@ -22,6 +22,7 @@
 //! - `sts`: MTA-STS records and policies
 //! - `tls`: octets before, during and after a TLS handshake
 //! - `tls_reports`: records that ask for TLS reports, and the facts in reports
+//! - `tlsa`: TLSA records and the certificates of hosts
 
 mod addresses;
 mod auth;
@@ -45,6 +46,7 @@ mod status;
 mod sts;
 mod tls;
 mod tls_reports;
+mod tlsa;
 
 use std::time::{Duration, Instant, SystemTime};
 use std::{env, thread};

@@ -7,6 +7,9 @@ use penfold::config::RemoteTls;
 use trust_dns_resolver::proto::rr::RecordType;
 
 const NAME: &str = "mx.signed.test";
+/// The usual kinds of records: the key of the host, and the certificate of the authority.
+const EE: [u8; 3] = [3, 1, 1];
+const TA: [u8; 3] = [2, 0, 0];
 
 /// A zone with DNSSEC: the domain `signed.test` with the exchanger [`NAME`], and further lines.
 fn zone(further: &str) -> String {
@@ -61,15 +64,25 @@ fn a_host_must_match_its_records() {
         (
             "own",
             Leaf::selfmade("else.test"),
-            &(|leaf: &Leaf| vec![leaf.tlsa(3)]) as &dyn Fn(&Leaf) -> Vec<String>,
+            &(|leaf: &Leaf| vec![leaf.association(EE)]) as &dyn Fn(&Leaf) -> Vec<String>,
             None,
         ),
-        ("old and next", Leaf::selfmade("x.test"), &|leaf| vec![Leaf::selfmade("x.test").tlsa(3), leaf.tlsa(3)], None),
-        ("authority", authority.leaf(NAME, 300), &|_| vec![authority.tlsa(2)], None),
-        ("for the domain", authority.leaf("signed.test", 300), &|_| vec![authority.tlsa(2)], None),
-        ("for another", authority.leaf("a.test", 300), &|_| vec![authority.tlsa(2)], Some("not valid for name")),
-        ("expired", authority.leaf(NAME, -2), &|_| vec![authority.tlsa(2)], Some("the certificate expired on")),
-        ("other", Leaf::selfmade(NAME), &|_| vec![Leaf::selfmade(NAME).tlsa(3)], Some("no TLSA record")),
+        (
+            "old and next",
+            Leaf::selfmade("x.test"),
+            &|leaf| vec![Leaf::selfmade("x.test").association(EE), leaf.association(EE)],
+            None,
+        ),
+        ("authority", authority.leaf(NAME, 300), &|_| vec![authority.association(TA)], None),
+        ("for the domain", authority.leaf("signed.test", 300), &|_| vec![authority.association(TA)], None),
+        (
+            "for another",
+            authority.leaf("a.test", 300),
+            &|_| vec![authority.association(TA)],
+            Some("not valid for name"),
+        ),
+        ("expired", authority.leaf(NAME, -2), &|_| vec![authority.association(TA)], Some("the certificate expired on")),
+        ("other", Leaf::selfmade(NAME), &|_| vec![Leaf::selfmade(NAME).association(EE)], Some("no TLSA record")),
         ("unusable", Leaf::selfmade("x.test"), &|_| vec!["0 0 1 00".to_owned(), "3 1 9 00".to_owned()], None),
     ] {
         let remote = offering(&leaf);
@@ -87,7 +100,7 @@ fn a_host_must_match_its_records() {
 
 #[test]
 fn a_host_with_records_never_gets_plaintext() {
-    for records in [vec![Leaf::selfmade(NAME).tlsa(3)], vec!["1 1 1 00".to_owned()]] {
+    for records in [vec![Leaf::selfmade(NAME).association(EE)], vec!["1 1 1 00".to_owned()]] {
         // An attacker removes STARTTLS from the reply.
         let remote = Remote::sink();
         let (outcome, _) = send(&zone(&tlsa(NAME, &remote, &records)), &domain(&remote));
@@ -112,7 +125,7 @@ fn a_host_whose_records_cannot_be_looked_up_is_not_used() {
     // Another host of the domain is used.
     let (remote, second) = (offering(&leaf), "second.signed.test");
     let (bad, good) =
-        (format!("_{}._tcp.{NAME} SERVFAIL\n", remote.address.port()), tlsa(second, &remote, &[leaf.tlsa(3)]));
+        (format!("_{}._tcp.{NAME} SERVFAIL\n", remote.address.port()), tlsa(second, &remote, &[leaf.association(EE)]));
     let lines = format!("signed.test MX 20 {second}\n{second} SECURE\n{second} A 127.0.0.1\n{bad}{good}");
     let (outcome, _) = send(&zone(&lines), &domain(&remote));
     assert_sent(&remote, &outcome, "the second host");
@@ -122,7 +135,7 @@ fn a_host_whose_records_cannot_be_looked_up_is_not_used() {
 /// Without DNSSEC, with DANE off and with servers that are not trusted, nothing more is asked.
 #[test]
 fn records_count_only_if_they_are_secure() {
-    let wrong = Leaf::selfmade(NAME).tlsa(3);
+    let wrong = Leaf::selfmade(NAME).association(EE);
     let insecure = |text: &str| text.replace(&format!("{NAME} SECURE\n"), "");
     type Change = fn(&mut Sender);
     let off: Change = |sender| sender.config.remote.dane = false;
@@ -161,7 +174,7 @@ fn insecure_mx_records_do_not_switch_dane_off() {
     for (is_right, fate) in [(true, Delivered), (false, Deferred)] {
         let leaf = Leaf::selfmade(NAME);
         let remote = offering(&leaf);
-        let record = if is_right { leaf.tlsa(3) } else { Leaf::selfmade(NAME).tlsa(3) };
+        let record = if is_right { leaf.association(EE) } else { Leaf::selfmade(NAME).association(EE) };
         let text =
             zone(&tlsa(NAME, &remote, &[record])).replace("signed.test SECURE\nsigned.test MX", "signed.test MX");
         let (outcome, _) = send(&text, &domain(&remote));
@@ -173,7 +186,7 @@ fn insecure_mx_records_do_not_switch_dane_off() {
 #[test]
 fn records_are_at_the_end_of_the_aliases_or_at_the_name() {
     let leaf = Leaf::selfmade(NAME);
-    let (right, wrong) = (vec![leaf.tlsa(3)], vec![Leaf::selfmade(NAME).tlsa(3)]);
+    let (right, wrong) = (vec![leaf.association(EE)], vec![Leaf::selfmade(NAME).association(EE)]);
     let (alias, end) = ("alias.signed.test", "end.signed.test");
     for (about, is_end_secure, at_end, at_alias, sent, name) in [
         ("at the end", true, Some(&right), Some(&wrong), true, end),
@@ -217,7 +230,7 @@ fn a_domain_without_mx_records_and_a_smart_host_have_records_too() {
     let smart = |remote: &Remote, host: &str, scheme| {
         HostTarget::Hosts(vec![HostPort { host: host.to_owned(), port: remote.address.port(), scheme }])
     };
-    for (record, sent) in [(leaf.tlsa(3), true), (Leaf::selfmade("x.test").tlsa(3), false)] {
+    for (record, sent) in [(leaf.association(EE), true), (Leaf::selfmade("x.test").association(EE), false)] {
         let remote = offering(&leaf);
         let text = zone(&tlsa(NAME, &remote, &[record]));
         for policy in [RemoteTls::Opportunistic, RemoteTls::Required] {
@@ -228,7 +241,7 @@ fn a_domain_without_mx_records_and_a_smart_host_have_records_too() {
         }
     }
     let remote = offering(&leaf);
-    let (outcome, _) = send(&zone(&tlsa(NAME, &remote, &[leaf.tlsa(3)])), &mx(NAME, remote.address.port()));
+    let (outcome, _) = send(&zone(&tlsa(NAME, &remote, &[leaf.association(EE)])), &mx(NAME, remote.address.port()));
     assert_sent(&remote, &outcome, "no MX records");
     // If a valid certificate is required, unusable records do not change that.
     let mut strict = sender(&zone(&tlsa(NAME, &remote, &["0 0 1 00".into()]))).0;
@@ -239,13 +252,13 @@ fn a_domain_without_mx_records_and_a_smart_host_have_records_too() {
     // A scheme that requires TLS says how the host is verified.
     let authority = Authority::new();
     let remote = offering(&authority.leaf(NAME, 300));
-    let (mut by_scheme, server) = sender(&zone(&tlsa(NAME, &remote, &[Leaf::selfmade("x.test").tlsa(3)])));
+    let (mut by_scheme, server) = sender(&zone(&tlsa(NAME, &remote, &[Leaf::selfmade("x.test").association(EE)])));
     by_scheme.believe(&authority);
     assert_eq!(by_scheme.send_one(&smart(&remote, NAME, Scheme::StartTls)).fate, Delivered);
     assert!(server.asked().iter().all(|(_, kind)| *kind != RecordType::TLSA));
     // Addresses have no records.
     let (outcome, asked) =
-        send(&zone(&tlsa(NAME, &remote, &[leaf.tlsa(3)])), &smart(&remote, "127.0.0.1", Scheme::Smtp));
+        send(&zone(&tlsa(NAME, &remote, &[leaf.association(EE)])), &smart(&remote, "127.0.0.1", Scheme::Smtp));
     assert_eq!((outcome.fate, asked), (Delivered, Vec::new()), "{outcome:?}");
 }
 
@@ -264,4 +277,74 @@ fn a_host_without_dnssec_costs_no_query() {
     };
     assert_eq!(asked(true), asked(false));
     assert_eq!(asked(true).len(), 3);
+}
+
+/// The level `dane` of the table, and the level `opportunistic` in spite of records.
+#[test]
+fn the_table_can_require_dane_or_switch_it_off() {
+    let leaf = Leaf::selfmade(NAME);
+    let (right, wrong) = (leaf.association(EE), Leaf::selfmade(NAME).association(EE));
+    let remote = offering(&leaf);
+    let with = |record: &String| zone(&tlsa(NAME, &remote, std::slice::from_ref(record)));
+    let insecure_mx = with(&right).replace("signed.test SECURE\nsigned.test MX", "signed.test MX");
+    for (level, text, trusted, want) in [
+        ("dane", with(&right), true, Ok("dane")),
+        ("dane", with(&wrong), true, Err("no TLSA record")),
+        ("dane", zone(""), true, Err("DANE is required: mx.signed.test has no secure TLSA records")),
+        ("dane", with(&"0 1 1 00".to_owned()), true, Err("DANE is required: mx.signed.test has no usable")),
+        ("dane", insecure_mx, true, Err("DANE is required: the MX records of the domain are not secure")),
+        ("dane", with(&right), false, Err("DANE is required: remote.dane is false, or no trusted name server")),
+        ("opportunistic", with(&wrong), true, Ok("")),
+    ] {
+        let server = NameServer::zone(&text);
+        let mut sender = if trusted { Sender::asking(&server, Vec::new()) } else { Sender::not_trusting(&server) };
+        sender.rule(&format!("signed.test {level}\n"));
+        let outcome = sender.send_one(&domain(&remote));
+        match want {
+            Ok(verified) => assert_eq!((outcome.fate, outcome.tls.verified_by()), (Delivered, verified), "{level}"),
+            Err(words) => {
+                assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{words}: {outcome:?}");
+                assert!(outcome.why.contains(words), "{words}: {outcome:?}");
+            }
+        }
+    }
+}
+
+/// RFC 8689: a message can need a host that is proved, or go without what the host publishes.
+#[test]
+fn messages_can_need_or_ignore_dane() {
+    let leaf = Leaf::selfmade(NAME);
+    let (right, wrong) = (leaf.association(EE), Leaf::selfmade(NAME).association(EE));
+    let insecure_mx = |text: String| text.replace("signed.test SECURE\nsigned.test MX", "signed.test MX");
+    for (about, demand, record, is_mx_secure, want) in [
+        ("needs, and has", MessageTls::Required, &right, true, Ok("dane")),
+        ("needs, and has not", MessageTls::Required, &wrong, true, Err((Failed, "5.7.10"))),
+        ("needs, and the MX records may be forged", MessageTls::Required, &right, false, Err((Failed, "5.7.10"))),
+        ("ignores", MessageTls::Indifferent, &wrong, true, Ok("")),
+    ] {
+        let offer = Offer { keywords: Some(keywords(&["REQUIRETLS"])), ..Offer::starttls(&leaf) };
+        let remote = Remote::with(Sink { tls: Some(offer), ..Sink::default() });
+        let text = zone(&tlsa(NAME, &remote, std::slice::from_ref(record)));
+        let (mut sender, _server) = sender(&if is_mx_secure { text } else { insecure_mx(text) });
+        sender.demand = demand;
+        let outcome = sender.send_one(&domain(&remote));
+        match want {
+            Ok(verified) => assert_eq!((outcome.fate, outcome.tls.verified_by()), (Delivered, verified), "{about}"),
+            Err((fate, status)) => assert_eq!(shown(&outcome), (fate, status.to_owned()), "{about}: {outcome:?}"),
+        }
+    }
+}
+
+/// Records are kept for their lifetime: the second message asks nothing.
+#[test]
+fn records_are_kept() {
+    let leaf = Leaf::selfmade(NAME);
+    let remote = offering(&leaf);
+    let (mut sender, server) = sender(&zone(&tlsa(NAME, &remote, &[leaf.association(EE)])));
+    for _ in 0..2 {
+        assert_eq!(sender.send_one(&domain(&remote)).fate, Delivered);
+        sender.remote.close();
+    }
+    let asked = server.asked().iter().filter(|(_, kind)| *kind == RecordType::TLSA).count();
+    assert_eq!(asked, 1);
 }

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use trust_dns_resolver::proto::rr::RecordType;
+use trust_dns_resolver::proto::rr::{Name, RecordType};
 
 use super::answer::{Data, Datum};
 use super::{Dns, Pair, ask};
@@ -58,6 +58,17 @@ impl Dns {
     /// Whether the name servers are trusted to have verified the answers that they call secure.
     pub fn trusts_servers(&self) -> bool {
         self.running().is_ok_and(|running| running.servers.is_trusted())
+    }
+
+    /// Whether the name servers verify DNSSEC and say so, if they are trusted. The root zone, which is
+    /// signed, is looked up.
+    ///
+    /// # Errors
+    /// A [`NoAnswer`].
+    pub fn verifies_dnssec(&self) -> Result<bool, NoAnswer> {
+        let (running, until) = (self.running()?, self.deadline());
+        let answer = super::ask_for(&running, ".".into(), Name::root(), RecordType::NS, until, true)?.wait()?;
+        Ok(answer.is_secure)
     }
 
     /// The mail exchangers of `domain`, as [`Dns::mx`] reports them. With `dnssec` the answer says

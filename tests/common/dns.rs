@@ -87,13 +87,14 @@ impl Answer {
 }
 
 /// A record: a name with or without its final dot, a type, and data in the form of a zone file.
-/// Types: A, AAAA, CNAME, MX, PTR, TLSA, TXT. The data of a TLSA record in hexadecimal may contain
+/// Types: A, AAAA, CNAME, MX, NS, PTR, TLSA, TXT. The data of a TLSA record in hexadecimal may contain
 /// blanks.
 pub fn record(name: &str, kind: &str, data: &str) -> Record {
     let data = match kind {
         "A" => RData::A(A(data.parse().expect("an IPv4 address"))),
         "AAAA" => RData::AAAA(AAAA(data.parse().expect("an IPv6 address"))),
         "CNAME" => RData::CNAME(CNAME(absolute(data))),
+        "NS" => RData::NS(NS(absolute(data))),
         "PTR" => RData::PTR(PTR(absolute(data))),
         "TXT" => {
             // A string has at most 255 octets.

@@ -70,7 +70,7 @@ fn expected(records: &[Record], chain: &[Known]) -> Option<bool> {
     let usable: Vec<_> = records.iter().filter(is_usable).collect();
     let counts = |(usage, selector, matching, _): &Record| {
         let is_stronger = |other: &&Record| (other.0, other.1, other.2) == (*usage, *selector, 2);
-        *matching != 1 || !usable.iter().any(|other| is_stronger(other))
+        *matching != 1 || !usable.iter().any(is_stronger)
     };
     let matches =
         |(_, selector, matching, data): &Record, known: &Known| known.data(*selector, *matching).as_ref() == Some(data);

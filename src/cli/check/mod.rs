@@ -190,6 +190,7 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
             report.findings.extend(outside::incoming(config, &here, &past));
         }
         let dns = mute.is_none().then_some(&dns);
+        report.findings.extend(dns.and_then(|dns| outside::dane(config, dns)));
         report.findings.extend(outside::outgoing(config, dns, options.try_domain.as_deref(), &past));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::finding::{Finding, Level, Topic};
 use super::name::Addresses;
 use super::past::{DAYS, Past};
-use crate::config::{Config, HostPort, Kind, Scheme};
+use crate::config::{Config, HostPort, Kind, RemoteTls, Scheme};
 use crate::dns::{Dns, is_public};
 use crate::outcome::NoAnswer;
 
@@ -146,6 +146,27 @@ pub fn outgoing(config: &Config, dns: Option<&Dns>, domain: Option<&str>, past: 
         None => {}
     }
     findings
+}
+
+/// Checks whether hosts can be verified by their TLSA records.
+pub fn dane(config: &Config, dns: &Dns) -> Option<Finding> {
+    let make = |level, text: &str| Finding::new(level, Topic::Outside, text.to_owned());
+    if !config.remote.dane || config.remote.tls == RemoteTls::None || config.remote.local_only {
+        return None;
+    }
+    if !dns.trusts_servers() {
+        let text = "DANE is off: the name servers are on other hosts, and dns.trust_ad does not trust them";
+        return Some(make(Level::Note, text).advise("run a name server that verifies DNSSEC on this host"));
+    }
+    match dns.verifies_dnssec() {
+        Ok(true) => Some(make(Level::Good, "the name servers verify DNSSEC: hosts are verified by TLSA records")),
+        Ok(false) => {
+            let text = "DANE is off: the name servers are trusted, but do not verify DNSSEC";
+            Some(make(Level::Note, text).advise("use a name server that verifies DNSSEC"))
+        }
+        // What fails is told by other checks.
+        Err(_) => None,
+    }
 }
 
 fn smart_host(config: &Config, dns: Option<&Dns>, number: usize, host: &HostPort) -> Finding {

@@ -235,7 +235,11 @@ fn dnssec_proves_that_a_mail_exchanger_is_a_host_of_the_domain() {
     ] {
         let remote = Remote::with(host_with(&leaf, &[], &["REQUIRETLS"]));
         let tlsa = format!("_{}._tcp.{NAME}", remote.address.port());
-        let records = if has_records { format!("{tlsa} SECURE\n{tlsa} TLSA {}", leaf.tlsa(3)) } else { String::new() };
+        let records = if has_records {
+            format!("{tlsa} SECURE\n{tlsa} TLSA {}", leaf.association([3, 0, 0]))
+        } else {
+            String::new()
+        };
         let mx_records = format!("{}example.test MX 10 {NAME}", if is_secure { "example.test SECURE\n" } else { "" });
         let zone = NameServer::zone(&format!("{mx_records}\n{NAME} SECURE\n{NAME} A 127.0.0.1\n{records}"));
         let mut sender = Sender::asking(&zone, Vec::new());
@@ -259,7 +263,7 @@ fn a_message_that_needs_no_tls_is_sent_in_spite_of_tlsa_records() {
             let has_tls = sink.tls.is_some();
             let remote = Remote::with(sink);
             let tlsa = format!("_{}._tcp.{NAME}", remote.address.port());
-            let records = format!("{tlsa} SECURE\n{tlsa} TLSA {}", Leaf::selfmade(NAME).tlsa(3));
+            let records = format!("{tlsa} SECURE\n{tlsa} TLSA {}", Leaf::selfmade(NAME).association([3, 0, 0]));
             let zone = format!("example.test SECURE\nexample.test MX 10 {NAME}\n{NAME} SECURE\n{NAME} A 127.0.0.1\n");
             let zone = NameServer::zone(&(zone + &records));
             let mut sender = Sender::asking(&zone, Vec::new());

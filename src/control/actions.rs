@@ -105,7 +105,7 @@ impl Control {
             statuses = ask(Some(Destination::Remote(target).to_string()));
         }
         let down = self.site.outbound.addresses.down().into_iter().filter(|down| is_listed(&down.address)).collect();
-        hosts::hosts(statuses, down, &self.site.settings(), format, out)
+        hosts::hosts(statuses, down, (&self.site.settings(), &self.site.outbound.sts), format, out)
     }
 
     /// Writes the configuration in force, or only the key or table `wanted`. With `is_brief`, only

@@ -16,6 +16,7 @@ use crate::queue::{DestinationStatus, LatestDomains};
 use crate::site::Settings;
 use crate::sys;
 use crate::tls_policy::Rules;
+use crate::tls_policy::sts::Policies;
 use crate::wrap::wrapped;
 
 /// Writes the destinations, sorted by name, and then the addresses that are down: some lines for
@@ -26,7 +27,7 @@ use crate::wrap::wrapped;
 pub fn hosts(
     mut statuses: Vec<DestinationStatus>,
     mut down: Vec<DownAddress>,
-    settings: &Settings,
+    (settings, sts): (&Settings, &Policies),
     format: Format,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -36,7 +37,7 @@ pub fn hosts(
         let down_hosts: Vec<_> = statuses.iter().filter(|status| status.down.is_some()).filter_map(address).collect();
         down.retain(|down| !down_hosts.contains(&down.address));
     }
-    let destinations = statuses.iter().map(|status| Row::of_destination(status, settings));
+    let destinations = statuses.iter().map(|status| Row::of_destination(status, settings, sts));
     destinations.chain(down.iter().map(Row::of_address)).try_for_each(|row| match format {
         Format::Text => writeln!(out, "{}", row.text()),
         Format::Json => writeln!(out, "{}", row.json()),
@@ -73,11 +74,12 @@ struct Row {
 }
 
 impl Row {
-    fn of_destination(status: &DestinationStatus, settings: &Settings) -> Self {
+    fn of_destination(status: &DestinationStatus, settings: &Settings, sts: &Policies) -> Self {
         let last = status.last_failure.as_deref();
         let policy = match &*status.destination {
             Destination::Remote(target) => {
-                let rules = Rules { config: &settings.config.remote, table: &settings.tls_policies, dns: None };
+                let (config, table) = (&settings.config.remote, &*settings.tls_policies);
+                let rules = Rules { config, table, dns: None, sts: Some(sts) };
                 tls_policy(target, rules, &settings.credentials)
             }
             _ => Vec::new(),

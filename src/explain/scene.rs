@@ -19,6 +19,7 @@ use crate::state::State;
 use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
 use crate::tls_policy::Rules;
+use crate::tls_policy::sts::Policies;
 use crate::tls_policy::table::TlsPolicies;
 use crate::users::accounts;
 
@@ -35,6 +36,7 @@ pub struct Scene<'a> {
     pub(super) tls_policies: &'a TlsPolicies,
     pub(super) spool: &'a Arc<Spool>,
     pub(super) dns: &'a Dns,
+    pub(super) sts: &'a Policies,
     pub(super) lists: &'a Lists,
     pub(super) greylist: &'a Greylist,
     pub(super) usage: &'a Usage,
@@ -50,7 +52,7 @@ pub struct Scene<'a> {
 impl<'a> Scene<'a> {
     /// What TLS policies are made from.
     pub(super) fn tls_rules(&self) -> Rules<'a> {
-        Rules { config: &self.config.remote, table: self.tls_policies, dns: None }
+        Rules { config: &self.config.remote, table: self.tls_policies, dns: None, sts: Some(self.sts) }
     }
 
     /// The scene of a running daemon.
@@ -65,6 +67,7 @@ impl<'a> Scene<'a> {
             tls_policies: &settings.tls_policies,
             spool: &site.spool,
             dns: &site.dns,
+            sts: &site.outbound.sts,
             lists: &site.lists,
             greylist: &site.greylist,
             usage: &site.usage,
@@ -86,6 +89,7 @@ pub struct Offline {
     tls_policies: TlsPolicies,
     spool: Arc<Spool>,
     dns: Dns,
+    sts: Policies,
     lists: Lists,
     greylist: Greylist,
     usage: Usage,
@@ -118,6 +122,8 @@ impl Offline {
             access,
             tls_policies,
             dns: Dns::new(&config.dns),
+            // They are not looked up, so their resolver does not start.
+            sts: Policies::new(&Arc::new(Dns::new(&config.dns)), &state),
             lists: Lists::default(),
             greylist: Greylist::kept(&state),
             usage: Usage::shared(&state, "usage"),
@@ -141,6 +147,7 @@ impl Offline {
             tls_policies: &self.tls_policies,
             spool: &self.spool,
             dns: &self.dns,
+            sts: &self.sts,
             lists: &self.lists,
             greylist: &self.greylist,
             usage: &self.usage,

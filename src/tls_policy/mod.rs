@@ -83,6 +83,8 @@ pub struct Rules<'a> {
     pub table: &'a TlsPolicies,
     /// Looks up TLSA records; `None` where nothing may be looked up.
     pub dns: Option<&'a Dns>,
+    /// What is known about MTA-STS policies without a look-up; `None` where they are looked up.
+    pub sts: Option<&'a sts::Policies>,
 }
 
 /// What is known about a destination, for all its hosts.
@@ -117,7 +119,8 @@ impl Rules<'_> {
     /// What is known about a destination.
     pub fn of_domain(&self, target: &HostTarget) -> DomainPolicy {
         let mx_domain = target.mx_domain().map(Into::into);
-        DomainPolicy { mx_domain, exchangers: Exchangers::default(), sts: Sts::default() }
+        let known = self.sts.zip(self.sts_domain(target)).map(|(policies, domain)| policies.known(domain));
+        DomainPolicy { mx_domain, exchangers: Exchangers::default(), sts: known.unwrap_or_default() }
     }
 
     /// The domain whose MTA-STS policy applies to a destination, if one does: the policy is for hosts

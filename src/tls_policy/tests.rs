@@ -45,7 +45,7 @@ fn credentials_need_verified_tls_except_on_loopback() {
         ("127.0.0.1", Scheme::StartTls, None, "required", "required"),
     ] {
         config.remote.tls = base;
-        let rules = Rules { config: &config.remote, table: &table, dns: Option::None };
+        let rules = Rules { config: &config.remote, table: &table, dns: Option::None, sts: Option::None };
         let domain = rules.of_domain(&smart_host(scheme));
         let word = |login| {
             rules.of_host(&domain, &peer("", address, scheme), login, MessageTls::Default).map(|policy| policy.word())
@@ -59,7 +59,7 @@ fn the_table_decides_for_the_domain_or_for_a_host_of_the_configuration() {
     let text = "a.test none\nb.test opportunistic\nc.test required\nsmart.test required\nmx.test none\nbad.test x\n";
     let (mut config, table) = with_table(text);
     config.remote.tls = RemoteTls::Required;
-    let rules = Rules { config: &config.remote, table: &table, dns: Option::None };
+    let rules = Rules { config: &config.remote, table: &table, dns: Option::None, sts: Option::None };
     let mx = |domain: &str| HostTarget::Mx { domain: domain.into(), port: 25 };
     for (target, name, scheme, without, with) in [
         (mx("a.test"), "mx.test", Scheme::Smtp, Some("none"), Some("required")),
@@ -89,7 +89,7 @@ fn a_message_that_needs_tls_makes_the_policy_strict() {
     let store = || HostTarget::Store(Store::Host(HostPort { host: "s.test".into(), port: 24, scheme: Scheme::Lmtp }));
     for base in [RemoteTls::None, RemoteTls::Opportunistic, RemoteTls::Required] {
         config.remote.tls = base;
-        let rules = Rules { config: &config.remote, table: &table, dns: Option::None };
+        let rules = Rules { config: &config.remote, table: &table, dns: Option::None, sts: Option::None };
         for (target, name, address, scheme, wanted) in [
             (smart_host(Scheme::Smtp), "smart.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
             (

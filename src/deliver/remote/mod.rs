@@ -131,7 +131,7 @@ pub struct RemoteSettings<'a> {
 impl<'a> RemoteSettings<'a> {
     /// What TLS policies are made from, without look-ups.
     fn rules(&self) -> Rules<'a> {
-        Rules { config: &self.config.remote, table: self.tls_policies, dns: None }
+        Rules { config: &self.config.remote, table: self.tls_policies, dns: None, sts: None }
     }
 }
 

@@ -23,7 +23,12 @@ pub fn tls_policy(target: &HostTarget, rules: Rules<'_>, credentials: &Credentia
     };
     let of_host = |host: &HostPort| word(&host.host, host.scheme);
     let mut words: Vec<&str> = match target {
-        HostTarget::Mx { .. } => vec![word("mail.exchanger", Scheme::Smtp)],
+        HostTarget::Mx { .. } => {
+            // A host that the MTA-STS policy names, if there is one.
+            let named = domain.sts.policy.as_ref().and_then(|sts| sts.mx.first());
+            let host = named.map_or_else(|| "mail.exchanger".to_owned(), |name| name.replace('*', "mail"));
+            vec![word(&host, Scheme::Smtp)]
+        }
         HostTarget::Hosts(hosts) => hosts.iter().map(of_host).collect(),
         HostTarget::Store(Store::Host(host)) => vec![of_host(host)],
         HostTarget::Store(Store::Socket(_)) => vec!["none"],
@@ -82,7 +87,7 @@ mod tests {
         ] {
             config.remote.tls = policy;
             let (table, _) = TlsPolicies::begin(&config);
-            let rules = Rules { config: &config.remote, table: &table, dns: None };
+            let rules = Rules { config: &config.remote, table: &table, dns: None, sts: None };
             assert_eq!(tls_policy(&target, rules, &credentials), want, "{target} {policy:?}");
         }
     }

@@ -532,6 +532,8 @@ fn mail_follows_the_policy_also_after_a_restart_and_against_an_attacker() {
             let leaf = authority.leaf(&format!("mta-sts.{name}"), 300);
             servers.push(Server::start(&web, &leaf.config, publish(&policy)));
         }
+        zone += "without.test MX 10 mx.without.test\nmx.without.test A 192.0.2.220\n";
+        let without = mail_host("192.0.2.220", None);
         // An attacker's host, which the DNS gives as mail exchanger later on.
         let attacker = mail_host("192.0.2.200", None);
         let shown = Arc::new(Mutex::new(zone.clone()));
@@ -560,6 +562,20 @@ fn mail_follows_the_policy_also_after_a_restart_and_against_an_attacker() {
                 assert_eq!(mail, usize::from(is_sent), "{name}");
             });
         }
+        // A policy is looked up once for each connection, and a kept connection needs no look-up.
+        let asked = name_server.asked().len();
+        for _ in 0..3 {
+            let id = daemon.submit(&["elvis@without.test"]);
+            daemon.wait_words(&[&id, "sent", "tls=-"]);
+        }
+        let is_sts = |(name, _): &&(String, _)| name == "_mta-sts.without.test";
+        let looked_up = name_server.asked()[asked..].iter().filter(is_sts).count();
+        assert_eq!(looked_up, without.look(|seen| seen.connections));
+        // What is shown without a look-up agrees.
+        let hosts = site.penfoldctl(&["hosts"]);
+        assert!(hosts.contains("required"), "{hosts}");
+        let explained = site.penfoldctl(&["explain", "elvis@enforce.test"]);
+        assert!(explained.contains("RFC 8461"), "{explained}");
         daemon.terminate();
         // After the restart, the policy host and the record are gone, and the mail exchanger in the
         // DNS is the attacker's. The policy is still in force.
@@ -595,5 +611,46 @@ fn mail_follows_the_policy_also_after_a_restart_and_against_an_attacker() {
         let id = daemon.submit(&["lisa@enforce.test"]);
         daemon.wait_words(&[&id, "sent", "tls=-"]);
         assert!(!name_server.asked()[asked..].iter().any(|(name, _)| name.starts_with("_mta-sts.")));
+    });
+}
+
+/// Forty domains whose policy hosts say nothing do not keep the mail for a destination that works.
+#[test]
+fn silent_policy_hosts_do_not_delay_mail_to_destinations_that_work() {
+    const SILENT: usize = 40;
+    in_a_network(&["192.0.2.1/24"], || {
+        let authority = Authority::new();
+        let web = authority.leaf(&host("x"), 300);
+        add_address("192.0.2.2");
+        let silent = Server::start("192.0.2.2", &web.config, Conduct::Hang);
+        let mail = mail_host("192.0.2.100", None);
+        let mut zone = "good.test A 192.0.2.100\n".to_owned();
+        for n in 0..SILENT {
+            zone += &format!(
+                "s{n}.test A 192.0.2.100\n_mta-sts.s{n}.test TXT v=STSv1; id=1\nmta-sts.s{n}.test A 192.0.2.2\n"
+            );
+        }
+        let name_server = NameServer::zone(&zone);
+        let mut site = Site::with("queue.workers = 8");
+        site.set("dns", "nameservers", &name_server.nameservers());
+        let daemon = site.start();
+        let id = daemon.submit(&["elvis@good.test"]);
+        daemon.wait_words(&[&id, "sent"]);
+        let since = Instant::now();
+        for n in 0..SILENT {
+            daemon.submit(&[&format!("x@s{n}.test")]);
+        }
+        daemon.wait_until("fetches", || silent.requests().len() >= 4);
+        for n in 0..10 {
+            let since = Instant::now();
+            let id = daemon.submit(&["elvis@good.test"]);
+            daemon.wait_words(&[&id, "sent"]);
+            assert!(since.elapsed() < Duration::from_secs(2), "{n}: {:?}", since.elapsed());
+        }
+        // The others follow as well, without policies: while mail waits, a fetch has little time. Only
+        // the last ones, when no mail waits any more, have the whole minute.
+        let half = SILENT / 2 + 11;
+        mail.wait("half of the others", |seen| seen.messages.len() >= half);
+        println!("half of {SILENT} domains with silent policy hosts: {:?}", since.elapsed());
     });
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{Config, HostPort, Store, TableFile, parse};
+use crate::destination::Dnssec;
 
 /// A configuration whose table of TLS policies has this text, and the table.
 fn with_table(text: &str) -> (Config, TlsPolicies) {
@@ -20,7 +21,7 @@ fn with_table(text: &str) -> (Config, TlsPolicies) {
 
 fn peer(name: &str, address: &str, scheme: Scheme) -> Peer {
     let address: SocketAddr = format!("{address}:25").parse().expect("an address");
-    Peer { name: name.to_owned(), endpoint: address.into(), scheme, dnssec: crate::destination::Dnssec::Insecure }
+    Peer { name: name.to_owned(), endpoint: address.into(), scheme, dnssec: Dnssec::Insecure }
 }
 
 fn smart_host(scheme: Scheme) -> HostTarget {
@@ -126,5 +127,89 @@ fn a_message_that_needs_tls_makes_the_policy_strict() {
             let policy = rules.of_host(&domain, &peer, false, MessageTls::Required);
             assert_eq!(policy.map(|policy| policy.word()).map_err(|outcome| outcome.status), wanted);
         }
+    }
+}
+
+/// An MTA-STS policy that names the host `mx.x.test`.
+fn sts_policy(mode: Mode) -> Sts {
+    let (mx, max_age) = (vec!["mx.x.test".into()], std::time::Duration::from_secs(86_400));
+    let policy = StsPolicy { id: "1".into(), mode, mx, max_age, fetched: 0 };
+    Sts { policy: Some(Arc::new(policy)), ..Sts::default() }
+}
+
+#[test]
+fn an_mta_sts_policy_counts_where_no_stronger_rule_decides() {
+    use MessageTls::{Default, Indifferent, Required};
+    use RemoteTls::Opportunistic;
+    let (mut config, table) = with_table("");
+    let target = HostTarget::Mx { domain: "x.test".into(), port: 25 };
+    let (named, other) = ("mx.x.test", "mx.y.test");
+    for (mode, base, message, host, wanted) in [
+        (Mode::Enforce, Opportunistic, Default, named, Ok(("required", Verified::MtaSts, true))),
+        (Mode::Enforce, Opportunistic, Default, other, Err(Status(4, 7, 5))),
+        (Mode::Enforce, RemoteTls::Required, Default, named, Ok(("required", Verified::MtaSts, true))),
+        (Mode::Enforce, Opportunistic, Indifferent, other, Ok(("opportunistic", Verified::No, true))),
+        (Mode::Enforce, RemoteTls::Required, Indifferent, other, Ok(("required", Verified::Authority, true))),
+        (Mode::Enforce, Opportunistic, Required, named, Ok(("required", Verified::MtaSts, true))),
+        (Mode::Enforce, Opportunistic, Required, other, Err(Status(4, 7, 5))),
+        (Mode::Testing, Opportunistic, Default, other, Ok(("opportunistic", Verified::Authority, false))),
+        (Mode::Testing, Opportunistic, Required, named, Ok(("required", Verified::Authority, true))),
+        (Mode::Testing, Opportunistic, Required, other, Err(Status(5, 7, 10))),
+        (Mode::None, Opportunistic, Default, other, Ok(("opportunistic", Verified::No, true))),
+        (Mode::None, Opportunistic, Required, named, Err(Status(5, 7, 10))),
+    ] {
+        config.remote.tls = base;
+        let rules = Rules { config: &config.remote, table: &table, dns: None, sts: None };
+        let domain = DomainPolicy { sts: sts_policy(mode), ..rules.of_domain(&target) };
+        let policy = rules.of_host(&domain, &peer(host, "192.0.2.1", Scheme::Smtp), false, message);
+        let shown = policy.map(|policy| (policy.word(), policy.verified(), policy.is_enforced));
+        assert_eq!(shown.map_err(|outcome| outcome.status), wanted, "{mode:?} {base:?} {message:?} {host}");
+    }
+}
+
+#[test]
+fn no_mta_sts_policy_is_asked_for_where_another_rule_decides() {
+    let (mut config, table) = with_table("open.test opportunistic\n");
+    let mx = |domain: &str| HostTarget::Mx { domain: domain.into(), port: 25 };
+    for (base, is_on, target, wanted) in [
+        (RemoteTls::Opportunistic, true, mx("x.test"), Some("x.test")),
+        (RemoteTls::Required, true, mx("x.test"), Some("x.test")),
+        (RemoteTls::None, true, mx("x.test"), None),
+        (RemoteTls::Opportunistic, false, mx("x.test"), None),
+        (RemoteTls::Opportunistic, true, mx("open.test"), None),
+        (RemoteTls::Opportunistic, true, smart_host(Scheme::Smtp), None),
+    ] {
+        (config.remote.tls, config.remote.mta_sts) = (base, is_on);
+        let rules = Rules { config: &config.remote, table: &table, dns: None, sts: None };
+        assert_eq!(rules.sts_domain(&target), wanted, "{target} {base:?} {is_on}");
+    }
+}
+
+/// DANE decides for a host with TLSA records. If the MX records are not secure, an MTA-STS policy must
+/// name the host all the same.
+#[test]
+fn dane_takes_precedence_over_mta_sts() {
+    let digest = "ab".repeat(32);
+    let hosts = ["mx.x.test", "mx.y.test"];
+    let zone: String =
+        hosts.map(|host| format!("_25._tcp.{host} SECURE\n_25._tcp.{host} TLSA 3 1 1 {digest}\n")).concat();
+    let server = common::dns::Dns::zone(&zone);
+    let (mut config, table) = with_table("");
+    config.dns.nameservers = vec![server.address];
+    let dns = Dns::new(&config.dns);
+    let target = HostTarget::Mx { domain: "x.test".into(), port: 25 };
+    for (is_secure, host, wanted) in [
+        (true, "mx.x.test", Ok(Verified::Dane)),
+        (true, "mx.y.test", Ok(Verified::Dane)),
+        (false, "mx.x.test", Ok(Verified::Dane)),
+        (false, "mx.y.test", Err(Status(4, 7, 5))),
+    ] {
+        let rules = Rules { config: &config.remote, table: &table, dns: Some(&dns), sts: None };
+        let exchangers = Exchangers { is_secure, names: vec!["x.test".to_owned()] };
+        let domain = rules.of_domain(&target).with_exchangers(exchangers);
+        let domain = DomainPolicy { sts: sts_policy(Mode::Enforce), ..domain };
+        let peer = Peer { dnssec: Dnssec::Secure, ..peer(host, "192.0.2.1", Scheme::Smtp) };
+        let policy = rules.of_host(&domain, &peer, false, MessageTls::Default);
+        assert_eq!(policy.map(|policy| policy.verified()).map_err(|outcome| outcome.status), wanted, "{host}");
     }
 }

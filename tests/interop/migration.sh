@@ -7,8 +7,10 @@ set -eu
 . "$(dirname "$0")/postfix-site.sh"
 tree=$1 dir=$2 port=$3 case=$4
 
-site "$dir" "$port"
+mkdir -p "$dir/etc/postfix"
 cp "$case"/* "$dir/etc/postfix"
+# The services are those of this script, not those of the case.
+site "$dir" "$port"
 echo example.org > "$dir/etc/mailname"
 echo '127.0.0.1 localhost' > "$dir/etc/hosts"
 settings "$dir" > "$dir/own.cf"

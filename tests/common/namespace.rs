@@ -14,7 +14,7 @@ pub fn in_a_network(addresses: &[&str], work: impl FnOnce() + Send) {
         let ip = |arguments: &[&str]| Command::new("ip").args(arguments).status().is_ok_and(|status| status.success());
         let is_made = unshare(CloneFlags::CLONE_NEWNET).is_ok()
             && ip(&["link", "set", "lo", "up"])
-            && addresses.iter().all(|address| ip(&["address", "add", address, "dev", "lo"]));
+            && addresses.iter().all(|address| ip(&add(address)));
         if !is_made {
             return super::skipped("no network namespace without root and ip");
         }
@@ -24,4 +24,11 @@ pub fn in_a_network(addresses: &[&str], work: impl FnOnce() + Send) {
         let run = thread::Builder::new().name(name).spawn_scoped(scope, inside).expect("a thread");
         run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
+}
+
+/// The arguments of ip(8) that add an address. An IPv6 address can be used at once, not only after the
+/// system has found out that no other host has it.
+fn add(address: &str) -> Vec<&str> {
+    let nodad = if address.contains(':') { &["nodad"][..] } else { &[] };
+    [&["address", "add", address, "dev", "lo"], nodad].concat()
 }

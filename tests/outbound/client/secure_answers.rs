@@ -92,6 +92,10 @@ fn only_a_trusted_server_makes_an_answer_secure() {
     };
     assert!(trusts(&["127.0.0.1:53", "[::1]:53", "127.0.0.53:53", "[::ffff:127.0.0.1]:53"], None));
     assert!(!trusts(&["127.0.0.1:53", "192.0.2.53:53"], None));
+    // Docker's name server, and one of systemd-resolved, only forward.
+    for forwarder in ["127.0.0.11:53", "127.0.0.54:53", "[::ffff:127.0.0.11]:53"] {
+        assert!(!trusts(&["127.0.0.1:53", forwarder], None) && trusts(&[forwarder], Some(true)), "{forwarder}");
+    }
     assert!(trusts(&["192.0.2.53:53"], Some(true)) && !trusts(&["127.0.0.1:53"], Some(false)));
 }
 

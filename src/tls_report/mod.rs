@@ -23,7 +23,7 @@ mod row;
 
 pub use counts::{Counted, Counts};
 pub use document::Report;
-pub use record::{Destination, Record};
+pub use record::{Destination, MAX_DESTINATIONS, Record};
 pub use row::{Policy, Row, Session, TlsResult};
 
 #[cfg(test)]

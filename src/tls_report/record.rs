@@ -8,7 +8,7 @@ use crate::aggregate::uri::{is_mailto, mailto};
 /// The maximum length of a record, in octets.
 const MAX_RECORD: usize = 4096;
 /// The maximum number of destinations that are used.
-const MAX_DESTINATIONS: usize = 4;
+pub const MAX_DESTINATIONS: usize = 4;
 /// The maximum length of the URI of a web server, in octets.
 const MAX_URI: usize = 1024;
 

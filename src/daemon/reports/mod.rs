@@ -39,7 +39,7 @@ pub fn start(site: Arc<Site>, notify: impl Fn(EntryName) + Send + 'static) -> io
 fn run(site: &Arc<Site>, notify: &dyn Fn(EntryName)) {
     #[cfg(feature = "mailauth")]
     let mut dmarc = 0;
-    let (mut tls, mut must_retry) = (0, false);
+    let (mut tls, mut must_retry, mut begun) = (0, false, tls::Begun::new());
     loop {
         let mut wait = MAX_SLEEP;
         let hostname = site.settings().config.hostname.clone();
@@ -55,10 +55,11 @@ fn run(site: &Arc<Site>, notify: &dyn Fn(EntryName)) {
         let (day, left) = last_day(sys::now(), offset(&hostname, tls::START));
         if day > tls {
             // For a report of the day before it is the last try.
-            tls::send_day(site, day.saturating_sub(1), true, notify);
+            tls::send_day(site, day.saturating_sub(1), &mut begun, true, notify);
+            begun.clear();
         }
         if day > tls || must_retry {
-            must_retry = tls::send_day(site, day, false, notify);
+            must_retry = tls::send_day(site, day, &mut begun, false, notify);
             tls = day;
         }
         wait = wait.min(left);

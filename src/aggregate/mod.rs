@@ -20,7 +20,7 @@ mod tally;
 pub mod uri;
 
 pub use mail::Mail;
-pub use tally::{Bounds, Rows, Tally};
+pub use tally::{Bounds, Rows, Tally, Unrecorded};
 
 /// The maximum number of domains that get a report about a day. Domains with the most events come
 /// first.

@@ -12,7 +12,7 @@
 //! Strangers choose the domains, and partly the rows. So the number of rows and bytes that a domain
 //! can add is bounded, as is the journal as a whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -82,6 +82,11 @@ pub struct Rows {
     pub reached: Vec<String>,
 }
 
+/// The error that the state directory cannot be written now, so that it is not known later that a
+/// report was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unrecorded;
+
 impl Tally {
     /// Returns the counts in a state directory. The journal is opened only when it is needed.
     pub fn shared(state: &State, bounds: Bounds) -> Self {
@@ -130,10 +135,12 @@ impl Tally {
     pub fn of_day(&self, now: u64, day: u64) -> Vec<Rows> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).flush(now);
         let mut domains: HashMap<String, (HashMap<String, u64>, Vec<String>)> = HashMap::new();
-        let mut done = Vec::new();
+        let mut done = HashSet::new();
         let take = |record: &Record| match read(&record.value) {
             Some((of, _)) if of != day => {}
-            Some((_, Fact::Done)) => done.push(record.key.clone()),
+            Some((_, Fact::Done)) => {
+                done.insert(record.key.clone());
+            }
             Some((_, Fact::Reached(place))) => {
                 domains.entry(record.key.clone()).or_default().1.push(place.to_owned());
             }
@@ -166,21 +173,27 @@ impl Tally {
 
     /// Records that the report for a day and a domain is done: that it was sent, or need not be
     /// sent.
-    pub fn note_done(&self, now: u64, day: u64, domain: &str) {
-        self.note(now, domain, format!("s{day}"));
+    ///
+    /// # Errors
+    /// [`Unrecorded`]
+    pub fn note_done(&self, now: u64, day: u64, domain: &str) -> Result<(), Unrecorded> {
+        self.note(now, domain, format!("s{day}"))
     }
 
     /// Records that the report for a day and a domain has reached one of the places where it is
     /// sent.
-    pub fn note_reached(&self, now: u64, day: u64, domain: &str, place: &str) {
-        self.note(now, domain, format!("t{day}|{place}"));
+    ///
+    /// # Errors
+    /// [`Unrecorded`]
+    pub fn note_reached(&self, now: u64, day: u64, domain: &str, place: &str) -> Result<(), Unrecorded> {
+        self.note(now, domain, format!("t{day}|{place}"))
     }
 
-    fn note(&self, now: u64, domain: &str, value: String) {
+    fn note(&self, now: u64, domain: &str, value: String) -> Result<(), Unrecorded> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mut locked) = inner.journal.lock(now, |_| {}) {
-            locked.append(&Record { time: now, key: domain.to_owned(), value });
-        }
+        let mut locked = inner.journal.lock(now, |_| {}).ok_or(Unrecorded)?;
+        let is_written = locked.append(&Record { time: now, key: domain.to_owned(), value });
+        if is_written { Ok(()) } else { Err(Unrecorded) }
     }
 }
 

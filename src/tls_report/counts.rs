@@ -1,7 +1,7 @@
 //! Counts connections for TLS reports, in a [`Tally`] whose key is the domain of the recipients.
 
 use super::row::{Row, TlsResult};
-use crate::aggregate::{Bounds, Rows, Tally};
+use crate::aggregate::{Bounds, Rows, Tally, Unrecorded};
 use crate::state::State;
 use crate::sys;
 
@@ -64,13 +64,19 @@ impl Counts {
 
     /// Records that the report for a day and a domain is done: that it was sent, or need not be
     /// sent.
-    pub fn note_done(&self, now: u64, day: u64, domain: &str) {
-        self.0.note_done(now, day, domain);
+    ///
+    /// # Errors
+    /// [`Unrecorded`]
+    pub fn note_done(&self, now: u64, day: u64, domain: &str) -> Result<(), Unrecorded> {
+        self.0.note_done(now, day, domain)
     }
 
     /// Records that the report has reached one of the places that the domain names.
-    pub fn note_reached(&self, now: u64, day: u64, domain: &str, place: &str) {
-        self.0.note_reached(now, day, domain, place);
+    ///
+    /// # Errors
+    /// [`Unrecorded`]
+    pub fn note_reached(&self, now: u64, day: u64, domain: &str, place: &str) -> Result<(), Unrecorded> {
+        self.0.note_reached(now, day, domain, place)
     }
 }
 

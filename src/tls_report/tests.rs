@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::address::Address;
-use crate::aggregate::DAY;
+use crate::aggregate::{DAY, Unrecorded};
 use crate::state::State;
 
 /// Noon of 2026-05-20.
@@ -146,10 +146,10 @@ fn counts_are_added_up_shared_and_reported_once() {
         all.iter().map(|one| format!("{}{} {:?}", one.domain, number(one), one.reached)).collect()
     });
     assert_eq!(short(&one), ["x.test 4 2 []", "y.test 1 []"]);
-    one.note_reached(NOON + 60, today, "x.test", "https://x.test/a|b c");
-    one.note_done(NOON + 60, today, "y.test");
+    assert_eq!(one.note_reached(NOON + 60, today, "x.test", "https://x.test/a|b c"), Ok(()));
+    assert_eq!(one.note_done(NOON + 60, today, "y.test"), Ok(()));
     assert_eq!(short(&scratch.counts()), ["x.test 4 2 [\"https://x.test/a|b c\"]"]);
-    one.note_done(NOON + 60, today, "x.test");
+    assert_eq!(one.note_done(NOON + 60, today, "x.test"), Ok(()));
     assert_eq!(short(&scratch.counts()), [""; 0]);
     assert_eq!(one.of_day(NOON + 60, today - 1).len(), 1);
     // Counts that are too old do not count, and damaged ones are skipped.
@@ -196,6 +196,8 @@ fn a_hostile_domain_cannot_grow_the_store() {
     let nowhere = Counts::shared(&State::at(Path::new("/nonexistent")));
     nowhere.note_at(NOON, &result("x.test", Policy::None, None));
     assert_eq!(nowhere.of_day(NOON, NOON / DAY), []);
+    assert_eq!(nowhere.note_done(NOON, NOON / DAY, "x.test"), Err(Unrecorded));
+    assert_eq!(nowhere.note_reached(NOON, NOON / DAY, "x.test", "mailto:a@x.test"), Err(Unrecorded));
 }
 
 #[test]

@@ -32,7 +32,12 @@ pub(super) fn send_days(site: &Arc<Site>, day: u64, notify: &dyn Fn(EntryName)) 
         }
         for counted in all.iter().take(MAX_REPORTS) {
             match send(site, &settings, sender, day, counted, notify) {
-                Ok(()) => site.dmarc_counts.note_sent(day, &counted.domain),
+                Ok(()) if site.dmarc_counts.note_sent(day, &counted.domain).is_err() => {
+                    // The next day all of them would be sent again.
+                    ::log::error!("DMARC reports: no more are sent today: the state directory cannot be written");
+                    return;
+                }
+                Ok(()) => {}
                 Err(error) => ::log::error!("spool: store a DMARC report: {error}"),
             }
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::aggregate::{DAY, MAX_REPORTS};
+use crate::aggregate::{DAY, MAX_REPORTS, Unrecorded};
 use crate::dns::lookup::{Lookup, Until, has_public_hosts};
 use crate::envelope::{Envelope, MailOptions, MessageTls, Origin};
 use crate::log;
@@ -70,17 +70,26 @@ pub(super) fn send_day(
 ) -> bool {
     let settings = site.settings();
     let Some(sender) = &settings.config.remote.tls_reports else { return false };
-    Day { site, settings: &settings, sender, day, is_last_try, since: Instant::now(), notify }.send(begun)
+    let day = Day { site, settings: &settings, sender, day, is_last_try, since: Instant::now(), notify };
+    day.send(begun).unwrap_or_else(|Unrecorded| {
+        // Another try within the day would send reports again. The last try comes on the next day.
+        ::log::error!("TLS reports: no more are sent today: the state directory cannot be written");
+        false
+    })
 }
 
 impl Day<'_> {
-    fn send(&self, begun: &mut Begun) -> bool {
+    /// Returns whether some reports must be tried again.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]. No further report is sent then.
+    fn send(&self, begun: &mut Begun) -> Result<bool, Unrecorded> {
         let all = self.site.tls_counts.of_day(sys::now(), self.day);
         let mut must_retry = false;
         for group in all.get(..MAX_DOMAINS.min(all.len())).unwrap_or_default().chunks(GROUP) {
             if self.since.elapsed() >= RUN_TIME {
                 ::log::warn!("TLS reports: some are left out in this try: the time is over");
-                return !self.is_last_try;
+                return Ok(!self.is_last_try);
             }
             let lookup = self.lookup();
             let names: Vec<String> = group.iter().map(|one| format!("_smtp._tls.{}", one.domain)).collect();
@@ -92,24 +101,27 @@ impl Day<'_> {
                             self.withheld(counted, "there are too many reports");
                             true
                         }
-                        Some(record) => self.send_to_all(counted, &record),
+                        Some(record) => self.send_to_all(counted, &record)?,
                         None => true,
                     },
                     Err(NoAnswer::NoData | NoAnswer::NxDomain | NoAnswer::BadName) => true,
                     Err(_) => false,
                 };
                 if is_done || self.is_last_try {
-                    self.site.tls_counts.note_done(sys::now(), self.day, &counted.domain);
+                    self.site.tls_counts.note_done(sys::now(), self.day, &counted.domain)?;
                 }
                 must_retry |= !is_done && !self.is_last_try;
             }
         }
-        must_retry
+        Ok(must_retry)
     }
 
     /// Sends a report to all places of the record that it has not reached yet. Returns whether no
     /// place is left.
-    fn send_to_all(&self, counted: &Counted, record: &Record) -> bool {
+    ///
+    /// # Errors
+    /// [`Unrecorded`]
+    fn send_to_all(&self, counted: &Counted, record: &Record) -> Result<bool, Unrecorded> {
         let report = Report { hostname: &self.settings.config.hostname, sender: self.sender, day: self.day, counted };
         let attachment = report.compressed();
         let lookup = self.lookup();
@@ -123,10 +135,10 @@ impl Day<'_> {
                 },
             };
             match &result {
-                Ok(()) => self.site.tls_counts.note_reached(sys::now(), self.day, &counted.domain, uri),
+                Ok(()) => self.site.tls_counts.note_reached(sys::now(), self.day, &counted.domain, uri)?,
                 Err(why) => self.withheld(counted, why),
             }
-            result.is_ok()
+            Ok(result.is_ok())
         })
     }
 
@@ -216,28 +228,31 @@ fn may_begin(begun: &mut Begun, domain: &str) -> bool {
 /// Calls `send` for the places that a report has not reached yet. `send` returns whether the report
 /// has reached the place. Returns whether no place is left. Mail comes first, since web servers may
 /// take long.
+///
+/// # Errors
+/// Those of `send`.
 fn send_to_places(
     places: &[Destination],
     reached: &[String],
-    mut send: impl FnMut(&Destination, &str) -> bool,
-) -> bool {
+    mut send: impl FnMut(&Destination, &str) -> Result<bool, Unrecorded>,
+) -> Result<bool, Unrecorded> {
     // Places of an earlier record count, too.
     let (mut count, mut is_done) = (reached.len(), true);
     let (mail, web): (Vec<_>, Vec<_>) = places.iter().partition(|place| matches!(place, Destination::Mail(_)));
     for place in mail.into_iter().chain(web) {
         let uri = place.to_string();
         if count >= MAX_DESTINATIONS {
-            return true;
+            return Ok(true);
         }
         if reached.contains(&uri) {
             continue;
         }
-        match send(place, &uri) {
+        match send(place, &uri)? {
             true => count += 1,
             false => is_done = false,
         }
     }
-    is_done || count >= MAX_DESTINATIONS
+    Ok(is_done || count >= MAX_DESTINATIONS)
 }
 
 /// The time at which a request to one of `servers` web servers must end. `since` is the time at which
@@ -265,10 +280,10 @@ mod tests {
             let is_done = send_to_places(&record.destinations, &before, |place, uri| {
                 let is_mail = matches!(place, Destination::Mail(_));
                 is_mail.then(|| reached.push(uri.to_owned()));
-                is_mail
+                Ok(is_mail)
             });
             tries += 1;
-            if is_done {
+            if is_done == Ok(true) {
                 break;
             }
         }
@@ -283,14 +298,26 @@ mod tests {
             let mut tried = Vec::new();
             let is_done = send_to_places(&record.destinations, reached, |_, uri| {
                 tried.push(uri.to_owned());
-                uri.contains(works)
+                Ok(uri.contains(works))
             });
-            (tried.join(" "), is_done)
+            (tried.join(" "), is_done.expect("recorded"))
         };
         assert_eq!(tried(&[], "b.test"), ("mailto:b@b.test https://a.test/ https://c.test/".into(), false));
         let reached = ["mailto:b@b.test".to_owned()];
         assert_eq!(tried(&reached, "c.test"), ("https://a.test/ https://c.test/".into(), false));
         assert_eq!(tried(&reached, "test"), ("https://a.test/ https://c.test/".into(), true));
+    }
+
+    /// If it is not known later that a report was sent, no other one is sent.
+    #[test]
+    fn a_run_ends_if_it_cannot_be_recorded() {
+        let record = Record::parse(b"v=TLSRPTv1; rua=mailto:a@a.test,mailto:b@b.test").expect("a record");
+        let mut tries = 0;
+        let result = send_to_places(&record.destinations, &[], |_, _| {
+            tries += 1;
+            Err(Unrecorded)
+        });
+        assert_eq!((result, tries), (Err(Unrecorded), 1));
     }
 
     /// Domains whose record is found only at a later try do not get reports beyond the limit.

@@ -209,14 +209,16 @@ impl Journal {
 }
 
 impl Locked<'_> {
-    /// Appends a record. A record that is too long is left out. An error is logged once.
-    pub fn append(&mut self, record: &Record) {
-        let Some(line) = record.to_line() else { return };
+    /// Appends a record. Returns whether it was written. A record that is too long is left out. An
+    /// error is logged once.
+    pub fn append(&mut self, record: &Record) -> bool {
+        let Some(line) = record.to_line() else { return false };
         let written = self.0.current.as_mut().map_or(Ok(()), |current| current.append(&line, record.time));
-        match written {
+        match &written {
             Ok(()) => self.0.has_failed = false,
-            Err(error) => self.0.fail(&error),
+            Err(error) => self.0.fail(error),
         }
+        written.is_ok()
     }
 }
 

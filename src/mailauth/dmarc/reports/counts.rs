@@ -2,7 +2,7 @@
 //! found.
 
 use super::row::Row;
-use crate::aggregate::{Bounds, Rows, Tally};
+use crate::aggregate::{Bounds, Rows, Tally, Unrecorded};
 use crate::state::State;
 use crate::sys;
 
@@ -69,12 +69,15 @@ impl Counts {
     }
 
     /// Records that the report for a day and a domain was sent, or need not be sent.
-    pub fn note_sent(&self, day: u64, domain: &str) {
-        self.note_sent_at(sys::now(), day, domain);
+    ///
+    /// # Errors
+    /// [`Unrecorded`]
+    pub fn note_sent(&self, day: u64, domain: &str) -> Result<(), Unrecorded> {
+        self.note_sent_at(sys::now(), day, domain)
     }
 
-    pub(super) fn note_sent_at(&self, now: u64, day: u64, domain: &str) {
-        self.0.note_done(now, day, domain);
+    pub(super) fn note_sent_at(&self, now: u64, day: u64, domain: &str) -> Result<(), Unrecorded> {
+        self.0.note_done(now, day, domain)
     }
 }
 

@@ -142,7 +142,7 @@ fn counts_are_shared_added_up_and_sent_once() {
     assert_eq!(short(&one, NOON + 60, today), wanted, "nothing is counted twice");
     assert_eq!(short(&scratch.counts(), NOON + 60, today - 1), ["x.test 1*192.0.2.3"]);
     assert!(short(&one, NOON + 60, today + 1).is_empty());
-    one.note_sent_at(NOON + DAY, today, "x.test");
+    one.note_sent_at(NOON + DAY, today, "x.test").expect("recorded");
     assert_eq!(short(&scratch.counts(), NOON + DAY, today), ["y.test 1*192.0.2.1"], "also after a restart");
     assert!(short(&one, NOON + 4 * DAY, today).is_empty(), "old records do not count");
 }

@@ -121,7 +121,10 @@ fn connect(dns: &Dns, request: &Request<'_>) -> Result<Stream, HttpsError> {
     let bare = request.host.trim_start_matches('[').trim_end_matches(']');
     let all = match bare.parse::<IpAddr>() {
         Ok(address) => vec![address],
-        Err(_) => dns.addresses(request.host).map_err(|e| HttpsError::Other(format!("{}: {e}", request.host)))?,
+        Err(_) => dns.addresses(request.host).map_err(|error| {
+            // The text also reaches the domain, in a TLS report.
+            HttpsError::Other(format!("{}: {}", request.host, error.for_strangers()))
+        })?,
     };
     let mut last = HttpsError::Other(format!("{} has no public address", request.host));
     for address in all.into_iter().filter(|address| is_public(*address)).take(MAX_ADDRESSES) {

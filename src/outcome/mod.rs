@@ -141,6 +141,17 @@ impl fmt::Display for NoAnswer {
     }
 }
 
+impl NoAnswer {
+    /// The error in words that strangers may read. The resolver's own words may name the name servers
+    /// of this host.
+    pub fn for_strangers(&self) -> &dyn fmt::Display {
+        match self {
+            Self::Other(_) => &"the look-up failed",
+            other => other,
+        }
+    }
+}
+
 impl Outcome {
     /// Returns the outcome of a delivery. `why` may be empty.
     pub fn delivered(why: impl Into<String>) -> Self {

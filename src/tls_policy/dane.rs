@@ -160,6 +160,24 @@ fn of_records(base: &str, name: &str, exchangers: &Exchangers, records: &[Associ
 }
 
 fn not_now(base: &str, trouble: &NoAnswer) -> Dane {
-    let why = format!("the look-up of the TLSA records of {base} failed: {trouble}");
+    // The text also reaches the domain, in a TLS report.
+    let why = format!("the look-up of the TLSA records of {base} failed: {}", trouble.for_strangers());
     Dane::NotNow(Fault::new(FaultKind::Dnssec, &why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The failure is in reports to strangers, which the name servers of this host do not concern.
+    #[test]
+    fn a_failed_look_up_does_not_show_the_name_servers() {
+        let other = NoAnswer::Other("no name server could be reached (10.0.0.53)".into());
+        for (trouble, text) in
+            [(other, "the look-up failed"), (NoAnswer::ServFail, "the name server could not find out (SERVFAIL)")]
+        {
+            let Dane::NotNow(fault) = not_now("mx.test", &trouble) else { panic!("not a failure") };
+            assert_eq!(fault.why, format!("the look-up of the TLSA records of mx.test failed: {text}"));
+        }
+    }
 }

@@ -18,7 +18,7 @@
 //! - `table`: table files, read again when they change
 //! - `values`: the parsers of values
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -383,15 +383,6 @@ pub struct Smtp {
     pub disable: Vec<&'static str>,
 }
 
-/// The addresses of name servers on this host that only forward: Docker's, and one of
-/// systemd-resolved. They verify nothing and pass on what other hosts call secure.
-const FORWARDERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 11), Ipv4Addr::new(127, 0, 0, 54)];
-
-/// Whether the name server at this address is on this host, but only forwards.
-pub fn is_forwarder(address: IpAddr) -> bool {
-    FORWARDERS.iter().any(|forwarder| address.to_canonical() == *forwarder)
-}
-
 /// The settings of DNS look-ups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dns {
@@ -407,10 +398,8 @@ pub struct Dns {
 impl Dns {
     /// Whether name servers at these addresses are trusted to have verified the answers that they
     /// call secure. By default only those on this host are: others could be impersonated on the way.
-    /// The [`FORWARDERS`] are not, either.
     pub fn trusts(&self, servers: &[SocketAddr]) -> bool {
-        let is_here = |server: &SocketAddr| server.ip().to_canonical().is_loopback() && !is_forwarder(server.ip());
-        self.trust_ad.unwrap_or_else(|| servers.iter().all(is_here))
+        self.trust_ad.unwrap_or_else(|| servers.iter().all(|server| server.ip().to_canonical().is_loopback()))
     }
 }
 

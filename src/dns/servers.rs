@@ -12,9 +12,8 @@
 //! while. No query continues beyond the deadline of the look-up.
 //!
 //! An answer is secure if the server says so (the bit AD), if the server is trusted, and if the query
-//! has asked for DNSSEC (the bit DO in EDNS). Every such look-up asks with EDNS. The query is repeated
-//! without EDNS only if the server has just rejected it and has never answered with EDNS: otherwise a
-//! slow answer, or one rejected query, would be taken for an insecure answer.
+//! has asked for DNSSEC (the bit DO in EDNS). Such a query is repeated without EDNS only for a server
+//! that has never answered with EDNS: otherwise a slow answer would be taken for an insecure one.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -168,7 +167,7 @@ impl Servers {
             match response {
                 Response::Answer(message) => return Ok(message),
                 Response::Negative(what, seconds) => return Err((what, seconds)),
-                Response::Rejected(_) if step.edns && !self.must_use_edns(step) => {
+                Response::Rejected(_) if step.edns => {
                     plan.push_front(Step { edns: false, dnssec: false, is_edns_rejected: true, ..step })
                 }
                 Response::Rejected(code) => {
@@ -186,22 +185,19 @@ impl Servers {
         Err((failure.unwrap_or(NoAnswer::Timeout), 0))
     }
 
-    /// Whether the rejection of a query is a failure, because the server has answered with EDNS and
-    /// the answer must say whether it is secure.
-    fn must_use_edns(&self, step: Step) -> bool {
-        step.dnssec && self.list[step.server].has_used_edns.load(Relaxed)
-    }
-
     /// Returns the queries in order. First, each server is asked with EDNS, or without EDNS if the
     /// server is known to lack it. Then each server is asked without EDNS, except those that are
-    /// known to support EDNS, since their failures have other reasons. With `dnssec`, each server is
-    /// asked with EDNS only.
+    /// known to support EDNS, since their failures have other reasons.
     fn plan(&self, dnssec: bool) -> Vec<Step> {
         let mut order: Vec<(usize, &Arc<Server>)> = self.list.iter().enumerate().collect();
         order.sort_by_key(|(_, server)| server.is_before(&server.demoted_until));
         let step = |server, edns| Step { server, edns, dnssec: dnssec && edns, is_edns_rejected: false };
-        let first = order.iter().map(|(at, server)| step(*at, dnssec || !server.is_before(&server.no_edns_until)));
-        let without_edns = order.iter().filter(|(_, server)| !dnssec && !server.is_before(&server.supports_edns_until));
+        let must_use_edns = |server: &Server| dnssec && server.has_used_edns.load(Relaxed);
+        let first = order
+            .iter()
+            .map(|(at, server)| step(*at, must_use_edns(server) || !server.is_before(&server.no_edns_until)));
+        let without_edns =
+            order.iter().filter(|(_, server)| !must_use_edns(server) && !server.is_before(&server.supports_edns_until));
         first.chain(without_edns.map(|(at, _)| step(*at, false))).collect()
     }
 
@@ -329,10 +325,7 @@ fn classify(result: Result<impl Into<Message>, NetError>, names: &str) -> Respon
         Err(NetError::Dns(DnsError::ResponseCode(code))) => match code {
             ResponseCode::ServFail => Response::Failure(NoAnswer::ServFail),
             ResponseCode::Refused => Response::Failure(NoAnswer::Refused),
-            // The library reads the code of BADVERS, 16, as BADSIG.
-            ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS | ResponseCode::BADSIG => {
-                Response::Rejected(code)
-            }
+            ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS => Response::Rejected(code),
             other => Response::Failure(unsupported(other)),
         },
         Err(NetError::Timeout) => Response::Failure(NoAnswer::Timeout),

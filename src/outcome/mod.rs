@@ -69,7 +69,8 @@ pub enum Contact {
     /// connections.
     AtLimit,
     /// The attempt was cut short before any reply, because other mail was waiting for the worker
-    /// thread.
+    /// thread, or because an MTA-STS policy must be fetched first. It is repeated as one to a slow
+    /// destination.
     Postponed,
 }
 

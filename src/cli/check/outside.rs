@@ -155,8 +155,7 @@ pub fn dane(config: &Config, dns: &Dns) -> Option<Finding> {
         return None;
     }
     if !dns.trusts_servers() {
-        let text =
-            "DANE is off: dns.trust_ad does not trust the name servers, which are on other hosts or only forward";
+        let text = "DANE is off: the name servers are on other hosts, and dns.trust_ad does not trust them";
         return Some(make(Level::Note, text).advise("run a name server that verifies DNSSEC on this host"));
     }
     match dns.verifies_dnssec() {

@@ -19,9 +19,7 @@ use std::time::Instant;
 use super::inherited::{is_overlapping, overlap};
 use super::{capacity, permissions};
 use crate::config::policy::{Dmarc, Spf};
-use crate::config::{
-    Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, RemoteTls, Users, is_forwarder,
-};
+use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, RemoteTls, Users};
 use crate::dns::Dns;
 use crate::log;
 use crate::privsep::{self, Rights};
@@ -290,13 +288,9 @@ pub fn of_dane(config: &Config) {
     } else if config.dns.trust_ad == Some(false) {
         "dns.trust_ad is false".to_owned()
     } else {
-        let all = || servers.iter().map(|server| server.ip().to_canonical());
-        let (others, forwarders) = (all().filter(|ip| !ip.is_loopback()), all().filter(|ip| is_forwarder(*ip)));
-        let kinds = [("are not on this host", Vec::from_iter(others)), ("only forward", Vec::from_iter(forwarders))];
-        let list = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let kinds = kinds.iter().filter(|(_, ips)| !ips.is_empty());
-        let kinds: Vec<_> = kinds.map(|(what, ips)| format!("name servers {what}: {}", list(ips))).collect();
-        format!("dns.trust_ad is \"loopback\", and {}", kinds.join("; "))
+        let others: Vec<_> = servers.iter().map(|server| server.ip().to_canonical()).collect();
+        let others = others.iter().filter(|ip| !ip.is_loopback()).map(ToString::to_string).collect::<Vec<_>>();
+        format!("dns.trust_ad is \"loopback\", and name servers are not on this host: {}", others.join(", "))
     };
     ::log::info!("DANE is off: {why}");
 }

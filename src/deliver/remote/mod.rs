@@ -273,6 +273,9 @@ impl RemoteDelivery {
             let unproven = HostTimeout::new(&self.outbound.timeouts, settings.trust);
             domain.sts = self.outbound.sts.of_domain(name, settings.tls, unproven.as_ref());
             results::note_no_policy(settings.counts, target, &domain.sts);
+            if domain.sts.is_postponed {
+                return progress.postpone();
+            }
         }
         for group in groups {
             let only_public = progress.delivery.only_public;

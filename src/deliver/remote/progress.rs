@@ -123,6 +123,11 @@ impl<'a> Progress<'a> {
         self.note_for_all(&StageOutcome { stage: Stage::Connect, outcome, is_cut_short: false });
     }
 
+    /// Notes that the attempt is to be repeated as one to a slow destination, which may wait.
+    pub fn postpone(&mut self) {
+        self.is_cut_short = true;
+    }
+
     /// Notes that no connection to a host could be opened.
     pub fn note_not_connected(&mut self, answer: &StageOutcome, permit: &Permit) {
         // The host may take other messages, which do not need TLS.

@@ -4,11 +4,14 @@
 //! of the domain, kept until it ends, and renewed before. So the record costs one DNS look-up for
 //! each attempt, and the policy usually nothing.
 //!
-//! A worker waits for the first policy of a domain only if it knows nothing about the destination
-//! yet: then the attempt counts as unproven work anyway. For any other destination, and to renew a
-//! policy, a thread in the background fetches; until it is done, what is known stays in force. A
-//! policy stays valid until its own end, also if its record or its host is gone. After a failure, no
-//! attempt is made for some minutes.
+//! A worker waits for the policy of a domain only if there is none, and only as long as the queue
+//! gives unproven and slow destinations. If a destination counts as proven, its mail is postponed,
+//! and the destination counts as slow until the policy is there: so policy hosts that say nothing
+//! keep no more workers than slow mail hosts, and no mail goes without a policy that can be had. To
+//! renew a policy, a thread in the background fetches; until it is done, what is known stays in
+//! force. A policy stays valid until its own end, also if its record or its host is gone. After a
+//! failure, no attempt is made for some minutes. A policy that mail has not asked for in a month is
+//! not renewed.
 //!
 //! - `background`: threads that fetch while nobody waits
 //! - `cache`: policies in memory and on disk
@@ -65,6 +68,8 @@ pub struct Sts {
     pub failure: Option<Arc<Fault>>,
     /// Whether the domain may have a policy that is not known yet.
     pub is_open: bool,
+    /// Whether there is a policy to be fetched before mail is sent, but this attempt may not wait.
+    pub is_postponed: bool,
 }
 
 /// The policies of all domains.
@@ -111,7 +116,7 @@ impl Policies {
 
     /// Looks up the record of a domain, and returns the policy that is in force for the domain. If
     /// there is none yet, but the record promises one, the policy is fetched: now, within the limits
-    /// of `unproven`, or in the background, if that is `None`.
+    /// of `unproven`, or in the background, if that is `None`; then the mail is to be postponed.
     pub fn of_domain(&self, domain: &str, tls: &Client, unproven: Option<&HostTimeout>) -> Sts {
         if cfg!(not(feature = "mta-sts")) || address::literal(domain).is_some() {
             return Sts::default();
@@ -124,6 +129,7 @@ impl Policies {
             policy: current.cloned(),
             failure: entry.failure(now).cloned(),
             is_open: may_have && current.is_none(),
+            is_postponed: false,
         };
         if entry.is_silent(now) {
             return known(true);
@@ -146,7 +152,7 @@ impl Policies {
             }
             _ => {
                 Background::add(inner, domain, tls);
-                known(true)
+                Sts { is_postponed: current.is_none(), ..known(true) }
             }
         }
     }
@@ -157,7 +163,7 @@ impl Policies {
         let entry = self.inner.cache().get(now, domain);
         let (policy, failure) = (entry.policy(now).cloned(), entry.failure(now).cloned());
         let is_open = policy.is_none() && (failure.is_some() || entry.is_silent(now));
-        Sts { policy, failure, is_open }
+        Sts { policy, failure, is_open, is_postponed: false }
     }
 }
 
@@ -187,7 +193,7 @@ impl Inner {
     fn fetch(self: &Arc<Self>, domain: &str, id: &str, tls: &Client, host_timeout: Option<&HostTimeout>) {
         let Some(flight) = Flight::begin(self, domain) else { return self.wait(domain, host_timeout) };
         // Another thread may have been faster.
-        let (entry, now) = (self.cache().get(sys::now(), domain), sys::now());
+        let (entry, now) = (self.cache().peek(sys::now(), domain), sys::now());
         let is_known = entry.policy(now).is_some_and(|policy| *policy.id == *id && !is_due(policy, now));
         if is_known || (host_timeout.is_some() && entry.failure(now).is_some()) {
             return;
@@ -201,7 +207,7 @@ impl Inner {
                 self.cache().keep(now, domain, &Arc::new(policy));
             }
             Err((failure, is_cut_short)) => {
-                let left = self.cache().get(now, domain).policy(now).map(|policy| policy.end() - now);
+                let left = self.cache().peek(now, domain).policy(now).map(|policy| policy.end() - now);
                 let left = left.map_or(String::new(), |left| format!("; the old one ends in {left} seconds"));
                 ::log::warn!("MTA-STS: {domain}: the policy {id} cannot be fetched: {}{left}", failure.why);
                 self.cache().note_failure(now, now + RETRY_INTERVAL, domain, &Arc::new(failure));
@@ -227,8 +233,8 @@ impl Inner {
         }
     }
 
-    /// Has all policies renewed that are due, at most once an hour: also those of domains to which no
-    /// mail goes at the moment.
+    /// Has all policies renewed that are due and in use, at most once an hour: also those of domains to
+    /// which no mail goes at the moment.
     fn renew_all(self: &Arc<Self>, now: u64, tls: &Client) {
         {
             let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,7 +252,7 @@ impl Inner {
 
 /// Whether a policy is to be renewed.
 fn is_due(policy: &StsPolicy, now: u64) -> bool {
-    now.saturating_sub(policy.fetched) >= RENEWAL_AGE.min(policy.max_age.as_secs() / 2)
+    now.abs_diff(policy.fetched) >= RENEWAL_AGE.min(policy.max_age.as_secs() / 2)
 }
 
 /// Marks a domain whose policy is being fetched, until it is dropped.

@@ -8,6 +8,9 @@ use crate::address::parse_domain;
 
 /// The maximum size of a policy, in bytes.
 pub const MAX_SIZE: usize = 64 << 10;
+/// The maximum number of mail exchangers in a policy. Usual policies have fewer than ten; this keeps
+/// strangers from filling the memory with few policies.
+const MAX_MX: usize = 100;
 /// The maximum lifetime of a policy: 366 days. A longer one is shortened.
 const MAX_AGE: Duration = Duration::from_secs(31_557_600);
 /// The minimum lifetime: a policy that ends at once would be fetched for each message.
@@ -57,7 +60,8 @@ impl Mode {
 
 impl StsPolicy {
     /// Reads a policy that was fetched at the time `fetched`. Lines end in LF or CRLF. Unknown fields
-    /// are ignored. If a field other than `mx` occurs more than once, the first one counts.
+    /// are ignored. If a field other than `mx` occurs more than once, the first one counts. A mail
+    /// exchanger that is named again is ignored.
     ///
     /// # Errors
     /// What is wrong with the text.
@@ -77,7 +81,13 @@ impl StsPolicy {
             let (name, value) = field.ok_or_else(|| wrong("expected `name: value`"))?;
             let value = value.trim_start_matches([' ', '\t']);
             if name == "mx" {
-                mx.push(pattern(value).ok_or_else(|| wrong("expected the name of a mail exchanger"))?);
+                let name = pattern(value).ok_or_else(|| wrong("expected the name of a mail exchanger"))?;
+                if !mx.contains(&name) {
+                    mx.push(name);
+                }
+                if mx.len() > MAX_MX {
+                    return Err(format!("it names more than {MAX_MX} mail exchangers"));
+                }
             } else if matches!(name, "version" | "mode" | "max_age") && seen.insert(name) {
                 match name {
                     "version" if value == "STSv1" => {}
@@ -109,6 +119,12 @@ impl StsPolicy {
             Some(domain) => parent == Some(domain),
             None => **pattern == *host,
         })
+    }
+
+    /// Whether the policy is in force. If the clock was set back, a policy may come from the future;
+    /// it is in force for its lifetime all the same.
+    pub fn is_valid(&self, now: u64) -> bool {
+        now < self.end() && now.abs_diff(self.fetched) <= self.max_age.as_secs()
     }
 
     /// The time at which the policy ends, in seconds since 1970.
@@ -165,6 +181,20 @@ mod tests {
         ] {
             assert_eq!(parse(&other).as_ref(), Ok(&want), "{other:?}");
         }
+    }
+
+    #[test]
+    fn the_number_of_mail_exchangers_has_a_bound() {
+        let text = |count: usize| {
+            let names: String = (0..count).map(|n| format!("mx: mx{n}.test\n")).collect();
+            format!("version: STSv1\nmode: enforce\nmax_age: 86400\n{names}")
+        };
+        assert_eq!(parse(&text(MAX_MX)).map(|policy| policy.mx.len()), Ok(MAX_MX));
+        let failure = parse(&text(MAX_MX + 1)).expect_err("too many");
+        assert!(failure.contains("more than 100"), "{failure}");
+        // The same names again do not count.
+        let again = text(MAX_MX) + &"mx: MX1.test\n".repeat(1000);
+        assert_eq!(parse(&again).map(|policy| policy.mx.len()), Ok(MAX_MX));
     }
 
     #[test]

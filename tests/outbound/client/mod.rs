@@ -174,7 +174,13 @@ impl Sender {
             counts: None,
             trust: Trust::Proven,
         };
-        let result = self.remote.deliver(settings, &Arc::new(Destination::Remote(to.clone())), to, &what);
+        let destination = Arc::new(Destination::Remote(to.clone()));
+        let mut result = self.remote.deliver(settings, &destination, to, &what);
+        // Then the queue repeats the attempt so.
+        if matches!(result.contact, Contact::Postponed) {
+            let settings = RemoteSettings { trust: Trust::Slow, ..settings };
+            result = self.remote.deliver(settings, &destination, to, &what);
+        }
         (self.dialogue, self.contact) = (result.dialogue, result.contact);
         result.outcomes
     }

@@ -7,6 +7,7 @@
 
 use super::sts::{Mode, StsPolicy};
 use super::{DomainPolicy, Security, TlsPolicy};
+use crate::address::literal;
 use crate::destination::Peer;
 use crate::outcome::Outcome;
 use crate::policy::Source;
@@ -15,14 +16,21 @@ use crate::tls::Verification;
 
 /// The status of a message that no authenticated TLS connection can carry (RFC 8689 4.2.1).
 pub const NO_TLS: Status = Status(5, 7, 10);
+/// The status of a message that waits until it is known whether such a connection can carry it.
+pub const NOT_KNOWN_YET: Status = Status(4, 7, 10);
 /// The status of a message for a host that does not offer REQUIRETLS (RFC 8689 4.2.1).
 pub const NOT_OFFERED: Status = Status(5, 7, 30);
 
 impl DomainPolicy {
     /// Whether the peer is known to be a host of the destination (RFC 8689 4.2.1): the configuration
-    /// or the recipient's address names it, or secure MX records or an MTA-STS policy do.
+    /// or the recipient's address names it, or secure MX records or an MTA-STS policy do. MX records
+    /// can contain an address in place of a name: a host without a name is known only if the domain is
+    /// its address.
     pub fn is_known(&self, peer: &Peer) -> bool {
-        let is_it = |domain: &str| peer.name.is_empty() || peer.name == *domain;
+        let is_it = |domain: &str| match peer.name.as_str() {
+            "" => literal(domain).is_some_and(|ip| peer.endpoint.host() == ip.to_canonical().to_string()),
+            name => name == domain,
+        };
         let is_named = |sts: &StsPolicy| sts.mode != Mode::None && sts.admits(&peer.name);
         self.exchangers.is_secure
             || self.mx_domain.as_deref().is_none_or(is_it)
@@ -39,11 +47,11 @@ impl TlsPolicy {
     /// if the MTA-STS policy of the domain is not known yet.
     pub(super) fn for_required(self, domain: &DomainPolicy, peer: &Peer) -> Result<Self, Outcome> {
         if !self.proves_host() && !domain.is_known(peer) {
-            let (name, host) = (domain.mx_domain.as_deref().unwrap_or_default(), &peer.name);
+            let (name, host) = (domain.mx_domain.as_deref().unwrap_or_default(), peer.identity());
             let needs = "the message needs TLS (REQUIRETLS), and";
             if domain.sts.is_open {
                 let why = format!("{needs} the MTA-STS policy of {name} is not known yet");
-                return Err(Outcome::deferred(Status(4, 7, 10), why));
+                return Err(Outcome::deferred(NOT_KNOWN_YET, why));
             }
             let why = format!("{needs} neither DNSSEC nor MTA-STS proves that {host} is a host of {name}");
             return Err(Outcome::failed(NO_TLS, why));

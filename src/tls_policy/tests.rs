@@ -107,6 +107,10 @@ fn a_message_that_needs_tls_makes_the_policy_strict() {
             (mx("x.test"), "mx.x.test", "192.0.2.1", Scheme::Smtp, Err(Status(5, 7, 10))),
             (mx("x.test"), "x.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
             (mx("[192.0.2.1]"), "", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
+            (mx("[IPv6:2001:db8::1]"), "", "[2001:db8::1]", Scheme::Smtp, Ok(("required", Verified::Authority))),
+            // An MX record with an address in place of a name proves no more than one with a name.
+            (mx("x.test"), "", "192.0.2.1", Scheme::Smtp, Err(Status(5, 7, 10))),
+            (mx("[192.0.2.2]"), "", "192.0.2.1", Scheme::Smtp, Err(Status(5, 7, 10))),
             (mx("none.test"), "none.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Authority))),
             // A fingerprint proves the host, whatever name it has in the DNS. A name from the DNS does not.
             (mx("print.test"), "mx.test", "192.0.2.1", Scheme::Smtp, Ok(("required", Verified::Fingerprint))),

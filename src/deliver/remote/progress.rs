@@ -17,6 +17,7 @@ use crate::envelope::MessageTls;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::timeouts::Trust;
+use crate::tls_policy::require::NOT_KNOWN_YET;
 
 /// One attempt, and the best answer for each recipient so far.
 pub struct Progress<'a> {
@@ -117,7 +118,9 @@ impl<'a> Progress<'a> {
     /// Notes that there was no host to try.
     pub fn note_no_host(&mut self, outcome: Outcome) {
         self.recorder.remark(&outcome.why);
-        if outcome.fate == Fate::Deferred {
+        // The destination may take other messages, which do not need TLS.
+        let is_own_demand = self.delivery.tls() == MessageTls::Required && outcome.status == NOT_KNOWN_YET;
+        if outcome.fate == Fate::Deferred && !is_own_demand {
             self.unreachable = Some(outcome.clone());
         }
         self.note_for_all(&StageOutcome { stage: Stage::Connect, outcome, is_cut_short: false });

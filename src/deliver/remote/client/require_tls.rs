@@ -10,14 +10,13 @@ use crate::deliver::Delivery;
 use crate::envelope::MessageTls;
 use crate::outcome::{Fate, Outcome};
 use crate::reply::Status;
-use crate::tls_policy::require::{NO_TLS, NOT_OFFERED};
+use crate::tls_policy::require::{NO_TLS, NOT_KNOWN_YET, NOT_OFFERED};
 
 /// The outcome of a message that needs TLS, if TLS has failed. `is_lasting` says that the host does
 /// not offer TLS, or has no valid certificate. Otherwise TLS may succeed later.
 pub(super) fn without_tls(mut answer: StageOutcome, is_lasting: bool) -> StageOutcome {
     let outcome = &mut answer.outcome;
-    (outcome.fate, outcome.status) =
-        if is_lasting { (Fate::Failed, NO_TLS) } else { (Fate::Deferred, Status(4, 7, 10)) };
+    (outcome.fate, outcome.status) = if is_lasting { (Fate::Failed, NO_TLS) } else { (Fate::Deferred, NOT_KNOWN_YET) };
     outcome.why = format!("the message needs TLS (REQUIRETLS): {}", outcome.why);
     // The reason quotes the reply already.
     outcome.reply = None;

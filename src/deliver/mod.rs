@@ -52,6 +52,12 @@ impl Delivery<'_> {
     pub fn wishes_tls(&self) -> bool {
         self.options.tls == MessageTls::Required && self.sender.is_none()
     }
+
+    /// What a connection for this message must meet: two messages can differ in it although both were
+    /// sent with REQUIRETLS.
+    pub fn tls_demand(&self) -> (MessageTls, bool) {
+        (self.tls(), self.wishes_tls())
+    }
 }
 
 /// A delivery to one recipient after its first step.

@@ -93,13 +93,13 @@ pub struct Outbound {
 struct CachedConnection {
     /// The destination of the last message that was sent over the connection.
     destination: Arc<Destination>,
-    /// What the configuration and the table of TLS policies said about the host when the connection
-    /// was opened.
+    /// What the configuration, the table of TLS policies and the MTA-STS policy said about the host
+    /// when it was decided to send the last message over the connection.
     said: Said,
     /// The TLS policy that the connection follows.
     policy: TlsPolicy,
-    /// What the last message demanded of TLS.
-    message: MessageTls,
+    /// What the last message demanded of TLS (see [`Delivery::tls_demand`]).
+    demand: (MessageTls, bool),
     /// Whether the host is known to be one of its destination.
     is_known: bool,
     /// Whether the host was found in the DNS: if so, the connection can be used for any destination
@@ -182,13 +182,13 @@ impl RemoteDelivery {
         let mut progress = Progress::new(delivery, settings.trust, self.recorder.clone());
         let is_fit = |cached: &CachedConnection| {
             cached.destination == *destination
-                && cached.message == delivery.options.tls
+                && cached.demand == delivery.tls_demand()
                 && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
         };
-        let is_unchanged =
-            |cached: &CachedConnection| cached.said == self.said(settings, target, cached.connection.peer());
-        if self.cached.as_ref().is_some_and(|cached| is_fit(cached) && is_unchanged(cached)) {
-            self.use_cached(settings, destination, target, &mut progress);
+        let said_now = |cached: &CachedConnection| self.said(settings, target, cached.connection.peer());
+        let fit = self.cached.as_ref().filter(|cached| is_fit(cached));
+        if let Some(said) = fit.and_then(|cached| Some(said_now(cached)).filter(|said| *said == cached.said)) {
+            self.use_cached(settings, (destination, target), said, &mut progress);
         }
         if !progress.is_over() {
             self.try_hosts(settings, destination, target, &mut progress);
@@ -221,13 +221,13 @@ impl RemoteDelivery {
         }
     }
 
-    /// Sends over the open connection, whose TLS policy must be that of the host. Returns false if no
-    /// open connection was usable.
+    /// Sends over the open connection, whose TLS policy must be that of the host according to `said`.
+    /// Returns false if no open connection was usable.
     fn use_cached(
         &mut self,
         settings: RemoteSettings<'_>,
-        destination: &Arc<Destination>,
-        target: &HostTarget,
+        (destination, target): (&Arc<Destination>, &HostTarget),
+        said: Said,
         progress: &mut Progress<'_>,
     ) -> bool {
         let Some(mut cached) = self.cached.take() else { return false };
@@ -248,8 +248,8 @@ impl RemoteDelivery {
         progress.tried.push(endpoint);
         progress.has_answered = true;
         progress.note_all(answers);
-        cached.said = self.said(settings, target, &peer);
-        (cached.destination, cached.message) = (Arc::clone(destination), delivery.options.tls);
+        // What is said by now may differ, and then the next message needs another look at the policy.
+        (cached.destination, cached.said, cached.demand) = (Arc::clone(destination), said, delivery.tls_demand());
         self.keep(cached);
         true
     }
@@ -325,8 +325,10 @@ impl RemoteDelivery {
         (target, domain, peer): (&HostTarget, &DomainPolicy, &Peer),
         progress: &mut Progress<'_>,
     ) -> bool {
-        let policy = policy_of(settings, &self.outbound.dns, (target, domain, peer), progress.delivery);
-        let (policy, is_known) = match policy {
+        // This comes first, so that a table that changes now applies to the next message.
+        let said = settings.rules().said(target, peer, domain.sts.policy.clone());
+        let found = policy_of(settings, &self.outbound.dns, (target, domain, peer), progress.delivery);
+        let (policy, is_known) = match found {
             Ok(policy) => policy,
             Err(outcome) => {
                 progress.note_no_host(outcome.at(peer.to_string()));
@@ -334,7 +336,7 @@ impl RemoteDelivery {
             }
         };
         let host = Host { target, peer, policy: &policy, message: progress.delivery.tls(), is_known };
-        if self.may_reuse(host) && self.use_cached(settings, destination, target, progress) {
+        if self.may_reuse(host) && self.use_cached(settings, (destination, target), said.clone(), progress) {
             return true;
         }
         self.close();
@@ -364,14 +366,13 @@ impl RemoteDelivery {
         progress.has_answered = true;
         let answers = self.send(settings, host, &mut connection, &progress.open_delivery());
         progress.note_all(answers);
-        let by_dns = matches!(target, HostTarget::Mx { .. });
         self.keep(CachedConnection {
             destination: Arc::clone(destination),
-            said: settings.rules().said(target, peer, domain.sts.policy.clone()),
+            said,
             policy: policy.clone(),
-            message: progress.delivery.options.tls,
+            demand: progress.delivery.tls_demand(),
             is_known,
-            by_dns,
+            by_dns: matches!(target, HostTarget::Mx { .. }),
             connection,
             _permit: permit,
         });

@@ -196,6 +196,21 @@ fn an_open_connection_is_not_used_for_a_message_with_another_demand() {
     }
 }
 
+/// TLS fails once, so the report goes without. The next message must not follow it.
+#[test]
+fn the_connection_of_a_report_is_not_used_for_a_message_that_needs_tls() {
+    let authority = Authority::new();
+    let sink = host_with(&authority.leaf(NAME, 300), &[], &["REQUIRETLS"]);
+    let remote = Remote::with(sink.when("STARTTLS", reply("454 4.7.0 not now"), 1));
+    let to = smart_host(&remote, Scheme::Smtp);
+    let mut sender = sender(&authority).0;
+    for (from, mail) in [("", ""), ("jon@razorback.test", " REQUIRETLS"), ("", " REQUIRETLS")] {
+        sender.sender = from.to_owned();
+        let outcome = sender.send_one(&to);
+        assert_eq!((outcome.fate, mails(&remote).pop().as_deref()), (Delivered, Some(mail)), "{from}: {outcome:?}");
+    }
+}
+
 #[cfg(feature = "mta-sts")]
 #[test]
 fn a_message_that_needs_tls_waits_while_the_mta_sts_policy_is_not_known() {
@@ -215,6 +230,7 @@ fn a_message_that_needs_tls_waits_while_the_mta_sts_policy_is_not_known() {
         for _ in 0..2 {
             let outcome = sender.send_one(&mx("example.test", remote.address.port()));
             assert_eq!(shown(&outcome), (fate, status.into()), "{record}: {outcome:?}");
+            assert!(matches!(sender.contact, Contact::None), "other mail need not wait: {:?}", sender.contact);
         }
         assert_eq!(remote.look(|seen| seen.connections), 0);
     }

@@ -326,6 +326,16 @@ fn an_authority_must_be_trusted_and_the_certificate_be_for_a_name() {
             shake(&[&made.der], &made.key, &TLS13, client.connect("mx.example", &verification, false));
         assert_eq!((result, verdict.fault().map(|fault| fault.kind)), (Ok(()), want), "observed");
     }
+    // A system without authorities can verify nothing, but it can encrypt.
+    let none = Client::reading(Vec::new);
+    let why = "no certificate authority is known to this system";
+    let failure = none.connect("mx.example", &Verification::authority(), true).map(drop).expect_err("enforced");
+    assert_eq!(failure.to_string(), why);
+    let made = Made::new(LEAF, None);
+    let observed = none.connect("mx.example", &Verification::authority(), false);
+    let (result, verdict) = shake(&[&made.der], &made.key, &TLS13, observed);
+    assert_eq!((result, verdict.is_verified()), (Ok(()), false));
+    assert_eq!(verdict.fault(), Some(Fault::new(FaultKind::Other, why)));
     let unverified = client.connect("mx.example", &Verification::None, true);
     let (result, verdict) = shake(&[&Made::new(LEAF, None).der], &Made::new(LEAF, None).key, &TLS13, unverified);
     assert_eq!((result, verdict.is_verified(), verdict.fault()), (Ok(()), false, None));

@@ -47,16 +47,29 @@ impl Verification {
 }
 
 /// The TLS settings for connections to hosts.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Client {
     any: OnceLock<Arc<ClientConfig>>,
     authorities: OnceLock<Arc<RootCertStore>>,
+    /// Reads the authorities when they are first needed.
+    read: fn() -> Vec<CertificateDer<'static>>,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::reading(|| rustls_native_certs::load_native_certs().certs)
+    }
 }
 
 impl Client {
     /// Trusts the system's certificate authorities, which are read when they are first needed.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Trusts the authorities that a function reads.
+    pub(super) fn reading(read: fn() -> Vec<CertificateDer<'static>>) -> Self {
+        Self { any: OnceLock::new(), authorities: OnceLock::new(), read }
     }
 
     /// Trusts only the authorities in a PEM file.
@@ -75,10 +88,12 @@ impl Client {
 
     /// Returns a connection to the host `name`, a domain or an IP address, before its handshake. The
     /// verdict is there after the handshake. If the verification is enforced and fails, the handshake
-    /// fails.
+    /// fails. If it is not enforced and this system has no authorities, every certificate is accepted,
+    /// and the verdict says why.
     ///
     /// # Errors
-    /// If no certificate can be for such a name, or if none of the authorities can be used.
+    /// If no certificate can be for such a name, or if the verification is enforced and none of the
+    /// authorities can be used.
     pub fn connect(
         &self,
         name: &str,
@@ -91,7 +106,14 @@ impl Client {
             _ => name,
         };
         let name = name.trim_end_matches('.');
-        let config = match self.proof(name, verification)? {
+        let proof = match self.proof(name, verification) {
+            Err(error) if !is_enforced => {
+                verdict.record(Err(Fault::of_handshake(&error)));
+                None
+            }
+            proof => proof?,
+        };
+        let config = match proof {
             None => get(&self.any, || accept_any().map(Arc::new))?,
             Some(proof) => {
                 let algorithms = provider().signature_verification_algorithms;
@@ -123,7 +145,7 @@ impl Client {
         Ok(Some(match verification {
             Verification::None => return Ok(None),
             Verification::Authority { names } => {
-                let roots = get(&self.authorities, || authorities(rustls_native_certs::load_native_certs().certs))?;
+                let roots = get(&self.authorities, || authorities((self.read)()))?;
                 let names = if names.is_empty() { vec![name.into()] } else { boxed(names) };
                 Proof::Authority { roots, names }
             }

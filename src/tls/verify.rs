@@ -35,7 +35,7 @@ impl Verdict {
     }
 
     /// Records a result, unless a failure is recorded already.
-    fn record(&self, result: Result<(), Fault>) {
+    pub(super) fn record(&self, result: Result<(), Fault>) {
         let mut seen = self.lock();
         if !matches!(&*seen, Some(Err(_))) {
             *seen = Some(result);

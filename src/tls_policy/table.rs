@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::address::parse_domain;
+use crate::address::{literal, parse_domain};
 use crate::config::table::{Line, Watched, fill};
 use crate::config::{Config, ConfigError};
 use crate::policy::{self, Source};
@@ -100,6 +100,9 @@ impl Table {
     }
 
     fn find(&self, name: &str) -> Option<Arc<Row>> {
+        // The domain of user@[192.0.2.7] has the key 192.0.2.7, like a host of the configuration.
+        let address = literal(name).map(|ip| ip.to_canonical().to_string());
+        let name = address.as_deref().unwrap_or(name);
         if self.unreadable.is_some() {
             return self.unreadable.clone();
         }
@@ -107,7 +110,7 @@ impl Table {
             return None;
         }
         // An address contains dots, but is in no domain.
-        let dots = if name.starts_with('[') || name.parse::<IpAddr>().is_ok() { "" } else { name };
+        let dots = if name.parse::<IpAddr>().is_ok() { "" } else { name };
         let above = dots.match_indices('.').map(|(at, _)| &dots[at..]);
         [name].into_iter().chain(above).chain(["*"]).find_map(|key| self.rows.get(key)).cloned()
     }
@@ -128,7 +131,7 @@ impl Table {
 
 fn read_key(text: &str) -> Result<Box<str>, String> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if let Ok(address) = bare.parse::<IpAddr>() {
+    if let Some(address) = literal(text).or_else(|| bare.parse().ok()) {
         return Ok(address.to_canonical().to_string().into());
     }
     if text == "*" {
@@ -205,7 +208,8 @@ mod tests {
         let fingerprint = Fingerprint::parse(&print).expect("good");
         let (table, errors) = read(&format!(
             "# x\nExample.org none\n.example.org\topportunistic # all below\nm.example.net required names=a.test,B.test\n\
-             [2001:DB8::1] required fingerprints={print},{}\n192.0.2.7 opportunistic\ns.test dane\n",
+             [2001:DB8::1] required fingerprints={print},{}\n192.0.2.7 opportunistic\ns.test dane\n\
+             [IPv6:2001:db8::2] none\n",
             "AB:".repeat(31) + "AB"
         ));
         assert_eq!(errors, [""; 0]);
@@ -213,11 +217,15 @@ mod tests {
             ("example.org", Some(Level::None)),
             ("a.b.example.org", Some(Level::Opportunistic)),
             ("m.example.net", Some(Level::Required { names: vec!["a.test".into(), "b.test".into()] })),
-            ("2001:db8::1", Some(Level::Fingerprints([fingerprint.clone(), fingerprint].into()))),
+            ("2001:db8::1", Some(Level::Fingerprints([fingerprint.clone(), fingerprint.clone()].into()))),
             ("192.0.2.7", Some(Level::Opportunistic)),
             ("s.test", Some(Level::Dane)),
             ("example.net", None),
-            ("[192.0.2.7]", None),
+            // The domains of mail to an address.
+            ("[192.0.2.7]", Some(Level::Opportunistic)),
+            ("[IPv6:2001:db8::1]", Some(Level::Fingerprints([fingerprint.clone(), fingerprint].into()))),
+            ("[IPv6:2001:db8::2]", Some(Level::None)),
+            ("[192.0.2.8]", None),
         ] {
             assert_eq!(table.find(name).map(|row| row.level.clone()), level.map(Ok), "{name}");
         }

@@ -111,3 +111,23 @@ fn a_changed_line_applies_to_a_kept_connection() {
     assert_eq!(sender.send_one(&smart_host(&remote)).fate, Deferred);
     assert_eq!(remote.look(|seen| (seen.connections, seen.messages.len())), (2, 1));
 }
+
+/// The table changes while a message is sent over the kept connection, which is in plaintext.
+#[test]
+fn a_line_that_changes_during_a_transfer_applies_to_the_next_message() {
+    let remote = Remote::with(Sink::default().when("DATA", Then::Pause(LIMIT / 3), usize::MAX));
+    let (mut sender, _zone) = sender(&Authority::new(), &format!("{NAME} opportunistic\n"));
+    let table = sender.policies.as_ref().expect("a table").0.clone();
+    let to = smart_host(&remote);
+    assert_eq!(sender.send_one(&to).fate, Delivered);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let is_data = |command: &&common::remote::Command| command.line == "DATA";
+            remote.wait("the second message", |seen| seen.commands.iter().filter(is_data).count() == 2);
+            fs::write(&table, format!("{NAME} required\n")).expect("a table");
+        });
+        assert_eq!(sender.send_one(&to).fate, Delivered);
+    });
+    let outcome = sender.send_one(&to);
+    assert_eq!((outcome.fate, remote.look(|seen| (seen.connections, seen.messages.len()))), (Deferred, (2, 2)));
+}

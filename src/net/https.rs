@@ -107,13 +107,19 @@ pub fn exchange(dns: &Dns, tls: &Client, request: &Request<'_>) -> Result<Answer
     stream.set_deadline(request.deadline);
     speak(stream, request).map_err(|error| match error {
         Error::BodyExceedsLimit(_) => HttpsError::TooLong,
-        // Only the deadline and `host_timeout` make a stream fail in this way.
-        Error::Io(e) if e.kind() == io::ErrorKind::TimedOut && Instant::now() < request.deadline => {
+        // Only the deadline and `host_timeout` make a stream fail in this way. A stream takes less
+        // than a millisecond before its deadline for the deadline.
+        Error::Io(e) if e.kind() == io::ErrorKind::TimedOut && left(request) > Duration::from_millis(2) => {
             HttpsError::CutShort
         }
         Error::Io(e) => other("HTTP", &e),
         error => HttpsError::Other(format!("HTTP: {error}")),
     })
+}
+
+/// The time until the deadline.
+fn left(request: &Request<'_>) -> Duration {
+    request.deadline.saturating_duration_since(Instant::now())
 }
 
 /// Connects to the first address that accepts the connection.
@@ -128,7 +134,7 @@ fn connect(dns: &Dns, request: &Request<'_>) -> Result<Stream, HttpsError> {
     };
     let mut last = HttpsError::Other(format!("{} has no public address", request.host));
     for address in all.into_iter().filter(|address| is_public(*address)).take(MAX_ADDRESSES) {
-        let left = request.deadline.saturating_duration_since(Instant::now());
+        let left = left(request);
         if left < Duration::from_millis(1) {
             break;
         }

@@ -30,7 +30,7 @@ fn a_proven_destination_waits_for_its_first_policy_and_policies_are_renewed() {
             answer.records.iter_mut().for_each(|record| record.ttl = 0);
             answer
         });
-        let mut site = Site::with("dns.timeout = \"2s\"\nqueue.retry_min = \"2d\"\nqueue.retry_max = \"2d\"");
+        let mut site = Site::with("dns.timeout = \"10s\"\nqueue.retry_min = \"2d\"\nqueue.retry_max = \"2d\"");
         site.set("dns", "nameservers", &name_server.nameservers());
         site.write("authorities.pem", &authority.root_pem());
         let path = format!("{:?}", site.path("authorities.pem"));

@@ -49,15 +49,20 @@ fn a_proven_destination_waits_for_its_first_policy_and_policies_are_renewed() {
         let id = daemon.submit(&["elvis@a.test"]);
         daemon.wait_words(&[&id, "deferred", "TLS is required"]);
         assert_eq!((plain.messages(1).len(), web.requests().len()), (1, 1));
-        // After half of its lifetime the policy is renewed, while mail goes to another domain.
-        for (at, (by, requests)) in [("+11h", 1), ("+13h", 2), ("+26h", 3)].into_iter().enumerate() {
-            clock.set(by);
-            let id = daemon.submit(&["elvis@b.test"]);
-            daemon.wait_words(&[&id, "sent"]);
-            ended(&other, at + 1);
-            daemon.wait_until("a renewal", || web.requests().len() >= requests);
-            assert_eq!(web.requests().len(), requests, "{by}");
+        // After half of its lifetime the policy is renewed, while mail goes to another domain. On a busy
+        // machine the look-up of the record may fail; it is repeated hours later.
+        let mut sent = 0;
+        for (first, requests) in [(11, 1), (13, 2), (26, 3)] {
+            let is_renewed = (first..first + 10).step_by(3).any(|hours| {
+                clock.set(&format!("+{hours}h"));
+                let id = daemon.submit(&["elvis@b.test"]);
+                daemon.wait_words(&[&id, "sent"]);
+                sent += 1;
+                ended(&other, sent);
+                daemon.becomes_true(|| web.requests().len() >= requests)
+            });
+            assert!(is_renewed && web.requests().len() == requests, "{first}: {:?}", daemon.log());
         }
-        assert_eq!((other.messages(3).len(), plain.messages(1).len()), (3, 1));
+        assert_eq!((other.messages(sent).len(), plain.messages(1).len()), (sent, 1));
     });
 }

@@ -1,6 +1,7 @@
 """Reads TLS reports with parsedmarc: the first argument is its folder, and each further argument a
 file with a whole message. Prints a line for each policy of a report: domain, type, numbers of
-successful and failed connections, and then result type, number and host of each failure.
+successful and failed connections, the lines of the policy, each in quotes, and then result type, number
+and host of each failure.
 
 What parsedmarc imports for other purposes, such as databases and DNS, is replaced by nothing."""
 
@@ -40,9 +41,10 @@ for name in sys.argv[2:]:
     [part] = [part for part in message.walk() if part.get_content_type() == "application/tlsrpt+gzip"]
     report = parsedmarc.parse_smtp_tls_report_json(parsedmarc.extract_report(part.get_payload(decode=True)))
     for policy in report["policies"]:
+        lines = [f'"{line}"' for line in policy.get("policy_strings", [])]
         details = [
-            f'{one["result_type"]}*{one["failed_session_count"]}@{one["receiving_mx_hostname"]}'
+            f'{one["result_type"]}*{one["failed_session_count"]}@{one.get("receiving_mx_hostname", "")}'
             for one in policy.get("failure_details", [])
         ]
         counts = [str(policy["successful_session_count"]), str(policy["failed_session_count"])]
-        print(" ".join([policy["policy_domain"], policy["policy_type"], *counts, *details]))
+        print(" ".join([policy["policy_domain"], policy["policy_type"], *counts, *lines, *details]))

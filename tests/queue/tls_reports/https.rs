@@ -15,7 +15,7 @@ use common::remote::{self, Offer, Remote, Sink};
 use common::tls::{Authority, Leaf};
 use rustls::{ServerConnection, StreamOwned};
 
-use super::{send, values};
+use super::{check_by_parsedmarc, send, values};
 
 /// A web server at port 443 of an address, which takes reports.
 struct Web {
@@ -123,6 +123,21 @@ fn reports_go_to_web_servers_and_are_not_counted_themselves() {
             assert!(report.contains("\r\nTLS-Required: No\r\n"), "{report}");
             gunzipped(&report.replace("\r\n", "\n"))
         };
+        check_by_parsedmarc(
+            &site,
+            &mail
+                .iter()
+                .map(String::as_str)
+                .filter(|text| text.contains("\r\nTLS-Report-Domain: "))
+                .collect::<Vec<_>>(),
+            &[
+                "good.test no-policy-found 1 0",
+                "sts.test sts 0 1 \"version: STSv1\" \"mode: testing\" \"mx: *.sts.test\" \"max_age: 86400\" \
+                 certificate-host-mismatch*1@mail.sts.test",
+                "fetch.test no-policy-found 1 0",
+                "fetch.test sts 0 1 sts-webpki-invalid*1@",
+            ],
+        );
         let json = of("good.test");
         assert_eq!(values(&json, "total-successful-session-count"), ["1"], "{json}");
         let sts = of("sts.test");

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -37,6 +37,8 @@ impl Clock {
     pub fn set(&self, by: &str) {
         let new = self.file.with_extension("new");
         fs::write(&new, by).expect("a file");
+        // The daemon of another user reads it, also if code under test has changed the umask.
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o644)).expect("a file of ours");
         fs::rename(new, &self.file).expect("a rename");
     }
 

@@ -80,7 +80,7 @@ struct Filter {
     undecided: Vec<u8>,
     /// The body of the first Message-ID: field, up to a bound.
     message_id: Vec<u8>,
-    /// The bodies of all TLS-Required: fields, up to a bound.
+    /// The bodies of all TLS-Required: fields, up to a bound, each after a colon.
     tls_required: Vec<u8>,
     /// The field whose body is kept and to which the line that was read last belongs.
     reading: Reading,
@@ -148,8 +148,8 @@ impl HeaderScan {
     /// Whether the header has a field `TLS-Required: No` (RFC 8689 3). Returns false if it has
     /// several fields TLS-Required:, because then nobody can tell which one was meant.
     pub fn waives_tls(&self) -> bool {
-        let body = &self.filter.tls_required;
-        body.len() <= MAX_TLS_REQUIRED && body.trim_ascii().eq_ignore_ascii_case(b"No")
+        let body = self.filter.tls_required.strip_prefix(b":");
+        body.is_some_and(|body| body.len() <= MAX_TLS_REQUIRED && body.trim_ascii().eq_ignore_ascii_case(b"No"))
     }
 
     /// Returns the hops and earlier deliveries that the trace fields show. `recipients` are the
@@ -261,8 +261,8 @@ impl Filter {
         let (kept, max) = match self.reading {
             Reading::Other => return,
             Reading::MessageId => (&mut self.message_id, MAX_MESSAGE_ID),
-            // One octet more shows that the field is too long.
-            Reading::TlsRequired => (&mut self.tls_required, MAX_TLS_REQUIRED + 1),
+            // One octet more, after the colon, shows that the field is too long.
+            Reading::TlsRequired => (&mut self.tls_required, 1 + MAX_TLS_REQUIRED + 1),
         };
         let room = max.saturating_sub(kept.len());
         kept.extend_from_slice(&text[..text.len().min(room)]);
@@ -278,6 +278,7 @@ impl Filter {
         } else if name.eq_ignore_ascii_case(b"TLS-Required") {
             if self.section == Section::Fields {
                 self.reading = Reading::TlsRequired;
+                self.keep_body(b":");
                 self.keep_body(body);
             }
         } else if name.eq_ignore_ascii_case(b"Received") {
@@ -409,6 +410,9 @@ mod tests {
             ("TLS-Required: None\n", false),
             ("TLS-Required:\n", false),
             ("TLS-Required: No\nTLS-Required: No\n", false),
+            ("TLS-Required: No\nTLS-Required:\n", false),
+            ("TLS-Required:\nA: b\nTLS-Required: No\n", false),
+            ("TLS-Required:: No\n", false),
             ("TLS-Required: No\n yes\n", false),
             ("A: b\n\nTLS-Required: No\n", false),
             ("no field\nTLS-Required: No\n", false),

@@ -11,6 +11,7 @@ use crate::dns::lookup::Lookup;
 use crate::outcome::NoAnswer;
 use crate::tls::{Client, Fault, Server, Verification};
 use crate::tls_policy::sts::{Mode, StsPolicy, record};
+use crate::tls_report::Record;
 
 /// The time limit for fetching one policy.
 pub const LIMIT: Duration = Duration::from_secs(10);
@@ -159,21 +160,15 @@ impl Proof<'_> {
             Ok(texts) => texts,
             Err(finding) => return finding,
         };
-        let is_ours = |text: &&Vec<u8>| text.starts_with(b"v=TLSRPTv1");
-        let has_address = |text: &&Vec<u8>| {
-            let fields = text.split(|octet| *octet == b';').map(<[u8]>::trim_ascii);
-            fields.filter_map(|field| field.strip_prefix(b"rua=")).any(|value| {
-                let value = value.trim_ascii();
-                value.starts_with(b"mailto:") || value.starts_with(b"https:")
-            })
-        };
-        let found: Vec<_> = texts.iter().filter(is_ours).collect();
-        match found.as_slice() {
-            [one] if has_address(one) => make(Level::Good, format!("{domain} asks other hosts for reports about TLS")),
-            [] => make(Level::Note, format!("{domain} asks for no reports about TLS")).publish(report_record(domain)),
-            _ => make(Level::Warning, format!("the record {name} cannot be used: no reports about TLS come"))
-                .advise("there must be one record, with a rua=mailto: or rua=https:")
-                .publish(report_record(domain)),
+        let has_one = texts.iter().any(|text| text.starts_with(b"v=TLSRPTv1"));
+        match Record::find(&texts) {
+            Some(_) => make(Level::Good, format!("{domain} asks other hosts for reports about TLS")),
+            None if has_one => {
+                make(Level::Warning, format!("the record {name} cannot be used: no reports about TLS come"))
+                    .advise("there must be one record, with a rua=mailto: or rua=https: and no port")
+                    .publish(report_record(domain))
+            }
+            None => make(Level::Note, format!("{domain} asks for no reports about TLS")).publish(report_record(domain)),
         }
     }
 }

@@ -249,6 +249,16 @@ fn each_fault_of_a_zone_is_found_with_the_record_to_publish() {
             "warning: domain: the record _smtp._tls.example.org cannot be used: no reports about TLS come\n",
         ),
         (
+            "rua=mailto:postmaster@example.org",
+            "rua=mailto:",
+            "warning: domain: the record _smtp._tls.example.org cannot be used: no reports about TLS come\n",
+        ),
+        (
+            "rua=mailto:",
+            "rua=mailto:x@example.org; rua=mailto:",
+            "warning: domain: the record _smtp._tls.example.org cannot be used: no reports about TLS come\n",
+        ),
+        (
             "rua=mailto:",
             "rua=https://x.example\n_smtp._tls.example.org TXT v=TLSRPTv1; rua=mailto:",
             "warning: domain: the record _smtp._tls.example.org cannot be used",

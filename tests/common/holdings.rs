@@ -15,7 +15,6 @@ use std::os::unix::process::CommandExt;
 /// Resources that a process holds, for a comparison at two times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
-    /// The threads without those of the queue's workers, which start and end with the work.
     pub threads: usize,
     pub descriptors: usize,
 }
@@ -23,11 +22,8 @@ pub struct Holdings {
 impl Holdings {
     /// The holdings of a process now.
     pub fn of(pid: Pid) -> Self {
-        let list = |directory: &str| fs::read_dir(format!("/proc/{pid}/{directory}")).into_iter().flatten().flatten();
-        let is_worker = |thread: &fs::DirEntry| {
-            fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "worker")
-        };
-        Self { threads: list("task").filter(|thread| !is_worker(thread)).count(), descriptors: list("fd").count() }
+        let count = |directory: &str| fs::read_dir(format!("/proc/{pid}/{directory}")).map_or(0, Iterator::count);
+        Self { threads: count("task"), descriptors: count("fd") }
     }
 
     /// Waits until the holdings of a process have not changed for `rest`, and returns them. The

@@ -109,7 +109,9 @@ fn files(site: &Site) -> Vec<String> {
 
 #[test]
 fn malformed_requests_harm_no_other_user() {
-    let site = Site::with("limits.command_timeout = \"2s\"\nlimits.data_timeout = \"2s\"\nremote.local_only = true");
+    // Four workers start with the queue, and all others with the work.
+    let settings = "limits.command_timeout = \"2s\"\nlimits.data_timeout = \"2s\"\nremote.local_only = true";
+    let site = Site::with(&format!("{settings}\nqueue.workers = 4"));
     let daemon = site.start();
     send(&site, FRIENDLY);
     daemon.wait_mail(&site, "jon", 1);
@@ -194,7 +196,7 @@ fn one_user_cannot_take_all_connections() {
     if !geteuid().is_root() {
         return common::skipped("only root can act as many users");
     }
-    let site = Site::with("limits.command_timeout = \"60s\"");
+    let site = Site::with("limits.command_timeout = \"60s\"\nqueue.workers = 4");
     let daemon = site.start();
     daemon.submit(&["jon"]);
     send(&site, FRIENDLY);

@@ -79,16 +79,11 @@ fn ten_thousand_sessions_are_held_and_served() {
     say_all(&mut crowd, "QUIT\r\n");
     hear_all(&mut crowd, "221 ");
     drop(crowd);
-    // A file of the statistics or of the history may have been opened meanwhile.
-    let is_gone = |now: Holdings| now.threads <= quiet.threads && now.descriptors <= quiet.descriptors + FILES_OF_STATE;
-    daemon.wait_until("the crowd to be gone", || is_gone(Holdings::of(daemon.pid())));
+    daemon.wait_until("the crowd to be gone", || Holdings::of(daemon.pid()) == quiet);
     println!("all in {:?}, {} KiB before and {} KiB after", start.elapsed(), small, memory(daemon.pid()));
     assert!(daemon.settles(&site));
     assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());
 }
-
-/// The most files that the daemon opens once and keeps open.
-const FILES_OF_STATE: usize = 4;
 
 /// The most memory of an idle daemon, in KiB.
 const MAX_IDLE_KIB: usize = 9 * 1024;

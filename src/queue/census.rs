@@ -90,9 +90,8 @@ mod tests {
 
     use crossbeam_channel::unbounded;
 
-    use super::super::Workers;
     use super::*;
-    use crate::queue::{Plan, Planned, QueueSettings, SpoolTasks};
+    use crate::queue::{Plan, Planned, QueueSettings, SpoolTasks, Workers};
     use crate::retry::Schedule;
     use crate::spool::{EntryName, Kind, Place, RecipientRef};
     use crate::stats::AGES;

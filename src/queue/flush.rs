@@ -128,9 +128,8 @@ mod tests {
 
     use crossbeam_channel::unbounded;
 
-    use super::super::Workers;
     use super::*;
-    use crate::queue::{QueueSettings, SpoolTasks};
+    use crate::queue::{QueueSettings, SpoolTasks, Workers};
     use crate::retry::Schedule;
     use crate::timeouts::HostTimeouts;
 

@@ -152,10 +152,9 @@ mod tests {
 
     use crossbeam_channel::{bounded, unbounded};
 
-    use super::super::Workers;
     use super::*;
     use crate::destination::Destination;
-    use crate::queue::{Event, Plan, Planned, QueueSettings, SpoolTasks};
+    use crate::queue::{Event, Plan, Planned, QueueSettings, SpoolTasks, Workers};
     use crate::retry::Schedule;
     use crate::spool::Place;
     use crate::timeouts::HostTimeouts;

@@ -70,13 +70,7 @@ impl Workers {
     /// Returns no workers.
     #[cfg(test)]
     pub fn none() -> Self {
-        Self {
-            start: Box::new(|_| Err(io::ErrorKind::Other.into())),
-            all: Vec::new(),
-            threads: 0,
-            idle: Vec::new(),
-            shortage: None,
-        }
+        Self::new(0, Box::new(|_| Err(io::ErrorKind::Other.into()))).expect("no thread is started")
     }
 
     /// Returns how many workers may have jobs.
@@ -116,7 +110,8 @@ impl Workers {
     /// Takes a free worker for a job, and returns its number. A worker with a connection to the
     /// destination is the first choice, and a worker with a connection to `address`, the last
     /// address of the destination, is the second. Otherwise a worker without a connection is taken,
-    /// so that open connections last. Returns `None` if no worker is free.
+    /// so that open connections last. Returns `None` if no worker is free: see
+    /// [`Self::make_one_free`].
     pub fn choose(
         &mut self,
         destination: &Arc<Destination>,

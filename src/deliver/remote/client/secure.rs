@@ -128,9 +128,7 @@ impl Connection {
         self.names = Default::default();
         Ok(())
     }
-}
 
-impl Connection {
     /// Counts the connection for reports, unless its time was shortened because other mail waits.
     pub(super) fn note(&self, options: &ConnectOptions<'_>, fault: Option<Fault>) {
         if let Some(watch) = options.watch.as_ref().filter(|_| !self.input.source.is_cut_short()) {
@@ -142,9 +140,7 @@ impl Connection {
 
     /// Counts a connection to a host that does not offer STARTTLS, and need not.
     pub(super) fn note_without_starttls(&self, options: &ConnectOptions<'_>) {
-        if options.watch.is_some() {
-            self.note(options, Some(Fault::new(FaultKind::NotOffered, NO_STARTTLS)));
-        }
+        self.note(options, Some(Fault::new(FaultKind::NotOffered, NO_STARTTLS)));
     }
 
     /// Counts a connection that could not even begin the handshake.

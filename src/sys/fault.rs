@@ -1,7 +1,8 @@
 //! Causes faults on demand, for tests; only a debug build contains this module.
 //!
-//! The environment variable `PENFOLD_FAULT` contains rules, separated by `;`. Each rule has
-//! four words: `CALL PATH WHEN ACTION`.
+//! The environment variable `PENFOLD_FAULT` contains rules, separated by `;`. Without the variable
+//! there are no rules: every call is made as usual, and none aborts the process or panics. Each rule
+//! has four words: `CALL PATH WHEN ACTION`.
 //!
 //! | word | is |
 //! | --- | --- |

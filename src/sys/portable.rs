@@ -1,5 +1,5 @@
-//! What `linux` has, for systems that are not Linux. No test runs on them: only `make machines` checks
-//! that this compiles.
+//! What `linux` has, for systems that are not Linux. No test runs on them: only `make machines`
+//! checks that this compiles.
 //!
 //! There are no files that get their name later, no agents that take over a file of the server, and
 //! no drop directory; the spool works without all of these. The monitor keeps all of root's rights,

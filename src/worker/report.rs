@@ -216,8 +216,8 @@ impl Attempt<'_> {
     }
 
     /// Reads the part of the original that a report of this event contains: the whole message if
-    /// it failed, is not too large, and RET asks for that, and otherwise its header. Of a message that
-    /// needs TLS it is always the header (RFC 8689 5).
+    /// it failed, is not too large, and RET asks for that, and otherwise its header. The report of a
+    /// message that needs TLS has only the header (RFC 8689 5).
     fn returned(&self, event: ReportedEvent) -> io::Result<Text> {
         let (options, size) = (self.entry.options(), self.entry.content_size());
         let is_whole = event == ReportedEvent::Failure
@@ -243,8 +243,8 @@ impl Attempt<'_> {
 
     /// The recipient and the envelope of the report. The report goes to the sender or, if the
     /// message has the null reverse-path, to the postmaster. `None` if the message is itself a
-    /// report to the postmaster, a DMARC report or a TLS report, because the failure of such a message is not
-    /// reported.
+    /// report to the postmaster, a DMARC report or a TLS report, because the failure of such a
+    /// message is not reported.
     fn report_envelope(&self) -> Option<(Address, Envelope)> {
         let router = &self.settings.router;
         let (to, origin) = match (self.entry.origin(), self.entry.sender()) {

@@ -26,9 +26,9 @@ impl LocalDelivery<'_> {
     /// be reported for the addressee (RFC 3461 5.2.7). A list with an owner ends the envelope, so
     /// that the message counts as delivered to the list, and its members get an envelope without
     /// the sender's options. Reports about it go to the owner, so the sender must not set a deadline
-    /// for the members or raise the priority. Whether the message needs TLS remains (RFC 8689 6). A
-    /// single recipient gets the options of the addressee. Several
-    /// recipients get them without NOTIFY=SUCCESS, since the address was expanded here.
+    /// for the members or raise the priority. Whether the message needs TLS remains (RFC 8689 6).
+    /// A single recipient gets the options of the addressee. Several recipients get them without
+    /// NOTIFY=SUCCESS, since the address was expanded here.
     fn options_onward(
         &self,
         addressee: &RecipientEntry,

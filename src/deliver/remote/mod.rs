@@ -1,5 +1,5 @@
-//! Delivers messages to other hosts by SMTP, and to mail stores by LMTP, for a worker: decides which hosts are tried, in which order,
-//! and when an attempt ends.
+//! Delivers messages to other hosts by SMTP, and to mail stores by LMTP, for a worker: decides which
+//! hosts are tried, in which order, and when an attempt ends.
 //!
 //! - `addresses`: limits and failures of each address
 //! - `client`: one SMTP or LMTP connection
@@ -7,7 +7,7 @@
 //! - `credentials`: the credentials table
 //! - `hosts`: the hosts of a destination, and their addresses
 //! - `plan`: the hosts that an attempt would try, for explanations
-//! - `policy`: the encryption that hosts require, for listings
+//! - `policy`: how connections to the hosts of a destination are encrypted, for listings
 //! - `progress`: the recipients of one attempt, and whether another host is tried for them
 //! - `results`: how TLS went, counted for reports
 //!

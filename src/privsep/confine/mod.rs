@@ -28,9 +28,9 @@ pub enum Confinement {
     Full,
     /// The process is confined as far as this kernel and this machine support the restrictions.
     Partial,
-    /// The process can use all places, because the kernel has no Landlock, or only its first
-    /// version (Linux 5.13), or is not Linux. Executing programs is forbidden all the same if the kernel and the
-    /// machine support the filter.
+    /// The process can use all places, because the system is not Linux, or the kernel has no
+    /// Landlock, or only its first version (Linux 5.13). Executing programs is forbidden all the
+    /// same if the kernel and the machine support the filter.
     None,
 }
 

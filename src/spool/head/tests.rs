@@ -152,7 +152,7 @@ fn a_head_says_at_most_once_whether_the_message_needs_tls() {
 }
 
 #[test]
-fn a_message_of_an_own_user_and_a_dmarc_report_are_marked() {
+fn messages_of_own_users_and_reports_to_domains_are_marked() {
     for origin in
         [Origin::Client, Origin::Own, Origin::DmarcReport, Origin::TlsReport, Origin::Report, Origin::Postmaster]
     {

@@ -19,6 +19,7 @@
 //! - `filter`: scripted milters and policy services
 //! - `holdings`: threads, descriptors, memory and limits of a process
 //! - `homes`: system users with home directories
+//! - `https`: an HTTPS server with every fault
 //! - `keys`: keys that sign mail, and signatures verified by dkimpy
 //! - `mounts`: small disks in a mount namespace
 //! - `namespace`: a network of a test's own, with any addresses and ports
@@ -47,6 +48,7 @@ pub mod figure;
 pub mod filter;
 pub mod holdings;
 pub mod homes;
+pub mod https;
 pub mod keys;
 pub mod mounts;
 pub mod namespace;

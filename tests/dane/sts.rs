@@ -1,17 +1,15 @@
 //! Attacks on a domain with an MTA-STS policy. The name server is the attacker's.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use common::Site;
 use common::dns::{Dns, answer};
+use common::https::{self, Server};
 use common::network::Network;
 use common::programs::sendmail;
 use common::remote::{Conduct, Offer, Remote, Sink};
 use common::tls::{Authority, Leaf};
-use rustls::{ServerConnection, StreamOwned};
 
 const POLICY: &str = "version: STSv1\r\nmode: enforce\r\nmx: mx.example.org\r\nmax_age: 604800\r\n";
 const NONE: &str = "version: STSv1\r\nmode: none\r\nmax_age: 604800\r\n";
@@ -19,26 +17,6 @@ const NONE: &str = "version: STSv1\r\nmode: none\r\nmax_age: 604800\r\n";
 /// The records of the domain before the attack.
 const ZONE: &str = "example.org MX 10 mx.example.org\nmx.example.org A 192.0.2.60\n\
     _mta-sts.example.org TXT v=STSv1; id=1;\nmta-sts.example.org A 192.0.2.80\n";
-
-/// An HTTPS server that gives the same answer to every request. It runs until the process ends.
-fn policy_host(listener: TcpListener, leaf: Leaf, status: &str, policy: &str) {
-    let length = policy.len();
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n");
-    let answer = head + policy;
-    thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let connection = ServerConnection::new(Arc::clone(&leaf.config)).expect("a configuration");
-            let mut stream = StreamOwned::new(connection, client);
-            let mut request = [0; 4096];
-            // The client may end at any time.
-            if stream.read(&mut request).is_ok_and(|length| length > 0) {
-                let _ = stream.write_all(answer.as_bytes());
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
-            }
-        }
-    });
-}
 
 /// A domain with a policy, its host and that of an attacker.
 struct Scene {
@@ -66,7 +44,8 @@ impl Scene {
         // The attacker has a valid certificate, for a name of his own.
         let evil = start("192.0.2.66", authority.leaf("mx.evil.example", 90));
         let policy = |address: &str, name: &str, status: &str, policy: &str| {
-            policy_host(network.listener(address, 443), authority.leaf(name, 90), status, policy);
+            let conduct = https::Conduct::Answer(https::answer(status, "text/plain", policy));
+            network.world(|| Server::start(address, &authority.leaf(name, 90).config, conduct));
         };
         policy("192.0.2.80", "mta-sts.example.org", "200 OK", POLICY);
         policy("192.0.2.82", "mx.evil.example", "200 OK", NONE);

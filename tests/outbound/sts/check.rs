@@ -1,12 +1,12 @@
 //! `penfoldctl check` compares the policy that a web server serves with the DNS and the certificate.
 
 use common::dns::Dns;
+use common::https::{Server, answer};
 use common::namespace::in_a_network;
 use common::programs::{code_and_text, command};
 use common::tls::Authority;
 
 use super::publish;
-use super::server::{Server, answer};
 
 #[test]
 fn the_served_policy_is_fetched_and_compared() {

@@ -5,12 +5,10 @@
 //!
 //! - `check`: the policy of our own domain, as `penfoldctl check` sees it
 //! - `renewal`: policies while time passes
-//! - `server`: an HTTPS server with every fault
 
 #[cfg(feature = "mailauth")]
 mod check;
 mod renewal;
-mod server;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -20,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::Site;
 use common::dns::{Answer, Dns as NameServer, answer as answer_of, record as record_of};
+use common::https::{Conduct, Request, Server, answer};
 use common::namespace::in_a_network;
 use common::remote::{self, Offer, Remote, Sink};
 use common::tls::{Authority, Leaf};
@@ -31,7 +30,6 @@ use penfold::tls::{Client, FaultKind};
 use penfold::tls_policy::sts::{Mode, Policies, Sts};
 
 use FaultKind::{StsCertificate as Certificate, StsFetch as Fetch, StsInvalid as Invalid};
-use server::{Conduct, Server, answer};
 
 const GOOD: &str = "version: STSv1\r\nmode: enforce\r\nmx: mx.example.org\r\nmx: *.example.net\r\nmax_age: 86400\r\n";
 /// The limit for a fetch in these tests; one minute otherwise.
@@ -241,11 +239,13 @@ fn every_fault_of_a_policy_host_is_told_apart_and_ends_in_time() {
             }
             let requests = server.requests();
             assert_eq!(requests.len(), 1, "{name}");
-            if !requests[0].is_empty() {
-                let wanted = format!("{}\nGET /.well-known/mta-sts.txt HTTP/1.1\r\n", host(name));
-                let is_right =
-                    requests[0].starts_with(&wanted) && requests[0].contains(&format!("\r\nhost: {}\r\n", host(name)));
-                assert!(is_right, "{}", requests[0]);
+            let Request { server, head, .. } = &requests[0];
+            if !head.is_empty() {
+                assert!(
+                    *server == host(name) && head.starts_with("GET /.well-known/mta-sts.txt HTTP/1.1\r\n"),
+                    "{head}"
+                );
+                assert!(head.contains(&format!("\r\nhost: {server}\r\n")), "{head}");
             }
         }
         assert_eq!(sender.policies.known("many.test").policy.expect("a policy").mx.len(), 100);

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use common::Site;
 use common::clock::Clock;
 use common::dns::{Dns as NameServer, answer as answer_of};
+use common::https::Server;
 use common::namespace::in_a_network;
 use common::remote::{Remote, Seen};
 use common::tls::Authority;
 
-use super::server::Server;
 use super::{host, mail_host, publish};
 
 #[test]

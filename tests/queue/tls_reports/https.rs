@@ -1,68 +1,22 @@
 //! Reports by HTTPS and by mail to other hosts, and MTA-STS policies in reports, in a network of the
 //! test's own.
 
-use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
 use common::Site;
 use common::clock::Clock;
 use common::dns::Dns;
+use common::https::{Conduct, Request, Server, answer};
 use common::namespace::in_a_network;
 use common::programs::{gunzip, gunzipped};
 use common::remote::{self, Offer, Remote, Sink};
-use common::tls::{Authority, Leaf};
-use rustls::{ServerConnection, StreamOwned};
+use common::tls::Authority;
 
 use super::{check_by_parsedmarc, send, values};
 
-/// A web server at port 443 of an address, which takes reports.
-struct Web {
-    /// The status and the content of each reply, and the requests: header and content.
-    state: Arc<Mutex<(Reply, Vec<Request>)>>,
-}
-
-type Reply = (&'static str, &'static str);
-type Request = (String, Vec<u8>);
-
-impl Web {
-    fn start(address: &str, leaf: &Leaf, reply: Reply) -> Self {
-        let listener = TcpListener::bind((address, 443)).expect("port 443");
-        let state = Arc::new(Mutex::new((reply, Vec::new())));
-        let (config, shared) = (Arc::clone(&leaf.config), Arc::clone(&state));
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
-                let mut stream = BufReader::new(StreamOwned::new(connection, client));
-                let (mut header, mut content) = (String::new(), Vec::new());
-                while !header.ends_with("\r\n\r\n") && stream.read_line(&mut header).is_ok_and(|n| n > 0) {}
-                let lower = header.to_ascii_lowercase();
-                let length = lower.split("content-length:").nth(1).and_then(|rest| rest.lines().next());
-                content.resize(length.and_then(|length| length.trim().parse().ok()).unwrap_or(0), 0);
-                if stream.read_exact(&mut content).is_err() || header.is_empty() {
-                    continue;
-                }
-                let mut state = shared.lock().expect("a lock");
-                state.1.push((header, content));
-                let mut stream = stream.into_inner();
-                let ((status, text), length) = (state.0, state.0.1.len());
-                let fields = format!("Content-Type: text/plain\r\nContent-Length: {length}");
-                let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n{text}").as_bytes());
-                stream.conn.send_close_notify();
-                let _ = stream.flush();
-            }
-        });
-        Self { state }
-    }
-
-    fn behave(&self, reply: Reply) {
-        self.state.lock().expect("a lock").0 = reply;
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.state.lock().expect("a lock").1.clone()
-    }
+/// What a web server does that gives this answer to each request.
+fn reply(status: &str, text: &str) -> Conduct {
+    Conduct::Answer(answer(status, "text/plain", text))
 }
 
 /// A report goes to each place that the domain names, and again to those that did not take it. The
@@ -77,10 +31,11 @@ fn reports_go_to_web_servers_and_are_not_counted_themselves() {
             listener,
             remote::Conduct::Sink(Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() }),
         );
-        let web = Web::start("192.0.2.2", &authority.leaf("web.good.test", 300), ("503 Later", ""));
-        let forged = Web::start("192.0.2.3", &stranger.leaf("forged.test", 300), ("200 OK", ""));
+        let web = Server::start("192.0.2.2", &authority.leaf("web.good.test", 300).config, reply("503 Later", ""));
+        let forged = Server::start("192.0.2.3", &stranger.leaf("forged.test", 300).config, reply("200 OK", ""));
         let policy = "version: STSv1\r\nmode: testing\r\nmx: *.sts.test\r\nmax_age: 86400\r\n";
-        let _policies = Web::start("192.0.2.4", &authority.leaf("mta-sts.sts.test", 300), ("200 OK", policy));
+        let _policies =
+            Server::start("192.0.2.4", &authority.leaf("mta-sts.sts.test", 300).config, reply("200 OK", policy));
         let dns = Dns::zone(
             "sts.test MX 10 mail.sts.test\nmail.sts.test A 192.0.2.1\nmta-sts.sts.test A 192.0.2.4\n\
              _mta-sts.sts.test TXT v=STSv1; id=1;\n_smtp._tls.sts.test TXT v=TLSRPTv1; rua=mailto:tls@report.test\n\
@@ -157,7 +112,7 @@ fn reports_go_to_web_servers_and_are_not_counted_themselves() {
         assert!(daemon.settles(&site) && daemon.terminate().success());
 
         // After a restart the web server gets the report, and the address does not get it again.
-        web.behave(("201 Created", ""));
+        web.behave(reply("201 Created", ""));
         clock.set("@2026-05-21 14:00:00");
         let daemon = clock.start(&site, false);
         daemon.wait_words(&["- tls-report domain=good.test day=2026-05-20 to=https://web.good.test/v1?a=b size="]);
@@ -167,13 +122,13 @@ fn reports_go_to_web_servers_and_are_not_counted_themselves() {
         assert_eq!(remote.look(|seen| seen.messages.len()), 9, "{}", daemon.log());
         assert!(daemon.terminate().success());
         let requests = web.requests();
-        let (header, content) = requests.last().expect("a request");
-        assert!(header.starts_with("POST /v1?a=b HTTP/1.1\r\n"), "{header}");
-        let header = header.to_ascii_lowercase();
+        let Request { head, content, .. } = requests.last().expect("a request");
+        assert!(head.starts_with("POST /v1?a=b HTTP/1.1\r\n"), "{head}");
+        let header = head.to_ascii_lowercase();
         assert!(header.contains("\r\nhost: web.good.test\r\n"), "{header}");
         assert!(header.contains("\r\ncontent-type: application/tlsrpt+gzip\r\n"), "{header}");
         assert_eq!((requests.len(), gunzip(content)), (2, json));
-        assert_eq!(forged.requests(), []);
+        assert!(forged.requests().into_iter().all(|request| request == Request::default()));
 
         // The connection of the report to report.test was not counted, and what has failed for a day
         // is given up.

@@ -1,4 +1,5 @@
-//! An HTTPS server that publishes policies, with every fault that such a server can have.
+//! An HTTPS server that publishes policies or takes reports, with every fault that such a server can
+//! have.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -32,11 +33,21 @@ pub enum Conduct {
 /// A server, which runs until the process ends.
 pub struct Server {
     conduct: Arc<Mutex<Conduct>>,
-    requests: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// What came over a connection; empty if there was no whole request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The name of the server, from the TLS handshake.
+    pub server: String,
+    /// The request line and the header.
+    pub head: String,
+    pub content: Vec<u8>,
 }
 
 impl Server {
-    /// Starts a server at port 443 of an address.
+    /// Starts a server at port 443 of an address, in the network of the calling thread.
     pub fn start(address: &str, config: &Arc<ServerConfig>, conduct: Conduct) -> Self {
         let address = SocketAddr::new(address.parse::<IpAddr>().expect("an address"), 443);
         let listener = TcpListener::bind(address).expect("port 443");
@@ -59,8 +70,8 @@ impl Server {
         *self.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
     }
 
-    /// The connections so far: for each the text of the request, or nothing if there was none.
-    pub fn requests(&self) -> Vec<String> {
+    /// What came over each connection so far.
+    pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -69,11 +80,11 @@ fn serve(
     mut client: TcpStream,
     config: &Arc<ServerConfig>,
     conduct: Conduct,
-    requests: &Mutex<Vec<String>>,
+    requests: &Mutex<Vec<Request>>,
 ) -> std::io::Result<()> {
     let at = {
         let mut requests = requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.push(String::new());
+        requests.push(Request::default());
         requests.len() - 1
     };
     match &conduct {
@@ -88,15 +99,8 @@ fn serve(
     }
     let connection = ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;
     let mut stream = StreamOwned::new(connection, client);
-    let mut request = Vec::new();
-    let mut octet = [0];
-    while !request.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut octet)?;
-        request.extend(octet);
-    }
-    let name = stream.conn.server_name().unwrap_or_default().to_owned();
-    requests.lock().unwrap_or_else(PoisonError::into_inner)[at] =
-        format!("{name}\n{}", String::from_utf8_lossy(&request));
+    let request = read(&mut stream)?;
+    requests.lock().unwrap_or_else(PoisonError::into_inner)[at] = request;
     match conduct {
         Conduct::Answer(answer) => {
             stream.write_all(&answer)?;
@@ -126,6 +130,21 @@ fn serve(
         }
         Conduct::Hang | Conduct::Plain(_) | Conduct::Close => Ok(()),
     }
+}
+
+fn read(stream: &mut StreamOwned<ServerConnection, TcpStream>) -> std::io::Result<Request> {
+    let mut head = Vec::new();
+    let mut octet = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut octet)?;
+        head.extend(octet);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let lower = head.to_ascii_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let mut content = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut content)?;
+    Ok(Request { server: stream.conn.server_name().unwrap_or_default().to_owned(), head, content })
 }
 
 /// Waits until the client closes the connection.

@@ -2,7 +2,8 @@
 //!
 //! `Authority::make(name, days)` returns a certificate and its key, both in PEM, for a DNS name
 //! or an IP address, valid for this many days (a negative number: expired); `root_pem` is the
-//! certificate of the authority, `client` a rustls client that trusts it. `site` is a site with
+//! certificate of the authority, `client` a rustls client that trusts it, and `trusted_by` makes
+//! a site trust it. `site` is a site with
 //! a certificate for razorback.test, in cert.pem and cert.key. A [`Leaf`] is a certificate in
 //! use by a server of the tests, see `remote::Offer` and `dialog::Wire::secure`;
 //! `Leaf::selfmade` is a self-signed one. `association` is the data of a TLSA record.
@@ -101,6 +102,13 @@ impl Authority {
         // pair.
         site.write(&format!("{file}.key"), &key);
         site.write(&format!("{file}.pem"), &certificate);
+    }
+
+    /// Makes a site trust this authority for other hosts, and no other authority.
+    pub fn trusted_by(&self, site: &mut Site) {
+        site.write("authorities.pem", &self.root_pem());
+        let path = format!("{:?}", site.path("authorities.pem"));
+        site.set("remote", "authorities", &path);
     }
 
     /// The certificate of the authority, in PEM.

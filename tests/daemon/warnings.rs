@@ -566,9 +566,7 @@ fn user() -> String {
 fn an_unreadable_file_is_reported_with_its_key_and_the_user() {
     let mut site = site("listen.kind = \"submission\"");
     know(&mut site, "");
-    site.write("authorities.pem", &Authority::new().root_pem());
-    let path = format!("{:?}", site.path("authorities.pem"));
-    site.set("remote", "authorities", &path);
+    Authority::new().trusted_by(&mut site);
     site.write("srs_secret", "a secret of sixteen letters\n");
     chmod(&site, "srs_secret", 0o600);
     let path = format!("{:?}", site.path("srs_secret"));

@@ -177,8 +177,7 @@ fn domains_with_the_same_host_do_not_share_connections_unless_their_policies_are
     cases.extend(domains.iter().map(|name| Case::new(name.clone().leak(), Shows::Good, &[], zone, |sink| sink)));
     let Some((network, hosts)) = hosts::start_with(&pki, &cases, zones()) else { return };
     let mut site = Network::site("");
-    site.write("root.pem", &pki.root_pem());
-    site.set("remote", "authorities", &format!("{:?}", site.path("root.pem")));
+    pki.root.trusted_by(&mut site);
     let table: String = TABLE.iter().map(|(name, level, _)| format!("{name}.insecure.test {level}\n")).collect();
     site.write("tls-policies", &table);
     site.set("remote", "tls_policies", &format!("{:?}", site.path("tls-policies")));

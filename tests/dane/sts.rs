@@ -53,8 +53,7 @@ impl Scene {
         policy("192.0.2.84", "mta-sts.thief.example", "200 OK", &POLICY.replace("mx.example.org", "mx.thief.example"));
         policy("192.0.2.85", "mta-sts.example.org", "503 Not now", NONE);
         let mut site = Network::site("dns.nameservers = [\"192.0.2.99\"]\nremote.timeout = \"5s\"");
-        site.write("root.pem", &authority.root_pem());
-        site.set("remote", "authorities", &format!("{:?}", site.path("root.pem")));
+        authority.trusted_by(&mut site);
         Some(Self { site, network, zone, host, evil, authority })
     }
 

@@ -20,12 +20,6 @@ fn site(scheme: &str, remote: &Remote, settings: &str) -> Site {
     site
 }
 
-fn believe(site: &mut Site, authority: &Authority) {
-    site.write("authorities.pem", &authority.root_pem());
-    let path = format!("{:?}", site.path("authorities.pem"));
-    site.set("remote", "authorities", &path);
-}
-
 /// Writes a credentials table that only its owner may read.
 fn know(site: &mut Site, lines: &str) {
     give(site, lines, 0o600);
@@ -95,7 +89,7 @@ fn mail_waits_where_tls_is_required_and_fails_and_the_reason_is_shown() {
         let offer = if scheme == "smtps" { Offer::implicit(&leaf) } else { Offer::starttls(&leaf) };
         let remote = Remote::with(Sink { tls: Some(offer), ..Sink::default() });
         let mut site = site(scheme, &remote, settings);
-        believe(&mut site, &authority);
+        authority.trusted_by(&mut site);
         let daemon = site.start();
         let id = daemon.submit(&["elvis@example.test"]);
         let why = "TLS is required: the certificate is not from a trusted authority";
@@ -104,7 +98,7 @@ fn mail_waits_where_tls_is_required_and_fails_and_the_reason_is_shown() {
         assert!(queue.contains(&id) && queue.contains(why), "{queue}");
         remote.look(|seen| assert!(!seen.commands.iter().any(|c| c.line.starts_with("MAIL")), "MAIL in plaintext"));
         // Once the authority is trusted, the message is sent.
-        believe(&mut site, &stranger);
+        stranger.trusted_by(&mut site);
         site.configure();
         daemon.hup();
         assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
@@ -118,7 +112,7 @@ fn a_route_has_its_own_scheme_and_its_own_connection() {
     let remote =
         Remote::with(Sink { tls: Some(Offer::starttls(&authority.leaf("127.0.0.1", 300))), ..Sink::default() });
     let mut site = site("smtp", &remote, "remote.tls = \"none\"");
-    believe(&mut site, &authority);
+    authority.trusted_by(&mut site);
     let port = remote.address.port();
     site.add("routes", &format!("bank.test smtp+starttls://127.0.0.1:{port}"));
     let daemon = site.start();
@@ -135,7 +129,7 @@ fn the_table_of_tls_policies_is_read_again_and_explained() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let remote = Remote::with(Sink { tls: Some(Offer::starttls(&stranger.leaf("127.0.0.1", 300))), ..Sink::default() });
     let mut site = site("smtp", &remote, "");
-    believe(&mut site, &authority);
+    authority.trusted_by(&mut site);
     site.write("tls_policies", "# partners\n127.0.0.1 required\n");
     let path = format!("{:?}", site.path("tls_policies"));
     site.set("remote", "tls_policies", &path);

@@ -14,9 +14,7 @@ fn the_served_policy_is_fetched_and_compared() {
         let authority = Authority::new();
         let mut site = authority.site("hostname = \"mx.example.org\"\nlocal.domains = [\"example.org\"]");
         authority.give(&site, "cert", "mx.example.org", 300);
-        site.write("root.pem", &authority.root_pem());
-        let root = format!("{:?}", site.path("root.pem"));
-        site.set("remote", "authorities", &root);
+        authority.trusted_by(&mut site);
         let dns = Dns::zone(
             "mx.example.org A 192.0.2.1
 1.2.0.192.in-addr.arpa PTR mx.example.org

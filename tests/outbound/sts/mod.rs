@@ -550,9 +550,7 @@ fn mail_follows_the_policy_also_after_a_restart_and_against_an_attacker() {
         });
         let mut site = Site::with("dns.timeout = \"2s\"\nqueue.retry_min = \"1h\"\nremote.timeout = \"3s\"");
         site.set("dns", "nameservers", &name_server.nameservers());
-        site.write("authorities.pem", &authority.root_pem());
-        let path = format!("{:?}", site.path("authorities.pem"));
-        site.set("remote", "authorities", &path);
+        authority.trusted_by(&mut site);
         let daemon = site.start();
         for Domain { name, words, .. } in &domains {
             let to = format!("elvis@{name}");

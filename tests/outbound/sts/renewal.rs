@@ -32,9 +32,7 @@ fn a_proven_destination_waits_for_its_first_policy_and_policies_are_renewed() {
         });
         let mut site = Site::with("dns.timeout = \"2s\"\nqueue.retry_min = \"2d\"\nqueue.retry_max = \"2d\"");
         site.set("dns", "nameservers", &name_server.nameservers());
-        site.write("authorities.pem", &authority.root_pem());
-        let path = format!("{:?}", site.path("authorities.pem"));
-        site.set("remote", "authorities", &path);
+        authority.trusted_by(&mut site);
         let Some(clock) = Clock::new(&site) else { return };
         let daemon = clock.start(&site, false);
         let id = daemon.submit(&["elvis@a.test"]);

@@ -51,9 +51,7 @@ fn reports_go_to_web_servers_and_are_not_counted_themselves() {
         );
         let mut site = Site::with("remote.tls_reports = \"tls@razorback.test\"");
         site.set("dns", "nameservers", &dns.nameservers());
-        site.write("authorities.pem", &authority.root_pem());
-        let path = format!("{:?}", site.path("authorities.pem"));
-        site.set("remote", "authorities", &path);
+        authority.trusted_by(&mut site);
         let Some(clock) = Clock::new(&site) else { return };
         clock.set("@2026-05-20 12:00:00");
         let daemon = clock.start(&site, false);

@@ -2,7 +2,7 @@
 //! (`mailauth::dmarc::reports`) and TLS reports (`tls_report`).
 //!
 //! Events are counted in the state directory by UTC day, domain and *row*, a text with the facts
-//! that a report shows ([`Tally`]). After the day has ended, the rows of a domain become a report,
+//! that a report shows ([`Tally`], [`Facts`]). After the day has ended, the rows of a domain become a report,
 //! which is compressed ([`gzip`]) and sent as the attachment of a mail ([`Mail`]).
 //!
 //! - `gzip`: compression
@@ -20,7 +20,7 @@ mod tally;
 pub mod uri;
 
 pub use mail::Mail;
-pub use tally::{Bounds, Rows, Tally, Unrecorded};
+pub use tally::{Bounds, Facts, Rows, Tally, Unrecorded};
 
 /// The maximum number of domains that get a report about a day. Domains with the most events come
 /// first.

@@ -13,6 +13,7 @@
 //! can add is bounded, as is the journal as a whole.
 
 use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,18 +46,29 @@ pub struct Bounds {
     pub report_rows: usize,
 }
 
+/// The facts about an event that a report shows.
+pub trait Facts: Sized {
+    /// The bounds of the tally of such events.
+    const BOUNDS: Bounds;
+
+    /// Returns the facts as a row: one line of text.
+    fn to_text(&self) -> String;
+
+    /// Parses a row. Returns `None` if [`Facts::to_text`] cannot have written the text.
+    fn parse(row: &str) -> Option<Self>;
+}
+
 /// The counts of all processes that use the same state.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Tally<F: Facts> {
     state: State,
-    bounds: Bounds,
+    facts: PhantomData<fn() -> F>,
     /// The contents. The lock is held only while an event is counted or rows are written.
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    bounds: Bounds,
     journal: Journal,
     /// The number of events of each row that is not written yet, by day, domain and row.
     pending: HashMap<(u64, Box<str>), HashMap<String, u64>>,
@@ -71,11 +83,11 @@ struct Inner {
 
 /// The rows of one day for one domain.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Rows {
+pub struct Rows<F> {
     /// The domain.
     pub domain: Box<str>,
-    /// The rows, each with its number of events, the largest number first.
-    pub rows: Vec<(String, u64)>,
+    /// At most [`Bounds::report_rows`] rows, each with its number of events, the largest number first.
+    pub rows: Vec<(F, u64)>,
     /// The number of rows that were left out.
     pub omitted: usize,
     /// The places that the report for this day has reached already.
@@ -87,31 +99,33 @@ pub struct Rows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unrecorded;
 
-impl Tally {
+impl<F: Facts> Tally<F> {
     /// Returns the counts in a state directory. The journal is opened only when it is needed.
-    pub fn shared(state: &State, bounds: Bounds) -> Self {
-        let limits = Limits { max_size: bounds.max_size, max_age: MAX_AGE };
+    pub fn shared(state: &State) -> Self {
         let inner = Inner {
-            bounds,
-            journal: state.journal(bounds.name, limits),
+            journal: Self::journal(state),
             pending: HashMap::new(),
             pending_rows: 0,
             since: 0,
             written: HashMap::new(),
             written_on: 0,
         };
-        Self { state: state.clone(), bounds, inner: Mutex::new(inner) }
+        Self { state: state.clone(), facts: PhantomData, inner: Mutex::new(inner) }
+    }
+
+    fn journal(state: &State) -> Journal {
+        state.journal(F::BOUNDS.name, Limits { max_size: F::BOUNDS.max_size, max_age: MAX_AGE })
     }
 
     /// Counts an event at the time `now`, in seconds since 1970.
-    pub fn count(&self, now: u64, domain: &str, row: String) {
+    pub fn count(&self, now: u64, domain: &str, facts: &F) {
+        let row = facts.to_text();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.pending.is_empty() {
             inner.since = now;
         }
-        let max_rows = inner.bounds.domain_rows;
         let rows = inner.pending.entry((now / DAY, domain.into())).or_default();
-        let is_full = rows.len() >= max_rows;
+        let is_full = rows.len() >= F::BOUNDS.domain_rows;
         match rows.get_mut(&row) {
             Some(count) => *count = count.saturating_add(1),
             None if is_full => {}
@@ -120,31 +134,35 @@ impl Tally {
                 inner.pending_rows += 1;
             }
         }
-        if inner.pending_rows >= self.bounds.max_pending || now.abs_diff(inner.since) >= self.bounds.max_wait {
-            inner.flush(now);
+        if inner.pending_rows >= F::BOUNDS.max_pending || now.abs_diff(inner.since) >= F::BOUNDS.max_wait {
+            inner.flush(now, F::BOUNDS.domain_bytes);
         }
     }
 
     /// Writes the rows that are still in memory.
     pub fn flush(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).flush(sys::now());
+        self.flush_at(sys::now());
+    }
+
+    fn flush_at(&self, now: u64) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).flush(now, F::BOUNDS.domain_bytes);
     }
 
     /// Returns the rows of a day for the domains whose report is not done yet. The domains with the
     /// most events come first. `day` is in days since 1970.
-    pub fn of_day(&self, now: u64, day: u64) -> Vec<Rows> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).flush(now);
+    pub fn of_day(&self, now: u64, day: u64) -> Vec<Rows<F>> {
+        self.flush_at(now);
         let mut domains: HashMap<String, (HashMap<String, u64>, Vec<String>)> = HashMap::new();
         let mut done = HashSet::new();
         let take = |record: &Record| match read(&record.value) {
             Some((of, _)) if of != day => {}
-            Some((_, Fact::Done)) => {
+            Some((_, Entry::Done)) => {
                 done.insert(record.key.clone());
             }
-            Some((_, Fact::Reached(place))) => {
+            Some((_, Entry::Reached(place))) => {
                 domains.entry(record.key.clone()).or_default().1.push(place.to_owned());
             }
-            Some((_, Fact::Counted(count, row))) => {
+            Some((_, Entry::Counted(count, row))) => {
                 let (rows, _) = domains.entry(record.key.clone()).or_default();
                 let total = rows.entry(row.to_owned()).or_default();
                 *total = total.saturating_add(count);
@@ -153,21 +171,21 @@ impl Tally {
         };
         // A journal passes each record to `take` only once, and skips the records that were written
         // through it. So a new journal is opened, which passes all records.
-        let limits = Limits { max_size: self.bounds.max_size, max_age: MAX_AGE };
-        drop(self.state.journal(self.bounds.name, limits).lock(now, take));
-        domains.retain(|domain, (rows, _)| !rows.is_empty() && !done.contains(domain));
-        let sorted = |(domain, (rows, reached))| self.sorted(domain, rows, reached);
-        let mut all: Vec<Rows> = domains.into_iter().map(sorted).collect();
-        let total = |one: &Rows| one.rows.iter().map(|(_, count)| *count).fold(0, u64::saturating_add);
+        drop(Self::journal(&self.state).lock(now, take));
+        domains.retain(|domain, _| !done.contains(domain));
+        let sorted = |(domain, (rows, reached))| Self::sorted(domain, rows, reached);
+        let mut all: Vec<Rows<F>> = domains.into_iter().map(sorted).filter(|one| !one.rows.is_empty()).collect();
+        let total = |one: &Rows<F>| one.rows.iter().map(|(_, count)| *count).fold(0, u64::saturating_add);
         all.sort_by(|a, b| total(b).cmp(&total(a)).then_with(|| a.domain.cmp(&b.domain)));
         all
     }
 
-    fn sorted(&self, domain: String, rows: HashMap<String, u64>, reached: Vec<String>) -> Rows {
+    fn sorted(domain: String, rows: HashMap<String, u64>, reached: Vec<String>) -> Rows<F> {
         let mut rows: Vec<(String, u64)> = rows.into_iter().collect();
         rows.sort_by(|(a, many), (b, more)| more.cmp(many).then_with(|| a.cmp(b)));
-        let omitted = rows.len().saturating_sub(self.bounds.report_rows);
-        rows.truncate(self.bounds.report_rows);
+        let omitted = rows.len().saturating_sub(F::BOUNDS.report_rows);
+        rows.truncate(F::BOUNDS.report_rows);
+        let rows = rows.into_iter().filter_map(|(row, count)| Some((F::parse(&row)?, count))).collect();
         Rows { domain: domain.into(), rows, omitted, reached }
     }
 
@@ -197,14 +215,15 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl<F: Facts> Drop for Tally<F> {
     fn drop(&mut self) {
         self.flush();
     }
 }
 
 impl Inner {
-    fn flush(&mut self, now: u64) {
+    /// Writes the rows. `max_bytes` is [`Bounds::domain_bytes`].
+    fn flush(&mut self, now: u64, max_bytes: usize) {
         if self.pending.is_empty() {
             return;
         }
@@ -221,7 +240,7 @@ impl Inner {
             for (row, count) in rows {
                 let value = format!("r{day}|{count}|{row}");
                 *written = written.saturating_add(domain.len() + value.len());
-                if *written <= self.bounds.domain_bytes {
+                if *written <= max_bytes {
                     locked.append(&Record { time: now, key: domain.clone().into(), value });
                 }
             }
@@ -229,23 +248,23 @@ impl Inner {
     }
 }
 
-/// The fact that a record states about a day.
-enum Fact<'a> {
+/// What a record states about a day.
+enum Entry<'a> {
     Counted(u64, &'a str),
     Reached(&'a str),
     Done,
 }
 
-/// Parses the value of a record. Returns the day and the fact.
-fn read(value: &str) -> Option<(u64, Fact<'_>)> {
+/// Parses the value of a record. Returns the day and what is stated about it.
+fn read(value: &str) -> Option<(u64, Entry<'_>)> {
     let (kind, rest) = value.split_at_checked(1)?;
     match kind {
-        "s" => Some((rest.parse().ok()?, Fact::Done)),
-        "t" => rest.split_once('|').and_then(|(day, place)| Some((day.parse().ok()?, Fact::Reached(place)))),
+        "s" => Some((rest.parse().ok()?, Entry::Done)),
+        "t" => rest.split_once('|').and_then(|(day, place)| Some((day.parse().ok()?, Entry::Reached(place)))),
         "r" => {
             let mut parts = rest.splitn(3, '|');
             let (day, count, row) = (parts.next()?, parts.next()?, parts.next()?);
-            Some((day.parse().ok()?, Fact::Counted(count.parse().ok()?, row)))
+            Some((day.parse().ok()?, Entry::Counted(count.parse().ok()?, row)))
         }
         _ => None,
     }

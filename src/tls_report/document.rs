@@ -1,7 +1,7 @@
 //! Writes a TLS report as JSON (RFC 8460 4.4), and the mail that carries it (RFC 8460 5.3). All
 //! texts of strangers are escaped by the writer of JSON, so that they cannot have a meaning in it.
 
-use super::counts::Counted;
+use super::Counted;
 use super::row::{Failure, Row};
 use crate::address::Address;
 use crate::aggregate::{DAY, Mail, date, gzip};

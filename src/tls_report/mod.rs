@@ -11,20 +11,26 @@
 //! are bounded, and may be lost with the state directory. For each day and domain, a report is sent
 //! only once, unless the state is lost: the report may then be sent again, with the same report id.
 //!
-//! - `counts`: the counts in the state directory
 //! - `document`: the report as JSON and as mail
 //! - `record`: the TXT record by which a domain asks for reports
 //! - `row`: the facts that are counted
 
-mod counts;
 mod document;
 mod record;
 mod row;
 
-pub use counts::{Counted, Counts};
+use crate::aggregate::{Rows, Tally};
+
 pub use document::Report;
 pub use record::{Destination, MAX_DESTINATIONS, Record};
 pub use row::{Policy, Row, Session, TlsResult};
+
+/// The counts of connections. The domain is that of the recipients. Count only if
+/// `remote.tls_reports` is set.
+pub type Counts = Tally<Row>;
+
+/// The connections of one day for one domain.
+pub type Counted = Rows<Row>;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 
+use crate::aggregate::{Bounds, Facts};
+
 /// The maximum length of a name, in octets.
 const MAX_NAME: usize = 255;
 /// The maximum length of an error text, in octets.
@@ -51,8 +53,6 @@ pub struct Session<'a> {
 /// How TLS went on one connection, or why a policy could not be applied.
 #[derive(Debug, Clone, Copy)]
 pub struct TlsResult<'a> {
-    /// The domain that the policy is for: the domain of the recipients.
-    pub domain: &'a str,
     /// The policy that was applied.
     pub policy: Policy<'a>,
     /// The connection.
@@ -135,8 +135,34 @@ impl Row {
         }
     }
 
-    /// Returns the row as text.
-    pub(super) fn to_text(&self) -> String {
+    /// Whether all texts are such as [`Row::new`] makes them.
+    fn is_clean(&self) -> bool {
+        let names = self.failure.iter().flat_map(|failure| [&failure.host, &failure.hello]).chain([&self.policy_host]);
+        names.into_iter().all(|one| name(one) == *one)
+            && self.failure.iter().all(|failure| text(&failure.reason, MAX_REASON) == failure.reason)
+            && bounded(&self.policy) == self.policy
+    }
+
+    /// Whether two rows are about the same policy.
+    pub(super) fn has_policy_of(&self, other: &Self) -> bool {
+        (&self.policy_type, &self.policy_host, &self.policy) == (&other.policy_type, &other.policy_host, &other.policy)
+    }
+}
+
+/// A row has at most 4 KiB, usually 300 octets. Rows are held in memory for ten minutes, so that a busy
+/// domain writes about a hundred records a day.
+impl Facts for Row {
+    const BOUNDS: Bounds = Bounds {
+        name: "tls-reports",
+        max_size: 8 << 20,
+        max_wait: 600,
+        max_pending: 1000,
+        domain_rows: 50,
+        domain_bytes: 256 << 10,
+        report_rows: 500,
+    };
+
+    fn to_text(&self) -> String {
         let mut out = format!("{}|{}|{}", self.policy_type, self.policy_host, self.policy.len());
         for line in &self.policy {
             out += &format!("|{line}");
@@ -148,8 +174,7 @@ impl Row {
         out
     }
 
-    /// Parses a row. Returns `None` if [`Row::to_text`] cannot have written the text.
-    pub(super) fn parse(row: &str) -> Option<Self> {
+    fn parse(row: &str) -> Option<Self> {
         let mut parts = row.split('|');
         let (policy_type, policy_host, count) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
         let policy: Vec<String> = parts.by_ref().take(count).map(str::to_owned).collect();
@@ -169,19 +194,6 @@ impl Row {
         let found = Self { policy_type: policy_type.to_owned(), policy_host: policy_host.to_owned(), policy, failure };
         let is_good = TYPES.contains(&policy_type) && count == found.policy.len() && found.is_clean();
         is_good.then_some(found)
-    }
-
-    /// Whether all texts are such as [`Row::new`] makes them.
-    fn is_clean(&self) -> bool {
-        let names = self.failure.iter().flat_map(|failure| [&failure.host, &failure.hello]).chain([&self.policy_host]);
-        names.into_iter().all(|one| name(one) == *one)
-            && self.failure.iter().all(|failure| text(&failure.reason, MAX_REASON) == failure.reason)
-            && bounded(&self.policy) == self.policy
-    }
-
-    /// Whether two rows are about the same policy.
-    pub(super) fn has_policy_of(&self, other: &Self) -> bool {
-        (&self.policy_type, &self.policy_host, &self.policy) == (&other.policy_type, &other.policy_host, &other.policy)
     }
 }
 

@@ -2,11 +2,16 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::address::Address;
-use crate::aggregate::{DAY, Unrecorded};
+use crate::aggregate::{DAY, Facts, Unrecorded};
 use crate::state::State;
 
 /// Noon of 2026-05-20.
 const NOON: u64 = 20_593 * DAY + DAY / 2;
+
+/// Counts a connection.
+fn note(counts: &Counts, now: u64, domain: &str, result: &TlsResult<'_>) {
+    counts.count(now, domain, &Row::new(result));
+}
 
 /// A directory that is removed when the test ends.
 struct Scratch(PathBuf);
@@ -44,8 +49,8 @@ fn session<'a>(host: &'a str, hello: &'a str) -> Session<'a> {
     Session { local: "192.0.2.7".parse().ok(), host, hello, remote: "::ffff:198.51.100.1".parse().ok() }
 }
 
-fn result<'a>(domain: &'a str, policy: Policy<'a>, failure: Option<(&'static str, &'a str)>) -> TlsResult<'a> {
-    TlsResult { domain, policy, session: session("mx.example.net", "mail.example.net"), failure }
+fn result<'a>(policy: Policy<'a>, failure: Option<(&'static str, &'a str)>) -> TlsResult<'a> {
+    TlsResult { policy, session: session("mx.example.net", "mail.example.net"), failure }
 }
 
 #[test]
@@ -53,13 +58,13 @@ fn a_row_is_read_as_it_was_written() {
     let sts = lines("version: STSv1, mode: enforce, mx: *.example.net, max_age: 86400");
     let tlsa = lines("3 1 1 0123456789abcdef, 2 0 1 00ff");
     let expired = Some(("certificate-expired", "the certificate has expired"));
-    let none = TlsResult { session: Session::default(), ..result("x.test", Policy::Sts { lines: &[] }, expired) };
+    let none = TlsResult { session: Session::default(), ..result(Policy::Sts { lines: &[] }, expired) };
     for one in [
-        result("x.test", Policy::None, None),
-        result("x.test", Policy::None, Some(("starttls-not-supported", ""))),
-        result("x.test", Policy::Sts { lines: &sts }, None),
-        result("x.test", Policy::Sts { lines: &sts }, expired),
-        result("x.test", Policy::Tlsa { host: "mx.example.net", records: &tlsa }, expired),
+        result(Policy::None, None),
+        result(Policy::None, Some(("starttls-not-supported", ""))),
+        result(Policy::Sts { lines: &sts }, None),
+        result(Policy::Sts { lines: &sts }, expired),
+        result(Policy::Tlsa { host: "mx.example.net", records: &tlsa }, expired),
         none,
     ] {
         let row = Row::new(&one);
@@ -70,7 +75,7 @@ fn a_row_is_read_as_it_was_written() {
             let _ = Row::parse(&text[..at]);
         }
     }
-    let text = Row::new(&result("x.test", Policy::Sts { lines: &sts }, expired)).to_text();
+    let text = Row::new(&result(Policy::Sts { lines: &sts }, expired)).to_text();
     for damaged in [
         "",
         "|",
@@ -106,9 +111,8 @@ fn a_hostile_row_is_short_and_clean() {
         Policy::Tlsa { host: &name, records: &hostile },
         Policy::Tlsa { host: &name, records: &many },
     ] {
-        let session = session(&name, &name);
-        let row =
-            Row::new(&TlsResult { domain: "x.test", policy, session, failure: Some(("validation-failure", &long)) });
+        let failure = Some(("validation-failure", &*long));
+        let row = Row::new(&TlsResult { policy, session: session(&name, &name), failure });
         let text = row.to_text();
         assert_eq!(Row::parse(&text).as_ref(), Some(&row));
         assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)), "{text}");
@@ -116,14 +120,11 @@ fn a_hostile_row_is_short_and_clean() {
         let domain = format!("{}.test", "d".repeat(240));
         let scratch = Scratch::new(&format!("hostile-{}", text.len()));
         let counts = scratch.counts();
-        counts.note_at(
-            NOON,
-            &TlsResult { domain: &domain, policy, session, failure: Some(("validation-failure", &long)) },
-        );
+        counts.count(NOON, &domain, &row);
         let all = counts.of_day(NOON, NOON / DAY);
         assert_eq!((all.len(), all[0].rows.len()), (1, 1), "the record has room for it");
     }
-    let row = Row::new(&result("x.test", Policy::Sts { lines: &hostile }, None));
+    let row = Row::new(&result(Policy::Sts { lines: &hostile }, None));
     assert_eq!(row.policy, ["mx: a?b?\"},{\"x\":??\\"], "lines without room are left out");
 }
 
@@ -133,12 +134,12 @@ fn counts_are_added_up_shared_and_reported_once() {
     let (one, other) = (scratch.counts(), scratch.counts());
     let failed = Some(("certificate-host-mismatch", "the certificate is for other names"));
     for counts in [&one, &other] {
-        counts.note_at(NOON, &result("x.test", Policy::None, None));
-        counts.note_at(NOON + 1, &result("x.test", Policy::None, None));
-        counts.note_at(NOON + 1, &result("x.test", Policy::None, failed));
-        counts.note_at(NOON - DAY, &result("x.test", Policy::None, None));
+        note(counts, NOON, "x.test", &result(Policy::None, None));
+        note(counts, NOON + 1, "x.test", &result(Policy::None, None));
+        note(counts, NOON + 1, "x.test", &result(Policy::None, failed));
+        note(counts, NOON - DAY, "x.test", &result(Policy::None, None));
     }
-    one.note_at(NOON, &result("y.test", Policy::None, None));
+    note(&one, NOON, "y.test", &result(Policy::None, None));
     other.of_day(NOON, 0);
     let (today, short) = (NOON / DAY, |counts: &Counts| -> Vec<String> {
         let number = |one: &Counted| one.rows.iter().map(|(_, count)| format!(" {count}")).collect::<String>();
@@ -168,14 +169,14 @@ fn a_hostile_domain_cannot_grow_the_store() {
     let scratch = Scratch::new("bounded");
     let counts = scratch.counts();
     for _ in 0..10_000 {
-        counts.note_at(NOON, &result("good.test", Policy::None, None));
+        note(&counts, NOON, "good.test", &result(Policy::None, None));
     }
     counts.of_day(NOON, 0);
     assert!(scratch.size() < 200, "{}", scratch.size());
     // One domain with a new reason each time, for hours.
     for number in 0..20_000_u64 {
         let why = format!("{number} {}", "x".repeat(190));
-        counts.note_at(NOON - DAY / 2 + number, &result("evil.test", Policy::None, Some(("validation-failure", &why))));
+        note(&counts, NOON - DAY / 2 + number, "evil.test", &result(Policy::None, Some(("validation-failure", &why))));
     }
     counts.of_day(NOON, 0);
     let size = scratch.size();
@@ -188,13 +189,13 @@ fn a_hostile_domain_cannot_grow_the_store() {
     let big: Vec<String> = vec!["x".repeat(2000)];
     for number in 0..12_000_u32 {
         let domain = format!("{number}.evil.test");
-        counts.note_at(NOON, &result(&domain, Policy::Sts { lines: &big }, None));
+        note(&counts, NOON, &domain, &result(Policy::Sts { lines: &big }, None));
     }
     counts.of_day(NOON, 0);
     assert!(scratch.size() <= 16 << 20, "{}", scratch.size());
     // If there is no state directory, nothing is counted, and nothing fails.
     let nowhere = Counts::shared(&State::at(Path::new("/nonexistent")));
-    nowhere.note_at(NOON, &result("x.test", Policy::None, None));
+    note(&nowhere, NOON, "x.test", &result(Policy::None, None));
     assert_eq!(nowhere.of_day(NOON, NOON / DAY), []);
     assert_eq!(nowhere.note_done(NOON, NOON / DAY, "x.test"), Err(Unrecorded));
     assert_eq!(nowhere.note_reached(NOON, NOON / DAY, "x.test", "mailto:a@x.test"), Err(Unrecorded));
@@ -259,7 +260,7 @@ fn records_are_found_and_parsed() {
 }
 
 fn counted(rows: Vec<(Row, u64)>) -> Counted {
-    Counted { domain: "xn--mller-kva.example".into(), rows, reached: Vec::new() }
+    Counted { domain: "xn--mller-kva.example".into(), rows, omitted: 0, reached: Vec::new() }
 }
 
 /// The report as RFC 8460 4.4 and 4.5 show it.
@@ -269,17 +270,17 @@ fn the_report_has_the_fields_of_the_rfc() {
     let tlsa = lines("3 1 1 0123456789abcdef");
     let policy = Policy::Sts { lines: &sts };
     let expired = Some(("certificate-expired", "it \"expired\" \\ on 2026-05-19"));
-    let bogus = result("", Policy::Tlsa { host: "mx.example.net", records: &[] }, Some(("dnssec-invalid", "bogus")));
+    let bogus = result(Policy::Tlsa { host: "mx.example.net", records: &[] }, Some(("dnssec-invalid", "bogus")));
     let fetch = TlsResult {
         session: Session::default(),
-        ..result("", Policy::Sts { lines: &[] }, Some(("sts-policy-fetch-error", "timed out")))
+        ..result(Policy::Sts { lines: &[] }, Some(("sts-policy-fetch-error", "timed out")))
     };
     let counted = counted(vec![
-        (Row::new(&result("", policy, None)), 5326),
-        (Row::new(&result("", policy, expired)), 100),
-        (Row::new(&result("", policy, Some(("starttls-not-supported", "")))), 3),
-        (Row::new(&result("", Policy::Tlsa { host: "mx.example.net", records: &tlsa }, None)), 2),
-        (Row::new(&result("", Policy::None, None)), 2),
+        (Row::new(&result(policy, None)), 5326),
+        (Row::new(&result(policy, expired)), 100),
+        (Row::new(&result(policy, Some(("starttls-not-supported", "")))), 3),
+        (Row::new(&result(Policy::Tlsa { host: "mx.example.net", records: &tlsa }, None)), 2),
+        (Row::new(&result(Policy::None, None)), 2),
         (Row::new(&bogus), 1),
         (Row::new(&fetch), 1),
     ]);
@@ -348,7 +349,7 @@ fn the_report_has_the_fields_of_the_rfc() {
 
 #[test]
 fn the_report_as_mail() {
-    let counted = counted(vec![(Row::new(&result("", Policy::None, None)), 2)]);
+    let counted = counted(vec![(Row::new(&result(Policy::None, None)), 2)]);
     let sender: Address = "tls@mx.example".parse().expect("an address");
     let report = Report { hostname: "mx1.mx.example", sender: &sender, day: NOON / DAY, counted: &counted };
     let to: Address = "r@x.test".parse().expect("an address");

@@ -77,8 +77,8 @@ fn a_report_is_one_object_of_json() {
         };
         let session = Session { local: None, host: &host, hello: &hello, remote: None };
         let failure = Some(("validation-failure", &*why)).filter(|_| chance.of(0..2) == 0);
-        let row = Row::new(&TlsResult { domain: "x.test", policy, session, failure });
-        let counted = Counted { domain: "x.test".into(), rows: vec![(row, 1)], reached: Vec::new() };
+        let row = Row::new(&TlsResult { policy, session, failure });
+        let counted = Counted { domain: "x.test".into(), rows: vec![(row, 1)], omitted: 0, reached: Vec::new() };
         let json = Report { hostname: "mx.example", sender: &sender, day: 1, counted: &counted }.json();
         assert!(
             json.is_ascii() && json.ends_with("}]}\n") && !json.trim_end().contains(|c: char| c.is_control()),

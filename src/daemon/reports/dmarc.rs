@@ -26,13 +26,13 @@ pub(super) fn send_days(site: &Arc<Site>, day: u64, notify: &dyn Fn(EntryName)) 
     let settings = site.settings();
     let Some(sender) = &settings.config.policy.dmarc_reports else { return };
     for day in [day.saturating_sub(1), day] {
-        let all = site.dmarc_counts.of_day(day);
+        let all = site.dmarc_counts.of_day(sys::now(), day);
         if all.len() > MAX_REPORTS {
             ::log::warn!("DMARC reports: {} domains are left out: there are too many", all.len() - MAX_REPORTS);
         }
         for counted in all.iter().take(MAX_REPORTS) {
             match send(site, &settings, sender, day, counted, notify) {
-                Ok(()) if site.dmarc_counts.note_sent(day, &counted.domain).is_err() => {
+                Ok(()) if site.dmarc_counts.note_done(sys::now(), day, &counted.domain).is_err() => {
                     // The next day all of them would be sent again.
                     ::log::error!("DMARC reports: no more are sent today: the state directory cannot be written");
                     return;

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use crate::destination::{HostTarget, Peer};
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
+use crate::sys;
 use crate::tls::{Fault, FaultKind, Verification};
 use crate::tls_policy::dane::{self, Dane};
 use crate::tls_policy::sts::{Mode, Sts, StsPolicy};
 use crate::tls_policy::{DomainPolicy, TlsPolicy};
-use crate::tls_report::{Counts, Policy, Session, TlsResult};
+use crate::tls_report::{Counts, Policy, Row, Session, TlsResult};
 
 /// Counts the connections to one address of a mail exchanger.
 #[derive(Debug)]
@@ -80,12 +81,12 @@ impl<'a> Watch<'a> {
             Endpoint::Tcp(address) => Some(address.ip()),
             Endpoint::Unix(_) => None,
         };
-        self.counts.note(&TlsResult {
-            domain: self.domain,
+        let row = Row::new(&TlsResult {
             policy: self.kind.policy(self.peer),
             session: Session { local: local.map(|address| address.ip()), host: &self.peer.name, hello, remote },
             failure: fault.or(self.misfit.as_ref()).map(|fault| (fault.kind.result_type(), &*fault.why)),
         });
+        self.counts.count(sys::now(), self.domain, &row);
     }
 }
 
@@ -94,12 +95,12 @@ impl<'a> Watch<'a> {
 pub fn note_no_policy(counts: Option<&Counts>, target: &HostTarget, sts: &Sts) {
     let (Some(counts), Some(domain), Some(failure)) = (counts, target.mx_domain(), &sts.failure) else { return };
     let lines = sts.policy.as_deref().map(lines).unwrap_or_default();
-    counts.note(&TlsResult {
-        domain,
+    let row = Row::new(&TlsResult {
         policy: Policy::Sts { lines: &lines },
         session: Session::default(),
         failure: Some((failure.kind.result_type(), &failure.why)),
     });
+    counts.count(sys::now(), domain, &row);
 }
 
 /// Counts a host to which no connection was opened, if the reason is that the look-up of its TLSA

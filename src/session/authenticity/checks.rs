@@ -149,7 +149,7 @@ impl Session<'_> {
         let spf = dmarc::sender_check(&transaction.spf, sender.is_some());
         let domain = sender.map_or("", |sender| sender.domain());
         if let Some(row) = Row::of(dmarc, address, action, domain, spf, signatures) {
-            self.service.site.dmarc_counts.count(&found.domain, &row);
+            self.service.site.dmarc_counts.count(sys::now(), &found.domain, &row);
         }
     }
 

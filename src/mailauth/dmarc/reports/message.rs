@@ -1,10 +1,9 @@
 //! Composes the mail that carries a DMARC report (RFC 9990 3.5.2).
 
 use super::super::record::Record;
-use super::counts::Counted;
-use super::{DAY, xml};
+use super::{Counted, xml};
 use crate::address::Address;
-use crate::aggregate::{Mail, date, gzip};
+use crate::aggregate::{DAY, Mail, date, gzip};
 
 /// A report about one domain and one day.
 #[derive(Debug, Clone, Copy)]

@@ -11,24 +11,27 @@
 //! For each day and domain, a report is sent only once, unless the state is lost: the report may
 //! then be sent again, with the same Report-ID.
 //!
-//! - `counts`: the counts in the state directory
 //! - `destinations`: the addresses to which a report may be sent
 //! - `message`: the mail that carries a report
 //! - `row`: the facts about a message that are counted
 //! - `xml`: the report
 
-mod counts;
 mod destinations;
 mod message;
 mod row;
 mod xml;
 
-pub use counts::{Counted, Counts, MAX_ROWS};
 pub use destinations::allowed;
 pub use message::{Report, attachment, message};
 pub use row::{Action, Row, Signature};
 
-pub use crate::aggregate::DAY;
+use crate::aggregate::{Rows, Tally};
+
+/// The counts of messages. The domain is the one whose DMARC record was found.
+pub type Counts = Tally<Row>;
+
+/// The messages of one day for one domain.
+pub type Counted = Rows<Row>;
 
 #[cfg(test)]
 mod tests;

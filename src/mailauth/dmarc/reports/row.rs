@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use super::super::{Checked, Outcome, Policy};
+use crate::aggregate::{Bounds, Facts};
 use crate::mailauth::is_at_or_below;
 use crate::mailauth::{dkim, spf};
 
@@ -124,9 +125,21 @@ impl Row {
             signatures,
         })
     }
+}
 
-    /// Returns the row as text.
-    pub(super) fn to_text(&self) -> String {
+/// The two files of the journal have room for about 60,000 rows.
+impl Facts for Row {
+    const BOUNDS: Bounds = Bounds {
+        name: "dmarc",
+        max_size: 8 << 20,
+        max_wait: 30,
+        max_pending: 200,
+        domain_rows: usize::MAX,
+        domain_bytes: usize::MAX,
+        report_rows: 1000,
+    };
+
+    fn to_text(&self) -> String {
         let Self { source, disposition, reason, header_from, envelope_from, spf_result: (domain, result), .. } = self;
         let (dkim, spf) = (u8::from(self.dkim), u8::from(self.spf));
         let mut text =
@@ -137,8 +150,7 @@ impl Row {
         text
     }
 
-    /// Parses a row. Returns `None` if [`Row::to_text`] cannot have written the text.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('|').collect();
         let ([source, disposition, aligned, reason, header_from, envelope_from, domain, result], rest) =
             parts.split_first_chunk::<8>()?;

@@ -4,9 +4,9 @@
 use std::fmt::Write;
 
 use super::super::record::{Alignment, Record};
-use super::counts::Counted;
 use super::row::{Row, Signature};
-use super::{DAY, Report};
+use super::{Counted, Report};
+use crate::aggregate::DAY;
 
 /// Returns the report, in ASCII with lines that end in LF.
 pub(super) fn report(report: &Report<'_>) -> String {

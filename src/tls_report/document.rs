@@ -126,15 +126,19 @@ fn hosts(row: &Row) -> Vec<&str> {
 }
 
 fn detail(failure: &Failure, count: u64) -> Object {
-    let some = |text: &'_ str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let mut detail = Object::new();
     detail
         .text("result-type", &failure.result_type)
         .some_text("sending-mta-ip", failure.local.map(|address| address.to_string()).as_deref())
-        .some_text("receiving-mx-hostname", some(&failure.host).as_deref())
-        .some_text("receiving-mx-helo", some(&failure.hello).as_deref())
+        .some_text("receiving-mx-hostname", some(&failure.host))
+        .some_text("receiving-mx-helo", some(&failure.hello))
         .some_text("receiving-ip", failure.remote.map(|address| address.to_string()).as_deref())
         .number("failed-session-count", count)
-        .some_text("failure-reason-code", some(&failure.reason).as_deref());
+        .some_text("failure-reason-code", some(&failure.reason));
     detail
+}
+
+/// A text; `None` if it is empty.
+fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }

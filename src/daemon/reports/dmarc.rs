@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::aggregate::{DAY, MAX_REPORTS};
-use crate::dns::lookup::{Until, has_public_hosts};
+use crate::dns::lookup::Until;
 use crate::envelope::{Envelope, MailOptions, Origin};
 use crate::log;
 use crate::mailauth::dmarc::policy_record;
 use crate::mailauth::dmarc::reports::{self, Counted, Report};
-use crate::route::DomainClass;
 use crate::site::{Settings, Site};
 use crate::spool::EntryName;
 use crate::sys;
@@ -72,11 +71,13 @@ fn send(
     let mut is_stored = false;
     for uri in addresses {
         let to = &uri.address;
-        let is_elsewhere = settings.router.class_of(to.domain()) == DomainClass::Elsewhere;
-        if is_elsewhere && !has_public_hosts(&lookup, to.domain()) {
-            withheld(&format!("{} has no mail host in the Internet", to.domain()));
-            continue;
-        }
+        let origin = match super::origin(settings, &lookup, to, Origin::DmarcReport) {
+            Ok(origin) => origin,
+            Err(why) => {
+                withheld(&why);
+                continue;
+            }
+        };
         let draft = site.spool.begin()?;
         let id = draft.id();
         let text = reports::message(&report, &attachment, to, &id.to_string(), sys::now());
@@ -84,9 +85,6 @@ fn send(
             withheld(&format!("it is longer than {to} wants"));
             continue;
         }
-        // The mail hosts may have other addresses when the report is delivered. `DmarcReport` makes
-        // the delivery use only public addresses.
-        let origin = if is_elsewhere { Origin::DmarcReport } else { Origin::Client };
         let envelope = Envelope { sender: None, recipients: Vec::new(), options: MailOptions::default(), origin };
         let name = match super::store(draft, settings, (sender, to), &text, envelope) {
             Ok(name) => name,

@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::aggregate::DAY;
-use crate::envelope::Envelope;
+use crate::dns::lookup::{Until, has_public_hosts};
+use crate::envelope::{Envelope, Origin};
+use crate::route::DomainClass;
 use crate::site::{Settings, Site};
 use crate::spool::{Draft, EntryName, NewEntry};
 use crate::sys;
@@ -81,6 +83,21 @@ fn offset(hostname: &str, within: (u64, u64)) -> u64 {
 fn last_day(now: u64, offset: u64) -> (u64, u64) {
     let since = now.saturating_sub(offset);
     ((since / DAY).saturating_sub(1), DAY - since % DAY)
+}
+
+/// Returns the origin of a report to an address: `elsewhere` for an address of another host. The mail
+/// hosts may have other addresses when the report is delivered, and such an origin makes the delivery
+/// use only public addresses.
+///
+/// # Errors
+/// If the mail hosts of another host's address are not known, or not all in the Internet. Strangers
+/// choose these addresses.
+fn origin(settings: &Settings, lookup: &Until<'_>, to: &Address, elsewhere: Origin) -> Result<Origin, String> {
+    match settings.router.class_of(to.domain()) {
+        DomainClass::Elsewhere if has_public_hosts(lookup, to.domain()) => Ok(elsewhere),
+        DomainClass::Elsewhere => Err(format!("{} has no mail host in the Internet", to.domain())),
+        _ => Ok(Origin::Client),
+    }
 }
 
 /// Signs a report, and puts it into the spool. `author` is the address in From.

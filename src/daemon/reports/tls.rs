@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::address::Address;
 use crate::aggregate::{DAY, MAX_REPORTS, Unrecorded};
-use crate::dns::lookup::{Lookup, Until, has_public_hosts};
+use crate::dns::lookup::{Lookup, Until};
 use crate::envelope::{Envelope, MailOptions, MessageTls, Origin};
 use crate::log;
 use crate::outcome::NoAnswer;
-use crate::route::DomainClass;
 use crate::site::{Settings, Site};
 use crate::spool::EntryName;
 use crate::sys;
@@ -147,14 +146,8 @@ impl Day<'_> {
     /// # Errors
     /// If the report cannot be sent now.
     fn mail(&self, report: &Report<'_>, attachment: &[u8], to: &Address, lookup: &Until<'_>) -> Result<(), String> {
-        let is_elsewhere = self.settings.router.class_of(to.domain()) == DomainClass::Elsewhere;
-        if is_elsewhere && !has_public_hosts(lookup, to.domain()) {
-            return Err(format!("{} has no mail host in the Internet", to.domain()));
-        }
-        // The mail hosts may have other addresses when the report is delivered. `TlsReport` makes
-        // the delivery use only public addresses. A report about failures of TLS must arrive in
-        // spite of them (RFC 8460 3).
-        let origin = if is_elsewhere { Origin::TlsReport } else { Origin::Client };
+        let origin = super::origin(self.settings, lookup, to, Origin::TlsReport)?;
+        // A report about failures of TLS must arrive in spite of them (RFC 8460 3).
         let options = MailOptions { tls: MessageTls::Indifferent, ..MailOptions::default() };
         let envelope = Envelope { sender: None, recipients: Vec::new(), options, origin };
         let stored = || -> io::Result<_> {

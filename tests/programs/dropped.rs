@@ -68,7 +68,8 @@ fn kept(text: &str) -> String {
 #[test]
 fn a_message_is_kept_and_arrives_when_the_daemon_starts() {
     let site = site_with_directory();
-    let sent = sendmail(&site, &["-f", "a@b.test", "jon"], b"Subject: one\n\n.x\n..\nlast\n");
+    let options = ["-O", "requiretls=yes", "-f", "a@b.test", "jon"];
+    let sent = sendmail(&site, &options, b"Subject: one\n\n.x\n..\nlast\n");
     assert_eq!(code_and_text(&sent), (0, String::new()));
     let files = names(&site, "");
     let found = fs::metadata(site.path("drop").join(&files[0])).expect("a file");
@@ -79,6 +80,7 @@ fn a_message_is_kept_and_arrives_when_the_daemon_starts() {
     assert!(code == 0 && text.contains(&waits), "{text}");
     let daemon = site.start();
     let mail = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("ASCII");
+    daemon.wait_words(&[" accept from=<a@b.test>", " require_tls=yes "]);
     let received = format!("Received: by razorback.test (penfold, from uid {} ", geteuid());
     assert!(mail.contains(&received) && mail.contains(", program programs-"), "{mail}");
     assert!(

@@ -156,7 +156,7 @@ impl Worker {
     }
 
     /// Makes one attempt at a job: opens the entry, delivers, records the outcomes and reports
-    /// failures. An idle worker has no room for it on its stack.
+    /// failures. It is not inlined, so that an idle worker's stack does not hold its frame.
     #[inline(never)]
     fn settle(&mut self, job: &mut Job, derived: &mut Vec<EntryName>) -> JobResult {
         activity::enter("opening the message");

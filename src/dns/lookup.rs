@@ -195,7 +195,7 @@ impl Lookup for Until<'_> {
     }
 
     fn tlsa(&self, host: &str) -> Result<Answered<Vec<Association>>, NoAnswer> {
-        self.dns.tlsa(host, SMTP)
+        self.dns.tlsa_by(host, SMTP, self.until)
     }
 
     fn is_validating(&self) -> bool {

@@ -5,6 +5,7 @@
 //! wrong. So a look-up that fails must not be taken for a name without records.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use trust_dns_resolver::proto::rr::{Name, RecordType};
 
@@ -105,9 +106,18 @@ impl Dns {
     /// A [`NoAnswer`]. `NxDomain` and `NoData` mean that there are none. After any other error there
     /// may be some.
     pub fn tlsa(&self, host: &str, port: u16) -> Result<Answered<Vec<Association>>, NoAnswer> {
-        let name = format!("_{port}._tcp.{host}");
-        let (text, name) = super::begun::parse(&name)?;
-        let (running, until) = (self.running()?, self.deadline());
+        self.tlsa_by(host, port, self.deadline())
+    }
+
+    /// The same, but at the latest at `until`.
+    pub(super) fn tlsa_by(
+        &self,
+        host: &str,
+        port: u16,
+        until: Instant,
+    ) -> Result<Answered<Vec<Association>>, NoAnswer> {
+        let (text, name) = super::begun::parse(&format!("_{port}._tcp.{host}"))?;
+        let (running, until) = (self.running()?, until.min(self.deadline()));
         let data = super::ask_for(&running, text, name, RecordType::TLSA, until, true)?.wait()?;
         Ok(Answered::of(data, |datum| match datum {
             Datum::Association(usage, selector, matching, data) => {

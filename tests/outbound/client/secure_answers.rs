@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use common::dns::{Answer, Dns as NameServer, answer, record};
 use penfold::config;
+use penfold::dns::lookup::{Lookup, Until};
 use penfold::dns::{Association, Dns, MAX_ASSOCIATIONS};
 use penfold::outcome::NoAnswer;
 use trust_dns_resolver::proto::op::ResponseCode;
@@ -130,11 +131,17 @@ fn a_server_with_edns_is_not_asked_for_dnssec_without_it() {
         true => Answer::code(ResponseCode::FormErr),
         false => answer(ZONE, asking.name, asking.kind),
     });
-    assert!(asking_old(&old).is_ok_and(|is_secure| !is_secure));
+    assert!(asking(&old, None).exchangers("signed.test", true).is_ok_and(|answer| !answer.is_secure));
 }
 
-fn asking_old(server: &NameServer) -> Result<bool, NoAnswer> {
-    asking(server, None).exchangers("signed.test", true).map(|answer| answer.is_secure)
+/// A check that looks up several things ends at its own time, also at its TLSA records.
+#[test]
+fn tlsa_records_are_awaited_no_longer_than_a_check_may_take() {
+    let server = NameServer::zone("_25._tcp.mute.test SILENCE");
+    let (dns, started) = (asking(&server, None), Instant::now());
+    let lookup = Until { dns: &dns, until: started + LIMIT / 25 };
+    assert_eq!(lookup.tlsa("mute.test"), Err(NoAnswer::Timeout));
+    assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
 }
 
 #[test]

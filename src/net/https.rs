@@ -22,7 +22,7 @@ use super::Stream;
 use crate::dns::{Dns, is_public};
 use crate::endpoint::Endpoint;
 use crate::timeouts::HostTimeout;
-use crate::tls::{Client, Verification};
+use crate::tls::{Client, Fault, Verification};
 
 /// The only port.
 const PORT: u16 = 443;
@@ -38,7 +38,7 @@ const BUFFER: usize = 32 << 10;
 /// A request.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The host, a domain or an IP address.
+    /// The host, a domain or an IP address, as in a URL: an IPv6 address is in brackets.
     pub host: &'a str,
     /// The path and the query.
     pub path: &'a str,
@@ -91,17 +91,17 @@ impl fmt::Display for HttpsError {
 /// # Errors
 /// An [`HttpsError`], at the latest a few seconds after the deadline.
 pub fn exchange(dns: &Dns, tls: &Client, request: &Request<'_>) -> Result<Answer, HttpsError> {
+    let connection = tls.connect(bare(request.host), &Verification::authority(), true);
+    let connection = connection.map_err(|e| other("TLS", &e))?.0;
     let mut stream = connect(dns, request)?;
-    let connection = tls.connect(request.host, &Verification::authority(), true).map_err(|e| other("TLS", &e))?.0;
     // Each step begins with the full limit of `host_timeout`.
     stream.set_host_timeout(request.host_timeout.cloned());
     stream.set_deadline(request.deadline);
     if let Err(error) = stream.secure(connection) {
-        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-        return Err(match cause {
-            Some(rustls::Error::InvalidCertificate(_)) => HttpsError::Certificate(error.to_string()),
-            _ if stream.is_cut_short() => HttpsError::CutShort,
-            _ => other("TLS handshake", &error),
+        return Err(match Fault::of_certificate(&error) {
+            Some(fault) => HttpsError::Certificate(fault.why),
+            None if stream.is_cut_short() => HttpsError::CutShort,
+            None => other("TLS handshake", &error),
         });
     }
     stream.set_deadline(request.deadline);
@@ -122,10 +122,14 @@ fn left(request: &Request<'_>) -> Duration {
     request.deadline.saturating_duration_since(Instant::now())
 }
 
+/// The host as DNS and TLS know it: in a URL, an IPv6 address is in brackets.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// Connects to the first address that accepts the connection.
 fn connect(dns: &Dns, request: &Request<'_>) -> Result<Stream, HttpsError> {
-    let bare = request.host.trim_start_matches('[').trim_end_matches(']');
-    let all = match bare.parse::<IpAddr>() {
+    let all = match bare(request.host).parse::<IpAddr>() {
         Ok(address) => vec![address],
         Err(_) => dns.addresses(request.host).map_err(|error| {
             // The text also reaches the domain, in a TLS report.
@@ -249,5 +253,30 @@ impl Transport for Wire {
 
     fn is_tls(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    /// A certificate can be for an address, but for no name in brackets.
+    #[test]
+    fn an_address_in_brackets_is_an_address_for_tls() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let file = std::env::temp_dir().join(format!("penfold-https-{}.pem", std::process::id()));
+        std::fs::write(&file, params.self_signed(&key).expect("a certificate").pem()).expect("a file");
+        let tls = Client::with_authorities(&file).expect("an authority");
+        let dns = config::Dns { nameservers: Vec::new(), timeout: Duration::from_secs(5), trust_ad: None };
+        let (dns, deadline) = (Dns::new(&dns), Instant::now());
+        for host in ["[::1]", "127.0.0.1"] {
+            let request = Request { host, path: "/", content: None, max_answer: 1, deadline, host_timeout: None };
+            let why = exchange(&dns, &tls, &request).expect_err("not a public address").to_string();
+            assert_eq!(why, format!("{host} has no public address"));
+        }
+        std::fs::remove_file(&file).expect("removed");
     }
 }

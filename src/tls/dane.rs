@@ -79,14 +79,11 @@ impl Associations {
         let usable = |(usage, selector, matching, data)| Association::new(usage, selector, matching, data);
         let mut records: Vec<_> = records.into_iter().filter_map(usable).collect();
         // Of several digests only the strongest counts (RFC 7671 9).
-        let strongest = |of: &Association| {
-            let alike = records.iter().filter(|other| (other.usage, other.selector) == (of.usage, of.selector));
-            alike.map(|other| other.matching).max()
+        let kinds: Vec<_> = records.iter().map(|one| (one.usage, one.selector, one.matching)).collect();
+        let is_weaker = |one: &Association, (usage, selector, matching)| {
+            (usage, selector) == (one.usage, one.selector) && matching > one.matching
         };
-        let keep: Vec<_> =
-            records.iter().map(|r| r.matching == Matching::Full || Some(r.matching) == strongest(r)).collect();
-        let mut keep = keep.into_iter();
-        records.retain(|_| keep.next() == Some(true));
+        records.retain(|one| one.matching == Matching::Full || !kinds.iter().any(|kind| is_weaker(one, *kind)));
         // Names count for certificates of an authority only.
         let others = if records.iter().any(|record| record.usage == Usage::Authority) { others } else { &[] };
         let mut names: Vec<Box<str>> = Vec::new();
@@ -123,23 +120,6 @@ impl Associations {
             };
             format!("{usage} {selector} {matching} {}", data_encoding::HEXLOWER.encode(&record.data))
         })
-    }
-
-    /// The number of records that are used.
-    pub fn count(&self) -> usize {
-        self.records.len()
-    }
-
-    /// Checks a chain of certificates, that of the host first, as the client does in a handshake.
-    ///
-    /// # Errors
-    /// The failure that a client would report.
-    pub fn check(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Fault> {
-        let algorithms = super::provider().signature_verification_algorithms;
-        match chain.split_first() {
-            Some((host, others)) => self.verify(host, others, now, &algorithms).map_err(|error| Fault::of(&error)),
-            None => Err(Fault::new(FaultKind::NotTrusted, "the host has no certificate")),
-        }
     }
 
     /// Verifies the certificate `host`, with the other certificates that the host sends.

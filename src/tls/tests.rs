@@ -326,6 +326,10 @@ fn an_authority_must_be_trusted_and_the_certificate_be_for_a_name() {
             shake(&[&made.der], &made.key, &TLS13, client.connect("mx.example", &verification, false));
         assert_eq!((result, verdict.fault().map(|fault| fault.kind)), (Ok(()), want), "observed");
     }
+    // Without a connection the result is the same, and a host without a certificate is not verified.
+    let verify = |chain: &[CertificateDer<'_>]| client.verify("mx.example", &Verification::authority(), chain);
+    assert_eq!(verify(&[leaf(LEAF, &root).der]), Ok(()));
+    assert_eq!(verify(&[]).map_err(|fault| fault.kind), Err(FaultKind::NotTrusted));
     // A system without authorities can verify nothing, but it can encrypt.
     let none = Client::reading(Vec::new);
     let why = "no certificate authority is known to this system";

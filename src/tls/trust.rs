@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::dane::Associations;
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::provider;
 use super::verify::{AcceptAny, Fingerprint, Proof, Verdict, Verifier};
 use crate::config::ConfigError;
@@ -134,7 +134,10 @@ impl Client {
     /// Why the certificate is not valid.
     pub fn verify(&self, name: &str, verification: &Verification, chain: &[CertificateDer<'_>]) -> Result<(), Fault> {
         let proof = self.proof(name.trim_end_matches('.'), verification).map_err(|e| Fault::of_handshake(&e))?;
-        let (Some(proof), Some((host, others))) = (proof, chain.split_first()) else { return Ok(()) };
+        let Some(proof) = proof else { return Ok(()) };
+        let Some((host, others)) = chain.split_first() else {
+            return Err(Fault::new(FaultKind::NotTrusted, "the host has no certificate"));
+        };
         let algorithms = provider().signature_verification_algorithms;
         let verifier = Verifier { proof, algorithms, is_enforced: true, verdict: Verdict::default() };
         verifier.verify(host, others, UnixTime::now()).map_err(|e| Fault::of(&e))

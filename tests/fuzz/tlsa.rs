@@ -1,14 +1,15 @@
 //! TLSA records and certificates of hosts: nothing panics, each verification is fast, and its result
 //! is that of a second, simple implementation.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::chance::Chance;
 use common::tls::Authority;
-use penfold::tls::{Associations, FaultKind};
+use penfold::tls::{Associations, Client, FaultKind, Verification};
 use ring::digest::{SHA256, SHA512, digest};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::{mutate, repeat};
 
@@ -98,8 +99,9 @@ fn records_match_as_a_second_implementation_says() {
         let owned: Vec<_> = records.iter().map(of).collect();
         let all = owned.iter().map(|(usage, selector, matching, data)| (*usage, *selector, *matching, data.as_slice()));
         let Some(associations) = Associations::new("mx.test", &["x.test"], all) else { return };
+        let verification = Verification::Dane(Arc::new(associations));
         let begun = Instant::now();
-        let result = associations.check(&ders, UnixTime::now());
+        let result = Client::new().verify("mx.test", &verification, &ders);
         assert!(begun.elapsed() < LIMIT, "{:?}: {records:?}", begun.elapsed());
         if let Some(expected) = expected(&records, &chain) {
             assert_eq!(result.is_ok(), expected, "{result:?}: {records:?}");
@@ -108,7 +110,7 @@ fn records_match_as_a_second_implementation_says() {
         // the key of the record is theirs.
         let others: Vec<_> = ders.iter().cycle().take(chance.of(0..40)).map(|der| mutate(chance, der).into()).collect();
         let begun = Instant::now();
-        let _ = associations.check(&others, UnixTime::now());
+        let _ = Client::new().verify("mx.test", &verification, &others);
         assert!(begun.elapsed() < LIMIT, "{:?}: {records:?}", begun.elapsed());
     });
 }
@@ -122,7 +124,8 @@ fn another_certificate_never_matches_a_digest() {
         let associations =
             Associations::new("mx.test", &[], [(3, selector, matching, data.as_slice())]).expect("usable");
         let other = mutate(chance, &chain[0].der);
-        let result = associations.check(&[other.clone().into()], UnixTime::now());
+        let verification = Verification::Dane(Arc::new(associations));
+        let result = Client::new().verify("mx.test", &verification, &[other.clone().into()]);
         match other == *chain[0].der {
             true => assert_eq!(result, Ok(())),
             false => assert_eq!(result.map_err(|fault| fault.kind), Err(FaultKind::Tlsa)),

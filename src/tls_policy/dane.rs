@@ -67,7 +67,7 @@ impl Rules<'_> {
             Dane::NotNow(fault) => Err(deferred(fault)),
             // If a valid certificate is required without DANE, it still is.
             Dane::Unusable => match base()? {
-                base if base.is_enforced && base.verification != Verification::None => Ok(base),
+                base if base.is_strict() => Ok(base),
                 _ => Ok(encrypted(peer, Verification::None, reason)),
             },
             Dane::Usable(associations) => {

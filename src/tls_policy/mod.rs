@@ -168,7 +168,10 @@ impl Rules<'_> {
                 None => Ok(self.of_scheme(peer)),
             })?,
         };
-        let policy = if has_login && !peer.is_this_host() { policy.for_credentials() } else { policy };
+        let policy = match has_login && !peer.is_this_host() {
+            true => policy.made_strict("credentials", Source::Key("remote.credentials")),
+            false => policy,
+        };
         if message == MessageTls::Required { policy.for_required(domain, peer) } else { Ok(policy) }
     }
 
@@ -249,13 +252,18 @@ impl TlsPolicy {
         }
     }
 
-    /// The policy if credentials are sent, which need a verified certificate.
-    fn for_credentials(self) -> Self {
-        if self.is_enforced && self.verification != Verification::None {
-            return self;
+    /// Whether nothing is sent unless the host has a valid certificate.
+    fn is_strict(&self) -> bool {
+        !self.may_be_clear() && self.is_enforced && self.verification != Verification::None
+    }
+
+    /// The same policy if it is strict already, and otherwise the strict one that a rule demands.
+    fn made_strict(self, rule: &'static str, source: Source) -> Self {
+        match self.security {
+            _ if self.is_strict() => self,
+            Security::Implicit => Self::new(Security::Implicit, rule, source),
+            _ => Self::new(Security::Required, rule, source),
         }
-        let security = if self.security == Security::Implicit { self.security } else { Security::Required };
-        Self::new(security, "credentials", Source::Key("remote.credentials"))
     }
 
     /// The policy in one word: `none`, `opportunistic`, `required` or `implicit`.

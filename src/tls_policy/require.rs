@@ -56,9 +56,7 @@ impl TlsPolicy {
             let why = format!("{needs} neither DNSSEC nor MTA-STS proves that {host} is a host of {name}");
             return Err(Outcome::failed(NO_TLS, why));
         }
-        let is_strict = !self.may_be_clear() && self.is_enforced && self.verification != Verification::None;
-        let security = if self.security == Security::Implicit { Security::Implicit } else { Security::Required };
-        Ok(if is_strict { self } else { Self::new(security, "requiretls", Source::Standard("RFC 8689 4.2.1")) })
+        Ok(self.made_strict("requiretls", Source::Standard("RFC 8689 4.2.1")))
     }
 
     /// The policy for a report about a message that needs TLS: REQUIRETLS is given if the host turns out

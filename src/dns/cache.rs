@@ -64,14 +64,14 @@ impl Cache {
 
     /// Keeps an answer for its lifetime, in seconds.
     pub(super) fn keep(&self, name: &str, kind: RecordType, with_dnssec: bool, found: &Found, lifetime: u32) {
-        let max_lifetime = match found {
-            Ok(_) => MAX_LIFETIME,
-            Err(NoAnswer::NxDomain | NoAnswer::NoData) => MAX_NEGATIVE_LIFETIME,
+        let lifetime = Duration::from_secs(lifetime.into());
+        let lifetime = match found {
+            Ok(_) => lifetime.min(MAX_LIFETIME),
+            Err(NoAnswer::NxDomain | NoAnswer::NoData) => lifetime.min(MAX_NEGATIVE_LIFETIME),
+            // A failure has no lifetime of its own.
             Err(_) if kind == RecordType::TLSA => FAILURE_LIFETIME,
             Err(_) => return,
         };
-        let is_failure = max_lifetime == FAILURE_LIFETIME;
-        let lifetime = if is_failure { max_lifetime } else { Duration::from_secs(lifetime.into()).min(max_lifetime) };
         let data = found.as_ref().map_or(0, Data::size);
         let size = OVERHEAD + name.len() + data;
         if lifetime.is_zero() || size > MAX_ENTRY {

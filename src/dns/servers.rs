@@ -12,8 +12,9 @@
 //! while. No query continues beyond the deadline of the look-up.
 //!
 //! An answer is secure if the server says so (the bit AD), if the server is trusted, and if the query
-//! has asked for DNSSEC (the bit DO in EDNS). Such a query is repeated without EDNS only for a server
-//! that has never answered with EDNS: otherwise a slow answer would be taken for an insecure one.
+//! has asked for DNSSEC (the bit DO in EDNS). Unless the server rejects it, such a query is repeated
+//! without EDNS only for a server that has never answered with EDNS: otherwise a slow answer would be
+//! taken for an insecure one.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -32,7 +32,7 @@ pub enum FaultKind {
     DaneRequired,
     /// The policy file of MTA-STS could not be fetched.
     StsFetch,
-    /// The policy file or the record of MTA-STS is malformed.
+    /// The policy file of MTA-STS is malformed.
     StsInvalid,
     /// The certificate of the web server with the policy file of MTA-STS is not valid.
     StsCertificate,

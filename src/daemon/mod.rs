@@ -71,6 +71,7 @@ mod warnings;
 use detach::Detached;
 use engine::Engine;
 use inherited::Inherited;
+use warnings::DaneCheck;
 
 /// The options with which the program was started.
 #[derive(Debug, Clone)]
@@ -154,12 +155,12 @@ impl Start {
         let reloads = Arc::<Reloads>::default();
         let stopping = engine.open(&server, listeners, (control, is_shared), &reloads).inspect_err(log_exit)?;
         ::log::info!("penfoldd {} started", env!("CARGO_PKG_VERSION"));
-        warnings::of_dane(&config);
+        let dane = DaneCheck::start(Arc::clone(&engine.site), config.dns.clone());
         if let Some(detached) = detached {
             detached.serving();
         }
         notify::ready(SERVING);
-        self.await_end(signals, &engine, &config, &reloads);
+        self.await_end(signals, &engine, &dane, &config, &reloads);
         server.refuse();
         if is_shared {
             control::leave(&config.socket);
@@ -177,12 +178,13 @@ impl Start {
 
     /// Reloads at each SIGHUP, and returns at the first signal to stop. A second signal to stop
     /// ends the process at once.
-    fn await_end(&self, mut signals: Signals, engine: &Engine, started: &Config, reloads: &Reloads) {
+    fn await_end(&self, mut signals: Signals, engine: &Engine, dane: &DaneCheck, started: &Config, reloads: &Reloads) {
         for signal in signals.forever() {
             match signal {
                 SIGHUP => {
                     notify::reloading();
                     reloads.serve(|| self.reload(engine, started));
+                    dane.again();
                     notify::ready(SERVING);
                 }
                 SIGCHLD => sys::command::reap_orphans(),

@@ -16,6 +16,8 @@ use trust_dns_resolver::proto::rr::rdata::{A, AAAA, CNAME, MX, NS, PTR, TLSA, TX
 use trust_dns_resolver::proto::rr::{Name, RData, Record, RecordType};
 
 const TTL: u32 = 60;
+/// The name of the root zone.
+const ROOT: &str = ".";
 
 /// The answer to one question.
 #[derive(Debug, Clone)]
@@ -37,7 +39,7 @@ pub struct Answer {
 
 /// A question, and the way in which it arrived.
 pub struct Asking<'a> {
-    /// The name in question, in lower case, without the final dot.
+    /// The name in question, in lower case, without the final dot; `.` for the root zone.
     pub name: &'a str,
     pub kind: RecordType,
     pub edns: bool,
@@ -189,23 +191,24 @@ impl Dns {
 
     /// All questions so far, in order.
     pub fn asked(&self) -> Vec<Question> {
-        self.asked
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(question, ..)| question.clone())
-            .collect()
+        self.seen().into_iter().map(|(question, ..)| question).collect()
+    }
+
+    /// All questions so far, except those about the root zone, by which a daemon finds out at its start
+    /// whether the server verifies DNSSEC.
+    fn seen(&self) -> Vec<(Question, bool, bool)> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|((name, _), ..)| name != ROOT).cloned().collect()
     }
 
     /// Whether each question came with EDNS, in order.
     pub fn edns(&self) -> Vec<bool> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, edns, _)| *edns).collect()
+        self.seen().into_iter().map(|(_, edns, _)| edns).collect()
     }
 
     /// The questions so far that asked for DNSSEC, in order.
     pub fn asked_for_dnssec(&self) -> Vec<Question> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.iter().filter(|(.., dnssec)| *dnssec).map(|(question, ..)| question.clone()).collect()
+        self.seen().into_iter().filter(|(.., dnssec)| *dnssec).map(|(question, ..)| question).collect()
     }
 
     /// The value of the setting `dns.nameservers` that makes a daemon use this server.
@@ -301,7 +304,8 @@ impl Desk {
     fn answer(&self, question: &[u8], over_udp: bool) -> Option<(Vec<u8>, Duration)> {
         let question = Message::from_vec(question).ok()?;
         let query = question.queries.first()?.clone();
-        let name = query.name().to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        let name = query.name().to_ascii().to_ascii_lowercase();
+        let name = if name == ROOT { name } else { name.trim_end_matches('.').to_owned() };
         let (kind, edns) = (query.query_type(), question.edns.is_some());
         let dnssec = question.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(((name.clone(), kind), edns, dnssec));

@@ -107,7 +107,8 @@ impl Network {
     }
 
     /// All questions that the resolver has got so far, in order: name and type, such as
-    /// `mx.example.org A`.
+    /// `mx.example.org A`. The question about the root zone, which a daemon asks when it starts, is left
+    /// out.
     pub fn questions(&self) -> Vec<String> {
         let of = |line: &str| {
             let (_, question) = line.split_once(" info: ")?;
@@ -116,7 +117,7 @@ impl Network {
             let (name, kind) = question.split_once(' ')?;
             Some(format!("{} {kind}", name.trim_end_matches('.').to_ascii_lowercase()))
         };
-        self.resolver.log().lines().filter_map(of).collect()
+        self.resolver.log().lines().filter_map(of).filter(|question| question != " NS").collect()
     }
 }
 

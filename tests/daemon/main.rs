@@ -1,6 +1,7 @@
 //! penfoldd as a process of its system.
 //!
 //! - `container`: as the first process of a container
+//! - `dane_state`: whether hosts are verified by their TLSA records, in the log
 //! - `log_forms`: the log as JSON, and in the journal of systemd
 //! - `panics`: a panic costs one session or one attempt
 //! - `process`: options, exit codes, signals, inetd, limits
@@ -10,6 +11,7 @@
 //! - `warnings`: warnings about a suspicious configuration
 
 mod container;
+mod dane_state;
 mod log_forms;
 mod panics;
 mod process;

@@ -890,25 +890,3 @@ to = "stderr"
         assert!(printed.contains(&wanted) || !is_built_in, "{wanted}\n{printed}");
     }
 }
-
-#[test]
-fn a_start_says_why_dane_is_off() {
-    for (settings, why) in [
-        ("dns.nameservers = [\"127.0.0.1:5353\"]", None),
-        ("dns.nameservers = [\"127.0.0.1:5353\"]\nremote.dane = false", Some("remote.dane is false")),
-        ("dns.nameservers = [\"127.0.0.1:5353\"]\nremote.tls = \"none\"", Some("remote.tls is \"none\"")),
-        ("dns.nameservers = [\"127.0.0.1:5353\"]\ndns.trust_ad = false", Some("dns.trust_ad is false")),
-        ("dns.nameservers = [\"192.0.2.53\"]\ndns.trust_ad = true", None),
-        (
-            "dns.nameservers = [\"127.0.0.1:5353\", \"192.0.2.53\"]",
-            Some("dns.trust_ad is \"loopback\", and name servers are not on this host: 192.0.2.53"),
-        ),
-    ] {
-        let daemon = site(settings).start();
-        daemon.wait_words(&["penfoldd", "started"]);
-        match why {
-            Some(why) => _ = daemon.wait_words(&[&format!("DANE is off: {why}")]),
-            None => assert!(!daemon.log().contains("DANE is off"), "{settings}"),
-        }
-    }
-}

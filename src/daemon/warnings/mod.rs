@@ -6,6 +6,7 @@
 //! read, changes that need a restart, and system limits that are too low. A mistake that one table
 //! shows by itself is logged when that table is read.
 //!
+//! - `dane`: why hosts are not verified by their TLSA records
 //! - `dkim`: keys that sign mail, and their DNS records
 //! - `tables`: local mail that cannot be delivered or read
 
@@ -19,7 +20,7 @@ use std::time::Instant;
 use super::inherited::{is_overlapping, overlap};
 use super::{capacity, permissions};
 use crate::config::policy::{Dmarc, Spf};
-use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, RemoteTls, Users};
+use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
 use crate::dns::Dns;
 use crate::log;
 use crate::privsep::{self, Rights};
@@ -30,9 +31,12 @@ use crate::screen::lists::Lists;
 use crate::site::Settings;
 use crate::submit::drop;
 
+mod dane;
 #[cfg(feature = "mailauth")]
 mod dkim;
 mod tables;
+
+pub use dane::DaneCheck;
 
 /// Logs all warnings except those that the other public functions in this module log. `sockets` are
 /// the addresses that the server listens on.
@@ -274,25 +278,6 @@ pub fn of_a_start(settings: &Settings, foreground: bool) {
         let at = config.places.at("spool");
         ::log::warn!("{at}spool: {} does not exist: the start will create it", config.spool.display());
     }
-}
-
-/// Says why hosts are not verified by their TLSA records, if they are not.
-pub fn of_dane(config: &Config) {
-    let servers = Dns::new(&config.dns).servers_in_use();
-    let why = if !config.remote.dane {
-        "remote.dane is false".to_owned()
-    } else if config.remote.tls == RemoteTls::None {
-        "remote.tls is \"none\"".to_owned()
-    } else if config.dns.trusts(&servers) {
-        return;
-    } else if config.dns.trust_ad == Some(false) {
-        "dns.trust_ad is false".to_owned()
-    } else {
-        let others: Vec<_> = servers.iter().map(|server| server.ip().to_canonical()).collect();
-        let others = others.iter().filter(|ip| !ip.is_loopback()).map(ToString::to_string).collect::<Vec<_>>();
-        format!("dns.trust_ad is \"loopback\", and name servers are not on this host: {}", others.join(", "))
-    };
-    ::log::info!("DANE is off: {why}");
 }
 
 /// Warns if mail would be signed with keys that are not in the DNS.

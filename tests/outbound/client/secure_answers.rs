@@ -97,7 +97,7 @@ fn only_a_trusted_server_makes_an_answer_secure() {
 fn the_root_zone_shows_whether_a_server_verifies_dnssec() {
     for (verifies, trust_ad, want) in [(true, None, true), (false, None, false), (true, Some(false), false)] {
         let server = NameServer::start(move |name, kind| {
-            assert_eq!((name, kind), ("", RecordType::NS));
+            assert_eq!((name, kind), (".", RecordType::NS));
             Answer { secure: verifies, ..Answer::records(vec![record(".", "NS", "a.test")]) }
         });
         assert_eq!(asking(&server, trust_ad).verifies_dnssec(), Ok(want), "{verifies} {trust_ad:?}");

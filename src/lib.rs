@@ -36,6 +36,7 @@
 //! - `destination`: the key under which recipients share an attempt
 //! - `dialogue`: the dialogue of an attempt with other hosts
 //! - `dns`: DNS look-ups
+//! - `dovecot`: Dovecot's authentication service and its users
 //! - `endpoint`: the address that a socket connects to: TCP or Unix
 //! - `envelope`: sender, recipients, and their options
 //! - `exit`: exit codes
@@ -80,7 +81,7 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | characters, wrap | nothing of penfold |
+//! | 0 | characters, dovecot, wrap | nothing of penfold |
 //! | 1 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | rank 0 |
 //! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
 //! | 3 | aggregate, config, smtp, stats | lower ranks |
@@ -124,6 +125,7 @@ pub mod deliver;
 pub mod destination;
 pub mod dialogue;
 pub mod dns;
+pub mod dovecot;
 pub mod endpoint;
 pub mod envelope;
 pub mod exit;

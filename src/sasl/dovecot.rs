@@ -1,32 +1,27 @@
 //! Authenticates clients by asking Dovecot, over Dovecot's auth-client socket.
 //!
-//! The socket speaks version 1 of Dovecot's own protocol, which consists of lines of fields
-//! separated by TABs. A connection begins with a handshake in which Dovecot lists its mechanisms.
-//! Each exchange has a connection of its own. Clients are offered the mechanisms that both Dovecot
-//! and penfold support, but none with channel binding, because Dovecot does not see the TLS
-//! connection. Dovecot's list is requested again when it is older than 30 seconds. While Dovecot is
-//! not available, the last list is offered, and AUTH gets a temporary failure.
+//! The protocol is that of [`crate::dovecot`]. A connection begins with a handshake in which Dovecot
+//! lists its mechanisms. Each exchange has a connection of its own. Clients are offered the
+//! mechanisms that both Dovecot and penfold support, but none with channel binding, because Dovecot
+//! does not see the TLS connection. Dovecot's list is requested again when it is older than 30
+//! seconds. While Dovecot is not available, the last list is offered, and AUTH gets a temporary
+//! failure.
 //!
 //! Every line and every wait is bounded. A malformed answer ends the exchange with
 //! [`Step::Temporary`], whose reason contains no client input.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
-use memchr::memchr;
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Mechanism;
 use super::server::Step;
+use crate::dovecot::{Link, malformed, unescape};
 
-/// The maximum length of a line, in bytes. It leaves room for a challenge in base64 and some other
-/// fields.
-const MAX_LINE: usize = 16 << 10;
 /// The maximum number of lines that are read in the handshake, or while waiting for an answer.
 const MAX_LINES: usize = 1000;
 /// The time limit of the handshake.
@@ -35,6 +30,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the list of mechanisms is used before it is requested again.
 const MECHANISMS_LIFETIME: Duration = Duration::from_secs(30);
+/// The maximum length of a user's name, in octets.
+const MAX_NAME: usize = 255;
 /// The id of an exchange. It is always the same, since each exchange has a connection of its own.
 const ID: &str = "1";
 
@@ -95,7 +92,7 @@ impl Dovecot {
     pub fn mechanisms(&self) -> Vec<Mechanism> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.1.is_none_or(|when| when.elapsed() > MECHANISMS_LIFETIME) {
-            match Link::open(&self.path) {
+            match open(&self.path) {
                 Ok((_, mechanisms)) => known.0 = mechanisms,
                 Err(e) => ::log::error!("ask Dovecot at {}: {e}", self.path.display()),
             }
@@ -109,7 +106,7 @@ impl Dovecot {
     /// # Errors
     /// The reason why Dovecot is not available.
     pub fn begin(&self, mechanism: Mechanism, peer: Peer) -> Result<Exchange, String> {
-        match Link::open(&self.path) {
+        match open(&self.path) {
             Ok((link, _)) => Ok(Exchange { link, mechanism, peer, begun: false, name: String::new() }),
             Err(e) => Err(format!("ask Dovecot at {}: {e}", self.path.display())),
         }
@@ -147,7 +144,7 @@ impl Exchange {
         } else {
             self.request(response)
         };
-        self.link.deadline = Instant::now() + ANSWER_TIMEOUT;
+        self.link.set_deadline(Instant::now() + ANSWER_TIMEOUT);
         self.link.send(&line)?;
         for _ in 0..MAX_LINES {
             match answer(&self.link.line()?) {
@@ -156,7 +153,7 @@ impl Exchange {
                 None => break,
             }
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "its answer is malformed"))
+        Err(malformed("its answer is malformed"))
     }
 
     fn request(&self, response: Option<String>) -> String {
@@ -183,33 +180,15 @@ pub fn answer(line: &[u8]) -> Option<Answer> {
     if !matches!(verb, "CONT" | "OK" | "FAIL") || fields.next() != Some(ID) {
         return Some(Answer::Other);
     }
-    let user = || line.split('\t').skip(2).find_map(|field| field.strip_prefix("user=")).and_then(unescape);
+    let user = || {
+        line.split('\t').skip(2).find_map(|field| field.strip_prefix("user=")).and_then(|user| unescape(user, MAX_NAME))
+    };
     Some(match verb {
         "CONT" => Answer::Continue(BASE64.decode(fields.next().unwrap_or_default().as_bytes()).ok()?),
         "OK" => Answer::Accepted(user().filter(|user| !user.is_empty())?),
         _ if fields.any(|field| field == "temp" || field == "code=temp_fail") => Answer::Temporary,
         _ => Answer::Rejected(user()),
     })
-}
-
-/// The unescaped text of a field; `None` if it is too long or has a control character.
-fn unescape(field: &str) -> Option<String> {
-    let mut text = String::new();
-    let mut rest = field.chars();
-    while let Some(c) = rest.next() {
-        text.push(match c {
-            '\u{1}' => match rest.next()? {
-                '1' => '\u{1}',
-                't' => '\t',
-                'r' => '\r',
-                'n' => '\n',
-                '0' => '\0',
-                _ => return None,
-            },
-            c => c,
-        });
-    }
-    (text.len() <= 255 && !text.contains(char::is_control)).then_some(text)
 }
 
 /// The mechanism in a line of the handshake; `None` if there is none, or if it is not supported.
@@ -219,82 +198,26 @@ fn offered(line: &[u8]) -> Option<Mechanism> {
     matches!(mechanism, Mechanism::ScramSha256 | Mechanism::Plain | Mechanism::Login).then_some(mechanism)
 }
 
-/// A connection to Dovecot.
-#[derive(Debug)]
-struct Link {
-    stream: UnixStream,
-    /// Bytes that were received and not read as a line yet.
-    ahead: Vec<u8>,
-    deadline: Instant,
-}
-
-impl Link {
-    fn open(path: &Path) -> io::Result<(Self, Vec<Mechanism>)> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // This timeout applies to connect(2), too.
-        socket.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
-        socket.connect(&SockAddr::unix(path)?)?;
-        let (stream, deadline) =
-            (UnixStream::from(std::os::fd::OwnedFd::from(socket)), Instant::now() + HANDSHAKE_TIMEOUT);
-        let mut link = Self { stream, ahead: Vec::new(), deadline };
-        // Dovecot requires a process id that no other current connection has. It need not be the
-        // real one, so a random number is sent.
-        let number = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))? >> 1 | 1;
-        link.send(&format!("VERSION\t1\t1\nCPID\t{number}\n"))?;
-        let mechanisms = link.handshake()?;
-        Ok((link, mechanisms))
-    }
-
-    fn handshake(&mut self) -> io::Result<Vec<Mechanism>> {
-        let (mut found, mut is_version_1) = (Vec::new(), false);
-        for _ in 0..MAX_LINES {
-            match self.line()?.as_slice() {
-                b"DONE" if is_version_1 => {
-                    found.sort_unstable_by_key(|m| Mechanism::ALL.iter().position(|other| other == m));
-                    found.dedup();
-                    return Ok(found);
-                }
-                line if line.starts_with(b"VERSION\t1\t") => is_version_1 = true,
-                line => found.extend(offered(line)),
+/// Connects to Dovecot; returns the connection and the supported mechanisms.
+fn open(path: &Path) -> io::Result<(Link, Vec<Mechanism>)> {
+    let mut link = Link::open(path, Instant::now() + HANDSHAKE_TIMEOUT)?;
+    // Dovecot requires a process id that no other current connection has. It need not be the
+    // real one, so a random number is sent.
+    let number = getrandom::u32().map_err(|e| io::Error::other(e.to_string()))? >> 1 | 1;
+    link.send(&format!("VERSION\t1\t1\nCPID\t{number}\n"))?;
+    let (mut found, mut is_version_1) = (Vec::new(), false);
+    for _ in 0..MAX_LINES {
+        match link.line()?.as_slice() {
+            b"DONE" if is_version_1 => {
+                found.sort_unstable_by_key(|m| Mechanism::ALL.iter().position(|other| other == m));
+                found.dedup();
+                return Ok((link, found));
             }
-        }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "it does not use version 1 of the protocol"))
-    }
-
-    fn send(&mut self, line: &str) -> io::Result<()> {
-        self.stream.set_write_timeout(Some(self.left()?))?;
-        self.stream.write_all(line.as_bytes()).map_err(timed_out)
-    }
-
-    /// Reads the next line, and returns it without its LF.
-    fn line(&mut self) -> io::Result<Vec<u8>> {
-        loop {
-            if let Some(end) = memchr(b'\n', &self.ahead) {
-                let mut line: Vec<u8> = self.ahead.drain(..=end).collect();
-                line.pop();
-                return Ok(line);
-            }
-            if self.ahead.len() > MAX_LINE {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"));
-            }
-            self.stream.set_read_timeout(Some(self.left()?))?;
-            let mut chunk = [0; 2048];
-            let count = self.stream.read(&mut chunk).map_err(timed_out)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            self.ahead.extend_from_slice(chunk.get(..count).unwrap_or_default());
+            line if line.starts_with(b"VERSION\t1\t") => is_version_1 = true,
+            line => found.extend(offered(line)),
         }
     }
-
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left < Duration::from_millis(1) { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-    }
-}
-
-fn timed_out(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+    Err(malformed("it does not use version 1 of the protocol"))
 }
 
 #[cfg(test)]

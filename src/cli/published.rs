@@ -85,7 +85,7 @@ pub fn report_record(domain: &str) -> String {
 
 /// The domains of this host that others can look up: first the local ones.
 pub fn domains(config: &Config) -> Vec<&str> {
-    let all = config.local.domains.iter().chain(&config.relay.domains).map(String::as_str);
+    let all = config.local_domains().chain(config.relay.domains.iter().map(String::as_str));
     all.filter(|domain| is_for_others(domain)).collect()
 }
 

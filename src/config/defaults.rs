@@ -8,10 +8,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::remote::HAS_MTA_STS;
 use super::{
-    Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Remote, RemoteTls,
-    Report, Smtp, Submission, TableFile, Users, policy,
+    Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Report, Smtp,
+    TableFile, Users, policy, remote, submission,
 };
 use crate::address::parse_domain;
 use crate::history::Bounds;
@@ -33,7 +32,7 @@ pub(super) const PER_HOUR: RangeInclusive<usize> = 1..=10_000_000;
 /// The bounds of `queue.workers` and `queue.workers_per_destination`.
 pub(super) const WORKERS: RangeInclusive<usize> = 1..=1000;
 
-const MINUTE: u64 = 60;
+pub(super) const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
 /// The default of `local.mailbox` if there is a users file, because its users have no home
@@ -67,7 +66,9 @@ pub(super) fn defaults(hostname: &str) -> Config {
             virtual_table: optional("/etc/penfold/virtual"),
             subaddress: Some('+'),
             postmaster: "root".into(),
+            catch_all: None,
         },
+        domains: Vec::new(),
         relay: Relay {
             networks: vec![
                 Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
@@ -79,8 +80,8 @@ pub(super) fn defaults(hostname: &str) -> Config {
         smtp: Smtp::default(),
         policy: policy::defaults(optional("/etc/penfold/access")),
         auth: Auth::None,
-        submission: submission(),
-        remote: remote(),
+        submission: submission::defaults(),
+        remote: remote::defaults(),
         dkim: Vec::new(),
         queue: Queue {
             workers: 200,
@@ -100,39 +101,8 @@ pub(super) fn defaults(hostname: &str) -> Config {
     }
 }
 
-fn submission() -> Submission {
-    Submission {
-        senders: optional("/etc/penfold/senders"),
-        messages_per_hour: 300,
-        recipients_per_hour: 3000,
-        hide_client: false,
-        masquerade: None,
-        rewrite: optional("/etc/penfold/rewrite"),
-        local_messages_per_hour: 0,
-        local_exempt: vec!["root".into()],
-        drop: None,
-    }
-}
-
-fn remote() -> Remote {
-    Remote {
-        smarthosts: Vec::new(),
-        credentials: optional("/etc/penfold/credentials"),
-        tls: RemoteTls::Opportunistic,
-        dane: true,
-        tls_policies: optional("/etc/penfold/tls-policies"),
-        mta_sts: HAS_MTA_STS,
-        authorities: None,
-        routes: optional("/etc/penfold/routes"),
-        timeout: Duration::from_secs(10 * MINUTE),
-        local_only: false,
-        tls_reports: None,
-        srs: true,
-        srs_secret: optional("/etc/penfold/srs_secret"),
-    }
-}
-
-fn optional(path: &str) -> TableFile {
+/// A table file that need not exist.
+pub(super) fn optional(path: &str) -> TableFile {
     TableFile { path: PathBuf::from(path), required: false }
 }
 

@@ -80,7 +80,9 @@ impl<'t> Errors<'t> {
             let text = match (header, self.optional_table(&name, &key)) {
                 (_, Some(table)) if gives(bare(table)) => format!("it belongs below {table}"),
                 (_, Some(table)) => format!("it belongs below {table} (is that line still a comment?)"),
-                _ if name.is_empty() || !outermost.contains(&key.as_str()) => format!("expected one of {known}"),
+                _ if name.is_empty() || is_nearly(&key, &known) || !outermost.contains(&key.as_str()) => {
+                    format!("expected one of {known}")
+                }
                 (Some(header), _) => format!("what it has belongs below {header}"),
                 (None, _) => "it belongs above the first [table]".to_owned(),
             };
@@ -98,6 +100,11 @@ impl<'t> Errors<'t> {
     fn add(&self, octet: usize, text: String) {
         self.found.borrow_mut().push(ConfigError::at(self.file, self.text, octet, text));
     }
+}
+
+/// Whether one of the known keys is the plural of a key.
+fn is_nearly(key: &str, known: &str) -> bool {
+    known.split(", ").any(|known| known.strip_suffix('s') == Some(key))
 }
 
 /// Returns the name in a table's header: `listen` for `[[listen]]`.

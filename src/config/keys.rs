@@ -4,19 +4,22 @@
 //! reported, each with its place: unknown keys, wrong types, values out of bounds, and named files
 //! that do not exist. An error in the TOML syntax hides all other errors.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use super::defaults::{CONNECTIONS, MAILBOX_WITHOUT_HOME, PER_HOUR, WORKERS, defaults, own_name};
+use super::defaults::{CONNECTIONS, WORKERS, defaults, own_name};
 use super::dkim::dkim;
 use super::document::{Errors, Section};
+use super::domain::domains;
 use super::filter::filter;
-use super::policy::{self, PER_HOUR_OR_NONE};
-use super::remote::HAS_MTA_STS;
+use super::local::local;
+use super::policy;
+use super::remote::remote;
+use super::submission::submission;
 use super::values;
 use super::{
-    Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, OfferAuth,
-    Queue, Relay, Remote, RemoteTls, Report, Smtp, Submission, TableFile, Users, table,
+    Auth, Config, ConfigError, Dns, KeyPair, Kind, Limits, Listen, ListenTls, LogTo, OfferAuth, Queue, Relay, Report,
+    Smtp, TableFile, Users, table,
 };
 use crate::endpoint::Endpoint;
 use crate::history::Bounds;
@@ -95,6 +98,7 @@ fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
 const OPTIONAL: &[(&str, &[&str])] = &[
     ("[[listen]]", &["address", "kind", "proxy", "xclient"]),
     ("[tls]", &["certificate", "key"]),
+    ("[[domain]]", &["names"]),
     ("[[dkim]]", &["selector", "table"]),
     ("[[filter]]", &["protocol", "for", "on_failure"]),
 ];
@@ -108,7 +112,9 @@ fn config(mut top: Section<'_, '_>) -> Config {
     let hostname = top.take("hostname", values::host_name).unwrap_or_else(own_name);
     let default = defaults(&hostname);
     let tls: Vec<KeyPair> = top.sections_or_one("tls").into_iter().filter_map(key_pair).collect();
-    let local = local(top.section("local"), default.local);
+    top.refuse_text("domain", "here it is a table, [[domain]]; local domains are named in local.domains");
+    let (mut local, gives_domains) = local(top.section("local"), default.local);
+    let domains = domains(&mut top, &mut local, gives_domains);
     let (log, log_format) = log(top.section("log"), default.log, default.log_format);
     let config = Config {
         hostname,
@@ -125,6 +131,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         auth: auth(top.section("auth"), &local.users),
         submission: submission(top.section("submission"), default.submission),
         local,
+        domains,
         relay: relay(top.section("relay"), default.relay),
         policy: policy::policy(top.section("policy"), default.policy),
         remote: remote(top.section("remote"), default.remote),
@@ -236,41 +243,6 @@ fn limits(mut section: Section<'_, '_>, default: Limits) -> Limits {
     limits
 }
 
-fn local(mut section: Section<'_, '_>, default: Local) -> Local {
-    let users = section.take("users", values::users).unwrap_or(default.users);
-    let local = Local {
-        domains: section.take_all("domains", values::domain).unwrap_or(default.domains),
-        mailbox: mailbox(&mut section, &users, default.mailbox),
-        users,
-        aliases: table_file(&mut section, "aliases", default.aliases),
-        virtual_table: table_file(&mut section, "virtual", default.virtual_table),
-        subaddress: section.take("subaddress", values::separator).unwrap_or(default.subaddress),
-        postmaster: section.take("postmaster", values::postmaster).unwrap_or(default.postmaster),
-    };
-    if let Users::File(path) = &local.users
-        && let Err(text) = values::check_exists(path)
-    {
-        section.error("users", &text);
-    }
-    section.finish();
-    local
-}
-
-/// Reads the template of mailboxes. If there is a users file, `~` is an error, because its users
-/// have no home directories.
-fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: MailboxTemplate) -> MailboxTemplate {
-    match (section.take("mailbox", values::mailbox), users) {
-        (None, Users::System) => default,
-        (None, Users::File(_)) => MailboxTemplate::Maildir(MAILBOX_WITHOUT_HOME.to_owned()),
-        (Some(template), Users::File(_)) if template.path().is_some_and(|path| path.starts_with('~')) => {
-            let text = format!("\"~\" needs users = \"system\"; expected a path, such as \"{MAILBOX_WITHOUT_HOME}\"");
-            section.error("mailbox", &text);
-            template
-        }
-        (Some(template), _) => template,
-    }
-}
-
 fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
     let relay = Relay {
         networks: section.take_all("networks", values::network).unwrap_or(default.networks),
@@ -295,58 +267,6 @@ fn auth(mut section: Section<'_, '_>, users: &Users) -> Auth {
     }
     section.finish();
     auth
-}
-
-fn submission(mut section: Section<'_, '_>, default: Submission) -> Submission {
-    let submission = Submission {
-        senders: table_file(&mut section, "senders", default.senders),
-        messages_per_hour: section
-            .take("messages_per_hour", values::count(PER_HOUR))
-            .unwrap_or(default.messages_per_hour),
-        recipients_per_hour: section
-            .take("recipients_per_hour", values::count(PER_HOUR))
-            .unwrap_or(default.recipients_per_hour),
-        hide_client: section.take("hide_client", values::flag).unwrap_or(default.hide_client),
-        masquerade: section.take("masquerade", values::domain_or_none).unwrap_or(default.masquerade),
-        rewrite: table_file(&mut section, "rewrite", default.rewrite),
-        local_messages_per_hour: section
-            .take("local_messages_per_hour", values::count(PER_HOUR_OR_NONE))
-            .unwrap_or(default.local_messages_per_hour),
-        local_exempt: section.take_all("local_exempt", values::user).unwrap_or(default.local_exempt),
-        drop: section.take("drop", values::path_or_none).unwrap_or(default.drop),
-    };
-    section.finish();
-    submission
-}
-
-fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
-    let remote = Remote {
-        smarthosts: section.take_all("smarthosts", values::smarthost).unwrap_or(default.smarthosts),
-        credentials: table_file(&mut section, "credentials", default.credentials),
-        routes: table_file(&mut section, "routes", default.routes),
-        tls: match section.take("tls", values::word(&["none", "opportunistic", "required"])) {
-            Some("none") => RemoteTls::None,
-            Some("required") => RemoteTls::Required,
-            _ => default.tls,
-        },
-        dane: section.take("dane", values::flag).unwrap_or(default.dane),
-        tls_policies: table_file(&mut section, "tls_policies", default.tls_policies),
-        mta_sts: section.take("mta_sts", values::flag).unwrap_or(default.mta_sts),
-        authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
-        timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
-        local_only: section.take("local_only", values::flag).unwrap_or(default.local_only),
-        tls_reports: section.take("tls_reports", values::contact).unwrap_or(default.tls_reports),
-        srs: section.take("srs", values::flag).unwrap_or(default.srs),
-        srs_secret: table_file(&mut section, "srs_secret", default.srs_secret),
-    };
-    if remote.mta_sts && !HAS_MTA_STS {
-        section.error("mta_sts", "this penfold was built without MTA-STS");
-    }
-    if remote.local_only && !remote.smarthosts.is_empty() {
-        section.error("local_only", "expected false, since there are smarthosts");
-    }
-    section.finish();
-    remote
 }
 
 fn queue(mut section: Section<'_, '_>, default: Queue) -> Queue {
@@ -430,13 +350,15 @@ fn history(mut section: Section<'_, '_>, default: Bounds) -> Bounds {
     history
 }
 
-/// Reads the path of a table file. If the configuration names the file, it must exist.
+/// Reads the path of a table file. If the configuration names the file, it must exist. An empty text
+/// stands for an empty table.
 pub(super) fn table_file(section: &mut Section<'_, '_>, key: &'static str, default: TableFile) -> TableFile {
-    match section.take(key, values::existing_file) {
-        Some(path) => TableFile { path, required: true },
-        // The path is invalid. An empty path stands for an empty table. The default file is not
-        // read, because this configuration does not use it, and its errors must not be reported.
-        None if section.gives(key) => TableFile { path: PathBuf::new(), required: false },
+    match section.take(key, values::existing_file_or_none) {
+        Some(Some(path)) => TableFile { path, required: true },
+        Some(None) => TableFile::none(),
+        // The path is invalid. The default file is not read, because this configuration does not use
+        // it, and its errors must not be reported.
+        None if section.gives(key) => TableFile::none(),
         None => default,
     }
 }

@@ -7,14 +7,17 @@
 //! - `defaults`: the default of each key, and the bounds of numbers
 //! - `dkim`: the keys that sign mail
 //! - `document`: a TOML document from which keys are taken one by one
+//! - `domain`: local domains with users and tables of their own
 //! - `error`: errors in files that an administrator writes
 //! - `filter`: the keys of `[[filter]]`
 //! - `keys`: the keys of each table of the file
+//! - `local`: local delivery
 //! - `places`: the lines of the keys in the file
 //! - `policy`: the keys and values of `[policy]`
 //! - `print`: the values of a configuration, and the place of each
 //! - `remote`: delivery to other hosts, and the hosts that the file names
 //! - `store`: mail stores that take mail by LMTP
+//! - `submission`: submission of new mail
 //! - `table`: table files, read again when they change
 //! - `values`: the parsers of values
 
@@ -30,26 +33,32 @@ use crate::retry::Schedule;
 mod defaults;
 mod dkim;
 mod document;
+mod domain;
 mod error;
 mod filter;
 mod keys;
+mod local;
 mod places;
 pub mod policy;
 mod print;
 mod remote;
 mod store;
+mod submission;
 pub mod table;
 mod values;
 
 pub use dkim::{Dkim, DkimKey, can_have_key, key_name};
+pub use domain::Domain;
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
+pub use local::{Local, MailboxTemplate, Users};
 pub use places::Places;
 pub use policy::Policy;
 pub use print::{Printed, print};
 pub use remote::{HostPort, Remote, RemoteTls, Scheme};
 pub use store::{EXPECTED_STORE, Store};
+pub use submission::Submission;
 pub use values::parse_duration;
 
 /// The whole configuration.
@@ -73,6 +82,8 @@ pub struct Config {
     pub limits: Limits,
     /// The settings of local delivery.
     pub local: Local,
+    /// The local domains that have settings of their own.
+    pub domains: Vec<Domain>,
     /// The rules that say who may relay.
     pub relay: Relay,
     /// The rules for clients that may not relay.
@@ -114,10 +125,26 @@ impl Config {
         self.mail_sockets().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
     }
 
+    /// The settings of all local domains: those of `[local]` first, and then those of each
+    /// `[[domain]]`. No domain is in two of them.
+    pub fn locals(&self) -> impl Iterator<Item = &Local> {
+        std::iter::once(&self.local).chain(self.domains.iter().map(|domain| &domain.local))
+    }
+
+    /// All local domains, in the order of the file, those of `[local]` first.
+    pub fn local_domains(&self) -> impl Iterator<Item = &str> {
+        self.locals().flat_map(|local| &local.domains).map(String::as_str)
+    }
+
+    /// Whether a domain, in canonical form, is local.
+    pub fn is_local(&self, domain: &str) -> bool {
+        self.local_domains().any(|local| local == domain)
+    }
+
     /// The domain that is added to a name without one: the first local domain. If no domain is
     /// local, it is the domain that masquerading puts into addresses, or else this host's name.
     pub fn own_domain(&self) -> &str {
-        self.local.domains.first().or(self.submission.masquerade.as_ref()).unwrap_or(&self.hostname)
+        self.local_domains().next().or(self.submission.masquerade.as_deref()).unwrap_or(&self.hostname)
     }
 }
 
@@ -223,31 +250,6 @@ pub enum Auth {
     Dovecot(PathBuf),
 }
 
-/// The rules for submission of new mail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Submission {
-    /// The senders table: the sender addresses that each account may use besides its own.
-    pub senders: TableFile,
-    /// The maximum number of messages that an account may send in an hour.
-    pub messages_per_hour: usize,
-    /// The maximum number of recipients to which an account may send in an hour.
-    pub recipients_per_hour: usize,
-    /// Whether the Received: lines of submitted mail omit the client's name and address.
-    pub hide_client: bool,
-    /// The domain that replaces the domains of this host in sender addresses; `None` if none does.
-    pub masquerade: Option<String>,
-    /// The rewrite table: the replacements of sender addresses.
-    pub rewrite: TableFile,
-    /// The maximum number of messages that a system user may send in an hour with sendmail(8); zero
-    /// for no limit.
-    pub local_messages_per_hour: usize,
-    /// The names or user ids of the system users to whom `local_messages_per_hour` does not apply.
-    pub local_exempt: Vec<String>,
-    /// The drop directory, in which sendmail(8) keeps messages while no daemon runs; `None` if there
-    /// is none.
-    pub drop: Option<PathBuf>,
-}
-
 /// The limits on clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -264,59 +266,6 @@ pub struct Limits {
     /// The time that a client may take to send a message after DATA. The time that the message
     /// takes at 1 KiB per second is added.
     pub data_timeout: Duration,
-}
-
-/// The settings of local delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Local {
-    /// The local domains in canonical form; empty if no mail is local. For names without a domain,
-    /// see [`Config::own_domain`].
-    pub domains: Vec<String>,
-    /// The source of local users.
-    pub users: Users,
-    /// The mailbox of each user for whom the users file names none.
-    pub mailbox: MailboxTemplate,
-    /// The aliases file.
-    pub aliases: TableFile,
-    /// The virtual table.
-    pub virtual_table: TableFile,
-    /// The character between `user` and `detail` in an address such as `user+detail`; `None` if
-    /// there are no such addresses.
-    pub subaddress: Option<char>,
-    /// The recipient of mail for the postmaster of every local domain: a local name or an
-    /// address.
-    pub postmaster: String,
-}
-
-/// The mailbox of a user, before the user is known. In a path, `{user}` and `{domain}` are replaced,
-/// and `~` at the front is the user's home directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MailboxTemplate {
-    /// The path of a Maildir.
-    Maildir(String),
-    /// The path of an mbox file.
-    Mbox(String),
-    /// A mail store, to which the recipient's address is sent.
-    Store(Store),
-}
-
-impl MailboxTemplate {
-    /// Returns the path; `None` if mail goes to a store.
-    pub fn path(&self) -> Option<&str> {
-        match self {
-            Self::Maildir(path) | Self::Mbox(path) => Some(path),
-            Self::Store(_) => None,
-        }
-    }
-}
-
-/// The source of local users.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Users {
-    /// The system users (getpwnam(3)).
-    System,
-    /// The users file with this path.
-    File(PathBuf),
 }
 
 /// The path of a table file, and whether the file must exist.
@@ -337,6 +286,13 @@ pub struct Report {
     pub multilingual: bool,
     /// The directory with the texts of this site.
     pub texts: TableFile,
+}
+
+impl TableFile {
+    /// An empty table.
+    pub fn none() -> Self {
+        Self { path: PathBuf::new(), required: false }
+    }
 }
 
 /// The rules that say who may relay to which domains.

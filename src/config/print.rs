@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use super::policy::{Dmarc, DnsList, Greylist, Quarantine, Spf};
 use super::{
-    Auth, Config, Dkim, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind, Limits, Listen, ListenTls, Local,
-    LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy, Queue, Relay, Remote, RemoteTls, Scheme,
-    Submission, Users,
+    Auth, Config, Dkim, Filter, FilterGroup, FilterProtocol, KeyPair, Kind, Limits, Listen, ListenTls, LogTo, Network,
+    OfferAuth, OnFailure, Places, Policy, Queue, Relay, domain, local, remote, submission,
 };
 use crate::address::Address;
 use crate::endpoint::Endpoint;
@@ -42,7 +41,7 @@ impl Printed {
 }
 
 /// Returns all keys of a configuration in the order of penfold.conf(5). Where the file has none of
-/// the tables `[[tls]]`, `[[dkim]]` and `[[filter]]`, these have no keys.
+/// the tables `[[tls]]`, `[[domain]]`, `[[dkim]]` and `[[filter]]`, these have no keys.
 pub fn print(config: &Config) -> Vec<Printed> {
     let mut out = Printer { places: &config.places, printed: Vec::new(), table: ("", 0), is_repeated: false };
     out.key("hostname", quote(&config.hostname));
@@ -60,12 +59,15 @@ pub fn print(config: &Config) -> Vec<Printed> {
     }
     out.table("smtp").key("disable", list(&config.smtp.disable, |word| quote(word)));
     limits(out.table("limits"), &config.limits);
-    local(out.table("local"), &config.local);
+    local::print(out.table("local"), &config.local);
+    for (number, one) in config.domains.iter().enumerate() {
+        domain::print(out.repeated("domain", number), one);
+    }
     relay(out.table("relay"), &config.relay);
     policy(out.table("policy"), &config.policy);
     out.table("auth").key("users", auth(&config.auth));
-    submission(out.table("submission"), &config.submission);
-    remote(out.table("remote"), &config.remote);
+    submission::print(out.table("submission"), &config.submission);
+    remote::print(out.table("remote"), &config.remote);
     for (number, one) in config.dkim.iter().enumerate() {
         dkim(out.repeated("dkim", number), one);
     }
@@ -89,7 +91,7 @@ pub fn print(config: &Config) -> Vec<Printed> {
 }
 
 /// The keys that were printed so far, and the table of the next ones.
-struct Printer<'a> {
+pub(super) struct Printer<'a> {
     places: &'a Places,
     printed: Vec<Printed>,
     table: (&'static str, usize),
@@ -107,7 +109,7 @@ impl Printer<'_> {
         self
     }
 
-    fn key(&mut self, key: &'static str, value: String) -> &mut Self {
+    pub(super) fn key(&mut self, key: &'static str, value: String) -> &mut Self {
         let (table, number) = self.table;
         let name = match (table, self.is_repeated) {
             ("", _) => key.to_owned(),
@@ -163,28 +165,6 @@ fn limits(out: &mut Printer<'_>, limits: &Limits) {
     out.key("data_timeout", duration(limits.data_timeout));
 }
 
-fn local(out: &mut Printer<'_>, local: &Local) {
-    out.key("domains", list(&local.domains, |domain| quote(domain)));
-    out.key(
-        "users",
-        match &local.users {
-            Users::System => quote("system"),
-            Users::File(file) => quote(&format!("file:{}", file.display())),
-        },
-    );
-    out.key(
-        "mailbox",
-        quote(&match &local.mailbox {
-            MailboxTemplate::Maildir(path) => path.clone(),
-            MailboxTemplate::Mbox(path) => format!("mbox:{path}"),
-            MailboxTemplate::Store(store) => store.to_string(),
-        }),
-    );
-    out.key("aliases", path(&local.aliases.path)).key("virtual", path(&local.virtual_table.path));
-    out.key("subaddress", quote(&local.subaddress.map(String::from).unwrap_or_default()));
-    out.key("postmaster", quote(&local.postmaster));
-}
-
 fn relay(out: &mut Printer<'_>, relay: &Relay) {
     out.key("networks", list(&relay.networks, network));
     out.key("domains", list(&relay.domains, |domain| quote(domain)));
@@ -237,39 +217,7 @@ fn policy(out: &mut Printer<'_>, policy: &Policy) {
     out.key("unknown_recipients_per_hour", policy.unknown_recipients_per_hour.to_string());
 }
 
-fn submission(out: &mut Printer<'_>, submission: &Submission) {
-    out.key("senders", path(&submission.senders.path));
-    out.key("messages_per_hour", submission.messages_per_hour.to_string());
-    out.key("recipients_per_hour", submission.recipients_per_hour.to_string());
-    out.key("hide_client", submission.hide_client.to_string());
-    out.key("masquerade", quote(submission.masquerade.as_deref().unwrap_or_default()));
-    out.key("rewrite", path(&submission.rewrite.path));
-    out.key("local_messages_per_hour", submission.local_messages_per_hour.to_string());
-    out.key("local_exempt", list(&submission.local_exempt, |user| quote(user)));
-    out.key("drop", submission.drop.as_ref().map_or_else(|| quote(""), |directory| path(directory)));
-}
-
-fn remote(out: &mut Printer<'_>, remote: &Remote) {
-    out.key("smarthosts", list(&remote.smarthosts, smart_host));
-    out.key("credentials", path(&remote.credentials.path)).key("routes", path(&remote.routes.path));
-    out.key(
-        "tls",
-        quote(match remote.tls {
-            RemoteTls::None => "none",
-            RemoteTls::Opportunistic => "opportunistic",
-            RemoteTls::Required => "required",
-        }),
-    );
-    out.key("dane", remote.dane.to_string());
-    out.key("tls_policies", path(&remote.tls_policies.path));
-    out.key("mta_sts", remote.mta_sts.to_string());
-    out.key("authorities", remote.authorities.as_ref().map_or_else(|| quote("system"), |file| path(file)));
-    out.key("timeout", duration(remote.timeout)).key("local_only", remote.local_only.to_string());
-    out.key("tls_reports", contact(remote.tls_reports.as_ref()));
-    out.key("srs", remote.srs.to_string()).key("srs_secret", path(&remote.srs_secret.path));
-}
-
-fn contact(address: Option<&Address>) -> String {
+pub(super) fn contact(address: Option<&Address>) -> String {
     quote(&address.map_or("none".to_owned(), ToString::to_string))
 }
 
@@ -323,11 +271,11 @@ fn filter(out: &mut Printer<'_>, filter: &Filter) {
     out.key("timeout", duration(filter.timeout));
 }
 
-fn list<T>(values: &[T], print: impl Fn(&T) -> String) -> String {
+pub(super) fn list<T>(values: &[T], print: impl Fn(&T) -> String) -> String {
     format!("[{}]", values.iter().map(print).collect::<Vec<_>>().join(", "))
 }
 
-fn path(path: &Path) -> String {
+pub(super) fn path(path: &Path) -> String {
     quote(&path.to_string_lossy())
 }
 
@@ -373,15 +321,8 @@ fn dns_list(list: &DnsList) -> String {
     quote(&format!("{}{answers}{weight}", list.zone))
 }
 
-fn smart_host(host: &HostPort) -> String {
-    quote(&match host.scheme {
-        Scheme::Smtp => format!("smtp://{host}"),
-        _ => host.to_string(),
-    })
-}
-
 /// A duration with the largest unit in which it is a whole number.
-fn duration(duration: Duration) -> String {
+pub(super) fn duration(duration: Duration) -> String {
     let (milliseconds, units) =
         (duration.as_millis(), [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")]);
     let unit = units.into_iter().find(|(unit, _)| milliseconds.is_multiple_of(*unit));

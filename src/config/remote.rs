@@ -1,11 +1,17 @@
-//! Defines the settings of delivery to other hosts, and the hosts that the configuration names.
+//! Defines the settings of delivery to other hosts, `[remote]` of penfold.conf(5), and the hosts that
+//! the configuration names.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::TableFile;
+use super::defaults::{MINUTE, optional};
+use super::document::Section;
+use super::keys::table_file;
+use super::print::{Printer, contact, duration, list, path};
+use super::{TableFile, values};
 use crate::address::Address;
+use crate::json::quote;
 
 /// Whether this build can fetch the policies that `remote.mta_sts` is about.
 pub(super) const HAS_MTA_STS: bool = cfg!(feature = "mta-sts");
@@ -92,4 +98,82 @@ impl fmt::Display for HostPort {
         })?;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
+}
+
+/// The values that an empty file gives.
+pub(super) fn defaults() -> Remote {
+    Remote {
+        smarthosts: Vec::new(),
+        credentials: optional("/etc/penfold/credentials"),
+        tls: RemoteTls::Opportunistic,
+        dane: true,
+        tls_policies: optional("/etc/penfold/tls-policies"),
+        mta_sts: HAS_MTA_STS,
+        authorities: None,
+        routes: optional("/etc/penfold/routes"),
+        timeout: Duration::from_secs(10 * MINUTE),
+        local_only: false,
+        tls_reports: None,
+        srs: true,
+        srs_secret: optional("/etc/penfold/srs_secret"),
+    }
+}
+
+/// Reads `[remote]`.
+pub(super) fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
+    let remote = Remote {
+        smarthosts: section.take_all("smarthosts", values::smarthost).unwrap_or(default.smarthosts),
+        credentials: table_file(&mut section, "credentials", default.credentials),
+        routes: table_file(&mut section, "routes", default.routes),
+        tls: match section.take("tls", values::word(&["none", "opportunistic", "required"])) {
+            Some("none") => RemoteTls::None,
+            Some("required") => RemoteTls::Required,
+            _ => default.tls,
+        },
+        dane: section.take("dane", values::flag).unwrap_or(default.dane),
+        tls_policies: table_file(&mut section, "tls_policies", default.tls_policies),
+        mta_sts: section.take("mta_sts", values::flag).unwrap_or(default.mta_sts),
+        authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
+        timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
+        local_only: section.take("local_only", values::flag).unwrap_or(default.local_only),
+        tls_reports: section.take("tls_reports", values::contact).unwrap_or(default.tls_reports),
+        srs: section.take("srs", values::flag).unwrap_or(default.srs),
+        srs_secret: table_file(&mut section, "srs_secret", default.srs_secret),
+    };
+    if remote.mta_sts && !HAS_MTA_STS {
+        section.error("mta_sts", "this penfold was built without MTA-STS");
+    }
+    if remote.local_only && !remote.smarthosts.is_empty() {
+        section.error("local_only", "expected false, since there are smarthosts");
+    }
+    section.finish();
+    remote
+}
+
+/// Prints `[remote]`.
+pub(super) fn print(out: &mut Printer<'_>, remote: &Remote) {
+    out.key("smarthosts", list(&remote.smarthosts, smart_host));
+    out.key("credentials", path(&remote.credentials.path)).key("routes", path(&remote.routes.path));
+    out.key(
+        "tls",
+        quote(match remote.tls {
+            RemoteTls::None => "none",
+            RemoteTls::Opportunistic => "opportunistic",
+            RemoteTls::Required => "required",
+        }),
+    );
+    out.key("dane", remote.dane.to_string());
+    out.key("tls_policies", path(&remote.tls_policies.path));
+    out.key("mta_sts", remote.mta_sts.to_string());
+    out.key("authorities", remote.authorities.as_ref().map_or_else(|| quote("system"), |file| path(file)));
+    out.key("timeout", duration(remote.timeout)).key("local_only", remote.local_only.to_string());
+    out.key("tls_reports", contact(remote.tls_reports.as_ref()));
+    out.key("srs", remote.srs.to_string()).key("srs_secret", path(&remote.srs_secret.path));
+}
+
+fn smart_host(host: &HostPort) -> String {
+    quote(&match host.scheme {
+        Scheme::Smtp => format!("smtp://{host}"),
+        _ => host.to_string(),
+    })
 }

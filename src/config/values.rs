@@ -188,6 +188,12 @@ pub(super) fn postmaster(value: &DeValue<'_>) -> Read<String> {
     )
 }
 
+/// Reads the recipient of mail for unknown addresses, a local name or an address; `None` if the text is
+/// empty.
+pub(super) fn catch_all(value: &DeValue<'_>) -> Read<Option<String>> {
+    if value.as_str() == Some("") { Ok(None) } else { postmaster(value).map(Some) }
+}
+
 /// Reads the address that reports to domains come from; `None` if none are sent.
 pub(super) fn contact(value: &DeValue<'_>) -> Read<Option<Address>> {
     let text = value.as_str();
@@ -227,6 +233,11 @@ pub(super) fn path_or_none(value: &DeValue<'_>) -> Read<Option<PathBuf>> {
 pub(super) fn existing_file(value: &DeValue<'_>) -> Read<PathBuf> {
     let path = expect(value.as_str().and_then(parse_path), "an absolute path, such as \"/etc/aliases\"")?;
     check_exists(&path).map(|()| path)
+}
+
+/// Reads the path of a file that must exist; `None` if the text is empty.
+pub(super) fn existing_file_or_none(value: &DeValue<'_>) -> Read<Option<PathBuf>> {
+    if value.as_str() == Some("") { Ok(None) } else { existing_file(value).map(Some) }
 }
 
 /// Reads the absolute path of a directory that must exist. A path that this process may not access

@@ -77,6 +77,7 @@ impl<'a> Way<'a> {
             Found::Alias => format!("{address} is an alias for {members}"),
             Found::List => format!("{address} is an alias that is expanded at delivery"),
             Found::Postmaster => format!("{address} is the postmaster, and stands for {members}"),
+            Found::CatchAllKey => format!("{address} is unknown, and its mail goes to {members}"),
             Found::Elsewhere | Found::Direct | Found::NoTable | Found::LastResort => return,
         };
         self.add(Effect::Fact, text, source);

@@ -6,13 +6,13 @@
 //! forgotten after [`KEPT_FOR`], because users change, too. At most [`MAX_EXPANSIONS`] are kept.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::virtual_table::VirtualTable;
+use super::expand::Expanded;
+use super::realm::Snapshot;
 use super::{Expansion, Router};
 use crate::address::{Address, fold};
-use crate::aliases::Aliases;
 use crate::envelope::Action;
 
 /// An expansion that takes at least this long is kept.
@@ -29,26 +29,24 @@ pub(super) struct ExpansionCache(Mutex<HashMap<Address, CachedExpansion>>);
 #[derive(Debug)]
 struct CachedExpansion {
     expansion: Expansion,
-    /// The aliases and the virtual table on which the expansion is based.
-    aliases: Arc<Aliases>,
-    virtual_table: Arc<VirtualTable>,
+    /// The tables on which the expansion is based, with the numbers of their realms.
+    tables: Vec<(usize, Snapshot)>,
     until: Instant,
 }
 
 impl ExpansionCache {
-    /// Returns the expansion of an address, from the cache or from `expand`. The address must have
-    /// a domain.
-    pub(super) fn get(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
+    /// Returns the expansion of an address, from the cache or from `expand`, which also returns the
+    /// tables that it has asked. The address must have a domain.
+    pub(super) fn get(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expanded) -> Expansion {
         if self.lock().is_empty() {
             return self.fill(router, address, expand);
         }
-        let (aliases, virtual_table, now) = (router.aliases.current(), router.virtual_table.current(), Instant::now());
+        let now = Instant::now();
         let is_current = |cached: &CachedExpansion| {
-            Arc::ptr_eq(&cached.aliases, &aliases)
-                && Arc::ptr_eq(&cached.virtual_table, &virtual_table)
-                && now < cached.until
+            let mut tables = cached.tables.iter();
+            now < cached.until && tables.all(|(number, tables)| router.is_current(*number, tables))
         };
-        let base = base(router, address, &aliases, &virtual_table);
+        let base = base(router, address);
         let mut expansions = self.lock();
         expansions.retain(|_, cached| is_current(cached));
         if let Some(cached) = expansions.get(address) {
@@ -66,19 +64,18 @@ impl ExpansionCache {
 
     /// Calls `expand`, and caches the expansion if the call took long. A temporary failure is not
     /// cached, because its cause may be gone at any time.
-    fn fill(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expansion) -> Expansion {
-        let (aliases, virtual_table) = (router.aliases.current(), router.virtual_table.current());
+    fn fill(&self, router: &Router, address: &Address, expand: impl FnOnce() -> Expanded) -> Expansion {
         let begun = Instant::now();
-        let expansion = expand();
+        let (expansion, tables) = expand();
         if begun.elapsed() < SLOW || matches!(expansion, Expansion::Temporary(_)) {
             return expansion;
         }
-        let key = match base(router, address, &aliases, &virtual_table) {
+        let key = match base(router, address) {
             Some(base) if is_same_for_all_details(&expansion, address) => base,
             _ => address.clone(),
         };
         let until = Instant::now() + KEPT_FOR;
-        let cached = CachedExpansion { expansion: expansion.clone(), aliases, virtual_table, until };
+        let cached = CachedExpansion { expansion: expansion.clone(), tables, until };
         let mut expansions = self.lock();
         if expansions.len() >= MAX_EXPANSIONS && !expansions.contains_key(&key) {
             let oldest = expansions.iter().min_by_key(|(_, cached)| cached.until).map(|(key, _)| key.clone());
@@ -95,12 +92,14 @@ impl ExpansionCache {
 
 /// Returns the address without its detail (the subaddress). `None` if the address has no detail, or
 /// if the whole address is in a table or is that of a user.
-fn base(router: &Router, address: &Address, aliases: &Aliases, virtual_table: &VirtualTable) -> Option<Address> {
+fn base(router: &Router, address: &Address) -> Option<Address> {
     let (name, domain) = (fold(address.local()), address.domain());
-    let base = router.without_detail(&name).filter(|_| router.is_local(domain))?;
+    let realm = router.realm(domain)?;
+    let base = realm.without_detail(&name)?;
+    let Snapshot { aliases, virtual_table } = realm.snapshot();
     let is_known = virtual_table.find(&name, domain).is_ok_and(|found| found.is_some())
         || aliases.find(&name).is_ok_and(|found| found.is_some())
-        || !matches!(router.users.inbox(&name, domain), Ok(None));
+        || !matches!(realm.users.inbox(&name, domain), Ok(None));
     (!is_known).then(|| address.with_local(base))
 }
 

@@ -13,25 +13,28 @@
 //! table or the system has an error, the expansion is `Temporary`.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use crate::address::{Address, fold};
-use crate::aliases::{Aliases, Member};
+use crate::aliases::Member;
 use crate::envelope::{Action, Recipient};
 
 use super::cycles::on_cycle;
+use super::realm::{Realm, Snapshot, Snapshots};
 use super::routes::{RouteTarget, Routes};
 use super::trace::{self, Found, MAX_VISITS, Traced, Visit};
-use super::virtual_table::VirtualTable;
 use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router};
 
 /// Maximum number of addresses that one expansion visits, intermediate addresses included.
 const MAX_ADDRESSES: usize = 10_000;
 
+/// An expansion, and the tables that it has asked, with the numbers of their realms.
+pub(super) type Expanded = (Expansion, Vec<(usize, Snapshot)>);
+
 /// Expands an address for [`Router::expand`]. The address must have a domain.
-pub(super) fn expand(router: &Router, address: &Address) -> Expansion {
+pub(super) fn expand(router: &Router, address: &Address) -> Expanded {
     let tables = Tables::new(router);
-    Walk::new(&tables, None).expand(address)
+    let expansion = Walk::new(&tables, None).expand(address);
+    (expansion, tables.snapshots.into_asked())
 }
 
 /// Expands an address as [`expand`] does, and returns the addresses that were visited, too.
@@ -46,8 +49,18 @@ pub(super) fn trace(router: &Router, address: &Address) -> Traced {
 pub(super) fn expand_members(router: &Router, address: &Address, members: &[Member], user: Option<&str>) -> Expansion {
     let tables = Tables::new(router);
     let mut walk = Walk::new(&tables, user);
-    let walked = walk.node(address.clone(), Ask::Tables).and_then(|root| walk.follow(root, members));
+    let domain = members_domain(router, address, user);
+    let walked = walk.node(address.clone(), Ask::Tables).and_then(|root| walk.follow(root, members, domain));
     ended(walked.and_then(|()| walk.run(1)).and_then(|()| walk.finals()))
+}
+
+/// Returns the domain of names without a domain among the members of a list or a `.forward`.
+fn members_domain<'r>(router: &'r Router, address: &Address, user: Option<&str>) -> &'r str {
+    match (router.realm(address.domain()), user) {
+        (Some(realm), None) => &realm.aliases.domain,
+        (Some(realm), Some(_)) => &realm.domain,
+        (None, _) => &router.first_domain,
+    }
 }
 
 fn ended(result: Result<Expansion, String>) -> Expansion {
@@ -57,8 +70,7 @@ fn ended(result: Result<Expansion, String>) -> Expansion {
 /// The tables as they were when the expansion began.
 struct Tables<'r> {
     router: &'r Router,
-    aliases: Arc<Aliases>,
-    virtual_table: Arc<VirtualTable>,
+    snapshots: Snapshots<'r>,
 }
 
 /// What the tables say about one address, and where it was found.
@@ -71,7 +83,10 @@ enum TableAnswer<'t> {
     /// is unknown.
     Local(Action),
     Unknown,
-    Members(&'t [Member]),
+    /// The members that replace the address, and the domain of those without a domain.
+    Members(&'t [Member], &'t str),
+    /// The one address that replaces the address.
+    Another(&'t Address),
 }
 
 /// What the walk asks about an address.
@@ -88,88 +103,80 @@ enum Ask {
 
 impl<'r> Tables<'r> {
     fn new(router: &'r Router) -> Self {
-        Self { router, aliases: router.aliases.current(), virtual_table: router.virtual_table.current() }
+        Self { router, snapshots: Snapshots::new(router) }
     }
 
     fn step(&self, address: &Address, ask: Ask) -> Result<Answer<'_>, String> {
-        let (domain, router) = (address.domain(), self.router);
-        if !router.is_local(domain) {
+        let domain = address.domain();
+        let Some((realm, tables)) = self.snapshots.of(domain) else {
             return Ok((TableAnswer::Final(Action::Deliver), Found::Elsewhere));
-        }
+        };
         let name = fold(address.local());
         let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
             // Only a system user can have a `.forward`, which delivery must skip for this
             // recipient.
-            let is_direct = ask == Ask::Mailbox && router.users.are_of_system();
+            let is_direct = ask == Ask::Mailbox && realm.users.are_of_system();
             let action = if is_direct { Action::Direct } else { Action::Deliver };
             return Ok(match is_postmaster {
-                true if router.inbox(&name, domain)?.is_none() => {
+                true if realm.inbox(&name, domain)?.is_none() => {
                     (TableAnswer::Final(Action::Deliver), Found::LastResort)
                 }
                 _ => (TableAnswer::Local(action), Found::Direct),
             });
         }
-        if let Some(step) = self.named(&name, domain)? {
+        if let Some(step) = named((realm, tables), &name, domain)? {
             return Ok(step);
         }
-        let base = router.without_detail(&name);
-        let base_answer = base.map_or(Ok(None), |base| self.named(base, domain));
-        let catch_all = self.virtual_table.catch_all(domain);
-        if matches!((&base_answer, &catch_all), (Ok(None), Ok(None))) && !is_postmaster {
+        let base = realm.without_detail(&name);
+        let base_answer = base.map_or(Ok(None), |base| named((realm, tables), base, domain));
+        let catch_all = tables.virtual_table.catch_all(domain);
+        let is_in_no_table = matches!((&base_answer, &catch_all), (Ok(None), Ok(None)));
+        if is_in_no_table && !is_postmaster && realm.catch_all.is_none() {
             return Ok((TableAnswer::Local(Action::Deliver), Found::NoTable));
         }
-        if router.users.inbox(&name, domain)?.is_some() {
+        if realm.users.inbox(&name, domain)?.is_some() {
             return Ok((TableAnswer::Final(Action::Deliver), Found::NoTable));
         }
         if let Some(step) = base_answer? {
             return Ok(step);
         }
         if let Some(base) = base
-            && router.users.inbox(base, domain)?.is_some()
+            && realm.users.inbox(base, domain)?.is_some()
         {
             return Ok((TableAnswer::Final(Action::Deliver), Found::NoTable));
         }
         match catch_all.map_err(ToString::to_string)? {
-            Some(members) => Ok((TableAnswer::Members(members), Found::CatchAll)),
-            None if is_postmaster => self.postmaster(address),
-            None => Ok((TableAnswer::Unknown, Found::NoTable)),
+            Some(members) => Ok((TableAnswer::Members(members, &realm.virtual_table.domain), Found::CatchAll)),
+            None if is_postmaster => self.postmaster(realm, address),
+            None => Ok(match &realm.catch_all {
+                // The recipient itself does not exist.
+                Some(recipient) if *recipient == address.with_local(&name) => (TableAnswer::Unknown, Found::NoTable),
+                Some(recipient) => (TableAnswer::Another(recipient), Found::CatchAllKey),
+                None => (TableAnswer::Unknown, Found::NoTable),
+            }),
         }
-    }
-
-    /// Returns the answer of the virtual table or, if it has none, of the aliases; `None` if
-    /// neither has an answer.
-    fn named(&self, name: &str, domain: &str) -> Result<Option<Answer<'_>>, String> {
-        if let Some(members) = self.virtual_table.find(name, domain).map_err(ToString::to_string)? {
-            return Ok(Some((TableAnswer::Members(members), Found::Virtual)));
-        }
-        let Some(members) = self.aliases.find(name).map_err(ToString::to_string)? else { return Ok(None) };
-        let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
-        let is_late = is_list || self.aliases.owner(name).is_some();
-        Ok(Some(match is_late {
-            true => (TableAnswer::Final(Action::Expand), Found::List),
-            false => (TableAnswer::Members(members), Found::Alias),
-        }))
     }
 
     /// Whether an address that no table contains is that of a user.
     fn is_user(&self, address: &Address) -> Result<bool, String> {
-        Ok(self.router.inbox(&fold(address.local()), address.domain())?.is_some())
+        let Some(realm) = self.router.realm(address.domain()) else { return Ok(false) };
+        Ok(realm.inbox(&fold(address.local()), address.domain())?.is_some())
     }
 
     /// Returns the address of a list without its detail, unless the detail is part of the alias's
     /// name.
     fn list(&self, address: &Address) -> Address {
-        self.router.alias_of(&self.aliases, address).map_or_else(|| address.clone(), |name| address.with_local(&name))
+        let name =
+            self.snapshots.of(address.domain()).and_then(|(realm, tables)| realm.alias_of(&tables.aliases, address));
+        name.map_or_else(|| address.clone(), |name| address.with_local(&name))
     }
 
     /// Returns the answer for a postmaster that is in no table: the recipient in the configuration
     /// (`local.postmaster`) or, if that recipient does not exist, the mailbox of last resort.
-    fn postmaster(&self, address: &Address) -> Result<Answer<'_>, String> {
-        let (router, last_resort) = (self.router, || (TableAnswer::Final(Action::Deliver), Found::LastResort));
-        let members = &router.postmaster;
-        let [Member::Address(named) | Member::Direct(named)] = members else { return Ok(last_resort()) };
-        let named = router.qualified(named);
+    fn postmaster(&self, realm: &'r Realm, address: &Address) -> Result<Answer<'_>, String> {
+        let last_resort = || (TableAnswer::Final(Action::Deliver), Found::LastResort);
+        let named = &realm.postmaster;
         let is_postmaster = named.local().eq_ignore_ascii_case(POSTMASTER);
         if is_postmaster && named.domain() == address.domain() {
             return Ok(last_resort());
@@ -177,16 +184,40 @@ impl<'r> Tables<'r> {
         // If the recipient is the postmaster of another domain, it is not looked up here but
         // expanded later, because its expansion could lead back to this address.
         let is_nobody = !is_postmaster
-            && match self.step(&named, Ask::Tables)?.0 {
+            && match self.step(named, Ask::Tables)?.0 {
                 TableAnswer::Unknown => true,
-                TableAnswer::Local(_) => !self.is_user(&named)?,
+                TableAnswer::Local(_) => !self.is_user(named)?,
                 _ => false,
             };
         if is_nobody {
             return Ok(last_resort());
         }
-        Ok((TableAnswer::Members(members), Found::Postmaster))
+        Ok((TableAnswer::Another(named), Found::Postmaster))
     }
+}
+
+/// Returns the answer of the virtual table or, if it has none, of the aliases; `None` if neither has
+/// an answer.
+fn named<'t>(
+    (realm, tables): (&'t Realm, &'t Snapshot),
+    name: &str,
+    domain: &str,
+) -> Result<Option<Answer<'t>>, String> {
+    if let Some(members) = tables.virtual_table.find(name, domain).map_err(ToString::to_string)? {
+        return Ok(Some((TableAnswer::Members(members, &realm.virtual_table.domain), Found::Virtual)));
+    }
+    let Some(members) = tables.aliases.find(name).map_err(ToString::to_string)? else { return Ok(None) };
+    let is_list = members.iter().any(|member| matches!(member, Member::Include(_)));
+    let is_late = is_list || tables.aliases.owner(name).is_some();
+    Ok(Some(match is_late {
+        true => (TableAnswer::Final(Action::Expand), Found::List),
+        false => (TableAnswer::Members(members, &realm.aliases.domain), Found::Alias),
+    }))
+}
+
+/// Returns an address, completed with a domain if it has none.
+fn completed(address: &Address, domain: &str) -> Address {
+    if address.domain().is_empty() { address.at(domain) } else { address.clone() }
 }
 
 struct Walk<'t> {
@@ -251,7 +282,10 @@ impl<'t> Walk<'t> {
                     TableAnswer::Final(action) => (node.end, node.action) = (NodeEnd::Final, action),
                     TableAnswer::Local(action) => (node.end, node.action) = (NodeEnd::Local, action),
                     TableAnswer::Unknown => node.end = NodeEnd::Unknown,
-                    TableAnswer::Members(members) => self.follow(next, members)?,
+                    TableAnswer::Members(members, domain) => self.follow(next, members, domain)?,
+                    TableAnswer::Another(address) => {
+                        self.follow(next, &[Member::Address(address.clone())], address.domain())?;
+                    }
                 }
             }
             next += 1;
@@ -259,7 +293,8 @@ impl<'t> Walk<'t> {
         Ok(())
     }
 
-    fn follow(&mut self, at: usize, members: &[Member]) -> Result<(), String> {
+    /// Adds the members of the address at index `at`. Names without a domain get `domain`.
+    fn follow(&mut self, at: usize, members: &[Member], domain: &str) -> Result<(), String> {
         let parent = self.nodes[at].address.clone();
         let parent_key = self.key(&parent);
         let user = self.user.filter(|_| at == 0);
@@ -267,11 +302,11 @@ impl<'t> Walk<'t> {
         for member in members {
             let index = match member {
                 Member::Address(address) => {
-                    let address = self.tables.router.qualify(address);
+                    let address = completed(address, domain);
                     let ask = if self.key(&address) == parent_key { self_question } else { Ask::Tables };
                     self.node(address, ask)?
                 }
-                Member::Direct(address) => self.node(self.tables.router.qualify(address), Ask::Mailbox)?,
+                Member::Direct(address) => self.node(completed(address, domain), Ask::Mailbox)?,
                 Member::Run(command) => {
                     let action = Action::Run { command: command.clone(), user: user.map(Into::into) };
                     self.final_node(&parent, self_question, action)?

@@ -4,6 +4,7 @@
 //! - `cache`: a cache of expansions that took long
 //! - `cycles`: aliases that lead back to themselves
 //! - `expand`: from an address to its final recipients
+//! - `realm`: the local domains, grouped by their users and tables
 //! - `resolve`: what a session asks about a recipient
 //! - `routes`: the routes table
 //! - `srs`: senders that are rewritten when a message is forwarded
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::address::{Address, fold};
-use crate::aliases::{Aliases, Member};
+use crate::aliases::Member;
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, HostPort, Scheme};
 use crate::destination::{Destination, HostTarget, SMTP_PORT};
@@ -35,17 +36,18 @@ use crate::dns;
 use crate::envelope::{Action, Recipient};
 use crate::privsep::Rights;
 use crate::reply::Status;
-use crate::users::{Inbox, Mailbox, Owner, Users};
+use crate::users::{Inbox, Mailbox, Owner};
 
 use cache::ExpansionCache;
+use realm::{Domains, Realm, Snapshot};
 use routes::{RouteTarget, Routes};
 use srs::SenderRewriting;
 pub use trace::{Found, Traced, Visit};
-use virtual_table::VirtualTable;
 
 mod cache;
 mod cycles;
 mod expand;
+mod realm;
 mod resolve;
 mod routes;
 mod srs;
@@ -56,23 +58,21 @@ mod warnings;
 /// All tables that decide where mail goes, shared by all threads.
 #[derive(Debug)]
 pub struct Router {
-    domains: Arc<HashSet<Box<str>>>,
+    /// The local domains, grouped by their users and tables. The first group is that of `[local]`,
+    /// which may have no domains.
+    realms: Vec<Realm>,
+    /// The local domains, each with the number of its realm.
+    domains: Arc<Domains>,
     /// The local domain that completes addresses without a domain.
     first_domain: Box<str>,
     relay_domains: HashSet<Box<str>>,
-    subaddress: Option<char>,
     /// The postmaster of the first local domain.
     own_postmaster: Address,
-    /// The recipient of mail for the postmaster, in the form of an alias with one member.
-    postmaster: [Member; 1],
     /// The mailbox for the postmaster's mail if it has no other recipient.
     last_resort: PathBuf,
     smarthosts: Vec<HostPort>,
     /// Whether mail leaves this host only for domains in the routes table.
     local_only: bool,
-    aliases: Watched<Aliases>,
-    virtual_table: Watched<VirtualTable>,
-    users: Users,
     routes: Watched<Routes>,
     /// `None` if senders are not rewritten.
     srs: Option<SenderRewriting>,
@@ -162,43 +162,27 @@ impl Router {
     /// recipient, the mail for that recipient waits. The router is `None` if the configuration
     /// itself has an error.
     pub fn begin(config: &Config, rights: &Rights) -> (Option<Self>, Vec<ConfigError>) {
-        let local = &config.local;
-        let domains: Arc<HashSet<Box<str>>> = Arc::new(local.domains.iter().map(|d| d.as_str().into()).collect());
-        let is_local = || {
-            let domains = Arc::clone(&domains);
-            move |domain: &str| domains.contains(domain)
-        };
-        let (for_virtual, for_routes) = (is_local(), is_local());
-        let (aliases, mut errors) = Watched::open_tolerant(&local.aliases, Aliases::read, Aliases::unreadable);
-        let read_virtual = move |file: &Path, text: &str| VirtualTable::read(file, text, &for_virtual);
-        let (virtual_table, more) =
-            Watched::open_tolerant(&local.virtual_table, read_virtual, VirtualTable::unreadable);
-        errors.extend(more);
-        let (users, more) = Users::begin(local, rights);
-        errors.extend(more);
-        let read_routes = move |file: &Path, text: &str| Routes::read(file, text, &for_routes);
+        let (realms, domains, mut errors) = realm::open(config, rights);
+        let is_local = Arc::clone(&domains);
+        let read_routes =
+            move |file: &Path, text: &str| Routes::read(file, text, |domain| is_local.contains_key(domain));
         let (routes, more) = Watched::open_tolerant(&config.remote.routes, read_routes, Routes::unreadable);
         errors.extend(more);
-        let postmaster = keep(&mut errors, read_postmaster(&local.postmaster));
         let first_domain: Box<str> = config.own_domain().into();
         let own_postmaster = keep(&mut errors, own_postmaster(&first_domain));
         let srs = SenderRewriting::open(config, rights).map_err(|more| errors.extend(more));
-        let (Some(postmaster), Some(own_postmaster), Ok(srs)) = (postmaster, own_postmaster, srs) else {
+        let (Some(realms), Some(own_postmaster), Ok(srs)) = (realms, own_postmaster, srs) else {
             return (None, errors);
         };
         let router = Self {
+            realms,
             domains,
             first_domain,
             relay_domains: config.relay.domains.iter().map(|d| d.as_str().into()).collect(),
-            subaddress: local.subaddress,
             own_postmaster,
-            postmaster: [postmaster],
             last_resort: config.spool.join(POSTMASTER),
             smarthosts: config.remote.smarthosts.clone(),
             local_only: config.remote.local_only,
-            aliases,
-            virtual_table,
-            users,
             routes,
             srs,
             cache: ExpansionCache::default(),
@@ -212,7 +196,10 @@ impl Router {
 
     /// Returns the directories of the mailboxes that the server's own user owns.
     pub fn mailbox_roots(&self) -> Vec<PathBuf> {
-        self.users.roots()
+        let mut roots: Vec<_> = self.realms.iter().flat_map(|realm| realm.users.roots()).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        roots
     }
 
     /// Returns the address, completed with the first local domain if it has no domain.
@@ -266,9 +253,10 @@ impl Router {
     /// # Errors
     /// The error in the aliases file, if it affects this alias.
     pub fn list(&self, address: &Address) -> Result<Option<List>, String> {
-        let (address, aliases) = (self.qualified(address), self.aliases.current());
-        let name = fold(address.local());
-        for name in [Some(&*name), self.without_detail(&name)].into_iter().flatten() {
+        let address = self.qualified(address);
+        let Some(realm) = self.realm(address.domain()) else { return Ok(None) };
+        let (aliases, name) = (realm.aliases.rows.current(), fold(address.local()));
+        for name in realm.names(&name) {
             if let Some(members) = aliases.find(name).map_err(ToString::to_string)? {
                 let owner = aliases.owner(name).map(|owner| address.with_local(owner));
                 return Ok(Some(List { name: name.into(), members: members.to_vec(), owner }));
@@ -279,20 +267,14 @@ impl Router {
 
     /// Returns the name of the alias of a final recipient; `None` if there is no such alias.
     pub fn list_name(&self, address: &Address) -> Option<Box<str>> {
-        self.alias_of(&self.aliases.current(), address)
-    }
-
-    /// Returns the name of the alias for an address, with or without the detail; `None` if there is
-    /// no such alias.
-    fn alias_of(&self, aliases: &Aliases, address: &Address) -> Option<Box<str>> {
-        let name = fold(address.local());
-        let names = [Some(&*name), self.without_detail(&name)].into_iter().flatten();
-        names.map(Box::<str>::from).find(|name| aliases.find(name).is_ok_and(|found| found.is_some()))
+        let realm = self.realm(self.qualified(address).domain())?;
+        realm.alias_of(&realm.aliases.rows.current(), address)
     }
 
     /// Returns the user name in a local address: the local part without the detail.
     pub fn base<'a>(&self, address: &'a Address) -> &'a str {
-        self.without_detail(address.local()).unwrap_or(address.local())
+        let realm = self.realm(self.qualified(address).domain());
+        realm.and_then(|realm| realm.without_detail(address.local())).unwrap_or(address.local())
     }
 
     /// Returns the route of a final recipient, which depends on the recipient's action. Expands no
@@ -323,7 +305,9 @@ impl Router {
     /// The route to use instead, if the user cannot be the owner.
     fn owner(&self, user: Option<&str>) -> Result<Owner, Box<Route>> {
         let Some(name) = user else { return Ok(Owner::Server) };
-        match self.users.account(name) {
+        // The users of the system are the same in every realm.
+        let Some(realm) = self.realms.first() else { return Err(Box::new(Route::Unknown)) };
+        match realm.users.account(name) {
             // Root's rights are never used for a command or a file, so the mail waits.
             Ok(Some(account)) if account.uid == 0 => {
                 let why = "it would need root's rights".to_owned();
@@ -338,20 +322,20 @@ impl Router {
     /// Returns the separator and the detail of a local address. `None` if there is no detail, or if
     /// the whole local part is the name of a user.
     pub fn extension(&self, address: &Address) -> Option<(char, Box<str>)> {
-        let (name, domain, separator) = (fold(address.local()), address.domain(), self.subaddress?);
+        let address = self.qualified(address);
+        let (name, domain, realm) = (fold(address.local()), address.domain(), self.realm(address.domain())?);
+        let separator = realm.subaddress?;
         let (base, extension) = name.split_once(separator)?;
-        let is_user = self.users.inbox(&name, domain).is_ok_and(|inbox| inbox.is_some());
+        let is_user = realm.users.inbox(&name, domain).is_ok_and(|inbox| inbox.is_some());
         (!is_user && !base.is_empty() && !extension.is_empty()).then(|| (separator, extension.into()))
     }
 
     /// Returns the route of an address. Expands no alias.
     pub fn route(&self, address: &Address) -> Route {
         let address = self.qualified(address);
-        if !self.is_local(address.domain()) {
-            return self.elsewhere(&address);
-        }
+        let Some(realm) = self.realm(address.domain()) else { return self.elsewhere(&address) };
         let name = fold(address.local());
-        match self.inbox(&name, address.domain()) {
+        match realm.inbox(&name, address.domain()) {
             // Nothing is delivered with root's rights, so root's mail goes to the mailbox of last
             // resort.
             Ok(Some(inbox)) if inbox.is_roots() => self.last_resort(),
@@ -385,20 +369,6 @@ impl Router {
         }
     }
 
-    /// Returns the place of mail for the user with this name or, if there is none, for the user
-    /// with this name without the detail.
-    fn inbox(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
-        match (self.users.inbox(name, domain)?, self.without_detail(name)) {
-            (None, Some(base)) => self.users.inbox(base, domain),
-            (inbox, _) => Ok(inbox),
-        }
-    }
-
-    fn without_detail<'a>(&self, name: &'a str) -> Option<&'a str> {
-        let (base, _) = name.split_once(self.subaddress?)?;
-        (!base.is_empty()).then_some(base)
-    }
-
     fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
         match address.domain() {
             "" => Cow::Owned(address.at(&self.first_domain)),
@@ -410,7 +380,21 @@ impl Router {
     }
 
     fn is_local(&self, domain: &str) -> bool {
-        self.domains.contains(domain)
+        self.domains.contains_key(domain)
+    }
+
+    /// Returns the realm of a domain; `None` if the domain is not local.
+    fn realm(&self, domain: &str) -> Option<&Realm> {
+        self.realms.get(self.realm_number(domain)?)
+    }
+
+    /// Whether tables of a realm are still those in use.
+    fn is_current(&self, number: usize, tables: &Snapshot) -> bool {
+        self.realms.get(number).is_some_and(|realm| realm.snapshot().is_same(tables))
+    }
+
+    fn realm_number(&self, domain: &str) -> Option<usize> {
+        self.domains.get(domain).copied()
     }
 }
 
@@ -477,11 +461,6 @@ fn direct(address: &Address, port: u16) -> Route {
 fn own_postmaster(domain: &str) -> Result<Address, Vec<ConfigError>> {
     Address::new(POSTMASTER, domain)
         .map_err(|why| vec![ConfigError::whole(Path::new("local.domains"), format!("{why}"))])
-}
-
-fn read_postmaster(text: &str) -> Result<Member, Vec<ConfigError>> {
-    let error = |why| vec![ConfigError::whole(Path::new("local.postmaster"), format!("{why}"))];
-    Address::parse(text).map(Member::Address).map_err(error)
 }
 
 fn keep<T>(errors: &mut Vec<ConfigError>, result: Result<T, Vec<ConfigError>>) -> Option<T> {

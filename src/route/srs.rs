@@ -46,12 +46,12 @@ impl SenderRewriting {
     /// The errors in the file of secrets.
     pub(super) fn open(config: &Config, rights: &Rights) -> Result<Option<Self>, Vec<ConfigError>> {
         // Bounces could not come back to a domain without a dot.
-        let is_usable = |domain: &&String| domain.contains('.') && !domain.starts_with('[');
-        let Some(domain) = config.local.domains.iter().find(is_usable).filter(|_| config.remote.srs) else {
+        let is_usable = |domain: &&str| domain.contains('.') && !domain.starts_with('[');
+        let Some(domain) = config.local_domains().find(is_usable).filter(|_| config.remote.srs) else {
             return Ok(None);
         };
         let secrets = Watched::open_private(rights, &config.remote.srs_secret, parse)?;
-        Ok(Some(Self { domain: domain.as_str().into(), secrets, own: OnceLock::new() }))
+        Ok(Some(Self { domain: domain.into(), secrets, own: OnceLock::new() }))
     }
 
     /// All secrets, the one that makes addresses first.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::realm::Snapshot;
 use super::{DomainClass, Expansion, Router, expand};
 use crate::address::{Address, fold};
 use crate::envelope::Action;
@@ -19,6 +20,8 @@ pub enum Found {
     Virtual,
     /// The virtual table has an entry for the whole domain.
     CatchAll,
+    /// The address is unknown, and `local.catch_all` names the recipient of such mail.
+    CatchAllKey,
     /// The address is an alias.
     Alias,
     /// The address is an alias that is expanded at delivery, because it includes a list or has an
@@ -72,17 +75,21 @@ impl Router {
     /// Returns the line of a table or the key by which an address was found; `None` if nothing names it.
     pub fn source(&self, address: &Address, found: Found) -> Option<Source> {
         let (name, domain) = (fold(address.local()), address.domain());
-        let names = || [Some(&*name), self.without_detail(&name)].into_iter().flatten();
+        let (number, realm) = (self.realm_number(domain)?, self.realm(domain)?);
+        let names = || realm.names(&name);
         let line =
             |file: &Path, number: Option<usize>| number.map(|number| Source::Line(Line { file: file.into(), number }));
-        let (aliases, table) = (self.aliases.current(), self.virtual_table.current());
+        let key = |of_local, of_domain| Some(Source::Key(if number == 0 { of_local } else { of_domain }));
+        let Snapshot { aliases, virtual_table: table } = realm.snapshot();
+        let (aliases_file, table_file) = (realm.aliases.rows.path(), realm.virtual_table.rows.path());
         match found {
-            Found::Virtual => line(self.virtual_table.path(), names().find_map(|name| table.line(name, domain))),
-            Found::CatchAll => line(self.virtual_table.path(), table.line("", domain)),
-            Found::Alias | Found::List => line(self.aliases.path(), names().find_map(|name| aliases.line(name))),
-            Found::Postmaster | Found::LastResort => Some(Source::Key("local.postmaster")),
+            Found::Virtual => line(table_file, names().find_map(|name| table.line(name, domain))),
+            Found::CatchAll => line(table_file, table.line("", domain)),
+            Found::Alias | Found::List => line(aliases_file, names().find_map(|name| aliases.line(name))),
+            Found::Postmaster | Found::LastResort => key("local.postmaster", "domain.postmaster"),
+            Found::CatchAllKey => key("local.catch_all", "domain.catch_all"),
             Found::Direct | Found::NoTable => {
-                let found = names().find_map(|name| self.users.line(name, domain));
+                let found = names().find_map(|name| realm.users.line(name, domain));
                 found.and_then(|(file, number)| line(&file, Some(number)))
             }
             Found::Elsewhere => None,

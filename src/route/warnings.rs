@@ -1,40 +1,50 @@
 //! Warns of tables that leave mail for root or the postmaster unread, and of aliases without
 //! effect.
 
-use crate::aliases::Member;
+use std::sync::Arc;
+
+use crate::aliases::Aliases;
 use crate::config::{ConfigError, Places};
 use crate::envelope::{Action, Recipient};
 use crate::privsep::User;
 use crate::users::{Mailbox, Owner};
 
+use super::realm::Realm;
 use super::{Expansion, POSTMASTER, ROOT, Route, Router};
 
 impl Router {
     /// Warns if the aliases have no effect, and if mail for root is rejected because it has no
     /// recipient.
     pub(super) fn warn_of_aliases(&self, places: &Places) {
-        let aliases = self.aliases.current();
+        let Some((own, aliases)) = self.own_aliases() else { return };
         if self.domains.is_empty() && !aliases.is_empty() {
             let at = places.at("local.domains");
             ::log::warn!("{at}local.domains is empty: the aliases have no effect");
         }
         let root = self.own_postmaster.with_local(ROOT);
-        let is_virtual = !matches!(self.virtual_table.current().find(ROOT, root.domain()), Ok(None));
+        let is_virtual = !matches!(own.virtual_table.rows.current().find(ROOT, root.domain()), Ok(None));
         if self.domains.is_empty() || is_virtual || self.expand(&root) != Expansion::Unknown {
             return;
         }
         match aliases.end_of(ROOT) {
             Some((line, nobody)) => {
                 let text = format!("root leads to {nobody}, which does not exist: mail for root is rejected");
-                ::log::warn!("{}", ConfigError::new(self.aliases.path(), line, 1, text));
+                ::log::warn!("{}", ConfigError::new(own.aliases.rows.path(), line, 1, text));
             }
             None => {
-                let file = self.aliases.path().display();
+                let file = own.aliases.rows.path().display();
                 ::log::warn!(
                     "mail for root is rejected, because there is no such user: add an alias for root to {file}"
                 );
             }
         }
+    }
+
+    /// Returns the realm of the first local domain, or that of `[local]` if no domain is local, and its
+    /// aliases.
+    fn own_aliases(&self) -> Option<(&Realm, Arc<Aliases>)> {
+        let own = self.realm(&self.first_domain).or_else(|| self.realms.first())?;
+        Some((own, own.aliases.rows.current()))
     }
 
     /// Warns if mail for root or the postmaster goes to the mailbox of last resort, where nobody
@@ -44,7 +54,8 @@ impl Router {
             Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
             _ => false,
         };
-        let (aliases, file) = (self.aliases.current(), self.aliases.path());
+        let Some((own, aliases)) = self.own_aliases() else { return };
+        let file = own.aliases.rows.path();
         let path = self.last_resort.display();
         let is_roots = is_kept(ROOT);
         match (is_kept(POSTMASTER), aliases.end_of(POSTMASTER)) {
@@ -56,10 +67,7 @@ impl Router {
                 ::log::warn!("{}", ConfigError::new(file, line, 1, text));
             }
             (true, None) if !is_roots => {
-                let named = match &self.postmaster {
-                    [Member::Address(named) | Member::Direct(named)] => named.to_string(),
-                    _ => String::new(),
-                };
+                let named = &own.postmaster;
                 let at = places.at("local.postmaster");
                 ::log::warn!(
                     "{at}mail for postmaster is kept in {path}, where it stays unread: \
@@ -95,6 +103,12 @@ impl Router {
 
     /// Returns an error for each mailbox in the users file whose path contains a placeholder.
     pub fn unfilled_mailboxes(&self) -> Vec<ConfigError> {
-        self.users.unfilled()
+        let mut unfilled = Vec::new();
+        for error in self.realms.iter().flat_map(|realm| realm.users.unfilled()) {
+            if !unfilled.contains(&error) {
+                unfilled.push(error);
+            }
+        }
+        unfilled
     }
 }

@@ -49,7 +49,7 @@ impl Rewriting {
             (Some(table), errors)
         };
         let (table, errors) = Watched::open_tolerant(&config.submission.rewrite, parse, |_| None);
-        let mut own_domains = config.local.domains.clone();
+        let mut own_domains: Vec<String> = config.local_domains().map(str::to_owned).collect();
         own_domains.extend([config.hostname.clone(), "localhost".to_owned()]);
         let masquerade = config.submission.masquerade.as_deref().map(Into::into);
         (Self { table, masquerade, own_domains }, errors)

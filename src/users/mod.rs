@@ -9,7 +9,9 @@
 //! - `file`: parses the lines of a users file
 //! - `system`: looks up system users
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::config::table::Watched;
 use crate::config::{self, ConfigError, Local, MailboxTemplate, Store, TableFile};
@@ -81,18 +83,27 @@ pub struct Users {
 #[derive(Debug)]
 enum Source {
     System,
-    File(Watched<UserTable>),
+    File(Arc<Watched<UserTable>>),
 }
+
+/// The users files that were opened, by path.
+#[derive(Debug, Default)]
+pub struct Files(HashMap<PathBuf, Arc<Watched<UserTable>>>);
 
 impl Users {
     /// Reads the users file, if one is configured. Returns the users of its well-formed lines, and
-    /// all errors.
-    pub fn begin(local: &Local, rights: &Rights) -> (Self, Vec<ConfigError>) {
+    /// all errors. `opened` has the files that were read before, which are not read again.
+    pub fn begin(local: &Local, rights: &Rights, opened: &mut Files) -> (Self, Vec<ConfigError>) {
         let (source, errors) = match &local.users {
             config::Users::System => (Source::System, Vec::new()),
+            config::Users::File(path) if opened.0.contains_key(path) => {
+                (Source::File(Arc::clone(&opened.0[path])), Vec::new())
+            }
             config::Users::File(path) => {
                 let file = TableFile { path: path.clone(), required: true };
                 let (table, errors) = Watched::open_tolerant_secret(rights, &file, parse, UserTable::unreadable);
+                let table = Arc::new(table);
+                opened.0.insert(path.clone(), Arc::clone(&table));
                 (Source::File(table), errors)
             }
         };

@@ -47,8 +47,9 @@ fn begin(users: config::Users, template: &str) -> (Users, Vec<ConfigError>) {
         virtual_table: absent(),
         subaddress: None,
         postmaster: "root".into(),
+        catch_all: None,
     };
-    Users::begin(&local, &Rights::Alone)
+    Users::begin(&local, &Rights::Alone, &mut Files::default())
 }
 
 /// The path of the user's mailbox, or the store.

@@ -14,9 +14,10 @@ use common::pages;
 use penfold::address::Address;
 use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
-    Auth, Config, ConfigError, Dkim, DkimKey, Dns, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair, Kind,
-    Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy, Printed,
-    Queue, Relay, Remote, RemoteTls, Report, Scheme, Smtp, Submission, TableFile, Users, load, parse, print,
+    Auth, Config, ConfigError, Dkim, DkimKey, Dns, Domain, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair,
+    Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy,
+    Printed, Queue, Relay, Remote, RemoteTls, Report, Scheme, Smtp, Store, Submission, TableFile, Users, load, parse,
+    print,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
@@ -180,7 +181,35 @@ fn every_key_has_its_effect() {
             virtual_table: table("virtual"),
             subaddress: None,
             postmaster: "Jon@example.org".into(),
+            catch_all: Some("else".into()),
         },
+        domains: vec![
+            Domain {
+                local: Local {
+                    domains: vec!["shop.example".into(), "shop.example.net".into()],
+                    users: Users::System,
+                    mailbox: MailboxTemplate::Store(Store::Host(at(Scheme::Lmtp, "store.example", 24))),
+                    aliases: TableFile::none(),
+                    virtual_table: table("virtual"),
+                    subaddress: Some('-'),
+                    postmaster: "mary".into(),
+                    catch_all: None,
+                },
+            },
+            // It has the values of [local], in which names belong to the first domain there.
+            Domain {
+                local: Local {
+                    domains: vec!["more.example".into()],
+                    users: Users::File(etc("users")),
+                    mailbox: MailboxTemplate::Maildir("/srv/mail/{domain}/{user}/Maildir".into()),
+                    aliases: table("aliases"),
+                    virtual_table: table("virtual"),
+                    subaddress: None,
+                    postmaster: "Jon@example.org".into(),
+                    catch_all: Some("else@example.org".into()),
+                },
+            },
+        ],
         relay: Relay {
             networks: vec![
                 network("192.0.2.7", 32),
@@ -327,6 +356,8 @@ fn the_sample_states_the_defaults() {
     // The filter of the sample has the defaults of its optional keys.
     let filter = read("[[filter]]\nsocket = \"unix:/run/rspamd/milter.sock\"").expect("good").filters;
     assert_eq!(std::mem::take(&mut sample.filters), filter);
+    let domains = std::mem::take(&mut sample.domains);
+    assert!(matches!(domains.as_slice(), [Domain { local }] if local.domains == ["example.net"]), "{domains:?}");
     let keys = std::mem::take(&mut sample.dkim);
     assert!(matches!(keys.as_slice(), [Dkim::Key(_), Dkim::Table(_)]), "{keys:?}");
     let default = read("hostname = \"mx.example.org\"").expect("good");
@@ -385,6 +416,7 @@ fn keys_of_the_reader() -> BTreeSet<String> {
         "limits",
         "smtp",
         "local",
+        "domain",
         "relay",
         "policy",
         "auth",

@@ -47,7 +47,7 @@ pub fn mute(dns: &Dns, config: &Config) -> Option<String> {
     let lookup = Until { dns, until: Instant::now() + config.dns.timeout.min(FIRST) };
     let smart_hosts = config.remote.smarthosts.iter().map(|host| host.host.as_str());
     let smart_hosts = smart_hosts.filter(|host| host.parse::<IpAddr>().is_err());
-    let domains = config.local.domains.iter().chain(&config.relay.domains).map(String::as_str);
+    let domains = config.local_domains().chain(config.relay.domains.iter().map(String::as_str));
     let names = std::iter::once(config.hostname.as_str()).chain(smart_hosts).chain(domains);
     let names: Vec<&str> = names.filter(|name| is_for_others(name)).take(AT_ONCE).collect();
     let found = lookup.addresses(&names, false);
@@ -63,7 +63,7 @@ impl Net<'_> {
         report.findings.extend(found);
         let is_direct = self.config.remote.smarthosts.is_empty() && !self.config.remote.local_only;
         let from = if is_direct { here.seen() } else { Vec::new() };
-        let local = self.config.local.domains.iter().map(|domain| (domain.as_str(), true));
+        let local = self.config.local_domains().map(|domain| (domain, true));
         let relayed = self.config.relay.domains.iter().map(|domain| (domain.as_str(), false));
         let all: Vec<_> = local.chain(relayed).filter(|(domain, _)| is_for_others(domain)).collect();
         for part in all.get(..all.len().min(MAX_DOMAINS)).unwrap_or_default().chunks(AT_ONCE) {

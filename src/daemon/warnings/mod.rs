@@ -95,9 +95,9 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
         ::log::warn!("{at}local.domains has {domain}, and only this host can connect: see [[listen]]");
     }
     let relayed = config.relay.domains.iter().enumerate();
-    for (number, domain) in relayed.filter(|(_, domain)| config.local.domains.contains(domain)) {
+    for (number, domain) in relayed.filter(|(_, domain)| config.is_local(domain)) {
         let at = config.places.at(&format!("relay.domains[{number}]"));
-        ::log::warn!("{at}relay.domains has {domain}, which is also in local.domains: its mail stays on this host");
+        ::log::warn!("{at}relay.domains has {domain}, which is also local: its mail stays on this host");
     }
 }
 

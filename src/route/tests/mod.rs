@@ -6,6 +6,7 @@ use super::*;
 use crate::config::{Local, MailboxTemplate, Relay, TableFile, Users as UsersSource};
 
 mod expand;
+mod realms;
 mod remote;
 mod tables;
 
@@ -40,6 +41,7 @@ impl Site {
             virtual_table: table("virtual"),
             subaddress: Some('+'),
             postmaster: "root".into(),
+            catch_all: None,
         };
         config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()], etrn: Vec::new() };
         config.remote.routes = table("routes");

@@ -1,7 +1,8 @@
 """Reads TLS reports with parsedmarc: the first argument is its folder, and each further argument a
-file with a whole message. Prints a line for each policy of a report: domain, type, numbers of
-successful and failed connections, the lines of the policy, each in quotes, and then result type, number
-and host of each failure.
+file with a whole message. Prints a line for each report: sender, contact, report id, begin and end. Then
+prints a line for each policy: domain, type, numbers of successful and failed connections, the lines of
+the policy, each in quotes, and for each failure the result type, the number of connections, the name of
+the host, the name that it has given, the addresses of both ends and the reason.
 
 What parsedmarc imports for other purposes, such as databases and DNS, is replaced by nothing."""
 
@@ -40,11 +41,15 @@ for name in sys.argv[2:]:
     assert message.get_content_type() == "multipart/report" and message.get_param("report-type") == "tlsrpt"
     [part] = [part for part in message.walk() if part.get_content_type() == "application/tlsrpt+gzip"]
     report = parsedmarc.parse_smtp_tls_report_json(parsedmarc.extract_report(part.get_payload(decode=True)))
+    about = ["organization_name", "contact_info", "report_id", "begin_date", "end_date"]
+    print("report", *[report[field] for field in about])
     for policy in report["policies"]:
-        lines = [f'"{line}"' for line in policy.get("policy_strings", [])]
-        details = [
-            f'{one["result_type"]}*{one["failed_session_count"]}@{one.get("receiving_mx_hostname", "")}'
-            for one in policy.get("failure_details", [])
-        ]
-        counts = [str(policy["successful_session_count"]), str(policy["failed_session_count"])]
-        print(" ".join([policy["policy_domain"], policy["policy_type"], *counts, *lines, *details]))
+        words = [policy["policy_domain"], policy["policy_type"]]
+        words += [str(policy["successful_session_count"]), str(policy["failed_session_count"])]
+        words += [f'"{line}"' for line in policy.get("policy_strings", [])]
+        for one in policy.get("failure_details", []):
+            fields = ["receiving_mx_hostname", "receiving_mx_helo", "sending_mta_ip", "receiving_ip",
+                      "failure_reason_code"]
+            more = ",".join(one.get(field, "-") for field in fields)
+            words.append(f'{one["result_type"]}*{one["failed_session_count"]}@{more}')
+        print(" ".join(words))

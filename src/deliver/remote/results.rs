@@ -63,7 +63,11 @@ impl<'a> Watch<'a> {
         let mut misfit = None;
         let kind = match (&policy.verification, policy.reason.rule) {
             (Verification::Dane(associations), "dane") => Kind::Tlsa(associations.lines().collect()),
-            (_, "dane") => Kind::Tlsa(Vec::new()),
+            // The connection is encrypted, but the records of the host verify nothing.
+            (_, "dane") => {
+                misfit = Some(Fault::new(FaultKind::Tlsa, "none of the TLSA records of the host can be used"));
+                Kind::Tlsa(Vec::new())
+            }
             (_, "mta-sts" | "mta-sts-testing") => {
                 let sts = sts(domain)?;
                 misfit = self::misfit(&sts, peer);

@@ -86,9 +86,10 @@ fn reports_go_to_web_servers_and_are_not_counted_themselves() {
             &[
                 "good.test no-policy-found 1 0",
                 "sts.test sts 0 1 \"version: STSv1\" \"mode: testing\" \"mx: *.sts.test\" \"max_age: 86400\" \
-                 certificate-host-mismatch*1@mail.sts.test",
+                 certificate-host-mismatch*1@mail.sts.test,sink.test,192.0.2.1,192.0.2.1,certificate not valid for \
+                 name \"mail.sts.test\"; certificate is only valid for DnsName(\"mail.good.test\")",
                 "fetch.test no-policy-found 1 0",
-                "fetch.test sts 0 1 sts-webpki-invalid*1@",
+                "fetch.test sts 0 1 sts-webpki-invalid*1@-,-,-,-,the certificate is not from a trusted authority",
             ],
         );
         let json = of("good.test");
@@ -143,5 +144,62 @@ fn reports_go_to_web_servers_and_are_not_counted_themselves() {
         let daemon = clock.start(&site, false);
         daemon.wait_words(&["started"]);
         assert!(daemon.settles(&site) && !daemon.log().contains("tls-report"), "{}", daemon.log());
+    });
+}
+
+/// A host that the policy does not name is a failure, whatever its certificate. If the policy is
+/// enforced, no connection is opened.
+#[test]
+fn a_host_that_the_policy_does_not_name_is_in_the_report() {
+    in_a_network(&["192.0.2.1/32", "192.0.2.2/32", "192.0.2.3/32"], || {
+        let authority = Authority::new();
+        let leaf = authority.leaf("mail.good.test", 300);
+        let listener = TcpListener::bind("192.0.2.1:25").expect("port 25");
+        let sink = Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() };
+        let remote = Remote::start(listener, remote::Conduct::Sink(sink));
+        let (mut zone, mut servers) = (String::from("mail.good.test A 192.0.2.1\n"), Vec::new());
+        for (mode, address) in [("enforce", "192.0.2.2"), ("testing", "192.0.2.3")] {
+            let policy = format!("version: STSv1\r\nmode: {mode}\r\nmx: *.other.test\r\nmax_age: 86400\r\n");
+            let web = authority.leaf(&format!("mta-sts.{mode}.test"), 300);
+            servers.push(Server::start(address, &web.config, reply("200 OK", &policy)));
+            zone += &format!(
+                "{mode}.test MX 10 mail.good.test\nmta-sts.{mode}.test A {address}\n\
+                 _mta-sts.{mode}.test TXT v=STSv1; id=1;\n\
+                 _smtp._tls.{mode}.test TXT v=TLSRPTv1; rua=mailto:jon@razorback.test\n"
+            );
+        }
+        let dns = Dns::zone(&zone);
+        let mut site = Site::with("remote.tls_reports = \"tls@razorback.test\"\nqueue.warn_after = \"4d\"");
+        site.set("dns", "nameservers", &dns.nameservers());
+        authority.trusted_by(&mut site);
+        let Some(clock) = Clock::new(&site) else { return };
+        clock.set("@2026-05-20 12:00:00");
+        let daemon = clock.start(&site, false);
+        send(&daemon, "testing.test");
+        let id = daemon.submit(&["anna@enforce.test"]);
+        daemon.wait_words(&[&id, " deferred ", "the MTA-STS policy of the domain does not name mail.good.test"]);
+        assert_eq!(remote.look(|seen| seen.connections), 1, "only for the policy that is tested");
+        assert!(daemon.terminate().success());
+
+        clock.set("@2026-05-21 12:00:00");
+        let daemon = clock.start(&site, false);
+        let reports = daemon.wait_mail(&site, "jon", 2).into_iter();
+        let reports: Vec<String> = reports.map(|report| String::from_utf8(report).expect("text")).collect();
+        let line = |mode: &str, ends: &str| {
+            format!(
+                "{mode}.test sts 0 1 \"version: STSv1\" \"mode: {mode}\" \"mx: *.other.test\" \"max_age: 86400\" \
+                 validation-failure*1@mail.good.test,{ends},192.0.2.1,\
+                 the MTA-STS policy of the domain does not name mail.good.test"
+            )
+        };
+        let wanted = [line("enforce", "-,-"), line("testing", "sink.test,192.0.2.1")];
+        check_by_parsedmarc(
+            &site,
+            &reports.iter().map(String::as_str).collect::<Vec<_>>(),
+            &wanted.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
+        let results = reports.iter().map(|report| values(&gunzipped(report), "result-type").join(" "));
+        assert_eq!(results.collect::<Vec<_>>(), ["validation-failure", "validation-failure"]);
+        assert!(daemon.terminate().success());
     });
 }

@@ -16,6 +16,11 @@ use common::{Daemon, Site, built, unpacked};
 #[cfg(feature = "mta-sts")]
 mod https;
 
+/// The name that a scripted host has given, and the addresses of both ends.
+const ENDS: &str = "sink.test,127.0.0.1,127.0.0.1";
+/// Why a handshake with nonsense fails.
+const CORRUPT: &str = "received corrupt message of type InvalidContentType";
+
 /// Sends a message to a domain, and waits until it is delivered. Returns the line about it.
 fn send(daemon: &Daemon, domain: &str) -> String {
     let id = daemon.submit(&[&format!("anna@{domain}")]);
@@ -30,7 +35,8 @@ fn values<'a>(json: &'a str, key: &str) -> Vec<&'a str> {
 }
 
 /// Checks that parsedmarc reads these policies from these messages, in any order: one line each, as
-/// tls_report_reads.py writes them. Reports the check as skipped without parsedmarc.
+/// tls_report_reads.py writes them. The reports are about 2026-05-20, one for each domain. Reports the
+/// check as skipped without parsedmarc.
 fn check_by_parsedmarc(site: &Site, reports: &[&str], wanted: &[&str]) {
     let Some(tree) = unpacked::tree("parsedmarc") else {
         common::skipped("parsedmarc is not in target/peers/parsedmarc.pkg: run tests/setup");
@@ -47,7 +53,14 @@ fn check_by_parsedmarc(site: &Site, reports: &[&str], wanted: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");
     let mut lines: Vec<&str> = text.lines().collect();
-    let mut wanted = wanted.to_vec();
+    let mut domains: Vec<_> = wanted.iter().filter_map(|line| line.split(' ').next()).collect();
+    domains.dedup();
+    let about = |domain| {
+        let id = format!("1779235200.{domain}@razorback.test");
+        format!("report razorback.test tls@razorback.test {id} 2026-05-20T00:00:00Z 2026-05-20T23:59:59Z")
+    };
+    let about: Vec<String> = domains.into_iter().map(about).collect();
+    let mut wanted: Vec<&str> = wanted.iter().copied().chain(about.iter().map(String::as_str)).collect();
     lines.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(lines, wanted);
@@ -160,10 +173,16 @@ fn what_happened_in_a_day_is_reported_once_to_domains_that_ask() {
         &site,
         &reports.iter().map(|(mail, _)| &**mail).collect::<Vec<_>>(),
         &[
-            "broken.test no-policy-found 0 1 validation-failure*1@mail.broken.test",
+            &format!("broken.test no-policy-found 0 1 validation-failure*1@mail.broken.test,{ENDS},{CORRUPT}"),
             &format!("good.test no-policy-found {connections} 0"),
-            "plain.test no-policy-found 0 1 starttls-not-supported*1@mail.plain.test",
-            "refused.test no-policy-found 0 1 starttls-not-supported*1@mail.refused.test",
+            &format!(
+                "plain.test no-policy-found 0 1 starttls-not-supported*1@mail.plain.test,{ENDS},\
+                 the host does not offer STARTTLS"
+            ),
+            &format!(
+                "refused.test no-policy-found 0 1 starttls-not-supported*1@mail.refused.test,{ENDS},\
+                 the host said to STARTTLS: 454 4.7.0 not today"
+            ),
         ],
     );
     daemon.wait_words(&[" tls-report domain=good.test day=2026-05-20 to=<jon@razorback.test> size="]);
@@ -175,17 +194,22 @@ fn what_happened_in_a_day_is_reported_once_to_domains_that_ask() {
     assert_eq!(site.mail("jon").len(), 4);
 }
 
-/// TLSA records that match, that do not match, and that cannot be looked up.
+/// TLSA records that match, that do not match, that cannot be looked up, and that cannot be used.
 #[test]
 fn the_tlsa_records_of_a_host_are_in_the_report() {
     let leaf = Authority::new().leaf("mail.example.net", 300);
     let remote = Remote::with(Sink { tls: Some(Offer::starttls(&leaf)), ..Sink::default() });
     let port = remote.address.port();
     let (good, wrong) = (leaf.association([3, 1, 1]), "3 1 1 ".to_owned() + &"00".repeat(32));
+    // Records of usage 1 are not used for mail.
+    let unusable = leaf.association([1, 1, 1]);
     let mut zone = String::new();
-    for (name, record) in
-        [("good", format!("TLSA {good}")), ("wrong", format!("TLSA {wrong}")), ("bogus", "SERVFAIL".into())]
-    {
+    for (name, record) in [
+        ("good", format!("TLSA {good}")),
+        ("wrong", format!("TLSA {wrong}")),
+        ("bogus", "SERVFAIL".into()),
+        ("unusable", format!("TLSA {unusable}")),
+    ] {
         let records = [
             format!("{name}.test MX 10 mail.{name}.test\n{name}.test SECURE\n"),
             format!("mail.{name}.test A 127.0.0.1\nmail.{name}.test SECURE\n"),
@@ -197,11 +221,15 @@ fn the_tlsa_records_of_a_host_are_in_the_report() {
     let dns = Dns::zone(&zone);
     let mut site = Site::with("remote.tls_reports = \"tls@razorback.test\"\nqueue.warn_after = \"4d\"");
     site.set("dns", "nameservers", &dns.nameservers());
-    site.add("routes", &["good", "wrong", "bogus"].map(|name| format!("{name}.test mx::{port}\n")).concat());
+    site.add(
+        "routes",
+        &["good", "wrong", "bogus", "unusable"].map(|name| format!("{name}.test mx::{port}\n")).concat(),
+    );
     let Some(clock) = Clock::new(&site) else { return };
     clock.set("@2026-05-20 12:00:00");
     let daemon = clock.start(&site, false);
     send(&daemon, "good.test");
+    send(&daemon, "unusable.test");
     for domain in ["wrong.test", "bogus.test"] {
         let id = daemon.submit(&[&format!("anna@{domain}")]);
         daemon.wait_words(&[&id, " deferred ", domain, "TLSA"]);
@@ -209,21 +237,32 @@ fn the_tlsa_records_of_a_host_are_in_the_report() {
     assert!(daemon.terminate().success());
     clock.set("@2026-05-21 12:00:00");
     let daemon = clock.start(&site, false);
-    let reports = daemon.wait_mail(&site, "jon", 3).into_iter();
+    let reports = daemon.wait_mail(&site, "jon", 4).into_iter();
     let reports: Vec<String> = reports.map(|report| String::from_utf8(report).expect("text")).collect();
     check_by_parsedmarc(
         &site,
         &reports.iter().map(String::as_str).collect::<Vec<_>>(),
         &[
             &format!("good.test tlsa 1 0 \"{good}\""),
-            &format!("wrong.test tlsa 0 1 \"{wrong}\" tlsa-invalid*1@mail.wrong.test"),
-            "bogus.test tlsa 0 1 dnssec-invalid*1@mail.bogus.test",
+            &format!(
+                "wrong.test tlsa 0 1 \"{wrong}\" tlsa-invalid*1@mail.wrong.test,{ENDS},\
+                 no TLSA record of the host matches its certificates"
+            ),
+            "bogus.test tlsa 0 1 dnssec-invalid*1@mail.bogus.test,-,-,127.0.0.1,\
+             the look-up of the TLSA records of mail.bogus.test failed: the name server could not find out (SERVFAIL)",
+            &format!(
+                "unusable.test tlsa 0 1 tlsa-invalid*1@mail.unusable.test,{ENDS},\
+                 none of the TLSA records of the host can be used"
+            ),
         ],
     );
     let reports: Vec<String> = reports.iter().map(|report| gunzipped(report)).collect();
-    for (name, policy, result) in
-        [("good", &*good, ""), ("wrong", &*wrong, "tlsa-invalid"), ("bogus", "", "dnssec-invalid")]
-    {
+    for (name, policy, result) in [
+        ("good", &*good, ""),
+        ("wrong", &*wrong, "tlsa-invalid"),
+        ("bogus", "", "dnssec-invalid"),
+        ("unusable", "", "tlsa-invalid"),
+    ] {
         let json = reports.iter().find(|json| json.contains(&format!("\"policy-domain\":\"{name}.test\"")));
         let json = json.unwrap_or_else(|| panic!("{name}: {reports:?}"));
         let policy = if policy.is_empty() { String::new() } else { format!("\"{policy}\"") };

@@ -35,6 +35,8 @@ pub(super) const WORKERS: RangeInclusive<usize> = 1..=1000;
 pub(super) const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
+/// The default of `local.mailbox` for users of the system.
+pub(super) const MAILBOX_IN_HOME: &str = "~/Maildir";
 /// The default of `local.mailbox` if there is a users file, because its users have no home
 /// directories.
 pub(super) const MAILBOX_WITHOUT_HOME: &str = "/var/mail/{domain}/{user}";
@@ -61,7 +63,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
         local: Local {
             domains: local_names(hostname, &own_name()),
             users: Users::System,
-            mailbox: MailboxTemplate::Maildir("~/Maildir".into()),
+            mailbox: MailboxTemplate::Maildir(MAILBOX_IN_HOME.into()),
             aliases: optional("/etc/aliases"),
             virtual_table: optional("/etc/penfold/virtual"),
             subaddress: Some('+'),

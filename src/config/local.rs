@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::defaults::MAILBOX_WITHOUT_HOME;
+use super::defaults::{MAILBOX_IN_HOME, MAILBOX_WITHOUT_HOME};
 use super::document::Section;
 use super::keys::table_file;
 use super::print::{Printer, list, path};
@@ -34,8 +34,12 @@ pub struct Local {
     pub catch_all: Option<String>,
 }
 
+/// In the template of a mailbox, it stands for the home directory that Dovecot names, which must lie
+/// below the directory before it.
+pub const HOME: &str = "/~/";
+
 /// The mailbox of a user, before the user is known. In a path, `{user}` and `{domain}` are replaced,
-/// and `~` at the front is the user's home directory.
+/// `~` at the front is the home directory of a system user, and [`HOME`] that of a user of Dovecot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MailboxTemplate {
     /// The path of a Maildir.
@@ -63,6 +67,8 @@ pub enum Users {
     System,
     /// The users file with this path.
     File(PathBuf),
+    /// The auth-userdb socket of Dovecot with this path.
+    Dovecot(PathBuf),
 }
 
 /// Reads `[local]`. Also returns whether the file names the domains.
@@ -95,21 +101,43 @@ pub(super) fn shared(section: &mut Section<'_, '_>, domains: Vec<String>, defaul
     local
 }
 
-/// Reads the template of mailboxes. If there is a users file, `~` is an error, because its users
-/// have no home directories.
+/// Reads the template of mailboxes. It must suit the users, who perhaps have no home directories. The
+/// default is that of [local], if it suits.
 fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: &Local) -> MailboxTemplate {
-    match (section.take("mailbox", values::mailbox), users) {
-        (None, Users::File(_)) if default.mailbox.path().is_some_and(|path| path.starts_with('~')) => {
-            MailboxTemplate::Maildir(MAILBOX_WITHOUT_HOME.to_owned())
-        }
-        (None, _) => default.mailbox.clone(),
-        (Some(template), Users::File(_)) if template.path().is_some_and(|path| path.starts_with('~')) => {
-            let text = format!("\"~\" needs users = \"system\"; expected a path, such as \"{MAILBOX_WITHOUT_HOME}\"");
-            section.error("mailbox", &text);
-            template
-        }
-        (Some(template), _) => template,
+    let Some(template) = section.take("mailbox", values::mailbox) else {
+        return if misfit(&default.mailbox, users).is_none() { default.mailbox.clone() } else { usual(users) };
+    };
+    if let Some(text) = misfit(&template, users) {
+        section.error("mailbox", &text);
     }
+    template
+}
+
+/// The reason why the template of mailboxes cannot be used with these users; `None` if it can.
+fn misfit(template: &MailboxTemplate, users: &Users) -> Option<String> {
+    let path = template.path()?;
+    match users {
+        Users::File(_) if path.starts_with('~') => {
+            Some(format!("\"~\" needs users = \"system\"; expected a path, such as \"{MAILBOX_WITHOUT_HOME}\""))
+        }
+        Users::Dovecot(_) if path.starts_with('~') => {
+            Some("\"~\" needs the directory of all homes before it, such as \"/srv/mail/~/Maildir\"".to_owned())
+        }
+        Users::System | Users::File(_) if path.contains(HOME) => {
+            Some("\"/~/\" needs users = \"dovecot:/run/dovecot/auth-userdb\"".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The default template for these users: a store of Dovecot is beside its other sockets.
+fn usual(users: &Users) -> MailboxTemplate {
+    let path = match users {
+        Users::System => MAILBOX_IN_HOME,
+        Users::File(_) => MAILBOX_WITHOUT_HOME,
+        Users::Dovecot(socket) => return MailboxTemplate::Store(Store::Socket(socket.with_file_name("lmtp").into())),
+    };
+    MailboxTemplate::Maildir(path.to_owned())
 }
 
 /// Prints `[local]`.
@@ -125,6 +153,7 @@ pub(super) fn print_shared(out: &mut Printer<'_>, local: &Local) {
         match &local.users {
             Users::System => quote("system"),
             Users::File(file) => quote(&format!("file:{}", file.display())),
+            Users::Dovecot(socket) => quote(&format!("dovecot:{}", socket.display())),
         },
     );
     out.key(

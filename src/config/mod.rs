@@ -52,7 +52,7 @@ pub use domain::Domain;
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
-pub use local::{Local, MailboxTemplate, Users};
+pub use local::{HOME, Local, MailboxTemplate, Users};
 pub use places::Places;
 pub use policy::Policy;
 pub use print::{Printed, print};

@@ -276,8 +276,13 @@ pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     if text == Some("system") {
         return Ok(Users::System);
     }
-    let path = text.and_then(|text| text.strip_prefix("file:")).and_then(parse_path);
-    expect(path.map(Users::File), "\"system\" or \"file:\" and an absolute path, such as \"file:/etc/penfold/users\"")
+    let path = |prefix| text.and_then(|text| text.strip_prefix(prefix)).and_then(parse_path);
+    let socket = || path("dovecot:").filter(|path| path.as_os_str().len() < MAX_SOCKET_PATH);
+    expect(
+        path("file:").map(Users::File).or_else(|| socket().map(Users::Dovecot)),
+        "\"system\", \"file:\" and an absolute path, such as \"file:/etc/penfold/users\", \
+         or \"dovecot:/run/dovecot/auth-userdb\"",
+    )
 }
 
 /// Reads the source of accounts. If it is a file, the caller checks with [`check_exists`] that the

@@ -17,7 +17,7 @@ use crate::aliases::Aliases;
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, Local, TableFile};
 use crate::privsep::Rights;
-use crate::users::{Files, Inbox, Users};
+use crate::users::{Inbox, Sources, Users};
 
 /// A group of local domains that share users and tables.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ struct Opened<'a> {
     is_local: Arc<Domains>,
     aliases: HashMap<PathBuf, Arc<Table<Aliases>>>,
     virtual_tables: HashMap<PathBuf, Arc<Table<VirtualTable>>>,
-    users: Files,
+    users: Sources,
     errors: Vec<ConfigError>,
 }
 

@@ -1,11 +1,12 @@
-//! Finds users and their mailboxes, in the system's database or in a users file.
+//! Finds users and their mailboxes: in the system's database, in a users file or at Dovecot.
 //!
 //! Arbitrary client input never becomes part of a path. A path is made from a local domain and from
-//! a name that the users file or the system knows. A name that could lead out of a directory
+//! a name that the users file, the system or Dovecot knows. A name that could lead out of a directory
 //! belongs to no user. A failed look-up is distinct from an unknown name. Aliases and subaddresses
 //! are handled in `route`.
 //!
 //! - `accounts`: authentication against a users file
+//! - `dovecot`: looks up users at Dovecot
 //! - `file`: parses the lines of a users file
 //! - `system`: looks up system users
 
@@ -14,10 +15,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::table::Watched;
-use crate::config::{self, ConfigError, Local, MailboxTemplate, Store, TableFile};
+use crate::config::{self, ConfigError, HOME, Local, MailboxTemplate, Store, TableFile};
+use crate::dovecot::userdb::Userdb;
 use crate::privsep::Rights;
 
 pub mod accounts;
+pub mod dovecot;
 mod file;
 mod system;
 
@@ -84,26 +87,34 @@ pub struct Users {
 enum Source {
     System,
     File(Arc<Watched<UserTable>>),
+    Dovecot(Arc<Userdb>),
 }
 
-/// The users files that were opened, by path.
+/// The users files that were opened, and the Dovecots that are asked, by path.
 #[derive(Debug, Default)]
-pub struct Files(HashMap<PathBuf, Arc<Watched<UserTable>>>);
+pub struct Sources {
+    files: HashMap<PathBuf, Arc<Watched<UserTable>>>,
+    dovecots: HashMap<PathBuf, Arc<Userdb>>,
+}
 
 impl Users {
     /// Reads the users file, if one is configured. Returns the users of its well-formed lines, and
-    /// all errors. `opened` has the files that were read before, which are not read again.
-    pub fn begin(local: &Local, rights: &Rights, opened: &mut Files) -> (Self, Vec<ConfigError>) {
+    /// all errors. `opened` has what other realms use, too: a file is read only once.
+    pub fn begin(local: &Local, rights: &Rights, opened: &mut Sources) -> (Self, Vec<ConfigError>) {
         let (source, errors) = match &local.users {
             config::Users::System => (Source::System, Vec::new()),
-            config::Users::File(path) if opened.0.contains_key(path) => {
-                (Source::File(Arc::clone(&opened.0[path])), Vec::new())
+            config::Users::Dovecot(path) => {
+                let userdb = opened.dovecots.entry(path.clone()).or_insert_with(|| Arc::new(Userdb::at(path)));
+                (Source::Dovecot(Arc::clone(userdb)), Vec::new())
+            }
+            config::Users::File(path) if opened.files.contains_key(path) => {
+                (Source::File(Arc::clone(&opened.files[path])), Vec::new())
             }
             config::Users::File(path) => {
                 let file = TableFile { path: path.clone(), required: true };
                 let (table, errors) = Watched::open_tolerant_secret(rights, &file, parse, UserTable::unreadable);
                 let table = Arc::new(table);
-                opened.0.insert(path.clone(), Arc::clone(&table));
+                opened.files.insert(path.clone(), Arc::clone(&table));
                 (Source::File(table), errors)
             }
         };
@@ -114,13 +125,17 @@ impl Users {
     /// part of the template up to the last `/` before the first placeholder. The others are the
     /// parents of the mailboxes that the users file names.
     pub fn roots(&self) -> Vec<PathBuf> {
-        let Source::File(table) = &self.source else { return Vec::new() };
+        let table = match &self.source {
+            Source::System => return Vec::new(),
+            Source::File(table) => Some(table.current()),
+            Source::Dovecot(_) => None,
+        };
         let begin = self.template.path().map(|template| {
-            let begin = template.find('{').map_or(template, |at| &template[..at]);
+            let first = [template.find('{'), template.find(HOME).map(|at| at + 1)].into_iter().flatten().min();
+            let begin = first.map_or(template, |at| &template[..at]);
             Path::new(begin.rfind('/').map_or("/", |at| &begin[..at]))
         });
-        let table = table.current();
-        let users = table.domains.values().flat_map(|users| users.values());
+        let users = table.iter().flat_map(|table| table.domains.values()).flat_map(|users| users.values());
         let named = users.filter_map(|user| user.mailbox.as_ref()?.path());
         let mut roots: Vec<PathBuf> = named.filter_map(Path::parent).chain(begin).map(Path::to_owned).collect();
         roots.sort_unstable();
@@ -157,13 +172,14 @@ impl Users {
     /// no such user.
     ///
     /// # Errors
-    /// The reason why the mailbox is unknown: the look-up failed, the users file has an error, or
-    /// the user has no home directory.
+    /// The reason why the mailbox is unknown: the look-up failed, the users file has an error, the
+    /// user has no home directory, or Dovecot names a wrong one.
     pub fn inbox(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
         #[cfg(test)]
         tests::LOOKED_UP.set(tests::LOOKED_UP.get() + 1);
         match &self.source {
             Source::System => self.of_system(name, domain),
+            Source::Dovecot(userdb) => self.of_dovecot(userdb, name, domain),
             Source::File(table) => {
                 let table = table.current();
                 match table.find(name, domain).map_err(ToString::to_string)? {
@@ -184,7 +200,7 @@ impl Users {
     }
 
     /// The users file and the line of the user `name` (in lower case) in a local domain; `None` if
-    /// the users are those of the system, or if there is no such line.
+    /// there is no users file, or no such line.
     pub fn line(&self, name: &str, domain: &str) -> Option<(PathBuf, usize)> {
         let Source::File(table) = &self.source else { return None };
         Some((table.path().to_owned(), table.current().line(name, domain)?))

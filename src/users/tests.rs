@@ -49,7 +49,7 @@ fn begin(users: config::Users, template: &str) -> (Users, Vec<ConfigError>) {
         postmaster: "root".into(),
         catch_all: None,
     };
-    Users::begin(&local, &Rights::Alone, &mut Files::default())
+    Users::begin(&local, &Rights::Alone, &mut Sources::default())
 }
 
 /// The path of the user's mailbox, or the store.

@@ -209,6 +209,18 @@ fn every_key_has_its_effect() {
                     catch_all: Some("else@example.org".into()),
                 },
             },
+            Domain {
+                local: Local {
+                    domains: vec!["dovecot.example".into()],
+                    users: Users::Dovecot("/run/dovecot/auth-userdb".into()),
+                    mailbox: MailboxTemplate::Maildir("/srv/mail/~/Maildir".into()),
+                    aliases: TableFile::none(),
+                    virtual_table: table("virtual"),
+                    subaddress: None,
+                    postmaster: "Jon@example.org".into(),
+                    catch_all: Some("else@example.org".into()),
+                },
+            },
         ],
         relay: Relay {
             networks: vec![
@@ -330,6 +342,21 @@ fn a_network_contains_its_addresses_and_no_others() {
 fn a_users_file_has_no_home_directories() {
     let config = read("[local]\nusers = \"file:/etc/penfold/users\"").expect("good");
     assert_eq!(config.local.mailbox.path(), Some("/var/mail/{domain}/{user}"));
+}
+
+#[test]
+fn the_default_mailbox_of_dovecots_users_is_its_store() {
+    let users = "users = \"dovecot:/run/mine/auth-userdb\"\n";
+    let config = read(&format!("[local]\n{users}")).expect("good");
+    let store = MailboxTemplate::Store(Store::parse("lmtp:/run/mine/lmtp").expect("one").expect("good"));
+    assert_eq!((&config.local.mailbox, &config.auth), (&store, &Auth::None));
+    // The mailboxes of [local] are for those who have a home there.
+    let config = read(&format!("[[domain]]\nnames = [\"example.net\"]\n{users}")).expect("good");
+    assert_eq!(config.domains[0].local.mailbox, store);
+    let homes = "[local]\nmailbox = \"/srv/mail/~/Maildir\"\n";
+    let config =
+        read(&format!("{homes}{users}[[domain]]\nnames = [\"example.net\"]\nusers = \"system\"")).expect("good");
+    assert_eq!(config.domains[0].local.mailbox.path(), Some("~/Maildir"));
 }
 
 #[test]

@@ -1,0 +1,148 @@
+//! Users that Dovecot knows.
+//!
+//! Dovecot is asked for the whole address. Its answer decides whether the user exists. If the
+//! template of mailboxes has `/~/`, the answer also names the home directory, which must lie below
+//! the directory before `/~/`: what Dovecot says never leads elsewhere. The server writes into the
+//! mailboxes with its own rights. If the answer names another system user, mail waits, because
+//! Dovecot could not read it.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::unistd::{Group, getegid, geteuid};
+
+use super::{Inbox, Mailbox, Owner, Users, fill, is_safe};
+use crate::config::{HOME, MailboxTemplate};
+use crate::dovecot::userdb::{Found, Userdb};
+use crate::privsep::user_name;
+
+impl Users {
+    pub(super) fn of_dovecot(&self, userdb: &Userdb, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
+        // Dovecot can be configured to look up only what is before the first @.
+        if !is_safe(name) || name.contains('@') || name.contains(char::is_control) {
+            return Ok(None);
+        }
+        let found = userdb.find(&format!("{name}@{domain}"));
+        let Some(found) = found.map_err(|error| fault(userdb.path(), &error))? else { return Ok(None) };
+        let (template, is_mbox) = match &self.template {
+            MailboxTemplate::Maildir(template) => (template, false),
+            MailboxTemplate::Mbox(template) => (template, true),
+            MailboxTemplate::Store(store) => return Ok(Some(Inbox::Store(store.clone(), Owner::Server))),
+        };
+        let path = place(template, &found, (name, domain), geteuid().as_raw());
+        let path = path.map_err(|why| format!("Dovecot at {}: {name}@{domain}: {why}", userdb.path().display()))?;
+        Ok(Some(Inbox::Mailbox(Mailbox { path, is_mbox, owner: Owner::Server })))
+    }
+}
+
+/// The path of the mailbox of a user. `uid` is that of the server.
+///
+/// # Errors
+/// The reason why Dovecot's answer must not be used.
+fn place(template: &str, found: &Found, (name, domain): (&str, &str), uid: u32) -> Result<PathBuf, String> {
+    if let Some(other) = found.uid.filter(|other| *other != uid) {
+        return Err(format!(
+            "the mailbox belongs to the user id {other}, and penfoldd runs as {}, whose mail Dovecot could not read: \
+             deliver to Dovecot by LMTP, or let both be the same user",
+            user_name()
+        ));
+    }
+    let Some((root, below)) = template.split_once(HOME) else {
+        return Ok(fill(template, name, domain, Path::new("/")));
+    };
+    let home = found.home.as_deref().ok_or("the answer names no home directory")?;
+    if is_below(home, Path::new(root)) {
+        return Ok(home.join(fill(below, name, domain, Path::new("/"))));
+    }
+    Err(format!("the home directory {} is not below {root}, where local.mailbox has all of them", home.display()))
+}
+
+/// Whether a path is below a directory, by its names alone.
+fn is_below(path: &Path, root: &Path) -> bool {
+    let has_up = path.components().any(|part| matches!(part, Component::ParentDir));
+    path.is_absolute() && !has_up && path.starts_with(root) && path.components().count() > root.components().count()
+}
+
+/// Describes a failed look-up at the socket with this path, and says what an administrator can do
+/// about it.
+pub fn fault(socket: &Path, error: &io::Error) -> String {
+    let cure = match error.kind() {
+        ErrorKind::PermissionDenied => Some("mode = 0660"),
+        // Dovecot itself refuses to answer those who are neither the socket's user nor in its group.
+        ErrorKind::Other if !is_ours(socket) => Some("mode = 0666"),
+        _ => None,
+    };
+    let group = || Group::from_gid(getegid()).ok().flatten().map_or(getegid().to_string(), |group| group.name);
+    let cure = cure.map(|mode| {
+        let name = socket.file_name().unwrap_or_default().display();
+        format!(": Dovecot needs: service auth {{ unix_listener {name} {{ group = {}, {mode} }} }}", group())
+    });
+    format!("ask Dovecot at {}: {error}{}", socket.display(), cure.unwrap_or_default())
+}
+
+/// Whether the socket belongs to the server's user or its group.
+fn is_ours(socket: &Path) -> bool {
+    fs::metadata(socket).is_ok_and(|of| of.uid() == geteuid().as_raw() || of.gid() == getegid().as_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_leads_only_below_its_directory() {
+        let found = |home: Option<&str>| Found { uid: None, home: home.map(PathBuf::from) };
+        let place = |template, home| place(template, &found(home), ("jon", "razorback"), 7);
+        for home in ["/srv/mail/jon", "/srv/mail/jon/", "/srv/mail/./jon", "/srv//mail/jon"] {
+            assert_eq!(place("/srv/mail/~/Maildir", Some(home)), Ok("/srv/mail/jon/Maildir".into()), "{home}");
+        }
+        let deep = place("/srv/mail/~/{domain}/{user}", Some("/srv/mail/a/b"));
+        assert_eq!(deep, Ok("/srv/mail/a/b/razorback/jon".into()));
+        for home in [
+            "",
+            "/",
+            "jon",
+            "srv/mail/jon",
+            "/srv/mail",
+            "/srv/mail/",
+            "/srv/mail/.",
+            "/srv/mailer/jon",
+            "/etc",
+            "/srv/mail/..",
+            "/srv/mail/../../etc",
+            "/srv/mail/jon/..",
+            "/srv/mail/jon/../../../etc",
+            "../srv/mail/jon",
+            "~jon",
+            "%h",
+        ] {
+            let why = place("/srv/mail/~/Maildir", Some(home)).expect_err(home);
+            assert!(why.contains(&format!("the home directory {home} is not below /srv/mail,")), "{why}");
+        }
+        assert!(place("/srv/mail/~/Maildir", None).is_err_and(|why| why.contains("no home directory")));
+        // Without /~/ the home directory does not matter.
+        assert_eq!(place("/srv/{domain}/{user}", Some("/etc")), Ok("/srv/razorback/jon".into()));
+        assert_eq!(place("/srv/{domain}/{user}", None), Ok("/srv/razorback/jon".into()));
+    }
+
+    #[test]
+    fn the_mailbox_of_another_system_user_is_not_used() {
+        let found = |uid| Found { uid, home: None };
+        let place = |uid| place("/srv/{user}", &found(uid), ("jon", "razorback"), 7);
+        assert!(place(Some(7)).is_ok() && place(None).is_ok());
+        assert!(place(Some(8)).is_err_and(|why| why.contains("belongs to the user id 8")));
+        assert!(place(Some(0)).is_err());
+    }
+
+    #[test]
+    fn an_error_says_what_dovecot_needs() {
+        let fault = |error: io::Error| fault(Path::new("/nonexistent/auth-userdb"), &error);
+        let denied = fault(ErrorKind::PermissionDenied.into());
+        let needs = "ask Dovecot at /nonexistent/auth-userdb: permission denied: Dovecot needs: service auth { unix_listener auth-userdb { group = ";
+        assert!(denied.starts_with(needs) && denied.ends_with(", mode = 0660 } }"), "{denied}");
+        assert!(fault(io::Error::other("no")).ends_with(", mode = 0666 } }"));
+        assert!(!fault(ErrorKind::TimedOut.into()).contains("needs"));
+    }
+}

@@ -20,12 +20,13 @@ use crate::tls::Fault;
 
 /// The maximum number of domains in memory.
 const MAX_DOMAINS: usize = 10_000;
-/// The maximum size of all policies in memory, in bytes.
-const MAX_BYTES: usize = 8 << 20;
-/// The bounds of the journal. Each file has room for about 14,000 policies of the usual size. A
-/// policy is valid for at most 366 days. The journal gets a time that is [`AHEAD`] of the clock, since
+/// The maximum size of all policies in memory, in bytes: all domains with policies of the usual size, or
+/// 2500 with the largest policies.
+const MAX_BYTES: usize = 16 << 20;
+/// The bounds of the journal. Each file has room for about 28,000 policies of the usual size, or 1900
+/// of the largest. A policy is valid for at most 366 days. The journal gets a time that is [`AHEAD`] of the clock, since
 /// it skips records from the future, and the clock may have been set back.
-const LIMITS: Limits = Limits { max_size: 4 << 20, max_age: Duration::from_secs(2 * AHEAD) };
+const LIMITS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(2 * AHEAD) };
 /// 367 days, in seconds.
 const AHEAD: u64 = 367 * 86_400;
 /// The name of the journal.
@@ -281,7 +282,7 @@ fn from_text(text: &str) -> Option<(StsPolicy, u64)> {
         policy.push_str(name);
         policy.push('\n');
     }
-    Some((StsPolicy::parse(policy.as_bytes(), id, fetched).ok()?, used))
+    Some((StsPolicy::read(policy.as_bytes(), id, fetched).ok()?, used))
 }
 
 #[cfg(test)]
@@ -320,8 +321,8 @@ mod tests {
 
     /// The lines of a policy that is as long as it may be, or nearly.
     fn long() -> String {
-        let label = "a".repeat(60);
-        (0..100).map(|n| format!("mx: {n}.{label}.{label}.{label}.example.test\n")).collect()
+        let label = "a".repeat(32);
+        (0..100).map(|n| format!("mx: {n:02}.{label}.test\n")).collect()
     }
 
     fn failure() -> Arc<Fault> {
@@ -380,16 +381,23 @@ mod tests {
         }
         assert_eq!(cache.domains.len(), MAX_DOMAINS);
         assert!(cache.domains.contains_key("kept.test"));
+        // Thousands of the largest policies have room.
         let now = NOW + 20_000;
-        let long = long();
-        for n in 0..450 {
-            cache.keep(now + n, &format!("large{n}.test"), &policy("1", &long, now));
+        let large = policy("1", &long(), now);
+        for n in 0..3000 {
+            cache.keep(now + n, &format!("large{n}.test"), &large);
             cache.get(now + n, "kept.test");
+            assert!(n >= 2500 || cache.domains.contains_key("large0.test"), "{n}");
         }
         assert!(cache.bytes <= MAX_BYTES && cache.bytes > MAX_BYTES / 2, "{}", cache.bytes);
         assert_eq!(cache.bytes, cache.domains.iter().map(|(name, entry)| size(name, entry)).sum::<usize>());
-        assert!(cache.domains.contains_key("kept.test") && cache.domains.contains_key("large449.test"));
+        assert!(cache.domains.contains_key("kept.test") && cache.domains.contains_key("large2999.test"));
         assert!(!cache.domains.contains_key("large0.test"));
+        // A new process knows nearly as many, the latest ones.
+        let (mut other, now) = (place.cache(), now + 3000);
+        assert!(other.get(now, "large2999.test").policy(now).is_some());
+        let known = (0..3000).filter(|n| other.get(now, &format!("large{n}.test")).policy(now).is_some()).count();
+        assert!(known >= 1900, "{known}");
     }
 
     #[test]

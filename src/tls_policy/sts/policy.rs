@@ -8,9 +8,11 @@ use crate::address::parse_domain;
 
 /// The maximum size of a policy, in bytes.
 pub const MAX_SIZE: usize = 64 << 10;
-/// The maximum number of mail exchangers in a policy. Usual policies have fewer than ten; this keeps
-/// strangers from filling the memory with few policies.
+/// The maximum number of mail exchangers in a policy. Usual policies have fewer than ten; this and
+/// [`MAX_NAMES`] keep strangers from displacing the policies of others with a few of their own.
 const MAX_MX: usize = 100;
+/// The maximum size of the names of all mail exchangers in a policy together, in bytes.
+const MAX_NAMES: usize = 4096;
 /// The maximum lifetime of a policy: 366 days. A longer one is shortened.
 const MAX_AGE: Duration = Duration::from_secs(31_557_600);
 /// The minimum lifetime: a policy that ends at once would be fetched for each message.
@@ -66,6 +68,20 @@ impl StsPolicy {
     /// # Errors
     /// What is wrong with the text.
     pub fn parse(text: &[u8], id: &str, fetched: u64) -> Result<Self, String> {
+        let policy = Self::read(text, id, fetched)?;
+        let size: usize = policy.mx.iter().map(|name| name.len()).sum();
+        if size > MAX_NAMES {
+            return Err(format!("the names of its mail exchangers have {size} bytes; at most {MAX_NAMES} are allowed"));
+        }
+        Ok(policy)
+    }
+
+    /// Reads a policy that this server has kept. One that was accepted stays in force, also if its
+    /// names have become too long for [`StsPolicy::parse`].
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub(super) fn read(text: &[u8], id: &str, fetched: u64) -> Result<Self, String> {
         if text.len() > MAX_SIZE {
             return Err(format!("it is longer than {MAX_SIZE} bytes"));
         }
@@ -195,6 +211,23 @@ mod tests {
         // The same names again do not count.
         let again = text(MAX_MX) + &"mx: MX1.test\n".repeat(1000);
         assert_eq!(parse(&again).map(|policy| policy.mx.len()), Ok(MAX_MX));
+    }
+
+    #[test]
+    fn the_size_of_all_names_has_a_bound() {
+        let label = "a".repeat(35);
+        let text = |last: &str| {
+            let names: String = (10..100).map(|n| format!("mx: mx{n}.{label}.test\n")).collect();
+            format!("version: STSv1\nmode: enforce\nmax_age: 86400\n{names}mx: {last}\n")
+        };
+        // 90 names of 45 octets each.
+        let (fits, too_long) = (text(&"b".repeat(46)), text(&"b".repeat(47)));
+        let size = |policy: StsPolicy| policy.mx.iter().map(|name| name.len()).sum::<usize>();
+        assert_eq!(parse(&fits).map(size), Ok(MAX_NAMES));
+        let failure = parse(&too_long).expect_err("too long");
+        assert!(failure.contains("4097 bytes; at most 4096"), "{failure}");
+        // What was kept before stays in force.
+        assert_eq!(StsPolicy::read(too_long.as_bytes(), "1", 1000).map(size), Ok(MAX_NAMES + 1));
     }
 
     #[test]

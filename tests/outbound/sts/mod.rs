@@ -117,6 +117,9 @@ fn answers(authority: &Authority) -> Vec<Case> {
     let many: String = (0..98).map(|n| format!("mx: mx{n}.example.org\n")).collect();
     let many = GOOD.to_owned() + &many;
     let too_many = many.clone() + "mx: one.too.many\n";
+    let long_names: String =
+        (0..50).map(|n| format!("mx: {n}.{}.test\n", "a".repeat(63) + "." + &"b".repeat(20))).collect();
+    let long_names = GOOD.to_owned() + &long_names;
     let large = GOOD.to_owned() + &"x: y\n".repeat(20_000);
     let chunked = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{GOOD}\r\n0\r\n\r\n",
@@ -142,6 +145,7 @@ fn answers(authority: &Authority) -> Vec<Case> {
         ("parameters", Conduct::Answer(answer("200 OK", "Text/Plain; charset=utf-8", GOOD)), None),
         ("many", publish(&many), None),
         ("toomany", publish(&too_many), Some((Invalid, "more than 100 mail exchangers"))),
+        ("longnames", publish(&long_names), Some((Invalid, "bytes; at most 4096 are allowed"))),
         ("chunked", text(&chunked), None),
         ("open", text(&open), None),
         ("reset", Conduct::Reset(open.clone().into_bytes()), Some((Fetch, "the answer was cut off"))),

@@ -139,7 +139,10 @@ impl DestinationState {
             Contact::Unreachable(_) if ended.number < self.cleared_at => {}
             Contact::Unreachable(why) => {
                 self.last_failure = Some(why.clone());
-                self.health.failed(*why, self.running, max_probe_interval, Instant::now());
+                // Jobs that began before the destination went down fail with it: they are no probes.
+                if ended.is_probe || !is_down {
+                    self.health.failed(*why, self.running, max_probe_interval, Instant::now());
+                }
                 if self.is_down() {
                     self.note_waiting(ended.job);
                 }

@@ -50,6 +50,8 @@ struct Known {
 struct DownState {
     since: Instant,
     next_probe: Instant,
+    /// The number of probes that have failed.
+    probes: u32,
     why: Box<Outcome>,
 }
 
@@ -82,6 +84,8 @@ pub enum Admission {
 pub struct Permit {
     all: Arc<Addresses>,
     address: Endpoint,
+    /// Whether the connection shows if an address answers again that is down.
+    is_probe: bool,
 }
 
 impl Addresses {
@@ -108,10 +112,11 @@ impl Addresses {
         if let Some(down) = &mut known.down {
             // This connection is the probe. Until its result is known, no other connection is
             // granted.
-            down.next_probe = now + probe_interval(known.failures);
+            down.next_probe = now + probe_interval(down.probes + 1);
         }
         known.connections += 1;
-        Admission::Granted(Permit { all: Arc::clone(self), address })
+        let is_probe = known.down.is_some();
+        Admission::Granted(Permit { all: Arc::clone(self), address, is_probe })
     }
 
     /// Lets addresses that are down be tried at once.
@@ -167,12 +172,17 @@ impl Permit {
             // down: it just accepts no more connections. Without other connections, the host is
             // down after [`FAILURES_UNTIL_DOWN`] failures.
             let is_alive = known.has_answered && (known.connections > 1 || known.failures < FAILURES_UNTIL_DOWN);
-            if !is_alive {
-                let now = Instant::now();
-                let since = known.down.as_ref().map_or(now, |down| down.since);
-                let next_probe = now + probe_interval(known.failures);
-                known.down = Some(DownState { since, next_probe, why: Box::new(why.clone()) });
+            if is_alive {
+                return;
             }
+            // Connections that began before the address went down fail with it: they are no probes.
+            let (now, why) = (Instant::now(), Box::new(why.clone()));
+            let (since, probes) = match &known.down {
+                Some(_) if !self.is_probe => return,
+                Some(down) => (down.since, down.probes.saturating_add(1)),
+                None => (now, 0),
+            };
+            known.down = Some(DownState { since, next_probe: now + probe_interval(probes), probes, why });
         }
     }
 }
@@ -188,8 +198,9 @@ impl Drop for Permit {
     }
 }
 
-fn probe_interval(failures: u32) -> Duration {
-    FIRST_PROBE_AFTER.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_PROBE_INTERVAL)
+/// The time until the next probe, after this many probes have failed.
+fn probe_interval(probes: u32) -> Duration {
+    FIRST_PROBE_AFTER.saturating_mul(1 << probes.min(10)).min(MAX_PROBE_INTERVAL)
 }
 
 /// The endpoint under which connections to `endpoint` are counted: for an IPv6 address its /64
@@ -273,5 +284,25 @@ mod tests {
         assert!(granted(&addresses, "192.0.2.1:25").is_some());
         permit.failed(&why);
         assert!(granted(&addresses, "192.0.2.1:25").is_none());
+    }
+
+    /// A host that restarts while it has many connections is tried again soon.
+    #[test]
+    fn only_failed_probes_make_probes_rarer() {
+        let addresses = Arc::new(Addresses::default());
+        let why = Outcome::deferred(Status(4, 4, 2), "the connection was closed while waiting for the greeting");
+        let first = granted(&addresses, "192.0.2.1:25").expect("a permit");
+        first.answered();
+        let others: Vec<_> =
+            std::iter::repeat_with(|| granted(&addresses, "192.0.2.1:25")).take(10).flatten().collect();
+        drop(first);
+        others.into_iter().for_each(|permit| permit.failed(&why));
+        for expected in [5, 10, 20, 40, 75, 75] {
+            let until = addresses.down()[0].next_probe;
+            assert!(until.as_secs_f64().ceil() as u64 == expected, "{until:?} instead of {expected} s");
+            let due = |known: &mut Known| known.down.as_mut().expect("it is down").next_probe = Instant::now();
+            addresses.lock().values_mut().for_each(due);
+            granted(&addresses, "192.0.2.1:25").expect("a probe").failed(&why);
+        }
     }
 }

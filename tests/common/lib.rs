@@ -22,7 +22,7 @@
 //! - `https`: an HTTPS server with every fault
 //! - `keys`: keys that sign mail, and signatures verified by dkimpy
 //! - `mounts`: small disks in a mount namespace
-//! - `namespace`: a network of a test's own, with any addresses and ports
+//! - `namespace`: networks of a test's own, with any addresses and ports
 //! - `network`: a machine and the world, in network namespaces with signed zones
 //! - `pages`: the manual pages and the samples
 //! - `plot`: plots in SVG

@@ -10,17 +10,17 @@
 //! Needs root. All processes in the namespaces end with the [`Network`], or with the test's process.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, process};
 
 use nix::unistd::geteuid;
 
+use super::namespace::Namespace;
 use super::zones::{self, Zone};
-use super::{Daemon, Site, debian, unpacked};
+use super::{Daemon, Site, unpacked};
 
 /// The address of the machine.
 pub const MACHINE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 25);
@@ -63,7 +63,7 @@ impl Network {
         let dir = env::temp_dir().join(dir);
         fs::create_dir(&dir).expect("a scratch directory");
         let [machine, world] = [Namespace::new(None), Namespace::new(Some(&dir))];
-        world.join_to(&machine);
+        join(&world, &machine);
         zones::make(&dir, zones);
         let server = name_server(&world, &tree, &dir);
         let resolver = resolver(&machine, &tree, &dir);
@@ -93,12 +93,12 @@ impl Network {
     /// Calls a function in the network of the world. The sockets that it opens, and the threads that
     /// it starts, stay there.
     pub fn world<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
-        debian::in_network(self.world.init, function)
+        self.world.inside(function)
     }
 
     /// Calls a function in the network of the machine.
     pub fn machine<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
-        debian::in_network(self.machine.init, function)
+        self.machine.inside(function)
     }
 
     /// A listener at an address of the world.
@@ -162,78 +162,15 @@ fn serve(namespace: &Namespace, tree: &Path, program: &str, conf: &Path, ready: 
     }
 }
 
-/// A network namespace, and a process namespace with it.
-struct Namespace {
-    /// The namespace exists until its standard input is closed.
-    holder: Child,
-    /// The first process, seen from the host.
-    init: u32,
-}
-
-impl Namespace {
-    /// A namespace, and the directory that is removed when it ends.
-    fn new(dir: Option<&PathBuf>) -> Self {
-        let script = "read -r pid rest < /proc/self/stat; ip link set lo up && echo $pid; \
-                      cat > /dev/null; [ -z \"$1\" ] || rm -rf \"$1\"";
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--net", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh"]);
-        unshare.arg(dir.map_or(Path::new(""), PathBuf::as_path));
-        let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
-        let said = holder.stdout.take().expect("a pipe");
-        let mut line = String::new();
-        BufReader::new(said).read_line(&mut line).expect("a line");
-        let init = line.trim().parse().expect("a process, in a namespace that root may make");
-        Self { holder, init }
-    }
-
-    /// Joins the world to the machine.
-    fn join_to(&self, machine: &Self) {
-        let of = |namespace: &Self, script: &str| {
-            let mut shell = Command::new("sh");
-            shell.args(["-e", "-c", script]);
-            let (code, said) = super::programs::code_and_text(&namespace.network(&shell).output().expect("nsenter"));
-            assert_eq!(code, 0, "{script}: {said}");
-        };
-        let local: String = WORLD.map(|network| format!("ip route add local {network} dev lo\n")).concat();
-        of(
-            self,
-            &format!(
-                "ip link add machine type veth peer name world netns {}\nip link set machine up\n\
-                 ip address add 198.51.100.1/24 dev machine\n{local}",
-                machine.init
-            ),
-        );
-        of(
-            machine,
-            &format!(
-                "ip address add {MACHINE}/24 dev world\nip link set world up\nip route add default via 198.51.100.1\n"
-            ),
-        );
-    }
-
-    /// The beginning of a command in the namespace, which ends with it.
-    fn enter(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["-n", "-p", "-t", &self.init.to_string(), "--"]);
-        command
-    }
-
-    /// A command that runs `outside` in the network, but is seen as a process of the host.
-    fn network(&self, outside: &Command) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["-n", "-t", &self.init.to_string(), "--"]).arg(outside.get_program()).args(outside.get_args());
-        command.envs(outside.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
-        if let Some(dir) = outside.get_current_dir() {
-            command.current_dir(dir);
-        }
-        command
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        // The shell removes the directory first.
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
-    }
+/// Joins the world to the machine.
+fn join(world: &Namespace, machine: &Namespace) {
+    let local: String = WORLD.map(|network| format!("ip route add local {network} dev lo\n")).concat();
+    world.script(&format!(
+        "ip link add machine type veth peer name world netns {}\nip link set machine up\n\
+         ip address add 198.51.100.1/24 dev machine\n{local}",
+        machine.init()
+    ));
+    machine.script(&format!(
+        "ip address add {MACHINE}/24 dev world\nip link set world up\nip route add default via 198.51.100.1\n"
+    ));
 }

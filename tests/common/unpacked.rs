@@ -59,3 +59,24 @@ pub fn dovecot(conf: &Path) -> Option<Command> {
     command.arg("-F").arg("-c").arg(conf);
     Some(command)
 }
+
+/// A command that runs haproxy. If it is neither unpacked nor installed, reports the test as skipped
+/// and returns `None`.
+pub fn haproxy() -> Option<Command> {
+    let command = tree("haproxy").map_or_else(
+        || Command::new("haproxy"),
+        |tree| {
+            let libraries = tree.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+            let mut command = Command::new(tree.join("usr/sbin/haproxy"));
+            command.env("LD_LIBRARY_PATH", libraries);
+            command
+        },
+    );
+    let mut version = Command::new(command.get_program());
+    version.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).arg("-v");
+    if version.output().is_err() {
+        super::skipped("haproxy is neither unpacked nor installed");
+        return None;
+    }
+    Some(command)
+}

@@ -494,18 +494,12 @@ fn haproxy_sends_proxy_headers() {
 /// Starts haproxy in front of a daemon, with the configuration of the manual page. `version` is the
 /// option for the version of the PROXY header.
 fn haproxy(site: &Site, daemon: &Daemon, version: &str) -> Option<(Daemon, u16)> {
-    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join("haproxy.pkg");
-    let program = if tree.is_dir() { tree.join("usr/sbin/haproxy") } else { "haproxy".into() };
-    let libraries = fs::read_dir(tree.join("usr/lib")).into_iter().flatten().flatten().map(|entry| entry.path());
-    let libraries: Vec<String> = libraries.map(|path| path.display().to_string()).collect();
+    unpacked::haproxy()?;
     let command = |arguments: &[&str]| {
-        let mut command = Command::new(&program);
-        command.env("LD_LIBRARY_PATH", libraries.join(":")).args(arguments).stdin(Stdio::null());
+        let mut command = unpacked::haproxy().expect("it was there");
+        command.args(arguments).stdin(Stdio::null());
         command
     };
-    if command(&["-v"]).output().is_err() {
-        return skipped("haproxy is not installed");
-    }
     if !present("swaks") {
         return None;
     }

@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use common::dns::Dns;
 use common::remote::{Offer, Remote, Sink, Then};
 use common::tls::Authority;
 use common::{Daemon, Site};
@@ -203,4 +204,52 @@ fn malformed_files_are_errors_at_the_start() {
         assert_eq!(code, Some(78), "{failures}");
         assert!(failures.contains("authorities.pem: expected a certificate authority in PEM"), "{failures}");
     }
+}
+
+/// The rule of each host of a domain, with its source. Nothing is sent, so the hosts need not exist.
+#[test]
+fn the_tlsa_records_of_a_host_are_explained() {
+    let digest = "00".repeat(32);
+    let mut zone = String::new();
+    for (name, record) in [
+        ("usable", format!("TLSA 3 1 1 {digest}")),
+        ("unusable", format!("TLSA 1 1 1 {digest}")),
+        ("bogus", "SERVFAIL".to_owned()),
+        ("without", "A 192.0.2.1".to_owned()),
+    ] {
+        zone += &format!(
+            "{name}.test MX 10 mx.{name}.test\n{name}.test SECURE\nmx.{name}.test A 192.0.2.1\nmx.{name}.test SECURE\n\
+             _25._tcp.mx.{name}.test {record}\n_25._tcp.mx.{name}.test SECURE\n"
+        );
+    }
+    // Records that nobody has signed count for nothing.
+    zone +=
+        &format!("open.test MX 10 mx.open.test\nmx.open.test A 192.0.2.1\n_25._tcp.mx.open.test TLSA 3 1 1 {digest}\n");
+    let dns = Dns::zone(&zone);
+    let mut site = Site::with("");
+    site.set("dns", "nameservers", &dns.nameservers());
+    let daemon = site.start();
+    let default = "TLS if the host offers STARTTLS, with any certificate\n";
+    let texts = [
+        (
+            "usable",
+            "TLS by STARTTLS is required, with a certificate that matches the TLSA records of the host  [RFC 7672]\n",
+        ),
+        ("unusable", "TLS by STARTTLS is required, with any certificate  [RFC 7672]\n"),
+        (
+            "bogus",
+            "the look-up of the TLSA records of mx.bogus.test failed: the name server could not find out (SERVFAIL)",
+        ),
+        ("without", default),
+        ("open", default),
+    ];
+    let check = |when: &str| {
+        for (name, text) in texts {
+            let explained = site.penfoldctl(&["explain", &format!("elvis@{name}.test")]);
+            assert!(explained.contains(&format!("mx.{name}.test")) && explained.contains(text), "{when}: {explained}");
+        }
+    };
+    check("with a daemon");
+    daemon.terminate();
+    check("without one");
 }

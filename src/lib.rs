@@ -27,6 +27,7 @@
 //! - `address`: mail addresses: parse, quote, compare
 //! - `aggregate`: what the daily reports to the owners of domains have in common
 //! - `aliases`: the aliases file
+//! - `callout`: whether the next host knows a recipient
 //! - `characters`: characters that could mislead a reader
 //! - `cli`: the commands: penfoldctl, sendmail, mailq, newaliases
 //! - `config`: the configuration as values
@@ -87,7 +88,7 @@
 //! | 3 | aggregate, config, smtp, stats | lower ranks |
 //! | 4 | destination, dns, exit, log, tls | lower ranks |
 //! | 5 | aliases, net, policy, spool, tls_report, users | lower ranks |
-//! | 6 | mailauth, queue, report, route, screen, submit, tls_policy | lower ranks |
+//! | 6 | callout, mailauth, queue, report, route, screen, submit, tls_policy | lower ranks |
 //! | 7 | deliver, filters | lower ranks |
 //! | 8 | site | lower ranks |
 //! | 9 | session | lower ranks; never queue, deliver or report |
@@ -116,6 +117,7 @@ mod activity;
 pub mod address;
 pub mod aggregate;
 mod aliases;
+mod callout;
 mod characters;
 pub mod cli;
 pub mod config;

@@ -9,17 +9,23 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::address::Address;
+use crate::callout::{Callouts, Host, Question};
 use crate::config::{Config, ConfigError};
 use crate::deliver::agent::AgentPool;
-use crate::deliver::remote::Outbound;
 use crate::deliver::remote::credentials::Credentials;
+use crate::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
+use crate::destination::{Destination, HostTarget};
 use crate::dns::Dns;
 use crate::envelope::{MessageTls, Origin};
 #[cfg(feature = "filters")]
 use crate::filters::Filters;
 #[cfg(feature = "mailauth")]
 use crate::mailauth::{dmarc::reports::Counts, keys::Keys};
+use crate::outcome::Outcome;
+use crate::policy::rcpt::NextHost;
 use crate::privsep::Rights;
+use crate::reply::Status;
 use crate::report::languages::Languages;
 use crate::report::rate::Rates;
 use crate::route::Router;
@@ -33,6 +39,7 @@ use crate::state::State;
 use crate::submit::senders::Senders;
 use crate::submit::usage::Usage;
 use crate::sys;
+use crate::timeouts::Trust;
 use crate::tls::Tls;
 use crate::tls_policy::sts;
 use crate::tls_policy::table::TlsPolicies;
@@ -164,6 +171,8 @@ pub struct Site {
     pub agents: AgentPool,
     /// The state that deliveries to other hosts share.
     pub outbound: Outbound,
+    /// What next hosts have said about recipients.
+    pub callouts: Callouts,
     /// The counts of recent reports, for the limits on reports.
     pub report_rates: Rates,
     /// Whether the queue knows all entries that were in the spool at the start.
@@ -198,6 +207,7 @@ impl Site {
             agents: AgentPool::new(rights.clone()),
             rights,
             outbound,
+            callouts: Callouts::kept(&state),
             report_rates: Rates::default(),
             is_scanned: AtomicBool::new(false),
         })
@@ -226,5 +236,49 @@ impl Site {
     /// Puts new settings into force.
     pub fn replace(&self, settings: Arc<Settings>) {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+}
+
+impl Site {
+    /// Asks the hosts of a destination whether they accept a recipient, for a session with this id and
+    /// these settings. When `is_over` returns true, the session waits no longer.
+    pub fn ask_next_host(
+        &self,
+        settings: &Arc<Settings>,
+        session: &str,
+        (recipient, target): (&Address, &HostTarget),
+        is_over: impl Fn() -> bool,
+    ) -> NextHost {
+        let host = || -> Box<dyn Host> {
+            Box::new(Asker {
+                settings: Arc::clone(settings),
+                remote: RemoteDelivery::new(self.outbound.clone()),
+                destination: Arc::new(Destination::Remote(target.clone())),
+                session: session.to_owned(),
+            })
+        };
+        // Most sessions must be free for clients that no other host keeps waiting.
+        let room = (settings.config.limits.connections / 4).max(1);
+        self.callouts.ask(&Question::new(session, recipient, target), room, host, is_over)
+    }
+}
+
+/// Asks the hosts of a destination about recipients, in the way of a delivery.
+struct Asker {
+    settings: Arc<Settings>,
+    remote: RemoteDelivery,
+    destination: Arc<Destination>,
+    session: String,
+}
+
+impl Host for Asker {
+    fn ask(&mut self, recipient: &Address) -> Outcome {
+        let Destination::Remote(target) = &*self.destination else {
+            return Outcome::deferred(Status(4, 3, 5), "the destination is not another host");
+        };
+        let Settings { config, tls, credentials, tls_policies, .. } = &*self.settings;
+        let (tls, trust) = (&tls.client, Trust::Proven);
+        let settings = RemoteSettings { config, tls, credentials, tls_policies, counts: None, trust };
+        self.remote.ask(settings, (&self.destination, target), recipient, &self.session)
     }
 }

@@ -71,14 +71,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             catch_all: None,
         },
         domains: Vec::new(),
-        relay: Relay {
-            networks: vec![
-                Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
-                Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
-            ],
-            domains: Vec::new(),
-            etrn: Vec::new(),
-        },
+        relay: relay(),
         smtp: Smtp::default(),
         policy: policy::defaults(optional("/etc/penfold/access")),
         auth: Auth::None,
@@ -140,6 +133,19 @@ fn full_name<'a>(name: &'a str, hosts: &'a str) -> &'a str {
     let without_comment = |line: &'a str| line.split('#').next().unwrap_or_default();
     let mut names = hosts.lines().flat_map(|line| without_comment(line).split_whitespace().skip(1));
     names.find(|full| full.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))).unwrap_or(name)
+}
+
+fn relay() -> Relay {
+    Relay {
+        networks: vec![
+            Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
+            Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
+        ],
+        domains: Vec::new(),
+        recipients: None,
+        verify: false,
+        etrn: Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -247,6 +247,8 @@ fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
     let relay = Relay {
         networks: section.take_all("networks", values::network).unwrap_or(default.networks),
         domains: section.take_all("domains", values::domain).unwrap_or(default.domains),
+        recipients: section.take("recipients", values::existing_file_or_none).unwrap_or(default.recipients),
+        verify: section.take("verify", values::flag).unwrap_or(default.verify),
         etrn: section.take_all("etrn", values::domain_or_below).unwrap_or(default.etrn),
     };
     section.finish();

@@ -303,6 +303,10 @@ pub struct Relay {
     /// The domains to which every client may relay, because this host is a backup mail exchanger
     /// for them.
     pub domains: Vec<String>,
+    /// The table of the recipients in `domains`. `None` if all addresses there are accepted.
+    pub recipients: Option<PathBuf>,
+    /// Whether the next host is asked, at RCPT, whether a recipient in `domains` exists.
+    pub verify: bool,
     /// The domains whose mail a client that may relay can ask for by ETRN, in canonical form.
     /// `.domain` stands for all domains below it.
     pub etrn: Vec<String>,

@@ -168,6 +168,8 @@ fn limits(out: &mut Printer<'_>, limits: &Limits) {
 fn relay(out: &mut Printer<'_>, relay: &Relay) {
     out.key("networks", list(&relay.networks, network));
     out.key("domains", list(&relay.domains, |domain| quote(domain)));
+    out.key("recipients", relay.recipients.as_ref().map_or_else(|| quote(""), |file| path(file)));
+    out.key("verify", relay.verify.to_string());
     out.key("etrn", list(&relay.etrn, |domain| quote(domain)));
 }
 

@@ -50,6 +50,7 @@ impl Names {
         if let Users::File(path) = &config.local.users {
             files.push(("local.users", path.clone()));
         }
+        files.extend(config.relay.recipients.clone().map(|path| ("relay.recipients", path)));
         if let Auth::File(path) = &config.auth {
             files.push(("auth.users", path.clone()));
         }

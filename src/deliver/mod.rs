@@ -40,6 +40,8 @@ pub struct Delivery<'a> {
     /// Whether the message goes only to hosts with public addresses, unless the configuration names
     /// the host.
     pub only_public: bool,
+    /// Whether the hosts are only asked if they would accept the recipients: DATA is never sent.
+    pub is_question: bool,
 }
 
 impl Delivery<'_> {

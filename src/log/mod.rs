@@ -8,6 +8,7 @@
 //! administrator has to act, and `warn` if that is advisable.
 //!
 //! - `admin`: the lines about what an administrator has done with messages
+//! - `asked`: the line about a question to the next host
 //! - `collect`: the lines in memory, for a command
 //! - `counted`: counts the events
 //! - `emit`: logs the line of an event
@@ -29,6 +30,7 @@ use crate::config::LogTo;
 use crate::json::Format;
 
 mod admin;
+mod asked;
 mod collect;
 mod counted;
 mod emit;
@@ -48,6 +50,7 @@ use journal::Journal;
 use sink::{LogFile, Syslog};
 
 pub use admin::{flushed, flushed_all, requeued, returned};
+pub use asked::{Asked, asked};
 pub use collect::collect;
 pub use events::{
     Accepted, Attempt, Checked, Lost, Refused, Rule, accepted, asked_for_queue, attempt, auth_failed, bounced, checked,

@@ -46,6 +46,21 @@ pub enum Lookup<'a> {
     Failed,
 }
 
+/// What the next host says about a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextHost {
+    /// It accepts the recipient.
+    Accepted,
+    /// There is no such recipient.
+    Unknown,
+    /// The mailbox is full. The value says whether the host calls that permanent.
+    Full(bool),
+    /// It refuses the recipient for another reason, with this status of class 5.
+    Refused(Status),
+    /// It has not answered, or its answer says nothing about the recipient.
+    NoAnswer,
+}
+
 /// Applies the rules of RCPT in their order, except those for strangers after the look-up (see
 /// [`screening`](super::screening)). `bounces` is the verdict of [`only_bounces`]. `unknown` is
 /// called for the limit on unknown recipients, and `find` looks the recipient up. Each is called
@@ -84,7 +99,8 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
         }
         Lookup::Found(_) => Verdict::Accept,
         Lookup::Unknown => {
-            Verdict::refuse(reply::recipient::unknown_user(recipient), "unknown-user", Source::Key("local.users"))
+            let key = if rcpt.domain == Domain::Relay { "relay.recipients" } else { "local.users" };
+            Verdict::refuse(reply::recipient::unknown_user(recipient), "unknown-user", Source::Key(key))
         }
         Lookup::Refused(status, text) => {
             let reply = reply::recipient::refused(recipient, status, text);
@@ -94,6 +110,20 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
             Verdict::refuse(reply::recipient::temporary_failure(recipient), "unknown-user", Source::Failure)
         }
     }
+}
+
+/// Decides by what the next host says about a recipient, after all other rules.
+pub fn next_host(rcpt: &Rcpt<'_>, answer: NextHost) -> Verdict {
+    let to = rcpt.recipient;
+    let reply = match answer {
+        NextHost::Accepted => return Verdict::Accept,
+        NextHost::Unknown => reply::recipient::unknown_user(to),
+        NextHost::Full(is_lasting) => reply::recipient::mailbox_full(to, is_lasting),
+        NextHost::Refused(status) => reply::recipient::refused(to, status, "The next host refuses this recipient"),
+        NextHost::NoAnswer => reply::recipient::no_answer(to),
+    };
+    let key = if rcpt.domain == Domain::Relay { "relay.verify" } else { "local.users" };
+    Verdict::refuse(reply, "next-host", Source::Key(key))
 }
 
 /// Refuses a recipient address that this host has made by rewriting a sender (`is_rewritten`),
@@ -159,6 +189,28 @@ mod tests {
             (STRANGER, Rcpt { accepted: 10, ..other }, "defer 452 recipients"),
         ] {
             assert_eq!(shown(&precheck(&facts, &rcpt)), want, "{facts:?} {rcpt:?}");
+        }
+    }
+
+    #[test]
+    fn the_next_host_decides_with_its_own_status() {
+        let recipient = Address::parse("jon@razorback.test").expect("an address");
+        for (domain, key) in [(Domain::Relay, "relay.verify"), (Domain::Local, "local.users")] {
+            let rcpt = Rcpt { recipient: &recipient, domain, accepted: 0, max_recipients: 10 };
+            for (answer, want) in [
+                (NextHost::Unknown, "550 5.1.1"),
+                (NextHost::Full(true), "552 5.2.2"),
+                (NextHost::Full(false), "452 4.2.2"),
+                (NextHost::Refused(Status(5, 2, 1)), "550 5.2.1"),
+                (NextHost::NoAnswer, "451 4.4.3"),
+            ] {
+                let (Verdict::Refuse(reply, reason) | Verdict::Defer(reply, reason)) = next_host(&rcpt, answer) else {
+                    panic!("{answer:?} is accepted");
+                };
+                assert!(reply.to_string().starts_with(want), "{reply}");
+                assert_eq!((reason.rule, reason.source), ("next-host", Source::Key(key)));
+            }
+            assert_eq!(next_host(&rcpt, NextHost::Accepted), Verdict::Accept);
         }
     }
 

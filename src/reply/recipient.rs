@@ -54,6 +54,17 @@ pub fn temporary_failure(recipient: &impl fmt::Display) -> Reply {
     Reply::new(451, Status(4, 3, 0), format!("<{recipient}> Cannot be looked up now, please try again later"))
 }
 
+/// Refuses or defers a recipient whose mailbox is full.
+pub fn mailbox_full(recipient: &impl fmt::Display, is_lasting: bool) -> Reply {
+    let (code, class) = if is_lasting { (552, 5) } else { (452, 4) };
+    Reply::new(code, Status(class, 2, 2), format!("<{recipient}> Mailbox full"))
+}
+
+/// Defers a recipient about which the next host must be asked, and cannot be asked now.
+pub fn no_answer(recipient: &impl fmt::Display) -> Reply {
+    Reply::new(451, Status(4, 4, 3), format!("<{recipient}> The next host cannot be asked now, please try again later"))
+}
+
 /// Defers a recipient beyond the number that a message may have (RFC 5321 4.5.3.1.10).
 pub fn too_many() -> Reply {
     Reply::new(452, Status(4, 5, 3), "Too many recipients; send the rest in another message")

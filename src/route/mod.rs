@@ -5,6 +5,7 @@
 //! - `cycles`: aliases that lead back to themselves
 //! - `expand`: from an address to its final recipients
 //! - `realm`: the local domains, grouped by their users and tables
+//! - `relay_recipients`: the table of the recipients in relay domains
 //! - `resolve`: what a session asks about a recipient
 //! - `routes`: the routes table
 //! - `srs`: senders that are rewritten when a message is forwarded
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use crate::address::{Address, fold};
 use crate::aliases::Member;
 use crate::config::table::Watched;
-use crate::config::{Config, ConfigError, HostPort, Scheme};
+use crate::config::{Config, ConfigError, HostPort, Scheme, TableFile};
 use crate::destination::{Destination, HostTarget, SMTP_PORT};
 use crate::dns;
 use crate::envelope::{Action, Recipient};
@@ -40,6 +41,7 @@ use crate::users::{Inbox, Mailbox, Owner};
 
 use cache::ExpansionCache;
 use realm::{Domains, Realm, Snapshot};
+use relay_recipients::RelayRecipients;
 use routes::{RouteTarget, Routes};
 use srs::SenderRewriting;
 pub use trace::{Found, Traced, Visit};
@@ -48,6 +50,7 @@ mod cache;
 mod cycles;
 mod expand;
 mod realm;
+mod relay_recipients;
 mod resolve;
 mod routes;
 mod srs;
@@ -66,6 +69,10 @@ pub struct Router {
     /// The local domain that completes addresses without a domain.
     first_domain: Box<str>,
     relay_domains: HashSet<Box<str>>,
+    /// The recipients in relay domains; `None` if all addresses there are accepted.
+    relay_recipients: Option<Watched<RelayRecipients>>,
+    /// Whether the next host is asked about the recipients in relay domains.
+    asks_about_relay: bool,
     /// The postmaster of the first local domain.
     own_postmaster: Address,
     /// The mailbox for the postmaster's mail if it has no other recipient.
@@ -168,6 +175,12 @@ impl Router {
             move |file: &Path, text: &str| Routes::read(file, text, |domain| is_local.contains_key(domain));
         let (routes, more) = Watched::open_tolerant(&config.remote.routes, read_routes, Routes::unreadable);
         errors.extend(more);
+        let relay_recipients = config.relay.recipients.as_ref().map(|path| {
+            let file = TableFile { path: path.clone(), required: true };
+            let (table, more) = Watched::open_tolerant(&file, RelayRecipients::read, RelayRecipients::unreadable);
+            errors.extend(more);
+            table
+        });
         let first_domain: Box<str> = config.own_domain().into();
         let own_postmaster = keep(&mut errors, own_postmaster(&first_domain));
         let srs = SenderRewriting::open(config, rights).map_err(|more| errors.extend(more));
@@ -179,6 +192,8 @@ impl Router {
             domains,
             first_domain,
             relay_domains: config.relay.domains.iter().map(|d| d.as_str().into()).collect(),
+            relay_recipients,
+            asks_about_relay: config.relay.verify,
             own_postmaster,
             last_resort: config.spool.join(POSTMASTER),
             smarthosts: config.remote.smarthosts.clone(),

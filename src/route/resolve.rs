@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use super::{DomainClass, Expansion, Route, Router};
-use crate::address::Address;
-use crate::envelope::Recipient;
+use crate::address::{Address, fold};
+use crate::destination::HostTarget;
+use crate::envelope::{Action, Recipient};
 use crate::policy::rcpt::Lookup;
 use crate::policy::relay;
 
@@ -18,10 +19,50 @@ impl Router {
     /// Returns the answer of [`Router::resolve`] for an address that is not local; `None` if it is
     /// local.
     pub(super) fn resolve_elsewhere(&self, recipient: &Address) -> Option<Expansion> {
-        (self.class_of(recipient.domain()) != DomainClass::Local).then(|| match self.route(recipient) {
-            Route::Refused(status, text) => Expansion::Refused(status, text),
-            _ => Expansion::Finals(vec![Recipient::new(recipient.clone())]),
+        let class = self.class_of(recipient.domain());
+        (class != DomainClass::Local).then(|| match (self.route(recipient), self.is_relayed(recipient, class)) {
+            (Route::Refused(status, text), _) => Expansion::Refused(status, text),
+            (_, Err(why)) => Expansion::Temporary(why),
+            (_, Ok(false)) => Expansion::Unknown,
+            (_, Ok(true)) => Expansion::Finals(vec![Recipient::new(recipient.clone())]),
         })
+    }
+
+    /// Whether the table of recipients in relay domains admits an address in a domain of this class.
+    ///
+    /// # Errors
+    /// The error in the table, if it may affect the address.
+    fn is_relayed(&self, recipient: &Address, class: DomainClass) -> Result<bool, String> {
+        let Some(table) = self.relay_recipients.as_ref().filter(|_| class == DomainClass::Relay) else {
+            return Ok(true);
+        };
+        let name = fold(recipient.local());
+        // A relay domain has the separator of [local].
+        let base = self.realms.first().and_then(|realm| realm.without_detail(&name));
+        table.current().contains(recipient, base).map_err(ToString::to_string)
+    }
+
+    /// Whether the recipients in relay domains are known, from the table or from the next host.
+    pub fn has_recipients_of_relay_domains(&self) -> bool {
+        self.asks_about_relay || self.relay_recipients.is_some()
+    }
+
+    /// Returns the only final recipient of an address, and the hosts that must be asked whether it
+    /// exists; `None` if nobody is asked. Members of a list of several recipients are the choice of the
+    /// postmaster, and are not asked about.
+    pub fn to_be_asked<'a>(&self, finals: &'a [Recipient]) -> Option<(&'a Address, HostTarget)> {
+        let [recipient] = finals else { return None };
+        if !matches!(recipient.action, Action::Deliver | Action::Direct) {
+            return None;
+        }
+        let is_asked = match self.class_of(recipient.address.domain()) {
+            DomainClass::Relay => self.asks_about_relay,
+            DomainClass::Local | DomainClass::Elsewhere => false,
+        };
+        match is_asked.then(|| self.route(&recipient.address)) {
+            Some(Route::Remote(target)) => Some((&recipient.address, target)),
+            _ => None,
+        }
     }
 
     /// Returns an address that a client has given, completed with a domain. If the domain is an IP

@@ -22,8 +22,9 @@ impl Session<'_> {
             Err(reply) => return Step::Reply(reply),
         };
         let checked = self.check_recipient(&recipient, &options);
-        let is_unknown = checked.as_ref().is_err_and(|reply| reply == &reply::recipient::unknown_user(&recipient));
         let checked = checked.and_then(|finals| self.screen(&recipient).map(|()| finals));
+        let checked = checked.and_then(|finals| self.ask_next_host(&recipient, &finals).map(|()| finals));
+        let is_unknown = checked.as_ref().is_err_and(|reply| reply == &reply::recipient::unknown_user(&recipient));
         if let (Err(reply), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
             transaction.has_refused |= *reply != reply::recipient::too_many();
         }
@@ -104,6 +105,24 @@ impl Session<'_> {
             finals.push(Recipient { action: Action::Replaced, ..Recipient::new(recipient.clone()) });
         }
         Ok(finals)
+    }
+
+    /// Asks the next host about a recipient, if that is configured for it. This is the last check, so that
+    /// a client that is refused by the others causes no connection. The error is the reply that refuses
+    /// the recipient. A message of the drop directory keeps its recipients, as in
+    /// [`Session::expand_or_keep`].
+    fn ask_next_host(&self, recipient: &Address, finals: &[Recipient]) -> Result<(), Reply> {
+        let service = self.service;
+        let Some(asked) = service.router.to_be_asked(finals).filter(|_| self.client.dropped.is_none()) else {
+            return Ok(());
+        };
+        let (address, target) = &asked;
+        let answer = service
+            .site
+            .ask_next_host(&service.settings, &self.client.session, (*address, target), || self.is_stopping());
+        let domain = service.router.class_of(address.domain()).into();
+        let (accepted, max_recipients) = (0, service.config.limits.recipients);
+        self.apply(policy::rcpt::next_host(&Rcpt { recipient, domain, accepted, max_recipients }, answer))
     }
 
     /// Looks up a recipient that a filter adds. `None` if mail for it cannot be accepted. The error

@@ -20,7 +20,8 @@ const BLOCK: usize = 64 << 10;
 pub struct Content<'a> {
     /// Text that is read before the file.
     front: &'a [u8],
-    file: &'a File,
+    /// The file; `None` if there is no content.
+    file: Option<&'a File>,
     offset: u64,
     size: u64,
     is_binary: bool,
@@ -30,7 +31,13 @@ pub struct Content<'a> {
 impl<'a> Content<'a> {
     /// A reader that begins at `offset` in a file of `size` bytes.
     pub fn new(file: &'a File, offset: u64, size: u64) -> Self {
-        Self { front: b"", file, offset, size, is_binary: false, measure: None }
+        Self { front: b"", file: Some(file), offset, size, is_binary: false, measure: None }
+    }
+
+    /// A content without octets.
+    pub fn none() -> Self {
+        let measure = Some(Meter::default().measure(b""));
+        Self { front: b"", file: None, offset: 0, size: 0, is_binary: false, measure }
     }
 
     /// Says whether the body is binary (`BODY=BINARYMIME`), and thus not made of lines.
@@ -101,7 +108,7 @@ impl Read for Content<'_> {
         if !self.front.is_empty() {
             return self.front.read(into);
         }
-        let count = self.file.read_at(into, self.offset)?;
+        let count = self.file.map_or(Ok(0), |file| file.read_at(into, self.offset))?;
         if count == 0 && !into.is_empty() && self.left() > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -307,6 +307,7 @@ impl Worker {
             content: entry.content().preceded_by(&front),
             converter,
             only_public: matches!(entry.origin(), Origin::DmarcReport | Origin::TlsReport),
+            is_question: false,
         };
         let settings = &attempt.settings;
         let counts = self.site.tls_counts_of(&settings.config, entry.origin(), entry.options().tls);

@@ -230,6 +230,8 @@ fn every_key_has_its_effect() {
                 network("0.0.0.0", 0),
             ],
             domains: vec!["friend.example".into()],
+            recipients: Some(etc("relay-recipients")),
+            verify: true,
             etrn: vec!["site.example".into(), ".example.net".into()],
         },
         policy: Policy {

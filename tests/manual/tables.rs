@@ -317,6 +317,18 @@ fn filtered() -> Vec<(Site, Daemon)> {
     [good.address, bad.address, silent.address, strict.address, absent].map(one).into()
 }
 
+/// A daemon that has asked the next host about a recipient.
+fn asking() -> (Remote, Site, Daemon) {
+    let remote = Remote::with(Sink::default().reply("RCPT", "550 5.1.1 unknown"));
+    let site = Site::with("relay.domains = [\"relay.test\"]\nrelay.verify = true");
+    site.add("routes", &format!("relay.test {}", remote.address));
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<a@x.org>", "250 ");
+    client.ask("RCPT TO:<elvis@relay.test>", "550 ");
+    (remote, site, daemon)
+}
+
 /// A daemon that has checked a message with an ARC chain.
 fn sealed() -> (Dns, Site, Daemon) {
     let key = SigningKey::from_pem(SEALING_KEY.as_bytes()).expect("a key");
@@ -356,6 +368,7 @@ fn log_lines_have_the_documented_form() {
     strangers.submit_from("news@x.org", &["jon@razorback"]);
     let filtering = filtered();
     let (_dns, _site, sealed) = sealed();
+    let (_remote, _site, asking) = asking();
     let shown = shown();
     assert!(shown.len() > 17, "{shown:?}");
     for line in shown {
@@ -368,6 +381,8 @@ fn log_lines_have_the_documented_form() {
                 + &strangers.log()
                 + "\n"
                 + &sealed.log()
+                + "\n"
+                + &asking.log()
                 + "\n"
                 + &filtering.iter().map(|(_, daemon)| daemon.log() + "\n").collect::<String>()
         };

@@ -1,6 +1,7 @@
 //! Delivery to other hosts.
 //!
 //! - `arc`: sets of forwarded mail
+//! - `callouts`: questions to the next host at RCPT
 //! - `client`: the SMTP client and its DNS lookups, without the daemon
 //! - `converted`: messages for hosts without 8BITMIME
 //! - `end_to_end`: with the daemon, the log and the report
@@ -13,6 +14,7 @@
 
 #[cfg(feature = "arc")]
 mod arc;
+mod callouts;
 mod client;
 #[cfg(feature = "arc")]
 mod converted;

@@ -27,6 +27,7 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
             vec![format!("refused {} more commands of {}", value(line, "more"), foreign(line, "peer"))]
         }
         "refused" => refused(line),
+        "asked" => vec![format!("asked {} about {}: {}", foreign(line, "dest"), to(line), value(line, "result"))],
         "discarded" => {
             let first = format!("a filter has discarded a message from {}; the client got 250", foreign(line, "from"));
             with_details(first, &[Some(client(line)), message_id(line), recipients(line)])

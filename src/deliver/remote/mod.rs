@@ -2,6 +2,7 @@
 //! hosts are tried, in which order, and when an attempt ends.
 //!
 //! - `addresses`: limits and failures of each address
+//! - `ask`: whether the hosts would accept a recipient
 //! - `client`: one SMTP or LMTP connection
 //! - `convert`: messages converted for hosts that cannot take them as they are
 //! - `credentials`: the credentials table
@@ -47,6 +48,7 @@ use crate::tls_policy::{DomainPolicy, Rules, Said, TlsPolicy, sts};
 use crate::tls_report::Counts;
 
 pub mod addresses;
+mod ask;
 mod client;
 pub mod convert;
 pub mod credentials;
@@ -343,7 +345,7 @@ impl RemoteDelivery {
         let config = settings.config;
         let Some(permit) = self.permit(peer, config, progress) else { return true };
         progress.tried.push(peer.endpoint.clone());
-        let mut connection = match self.open(settings, host, progress.delivery.id) {
+        let mut connection = match self.open(settings, host, progress.delivery) {
             Ok(connection) => connection,
             // The host accepts no more connections now, so this message waits until one of the
             // other connections is free.
@@ -407,7 +409,7 @@ impl RemoteDelivery {
             connection.send_quit();
             let recipients = left.iter().filter_map(|&index| delivery.recipients.get(index).copied()).collect();
             let rest = Delivery { recipients, ..delivery.clone() };
-            let sent = match self.open(settings, host, delivery.id) {
+            let sent = match self.open(settings, host, delivery) {
                 Ok(next) => {
                     *connection = next;
                     connection.send(&rest)
@@ -428,13 +430,13 @@ impl RemoteDelivery {
         &self,
         settings: RemoteSettings<'_>,
         Host { target, peer, policy, message, is_known }: Host<'_>,
-        id: &str,
+        &Delivery { id, is_question, .. }: &Delivery<'_>,
     ) -> Result<Connection, StageOutcome> {
-        let login = settings.credentials.of(target, peer);
+        let (login, timeout) = (settings.credentials.of(target, peer), settings.config.remote.timeout);
         let options = ConnectOptions {
             id,
             hostname: &settings.config.hostname,
-            limit: settings.config.remote.timeout,
+            limit: if is_question { timeout.min(ask::STAGE_LIMIT) } else { timeout },
             tls: settings.tls,
             recorder: &self.recorder,
             policy,

@@ -4,9 +4,10 @@
 //! The rules are in [`after`]. If several hosts were tried, [`note`] decides which host's answer a
 //! recipient gets.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::addresses::{Permit, place};
+use super::ask::ASK_LIMIT;
 use super::client::{Stage, StageOutcome};
 use super::{ATTEMPT_LIMIT, AttemptResult, MAX_TRIES};
 use crate::deliver::Delivery;
@@ -88,7 +89,12 @@ impl<'a> Progress<'a> {
 
     /// Whether no further host is to be tried.
     pub fn is_over(&self) -> bool {
-        self.open().next().is_none() || self.tried.len() >= MAX_TRIES || self.begun.elapsed() > ATTEMPT_LIMIT
+        self.open().next().is_none() || self.tried.len() >= MAX_TRIES || self.begun.elapsed() > self.limit()
+    }
+
+    /// The time after which no further address is tried.
+    fn limit(&self) -> Duration {
+        if self.delivery.is_question { ASK_LIMIT } else { ATTEMPT_LIMIT }
     }
 
     /// Whether the peer's address was not tried yet.
@@ -139,8 +145,9 @@ impl<'a> Progress<'a> {
         } else if answer.is_cut_short && self.trust == Trust::Unproven {
             self.is_cut_short = true;
         } else {
-            // A host that replies is not down, and neither is one that fails after the greeting.
-            if answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
+            // A host that replies is not down, and neither is one that fails after the greeting. The
+            // times for a question are too short to judge a host.
+            if !self.delivery.is_question && answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
                 permit.failed(&answer.outcome);
             }
             self.unreachable = Some(answer.outcome.clone());

@@ -43,7 +43,7 @@ impl Site {
             postmaster: "root".into(),
             catch_all: None,
         };
-        config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()], etrn: Vec::new() };
+        config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()], ..config.relay };
         config.remote.routes = table("routes");
         config
     }

@@ -163,7 +163,8 @@ impl Sender {
             keys: None,
             now: 0,
         };
-        let what = Delivery { id: "x", sender: sender.as_ref(), options, recipients, content, converter, only_public };
+        let (sender, is_question) = (sender.as_ref(), false);
+        let what = Delivery { id: "x", sender, options, recipients, content, converter, only_public, is_question };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let (tls_policies, _) = TlsPolicies::begin(config);
         let settings = RemoteSettings {

@@ -94,6 +94,7 @@ fn a_message_goes_over_a_unix_socket() {
                 now: 0,
             },
             only_public: false,
+            is_question: false,
         };
         let outcomes = connection.send(&delivery);
         connection.quit();

@@ -1,0 +1,355 @@
+//! Asks the next host, while a client waits for the reply to RCPT, whether a recipient exists (a
+//! call-out), so that nothing is accepted that would bounce.
+//!
+//! - `answer`: what the outcome of a call-out says about the recipient
+//! - `memory`: the answers that are remembered
+//!
+//! [`Callouts::ask`] answers from the memory if it can. Otherwise it has a thread make the call-out,
+//! and waits for the answer, but not longer than [`WAIT`]. The thread goes on when nobody waits any
+//! more, so that its answer is there when the client tries again. If there is no answer, an older one
+//! holds: a recipient that the host has accepted before is accepted while the host is away.
+//!
+//! What clients can cause is limited: the call-outs to one destination and in all, the sessions that
+//! wait, and their time. While one session asks about a recipient, others wait for the same answer.
+//! After a host has failed, it is left alone for [`PAUSE`].
+//!
+//! This module makes no connection: the [`Host`] that the caller provides does.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+use crate::address::Address;
+use crate::destination::HostTarget;
+use crate::log;
+use crate::outcome::Outcome;
+use crate::policy::rcpt::NextHost;
+use crate::state::State;
+use crate::sys;
+
+mod answer;
+mod memory;
+
+use memory::Memory;
+pub use memory::Remembered;
+
+/// The maximum time that a session waits for an answer.
+const WAIT: Duration = Duration::from_secs(20);
+/// The interval at which a waiting session checks whether it has to end.
+const POLL: Duration = Duration::from_millis(200);
+/// The time for which a host is left alone after it has failed.
+const PAUSE: Duration = Duration::from_secs(30);
+/// The maximum number of call-outs to one destination at a time.
+const MAX_OF_DESTINATION: usize = 4;
+/// The maximum number of call-outs at a time.
+const MAX_RUNNING: usize = 32;
+/// The size of a thread's stack, in bytes: that of a worker's.
+const STACK: usize = 512 << 10;
+/// The number of destinations at which those that are not in use are dropped.
+const MAX_DESTINATIONS: usize = 1000;
+
+/// The hosts of a destination, which can be asked about one recipient after another.
+pub trait Host: Send {
+    /// Asks about a recipient. The outcome is `Delivered` if a host accepts it.
+    fn ask(&mut self, recipient: &Address) -> Outcome;
+}
+
+/// A question about one recipient.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The id of the session, for the log.
+    pub session: String,
+    /// The recipient, as the host will get it.
+    pub recipient: Address,
+    /// The name of the destination.
+    pub destination: Arc<str>,
+    /// Whether the destination is a mail store.
+    pub is_store: bool,
+}
+
+impl Question {
+    /// Asks about a recipient at the hosts of a destination.
+    pub fn new(session: &str, recipient: &Address, target: &HostTarget) -> Self {
+        Self {
+            session: session.to_owned(),
+            recipient: recipient.clone(),
+            destination: target.to_string().into(),
+            is_store: matches!(target, HostTarget::Store(_)),
+        }
+    }
+}
+
+/// The call-outs of all sessions.
+#[derive(Debug, Clone)]
+pub struct Callouts(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    inner: Mutex<Inner>,
+    /// Notified when a call-out has an answer, and when it has ended.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Inner {
+    memory: Memory,
+    /// The recipients that are being asked about, with their destinations.
+    asked: HashSet<(Arc<str>, Address)>,
+    destinations: HashMap<Arc<str>, Load>,
+    /// The number of call-outs that run.
+    running: usize,
+    /// The number of sessions that wait.
+    waiting: usize,
+}
+
+/// What goes on at one destination.
+#[derive(Debug, Default)]
+struct Load {
+    running: usize,
+    waiting: usize,
+    /// The time until which the destination is left alone.
+    paused: Option<Instant>,
+}
+
+impl Callouts {
+    /// The call-outs whose answers are kept in `state`.
+    pub fn kept(state: &State) -> Self {
+        let inner = Inner {
+            memory: Memory::kept(state),
+            asked: HashSet::new(),
+            destinations: HashMap::new(),
+            running: 0,
+            waiting: 0,
+        };
+        Self(Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() }))
+    }
+
+    /// Returns what the next host says about a recipient. `room` is the maximum number of sessions
+    /// that wait at a time. `host` makes what asks the host. When `is_over` returns true, the session
+    /// waits no longer.
+    pub fn ask(
+        &self,
+        question: &Question,
+        room: usize,
+        host: impl FnOnce() -> Box<dyn Host>,
+        is_over: impl Fn() -> bool,
+    ) -> NextHost {
+        let answer = self.wait(question, room, host, is_over);
+        if !matches!(answer, None | Some(NextHost::NoAnswer)) {
+            return answer.unwrap_or(NextHost::NoAnswer);
+        }
+        // The host is away, or is not sure. What it has said before holds.
+        let inner = self.0.lock();
+        let Question { recipient, destination, .. } = question;
+        let was_accepted = inner.memory.was_accepted(recipient, destination, sys::now());
+        if was_accepted { NextHost::Accepted } else { NextHost::NoAnswer }
+    }
+
+    /// Waits for a fresh answer; `None` if there is none in time.
+    fn wait(
+        &self,
+        question: &Question,
+        room: usize,
+        host: impl FnOnce() -> Box<dyn Host>,
+        is_over: impl Fn() -> bool,
+    ) -> Option<NextHost> {
+        let (until, mut host, mut place) = (Instant::now() + WAIT, Some(host), None);
+        let mut inner = self.0.lock();
+        inner.memory.read(sys::now());
+        loop {
+            if let Some(known) = inner.find(question).filter(|known| known.is_fresh) {
+                drop(inner);
+                return Some(known.answer);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                inner.load(&question.destination).pause();
+            }
+            let is_useless = inner.load(&question.destination).is_paused() || is_over();
+            if is_useless || place.is_none() && !inner.has_place(&question.destination, room) {
+                drop(inner);
+                return None;
+            }
+            place.get_or_insert_with(|| {
+                inner.waiting += 1;
+                inner.load(&question.destination).waiting += 1;
+                Place { shared: &self.0, destination: &question.destination }
+            });
+            if inner.may_begin(question)
+                && let Some(host) = host.take()
+            {
+                let call = Call::begin(&self.0, &mut inner, question);
+                // If the thread cannot start, the call ends here, and needs the lock for that.
+                drop(inner);
+                let host = host();
+                let started = Builder::new().name("callout".into()).stack_size(STACK).spawn(move || call.run(host));
+                if let Err(e) = started {
+                    ::log::warn!("no thread for a call-out: {e}");
+                    return None;
+                }
+                inner = self.0.lock();
+                continue;
+            }
+            let waited = self.0.changed.wait_timeout(inner, left.min(POLL));
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Returns what is remembered about a recipient; `None` if nothing is. Nobody is asked.
+    pub fn remembered(&self, question: &Question) -> Option<Remembered> {
+        let mut inner = self.0.lock();
+        inner.memory.read(sys::now());
+        inner.find(question)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn find(&self, question: &Question) -> Option<Remembered> {
+        let Question { recipient, destination, is_store, .. } = question;
+        self.memory.find(recipient, destination, *is_store, sys::now())
+    }
+
+    fn load(&mut self, destination: &Arc<str>) -> &mut Load {
+        if self.destinations.len() >= MAX_DESTINATIONS && !self.destinations.contains_key(destination) {
+            self.destinations.retain(|_, load| load.running + load.waiting > 0 || load.is_paused());
+        }
+        self.destinations.entry(Arc::clone(destination)).or_default()
+    }
+
+    /// Whether one more session may wait for a destination, if at most `room` sessions may wait. All
+    /// sessions for one destination take at most half of the room.
+    fn has_place(&mut self, destination: &Arc<str>, room: usize) -> bool {
+        self.waiting < room && self.load(destination).waiting < room.div_ceil(2)
+    }
+
+    /// Whether a call-out with this question may begin. It may not while the same question is asked.
+    fn may_begin(&mut self, question: &Question) -> bool {
+        let is_asked = self.asked.contains(&key(question));
+        !is_asked && self.running < MAX_RUNNING && self.load(&question.destination).running < MAX_OF_DESTINATION
+    }
+}
+
+fn key(question: &Question) -> (Arc<str>, Address) {
+    (Arc::clone(&question.destination), question.recipient.clone())
+}
+
+impl Load {
+    fn is_paused(&self) -> bool {
+        self.paused.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn pause(&mut self) {
+        self.paused = Some(Instant::now() + PAUSE);
+    }
+}
+
+/// The place of a session that waits. It is given back when the value is dropped.
+struct Place<'a> {
+    shared: &'a Shared,
+    destination: &'a Arc<str>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        inner.waiting -= 1;
+        inner.load(self.destination).waiting -= 1;
+    }
+}
+
+/// A call-out that runs. It counts until the value is dropped.
+struct Call {
+    shared: Arc<Shared>,
+    question: Question,
+}
+
+impl Call {
+    fn begin(shared: &Arc<Shared>, inner: &mut Inner, question: &Question) -> Self {
+        inner.asked.insert(key(question));
+        inner.running += 1;
+        inner.load(&question.destination).running += 1;
+        Self { shared: Arc::clone(shared), question: question.clone() }
+    }
+
+    /// Asks about the recipient. If the host accepts it, asks about a random recipient too, unless it
+    /// is known whether the host accepts all recipients of the domain.
+    fn run(self, mut host: Box<dyn Host>) {
+        let Question { recipient, destination, .. } = &self.question;
+        let begun = Instant::now();
+        let outcome = host.ask(recipient);
+        self.log((recipient, false), &outcome, begun);
+        let answer = answer::read(&outcome);
+        let mut inner = self.shared.lock();
+        let now = sys::now();
+        inner.memory.note(recipient, destination, answer, now);
+        let load = inner.load(destination);
+        load.paused = None;
+        if answer::is_about_host(&outcome) {
+            load.pause();
+        }
+        inner.asked.remove(&key(&self.question));
+        let is_done = answer != NextHost::Accepted || inner.memory.knows_domain(recipient, destination, now);
+        drop(inner);
+        self.shared.changed.notify_all();
+        let Some(random) = (!is_done).then(|| random(recipient)).flatten() else { return };
+        let begun = Instant::now();
+        let outcome = host.ask(&random);
+        if !answer::is_about_host(&outcome) {
+            // A host that does not accept this recipient does not accept all.
+            let is_accepted = answer::read(&outcome) == NextHost::Accepted;
+            let answer = if is_accepted { NextHost::Accepted } else { NextHost::Unknown };
+            self.shared.lock().memory.note_domain(recipient, destination, answer, sys::now());
+        }
+        self.log((&random, true), &outcome, begun);
+    }
+
+    fn log(&self, (recipient, is_random): (&Address, bool), outcome: &Outcome, begun: Instant) {
+        log::asked(&log::Asked {
+            session: &self.question.session,
+            recipient,
+            destination: &self.question.destination,
+            is_random,
+            result: word(answer::read(outcome)),
+            outcome,
+            time: begun.elapsed(),
+        });
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut inner = self.shared.lock();
+        inner.asked.remove(&key(&self.question));
+        inner.running -= 1;
+        inner.load(&self.question.destination).running -= 1;
+        drop(inner);
+        self.shared.changed.notify_all();
+    }
+}
+
+/// The word for an answer in the log and in listings.
+pub fn word(answer: NextHost) -> &'static str {
+    match answer {
+        NextHost::Accepted => "accepted",
+        NextHost::Unknown => "unknown",
+        NextHost::Full(_) => "full",
+        NextHost::Refused(_) => "refused",
+        NextHost::NoAnswer => "no-answer",
+    }
+}
+
+/// An address in the domain of `recipient` that nobody has. `None` if there are no random numbers.
+fn random(recipient: &Address) -> Option<Address> {
+    let number = getrandom::u64().ok()?;
+    Some(recipient.with_local(&format!("no-such-user-{number:016x}")))
+}
+
+#[cfg(test)]
+mod tests;

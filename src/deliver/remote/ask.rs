@@ -1,0 +1,64 @@
+//! Asks the hosts of a destination whether they would accept a recipient (a call-out): MAIL with the
+//! null sender and RCPT, but never a message.
+//!
+//! A call-out is an attempt to deliver without DATA, so hosts, TLS, credentials and the choice of the
+//! next host are those of a delivery. Only the times are short, because a client is waiting: see
+//! [`STAGE_LIMIT`] and [`ASK_LIMIT`]. A host that is too slow for a call-out may be fast enough for
+//! a delivery, so a call-out never notes that an address is down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::convert::Converter;
+use super::{RemoteDelivery, RemoteSettings};
+use crate::address::Address;
+use crate::deliver::Delivery;
+use crate::destination::{Destination, HostTarget};
+use crate::envelope::{MailOptions, Recipient};
+use crate::outcome::{Contact, Outcome};
+use crate::reply::Status;
+use crate::spool::Content;
+
+/// The maximum time for each stage of the dialogue.
+pub(super) const STAGE_LIMIT: Duration = Duration::from_secs(10);
+/// The time after which a call-out tries no further address.
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(20);
+
+impl RemoteDelivery {
+    /// Asks the hosts of a destination about a recipient. The outcome is `Delivered` if a host accepts
+    /// RCPT. `id` stands in the log. The connection is kept for another question.
+    pub fn ask(
+        &mut self,
+        settings: RemoteSettings<'_>,
+        (destination, target): (&Arc<Destination>, &HostTarget),
+        recipient: &Address,
+        id: &str,
+    ) -> Outcome {
+        let recipient = Recipient::new(recipient.clone());
+        let question = Delivery {
+            id,
+            sender: None,
+            options: &MailOptions::default(),
+            recipients: vec![&recipient],
+            content: Content::none(),
+            converter: Converter {
+                scratch: &|_| Err(std::io::ErrorKind::Unsupported.into()),
+                seal: &|_| String::new(),
+                #[cfg(feature = "mailauth")]
+                keys: None,
+                now: 0,
+            },
+            only_public: false,
+            is_question: true,
+        };
+        let result = self.deliver(settings, destination, target, &question);
+        match result.contact {
+            Contact::AtLimit => Outcome::deferred(Status(4, 4, 5), "the host is at its limit of connections"),
+            Contact::Postponed => Outcome::deferred(Status(4, 4, 0), "the MTA-STS policy is not known yet"),
+            _ => {
+                let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be asked");
+                result.outcomes.into_iter().next().unwrap_or_else(nobody)
+            }
+        }
+    }
+}

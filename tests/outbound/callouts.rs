@@ -11,7 +11,7 @@ use common::{Daemon, Site, free_port};
 
 /// A site that is a relay for relay.test, whose host has this address.
 fn site(host: SocketAddr) -> Site {
-    let mut site = Site::with(
+    let site = Site::with(
         "relay.networks = []\nrelay.domains = [\"relay.test\"]\nrelay.verify = true\nremote.timeout = \"2s\"\n\
          queue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"",
     );

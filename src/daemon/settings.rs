@@ -215,8 +215,9 @@ impl Start {
     }
 }
 
-/// Warns of DNS lists and filters that do not answer.
+/// Warns of DNS lists, filters and Dovecots that do not answer.
 fn try_others(settings: &Settings) {
+    warnings::of_dovecot(&settings.config);
     warnings::of_dns_lists(&settings.config);
     #[cfg(feature = "filters")]
     for (number, warning) in settings.filters.warnings() {

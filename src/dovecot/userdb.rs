@@ -1,11 +1,12 @@
 //! Looks up users at Dovecot's auth-userdb socket.
 //!
 //! Dovecot answers from whatever its configuration names: LDAP, SQL, PAM, files. A look-up takes at
-//! most [`TIMEOUT`]. At most [`AT_ONCE`] connections are used at a time, and each is replaced after
-//! a while, so that a Dovecot with a new configuration is asked. After a look-up without an answer in
-//! time, Dovecot is left alone for [`SILENCE`], and all look-ups fail at once. Answers are
-//! remembered for a short time, failures are not. What Dovecot says is bounded, and a malformed
-//! answer is a failure: whether the user exists is then not known.
+//! most [`TIMEOUT`]. Each has a connection of its own, because a process of Dovecot that is to end, as
+//! after a change of its configuration, goes on while it has connections. There are at most
+//! [`AT_ONCE`] of them. After a look-up without an answer in time, Dovecot is left alone for
+//! [`SILENCE`], and all look-ups fail at once. Answers are remembered for a short time, failures are
+//! not. What Dovecot says is bounded, and a malformed answer is a failure: whether the user exists is
+//! then not known.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,10 +18,8 @@ use super::{Link, malformed, unescape};
 
 /// How long a look-up may take, from the wait for a free connection to the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The maximum number of connections that are used at a time.
+/// The maximum number of connections at a time.
 const AT_ONCE: usize = 8;
-/// How long after its opening a connection may be used again.
-const REUSED_WITHIN: Duration = Duration::from_secs(30);
 /// How long Dovecot is not asked after it has not answered in time.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long it is remembered that a user exists.
@@ -56,9 +55,7 @@ pub struct Found {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The connections that are not in use, with the time of their opening.
-    idle: Vec<(Instant, Link)>,
-    /// The number of connections in use.
+    /// The number of connections.
     busy: usize,
     /// The answers by name, with the time until which they are remembered.
     remembered: HashMap<String, (Instant, Option<Found>)>,
@@ -125,7 +122,6 @@ impl Userdb {
             Err(error) => {
                 if error.kind() == io::ErrorKind::TimedOut {
                     state.silent_until = Some(Instant::now() + SILENCE);
-                    state.idle.clear();
                 }
                 Err(error)
             }
@@ -141,27 +137,12 @@ impl Userdb {
     }
 
     fn ask(&self, name: &str, deadline: Instant) -> io::Result<Answer> {
-        let (_permit, idle) = self.take(deadline)?;
-        if let Some((opened, mut link)) = idle {
-            link.set_deadline(deadline);
-            match exchange(&mut link, name) {
-                Ok(answer) => {
-                    self.lock().idle.push((opened, link));
-                    return Ok(answer);
-                }
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(error),
-                // Dovecot has perhaps been started anew since the connection was used.
-                Err(_) => {}
-            }
-        }
-        let (opened, mut link) = (Instant::now(), self.open(deadline)?);
-        let answer = exchange(&mut link, name)?;
-        self.lock().idle.push((opened, link));
-        Ok(answer)
+        let _permit = self.permit(deadline)?;
+        exchange(&mut self.open(deadline)?, name)
     }
 
-    /// Waits for a permit, and returns it, with a connection to use again if there is one.
-    fn take(&self, deadline: Instant) -> io::Result<(Permit<'_>, Option<(Instant, Link)>)> {
+    /// Waits until a connection may be used.
+    fn permit(&self, deadline: Instant) -> io::Result<Permit<'_>> {
         let left = deadline.saturating_duration_since(Instant::now());
         let is_full = |state: &mut State| state.busy >= AT_ONCE;
         let (mut state, waited) =
@@ -170,8 +151,7 @@ impl Userdb {
             return Err(io::Error::other("too many look-ups wait for its answers"));
         }
         state.busy += 1;
-        state.idle.retain(|(opened, _)| opened.elapsed() < REUSED_WITHIN);
-        Ok((Permit(self), state.idle.pop()))
+        Ok(Permit(self))
     }
 
     /// Opens a connection, and reads Dovecot's part of the handshake.
@@ -215,8 +195,7 @@ impl State {
 /// The text if Dovecot reports a failure without a reason.
 const NO_REASON: &str = "it reports a temporary failure: its log says why";
 
-/// The id of a look-up. It is always the same, because a connection has one at a time, and is not
-/// used again after one without an answer.
+/// The id of a look-up. It is always the same, since each look-up has a connection of its own.
 const ID: &str = "1";
 
 fn exchange(link: &mut Link, name: &str) -> io::Result<Answer> {

@@ -6,7 +6,7 @@
 //! mailboxes with its own rights. If the answer names another system user, mail waits, because
 //! Dovecot could not read it.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -65,26 +65,45 @@ fn is_below(path: &Path, root: &Path) -> bool {
     path.is_absolute() && !has_up && path.starts_with(root) && path.components().count() > root.components().count()
 }
 
-/// Describes a failed look-up at the socket with this path, and says what an administrator can do
-/// about it.
-pub fn fault(socket: &Path, error: &io::Error) -> String {
-    let cure = match error.kind() {
-        ErrorKind::PermissionDenied => Some("mode = 0660"),
-        // Dovecot itself refuses to answer those who are neither the socket's user nor in its group.
-        ErrorKind::Other if !is_ours(socket) => Some("mode = 0666"),
-        _ => None,
-    };
-    let group = || Group::from_gid(getegid()).ok().flatten().map_or(getegid().to_string(), |group| group.name);
-    let cure = cure.map(|mode| {
-        let name = socket.file_name().unwrap_or_default().display();
-        format!(": Dovecot needs: service auth {{ unix_listener {name} {{ group = {}, {mode} }} }}", group())
-    });
-    format!("ask Dovecot at {}: {error}{}", socket.display(), cure.unwrap_or_default())
+/// Tries the socket with this path; asks for no user. `None` if Dovecot answers there. `is_any`
+/// says that the mailboxes of users may belong to any system user.
+pub fn doubt(socket: &Path, is_any: bool) -> Option<String> {
+    if let Err(error) = Userdb::at(socket).probe() {
+        return Some(fault(socket, &error));
+    }
+    (is_any && is_partly_closed(socket)).then(|| {
+        let (socket, needs) = (socket.display(), needs(socket, RESTRICTED));
+        format!("Dovecot at {socket} answers only about users whose mail belongs to {}: {needs}", user_name())
+    })
 }
 
-/// Whether the socket belongs to the server's user or its group.
-fn is_ours(socket: &Path) -> bool {
-    fs::metadata(socket).is_ok_and(|of| of.uid() == geteuid().as_raw() || of.gid() == getegid().as_raw())
+/// Describes a failed look-up at the socket with this path, and says what an administrator can do
+/// about it.
+fn fault(socket: &Path, error: &io::Error) -> String {
+    let mode = match error.kind() {
+        ErrorKind::PermissionDenied => Some("0660"),
+        ErrorKind::Other if is_partly_closed(socket) => Some(RESTRICTED),
+        _ => None,
+    };
+    let needs = mode.map(|mode| format!(": {}", needs(socket, mode))).unwrap_or_default();
+    format!("ask Dovecot at {}: {error}{needs}", socket.display())
+}
+
+/// The settings with which the server may ask Dovecot at this socket.
+fn needs(socket: &Path, mode: &str) -> String {
+    let name = socket.file_name().unwrap_or_default().display();
+    let group = Group::from_gid(getegid()).ok().flatten().map_or(getegid().to_string(), |group| group.name);
+    format!("Dovecot needs: service auth {{ unix_listener {name} {{ group = {group}, mode = {mode} }} }}")
+}
+
+/// The mode of a socket at which Dovecot answers everything only to the socket's user and group, and
+/// to others only about users whose mail belongs to them.
+const RESTRICTED: &str = "0666";
+
+/// Whether a socket has that mode, and belongs neither to the server's user nor to its group.
+fn is_partly_closed(socket: &Path) -> bool {
+    let is_ours = |of: &Metadata| of.uid() == geteuid().as_raw() || of.gid() == getegid().as_raw();
+    fs::metadata(socket).is_ok_and(|of| of.mode() & 0o777 == 0o666 && !is_ours(&of))
 }
 
 #[cfg(test)]
@@ -142,7 +161,8 @@ mod tests {
         let denied = fault(ErrorKind::PermissionDenied.into());
         let needs = "ask Dovecot at /nonexistent/auth-userdb: permission denied: Dovecot needs: service auth { unix_listener auth-userdb { group = ";
         assert!(denied.starts_with(needs) && denied.ends_with(", mode = 0660 } }"), "{denied}");
-        assert!(fault(io::Error::other("no")).ends_with(", mode = 0666 } }"));
-        assert!(!fault(ErrorKind::TimedOut.into()).contains("needs"));
+        for error in [ErrorKind::TimedOut.into(), io::Error::other("no LDAP")] {
+            assert!(!fault(error).contains("needs"));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Other mail software.
 //!
+//! - `cyrus`: mail to Cyrus by LMTP
 //! - `dkim`: signatures for and by dkimpy and OpenDKIM
 //! - `dmarc`: opendmarc's results, and fields that authres reads
 //! - `filters`: rspamd, OpenDKIM, OpenDMARC, postgrey, policyd-spf and Dovecot's quota-status as filters
@@ -10,7 +11,9 @@
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
 //! - `stores`: mail to and from Dovecot by LMTP
+//! - `userdb`: users that Dovecot looks up
 
+mod cyrus;
 #[cfg(feature = "mailauth")]
 mod dkim;
 #[cfg(feature = "mailauth")]
@@ -25,3 +28,4 @@ mod servers;
 mod spf;
 mod srs;
 mod stores;
+mod userdb;

@@ -14,6 +14,7 @@
 //! - `submit`: the header fields that a submitted message gets
 //! - `throttle`: password guessing, and the message quota of an account
 //! - `tls`: STARTTLS and implicit TLS as a server
+//! - `userdb`: users that Dovecot knows, behind a socket that may say anything
 
 mod auth;
 #[cfg(feature = "mailauth")]
@@ -32,3 +33,4 @@ mod strangers;
 mod submit;
 mod throttle;
 mod tls;
+mod userdb;

@@ -8,6 +8,7 @@
 //!
 //! - `dane`: why hosts are not verified by their TLSA records
 //! - `dkim`: keys that sign mail, and their DNS records
+//! - `dovecot`: users that cannot be looked up at Dovecot
 //! - `tables`: local mail that cannot be delivered or read
 
 use std::fs;
@@ -34,6 +35,7 @@ use crate::submit::drop;
 mod dane;
 #[cfg(feature = "mailauth")]
 mod dkim;
+mod dovecot;
 mod tables;
 
 pub use dane::DaneCheck;
@@ -284,6 +286,11 @@ pub fn of_a_start(settings: &Settings, foreground: bool) {
 #[cfg(feature = "mailauth")]
 pub fn of_keys(settings: &Settings) {
     dkim::log_all(settings);
+}
+
+/// Warns of sockets of Dovecot at which users cannot be looked up.
+pub fn of_dovecot(config: &Config) {
+    dovecot::log_all(config);
 }
 
 /// Warns of DNS lists that count for nothing, because they do not answer or contain everything.

@@ -9,6 +9,7 @@
 //! - `reader`: types what a page says, and compares
 //! - `satellite`: penfold-satellite(7)
 //! - `server`: penfold-server(7) and penfold-filters(7)
+//! - `tls`: penfold-tls(7)
 //! - `web`: penfold-web(7)
 //! - `zone`: the zones of a page as a name server answers them
 
@@ -21,5 +22,6 @@ mod pattern;
 mod reader;
 mod satellite;
 mod server;
+mod tls;
 mod web;
 mod zone;

@@ -24,8 +24,10 @@ pub enum Destination {
     User(Box<str>),
     /// Commands that run with the rights of one system user; `None` means the server's own rights.
     Command(Option<Box<str>>),
-    /// Other hosts, which are reached over the network, or a mail store.
-    Remote(HostTarget),
+    /// Other hosts, which are reached over the network, or a mail store. If the table
+    /// `remote.outgoing` has a line for the sender, the second value is the key of that line: mail of
+    /// such senders is a destination of its own, because it may leave from another address.
+    Remote(HostTarget, Option<Arc<str>>),
 }
 
 /// The hosts of a remote destination.
@@ -103,7 +105,15 @@ impl fmt::Display for Peer {
 impl Destination {
     /// The mail exchangers of a domain at the SMTP port.
     pub fn mx(domain: &str) -> Self {
-        Self::Remote(HostTarget::Mx { domain: domain.into(), port: SMTP_PORT })
+        Self::Remote(HostTarget::Mx { domain: domain.into(), port: SMTP_PORT }, None)
+    }
+
+    /// Returns the key of the line for the sender in the table `remote.outgoing`; `None` if there is none.
+    pub fn sender(&self) -> Option<&str> {
+        match self {
+            Self::Remote(_, sender) => sender.as_deref(),
+            _ => None,
+        }
     }
 
     /// Whether the destination is the mailboxes of a user, or commands.
@@ -113,28 +123,28 @@ impl Destination {
 
     /// Whether the destination is other hosts, and not a mail store.
     pub fn is_host(&self) -> bool {
-        matches!(self, Self::Remote(HostTarget::Mx { .. } | HostTarget::Hosts(_)))
+        matches!(self, Self::Remote(HostTarget::Mx { .. } | HostTarget::Hosts(_), _))
     }
 
     /// Whether the destination is a mail store.
     pub fn is_store(&self) -> bool {
-        matches!(self, Self::Remote(HostTarget::Store(_)))
+        matches!(self, Self::Remote(HostTarget::Store(_), _))
     }
 
     /// Whether the destination is named after its hosts, and not after the domain of its recipients.
     pub fn is_named_after_hosts(&self) -> bool {
-        matches!(self, Self::Remote(HostTarget::Hosts(_) | HostTarget::Store(_)))
+        matches!(self, Self::Remote(HostTarget::Hosts(_) | HostTarget::Store(_), _))
     }
 
     /// Whether the destination is the mail exchangers of the domain `wanted` at the SMTP port.
     pub fn is_mx_of(&self, wanted: &str) -> bool {
-        matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }) if **domain == *wanted)
+        matches!(self, Self::Remote(HostTarget::Mx { domain, port: SMTP_PORT }, _) if **domain == *wanted)
     }
 
     /// Returns the domain if the destination is its mail exchangers, at any port; otherwise `None`.
     pub fn mx_domain(&self) -> Option<&str> {
         match self {
-            Self::Remote(target) => target.mx_domain(),
+            Self::Remote(target, _) => target.mx_domain(),
             _ => None,
         }
     }
@@ -143,7 +153,7 @@ impl Destination {
     /// port; otherwise `None`.
     pub fn domain_at_port(&self) -> Option<&str> {
         match self {
-            Self::Remote(HostTarget::Mx { domain, port }) if *port != SMTP_PORT => Some(domain),
+            Self::Remote(HostTarget::Mx { domain, port }, _) if *port != SMTP_PORT => Some(domain),
             _ => None,
         }
     }
@@ -152,13 +162,14 @@ impl Destination {
     /// domain, the name of a host in the configuration, or the name of a destination.
     pub fn has_name(&self, name: &str) -> bool {
         let host_name = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-        let has_host = |hosts: &[HostPort]| hosts.iter().any(|host| host.host == host_name);
-        let is_among_hosts = match self {
-            Self::Remote(HostTarget::Hosts(hosts)) => has_host(hosts),
-            Self::Remote(HostTarget::Store(Store::Host(host))) => has_host(std::slice::from_ref(host)),
+        let is_target = match self {
+            Self::Remote(target, _) => {
+                let is_among_hosts = target.mx_domain().is_none() && target.names().contains(&host_name);
+                is_among_hosts || target.to_string() == name || listed_name(&target.to_string()) == name
+            }
             _ => false,
         };
-        self.is_mx_of(name) || is_among_hosts || self.to_string() == name || self.listed_name() == name
+        self.is_mx_of(name) || is_target || self.to_string() == name || self.listed_name() == name
     }
 
     /// Returns the name in the listing of hosts, where mail exchangers are shown as their domain.
@@ -179,7 +190,8 @@ impl fmt::Display for Destination {
             Self::User(name) => write!(f, "user:{name}"),
             Self::Command(None) => f.write_str("command"),
             Self::Command(Some(user)) => write!(f, "command:{user}"),
-            Self::Remote(target) => target.fmt(f),
+            Self::Remote(target, None) => target.fmt(f),
+            Self::Remote(target, Some(sender)) => write!(f, "{target}/{sender}"),
         }
     }
 }
@@ -191,6 +203,22 @@ impl HostTarget {
             Self::Mx { domain, .. } => Some(domain),
             Self::Hosts(_) | Self::Store(_) => None,
         }
+    }
+
+    /// Returns the names by which tables name the target: the domain, or the hosts of the configuration.
+    /// A socket has none.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Mx { domain, .. } => vec![domain],
+            Self::Hosts(hosts) => hosts.iter().map(|host| host.host.as_str()).collect(),
+            Self::Store(Store::Host(host)) => vec![&host.host],
+            Self::Store(Store::Socket(_)) => Vec::new(),
+        }
+    }
+
+    /// Whether the target is a mail store.
+    pub fn is_store(&self) -> bool {
+        matches!(self, Self::Store(_))
     }
 }
 
@@ -221,13 +249,17 @@ mod tests {
 
     #[test]
     fn every_destination_has_a_name_of_its_own() {
-        let mx = |domain: &str, port| Destination::Remote(HostTarget::Mx { domain: domain.into(), port });
+        let mx = |domain: &str, port| Destination::Remote(HostTarget::Mx { domain: domain.into(), port }, None);
         let store = |text| {
             let store = Store::parse(text).and_then(Result::ok).expect("a store");
-            Destination::Remote(HostTarget::Store(store))
+            Destination::Remote(HostTarget::Store(store), None)
         };
         let smart = vec![host("a.example", 587, Scheme::StartTls), host("2001:db8::3", 25, Scheme::Smtp)];
-        let hosts = Destination::Remote(HostTarget::Hosts(smart));
+        let hosts = Destination::Remote(HostTarget::Hosts(smart), None);
+        let of_sender = |destination| match destination {
+            Destination::Remote(target, _) => Destination::Remote(target, Some("@news.example".into())),
+            other => other,
+        };
         let smart_name = "host:smtp+starttls://a.example:587,[2001:db8::3]:25";
         for (destination, name, listed, others) in [
             (Destination::Local, "local", "local", &[][..]),
@@ -236,6 +268,7 @@ mod tests {
             (Destination::Command(Some("jon".into())), "command:jon", "command:jon", &[]),
             (Destination::mx("x.org"), "mx:x.org", "x.org", &["x.org"]),
             (mx("x.org", 2525), "mx:x.org:2525", "x.org:2525", &[]),
+            (of_sender(mx("x.org", 25)), "mx:x.org/@news.example", "x.org/@news.example", &["x.org", "mx:x.org"]),
             (hosts, smart_name, smart_name, &["a.example", "[2001:db8::3]"]),
             (store("lmtp:/run/lmtp"), "lmtp:/run/lmtp", "lmtp:/run/lmtp", &[]),
             (store("lmtp://s.example"), "lmtp://s.example:24", "lmtp://s.example:24", &["s.example"]),
@@ -246,7 +279,7 @@ mod tests {
             assert_eq!(
                 (destination.is_mx_of("x.org"), destination.domain_at_port()),
                 match name {
-                    "mx:x.org" => (true, None),
+                    "mx:x.org" | "mx:x.org/@news.example" => (true, None),
                     "mx:x.org:2525" => (false, Some("x.org")),
                     _ => (false, None),
                 }

@@ -51,6 +51,7 @@
 //! - `message`: header fields, trace fields, and the addresses in them
 //! - `net`: streams with a deadline
 //! - `outcome`: the result of an attempt for one recipient, and which errors are final
+//! - `outgoing`: from which addresses, under which name and how fast mail leaves this host
 //! - `policy`: which clients, senders, recipients and messages are accepted
 //! - `privsep`: privilege separation
 //! - `queue`: the jobs that wait, are ready, or run
@@ -87,7 +88,7 @@
 //! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
 //! | 3 | aggregate, config, smtp, stats | lower ranks |
 //! | 4 | destination, dns, exit, log, tls | lower ranks |
-//! | 5 | aliases, net, policy, spool, tls_report, users | lower ranks |
+//! | 5 | aliases, net, outgoing, policy, spool, tls_report, users | lower ranks |
 //! | 6 | callout, mailauth, queue, report, route, screen, submit, tls_policy | lower ranks |
 //! | 7 | deliver, filters | lower ranks |
 //! | 8 | site | lower ranks |
@@ -143,6 +144,7 @@ pub mod mailauth;
 pub mod message;
 mod net;
 pub mod outcome;
+pub mod outgoing;
 pub mod policy;
 pub mod privsep;
 mod queue;

@@ -23,6 +23,7 @@ use crate::filters::Filters;
 #[cfg(feature = "mailauth")]
 use crate::mailauth::{dmarc::reports::Counts, keys::Keys};
 use crate::outcome::Outcome;
+use crate::outgoing::Outgoing;
 use crate::policy::rcpt::NextHost;
 use crate::privsep::Rights;
 use crate::reply::Status;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub credentials: Arc<Credentials>,
     /// The TLS policies of domains and hosts that the postmaster has set.
     pub tls_policies: Arc<TlsPolicies>,
+    /// How mail leaves this host, and how fast.
+    pub outgoing: Arc<Outgoing>,
     /// The languages of reports.
     pub languages: Arc<Languages>,
     /// The keys that sign mail.
@@ -98,6 +101,8 @@ impl Settings {
         errors.extend(access_errors);
         let (tls_policies, tls_errors) = TlsPolicies::begin(&config);
         errors.extend(tls_errors);
+        let (outgoing, outgoing_errors) = Outgoing::begin(&config);
+        errors.extend(outgoing_errors);
         let (languages, language_errors) = Languages::open(&config);
         errors.extend(language_errors);
         // The router may have read the same file of users and returned the same errors, which are
@@ -128,6 +133,7 @@ impl Settings {
                     tls: Arc::new(tls),
                     credentials: Arc::new(credentials),
                     tls_policies: Arc::new(tls_policies),
+                    outgoing: Arc::new(outgoing),
                     languages: Arc::new(languages),
                     #[cfg(feature = "mailauth")]
                     keys: _keys,
@@ -253,7 +259,7 @@ impl Site {
             Box::new(Asker {
                 settings: Arc::clone(settings),
                 remote: RemoteDelivery::new(self.outbound.clone()),
-                destination: Arc::new(Destination::Remote(target.clone())),
+                destination: Arc::new(Destination::Remote(target.clone(), None)),
                 session: session.to_owned(),
             })
         };
@@ -273,12 +279,12 @@ struct Asker {
 
 impl Host for Asker {
     fn ask(&mut self, recipient: &Address) -> Outcome {
-        let Destination::Remote(target) = &*self.destination else {
+        let Destination::Remote(target, _) = &*self.destination else {
             return Outcome::deferred(Status(4, 3, 5), "the destination is not another host");
         };
-        let Settings { config, tls, credentials, tls_policies, .. } = &*self.settings;
+        let Settings { config, tls, credentials, tls_policies, outgoing, .. } = &*self.settings;
         let (tls, trust) = (&tls.client, Trust::Proven);
-        let settings = RemoteSettings { config, tls, credentials, tls_policies, counts: None, trust };
+        let settings = RemoteSettings { config, tls, credentials, tls_policies, outgoing, counts: None, trust };
         self.remote.ask(settings, (&self.destination, target), recipient, &self.session)
     }
 }

@@ -183,7 +183,7 @@ impl<'e, 't> Section<'e, 't> {
     pub(super) fn take_all<T>(
         &mut self,
         key: &'static str,
-        read: impl Fn(&DeValue<'t>) -> Result<T, String>,
+        mut read: impl FnMut(&DeValue<'t>) -> Result<T, String>,
     ) -> Option<Vec<T>> {
         let value = self.remove(key)?;
         let Some(array) = value.get_ref().as_array() else {
@@ -192,7 +192,7 @@ impl<'e, 't> Section<'e, 't> {
         };
         // All elements are read before an invalid one ends the collection, so that every error is
         // reported.
-        let each: Vec<Option<T>> = array.iter().map(|element| self.read_element(key, element, &read)).collect();
+        let each: Vec<Option<T>> = array.iter().map(|element| self.read_element(key, element, &mut read)).collect();
         each.into_iter().collect()
     }
 
@@ -200,7 +200,7 @@ impl<'e, 't> Section<'e, 't> {
         &self,
         key: &str,
         element: &Spanned<DeValue<'t>>,
-        read: impl Fn(&DeValue<'t>) -> Result<T, String>,
+        read: impl FnOnce(&DeValue<'t>) -> Result<T, String>,
     ) -> Option<T> {
         read(element.get_ref()).map_err(|text| self.error_at(element.span().start, key, &text)).ok()
     }

@@ -16,6 +16,7 @@
 //! - `policy`: the keys and values of `[policy]`
 //! - `print`: the values of a configuration, and the place of each
 //! - `remote`: delivery to other hosts, and the hosts that the file names
+//! - `sources`: from which addresses, and over which families, this host connects
 //! - `store`: mail stores that take mail by LMTP
 //! - `submission`: submission of new mail
 //! - `table`: table files, read again when they change
@@ -42,6 +43,7 @@ mod places;
 pub mod policy;
 mod print;
 mod remote;
+mod sources;
 mod store;
 mod submission;
 pub mod table;
@@ -57,6 +59,7 @@ pub use places::Places;
 pub use policy::Policy;
 pub use print::{Printed, print};
 pub use remote::{HostPort, Remote, RemoteTls, Scheme};
+pub use sources::{Families, Family, Sources};
 pub use store::{EXPECTED_STORE, Store};
 pub use submission::Submission;
 pub use values::parse_duration;

@@ -9,7 +9,7 @@ use super::defaults::{MINUTE, optional};
 use super::document::Section;
 use super::keys::table_file;
 use super::print::{Printer, contact, duration, list, path};
-use super::{TableFile, values};
+use super::{Families, Sources, TableFile, sources, values};
 use crate::address::Address;
 use crate::json::quote;
 
@@ -38,6 +38,14 @@ pub struct Remote {
     pub authorities: Option<PathBuf>,
     /// The maximum time for any stage of a dialogue. Many stages have a shorter limit of their own.
     pub timeout: Duration,
+    /// The addresses from which this host connects to others.
+    pub source: Sources,
+    /// The families of addresses to which this host connects.
+    pub families: Families,
+    /// The name of this host in EHLO and HELO; `None` for `hostname`.
+    pub hello: Option<String>,
+    /// The table of how mail for some destinations and of some senders leaves this host.
+    pub outgoing: TableFile,
     /// Whether only mail with a route in the routes table leaves this host.
     pub local_only: bool,
     /// The contact in TLS reports, which is also their sender. `None` if no reports are sent.
@@ -112,6 +120,10 @@ pub(super) fn defaults() -> Remote {
         authorities: None,
         routes: optional("/etc/penfold/routes"),
         timeout: Duration::from_secs(10 * MINUTE),
+        source: Sources::default(),
+        families: Families::default(),
+        hello: None,
+        outgoing: optional("/etc/penfold/outgoing"),
         local_only: false,
         tls_reports: None,
         srs: true,
@@ -135,6 +147,10 @@ pub(super) fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
         mta_sts: section.take("mta_sts", values::flag).unwrap_or(default.mta_sts),
         authorities: section.take("authorities", values::authorities).unwrap_or(default.authorities),
         timeout: section.take("timeout", values::duration).unwrap_or(default.timeout),
+        source: sources::source(&mut section).unwrap_or(default.source),
+        families: sources::families(&mut section).unwrap_or(default.families),
+        hello: section.take("hello", values::hello).unwrap_or(default.hello),
+        outgoing: table_file(&mut section, "outgoing", default.outgoing),
         local_only: section.take("local_only", values::flag).unwrap_or(default.local_only),
         tls_reports: section.take("tls_reports", values::contact).unwrap_or(default.tls_reports),
         srs: section.take("srs", values::flag).unwrap_or(default.srs),
@@ -166,7 +182,9 @@ pub(super) fn print(out: &mut Printer<'_>, remote: &Remote) {
     out.key("tls_policies", path(&remote.tls_policies.path));
     out.key("mta_sts", remote.mta_sts.to_string());
     out.key("authorities", remote.authorities.as_ref().map_or_else(|| quote("system"), |file| path(file)));
-    out.key("timeout", duration(remote.timeout)).key("local_only", remote.local_only.to_string());
+    out.key("timeout", duration(remote.timeout));
+    sources::print(out, remote);
+    out.key("outgoing", path(&remote.outgoing.path)).key("local_only", remote.local_only.to_string());
     out.key("tls_reports", contact(remote.tls_reports.as_ref()));
     out.key("srs", remote.srs.to_string()).key("srs_secret", path(&remote.srs_secret.path));
 }

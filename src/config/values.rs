@@ -172,6 +172,11 @@ pub(super) fn domain_or_none(value: &DeValue<'_>) -> Read<Option<String>> {
     if value.as_str() == Some("") { Ok(None) } else { domain(value).map(Some) }
 }
 
+/// Reads the name of this host for other hosts; `None` if the text is empty.
+pub(super) fn hello(value: &DeValue<'_>) -> Read<Option<String>> {
+    if value.as_str() == Some("") { Ok(None) } else { host_name(value).map(Some) }
+}
+
 /// Reads the name of a system user. Whether the user exists is checked when the user is needed.
 pub(super) fn user(value: &DeValue<'_>) -> Read<String> {
     let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');

@@ -102,7 +102,7 @@ impl Control {
             && let Route::Remote(target) = self.site.settings().router.route(&address)
         {
             // A route sends the mail of this domain to another destination.
-            statuses = ask(Some(Destination::Remote(target).to_string()));
+            statuses = ask(Some(Destination::Remote(target, None).to_string()));
         }
         let down = self.site.outbound.addresses.down().into_iter().filter(|down| is_listed(&down.address)).collect();
         hosts::hosts(statuses, down, (&self.site.settings(), &self.site.outbound.sts), format, out)
@@ -161,8 +161,8 @@ impl Control {
     ) -> io::Result<T> {
         let settings = self.site.settings();
         let status = |name: String| {
-            let statuses = self.ask(|answer| Event::Hosts(Some(name), answer)).unwrap_or_default();
-            statuses.into_iter().next()
+            let statuses = self.ask(|answer| Event::Hosts(Some(name.clone()), answer)).unwrap_or_default();
+            statuses.into_iter().find(|status| status.destination.to_string() == name)
         };
         let running = || self.ask(|answer| Event::Running(Some(id), answer)).unwrap_or_default();
         write(&Shown {
@@ -170,7 +170,12 @@ impl Control {
             id,
             schedule: settings.config.queue.schedule(),
             submitted_by,
-            live: Some(show::Live { running: &running, router: &settings.router, status: &status }),
+            live: Some(show::Live {
+                running: &running,
+                router: &settings.router,
+                outgoing: &settings.outgoing,
+                status: &status,
+            }),
         })
     }
 

@@ -57,10 +57,15 @@ struct Row {
     /// `destination` or `address`, and its name.
     name: (&'static str, String),
     state: &'static str,
+    /// The address of this host to which the state of an address applies; `None` if the system chooses.
+    source: Option<String>,
     /// The numbers of running jobs, of jobs that may run, and of ready jobs.
     jobs: Option<[usize; 3]>,
     /// When it went down and when it is probed next, in seconds since 1970.
     down: Option<(u64, u64)>,
+    /// If the limits of the destination let no message start now: when the next one can start, in seconds
+    /// since 1970, and the limit.
+    paced: Option<(u64, String)>,
     /// The latest domains whose mail goes there, if the name does not have them.
     domains: LatestDomains,
     /// How connections are encrypted. Empty if there are no connections.
@@ -77,7 +82,7 @@ impl Row {
     fn of_destination(status: &DestinationStatus, settings: &Settings, sts: &Policies) -> Self {
         let last = status.last_failure.as_deref();
         let policy = match &*status.destination {
-            Destination::Remote(target) => {
+            Destination::Remote(target, _) => {
                 let (config, table) = (&settings.config.remote, &*settings.tls_policies);
                 let rules = Rules { config, table, dns: None, sts: Some(sts) };
                 tls_policy(target, rules, &settings.credentials)
@@ -87,8 +92,10 @@ impl Row {
         Self {
             name: ("destination", status.destination.listed_name()),
             state: status.state,
+            source: None,
             jobs: Some([status.running, status.limit, status.ready]),
             down: status.down.map(times),
+            paced: status.paced.map(|(wait, reason)| (sys::now().saturating_add(wait.as_secs()), reason.to_string())),
             domains: status.domains.clone(),
             policy,
             tls: status.tls.name(),
@@ -100,9 +107,11 @@ impl Row {
     fn of_address(address: &DownAddress) -> Self {
         Self {
             name: ("address", address.address.to_string()),
+            source: address.source.map(|source| source.to_string()),
             state: "down",
             jobs: None,
             down: Some(times((address.since, address.next_probe))),
+            paced: None,
             domains: LatestDomains::default(),
             policy: Vec::new(),
             tls: "",
@@ -125,6 +134,11 @@ impl Row {
         let down = self.down.map(|(since, probe)| {
             format!("since {}, next probe {}", log::local_timestamp(since), log::local_timestamp(probe))
         });
+        let paced = self
+            .paced
+            .as_ref()
+            .map(|(next, reason)| format!("paced by {reason}, next message {}", log::local_timestamp(*next)));
+        let source = self.source.as_ref().map(|source| format!("for connections from {source}"));
         let policy = (!self.policy.is_empty()).then(|| {
             let last = match self.tls {
                 "" => String::new(),
@@ -135,7 +149,8 @@ impl Row {
         });
         let last: Vec<&str> = [&self.host, &self.reply].into_iter().flatten().map(String::as_str).collect();
         let last = (!last.is_empty()).then(|| last.join(": "));
-        let details = [domains, down, last, policy].into_iter().flatten().map(|line| format!("    {line}"));
+        let details =
+            [source, domains, down, paced, last, policy].into_iter().flatten().map(|line| format!("    {line}"));
         let lines = std::iter::once(text).chain(details).map(|line| wrapped(&line.replace(char::is_control, " "), 6));
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -148,6 +163,10 @@ impl Row {
         }
         if let Some((since, probe)) = self.down {
             object.text("since", &log::timestamp(since)).text("next_probe", &log::timestamp(probe));
+        }
+        object.some_text("source", self.source.as_deref());
+        if let Some((next, reason)) = &self.paced {
+            object.text("paced", reason).text("next", &log::timestamp(*next));
         }
         if !self.domains.names.is_empty() {
             object.texts("domains", &self.domains.names).flag("more_domains", self.domains.more);

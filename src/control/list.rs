@@ -118,6 +118,7 @@ impl Listed<'_> {
             (State::Running, _) => self.attempt(to),
             (State::Scheduled, Some(time)) => format!("not before {}", log::local_timestamp(time)),
             (State::Deferred, Some(time)) => format!("next {}", log::local_timestamp(time)),
+            (State::Ready, _) if to.paced.is_some() => self.paced(to),
             (State::Ready, _) if to.last > 0 || result.is_some() => "ready".to_owned(),
             _ => String::new(),
         };
@@ -130,6 +131,13 @@ impl Listed<'_> {
         };
         let parts = [first.to_owned(), when].into_iter().chain(result).filter(|part| !part.is_empty());
         parts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Returns which limit of the destination keeps a recipient waiting, and until when.
+    fn paced(&self, to: &Waiting) -> String {
+        let Some((next, reason)) = to.paced else { return String::new() };
+        let reason = if self.is_for_user { String::new() } else { format!(" by {reason}") };
+        format!("paced{reason}, next {}", log::local_timestamp(next))
     }
 
     /// Returns what the worker of a recipient is doing.
@@ -166,7 +174,10 @@ impl Listed<'_> {
             object.some_text("destination", to.destination.as_ref().map(|to| to.listed_name()).as_deref());
         }
         object.some_text("last", Some(to.last).filter(|last| *last > 0).map(log::timestamp).as_deref());
-        object.some_text("next", to.next.map(log::timestamp).as_deref());
+        let next = to.next.or(to.paced.map(|(next, _)| next));
+        object.some_text("next", next.map(log::timestamp).as_deref());
+        let paced = to.paced.filter(|_| !self.is_for_user);
+        object.some_text("paced", paced.map(|(_, reason)| reason.to_string()).as_deref());
         if let Some((since, activity)) = &to.attempt {
             object.number("running", seconds(*since));
             if let Some(now) = activity {

@@ -17,6 +17,7 @@ use crate::activity::{self, Activity};
 use crate::address::Address;
 use crate::destination::Destination;
 use crate::envelope::Recipient;
+use crate::outgoing::Reason;
 use crate::queue::{JobProgress, KnownEntry, KnownJob, RunningJob};
 use crate::retry::{Schedule, wait_for_release};
 use crate::spool::{Entry, EntryName, Place, QueueId, RecipientEntry, Spool, Unusable};
@@ -95,6 +96,9 @@ pub struct Waiting {
     pub last: u64,
     /// The time of the next attempt, in seconds since 1970; `None` if it is not known, or now.
     pub next: Option<u64>,
+    /// The limit that keeps the message waiting, and the time from which it may start, in seconds since
+    /// 1970; `None` if the limits of the destination do not delay the message.
+    pub paced: Option<(u64, Reason)>,
     /// Where the queue sends the message; `None` if that is not known, or if the sender may not know it.
     pub destination: Option<Arc<Destination>>,
     /// The duration of the attempt that is running, and what the worker is doing.
@@ -246,7 +250,9 @@ impl Walk<'_> {
             None => of_time(due()),
         };
         let destination = job.map(|job| Arc::clone(&job.destination));
-        Waiting { recipient: to.recipient.clone(), state, last, next, destination, attempt, is_hidden: false }
+        let paced = job.and_then(|job| job.paced).filter(|_| state == State::Ready);
+        let recipient = to.recipient.clone();
+        Waiting { recipient, state, last, next, paced, destination, attempt, is_hidden: false }
     }
 }
 

@@ -24,13 +24,13 @@ impl Way {
     /// The way of mail for `address` to this destination.
     pub fn of(destination: Option<&Destination>, address: &Address) -> Self {
         match destination {
-            Some(Destination::Remote(HostTarget::Mx { domain, port: SMTP_PORT }))
+            Some(Destination::Remote(HostTarget::Mx { domain, port: SMTP_PORT }, _))
                 if domain.eq_ignore_ascii_case(address.domain()) =>
             {
                 Self::Public
             }
             Some(Destination::Local | Destination::User(_) | Destination::Command(_)) => Self::Here,
-            Some(Destination::Remote(_)) | None => Self::Hidden,
+            Some(Destination::Remote(..)) | None => Self::Hidden,
         }
     }
 }
@@ -116,8 +116,8 @@ mod tests {
         for (destination, way) in [
             (Some(Destination::mx("far.test")), Way::Public),
             (Some(Destination::mx("relay.test")), Way::Hidden),
-            (Some(Destination::Remote(HostTarget::Mx { domain: "far.test".into(), port: 26 })), Way::Hidden),
-            (Some(Destination::Remote(HostTarget::Hosts(vec![host]))), Way::Hidden),
+            (Some(Destination::Remote(HostTarget::Mx { domain: "far.test".into(), port: 26 }, None)), Way::Hidden),
+            (Some(Destination::Remote(HostTarget::Hosts(vec![host]), None)), Way::Hidden),
             (Some(Destination::Local), Way::Here),
             (None, Way::Hidden),
         ] {

@@ -273,11 +273,12 @@ fn exit_on_panic(name: &str, run: impl FnOnce()) {
 fn tasks(site: &Arc<Site>) -> SpoolTasks {
     let (for_load, spool, addresses) =
         (Arc::clone(site), Arc::clone(&site.spool), Arc::clone(&site.outbound.addresses));
-    let for_finish = Arc::clone(&spool);
+    let (for_finish, for_limits) = (Arc::clone(&spool), Arc::clone(site));
     SpoolTasks {
         load: Box::new(move |name, unsynced| worker::plan(&for_load, name, unsynced)),
         choose: Box::new(move |first, second| spool.resolve_duplicates(first, second)),
         finish: Box::new(move |name| worker::finish(&for_finish, name)),
+        limits: Arc::new(move |destination| for_limits.settings().outgoing.limits(destination)),
         clear_failures: Box::new(move || addresses.clear_failures()),
     }
 }

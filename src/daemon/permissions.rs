@@ -36,6 +36,7 @@ impl Names {
             ("local.virtual", &config.local.virtual_table),
             ("remote.routes", &config.remote.routes),
             ("remote.tls_policies", &config.remote.tls_policies),
+            ("remote.outgoing", &config.remote.outgoing),
             (CREDENTIALS, &config.remote.credentials),
             (SRS_SECRET, &config.remote.srs_secret),
             ("policy.access", &config.policy.access),

@@ -7,6 +7,7 @@ use crate::config::{Config, ConfigError};
 use crate::deliver::remote::addresses::DownAddress;
 use crate::deliver::remote::credentials::Credentials;
 use crate::dns::Dns;
+use crate::outgoing::Outgoing;
 use crate::privsep::Rights;
 use crate::route::Router;
 use crate::sasl::Logins;
@@ -34,6 +35,7 @@ pub struct Scene<'a> {
     /// The credentials; `None` if the table was not opened.
     pub(super) credentials: Option<&'a Credentials>,
     pub(super) tls_policies: &'a TlsPolicies,
+    pub(super) outgoing: &'a Outgoing,
     pub(super) spool: &'a Arc<Spool>,
     pub(super) dns: &'a Dns,
     pub(super) sts: &'a Policies,
@@ -65,6 +67,7 @@ impl<'a> Scene<'a> {
             logins: Some(&settings.logins),
             credentials: Some(&settings.credentials),
             tls_policies: &settings.tls_policies,
+            outgoing: &settings.outgoing,
             spool: &site.spool,
             dns: &site.dns,
             sts: &site.outbound.sts,
@@ -87,6 +90,7 @@ pub struct Offline {
     access: Access,
     logins: Option<Logins>,
     tls_policies: TlsPolicies,
+    outgoing: Outgoing,
     spool: Arc<Spool>,
     dns: Dns,
     sts: Policies,
@@ -112,6 +116,8 @@ impl Offline {
         errors.extend(more);
         let (tls_policies, more) = TlsPolicies::begin(&config);
         errors.extend(more);
+        let (outgoing, more) = Outgoing::begin(&config);
+        errors.extend(more);
         let state = State::at(&spool.state_directory());
         // Without the users file, the accounts are not known.
         let (logins, more) = accounts::begin(&config, &Rights::Alone, Arc::default());
@@ -121,6 +127,7 @@ impl Offline {
             senders,
             access,
             tls_policies,
+            outgoing,
             dns: Dns::new(&config.dns),
             // They are not looked up, so their resolver does not start.
             sts: Policies::new(&Arc::new(Dns::new(&config.dns)), &state),
@@ -145,6 +152,7 @@ impl Offline {
             logins: self.logins.as_ref(),
             credentials: None,
             tls_policies: &self.tls_policies,
+            outgoing: &self.outgoing,
             spool: &self.spool,
             dns: &self.dns,
             sts: &self.sts,

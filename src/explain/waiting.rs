@@ -141,6 +141,10 @@ impl Waiting<'_> {
     fn recipient(&self, entry: &Entry, note: &Note, to: &RecipientEntry, steps: &mut Steps) -> String {
         let (path, id) = (address::path(Some(&to.recipient.address)), self.name.id);
         let number = to.reference().number;
+        let destination = self.scene.router.route_of(&to.recipient).destination();
+        let destination = self.scene.outgoing.for_sender(destination, entry.sender());
+        let is_of = |status: &&DestinationStatus| *status.destination == destination;
+        let statuses: Vec<&DestinationStatus> = self.work.destinations.iter().filter(is_of).collect();
         let job = self.work.running.iter().find(|job| job.entry.id == id && job.recipients.contains(&number));
         let last = note.last_result(&to.recipient.address);
         let reason = match (job, to.record.last) {
@@ -154,7 +158,10 @@ impl Waiting<'_> {
                 let text = format!("{path} is being tried now, for {time}{stage}");
                 text.replace(char::is_control, " ")
             }
-            (None, 0) if last.is_none() => format!("{path} was not tried yet"),
+            (None, 0) if last.is_none() => match statuses.iter().find_map(|status| self.paced(status)) {
+                Some(paced) => format!("{path} was not tried yet: {paced}"),
+                None => format!("{path} was not tried yet"),
+            },
             (None, _) => {
                 let why = last.as_deref().unwrap_or("the last attempt did not deliver it");
                 format!("{path} is deferred: {why}")
@@ -170,11 +177,9 @@ impl Waiting<'_> {
             }
             steps.add(Stage::Queue, Effect::Fact, text);
         }
-        let destination = self.scene.router.route_of(&to.recipient).destination();
-        for status in self.work.destinations.iter().filter(|status| *status.destination == destination) {
-            self.destination(status, steps);
-        }
-        let message = entry.options().tls.enforced(entry.sender().is_some());
+        statuses.iter().for_each(|status| self.destination(status, steps));
+        let tls = entry.options().tls.enforced(entry.sender().is_some());
+        let message = (tls, self.scene.outgoing.sender_key(entry.sender()));
         way::tell_recipient(self.scene, self.query.uses_dns, message, &to.recipient, steps);
         reason
     }
@@ -191,6 +196,9 @@ impl Waiting<'_> {
             let text = format!("no mail for {name} is tried, because it is down since {since}; next probe {probe}");
             steps.add(Stage::Queue, Effect::Fact, text);
         }
+        if let Some(text) = self.paced(status) {
+            steps.add(Stage::Queue, Effect::Fact, text);
+        }
         if let Some(failure) = &status.last_failure {
             let host = failure.host.to_string();
             let text = match &failure.reply {
@@ -201,5 +209,11 @@ impl Waiting<'_> {
             };
             steps.add(Stage::Queue, Effect::Fact, text.replace(char::is_control, " "));
         }
+    }
+    /// Why no mail for a destination starts now, if its limits are the reason.
+    fn paced(&self, status: &DestinationStatus) -> Option<String> {
+        let (wait, reason) = status.paced?;
+        let next = log::local_timestamp(self.now.saturating_add(wait.as_secs()));
+        Some(format!("mail for {} is paced by {reason}, and goes on at {next}", status.destination.listed_name()))
     }
 }

@@ -2,6 +2,7 @@
 //! mailboxes and hosts.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::Query;
 use super::scene::Scene;
@@ -14,7 +15,8 @@ use crate::destination::{Destination, HostTarget};
 use crate::envelope::{Action, MessageTls, Recipient};
 use crate::log;
 use crate::outcome::{Fate, Outcome};
-use crate::policy::Source;
+use crate::outgoing::{self, Rules};
+use crate::policy::{self, Source};
 use crate::route::{Expansion, Found, Route, Traced, Visit};
 use crate::users::{Mailbox, Owner};
 
@@ -25,17 +27,19 @@ const MAX_PLANS: usize = 5;
 
 /// Adds the steps of the way of a message for a recipient.
 pub fn tell(scene: &Scene<'_>, query: &Query, named: &Address, traced: &Traced, steps: &mut Steps) {
-    let mut way = Way::new(scene, query.uses_dns, MessageTls::Default, steps);
+    let sender = query.from.as_deref().and_then(|from| super::path(from).ok());
+    let sender = sender.and_then(|sender| scene.outgoing.sender_key(sender.as_ref()));
+    let mut way = Way::new(scene, query.uses_dns, (MessageTls::Default, sender), steps);
     traced.visits.iter().for_each(|visit| way.visit(visit));
     way.follow(named, traced.expansion.clone());
 }
 
 /// Adds the step of the route of one recipient of a message in the queue. `message` is what the
-/// message demands of TLS.
+/// message demands of TLS, and the key of the line for its sender in the table `remote.outgoing`.
 pub fn tell_recipient(
     scene: &Scene<'_>,
     uses_dns: bool,
-    message: MessageTls,
+    message: (MessageTls, Option<Arc<str>>),
     recipient: &Recipient,
     steps: &mut Steps,
 ) {
@@ -47,6 +51,8 @@ struct Way<'a> {
     uses_dns: bool,
     /// What the message demands of TLS.
     message: MessageTls,
+    /// The key of the line for the sender in the table `remote.outgoing`; `None` if it has none.
+    sender: Option<Arc<str>>,
     steps: &'a mut Steps,
     /// The number of final recipients so far.
     told: usize,
@@ -57,8 +63,13 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn new(scene: &'a Scene<'a>, uses_dns: bool, message: MessageTls, steps: &'a mut Steps) -> Self {
-        Self { scene, uses_dns, message, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() }
+    fn new(
+        scene: &'a Scene<'a>,
+        uses_dns: bool,
+        (message, sender): (MessageTls, Option<Arc<str>>),
+        steps: &'a mut Steps,
+    ) -> Self {
+        Self { scene, uses_dns, message, sender, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() }
     }
 
     fn add(&mut self, effect: Effect, text: impl Into<String>, source: Option<Source>) {
@@ -123,7 +134,8 @@ impl<'a> Way<'a> {
             Route::Replaced => self.add(Effect::Fact, format!("{address}: other recipients have replaced it"), None),
             Route::Remote(target) => {
                 let source = router.route_source(address).or_else(local);
-                let name = Destination::Remote(target.clone()).listed_name();
+                let sender = self.sender.clone().filter(|_| !target.is_store());
+                let name = Destination::Remote(target.clone(), sender).listed_name();
                 self.add(Effect::Fact, format!("{address}: {name}"), source);
                 let is_down = self.hosts(target);
                 self.steps.goal(name, is_down);
@@ -182,12 +194,24 @@ impl<'a> Way<'a> {
         if is_socket || self.planned.len() >= MAX_PLANS {
             return false;
         }
-        let is_down = self.plan(target);
+        let Rules { way, limits, line } = self.scene.outgoing.rules(target, self.sender.as_deref());
+        if let Some(number) = line {
+            let file = self.scene.outgoing.path().into();
+            let source = Some(Source::Line(policy::Line { file, number }));
+            self.add(Effect::Fact, format!("    limits: {limits}"), source);
+        }
+        let is_down = match way {
+            Ok(way) => self.plan(target, &way),
+            Err(why) => {
+                self.add(Effect::Deferred, format!("it waits: {why}"), None);
+                false
+            }
+        };
         self.planned.insert(name, is_down);
         is_down
     }
 
-    fn plan(&mut self, target: &HostTarget) -> bool {
+    fn plan(&mut self, target: &HostTarget, from: &outgoing::Way) -> bool {
         if !self.uses_dns {
             self.add(Effect::Skipped, "its hosts are not looked up (--no-dns)", None);
             return false;
@@ -195,7 +219,7 @@ impl<'a> Way<'a> {
         let scene = self.scene;
         let (hostname, rules) = (&scene.config.hostname, scene.tls_rules());
         let Plan { groups, failures } =
-            plan(target, hostname, rules, scene.credentials, scene.dns, scene.local, self.message);
+            plan((target, from), hostname, rules, scene.credentials, scene.dns, scene.local, self.message);
         let (mut hosts, mut down_hosts) = (0, 0);
         for (number, address) in groups.iter().enumerate().flat_map(|(n, group)| group.iter().map(move |a| (n + 1, a)))
         {
@@ -206,9 +230,13 @@ impl<'a> Way<'a> {
             };
             let is_default = scene.config.remote.tls == RemoteTls::Opportunistic;
             let source = source.filter(|source| !(is_default && *source == Source::Key("remote.tls")));
-            self.add(Effect::Fact, format!("    {number}. {}, {tls}{login}", address.host), source);
+            let place = address.source.map(|ip| format!(", from {ip}")).unwrap_or_default();
+            let hello = from.hello.as_ref().map(|name| format!(", as {name}")).unwrap_or_default();
+            self.add(Effect::Fact, format!("    {number}. {}, {tls}{login}{place}{hello}", address.host), source);
             hosts += 1;
-            if let Some(down) = scene.down.iter().find(|down| down.address == address.place) {
+            if let Some(down) =
+                scene.down.iter().find(|down| (&down.address, down.source) == (&address.place, address.source))
+            {
                 down_hosts += 1;
                 let (since, probe) = (log::span(down.since.as_secs()), log::span(down.next_probe.as_secs()));
                 let text = format!("       down for {since}, tried again in {probe}: {}", down.why.why);

@@ -36,7 +36,7 @@ impl Link {
     pub fn open(socket: &Endpoint, timeout: Duration) -> io::Result<Self> {
         let limit = timeout.min(CONNECT_TIMEOUT);
         let stream = match socket {
-            Endpoint::Tcp(_) => Stream::connect(socket, limit, None).map_err(|(error, _)| error)?,
+            Endpoint::Tcp(_) => Stream::connect(socket, None, limit, None).map_err(|(error, _)| error)?,
             Endpoint::Unix(path) => {
                 // If the queue of the socket is full, connect(2) waits. The timeout for writing
                 // also limits connect(2).

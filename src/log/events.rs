@@ -419,6 +419,13 @@ pub fn held(id: &dyn fmt::Display, reason: &str) {
     emit(Level::Info, &format!("{id} held reason={}", Value(reason)));
 }
 
+/// Logs that a limit on the mail for a destination delays a message until `next`, in seconds since 1970.
+pub fn paced(id: &dyn fmt::Display, destination: &str, reason: &dyn fmt::Display, next: u64) {
+    let reason = reason.to_string();
+    let (destination, reason, next) = (Value(destination), Value(&reason), timestamp(next));
+    emit(Level::Info, &format!("{id} paced dest={destination} reason={reason} next={next}"));
+}
+
 /// Logs that a user has released a held message.
 pub fn released(id: &dyn fmt::Display, user: &str) {
     stats::event(Event::Released);

@@ -55,7 +55,7 @@ pub use collect::collect;
 pub use events::{
     Accepted, Attempt, Checked, Lost, Refused, Rule, accepted, asked_for_queue, attempt, auth_failed, bounced, checked,
     confirmed, converted, discarded, done, dropped, handshake_failed, held, limit_reached, logged_in, lost, marked,
-    peer, plaintext, refused, refused_more, released, removed, warned,
+    paced, peer, plaintext, refused, refused_more, released, removed, warned,
 };
 #[cfg(feature = "filters")]
 pub use filters::{filter_failed, filter_refused, filtered};

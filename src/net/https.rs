@@ -143,7 +143,7 @@ fn connect(dns: &Dns, request: &Request<'_>) -> Result<Stream, HttpsError> {
             break;
         }
         let address = SocketAddr::new(address.to_canonical(), PORT);
-        match Stream::connect(&Endpoint::Tcp(address), left.min(CONNECT_TIMEOUT), request.host_timeout) {
+        match Stream::connect(&Endpoint::Tcp(address), None, left.min(CONNECT_TIMEOUT), request.host_timeout) {
             Ok(stream) => return Ok(stream),
             Err((_, true)) => return Err(HttpsError::CutShort),
             Err((error, false)) => last = other(&format!("connection to {address}"), &error),

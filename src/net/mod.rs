@@ -9,12 +9,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::endpoint::Endpoint;
 use crate::timeouts::{HostTimeout, POLL_INTERVAL};
@@ -91,17 +91,19 @@ impl Stream {
         Ok(Self::new(Link::Files(input.into(), output.into())))
     }
 
-    /// Connects within `limit`, or within a shorter time that `host_timeout` sets.
+    /// Connects within `limit`, or within a shorter time that `host_timeout` sets. If there is a
+    /// `source`, the connection comes from that address.
     ///
     /// # Errors
-    /// `TimedOut` at the limit; otherwise the errors of socket(2) and connect(2). The second value
+    /// `TimedOut` at the limit; otherwise the errors of socket(2), bind(2) and connect(2). The second value
     /// of an error is true if `host_timeout` shortened the limit and so caused the error.
     pub fn connect(
         endpoint: &Endpoint,
+        source: Option<IpAddr>,
         limit: Duration,
         host_timeout: Option<&HostTimeout>,
     ) -> Result<Self, (io::Error, bool)> {
-        let socket = connect(endpoint, limit, host_timeout)?;
+        let socket = connect(endpoint, source, limit, host_timeout)?;
         if matches!(endpoint, Endpoint::Tcp(_)) {
             socket.set_nodelay(true).map_err(|e| (e, false))?;
         }
@@ -381,6 +383,7 @@ impl Write for Wire {
 /// [`POLL_INTERVAL`].
 fn connect(
     endpoint: &Endpoint,
+    source: Option<IpAddr>,
     limit: Duration,
     host_timeout: Option<&HostTimeout>,
 ) -> Result<TcpStream, (io::Error, bool)> {
@@ -390,6 +393,9 @@ fn connect(
         Endpoint::Unix(path) => SockAddr::unix(path).map_err(uncut)?,
     };
     let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(uncut)?;
+    if let Some(source) = source {
+        bind(&socket, source).map_err(uncut)?;
+    }
     let Some(host_timeout) = host_timeout else {
         return socket.connect_timeout(&address, limit).map(|()| socket.into()).map_err(uncut);
     };
@@ -418,6 +424,29 @@ fn connect(
     }
     socket.set_nonblocking(false).map_err(uncut)?;
     Ok(socket.into())
+}
+
+/// Binds a socket to an address of this host, and lets the system choose a port. Connections to
+/// different hosts may share a port.
+fn bind(socket: &Socket, source: IpAddr) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::new(source, 0).into())
+}
+
+/// Checks whether this host can connect from an address.
+///
+/// # Errors
+/// The reason, with the address.
+pub fn check_source(source: IpAddr) -> io::Result<()> {
+    let domain = Domain::for_address(SocketAddr::new(source, 0));
+    let bound = Socket::new(domain, Type::STREAM, None).and_then(|socket| bind(&socket, source));
+    bound.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrNotAvailable => "it is not an address of this host".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("no connection from {source} is possible: {why}"))
+    })
 }
 
 /// Whether the socket needs a shorter timeout. A timeout that is slightly longer than the time left

@@ -91,6 +91,7 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
+    use crate::outgoing::Limits;
     use crate::queue::{Plan, Planned, QueueSettings, SpoolTasks, Workers};
     use crate::retry::Schedule;
     use crate::spool::{EntryName, Kind, Place, RecipientRef};
@@ -107,6 +108,7 @@ mod tests {
             load: Box::new(|_, _| None),
             choose: Box::new(|first, _| first),
             finish: Box::new(|_| true),
+            limits: Arc::new(|_| Limits::default()),
             clear_failures: Box::new(|| ()),
         };
         let schedule = Schedule { min: second, max: second, expire_after: second };

@@ -13,6 +13,7 @@ use super::waiting::Urgency;
 use crate::destination::{Destination, HostTarget};
 use crate::endpoint::Endpoint;
 use crate::outcome::{Contact, Encryption, Outcome};
+use crate::outgoing::{Limits, Reason};
 
 /// The queue opens another connection to a destination if there are more than this number of ready
 /// jobs for each running job. Sending a message over an open connection takes less than half as
@@ -41,6 +42,11 @@ pub struct DestinationState {
     /// proven destinations.
     pub counted_ready: usize,
     pub is_parked: bool,
+    /// If the limits of the destination let no job start now: the time at which they are checked again,
+    /// the time at which a job can start, and the limit.
+    pub paced: Option<Paced>,
+    /// The limits as they were when a job was last added or started.
+    pub limits: Limits,
     pub is_remembered: bool,
     pub address: Option<Endpoint>,
     pub last_failure: Option<Box<Outcome>>,
@@ -54,6 +60,17 @@ pub struct DestinationState {
     /// The jobs that were deferred because the destination is down. They become ready when a host
     /// answers.
     pub deferred_while_down: Vec<JobRef>,
+}
+
+/// A destination whose limits let no job start now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paced {
+    /// The time at which the limits are checked again.
+    pub check: Instant,
+    /// The time at which a job can start.
+    pub next: Instant,
+    /// The limit.
+    pub reason: Reason,
 }
 
 /// A job that has ended after an attempt.
@@ -73,15 +90,15 @@ impl DestinationState {
             (Destination::Local, _) => Class::Local,
             (Destination::User(_) | Destination::Command(_), Health::Slow) => Class::SlowUser,
             (Destination::User(_) | Destination::Command(_), _) => Class::User,
-            (Destination::Remote(HostTarget::Store(_)), health) => match health {
+            (Destination::Remote(HostTarget::Store(_), _), health) => match health {
                 Health::Down(down) if now < down.next_probe || self.running > 0 => Class::Defer,
                 Health::Slow | Health::Down(_) => Class::SlowUser,
                 Health::Unknown | Health::Proven(_) => Class::User,
             },
-            (Destination::Remote(_), Health::Unknown) => Class::Unproven,
-            (Destination::Remote(_), Health::Proven(_)) => Class::Proven,
-            (Destination::Remote(_), Health::Down(down)) if now < down.next_probe || self.running > 0 => Class::Defer,
-            (Destination::Remote(_), Health::Slow | Health::Down(_)) => Class::Slow,
+            (Destination::Remote(..), Health::Unknown) => Class::Unproven,
+            (Destination::Remote(..), Health::Proven(_)) => Class::Proven,
+            (Destination::Remote(..), Health::Down(down)) if now < down.next_probe || self.running > 0 => Class::Defer,
+            (Destination::Remote(..), Health::Slow | Health::Down(_)) => Class::Slow,
         }
     }
 
@@ -102,15 +119,21 @@ impl DestinationState {
     /// Returns whether another job of the destination may start. `max_jobs` is the limit in the
     /// configuration.
     pub fn has_room(&self, class: Class, max_jobs: usize) -> bool {
-        let (running, limit) = (self.running, self.health.limit(max_jobs));
+        let (running, limit) = (self.running, self.max_running(max_jobs));
         let is_worthwhile = running == 0 || self.ready.len() > JOBS_PER_CONNECTION * running;
         match class {
             _ if self.is_parked => false,
             Class::Local => true,
             Class::Defer => self.deferring < MAX_DEFERRING,
+            _ if self.paced.is_some() => false,
             Class::Proven | Class::Unproven => running < limit && is_worthwhile,
             Class::User | Class::SlowUser | Class::Slow => running < limit,
         }
+    }
+
+    /// Returns how many jobs may run now. `max_jobs` is the limit in the configuration.
+    pub fn max_running(&self, max_jobs: usize) -> usize {
+        self.health.limit(self.limits.connections.map_or(max_jobs, |connections| connections.min(max_jobs)))
     }
 
     /// Records what the attempt of a job has shown about the destination. If a host has answered,
@@ -171,12 +194,13 @@ impl DestinationState {
             address: self.address.clone(),
             state: self.health.word(),
             running: self.running,
-            limit: self.health.limit(max_jobs),
+            limit: self.max_running(max_jobs),
             ready: self.ready.len(),
             down: match &self.health {
                 Health::Down(down) => Some((now - down.since, down.next_probe.saturating_duration_since(now))),
                 _ => None,
             },
+            paced: self.paced.map(|paced| (paced.next.saturating_duration_since(now), paced.reason)),
             last_failure: self.last_failure.clone(),
             tls: self.tls,
             domains: self.domains.as_deref().cloned().unwrap_or_default(),

@@ -129,6 +129,7 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
+    use crate::outgoing::Limits;
     use crate::queue::{QueueSettings, SpoolTasks, Workers};
     use crate::retry::Schedule;
     use crate::timeouts::HostTimeouts;
@@ -144,6 +145,7 @@ mod tests {
             load: Box::new(|_, _| None),
             choose: Box::new(|first, _| first),
             finish: Box::new(|_| true),
+            limits: Arc::new(|_| Limits::default()),
             clear_failures: Box::new(move || _ = counter.fetch_add(1, Ordering::Relaxed)),
         };
         let mut queue = Queue::new(settings, unbounded().1, Workers::none(), tasks, Arc::new(HostTimeouts::default()));

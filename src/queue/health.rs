@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::{Encryption, Outcome};
+use crate::outgoing::Reason;
 use crate::timeouts::Trust;
 
 /// The maximum number of connections to a destination about which nothing is known.
@@ -93,6 +94,9 @@ pub struct DestinationStatus {
     pub ready: usize,
     /// If the destination is down, the time since it went down and the time until the next probe.
     pub down: Option<(Duration, Duration)>,
+    /// If the limits of the destination let no job start now, the time until one can start, and the
+    /// limit.
+    pub paced: Option<(Duration, Reason)>,
     /// Why the last attempt did not deliver to all of its recipients; `None` if it did, or if there
     /// was no attempt.
     pub last_failure: Option<Box<Outcome>>,

@@ -1,12 +1,14 @@
 //! Tells what the queue knows about some entries, for listings.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Queue;
 use super::item::{Item, ItemJob, JobState};
 use crate::destination::Destination;
+use crate::outgoing::Reason;
 use crate::spool::QueueId;
+use crate::sys;
 
 /// What the queue knows about an entry: its jobs that are not settled.
 #[derive(Debug, Clone)]
@@ -24,6 +26,9 @@ pub struct KnownJob {
     pub recipients: Vec<u32>,
     /// The progress of the job.
     pub progress: JobProgress,
+    /// If the job is ready, but the limits of its destination let none start now: the time from which
+    /// one can start, in seconds since 1970, and the limit.
+    pub paced: Option<(u64, Reason)>,
 }
 
 /// The progress of a job that is not settled.
@@ -50,7 +55,11 @@ impl Queue {
         let jobs = item.jobs().iter().filter_map(|job| {
             let numbers = job.recipients.as_slice().iter().map(|to| to.number).collect::<Vec<_>>();
             let progress = self.progress(id, job, &numbers)?;
-            Some(KnownJob { destination: Arc::clone(&job.destination), recipients: numbers, progress })
+            let paced = self.turns.paced(&job.destination).filter(|_| progress == JobProgress::Ready).map(|paced| {
+                let time = paced.next.saturating_duration_since(Instant::now());
+                (sys::now().saturating_add(time.as_secs()), paced.reason)
+            });
+            Some(KnownJob { destination: Arc::clone(&job.destination), recipients: numbers, progress, paced })
         });
         KnownEntry { jobs: jobs.collect() }
     }

@@ -9,6 +9,7 @@
 //! - `intern`: one copy in memory of each destination and domain
 //! - `item`: one entry in memory
 //! - `look`: what the queue knows about some entries
+//! - `pace`: the rates and pauses of destinations
 //! - `pool`: shares of the pool of workers
 //! - `ready`: the ready jobs of one destination, by priority, in which senders take turns
 //! - `times`: when waiting and held jobs become ready
@@ -47,6 +48,7 @@ mod health;
 mod intern;
 mod item;
 mod look;
+mod pace;
 mod pool;
 mod ready;
 mod times;
@@ -63,7 +65,7 @@ use intern::Interner;
 use item::{Item, ItemEnd, ItemJob, JobState};
 pub use look::{JobProgress, KnownEntry, KnownJob};
 use times::{Times, waits_until};
-use turns::{JobRef, NextJob, Turns};
+use turns::{JobRef, LimitsOf, NextJob, Turns};
 use withdraw::Withdrawal;
 pub use withdraw::{GivenBack, Requester, Withdrawn};
 pub use workers::Workers;
@@ -86,6 +88,8 @@ pub struct SpoolTasks {
     pub choose: Box<dyn Fn(EntryName, EntryName) -> EntryName + Send>,
     /// Removes an entry whose recipients are all settled. Returns false if the removal has failed.
     pub finish: Box<dyn Fn(EntryName) -> bool + Send>,
+    /// Returns the limits of a destination.
+    pub limits: Arc<LimitsOf>,
     /// Lets the addresses of hosts that are down be tried again at once.
     pub clear_failures: Box<dyn Fn() + Send>,
 }
@@ -131,6 +135,7 @@ impl Queue {
         tasks: SpoolTasks,
         timeouts: Arc<HostTimeouts>,
     ) -> Self {
+        let limits = Arc::clone(&tasks.limits);
         Self {
             settings,
             events,
@@ -139,7 +144,7 @@ impl Queue {
             jobs: 0,
             destinations: Interner::default(),
             domains: Interner::default(),
-            turns: Turns::new(workers.max(), &settings, timeouts),
+            turns: Turns::new(workers.max(), &settings, timeouts, limits),
             due: Times::new(),
             held: Times::new(),
             running: HashMap::new(),
@@ -367,7 +372,7 @@ impl Queue {
             (self.tasks.clear_failures)();
         }
         if let JobResult::Again = result {
-            self.make_ready((id, index));
+            self.add_ready((id, index));
         } else if let JobResult::Later { recipients, due } = result {
             let due = if again { 0 } else { due };
             item_job.recipients = recipients.into();

@@ -10,11 +10,16 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use super::item::{Item, ItemJob, JobState};
+use super::pace::Wait;
 use super::turns::JobRef;
-use super::{MAX_SLEEP, MIN_CAPACITY, Queue};
+use super::{MAX_SLEEP, MIN_CAPACITY, Queue, destination_of};
+use crate::log;
 use crate::retry;
 use crate::spool::QueueId;
 use crate::sys;
+
+/// The minimum time for which the limits of a destination delay a job before that is logged.
+const MIN_LOGGED: Duration = Duration::from_secs(1);
 
 /// A time in seconds since 1970, an entry and the job's index for each job of a list, the earliest
 /// time first. If a job no longer waits until the time in an element, the element is outdated.
@@ -64,13 +69,23 @@ impl Queue {
         due.into_iter().chain(released).min().map(|wait| wait.min(MAX_SLEEP))
     }
 
+    /// Makes a job ready. If the limits of its destination delay it, that is logged.
     pub(super) fn make_ready(&mut self, job: JobRef) {
-        let Some(item) = self.items.get_mut(&job.0) else { return };
-        item.set(job.1, JobState::Ready);
-        if let Some(item_job) = item.jobs().get(job.1) {
-            self.turns.add(&item_job.destination, job, (item.sender, item.priority));
-            self.turns.note_domains(&item_job.destination, item_job.domains.as_slice());
+        let Some(wait) = self.add_ready(job).filter(|wait| wait.time >= MIN_LOGGED) else { return };
+        if let Some(destination) = destination_of(&self.items, job) {
+            let next = sys::now().saturating_add(wait.time.as_secs());
+            log::paced(&job.0, &destination.listed_name(), &wait.reason, next);
         }
+    }
+
+    /// Makes a job ready. If the limits of its destination delay it, returns for how long.
+    pub(super) fn add_ready(&mut self, job: JobRef) -> Option<Wait> {
+        let item = self.items.get_mut(&job.0)?;
+        item.set(job.1, JobState::Ready);
+        let item_job = item.jobs().get(job.1)?;
+        let wait = self.turns.add(&item_job.destination, job, (item.sender, item.priority));
+        self.turns.note_domains(&item_job.destination, item_job.domains.as_slice());
+        wait
     }
 }
 

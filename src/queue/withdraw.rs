@@ -154,6 +154,7 @@ mod tests {
 
     use super::*;
     use crate::destination::Destination;
+    use crate::outgoing::Limits;
     use crate::queue::{Event, Plan, Planned, QueueSettings, SpoolTasks, Workers};
     use crate::retry::Schedule;
     use crate::spool::Place;
@@ -166,6 +167,7 @@ mod tests {
             load: Box::new(|_, _| None),
             choose: Box::new(|first, _| first),
             finish: Box::new(|_| true),
+            limits: Arc::new(|_| Limits::default()),
             clear_failures: Box::new(|| ()),
         };
         let settings = QueueSettings { schedule, per_destination: 1 };

@@ -426,7 +426,7 @@ impl Route {
             Self::Mailbox(Mailbox { owner: Owner::User(account), .. }) => {
                 Destination::User(account.name.as_str().into())
             }
-            Self::Remote(target) => Destination::Remote(target.clone()),
+            Self::Remote(target) => Destination::Remote(target.clone(), None),
             Self::Mailbox(_)
             | Self::List
             | Self::Replaced

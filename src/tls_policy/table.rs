@@ -18,12 +18,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::address::{literal, parse_domain};
-use crate::config::table::{Line, Watched, fill};
+use crate::address::parse_domain;
+use crate::config::table::{Line, Watched, fill, find_host_key, read_host_key};
 use crate::config::{Config, ConfigError};
 use crate::policy::{self, Source};
 use crate::tls::Fingerprint;
@@ -100,25 +99,19 @@ impl Table {
     }
 
     fn find(&self, name: &str) -> Option<Arc<Row>> {
-        // The domain of user@[192.0.2.7] has the key 192.0.2.7, like a host of the configuration.
-        let address = literal(name).map(|ip| ip.to_canonical().to_string());
-        let name = address.as_deref().unwrap_or(name);
         if self.unreadable.is_some() {
             return self.unreadable.clone();
         }
         if self.rows.is_empty() {
             return None;
         }
-        // An address contains dots, but is in no domain.
-        let dots = if name.parse::<IpAddr>().is_ok() { "" } else { name };
-        let above = dots.match_indices('.').map(|(at, _)| &dots[at..]);
-        [name].into_iter().chain(above).chain(["*"]).find_map(|key| self.rows.get(key)).cloned()
+        find_host_key(name, |key| self.rows.get(key).cloned())
     }
 
     fn add<'a>(&mut self, file: &Path, line: Line<'a>) -> Result<(), (&'a str, String)> {
         let mut words = line.text.split_ascii_whitespace();
         let key = words.next().unwrap_or_default();
-        let name = read_key(key).map_err(|what| (key, what))?;
+        let name = read_host_key(key).map_err(|what| (key, what))?;
         let level = read_level(line.text, words);
         let kept = level.as_ref().cloned().map_err(|(part, what)| line.error(file, part, what).to_string());
         match self.rows.entry(name) {
@@ -127,19 +120,6 @@ impl Table {
         }
         level.map(drop)
     }
-}
-
-fn read_key(text: &str) -> Result<Box<str>, String> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if let Some(address) = literal(text).or_else(|| bare.parse().ok()) {
-        return Ok(address.to_canonical().to_string().into());
-    }
-    if text == "*" {
-        return Ok(text.into());
-    }
-    let (dot, domain) = text.strip_prefix('.').map_or(("", text), |domain| (".", domain));
-    let domain = parse_domain(domain).map_err(|_| "expected a domain, .domain, the name or address of a host, or *")?;
-    Ok(format!("{dot}{domain}").into())
 }
 
 /// Reads a level and its options.

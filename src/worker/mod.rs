@@ -242,11 +242,9 @@ impl Worker {
         let addressees = attempt.open_recipients();
         let routes: Vec<Route> =
             addressees.iter().map(|addressee| attempt.settings.router.route_of(&addressee.recipient)).collect();
-        if addressees
-            .iter()
-            .zip(&routes)
-            .any(|(addressee, route)| destination(addressee, route) != *attempt.job.destination)
-        {
+        let outgoing = &attempt.settings.outgoing;
+        let now = |addressee, route| outgoing.for_sender(destination(addressee, route), attempt.entry.sender());
+        if addressees.iter().zip(&routes).any(|(addressee, route)| now(addressee, route) != *attempt.job.destination) {
             return None;
         }
         // For some recipients, only the report about the delivery is missing.
@@ -267,7 +265,7 @@ impl Worker {
         let job = &attempt.job;
         let outcomes = match (&*Arc::clone(&job.destination), job.down.clone()) {
             (_, Some(down)) => addressees.iter().map(|_| down.outcome()).collect(),
-            (Destination::Remote(target), None) => match attempt.make_queued() {
+            (Destination::Remote(target, _), None) => match attempt.make_queued() {
                 Ok(()) => self.send(attempt, &addressees, target),
                 Err(e) => {
                     let outcome = Outcome::from_io("rewrite the message in the spool", &e).via(Via::Smtp);
@@ -312,8 +310,8 @@ impl Worker {
         let settings = &attempt.settings;
         let counts = self.site.tls_counts_of(&settings.config, entry.origin(), entry.options().tls);
         let (config, tls, credentials) = (&settings.config, &settings.tls.client, &settings.credentials);
-        let (tls_policies, trust) = (&settings.tls_policies, attempt.job.trust);
-        let remote_settings = RemoteSettings { config, tls, credentials, tls_policies, counts, trust };
+        let (tls_policies, outgoing, trust) = (&settings.tls_policies, &settings.outgoing, attempt.job.trust);
+        let remote_settings = RemoteSettings { config, tls, credentials, tls_policies, outgoing, counts, trust };
         let AttemptResult { outcomes, contact, address, dialogue } =
             self.remote.deliver(remote_settings, &attempt.job.destination, target, &delivery);
         (self.contact, self.address, attempt.dialogue) = (contact, address, dialogue);

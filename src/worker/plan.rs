@@ -75,11 +75,13 @@ fn unreadable(name: EntryName, error: &io::Error) -> Plan {
 }
 
 fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
-    let router = &site.settings().router;
+    let settings = site.settings();
+    let router = &settings.router;
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<(Destination, bool), usize> = HashMap::new();
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
-        let destination = destination(addressee, &router.route_of(&addressee.recipient));
+        let route = router.route_of(&addressee.recipient);
+        let destination = settings.outgoing.for_sender(destination(addressee, &route), entry.sender());
         // Recipients for which the sender is rewritten need an attempt of their own.
         let is_forwarded = router.is_forwarded(entry, &addressee.recipient);
         let index = *known.entry((destination, is_forwarded)).or_insert_with_key(|(destination, _)| {
@@ -134,7 +136,7 @@ mod tests {
         let address = "jon@moved.test".parse().expect("an address");
         let record = DeliveryState { state: State::Prepared { born: 1, inode: 2 }, last: 0, warned: 0 };
         let recipient = RecipientEntry { number: 0, offset: 64, recipient: Recipient::new(address), record, share: 0 };
-        let Destination::Remote(target) = Destination::mx("moved.test") else { unreachable!() };
+        let Destination::Remote(target, _) = Destination::mx("moved.test") else { unreachable!() };
         assert_eq!(destination(&recipient, &Route::Remote(target)), Destination::mx("moved.test"));
     }
 }

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -152,6 +152,8 @@ impl Sink {
 #[derive(Default)]
 pub struct Seen {
     pub connections: usize,
+    /// The address of each client, by the number of the connection; 0.0.0.0 at a Unix socket.
+    pub clients: Vec<IpAddr>,
     pub commands: Vec<Command>,
     pub messages: Vec<Received>,
     /// The host name that each client sent in its TLS handshake (SNI); empty if the client sent
@@ -361,6 +363,8 @@ impl Shared {
             let Ok(stream) = stream else { continue };
             let number = state.seen.connections;
             state.seen.connections += 1;
+            let client = stream.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
+            state.seen.clients.push(client);
             state.seen.most_open = state.seen.most_open.max(state.seen.connections - state.seen.ended);
             state.open.insert(number, stream.try_clone().expect("a descriptor"));
             drop(state);

@@ -14,10 +14,10 @@ use common::pages;
 use penfold::address::Address;
 use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf};
 use penfold::config::{
-    Auth, Config, ConfigError, Dkim, DkimKey, Dns, Domain, Filter, FilterGroup, FilterProtocol, HostPort, KeyPair,
-    Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places, Policy,
-    Printed, Queue, Relay, Remote, RemoteTls, Report, Scheme, Smtp, Store, Submission, TableFile, Users, load, parse,
-    print,
+    Auth, Config, ConfigError, Dkim, DkimKey, Dns, Domain, Families, Filter, FilterGroup, FilterProtocol, HostPort,
+    KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places,
+    Policy, Printed, Queue, Relay, Remote, RemoteTls, Report, Scheme, Smtp, Sources, Store, Submission, TableFile,
+    Users, load, parse, print,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
@@ -40,6 +40,18 @@ fn read(text: &str) -> Result<Config, Vec<ConfigError>> {
     let text =
         text.replace("/etc/aliases", "/etc/penfold/aliases").replace("/etc/penfold/", etc.to_str().expect("path"));
     parse(Path::new("penfold.conf"), &text)
+}
+
+fn sources(all: &[&str]) -> Sources {
+    let mut sources = Sources::default();
+    all.iter().for_each(|address| sources.add(address).expect("an address"));
+    sources
+}
+
+fn families(all: &[&str]) -> Families {
+    let mut families = Families::default();
+    all.iter().for_each(|word| families.add(word).expect("a family"));
+    families
 }
 
 fn files(directory: &str) -> Vec<(String, String)> {
@@ -270,6 +282,10 @@ fn every_key_has_its_effect() {
             dane: false,
             tls_policies: table("tls-policies"),
             timeout: Duration::from_secs(120),
+            source: sources(&["192.0.2.7", "2001:db8::7"]),
+            families: families(&["ipv6", "ipv4"]),
+            hello: Some("out.example.org".into()),
+            outgoing: table("outgoing"),
             mta_sts: false,
             local_only: false,
             tls_reports: Some(Address::parse("TLS@example.org").expect("an address")),
@@ -396,6 +412,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.remote.credentials, &default.remote.credentials, "credentials"),
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
         (&mut sample.remote.tls_policies, &default.remote.tls_policies, "tls-policies"),
+        (&mut sample.remote.outgoing, &default.remote.outgoing, "outgoing"),
         (&mut sample.remote.srs_secret, &default.remote.srs_secret, "srs_secret"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),

@@ -78,6 +78,7 @@ examples! {
     inetd_serves: "penfold-admin.7", "smtp stream";
     fail2ban_is_set_up: "penfold-admin.7", "# cd";
     aliases_of_all_kinds: "penfold-aliases.5", "postmaster:";
+    a_newsletter_leaves_slowly: "penfold-outgoing.5", "@news.example.org";
     a_forward_keeps_a_copy: "penfold-aliases.5", "\\jon, jon@";
     a_forward_answers: "penfold-aliases.5", "\\jon, \"|";
     a_forward_sorts: "penfold-aliases.5", "|/usr/bin/procmail";
@@ -721,6 +722,29 @@ fn forwarding(text: &str, program: &str) -> Option<(Homes, Daemon, Remote)> {
     let daemon = homes.start();
     daemon.submit(&["jon"]);
     Some((homes, daemon, remote))
+}
+
+fn a_newsletter_leaves_slowly(example: String) {
+    let mut site = Site::new();
+    site.write("outgoing", &example);
+    let table = format!("{:?}", site.path("outgoing"));
+    site.set("remote", "outgoing", &table);
+    let output = site.penfoldd(&["-n"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    // All is valid, but this host has none of the addresses.
+    assert!(output.status.success(), "{said}");
+    for (line, address) in [(1, "192.0.2.25"), (1, "2001:db8::25"), (2, "192.0.2.26")] {
+        assert!(said.contains(&format!("outgoing:{line}:1: no connection from {address} is possible")), "{said}");
+    }
+    let _daemon = site.start();
+    for (sender, recipient, limits) in [
+        ("joe@news.example.org", "x@example.edu", "rate=500/h"),
+        ("joe@example.org", "x@example.net", "rate=100/m connections=2"),
+        ("joe@example.org", "x@example.com", "pause=2s"),
+    ] {
+        let explained = site.penfoldctl(&["explain", "--from", sender, recipient]);
+        assert!(explained.contains(&format!("limits: {limits}")), "{recipient}: {explained}");
+    }
 }
 
 fn a_forward_keeps_a_copy(example: String) {

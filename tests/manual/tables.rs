@@ -346,6 +346,22 @@ fn sealed() -> (Dns, Site, Daemon) {
     (dns, site, daemon)
 }
 
+/// A daemon with a message that waits for a limit.
+fn paced() -> (Remote, Site, Daemon) {
+    let remote = Remote::sink();
+    let mut site = Site::new();
+    site.write("outgoing", "127.0.0.1 rate=1/h\n");
+    let table = format!("{:?}", site.path("outgoing"));
+    site.set("remote", "outgoing", &table);
+    site.write("routes", &format!("slow.test {}\n", remote.host_port()));
+    let daemon = site.start();
+    daemon.submit(&["first@slow.test"]);
+    remote.messages(1);
+    daemon.submit(&["second@slow.test"]);
+    daemon.wait_words(&[" paced "]);
+    (remote, site, daemon)
+}
+
 #[test]
 fn log_lines_have_the_documented_form() {
     let authority = Authority::new();
@@ -369,6 +385,7 @@ fn log_lines_have_the_documented_form() {
     let filtering = filtered();
     let (_dns, _site, sealed) = sealed();
     let (_remote, _site, asking) = asking();
+    let (_slow, _slow_site, pacing) = paced();
     let shown = shown();
     assert!(shown.len() > 17, "{shown:?}");
     for line in shown {
@@ -383,6 +400,8 @@ fn log_lines_have_the_documented_form() {
                 + &sealed.log()
                 + "\n"
                 + &asking.log()
+                + "\n"
+                + &pacing.log()
                 + "\n"
                 + &filtering.iter().map(|(_, daemon)| daemon.log() + "\n").collect::<String>()
         };

@@ -7,6 +7,7 @@
 //! - `end_to_end`: with the daemon, the log and the report
 //! - `many_hosts`: slow and dead hosts beside healthy ones
 //! - `old_tls`: old versions of TLS, which are refused both ways
+//! - `outgoing`: source addresses, names, families and limits, with the daemon
 //! - `require_tls`: messages that need TLS, with the daemon
 //! - `security`: TLS and AUTH, with the log and the queue
 //! - `srs`: rewritten senders of forwarded mail, and their bounces
@@ -21,6 +22,7 @@ mod converted;
 mod end_to_end;
 mod many_hosts;
 mod old_tls;
+mod outgoing;
 mod require_tls;
 mod security;
 mod srs;

@@ -167,7 +167,8 @@ fn of_the_net(config: &Config, settings: Option<&Settings>, options: &Options, r
         let fetch = client.map(|client| |domain: &str, id: &str| sts::fetch(&dns, client, (domain, id), proof::LIMIT));
         let fetch = fetch.as_ref().map(|fetch| fetch as &proof::Fetch<'_>);
         let own = outside::own_addresses(config);
-        let net = Net { dns: &lookup, config, keys, own, certificates, fetch };
+        let sources = settings.map(|settings| outside::other_sources(config, &settings.outgoing)).unwrap_or_default();
+        let net = Net { dns: &lookup, config, keys, own, sources, certificates, fetch };
         here = net.check(report, &mut exchangers);
     }
     if let Some(settings) = settings {

@@ -162,8 +162,8 @@ fn of_addresses(config: &Config, addresses: &Addresses, findings: &mut Vec<Findi
     }
 }
 
-/// Checks that an address has a name that leads back to it.
-fn of_reverse(dns: &dyn Lookup, host: &str, address: IpAddr) -> Finding {
+/// Checks that an address has a name that leads back to it, and that it is `host`.
+pub fn of_reverse(dns: &dyn Lookup, host: &str, address: IpAddr) -> Finding {
     let names = match dns.names(address) {
         Ok(names) => names,
         Err(NoAnswer::NoData | NoAnswer::NxDomain) => Vec::new(),

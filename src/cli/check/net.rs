@@ -35,6 +35,8 @@ pub struct Net<'a> {
     pub keys: Option<&'a Keys>,
     /// The addresses of this host.
     pub own: Vec<IpAddr>,
+    /// The addresses from which this host connects under other names, with these names.
+    pub sources: Vec<(IpAddr, String)>,
     /// The certificates of this host; `None` if they could not be read.
     pub certificates: Option<&'a Certificates<'a>>,
     /// Fetches MTA-STS policies; `None` if that cannot be done.
@@ -62,7 +64,13 @@ impl Net<'_> {
         let (here, found) = name::check(self.dns, self.config, self.own.clone());
         report.findings.extend(found);
         let is_direct = self.config.remote.smarthosts.is_empty() && !self.config.remote.local_only;
-        let from = if is_direct { here.seen() } else { Vec::new() };
+        let mut from = if is_direct { here.seen() } else { Vec::new() };
+        for (address, name) in self.sources.iter().filter(|_| is_direct) {
+            report.findings.push(name::of_reverse(self.dns, name, *address));
+            if !from.contains(address) {
+                from.push(*address);
+            }
+        }
         let local = self.config.local_domains().map(|domain| (domain, true));
         let relayed = self.config.relay.domains.iter().map(|domain| (domain.as_str(), false));
         let all: Vec<_> = local.chain(relayed).filter(|(domain, _)| is_for_others(domain)).collect();

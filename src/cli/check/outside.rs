@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use super::finding::{Finding, Level, Topic};
 use super::name::Addresses;
 use super::past::{DAYS, Past};
-use crate::config::{Config, HostPort, Kind, RemoteTls, Scheme};
+use crate::config::{Config, HostPort, Kind, RemoteTls, Scheme, Sources};
 use crate::dns::{Dns, is_public};
 use crate::outcome::NoAnswer;
+use crate::outgoing::Outgoing;
 
 /// The port of SMTP.
 const SMTP: u16 = 25;
@@ -19,24 +20,51 @@ const TIME: Duration = Duration::from_secs(5);
 const MAX_GREETING: u64 = 512;
 /// The maximum number of addresses that are tried.
 const MAX_TRIED: usize = 4;
+/// The maximum number of source addresses whose names are looked up.
+const MAX_SOURCES: usize = 20;
 
-/// The addresses from which this host connects to the Internet, and those to which its listeners are
-/// bound. Nothing is sent: connecting a UDP socket only chooses a route.
+/// The addresses from which this host connects to the Internet under its hostname, and those to which
+/// its listeners are bound. Nothing is sent: connecting a UDP socket only chooses a route.
 pub fn own_addresses(config: &Config) -> Vec<IpAddr> {
     let source = |any: IpAddr, to: IpAddr| {
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((to, SMTP)).ok()?;
         socket.local_addr().ok().map(|address| address.ip())
     };
-    let four = source(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(198, 51, 100, 1).into());
-    let six = source(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+    let chosen = || {
+        let four = source(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(198, 51, 100, 1).into());
+        let six = source(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+        four.into_iter().chain(six).collect()
+    };
+    let remote = &config.remote;
+    let connecting: Vec<IpAddr> = match &remote.hello {
+        _ if remote.source == Sources::default() => chosen(),
+        Some(name) if *name != config.hostname => Vec::new(),
+        _ => remote.source.all().collect(),
+    };
     let bound = config.listen.iter().filter_map(|listen| listen.tcp()).map(|address| address.ip().to_canonical());
     let mut all = Vec::new();
-    for address in four.into_iter().chain(six).chain(bound) {
+    for address in connecting.into_iter().chain(bound) {
         if !address.is_unspecified() && !address.is_loopback() && !all.contains(&address) {
             all.push(address);
         }
     }
+    all
+}
+
+/// The addresses from which this host connects under another name than its hostname, and those of the
+/// table of outgoing mail, each with the name.
+pub fn other_sources(config: &Config, outgoing: &Outgoing) -> Vec<(IpAddr, String)> {
+    let usual = config.remote.hello.as_ref().unwrap_or(&config.hostname);
+    let renamed = config.remote.source.all().filter(|_| *usual != config.hostname).map(|ip| (ip, usual.clone()));
+    let of_lines = outgoing.sources().into_iter().map(|source| {
+        let name = source.hello.as_deref().unwrap_or(usual);
+        (source.address, name.to_owned())
+    });
+    let mut all: Vec<_> = renamed.chain(of_lines).filter(|(ip, _)| is_public(*ip)).collect();
+    all.sort();
+    all.dedup();
+    all.truncate(MAX_SOURCES);
     all
 }
 

@@ -81,10 +81,16 @@ fn config(more: &str) -> Config {
 
 /// All findings, one a line.
 fn check(zone: &str, config: &Config, own: &[&str]) -> (String, Vec<String>) {
+    check_with(zone, config, own, &[])
+}
+
+/// The same with these source addresses and their names.
+fn check_with(zone: &str, config: &Config, own: &[&str], sources: &[(IpAddr, String)]) -> (String, Vec<String>) {
     let own = own.iter().map(|text| text.parse().expect("an address")).collect();
     let (mut report, mut exchangers) = (Report::default(), Vec::new());
     let zone = Zone(zone.to_owned());
-    Net { dns: &zone, config, keys: None, own, certificates: None, fetch: None }.check(&mut report, &mut exchangers);
+    Net { dns: &zone, config, keys: None, own, sources: sources.to_vec(), certificates: None, fetch: None }
+        .check(&mut report, &mut exchangers);
     let lines = report.findings.iter().map(|finding| format!("{finding}\n"));
     (lines.collect(), exchangers)
 }
@@ -103,6 +109,22 @@ fn a_zone_without_faults_has_no_complaint() {
          ok: domain: example.org asks other hosts for reports about TLS\n"
     );
     assert_eq!(exchangers, ["mx.example.org"]);
+}
+
+#[test]
+fn the_names_of_other_source_addresses_are_compared_and_spf_must_permit_them() {
+    let zone = format!("{GOOD}\nnews.example.org A 8.8.8.2\n8.8.8.2 PTR news.example.org\n8.8.8.3 PTR mx.example.org");
+    let sources = [("8.8.8.2", "news.example.org"), ("8.8.8.3", "out.example.org")];
+    let sources = sources.map(|(ip, name)| (ip.parse().expect("an address"), name.to_owned()));
+    let (found, _) = check_with(&zone, &config(""), &["8.8.8.1"], &sources);
+    for line in [
+        "ok: name: the address 8.8.8.2 has the name news.example.org\n",
+        "error: name: the address 8.8.8.3 has the name mx.example.org, which does not lead back to it\n",
+        "publish: 3.8.8.8.in-addr.arpa. IN PTR out.example.org.\n",
+    ] {
+        assert!(found.contains(line), "no {line} in {found}");
+    }
+    assert!(found.contains("8.8.8.2") && !found.contains("the SPF record of example.org permits this host"), "{found}");
 }
 
 #[test]
@@ -365,7 +387,9 @@ fn the_policy_that_is_served_is_compared_with_the_dns_and_the_certificate() {
         let certificates = Certificates { server: has_server.then_some(&*server), client };
         let own = vec!["8.8.8.1".parse().expect("an address")];
         let zone = Zone(zone.to_owned());
-        let net = Net { dns: &zone, config: &config, keys: None, own, certificates: Some(&certificates), fetch: Some(&fetch) };
+        let sources = Vec::new();
+        let (certificates, fetch) = (Some(&certificates), Some(&fetch as &_));
+        let net = Net { dns: &zone, config: &config, keys: None, own, sources, certificates, fetch };
         net.check(&mut report, &mut exchangers);
         let found: String = report.findings.iter().map(|finding| format!("{finding}\n")).collect();
         assert!(found.contains(&wanted), "{wanted}\n{found}");

@@ -12,6 +12,8 @@
 //!
 //! The modules that use tables define their formats, for example `aliases`, `users` and `route`. In
 //! all tables, a line whose first character is `#` is a comment.
+//!
+//! - `hosts`: keys that are domains and hosts
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -23,6 +25,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{ConfigError, TableFile};
 use crate::privsep::Rights;
+
+mod hosts;
+
+pub use hosts::{find_host_key, read_host_key};
 
 /// The maximum size of a table file, in bytes: its whole text is read into memory.
 const MAX_SIZE: u64 = 64 << 20;

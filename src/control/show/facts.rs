@@ -80,7 +80,7 @@ pub struct RecipientFacts {
     pub state: &'static str,
     /// Where the mail goes as the tables are now, in words; `None` if that was not looked up.
     pub route: Option<String>,
-    /// What the queue knows about the destination, if that is down or slow.
+    /// What the queue knows about the destination, if that is down, slow or paced.
     pub status: Option<Arc<DestinationStatus>>,
     /// The duration of the attempt that is running, and what the worker is doing.
     pub attempt: Option<(Duration, Option<Activity>)>,
@@ -147,7 +147,7 @@ struct Routes<'a, 'b> {
 
 impl Routes<'_, '_> {
     /// Returns where mail goes, the state of the destination, and the way.
-    fn look_up(&mut self, to: &RecipientEntry) -> (Option<String>, Option<Arc<DestinationStatus>>, Way) {
+    fn look_up(&mut self, entry: &Entry, to: &RecipientEntry) -> (Option<String>, Option<Arc<DestinationStatus>>, Way) {
         let Some(live) = &self.shown.live else { return (None, None, Way::Hidden) };
         if self.looked_up >= MAX_ROUTES {
             return (None, None, Way::Hidden);
@@ -155,20 +155,23 @@ impl Routes<'_, '_> {
         self.looked_up += 1;
         let (route, is_for_user) = (live.router.route_of(&to.recipient), self.shown.submitted_by.is_some());
         let status = match &route {
-            Route::Remote(target) if !is_for_user => self.status(live, target),
+            Route::Remote(_) if !is_for_user => {
+                let destination = live.outgoing.for_sender(route.destination(), entry.sender());
+                self.status(live, &destination)
+            }
             _ => None,
         };
         let way = Way::of(Some(&route.destination()), &to.recipient.address);
         (Some(in_words(&route, is_for_user.then_some(way))), status, way)
     }
 
-    fn status(&mut self, live: &Live<'_>, target: &HostTarget) -> Option<Arc<DestinationStatus>> {
-        let name = Destination::Remote(target.clone()).to_string();
+    fn status(&mut self, live: &Live<'_>, destination: &Destination) -> Option<Arc<DestinationStatus>> {
+        let name = destination.to_string();
         if self.statuses.len() >= MAX_STATUSES && !self.statuses.contains_key(&name) {
             return None;
         }
         let status = self.statuses.entry(name).or_insert_with_key(|name| (live.status)(name.clone()).map(Arc::new));
-        status.clone().filter(|status| matches!(status.state, "down" | "slow"))
+        status.clone().filter(|status| matches!(status.state, "down" | "slow") || status.paced.is_some())
     }
 }
 
@@ -189,7 +192,7 @@ impl RecipientFacts {
         let next = (is_waiting && to.record.last > 0)
             .then(|| shown.schedule.next_within(entry.window(), to.record.last, entry.id().seed()));
         let (route, status, way) =
-            if is_open || shown.submitted_by.is_some() { routes.look_up(to) } else { (None, None, Way::Hidden) };
+            if is_open || shown.submitted_by.is_some() { routes.look_up(entry, to) } else { (None, None, Way::Hidden) };
         let route = route.filter(|_| is_open);
         results.drain(..results.len().saturating_sub(MAX_ATTEMPTS));
         Self {

@@ -41,6 +41,8 @@ fn recipient(to: &RecipientFacts) -> Object {
     object.some_text("orcpt", recipient.options.orcpt.as_deref());
     object.some_text("route", to.route.as_deref());
     object.some_text("destination_state", to.status.as_ref().map(|status| status.state));
+    let paced = to.status.as_ref().and_then(|status| status.paced);
+    object.some_text("paced", paced.map(|(_, reason)| reason.to_string()).as_deref());
     object.some_text("last", time(record.last).as_deref());
     object.some_text("warned", time(record.warned).as_deref());
     object.some_text("next", to.next.map(log::timestamp).as_deref());

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use super::visible;
 use crate::json::Format;
 use crate::message::field;
+use crate::outgoing::Outgoing;
 use crate::queue::{DestinationStatus, RunningJob};
 use crate::retry::Schedule;
 use crate::route::Router;
@@ -72,6 +73,8 @@ pub struct Live<'a> {
     pub running: &'a dyn Fn() -> Vec<RunningJob>,
     /// The router in force.
     pub router: &'a Router,
+    /// The table that decides how mail leaves this host.
+    pub outgoing: &'a Outgoing,
     /// Returns what the queue knows about the destination with this name.
     pub status: &'a dyn Fn(String) -> Option<DestinationStatus>,
 }
@@ -195,6 +198,7 @@ mod tests {
         let spool = Spool::open(&root).expect("a new spool");
         let config = crate::config::parse(Path::new("penfold.conf"), "hostname = \"razorback\"").expect("good");
         let router = Router::open(&config, &Rights::Alone).expect("no tables");
+        let (outgoing, _) = Outgoing::begin(&config);
         let recipients = vec![Recipient::new("jon@far.test".parse().expect("an address"))];
         let options = MailOptions::default();
         let envelope = Envelope { sender: None, recipients, options, origin: Origin::Client };
@@ -212,7 +216,7 @@ mod tests {
             id,
             schedule: Schedule { min, max, expire_after },
             submitted_by,
-            live: Some(Live { running: &running, router: &router, status: &|_| None }),
+            live: Some(Live { running: &running, router: &router, outgoing: &outgoing, status: &|_| None }),
         };
         let other = QueueId::generate().expect("an id");
         for (id, submitted_by) in [(other, None), (name.id, Some(1234)), (other, Some(1234))] {

@@ -73,6 +73,9 @@ fn recipient(to: &RecipientFacts, out: &mut dyn Write) -> io::Result<()> {
             format!(" for {}, tried again in {}", log::span(since.as_secs()), log::span(probe.as_secs()))
         });
         row("Its host is", &format!("{}{}", status.state, down.unwrap_or_default()))?;
+        if let Some((wait, reason)) = status.paced {
+            row("Paced", &format!("by {reason}, goes on in {}", log::span(wait.as_secs())))?;
+        }
     }
     if let Some(next) = to.next {
         row("Next attempt", &log::local_timestamp(next))?;

@@ -19,6 +19,12 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
         "confirmed" => vec![format!("reported the delivery to {}, in message {}", to(line), value(line, "report"))],
         "dropped" => vec![format!("no report was sent: {}", value(line, "reason"))],
         "held" => vec![line.get("reason").map_or_else(|| "held".to_owned(), |reason| format!("held: {reason}"))],
+        "paced" => vec![format!(
+            "waits for a limit on mail for {}: {}, probably until {}",
+            value(line, "dest"),
+            value(line, "reason"),
+            local(value(line, "next"))
+        )],
         "released" => vec![format!("released by {}", value(line, "user"))],
         "removed" => vec![format!("removed by {}, before {} had the message", value(line, "user"), to(line))],
         "converted" => vec![format!("converted to {} for {}", value(line, "form"), value(line, "host"))],

@@ -9,6 +9,7 @@
 //! - `dane`: why hosts are not verified by their TLSA records
 //! - `dkim`: keys that sign mail, and their DNS records
 //! - `dovecot`: users that cannot be looked up at Dovecot
+//! - `outgoing`: addresses from which this host cannot connect
 //! - `tables`: local mail that cannot be delivered or read
 
 use std::fs;
@@ -36,6 +37,7 @@ mod dane;
 #[cfg(feature = "mailauth")]
 mod dkim;
 mod dovecot;
+mod outgoing;
 mod tables;
 
 pub use dane::DaneCheck;
@@ -53,6 +55,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_mailboxes(config, rights);
     of_drop_directory(config);
     tables::log_all(settings, rights);
+    outgoing::log_all(settings);
     of_writable_files(config);
     of_certificates(settings);
     for (number, listen) in config.listen.iter().enumerate().filter(|(_, listen)| listen.kind == Kind::Submission) {

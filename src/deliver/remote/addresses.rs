@@ -4,8 +4,10 @@
 //! is down for one domain is down for all. So every connection needs a [`Permit`] of this module,
 //! which lasts as long as the connection. An address that has never answered gets few connections.
 //! An address that keeps failing is down, and is skipped until it is time for a probe. All
-//! addresses of an IPv6 /64 count as one, since a single host can have all of them. The table is
-//! bounded and shared by all workers; its lock is never held while waiting.
+//! addresses of an IPv6 /64 count as one, since a single host can have all of them. If this host
+//! connects from several addresses, each of these counts on its own, because the other host may
+//! judge them differently. The table is bounded and shared by all workers; its lock is never held
+//! while waiting.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -32,7 +34,11 @@ const MAX_REMEMBERED: usize = 8192;
 
 /// All addresses to which mail was sent lately.
 #[derive(Debug, Default)]
-pub struct Addresses(Mutex<HashMap<Endpoint, Known>>);
+pub struct Addresses(Mutex<HashMap<Place, Known>>);
+
+/// An address of another host (see [`place`]), and the address from which this host connects to it;
+/// `None` if the system chooses.
+type Place = (Endpoint, Option<IpAddr>);
 
 /// The state of one address.
 #[derive(Debug, Default)]
@@ -60,6 +66,8 @@ struct DownState {
 pub struct DownAddress {
     /// The address.
     pub address: Endpoint,
+    /// The address from which this host connects to it; `None` if the system chooses.
+    pub source: Option<IpAddr>,
     /// How long the address has been down.
     pub since: Duration,
     /// The time until the next probe, a connection that shows whether the host answers again.
@@ -83,23 +91,23 @@ pub enum Admission {
 #[derive(Debug)]
 pub struct Permit {
     all: Arc<Addresses>,
-    address: Endpoint,
+    place: Place,
     /// Whether the connection shows if an address answers again that is down.
     is_probe: bool,
 }
 
 impl Addresses {
-    /// Requests a connection to `address`, which may have at most `max_connections`.
-    pub fn ask(self: &Arc<Self>, address: &Endpoint, max_connections: usize) -> Admission {
-        let address = place(address);
+    /// Requests a connection to `address` from `source`. At most `max_connections` are allowed.
+    pub fn ask(self: &Arc<Self>, address: &Endpoint, source: Option<IpAddr>, max_connections: usize) -> Admission {
+        let place = (place(address), source);
         let now = Instant::now();
         let mut all = self.lock();
-        if all.len() >= MAX_REMEMBERED && !all.contains_key(&address) {
+        if all.len() >= MAX_REMEMBERED && !all.contains_key(&place) {
             all.retain(|_, known| {
                 known.connections > 0 || known.down.as_ref().is_some_and(|down| now < down.next_probe)
             });
         }
-        let known = all.entry(address.clone()).or_default();
+        let known = all.entry(place.clone()).or_default();
         if let Some(down) = known.down.as_ref().filter(|down| now < down.next_probe) {
             return Admission::Down(down.why.clone());
         }
@@ -116,7 +124,7 @@ impl Addresses {
         }
         known.connections += 1;
         let is_probe = known.down.is_some();
-        Admission::Granted(Permit { all: Arc::clone(self), address, is_probe })
+        Admission::Granted(Permit { all: Arc::clone(self), place, is_probe })
     }
 
     /// Lets addresses that are down be tried at once.
@@ -126,11 +134,12 @@ impl Addresses {
 
     /// The addresses that are down, in no particular order.
     pub fn down(&self) -> Vec<DownAddress> {
-        let row = |(address, known): (&Endpoint, &Known)| {
+        let row = |((address, source), known): (&Place, &Known)| {
             let down = known.down.as_ref().filter(|down| down.next_probe.elapsed() < LISTED_FOR)?;
             let next_probe = down.next_probe.saturating_duration_since(Instant::now());
             Some(DownAddress {
                 address: address.clone(),
+                source: *source,
                 since: down.since.elapsed(),
                 next_probe,
                 why: down.why.clone(),
@@ -139,7 +148,7 @@ impl Addresses {
         self.lock().iter().filter_map(row).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Endpoint, Known>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Place, Known>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -147,7 +156,7 @@ impl Addresses {
 impl Permit {
     /// Notes that the host has answered.
     pub fn answered(&self) {
-        if let Some(known) = self.all.lock().get_mut(&self.address) {
+        if let Some(known) = self.all.lock().get_mut(&self.place) {
             let Known { connections, rejected_above, .. } = *known;
             *known = Known { connections, rejected_above, has_answered: true, ..Known::default() };
         }
@@ -158,7 +167,7 @@ impl Permit {
     /// Otherwise returns false.
     pub fn refused(&self) -> bool {
         let mut all = self.all.lock();
-        let Some(known) = all.get_mut(&self.address).filter(|known| known.connections > 1) else { return false };
+        let Some(known) = all.get_mut(&self.place).filter(|known| known.connections > 1) else { return false };
         known.rejected_above = Some(known.connections - 1);
         true
     }
@@ -166,7 +175,7 @@ impl Permit {
     /// Notes that the host has not answered: the connection failed, or ended or timed out before
     /// the greeting.
     pub fn failed(&self, why: &Outcome) {
-        if let Some(known) = self.all.lock().get_mut(&self.address) {
+        if let Some(known) = self.all.lock().get_mut(&self.place) {
             known.failures = known.failures.saturating_add(1);
             // If a host has answered before, and other connections to it are open, the host is not
             // down: it just accepts no more connections. Without other connections, the host is
@@ -189,7 +198,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if let Some(known) = self.all.lock().get_mut(&self.address) {
+        if let Some(known) = self.all.lock().get_mut(&self.place) {
             known.connections -= 1;
             if known.connections == 0 {
                 known.rejected_above = None;
@@ -224,7 +233,7 @@ mod tests {
     }
 
     fn granted(addresses: &Arc<Addresses>, address: &str) -> Option<Permit> {
-        match addresses.ask(&tcp(address), 20) {
+        match addresses.ask(&tcp(address), None, 20) {
             Admission::Granted(permit) => Some(permit),
             Admission::AtLimit | Admission::Down(_) => None,
         }
@@ -262,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn each_source_has_connections_and_failures_of_its_own() {
+        let (addresses, why) = (Arc::new(Addresses::default()), Outcome::deferred(Status(4, 4, 1), "refused"));
+        let ask = |source: &str| addresses.ask(&tcp("192.0.2.1:25"), Some(source.parse().expect("an address")), 1);
+        let Admission::Granted(first) = ask("192.0.2.7") else { panic!("no permit") };
+        assert!(matches!(ask("192.0.2.7"), Admission::AtLimit));
+        first.failed(&why);
+        assert!(matches!(ask("192.0.2.7"), Admission::Down(_)));
+        assert!(matches!(ask("192.0.2.8"), Admission::Granted(_)));
+        assert!(matches!(addresses.ask(&tcp("192.0.2.1:25"), None, 1), Admission::Granted(_)));
+    }
+
+    #[test]
     fn addresses_of_one_ipv6_network_count_as_one() {
         let addresses = Arc::new(Addresses::default());
         let permits: Vec<_> = (1..9).filter_map(|n| granted(&addresses, &format!("[2001:db8::{n}]:25"))).collect();
@@ -274,7 +295,7 @@ mod tests {
         let addresses = Arc::new(Addresses::default());
         let why = Outcome::deferred(Status(4, 4, 1), "timed out while connecting");
         granted(&addresses, "192.0.2.1:25").expect("a permit").failed(&why);
-        let asked = addresses.ask(&tcp("192.0.2.1:25"), 20);
+        let asked = addresses.ask(&tcp("192.0.2.1:25"), None, 20);
         assert!(matches!(asked, Admission::Down(outcome) if outcome.why == why.why));
         addresses.clear_failures();
         let permit = granted(&addresses, "192.0.2.1:25").expect("a permit");

@@ -16,6 +16,7 @@ use crate::destination::{Dnssec, HostTarget, Peer};
 use crate::dns::{Answered, Dns, is_public};
 use crate::endpoint::Endpoint;
 use crate::outcome::{Fate, NoAnswer, Outcome};
+use crate::outgoing::Way;
 use crate::reply::Status;
 use crate::tls_policy::dane::Exchangers;
 
@@ -141,6 +142,23 @@ impl HostTarget {
             let why = format!("{domain}: the mail hosts have only loopback, private or local addresses");
             found.failure = Some(Outcome::failed(Status(5, 4, 4), why));
         }
+    }
+
+    /// Removes the addresses to which this host does not connect, and puts those of the preferred family
+    /// first.
+    ///
+    /// # Errors
+    /// The outcome, if no address of the group is left. It is temporary, because the configuration of
+    /// this host decides.
+    pub fn keep_usable_by(&self, way: &Way, group: &[HostPort], peers: &mut Vec<Peer>) -> Result<(), Outcome> {
+        let had_some = !peers.is_empty();
+        peers.retain(|peer| peer.endpoint.ip().is_none_or(|ip| way.place(ip).is_some()));
+        peers.sort_by_key(|peer| peer.endpoint.ip().and_then(|ip| way.place(ip)));
+        if had_some && peers.is_empty() {
+            let names: Vec<&str> = group.iter().map(|host| host.host.as_str()).collect();
+            return Err(Outcome::deferred(Status(4, 4, 4), way.no_address(&names.join(", "))));
+        }
+        Ok(())
     }
 
     /// The outcome if no host but this one is left. It is final, since only a postmaster can break

@@ -2,6 +2,7 @@
 //! hosts are tried, in which order, and when an attempt ends.
 //!
 //! - `addresses`: limits and failures of each address
+//! - `aim`: what an attempt aims at
 //! - `ask`: whether the hosts would accept a recipient
 //! - `client`: one SMTP or LMTP connection
 //! - `convert`: messages converted for hosts that cannot take them as they are
@@ -25,7 +26,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use addresses::{Addresses, Admission, Permit, place};
+use addresses::{Addresses, Permit, place};
+use aim::{Aim, Host};
 use client::{ConnectOptions, Connection, Stage, StageOutcome};
 use credentials::Credentials;
 use progress::Progress;
@@ -40,6 +42,8 @@ use crate::dns::Dns;
 use crate::endpoint::Endpoint;
 use crate::envelope::MessageTls;
 use crate::outcome::{Contact, Fate, Outcome, Via};
+use crate::outgoing::{Outgoing, Way};
+use crate::reply::Status;
 use crate::sys;
 use crate::timeouts::{HostTimeout, HostTimeouts, Trust};
 use crate::tls;
@@ -48,6 +52,7 @@ use crate::tls_policy::{DomainPolicy, Rules, Said, TlsPolicy, sts};
 use crate::tls_report::Counts;
 
 pub mod addresses;
+mod aim;
 mod ask;
 mod client;
 pub mod convert;
@@ -64,6 +69,9 @@ pub use policy::tls_policy;
 const MAX_TRIES: usize = 20;
 /// The time after which an attempt tries no further address.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// The status if a mistake in the configuration keeps mail waiting.
+const MISCONFIGURED: Status = Status(4, 3, 5);
 
 /// Delivers to other hosts, one message at a time.
 #[derive(Debug)]
@@ -100,6 +108,8 @@ struct CachedConnection {
     said: Said,
     /// The TLS policy that the connection follows.
     policy: TlsPolicy,
+    /// How this host has connected.
+    way: Way,
     /// What the last message demanded of TLS (see [`Delivery::tls_demand`]).
     demand: (MessageTls, bool),
     /// Whether the host is known to be one of its destination.
@@ -123,6 +133,8 @@ pub struct RemoteSettings<'a> {
     pub credentials: &'a Credentials,
     /// The table of TLS policies.
     pub tls_policies: &'a TlsPolicies,
+    /// How mail leaves this host.
+    pub outgoing: &'a Outgoing,
     /// Counts how TLS goes, for reports. `None` if nothing is counted.
     pub counts: Option<&'a Counts>,
     /// What the queue knows about the destination: whether a host has answered lately, and how
@@ -135,18 +147,6 @@ impl<'a> RemoteSettings<'a> {
     fn rules(&self) -> Rules<'a> {
         Rules { config: &self.config.remote, table: self.tls_policies, dns: None, sts: None }
     }
-}
-
-/// An address that an attempt connects to.
-#[derive(Clone, Copy)]
-struct Host<'a> {
-    target: &'a HostTarget,
-    peer: &'a Peer,
-    policy: &'a TlsPolicy,
-    /// What the message demands of TLS.
-    message: MessageTls,
-    /// Whether the host is known to be one of the destination (see [`DomainPolicy::is_known`]).
-    is_known: bool,
 }
 
 /// The result of one attempt.
@@ -182,18 +182,14 @@ impl RemoteDelivery {
     ) -> AttemptResult {
         self.recorder.begin();
         let mut progress = Progress::new(delivery, settings.trust, self.recorder.clone());
-        let is_fit = |cached: &CachedConnection| {
-            cached.destination == *destination
-                && cached.demand == delivery.tls_demand()
-                && target.admits(&cached.connection.peer().endpoint, delivery.only_public)
-        };
-        let said_now = |cached: &CachedConnection| self.said(settings, target, cached.connection.peer());
-        let fit = self.cached.as_ref().filter(|cached| is_fit(cached));
-        if let Some(said) = fit.and_then(|cached| Some(said_now(cached)).filter(|said| *said == cached.said)) {
-            self.use_cached(settings, (destination, target), said, &mut progress);
-        }
-        if !progress.is_over() {
-            self.try_hosts(settings, destination, target, &mut progress);
+        let rules = settings.outgoing.rules(target, destination.sender());
+        match &rules.way {
+            Ok(way) => {
+                let per_destination = settings.config.queue.workers_per_destination;
+                let max_connections = rules.limits.connections.map_or(per_destination, |max| max.min(per_destination));
+                self.attempt(settings, Aim { destination, target, way, max_connections }, &mut progress);
+            }
+            Err(why) => progress.note_no_host(Outcome::deferred(MISCONFIGURED, why.as_str())),
         }
         // If no host was tried, the dialogue of an earlier attempt says more.
         let is_tried = !progress.tried.is_empty();
@@ -202,6 +198,25 @@ impl RemoteDelivery {
             result.dialogue = Some(self.recorder.take(destination.to_string(), sys::now()));
         }
         result
+    }
+
+    /// Sends over the open connection, if it fits, and otherwise tries the hosts.
+    fn attempt(&mut self, settings: RemoteSettings<'_>, aim: Aim<'_>, progress: &mut Progress<'_>) {
+        let delivery = progress.delivery;
+        let is_fit = |cached: &CachedConnection| {
+            cached.destination == *aim.destination
+                && cached.way == *aim.way
+                && cached.demand == delivery.tls_demand()
+                && aim.target.admits(&cached.connection.peer().endpoint, delivery.only_public)
+        };
+        let said_now = |cached: &CachedConnection| self.said(settings, aim.target, cached.connection.peer());
+        let fit = self.cached.as_ref().filter(|cached| is_fit(cached));
+        if let Some(said) = fit.and_then(|cached| Some(said_now(cached)).filter(|said| *said == cached.said)) {
+            self.use_cached(settings, aim, said, progress);
+        }
+        if !progress.is_over() {
+            self.try_hosts(settings, aim, progress);
+        }
     }
 
     /// What the configuration, the table of TLS policies and the known MTA-STS policy say about a host.
@@ -228,7 +243,7 @@ impl RemoteDelivery {
     fn use_cached(
         &mut self,
         settings: RemoteSettings<'_>,
-        (destination, target): (&Arc<Destination>, &HostTarget),
+        aim: Aim<'_>,
         said: Said,
         progress: &mut Progress<'_>,
     ) -> bool {
@@ -239,7 +254,7 @@ impl RemoteDelivery {
         cached.connection.record_reuse();
         let (peer, delivery) = (cached.connection.peer().clone(), progress.open_delivery());
         let (policy, message, is_known) = (&cached.policy, delivery.tls(), cached.is_known);
-        let host = Host { target, peer: &peer, policy, message, is_known };
+        let host = Host { target: aim.target, way: aim.way, peer: &peer, policy, message, is_known };
         let answers = self.send(settings, host, &mut cached.connection, &delivery);
         // The host has closed the idle connection, or now requires authentication. In both cases a
         // new connection is tried.
@@ -251,18 +266,13 @@ impl RemoteDelivery {
         progress.has_answered = true;
         progress.note_all(answers);
         // What is said by now may differ, and then the next message needs another look at the policy.
-        (cached.destination, cached.said, cached.demand) = (Arc::clone(destination), said, delivery.tls_demand());
+        (cached.destination, cached.said, cached.demand) = (Arc::clone(aim.destination), said, delivery.tls_demand());
         self.keep(cached);
         true
     }
 
-    fn try_hosts(
-        &mut self,
-        settings: RemoteSettings<'_>,
-        destination: &Arc<Destination>,
-        target: &HostTarget,
-        progress: &mut Progress<'_>,
-    ) {
+    fn try_hosts(&mut self, settings: RemoteSettings<'_>, aim: Aim<'_>, progress: &mut Progress<'_>) {
+        let target = aim.target;
         activity::enter("looking up the hosts");
         let dnssec = settings.config.remote.dane;
         let (groups, exchangers) = match target.groups(&self.outbound.dns, &settings.config.hostname, dnssec) {
@@ -288,14 +298,16 @@ impl RemoteDelivery {
             if found.is_this_host {
                 return progress.note_no_host(target.loops());
             }
+            if let Err(outcome) = target.keep_usable_by(aim.way, &group, &mut found.peers) {
+                progress.note_no_host(outcome);
+            }
             // In a group, the host to which a connection is open comes first.
             found.peers.sort_by_key(|peer| !self.is_cached_for(peer, target));
             for peer in found.peers {
                 if progress.is_over() {
                     return;
                 }
-                if progress.may_try(&peer) && !self.try_host(settings, destination, (target, &domain, &peer), progress)
-                {
+                if progress.may_try(&peer) && !self.try_host(settings, aim, (&domain, &peer), progress) {
                     return progress.note_no_host(target.loops());
                 }
             }
@@ -314,8 +326,9 @@ impl RemoteDelivery {
 
     /// Whether the open connection leads to `peer`, can be used for any destination, and follows this
     /// TLS policy.
-    fn may_reuse(&self, Host { target, peer, policy, is_known, .. }: Host<'_>) -> bool {
-        let is_same = |cached: &CachedConnection| cached.policy == *policy && cached.is_known == is_known;
+    fn may_reuse(&self, Host { target, peer, way, policy, is_known, .. }: Host<'_>) -> bool {
+        let is_same =
+            |cached: &CachedConnection| cached.policy == *policy && cached.is_known == is_known && cached.way == *way;
         self.is_cached_for(peer, target) && self.cached.as_ref().is_some_and(is_same)
     }
 
@@ -323,10 +336,11 @@ impl RemoteDelivery {
     fn try_host(
         &mut self,
         settings: RemoteSettings<'_>,
-        destination: &Arc<Destination>,
-        (target, domain, peer): (&HostTarget, &DomainPolicy, &Peer),
+        aim: Aim<'_>,
+        (domain, peer): (&DomainPolicy, &Peer),
         progress: &mut Progress<'_>,
     ) -> bool {
+        let (target, way) = (aim.target, aim.way);
         // This comes first, so that a table that changes now applies to the next message.
         let said = settings.rules().said(target, peer, domain.sts.policy.clone());
         let found = policy_of(settings, &self.outbound.dns, (target, domain, peer), progress.delivery);
@@ -337,13 +351,12 @@ impl RemoteDelivery {
                 return true;
             }
         };
-        let host = Host { target, peer, policy: &policy, message: progress.delivery.tls(), is_known };
-        if self.may_reuse(host) && self.use_cached(settings, (destination, target), said.clone(), progress) {
+        let host = Host { target, peer, way, policy: &policy, message: progress.delivery.tls(), is_known };
+        if self.may_reuse(host) && self.use_cached(settings, aim, said.clone(), progress) {
             return true;
         }
         self.close();
-        let config = settings.config;
-        let Some(permit) = self.permit(peer, config, progress) else { return true };
+        let Some(permit) = aim.permit(&self.outbound.addresses, peer, progress) else { return true };
         progress.tried.push(peer.endpoint.clone());
         let mut connection = match self.open(settings, host, progress.delivery) {
             Ok(connection) => connection,
@@ -361,17 +374,17 @@ impl RemoteDelivery {
         permit.answered();
         // A host that the configuration names may use this host's name: it may be a content filter
         // on another port.
-        if matches!(target, HostTarget::Mx { .. }) && connection.is_named(&config.hostname) {
+        if matches!(target, HostTarget::Mx { .. }) && connection.is_named(&settings.config.hostname) {
             connection.quit();
             return false;
         }
         progress.has_answered = true;
-        let answers = self.send(settings, host, &mut connection, &progress.open_delivery());
-        progress.note_all(answers);
+        progress.note_all(self.send(settings, host, &mut connection, &progress.open_delivery()));
         self.keep(CachedConnection {
-            destination: Arc::clone(destination),
+            destination: Arc::clone(aim.destination),
             said,
             policy: policy.clone(),
+            way: way.clone(),
             demand: progress.delivery.tls_demand(),
             is_known,
             by_dns: matches!(target, HostTarget::Mx { .. }),
@@ -379,18 +392,6 @@ impl RemoteDelivery {
             _permit: permit,
         });
         true
-    }
-
-    /// The permit to connect to an address; `None` if the address is down or at its limit.
-    fn permit(&self, peer: &Peer, config: &Config, progress: &mut Progress<'_>) -> Option<Permit> {
-        match self.outbound.addresses.ask(&peer.endpoint, config.queue.workers_per_destination) {
-            Admission::Granted(permit) => return Some(permit),
-            Admission::AtLimit => progress.at_limit = Some(peer.endpoint.clone()),
-            Admission::Down(why) => {
-                progress.note_no_host(Outcome { why: format!("not tried again yet: {}", why.why), ..*why });
-            }
-        }
-        None
     }
 
     /// Sends a message, and returns the outcome for each recipient. If the host accepts no more
@@ -429,13 +430,14 @@ impl RemoteDelivery {
     fn open(
         &self,
         settings: RemoteSettings<'_>,
-        Host { target, peer, policy, message, is_known }: Host<'_>,
+        Host { target, peer, way, policy, message, is_known }: Host<'_>,
         &Delivery { id, is_question, .. }: &Delivery<'_>,
     ) -> Result<Connection, StageOutcome> {
         let (login, timeout) = (settings.credentials.of(target, peer), settings.config.remote.timeout);
         let options = ConnectOptions {
             id,
-            hostname: &settings.config.hostname,
+            hostname: way.hello.as_deref().unwrap_or(&settings.config.hostname),
+            source: peer.endpoint.ip().and_then(|ip| way.source_for(ip)),
             limit: if is_question { timeout.min(ask::STAGE_LIMIT) } else { timeout },
             tls: settings.tls,
             recorder: &self.recorder,

@@ -1,7 +1,7 @@
 //! Tells which hosts an attempt would try, in which order, and how it would protect the connection.
 //! Names are looked up in the DNS, but no host is connected to.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::addresses::place;
 use super::credentials::Credentials;
@@ -10,6 +10,7 @@ use crate::dns::Dns;
 use crate::endpoint::Endpoint;
 use crate::envelope::MessageTls;
 use crate::outcome::Outcome;
+use crate::outgoing::Way;
 use crate::tls_policy::{Rules, TlsPolicy};
 
 /// The hosts of a destination.
@@ -29,6 +30,8 @@ pub struct PlannedAddress {
     pub host: String,
     /// The address under which the failures of the host are counted.
     pub place: Endpoint,
+    /// The address from which this host would connect; `None` if the system chooses.
+    pub source: Option<IpAddr>,
     /// How the connection would be protected. If the host may not be used now: the outcome.
     pub tls: Result<TlsPolicy, Outcome>,
     /// The user name with which this server logs in at the host; `None` if it does not.
@@ -38,7 +41,7 @@ pub struct PlannedAddress {
 /// Returns the plan for a destination. `credentials` is `None` if the table is not known,
 /// and `message` is what the message demands of TLS.
 pub fn plan(
-    target: &HostTarget,
+    (target, way): (&HostTarget, &Way),
     hostname: &str,
     rules: Rules<'_>,
     credentials: Option<&Credentials>,
@@ -55,8 +58,9 @@ pub fn plan(
     };
     let domain = rules.of_domain(target).with_exchangers(exchangers);
     for group in groups {
-        let found = target.usable(dns, &group, local, false, dnssec);
+        let mut found = target.usable(dns, &group, local, false, dnssec);
         plan.failures.extend(found.failure);
+        plan.failures.extend(target.keep_usable_by(way, &group, &mut found.peers).err());
         if found.is_this_host {
             plan.failures.push(target.loops());
             return plan;
@@ -65,7 +69,8 @@ pub fn plan(
             let login = credentials.and_then(|credentials| credentials.of(target, peer));
             let tls = rules.of_host(&domain, peer, login.is_some(), message);
             let (host, place) = (peer.to_string(), place(&peer.endpoint));
-            PlannedAddress { host, place, tls, login: login.map(|login| login.user.clone()) }
+            let source = peer.endpoint.ip().and_then(|ip| way.source_for(ip));
+            PlannedAddress { host, place, source, tls, login: login.map(|login| login.user.clone()) }
         });
         plan.groups.push(planned.collect());
     }

@@ -58,6 +58,7 @@ use penfold::dialogue::Dialogue;
 use penfold::dns::Dns;
 use penfold::envelope::{Body, MailOptions, MessageTls, Recipient};
 use penfold::outcome::{Contact, Fate, NoAnswer, Outcome};
+use penfold::outgoing::Outgoing;
 use penfold::privsep::Rights;
 use penfold::spool::{Content, Measure};
 use penfold::state::State;
@@ -167,15 +168,17 @@ impl Sender {
         let what = Delivery { id: "x", sender, options, recipients, content, converter, only_public, is_question };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let (tls_policies, _) = TlsPolicies::begin(config);
+        let (outgoing, _) = Outgoing::begin(config);
         let settings = RemoteSettings {
             config,
             tls,
             credentials,
             tls_policies: &tls_policies,
+            outgoing: &outgoing,
             counts: None,
             trust: Trust::Proven,
         };
-        let destination = Arc::new(Destination::Remote(to.clone()));
+        let destination = Arc::new(Destination::Remote(to.clone(), None));
         let mut result = self.remote.deliver(settings, &destination, to, &what);
         // Then the queue repeats the attempt so.
         if matches!(result.contact, Contact::Postponed) {
@@ -246,6 +249,7 @@ fn config(name_server: SocketAddr) -> Config {
     config.remote.routes = table();
     config.remote.credentials = table();
     config.remote.tls_policies = table();
+    config.remote.outgoing = table();
     config.remote.timeout = LIMIT;
     config.remote.mta_sts = false;
     config.dns = penfold::config::Dns { nameservers: vec![name_server], timeout: LIMIT, trust_ad: None };

@@ -249,7 +249,7 @@ C$
 "]);
     let mut sender = Sender::new();
     assert_eq!(sender.send_one(&host(remote.address)).fate, Delivered);
-    let key = Arc::new(Destination::Remote(host(remote.address)));
+    let key = Arc::new(Destination::Remote(host(remote.address), None));
     assert_eq!(sender.remote.cached(), Some((key, remote.address.into())));
     sender.remote.close();
     assert_eq!(sender.remote.cached(), None);

@@ -239,8 +239,8 @@ impl Connection {
         activity::enter(Stage::Connect.phrase());
         activity::at(peer);
         options.recorder.host(&peer.to_string());
-        let connected =
-            Stream::connect(&peer.endpoint, Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
+        let (limit_now, host_timeout) = (Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
+        let connected = Stream::connect(&peer.endpoint, options.source, limit_now, host_timeout);
         let mut stream = connected.map_err(|(e, is_cut_short)| {
             let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);
             options.recorder.remark(&outcome.why);

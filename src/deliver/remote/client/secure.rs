@@ -7,6 +7,7 @@
 //! verified as the host's [`TlsPolicy`] says.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::require_tls::without_tls;
@@ -25,8 +26,10 @@ use crate::tls_policy::{Security, TlsPolicy};
 pub struct ConnectOptions<'a> {
     /// The queue id of the message, for the log.
     pub id: &'a str,
-    /// The name of this host.
+    /// The name of this host in EHLO, HELO or LHLO.
     pub hostname: &'a str,
+    /// The address from which this host connects; `None` if the system chooses.
+    pub source: Option<IpAddr>,
     /// The configured upper bound on the time for each stage.
     pub limit: Duration,
     /// Records the dialogue.

@@ -65,6 +65,7 @@ fn a_message_goes_over_a_unix_socket() {
         let options = ConnectOptions {
             id: "x",
             hostname: "razorback.test",
+            source: None,
             limit: Duration::from_secs(10),
             tls: &tls,
             recorder: &crate::dialogue::Recorder::default(),

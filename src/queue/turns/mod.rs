@@ -7,7 +7,10 @@
 //! destination is limited by its [`Health`]. While other destinations of its class wait, the number
 //! is also limited by the share that `pool` grants. If all addresses of a destination have as many
 //! connections as this server allows, the destination is *parked* until one of the connections has
-//! ended.
+//! ended. If its rate or its pause lets no job start now, it is *paced* until one can start (see
+//! `pace`).
+//!
+//! - `stops`: parked and paced destinations, and what is due by the clock
 //!
 //! No step looks at all destinations or at all ready jobs. So nothing is removed from the middle of
 //! a list. An outdated element is skipped when it reaches the front.
@@ -19,14 +22,18 @@ use std::time::{Duration, Instant};
 use super::destination_state::{DestinationState, EndedJob};
 use super::event::QueueSettings;
 use super::health::{DestinationStatus, Down, Health};
+use super::pace::{Paces, Wait};
 use super::pool::{CLASSES, Class, Pool};
 use super::shrink;
 use super::waiting::{Urgency, Waiter, Waiting};
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 use crate::outcome::Contact;
+use crate::outgoing::Limits;
 use crate::spool::QueueId;
 use crate::timeouts::{HostTimeouts, Trust};
+
+mod stops;
 
 /// A job that takes at least this long makes its remote destination slow.
 const SLOW_HOST: Duration = Duration::from_secs(10);
@@ -34,9 +41,6 @@ const SLOW_HOST: Duration = Duration::from_secs(10);
 const BYTES_PER_SECOND: u64 = 64 << 10;
 /// A job that takes at least this long makes the destination of a user slow.
 const SLOW_USER: Duration = Duration::from_secs(3);
-/// The maximum time for which a destination is parked. The limit is necessary because the queue
-/// gets no event when an idle connection ends.
-const MAX_PARKED: Duration = Duration::from_secs(1);
 /// The number of parked destinations that are released when a job at their address has ended.
 const RELEASED_AT_ONCE: usize = 2;
 /// The maximum number of destinations without jobs whose state is kept.
@@ -44,6 +48,9 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// A job: the id of its entry, and its index among the entry's jobs.
 pub type JobRef = (QueueId, usize);
+
+/// Returns the limits of a destination.
+pub type LimitsOf = dyn Fn(&Destination) -> Limits + Send + Sync;
 
 /// A job that starts now.
 pub struct NextJob {
@@ -87,6 +94,10 @@ pub struct Turns {
     /// parked, or when [`Turns::note_time`] last released some.
     parked: HashMap<Endpoint, VecDeque<Arc<Destination>>>,
     parked_since: Option<Instant>,
+    /// The limits of each destination.
+    limits: Arc<LimitsOf>,
+    /// The attempts that count towards these limits, and the paced destinations.
+    paces: Paces,
     /// Destinations without jobs whose state is kept, the oldest first.
     remembered: VecDeque<Arc<Destination>>,
     timeouts: Arc<HostTimeouts>,
@@ -105,7 +116,7 @@ struct Started {
 
 impl Turns {
     /// Returns a state without destinations or jobs.
-    pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>) -> Self {
+    pub fn new(workers: usize, settings: &QueueSettings, timeouts: Arc<HostTimeouts>, limits: Arc<LimitsOf>) -> Self {
         Self {
             max_jobs: settings.per_destination,
             max_probe_interval: settings.schedule.min / 4,
@@ -121,6 +132,8 @@ impl Turns {
             watched: Default::default(),
             parked: HashMap::new(),
             parked_since: None,
+            limits,
+            paces: Paces::default(),
             remembered: VecDeque::new(),
             timeouts,
         }
@@ -133,13 +146,19 @@ impl Turns {
 
     /// Returns whether no job can start any more, now or after another one has ended.
     pub fn is_idle(&self) -> bool {
-        self.parked.is_empty() && self.waiting.iter().all(Waiting::is_empty)
+        self.parked.is_empty() && self.paces.is_idle() && self.waiting.iter().all(Waiting::is_empty)
     }
 
-    /// Adds a ready job of this sender and this priority.
-    pub fn add(&mut self, destination: &Arc<Destination>, job: JobRef, (sender, priority): (u32, i8)) {
-        self.known.entry(Arc::clone(destination)).or_default().ready.add(sender, priority, job);
+    /// Adds a ready job of this sender and this priority. If the limits of the destination delay the
+    /// job, returns for how long, if no other job overtakes it.
+    pub fn add(&mut self, destination: &Arc<Destination>, job: JobRef, (sender, priority): (u32, i8)) -> Option<Wait> {
+        let limits = (self.limits)(destination);
+        let state = self.known.entry(Arc::clone(destination)).or_default();
+        state.limits = limits;
+        let before = state.ready.len();
+        state.ready.add(sender, priority, job);
         self.offer_turn(destination);
+        self.paces.outlook(destination, &limits, before, Instant::now())
     }
 
     /// Notes the domains of a job's recipients, for listings of a destination that is named after its
@@ -154,7 +173,8 @@ impl Turns {
     fn count_ready(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination) else { return };
         let is_proven = destination.is_host() && matches!(state.health, Health::Proven(_));
-        let count = if is_proven { state.ready.len() } else { 0 };
+        // Jobs that may not start must not take workers from those that may.
+        let count = if is_proven && state.paced.is_none() { state.ready.len() } else { 0 };
         let counted = std::mem::replace(&mut state.counted_ready, count);
         self.ready_proven = self.ready_proven + count - counted;
     }
@@ -230,7 +250,8 @@ impl Turns {
         let state = self.known.get(destination)?;
         let class = state.class(destination, now);
         let is_healthy = class == Class::Proven || class == Class::User && destination.is_store();
-        if !is_healthy || state.running >= state.health.limit(self.max_jobs) || self.pool.free(class) == 0 {
+        let is_full = state.running >= state.max_running(self.max_jobs) || self.pool.free(class) == 0;
+        if !is_healthy || is_full || self.is_paced(destination, class, now) {
             return None;
         }
         let job = self.take_ready(destination, size_of)?;
@@ -264,7 +285,7 @@ impl Turns {
                 continue;
             }
             state.ticket = None;
-            if is_due {
+            if is_due && !self.is_paced(&destination, class, now) {
                 next_job = self.take_ready(&destination, &size_of).map(|job| self.begin(&destination, job, class, now));
                 self.drop_idle(&destination);
             }
@@ -320,11 +341,13 @@ impl Turns {
             return next_job;
         }
         state.running += 1;
+        let limits = state.limits;
         match class {
             Class::Local | Class::Defer => {}
             Class::User | Class::SlowUser => self.watched[1].push_back((now, number)),
             Class::Proven | Class::Unproven | Class::Slow => self.watched[0].push_back((now, number)),
         }
+        self.paces.count(destination, &limits, now);
         self.reclass(destination);
         next_job
     }
@@ -341,6 +364,9 @@ impl Turns {
         self.pool.running[started.class as usize] -= 1;
         let Some(state) = self.known.get_mut(destination) else { return Vec::new() };
         let is_at_limit = matches!(contact, Contact::AtLimit);
+        if started.class != Class::Defer && matches!(contact, Contact::AtLimit | Contact::Postponed) {
+            self.paces.take_back(destination);
+        }
         let revived = if started.class == Class::Defer {
             state.deferring -= 1;
             state.note_waiting(started.job);
@@ -368,14 +394,6 @@ impl Turns {
         revived
     }
 
-    fn park(&mut self, destination: &Arc<Destination>, address: Endpoint) {
-        let Some(state) = self.known.get_mut(destination) else { return };
-        if !std::mem::replace(&mut state.is_parked, true) {
-            self.parked.entry(address).or_default().push_back(Arc::clone(destination));
-            self.parked_since.get_or_insert_with(Instant::now);
-        }
-    }
-
     /// Counts the running jobs of a destination under its current class.
     fn reclass(&mut self, destination: &Arc<Destination>) {
         let Some(state) = self.known.get_mut(destination).filter(|d| d.running > 0) else { return };
@@ -392,65 +410,6 @@ impl Turns {
             self.pool.running[class as usize] += 1;
             started.class = class;
         }
-    }
-
-    fn release_parked(&mut self, address: &Endpoint, count: usize) {
-        let Some(waiting) = self.parked.get_mut(address) else { return };
-        let released: Vec<Arc<Destination>> = waiting.drain(..count.min(waiting.len())).collect();
-        if waiting.is_empty() {
-            self.parked.remove(address);
-        }
-        for destination in released {
-            if let Some(state) = self.known.get_mut(&destination) {
-                state.is_parked = false;
-            }
-            self.offer_turn(&destination);
-            self.drop_idle(&destination);
-        }
-        if self.parked.is_empty() {
-            self.parked_since = None;
-        }
-    }
-
-    /// Does what is due by the clock: the destinations of jobs that run too long become slow, and
-    /// parked destinations may try again.
-    pub fn note_time(&mut self) {
-        for (kind, limit) in [SLOW_HOST, SLOW_USER].into_iter().enumerate() {
-            while self.watched[kind].front().is_some_and(|(since, _)| since.elapsed() >= limit)
-                && let Some((_, number)) = self.watched[kind].pop_front()
-            {
-                let Some(started) = self.started.get(&number) else { continue };
-                if started.since.elapsed() < started.slow_after {
-                    self.watched[kind].push_back((Instant::now(), number));
-                    continue;
-                }
-                let destination = Arc::clone(&started.destination);
-                if let Some(state) = self.known.get_mut(&destination) {
-                    state.health.slow_down();
-                }
-                self.reclass(&destination);
-                self.offer_turn(&destination);
-            }
-        }
-        if self.parked_since.is_some_and(|since| since.elapsed() >= MAX_PARKED) {
-            let addresses: Vec<Endpoint> = self.parked.keys().cloned().collect();
-            addresses.iter().for_each(|address| self.release_parked(address, 1));
-            self.parked_since = (!self.parked.is_empty()).then(Instant::now);
-        }
-    }
-
-    /// Returns the time until [`Turns::note_time`] next has something to do. Returns `None` if it
-    /// has nothing to do.
-    pub fn next_note(&mut self) -> Option<Duration> {
-        // Jobs that have ended are removed from the front of the lists.
-        for watched in &mut self.watched {
-            while watched.front().is_some_and(|(_, number)| !self.started.contains_key(number)) {
-                watched.pop_front();
-            }
-        }
-        let slow = self.watched.iter().zip([SLOW_HOST, SLOW_USER]);
-        let slow = slow.filter_map(|(watched, limit)| Some(limit.saturating_sub(watched.front()?.0.elapsed())));
-        slow.chain(self.parked_since.map(|since| MAX_PARKED.saturating_sub(since.elapsed()))).min()
     }
 
     /// Forgets that a destination was slow or down, so that it is tried at once. An administrator

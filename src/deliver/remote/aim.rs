@@ -41,7 +41,7 @@ impl Aim<'_> {
     /// host does not have the address from which it should connect.
     pub fn permit(self, addresses: &Arc<Addresses>, peer: &Peer, progress: &mut Progress<'_>) -> Option<Permit> {
         let source = peer.endpoint.ip().and_then(|ip| self.way.source_for(ip));
-        if let Some(Err(error)) = source.map(|source| net::check_source(source)) {
+        if let Some(Err(error)) = source.map(net::check_source) {
             progress.note_no_host(Outcome::deferred(MISCONFIGURED, error.to_string()));
             return None;
         }

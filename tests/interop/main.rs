@@ -7,6 +7,7 @@
 //! - `mail_programs`: users' mail programs submit a message
 //! - `migration`: main.cf files, translated for penfold, beside Postfix with the originals
 //! - `mime`: converted messages for Python's email package, openssl and gpg
+//! - `post_quantum`: the key exchange X25519MLKEM768 with OpenSSL
 //! - `servers`: mail to and from Postfix, Exim and OpenSMTPD, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
@@ -23,6 +24,7 @@ mod filters;
 mod mail_programs;
 mod migration;
 mod mime;
+mod post_quantum;
 mod servers;
 #[cfg(feature = "mailauth")]
 mod spf;

@@ -259,7 +259,7 @@ fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
 fn auth(mut section: Section<'_, '_>, users: &Users) -> Auth {
     let auth = section.take("users", values::auth).unwrap_or_else(|| match users {
         Users::File(path) => Auth::File(path.clone()),
-        Users::System | Users::Dovecot(_) => Auth::None,
+        Users::System | Users::Dovecot(_) | Users::Any => Auth::None,
     });
     if let Auth::File(path) = &auth
         && section.gives("users")

@@ -69,6 +69,8 @@ pub enum Users {
     File(PathBuf),
     /// The auth-userdb socket of Dovecot with this path.
     Dovecot(PathBuf),
+    /// Every name. The mail store says at RCPT which ones it has.
+    Any,
 }
 
 /// Reads `[local]`. Also returns whether the file names the domains.
@@ -105,7 +107,13 @@ pub(super) fn shared(section: &mut Section<'_, '_>, domains: Vec<String>, defaul
 /// default is that of [local], if it suits.
 fn mailbox(section: &mut Section<'_, '_>, users: &Users, default: &Local) -> MailboxTemplate {
     let Some(template) = section.take("mailbox", values::mailbox) else {
-        return if misfit(&default.mailbox, users).is_none() { default.mailbox.clone() } else { usual(users) };
+        if misfit(&default.mailbox, users).is_none() {
+            return default.mailbox.clone();
+        }
+        if *users == Users::Any {
+            section.error("users", NEEDS_STORE);
+        }
+        return usual(users);
     };
     if let Some(text) = misfit(&template, users) {
         section.error("mailbox", &text);
@@ -123,6 +131,7 @@ fn misfit(template: &MailboxTemplate, users: &Users) -> Option<String> {
         Users::Dovecot(_) if path.starts_with('~') => {
             Some("\"~\" needs the directory of all homes before it, such as \"/srv/mail/~/Maildir\"".to_owned())
         }
+        Users::Any => Some(NEEDS_STORE.to_owned()),
         Users::System | Users::File(_) if path.contains(HOME) => {
             Some("\"/~/\" needs users = \"dovecot:/run/dovecot/auth-userdb\"".to_owned())
         }
@@ -130,11 +139,14 @@ fn misfit(template: &MailboxTemplate, users: &Users) -> Option<String> {
     }
 }
 
+/// The error if nothing can say which users there are.
+const NEEDS_STORE: &str = "users = \"any\" needs a mail store, such as mailbox = \"lmtp:/run/dovecot/lmtp\"";
+
 /// The default template for these users: a store of Dovecot is beside its other sockets.
 fn usual(users: &Users) -> MailboxTemplate {
     let path = match users {
         Users::System => MAILBOX_IN_HOME,
-        Users::File(_) => MAILBOX_WITHOUT_HOME,
+        Users::File(_) | Users::Any => MAILBOX_WITHOUT_HOME,
         Users::Dovecot(socket) => return MailboxTemplate::Store(Store::Socket(socket.with_file_name("lmtp").into())),
     };
     MailboxTemplate::Maildir(path.to_owned())
@@ -152,6 +164,7 @@ pub(super) fn print_shared(out: &mut Printer<'_>, local: &Local) {
         "users",
         match &local.users {
             Users::System => quote("system"),
+            Users::Any => quote("any"),
             Users::File(file) => quote(&format!("file:{}", file.display())),
             Users::Dovecot(socket) => quote(&format!("dovecot:{}", socket.display())),
         },

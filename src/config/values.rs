@@ -278,15 +278,17 @@ pub(super) fn check_exists(path: &Path) -> Read<()> {
 /// file exists.
 pub(super) fn users(value: &DeValue<'_>) -> Read<Users> {
     let text = value.as_str();
-    if text == Some("system") {
-        return Ok(Users::System);
+    match text {
+        Some("system") => return Ok(Users::System),
+        Some("any") => return Ok(Users::Any),
+        _ => {}
     }
     let path = |prefix| text.and_then(|text| text.strip_prefix(prefix)).and_then(parse_path);
     let socket = || path("dovecot:").filter(|path| path.as_os_str().len() < MAX_SOCKET_PATH);
     expect(
         path("file:").map(Users::File).or_else(|| socket().map(Users::Dovecot)),
         "\"system\", \"file:\" and an absolute path, such as \"file:/etc/penfold/users\", \
-         or \"dovecot:/run/dovecot/auth-userdb\"",
+         \"dovecot:/run/dovecot/auth-userdb\" or \"any\"",
     )
 }
 

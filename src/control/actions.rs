@@ -194,7 +194,7 @@ impl Control {
 
     /// Returns whether mail for an address can be delivered, and lines of text that say where.
     pub(super) fn verify(&self, address: &str, is_for_user: bool) -> (bool, String) {
-        verify::verify(&self.site.settings().router, address, is_for_user)
+        verify::verify(&self.site.settings().router, &self.site.callouts, address, is_for_user)
     }
 
     /// Runs an SMTP session with a program on this host until the session ends. The program has

@@ -4,8 +4,9 @@
 //! For root and the server's user the answer has one line for each final recipient, and for each file
 //! that an alias includes. Other users learn only whether mail can be delivered, and nothing about the
 //! aliases, mailboxes and routes of this site, as in `penfoldctl show`. A malformed address is
-//! rejected as RCPT would reject it. Nothing is sent and no other host is
-//! asked, so another host may still reject the mail. Home directories, `.forward` files and lists
+//! rejected as RCPT would reject it. Nothing is sent and no other host is asked, so another host may
+//! still reject the mail. What the next host has said at RCPT about an address counts while it is
+//! remembered. Home directories, `.forward` files and lists
 //! are not read either: only agents, processes with a user's rights, can read them, and only when
 //! mail is delivered.
 
@@ -14,10 +15,12 @@ use std::fmt::Write;
 
 use crate::address::Address;
 use crate::aliases::Member;
+use crate::callout::{Callouts, Question};
 use crate::envelope::{Action, Recipient};
 use crate::exit::{self, DATAERR, NOUSER, TEMPFAIL};
+use crate::policy::rcpt::{self, NextHost};
 use crate::reply::Status;
-use crate::route::{DomainClass, Expansion, List, Route, Router};
+use crate::route::{Expansion, List, Route, Router};
 use crate::users::{Mailbox, Owner};
 
 /// The answer for an address that does not exist.
@@ -26,8 +29,8 @@ const UNKNOWN: &str = "user unknown";
 /// Returns whether mail for an address can be delivered, and its destinations in lines. If mail
 /// cannot be delivered, the first line is the exit code for sendmail. With `is_for_user`, the answer
 /// is for a user who is not privileged, and has one line.
-pub fn verify(router: &Router, text: &str, is_for_user: bool) -> (bool, String) {
-    let mut answer = Answer::default();
+pub fn verify(router: &Router, callouts: &Callouts, text: &str, is_for_user: bool) -> (bool, String) {
+    let mut answer = Answer { callouts, is_deliverable: false, code: None, lines: String::new() };
     match Address::parse(text) {
         Ok(address) => {
             let address = router.qualify(&address);
@@ -48,14 +51,14 @@ pub fn verify(router: &Router, text: &str, is_for_user: bool) -> (bool, String) 
 type DestinationText = Result<String, (u8, String)>;
 
 /// The answer so far.
-#[derive(Default)]
-struct Answer {
+struct Answer<'a> {
+    callouts: &'a Callouts,
     is_deliverable: bool,
     code: Option<u8>,
     lines: String,
 }
 
-impl Answer {
+impl Answer<'_> {
     /// Whether mail can be delivered, in words that do not tell where.
     fn in_a_word(&self) -> &'static str {
         match self.code {
@@ -80,10 +83,10 @@ impl Answer {
 
     /// Adds a line for each final recipient of an address.
     fn follow(&mut self, router: &Router, address: &Address) {
-        let expansion = match router.class_of(address.domain()) {
-            DomainClass::Local => router.expand(address),
-            DomainClass::Relay | DomainClass::Elsewhere => Expansion::Finals(vec![Recipient::new(address.clone())]),
-        };
+        let expansion = router.resolve(address);
+        if let Some(answer) = self.remembered(router, address, &expansion) {
+            return self.add(&address.to_string(), Err(answer));
+        }
         let (mut todo, mut seen) = (vec![(address.clone(), expansion)], HashSet::new());
         while let Some((last, expansion)) = todo.pop() {
             let finals = match expanded(expansion) {
@@ -113,6 +116,23 @@ impl Answer {
                     Ok(Some(_)) => {}
                 }
             }
+        }
+    }
+
+    /// If the next host would be asked about an address at RCPT, and it is remembered that it does not
+    /// accept the address, returns why.
+    fn remembered(&self, router: &Router, address: &Address, expansion: &Expansion) -> Option<(u8, String)> {
+        let Expansion::Finals(finals) = expansion else { return None };
+        let (to, target) = router.to_be_asked(finals)?;
+        let class = router.class_of(address.domain());
+        let known = self.callouts.remembered(&Question::new("", to, &target)).filter(|known| known.is_fresh)?;
+        match known.answer {
+            _ if rcpt::is_postmaster(class.into(), address) => None,
+            NextHost::Unknown => Some(unknown()),
+            NextHost::Refused(status) => Some(refused(status, "refused by the next host")),
+            NextHost::Full(true) => Some(refused(Status(5, 2, 2), "the mailbox is full")),
+            NextHost::Full(false) => Some(temporary("the mailbox is full")),
+            NextHost::Accepted | NextHost::NoAnswer => None,
         }
     }
 

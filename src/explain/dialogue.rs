@@ -4,7 +4,7 @@ use super::client::{Client, default_sender};
 use super::look_ups::LookUps;
 use super::scene::Scene;
 use super::steps::{Effect, Stage, Steps};
-use super::{Query, path};
+use super::{Query, next_host, path};
 use crate::address::{self, Address, AddressError};
 use crate::config::Kind;
 use crate::config::policy::{Dmarc, Quarantine};
@@ -118,7 +118,11 @@ impl Dialogue<'_> {
         }
         if let Expansion::Finals(finals) = &traced.expansion {
             let domain = recipient.domain();
+            let is_asked = self.scene.router.to_be_asked(finals).is_some();
             let text = match (finals.as_slice(), self.scene.router.class_of(domain)) {
+                ([one], DomainClass::Local) if is_asked && one.address == *recipient => {
+                    format!("every name in {domain} may be that of a user")
+                }
                 ([_], DomainClass::Local) => "the recipient exists".to_owned(),
                 // The users of other hosts are not known here.
                 ([one], DomainClass::Relay) if one.address == *recipient => {
@@ -131,6 +135,9 @@ impl Dialogue<'_> {
             steps.add_by(stage, Effect::Passed, "unknown-user", text, None);
         }
         if !facts.may_relay() && !self.screen(sender, recipient, steps) {
+            return false;
+        }
+        if !next_host::tell(self.scene, recipient, traced, steps) {
             return false;
         }
         if let Some(account) = facts.account() {

@@ -15,6 +15,7 @@
 //! - `client`: the connection and HELO
 //! - `dialogue`: MAIL, RCPT and the message
 //! - `look_ups`: the facts for the rules about strangers
+//! - `next_host`: the question to the next host about a recipient
 //! - `query`: the question, read from the words of a request and written as such
 //! - `scene`: the state that explanations use, with or without a daemon
 //! - `steps`: the steps of an explanation, as text and as JSON
@@ -24,6 +25,7 @@
 mod client;
 mod dialogue;
 mod look_ups;
+mod next_host;
 pub mod query;
 pub mod scene;
 pub mod steps;

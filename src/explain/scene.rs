@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::callout::Callouts;
 use crate::config::{Config, ConfigError};
 use crate::deliver::remote::addresses::DownAddress;
 use crate::deliver::remote::credentials::Credentials;
@@ -41,6 +42,7 @@ pub struct Scene<'a> {
     pub(super) sts: &'a Policies,
     pub(super) lists: &'a Lists,
     pub(super) greylist: &'a Greylist,
+    pub(super) callouts: &'a Callouts,
     pub(super) usage: &'a Usage,
     pub(super) stranger_usage: &'a Usage,
     /// The addresses on which this server listens.
@@ -73,6 +75,7 @@ impl<'a> Scene<'a> {
             sts: &site.outbound.sts,
             lists: &site.lists,
             greylist: &site.greylist,
+            callouts: &site.callouts,
             usage: &site.usage,
             stranger_usage: &site.stranger_usage,
             local: &site.outbound.local,
@@ -96,6 +99,7 @@ pub struct Offline {
     sts: Policies,
     lists: Lists,
     greylist: Greylist,
+    callouts: Callouts,
     usage: Usage,
     stranger_usage: Usage,
     local: Vec<SocketAddr>,
@@ -133,6 +137,7 @@ impl Offline {
             sts: Policies::new(&Arc::new(Dns::new(&config.dns)), &state),
             lists: Lists::default(),
             greylist: Greylist::kept(&state),
+            callouts: Callouts::kept(&state),
             usage: Usage::shared(&state, "usage"),
             stranger_usage: Usage::shared(&state, "usage-strangers"),
             local: config.mail_sockets().collect(),
@@ -158,6 +163,7 @@ impl Offline {
             sts: &self.sts,
             lists: &self.lists,
             greylist: &self.greylist,
+            callouts: &self.callouts,
             usage: &self.usage,
             stranger_usage: &self.stranger_usage,
             local: &self.local,

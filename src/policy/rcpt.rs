@@ -112,6 +112,11 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
     }
 }
 
+/// Whether a recipient is the postmaster of a local domain, who always exists (RFC 5321 4.5.1).
+pub fn is_postmaster(domain: Domain, recipient: &Address) -> bool {
+    domain == Domain::Local && recipient.local().eq_ignore_ascii_case("postmaster")
+}
+
 /// Decides by what the next host says about a recipient, after all other rules.
 pub fn next_host(rcpt: &Rcpt<'_>, answer: NextHost) -> Verdict {
     let to = rcpt.recipient;
@@ -122,8 +127,12 @@ pub fn next_host(rcpt: &Rcpt<'_>, answer: NextHost) -> Verdict {
         NextHost::Refused(status) => reply::recipient::refused(to, status, "The next host refuses this recipient"),
         NextHost::NoAnswer => reply::recipient::no_answer(to),
     };
-    let key = if rcpt.domain == Domain::Relay { "relay.verify" } else { "local.users" };
-    Verdict::refuse(reply, "next-host", Source::Key(key))
+    Verdict::refuse(reply, "next-host", Source::Key(next_host_key(rcpt.domain)))
+}
+
+/// The key because of which the next host is asked about a recipient in a domain of this class.
+pub fn next_host_key(domain: Domain) -> &'static str {
+    if domain == Domain::Relay { "relay.verify" } else { "local.users" }
 }
 
 /// Refuses a recipient address that this host has made by rewriting a sender (`is_rewritten`),

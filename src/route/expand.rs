@@ -135,7 +135,9 @@ impl<'r> Tables<'r> {
         if is_in_no_table && !is_postmaster && realm.catch_all.is_none() {
             return Ok((TableAnswer::Local(Action::Deliver), Found::NoTable));
         }
-        if realm.users.inbox(&name, domain)?.is_some() {
+        // If every name is that of a user, an alias for the name without its detail says more.
+        let is_vague = realm.users.are_any() && !matches!(base_answer, Ok(None));
+        if !is_vague && realm.users.inbox(&name, domain)?.is_some() {
             return Ok((TableAnswer::Final(Action::Deliver), Found::NoTable));
         }
         if let Some(step) = base_answer? {

@@ -37,7 +37,7 @@ use crate::dns;
 use crate::envelope::{Action, Recipient};
 use crate::privsep::Rights;
 use crate::reply::Status;
-use crate::users::{Inbox, Mailbox, Owner};
+use crate::users::{Inbox, Mailbox, Owner, POSTMASTER, ROOT};
 
 use cache::ExpansionCache;
 use realm::{Domains, Realm, Snapshot};
@@ -436,9 +436,6 @@ impl Route {
         }
     }
 }
-
-const POSTMASTER: &str = "postmaster";
-const ROOT: &str = "root";
 
 /// The reply for a domain without a route if [`Router::local_only`] is set.
 const NO_WAY_OUT: &str = "No mail leaves this host";

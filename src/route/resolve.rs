@@ -57,7 +57,8 @@ impl Router {
         }
         let is_asked = match self.class_of(recipient.address.domain()) {
             DomainClass::Relay => self.asks_about_relay,
-            DomainClass::Local | DomainClass::Elsewhere => false,
+            DomainClass::Local => self.realm(recipient.address.domain()).is_some_and(|realm| realm.users.are_any()),
+            DomainClass::Elsewhere => false,
         };
         match is_asked.then(|| self.route(&recipient.address)) {
             Some(Route::Remote(target)) => Some((&recipient.address, target)),

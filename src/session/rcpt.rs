@@ -109,7 +109,7 @@ impl Session<'_> {
 
     /// Asks the next host about a recipient, if that is configured for it. This is the last check, so that
     /// a client that is refused by the others causes no connection. The error is the reply that refuses
-    /// the recipient. A message of the drop directory keeps its recipients, as in
+    /// the recipient. The postmaster is accepted in any case. A message of the drop directory keeps its recipients, as in
     /// [`Session::expand_or_keep`].
     fn ask_next_host(&self, recipient: &Address, finals: &[Recipient]) -> Result<(), Reply> {
         let service = self.service;
@@ -117,6 +117,10 @@ impl Session<'_> {
             return Ok(());
         };
         let (address, target) = &asked;
+        let class = service.router.class_of(recipient.domain());
+        if policy::rcpt::is_postmaster(class.into(), recipient) {
+            return Ok(());
+        }
         let answer = service
             .site
             .ask_next_host(&service.settings, &self.client.session, (*address, target), || self.is_stopping());

@@ -26,6 +26,11 @@ mod system;
 
 use file::{NamedMailbox, User, UserTable, parse};
 
+/// The name of the postmaster, in lower case.
+pub const POSTMASTER: &str = "postmaster";
+/// The name of the superuser.
+pub const ROOT: &str = "root";
+
 /// A mailbox, and the user with whose rights mail is written there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
@@ -88,6 +93,8 @@ enum Source {
     System,
     File(Arc<Watched<UserTable>>),
     Dovecot(Arc<Userdb>),
+    /// Every name, in the store of the template.
+    Any,
 }
 
 /// The users files that were opened, and the Dovecots that are asked, by path.
@@ -103,6 +110,7 @@ impl Users {
     pub fn begin(local: &Local, rights: &Rights, opened: &mut Sources) -> (Self, Vec<ConfigError>) {
         let (source, errors) = match &local.users {
             config::Users::System => (Source::System, Vec::new()),
+            config::Users::Any => (Source::Any, Vec::new()),
             config::Users::Dovecot(path) => {
                 let userdb = opened.dovecots.entry(path.clone()).or_insert_with(|| Arc::new(Userdb::at(path)));
                 (Source::Dovecot(Arc::clone(userdb)), Vec::new())
@@ -126,7 +134,7 @@ impl Users {
     /// parents of the mailboxes that the users file names.
     pub fn roots(&self) -> Vec<PathBuf> {
         let table = match &self.source {
-            Source::System => return Vec::new(),
+            Source::System | Source::Any => return Vec::new(),
             Source::File(table) => Some(table.current()),
             Source::Dovecot(_) => None,
         };
@@ -146,6 +154,11 @@ impl Users {
     /// Whether the users are those of the system.
     pub fn are_of_system(&self) -> bool {
         matches!(self.source, Source::System)
+    }
+
+    /// Whether every name is that of a user, so that the mail store must be asked which ones it has.
+    pub fn are_any(&self) -> bool {
+        matches!(self.source, Source::Any)
     }
 
     /// An error for each mailbox in the users file that contains a placeholder, because
@@ -169,7 +182,8 @@ impl Users {
     }
 
     /// The place of mail for the user `name` (in lower case) in a local domain; `None` if there is
-    /// no such user.
+    /// no such user. If every name is that of a user, the postmaster and root are not: mail for the
+    /// postmaster, who is root by default, must be accepted whatever a store says (RFC 5321 4.5.1).
     ///
     /// # Errors
     /// The reason why the mailbox is unknown: the look-up failed, the users file has an error, the
@@ -179,6 +193,8 @@ impl Users {
         tests::LOOKED_UP.set(tests::LOOKED_UP.get() + 1);
         match &self.source {
             Source::System => self.of_system(name, domain),
+            Source::Any if [POSTMASTER, ROOT].contains(&name) => Ok(None),
+            Source::Any => Ok(Some(self.by_template((name, domain), Path::new("/"), Owner::Server))),
             Source::Dovecot(userdb) => self.of_dovecot(userdb, name, domain),
             Source::File(table) => {
                 let table = table.current();

@@ -122,6 +122,58 @@ fn dovecot_takes_mail_by_lmtp_and_refuses_some_recipients() {
     client.ask(&format!("{}.", first.replace('\n', "\r\n")), "554 5.4.6 ");
 }
 
+/// With users = "any", Dovecot says at RCPT which users it has, and whose mailbox is full. (Dovecot
+/// itself looks at the quota at RCPT only if it is told to.)
+#[test]
+fn dovecot_says_at_rcpt_which_users_it_has_and_who_is_over_quota() {
+    let mut site = Site::with("local.users = \"any\"\nauth.users = \"none\"\nrelay.networks = []");
+    let owner = if geteuid().is_root() { User::from_name("nobody") } else { User::from_uid(geteuid()) };
+    let owner = owner.ok().flatten().expect("the owner of the mailboxes");
+    let socket = site.path("store/lmtp");
+    site.set("local", "mailbox", &format!("\"lmtp:{}\"", socket.display()));
+    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
+    if !geteuid().is_root() {
+        fs::create_dir(site.path("run")).expect("a directory");
+    }
+    let daemon = site.start();
+    let dovecots = settings(&site, &owner, daemon.port) + "lmtp_rcpt_check_quota = yes\n";
+    for name in ["", "cur", "new", "tmp"] {
+        let folder = site.path("store/daemon/Maildir").join(name);
+        fs::create_dir(&folder).expect("a directory");
+        common::own(&folder);
+    }
+    site.write("store/daemon/Maildir/cur/1.one:2,", TEXT);
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    // While the store does not run, nothing is accepted, except for the postmaster.
+    client.ask("RCPT TO:<bin@razorback>", "451 4.4.3 ");
+    client.ask("RCPT TO:<postmaster@razorback>", "250 ");
+    drop(daemon);
+    let Some(dovecot) = Dovecot::start(&site, &dovecots) else { return };
+    dovecot.daemon.wait_until("its socket", || Path::new(&socket).exists());
+    // A restart forgets that the store was away.
+    let daemon = site.start();
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    client.ask("RCPT TO:<bin@razorback>", "250 ");
+    client.ask("RCPT TO:<nobody-of-this-name@razorback>", "550 5.1.1 ");
+    client.ask("RCPT TO:<daemon@razorback>", "552 5.2.2 ");
+    client.ask("DATA", "354 ");
+    client.ask(&format!("{TEXT}."), "250 ");
+    daemon.wait_words(&[" sent to=<bin@razorback> via=lmtp host=", "code=250"]);
+    assert_eq!(mail(&site, "bin").len(), 1);
+    // The store goes away again, and what it has accepted holds.
+    drop(dovecot);
+    let daemon = {
+        drop(daemon);
+        site.start()
+    };
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    client.ask("RCPT TO:<bin@razorback>", "250 ");
+    client.ask("RCPT TO:<games@razorback>", "451 4.4.3 ");
+}
+
 /// Sends a message to three recipients from the address 127.0.0.9, and prints the replies.
 const SCRIPT: &str = "
 import smtplib, sys

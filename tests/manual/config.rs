@@ -233,6 +233,18 @@ fn every_key_has_its_effect() {
                     catch_all: Some("else@example.org".into()),
                 },
             },
+            Domain {
+                local: Local {
+                    domains: vec!["any.example".into()],
+                    users: Users::Any,
+                    mailbox: MailboxTemplate::Store(Store::Socket(Path::new("/run/dovecot/lmtp").into())),
+                    aliases: TableFile::none(),
+                    virtual_table: table("virtual"),
+                    subaddress: None,
+                    postmaster: "Jon@example.org".into(),
+                    catch_all: Some("else@example.org".into()),
+                },
+            },
         ],
         relay: Relay {
             networks: vec![

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use common::client::Client;
 use common::dialog::Wire;
+use common::programs::{code_and_text, command, feed, sendmail};
 use common::remote::{Conduct, Remote, Sink, Then};
 use common::{Daemon, Site, free_port};
 
@@ -257,6 +258,83 @@ fn a_mail_store_is_asked_by_lmtp() {
     client.ask("RCPT TO:<bob@relay.test>", "550 5.1.1 ");
     client.ask("RCPT TO:<full@relay.test>", "552 5.2.2 ");
     assert!(commands(&store, "LHLO").len() >= 3);
+}
+
+/// `explain` and `sendmail -bv` tell what is remembered, and ask nobody.
+#[test]
+fn explanations_agree_with_rcpt_and_ask_nobody() {
+    let remote = Remote::with(host());
+    let mut site = site(remote.address);
+    site.set("", "socket", &format!("{:?}", site.path("sock")));
+    site.write("relay", "jon@relay.test\nbob@relay.test\n");
+    site.set("relay", "recipients", &format!("{:?}", site.path("relay")));
+    let daemon = site.start();
+    let explain =
+        |to: &str| code_and_text(&feed(&mut command(&site, "penfoldctl", &["explain", "--no-dns", to]), b"")).1;
+    let verify = |to: &str| code_and_text(&sendmail(&site, &["-bv", to], b""));
+    let text = explain("jon@relay.test");
+    assert!(text.contains("would be asked whether it accepts jon@relay.test; its answer is not known"), "{text}");
+    assert_eq!(remote.look(|seen| seen.connections), 0);
+    let mut client = in_mail(&daemon);
+    client.ask("RCPT TO:<jon@relay.test>", "250 ");
+    client.ask("RCPT TO:<bob@relay.test>", "550 5.1.1 ");
+    client.ask("RCPT TO:<ann@relay.test>", "550 5.1.1 ");
+    wait_random(&daemon);
+    let connections = remote.look(|seen| seen.connections);
+    let text = explain("jon@relay.test");
+    assert!(text.contains(" accepted jon@relay.test 0 s ago") && !text.contains("550"), "{text}");
+    for (to, words) in [("bob@relay.test", " did not know bob@relay.test "), ("ann@relay.test", "relay.recipients")] {
+        let text = explain(to);
+        assert!(text.contains(words) && text.contains("550 5.1.1"), "{text}");
+        let (code, text) = verify(to);
+        assert!(code == 67 && text.contains("user unknown"), "{code} {text}");
+    }
+    assert_eq!(verify("jon@relay.test").0, 0);
+    assert_eq!(remote.look(|seen| seen.connections), connections);
+}
+
+/// The users of a local domain are those that its store has.
+#[test]
+fn a_store_says_at_rcpt_which_users_it_has() {
+    let rules = [
+        ("jon@any.test", "250 2.1.5 ok"),
+        ("jon+news@any.test", "250 2.1.5 ok"),
+        ("full@any.test", "552 5.2.2 Quota exceeded"),
+        ("busy@any.test", "452 4.2.2 Quota exceeded"),
+        ("", "550 5.1.1 User doesn't exist"),
+    ];
+    let sink = rules.iter().fold(Sink::store(), |sink, (to, reply)| sink.reply(&format!("RCPT TO:<{to}"), reply));
+    let store = Remote::with(sink);
+    let mut site = Site::with("relay.networks = []\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"1s\"");
+    site.set("domain#1", "names", "[\"any.test\"]");
+    site.set("domain#1", "users", "\"any\"");
+    site.set("domain#1", "mailbox", &format!("\"lmtp://{}\"", store.address));
+    let daemon = site.start();
+    let mut client = in_mail(&daemon);
+    client.ask("RCPT TO:<jon@any.test>", "250 ");
+    wait_random(&daemon);
+    client.ask("RCPT TO:<jon+news@any.test>", "250 ");
+    client.ask("RCPT TO:<bob@any.test>", "550 5.1.1 <bob@any.test> User unknown");
+    client.ask("RCPT TO:<full@any.test>", "552 5.2.2 ");
+    client.ask("RCPT TO:<busy@any.test>", "452 4.2.2 ");
+    // The postmaster is accepted whatever the store has.
+    client.ask("RCPT TO:<postmaster@any.test>", "250 ");
+    client.ask("VRFY <jon@any.test>", "250 ");
+    client.ask("VRFY <bob@any.test>", "550 5.1.1 ");
+    client.ask("VRFY <ann@any.test>", "252 ");
+    daemon.wait_words(&[" refused ", "RCPT TO:<bob@any.test>", "reason=next-host key=local.users"]);
+    client.ask("DATA", "354 ");
+    client.ask("Subject: hello\r\n\r\nHow are you?\r\n.", "250 ");
+    let recipients: Vec<_> = store.messages(2).into_iter().flat_map(|message| message.recipients).collect();
+    assert_eq!(recipients, ["<jon@any.test>", "<jon+news@any.test>"]);
+    // While the store is away, those that it has accepted are accepted, and others wait.
+    drop(store);
+    let mut client = in_mail(&daemon);
+    client.ask("RCPT TO:<jon@any.test>", "250 ");
+    client.ask("RCPT TO:<ann@any.test>", "451 4.4.3 ");
+    // The other local domains are as before.
+    client.ask("RCPT TO:<jon@razorback.test>", "250 ");
+    client.ask("RCPT TO:<bob@razorback.test>", "550 5.1.1 ");
 }
 
 /// The stop of the daemon does not wait for a host that hangs.

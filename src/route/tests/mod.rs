@@ -5,6 +5,7 @@ use std::fs;
 use super::*;
 use crate::config::{Local, MailboxTemplate, Relay, TableFile, Users as UsersSource};
 
+mod any;
 mod expand;
 mod realms;
 mod remote;

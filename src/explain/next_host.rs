@@ -22,7 +22,7 @@ pub fn tell(scene: &Scene<'_>, recipient: &Address, traced: &Traced, steps: &mut
     };
     let domain: relay::Domain = scene.router.class_of(to.domain()).into();
     let known = scene.callouts.remembered(&Question::new("", to, &target));
-    let name = Destination::Remote(target).listed_name();
+    let name = Destination::Remote(target, None).listed_name();
     let (effect, text) = words(&name, to, known.as_ref());
     steps.add_by(Stage::Rcpt, effect, "next-host", text, Some(Source::Key(rcpt::next_host_key(domain))));
     let answer = known.filter(|known| known.is_fresh).map_or(NextHost::Accepted, |known| known.answer);

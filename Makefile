@@ -1,7 +1,7 @@
 # Builds, tries, tests and installs penfold. Needs GNU make 4.3 or later.
 # After a semicolon: variables that can be set on the command line, with their defaults.
 #
-#   make            build penfoldd and penfoldctl
+#   make            build penfoldd and penfoldctl; FEATURES=shared-store
 #   make run        run a mail server in a scratch directory
 #   make test       all tests
 #   make interop    mail exchanged with other mail software
@@ -87,7 +87,7 @@ all: $(PROGRAMS)
 # as root, which therefore does not need cargo. If a change of the sources does not affect a
 # program, cargo leaves the old date, and `touch` corrects it.
 $(PROGRAMS) &: $(SOURCES)
-	$(CARGO) build --release --locked
+	$(CARGO) build --release --locked $(addprefix --features=,$(FEATURES))
 	touch $(PROGRAMS)
 
 run:
@@ -132,7 +132,8 @@ bench:
 # Fails if mandoc prints anything, whatever its exit status is.
 check:
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features shared-store -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings
 	for features in '' mailauth filters; do \
 		$(CARGO) clippy --locked --no-default-features --features "$$features" -- -D warnings || exit; \
 	done

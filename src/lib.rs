@@ -62,6 +62,8 @@
 //! - `sasl`: authentication
 //! - `screen`: what is looked up about clients that may not relay
 //! - `session`: the SMTP dialogue with a client
+//! - `shared`: what is asked of a store that several hosts share
+//! - `shared_store`: the connections to this store
 //! - `site`: the state that all parts share
 //! - `smtp`: the SMTP protocol without I/O
 //! - `spelling`: the word that was meant by a misspelt one
@@ -83,13 +85,13 @@
 //!
 //! | rank | modules | may use |
 //! | --- | --- | --- |
-//! | 0 | characters, dovecot, wrap | nothing of penfold |
+//! | 0 | characters, dovecot, shared, wrap | nothing of penfold |
 //! | 1 | activity, address, endpoint, json, reply, retry, sasl, spelling, sys, timeouts, when | rank 0 |
 //! | 2 | dialogue, envelope, history, message, outcome, privsep, srs, state | lower ranks |
 //! | 3 | aggregate, config, smtp, stats | lower ranks |
 //! | 4 | destination, dns, exit, log, tls | lower ranks |
 //! | 5 | aliases, net, outgoing, policy, spool, tls_report, users | lower ranks |
-//! | 6 | callout, mailauth, queue, report, route, screen, submit, tls_policy | lower ranks |
+//! | 6 | callout, mailauth, queue, report, route, screen, shared_store, submit, tls_policy | lower ranks |
 //! | 7 | deliver, filters | lower ranks |
 //! | 8 | site | lower ranks |
 //! | 9 | session | lower ranks; never queue, deliver or report |
@@ -155,6 +157,8 @@ mod route;
 pub mod sasl;
 pub mod screen;
 mod session;
+pub mod shared;
+pub mod shared_store;
 mod site;
 pub mod smtp;
 mod spelling;

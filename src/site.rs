@@ -35,6 +35,8 @@ use crate::sasl::throttle::Throttle;
 use crate::screen::access::Access;
 use crate::screen::greylist::Greylist;
 use crate::screen::lists::Lists;
+use crate::shared::Shared;
+use crate::shared_store::{self, SharedStore};
 use crate::spool::Spool;
 use crate::state::State;
 use crate::submit::senders::Senders;
@@ -71,6 +73,8 @@ pub struct Settings {
     pub outgoing: Arc<Outgoing>,
     /// The languages of reports.
     pub languages: Arc<Languages>,
+    /// The password of the shared store; `None` if there is none.
+    pub shared_password: Option<Arc<shared_store::Password>>,
     /// The keys that sign mail.
     #[cfg(feature = "mailauth")]
     pub keys: Arc<Keys>,
@@ -119,8 +123,9 @@ impl Settings {
         };
         #[cfg(not(feature = "mailauth"))]
         let (keys, key_errors) = (Some(()), Vec::new());
-        match (router, Tls::open(&config, rights), Credentials::open(&config, rights), keys) {
-            (Some(router), Ok(tls), Ok(credentials), Some(_keys)) => {
+        let secrets = (Credentials::open(&config, rights), shared_store::Password::open(&config, rights));
+        match (router, Tls::open(&config, rights), secrets, keys) {
+            (Some(router), Ok(tls), (Ok(credentials), Ok(shared_password)), Some(_keys)) => {
                 let settings = Self {
                     #[cfg(feature = "filters")]
                     filters: Arc::new(Filters::new(&config)),
@@ -132,6 +137,7 @@ impl Settings {
                     logins: Arc::new(logins),
                     tls: Arc::new(tls),
                     credentials: Arc::new(credentials),
+                    shared_password,
                     tls_policies: Arc::new(tls_policies),
                     outgoing: Arc::new(outgoing),
                     languages: Arc::new(languages),
@@ -140,8 +146,9 @@ impl Settings {
                 };
                 Ok((settings, errors))
             }
-            (_, tls, credentials, _) => {
-                errors.extend([tls.err(), credentials.err(), Some(key_errors)].into_iter().flatten().flatten());
+            (_, tls, (credentials, password), _) => {
+                let all = [tls.err(), credentials.err(), password.err(), Some(key_errors)];
+                errors.extend(all.into_iter().flatten().flatten());
                 Err(errors)
             }
         }
@@ -156,6 +163,8 @@ pub struct Site {
     pub spool: Arc<Spool>,
     /// The resolver for DNS look-ups.
     pub dns: Arc<Dns>,
+    /// The store in which several hosts keep counts together.
+    pub shared: Arc<SharedStore>,
     /// The numbers of messages and recipients of each account within the last hour.
     pub usage: Usage,
     /// The numbers of messages of each user of this system within the last hour.
@@ -191,6 +200,10 @@ impl Site {
     pub fn new(settings: Arc<Settings>, spool: Arc<Spool>, rights: Rights, local: Vec<SocketAddr>) -> Arc<Self> {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let state = State::at(&spool.state_directory());
+        let store = Arc::new(SharedStore::new(&dns, &settings.config.hostname));
+        store.aim(&settings.config, &settings.tls.client, settings.shared_password.as_ref());
+        let shared = Shared::in_store(Arc::clone(&store) as Arc<dyn crate::shared::Store>);
+        settings.logins.throttle.share(shared.clone());
         let outbound = Outbound {
             dns: Arc::clone(&dns),
             local,
@@ -202,10 +215,11 @@ impl Site {
             settings: RwLock::new(settings),
             spool,
             dns,
-            usage: Usage::shared(&state, "usage"),
+            shared: store,
+            usage: Usage::shared(&state, "usage").together(&shared, "account"),
             local_usage: Usage::shared(&state, "usage-local"),
-            stranger_usage: Usage::shared(&state, "usage-strangers"),
-            greylist: Greylist::kept(&state),
+            stranger_usage: Usage::shared(&state, "usage-strangers").together(&shared, "client"),
+            greylist: Greylist::kept(&state).together(&shared),
             lists: Lists::default(),
             #[cfg(feature = "mailauth")]
             dmarc_counts: Counts::shared(&state),
@@ -241,6 +255,8 @@ impl Site {
 
     /// Puts new settings into force.
     pub fn replace(&self, settings: Arc<Settings>) {
+        self.shared.aim(&settings.config, &settings.tls.client, settings.shared_password.as_ref());
+        self.shared.start();
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 }

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::shared::no_store;
 use super::{
     Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Report, Smtp,
     TableFile, Users, policy, remote, submission,
@@ -88,6 +89,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
         },
         report: Report { languages: Vec::new(), multilingual: false, texts: optional("/etc/penfold/languages") },
         filters: Vec::new(),
+        shared: no_store(),
         dns: Dns { nameservers: Vec::new(), timeout: Duration::from_secs(10), trust_ad: None },
         log: LogTo::Syslog,
         log_format: Format::Text,

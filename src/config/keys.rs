@@ -15,6 +15,7 @@ use super::filter::filter;
 use super::local::local;
 use super::policy;
 use super::remote::remote;
+use super::shared::shared;
 use super::submission::submission;
 use super::values;
 use super::{
@@ -139,6 +140,7 @@ fn config(mut top: Section<'_, '_>) -> Config {
         queue: queue(top.section("queue"), default.queue),
         report: report(top.section("report"), default.report),
         filters: top.sections("filter").unwrap_or_default().into_iter().filter_map(filter).collect(),
+        shared: shared(top.section("shared")),
         dns: dns(top.section("dns"), default.dns),
         log,
         log_format,

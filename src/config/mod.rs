@@ -16,6 +16,7 @@
 //! - `policy`: the keys and values of `[policy]`
 //! - `print`: the values of a configuration, and the place of each
 //! - `remote`: delivery to other hosts, and the hosts that the file names
+//! - `shared`: the keys of `[shared]`
 //! - `sources`: from which addresses, and over which families, this host connects
 //! - `store`: mail stores that take mail by LMTP
 //! - `submission`: submission of new mail
@@ -43,6 +44,7 @@ mod places;
 pub mod policy;
 mod print;
 mod remote;
+mod shared;
 mod sources;
 mod store;
 mod submission;
@@ -59,6 +61,7 @@ pub use places::Places;
 pub use policy::Policy;
 pub use print::{Printed, print};
 pub use remote::{HostPort, Remote, RemoteTls, Scheme};
+pub use shared::{Shared, StorePlace, StoreUrl};
 pub use sources::{Families, Family, Sources};
 pub use store::{EXPECTED_STORE, Store};
 pub use submission::Submission;
@@ -105,6 +108,8 @@ pub struct Config {
     pub report: Report,
     /// The filters and policy services, in the order in which they are asked about mail.
     pub filters: Vec<Filter>,
+    /// The store in which several hosts keep counts together.
+    pub shared: Shared,
     /// The settings of DNS look-ups.
     pub dns: Dns,
     /// The destination of the log.

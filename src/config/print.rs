@@ -78,6 +78,8 @@ pub fn print(config: &Config) -> Vec<Printed> {
     for (number, one) in config.filters.iter().enumerate() {
         filter(out.repeated("filter", number), one);
     }
+    let store = config.shared.store.as_ref().map(ToString::to_string).unwrap_or_default();
+    out.table("shared").key("store", quote(&store)).key("password", path(&config.shared.password.path));
     let dns = &config.dns;
     out.table("dns").key("nameservers", list(&dns.nameservers, |server| quote(&server.to_string())));
     out.key("timeout", duration(dns.timeout));

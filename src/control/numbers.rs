@@ -9,9 +9,10 @@ use nix::sys::statvfs::statvfs;
 
 use crate::listen::Server;
 use crate::queue::Event;
+use crate::shared_store::Standing;
 use crate::site::Site;
 use crate::spool::{Place, Spool};
-use crate::stats::{self, Census, Gauges, age_column};
+use crate::stats::{self, Census, Gauges, SharedState, age_column};
 use crate::sys;
 
 /// How long the queue may take for its answer.
@@ -43,8 +44,21 @@ pub fn gauges(site: &Arc<Site>, server: &Server, events: &Sender<Event>) -> Gaug
         connections: (server.connection_count(), settings.config.limits.connections),
         destinations: STATES.map(|state| (state, count(state))).to_vec(),
         certificates,
+        shared: shared(site),
         ..spool_gauges(&site.spool, false)
     }
+}
+
+/// Returns the state of the shared store; `None` if there is none.
+fn shared(site: &Site) -> Option<SharedState> {
+    let (store, standing) = site.shared.standing();
+    let (since, why_away) = match standing {
+        Standing::None => return None,
+        Standing::Up { since } => (since, None),
+        Standing::Away { since, why } => (since, Some(why)),
+        Standing::Untried => (sys::now(), Some("it was not asked yet".to_owned())),
+    };
+    Some(SharedState { store, why_away, since })
 }
 
 /// Returns what can be read from the spool without a daemon. If `has_queue`, that includes the

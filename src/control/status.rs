@@ -10,7 +10,7 @@ use crate::config::{Filter, FilterProtocol, Kind, ListenTls};
 use crate::json::{Format, Object};
 use crate::log;
 use crate::spool::QueueId;
-use crate::stats::Gauges;
+use crate::stats::{Census, Gauges, SharedState};
 
 /// The number of running attempts that the text names; JSON has all of them.
 const MAX_RUNNING: usize = 20;
@@ -117,6 +117,16 @@ fn text(status: &Status) -> String {
     for filter in &status.filters {
         line("filter", format!("{}  {}", filter.socket, protocol(filter)));
     }
+    if let Some(SharedState { store, why_away, since }) = &gauges.shared {
+        let since = log::local_timestamp(*since);
+        line(
+            "shared store",
+            match why_away {
+                None => format!("{store}, answers since {since}"),
+                Some(why) => format!("{store}, away since {since}: {why}; this host counts alone"),
+            },
+        );
+    }
     let servers: Vec<_> = status.resolver.iter().map(ToString::to_string).collect();
     line("resolver", if servers.is_empty() { "no name server".to_owned() } else { servers.join(", ") });
     if let Some((free, all)) = gauges.disk {
@@ -193,14 +203,7 @@ fn json(status: &Status) -> Object {
         }),
     );
     if let Some(census) = &gauges.queue {
-        let mut queue = Object::new();
-        queue.number("messages", census.messages).number("octets", census.octets).number("oldest", census.oldest);
-        queue.number("running", census.running).number("ready", census.ready);
-        queue.number("deferred", census.waiting).number("scheduled", census.until);
-        if let Some(held) = gauges.held {
-            queue.number("held", held);
-        }
-        object.object("queue", queue.flag("complete", gauges.is_scanned));
+        object.object("queue", &queue_json(census, gauges));
     }
     if let Some(dropped) = &status.dropped {
         object.object("drop", &dropped_json(dropped));
@@ -224,9 +227,36 @@ fn json(status: &Status) -> Object {
         object
     };
     object.objects("filters", status.filters.iter().map(filter));
+    if let Some(shared) = &gauges.shared {
+        object.object("shared", &shared_json(shared));
+    }
     object.texts("resolver", status.resolver.iter().map(ToString::to_string));
     if let Some((free, all)) = gauges.disk {
         object.number("disk_free", free).number("disk_size", all);
+    }
+    object
+}
+
+/// The numbers of the queue as an object.
+fn queue_json(census: &Census, gauges: &Gauges) -> Object {
+    let mut queue = Object::new();
+    queue.number("messages", census.messages).number("octets", census.octets).number("oldest", census.oldest);
+    queue.number("running", census.running).number("ready", census.ready);
+    queue.number("deferred", census.waiting).number("scheduled", census.until);
+    if let Some(held) = gauges.held {
+        queue.number("held", held);
+    }
+    queue.flag("complete", gauges.is_scanned);
+    queue
+}
+
+/// The shared store as an object.
+fn shared_json(shared: &SharedState) -> Object {
+    let mut object = Object::new();
+    object.text("store", &shared.store).flag("answers", shared.why_away.is_none());
+    object.text("since", &log::timestamp(shared.since));
+    if let Some(why) = &shared.why_away {
+        object.text("reason", why);
     }
     object
 }

@@ -147,6 +147,7 @@ impl Start {
         let log_exit = |exit: &Exit| exit.text.iter().for_each(|line| ::log::error!("{line}"));
         warnings::log_all(&settings, &rights, &local);
         let site = Site::new(settings, spool, rights.clone(), local);
+        site.shared.start();
         let engine = Engine::start(Arc::clone(&site)).inspect_err(log_exit)?;
         let server = Server::new(Arc::clone(&site), engine.notify(), engine.flush(), sys::now());
         let keeper = Arc::new(Keeper::new(&State::at(&site.spool.state_directory())));

@@ -28,6 +28,9 @@ const CREDENTIALS: &str = "remote.credentials";
 /// The key for the file of secrets for rewritten senders, which others must not read either.
 const SRS_SECRET: &str = "remote.srs_secret";
 
+/// The key for the file with the password of the shared store, which others must not read either.
+const SHARED_PASSWORD: &str = "shared.password";
+
 impl Names {
     /// Lists the files that the configuration in `file` names.
     pub fn of(file: &Path, config: &Config) -> Self {
@@ -39,6 +42,7 @@ impl Names {
             ("remote.outgoing", &config.remote.outgoing),
             (CREDENTIALS, &config.remote.credentials),
             (SRS_SECRET, &config.remote.srs_secret),
+            (SHARED_PASSWORD, &config.shared.password),
             ("policy.access", &config.policy.access),
             ("submission.senders", &config.submission.senders),
             ("submission.rewrite", &config.submission.rewrite),
@@ -70,7 +74,7 @@ impl Names {
 
     /// Whether the opener may open this file for the server, because perhaps only root can read it.
     pub fn has_secret(&self, path: &Path) -> bool {
-        const SECRETS: [&str; 8] = [
+        const SECRETS: [&str; 9] = [
             "tls.certificate",
             "tls.key",
             "local.users",
@@ -79,6 +83,7 @@ impl Names {
             "dkim.table",
             CREDENTIALS,
             SRS_SECRET,
+            SHARED_PASSWORD,
         ];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
@@ -99,7 +104,7 @@ impl Names {
         let Some((key, path)) = named.filter(|_| error.line == 0 && error.text == denied) else { return error };
         let (path, user) = (path.display(), privsep::user_name());
         let needed = match *key {
-            CREDENTIALS | SRS_SECRET => format!("it must belong to {user} or to root, with mode 600"),
+            CREDENTIALS | SRS_SECRET | SHARED_PASSWORD => format!("it must belong to {user} or to root, with mode 600"),
             _ => format!("the user {user} must be able to read it"),
         };
         ConfigError::whole(&self.config, format!("{key}: {path}: Permission denied: {needed}"))

@@ -11,12 +11,17 @@
 //! Everything is kept in memory, in three tables of at most [`MAX_ENTRIES`] entries each. A full
 //! table drops the entry with the fewest failures or the oldest success. A restart resets the
 //! counts. The caller carries out the delays.
+//!
+//! If several hosts share a store, it counts the failures of all hosts in the same way, and a client
+//! or an account is blocked if either count has reached the maximum.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::shared::{Failures, Login, Shared};
 
 /// The number of failures after which a client is blocked.
 pub const MAX_PER_CLIENT: u32 = 60;
@@ -30,12 +35,14 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 /// The delay after the first failure.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 /// The maximum number of times that the delay is doubled.
-const MAX_DOUBLINGS: u32 = 5;
+const MAX_DOUBLINGS: u64 = 5;
 
 /// The counts of failures.
 #[derive(Debug, Default)]
 pub struct Throttle {
     tables: Mutex<Tables>,
+    /// The counts of all hosts.
+    shared: OnceLock<Shared>,
 }
 
 #[derive(Debug, Default)]
@@ -54,19 +61,58 @@ struct Tally {
 }
 
 impl Throttle {
+    /// Counts the failures in a store as well, together with other hosts. Only the first store that
+    /// is given counts.
+    pub fn share(&self, shared: Shared) {
+        // A reload keeps the throttle, which has the store already.
+        let _ = self.shared.set(shared);
+    }
+
     /// Whether the attempts of the client at `host` to log in to this account are blocked.
     pub fn is_blocked(&self, host: Option<IpAddr>, account: &str) -> bool {
-        self.is_blocked_at(host, account, Instant::now())
+        if self.is_blocked_at(host, account, Instant::now()) {
+            return true;
+        }
+        let all = self.of_all(host, account, Shared::failures);
+        all.is_some_and(|Failures { client, account: failures, is_known }| {
+            let is_known = is_known || self.is_known(host, account);
+            client >= MAX_PER_CLIENT.into() || failures >= MAX_PER_ACCOUNT.into() && !is_known
+        })
     }
 
     /// Counts a failure. Returns the delay before the reply to the client.
     pub fn failed(&self, host: Option<IpAddr>, account: &str) -> Duration {
-        self.failed_at(host, account, Instant::now())
+        let delay = self.failed_at(host, account, Instant::now());
+        let all = self.of_all(host, account, Shared::failed);
+        all.map_or(delay, |all| delay.max(delay_after(all.client.max(all.account))))
     }
 
     /// Records that a client has authenticated to an account.
     pub fn succeeded(&self, host: Option<IpAddr>, account: &str) {
         self.succeeded_at(host, account, Instant::now());
+        self.of_all(host, account, |shared, login| {
+            shared.succeeded(login);
+            None::<()>
+        });
+    }
+
+    /// Asks the store about a client and an account.
+    fn of_all<T>(
+        &self,
+        host: Option<IpAddr>,
+        account: &str,
+        ask: impl FnOnce(&Shared, Login<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let shared = self.shared.get()?;
+        let client = host.map(|host| network(host).to_string()).unwrap_or_default();
+        let account = account.to_lowercase();
+        ask(shared, Login { client: &client, account: &account, max: (MAX_PER_CLIENT, MAX_PER_ACCOUNT) })
+    }
+
+    /// Whether a client has authenticated to an account on this host before.
+    fn is_known(&self, host: Option<IpAddr>, account: &str) -> bool {
+        let tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        host.is_some_and(|host| tables.successes.contains_key(&(network(host), account.to_lowercase())))
     }
 
     fn succeeded_at(&self, host: Option<IpAddr>, account: &str, now: Instant) {
@@ -98,8 +144,13 @@ impl Throttle {
             "" => 0,
             _ => count(&mut tables.accounts, account.to_lowercase(), MAX_PER_ACCOUNT, now),
         };
-        FIRST_DELAY * (1 << of_host.max(of_account).max(1).saturating_sub(1).min(MAX_DOUBLINGS))
+        delay_after(of_host.max(of_account).into())
     }
+}
+
+/// The delay of the reply after this number of failures.
+fn delay_after(failures: u64) -> Duration {
+    FIRST_DELAY * (1 << failures.saturating_sub(1).min(MAX_DOUBLINGS))
 }
 
 /// Counts a failure for a client or an account. Returns the number of failures of that client or

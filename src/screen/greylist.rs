@@ -13,6 +13,10 @@
 //! longest are dropped. If a network tries more pairs, the address that has tried most of them
 //! loses one, so that a host cannot displace the pairs of its neighbours. Senders and recipients
 //! are kept as hashes only.
+//!
+//! If several hosts share a store, first attempts and networks that have passed are recorded there as
+//! well, so that a client may try again at another host. The store is asked only if the client would
+//! be deferred. A network that has passed there has passed here, too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,6 +27,7 @@ use ring::digest::{SHA256, digest};
 
 use super::network;
 use crate::address::fold;
+use crate::shared::{GreylistLimits, Greylisted, Shared};
 use crate::state::{Journal, Limits, Record, State};
 use crate::sys;
 
@@ -47,8 +52,11 @@ const PASSED: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(
 /// The greylist, shared by all sessions.
 #[derive(Debug)]
 pub struct Greylist {
-    /// The contents. The lock is held only while one recipient is checked.
+    /// The contents. The lock is held only while one recipient is checked, not while the store is
+    /// asked.
     inner: Mutex<Inner>,
+    /// The greylist of all hosts.
+    shared: Shared,
 }
 
 #[derive(Debug)]
@@ -93,19 +101,47 @@ impl Greylist {
             attempts: state.journal("greylist", ATTEMPTS),
             passed: state.journal("greylist-passed", PASSED),
         };
-        Self { inner: Mutex::new(inner) }
+        Self { inner: Mutex::new(inner), shared: Shared::default() }
+    }
+
+    /// Keeps the greylist in a store as well, together with other hosts.
+    #[must_use]
+    pub fn together(self, shared: &Shared) -> Self {
+        Self { shared: shared.clone(), ..self }
     }
 
     /// Records an attempt. Returns the number of seconds until the recipient will be accepted, or
     /// `None` if it is accepted now. `sender` is empty for the null reverse-path.
     pub fn check(&self, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
-        self.check_at(sys::now(), client, sender, recipient, delay)
+        let now = sys::now();
+        let key = network(client);
+        let (own, is_news) = self.check_own(now, client, sender, recipient, delay);
+        let Some(left) = own else {
+            if is_news {
+                self.shared.greylist_passed(&text(key), limits(delay));
+            }
+            return None;
+        };
+        match self.shared.greylist(&text(key), &pair_text(key, sender, recipient), limits(delay)) {
+            Some(Greylisted::Passed) => {
+                self.pass(now, key);
+                None
+            }
+            Some(Greylisted::Waits(of_all)) => Some(left.min(of_all)),
+            None => Some(left),
+        }
     }
 
     /// Returns what [`Greylist::check`] would return. Nothing is recorded, and no file is made or
     /// locked.
     pub fn peek(&self, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
-        self.peek_at(sys::now(), client, sender, recipient, delay)
+        let left = self.peek_at(sys::now(), client, sender, recipient, delay)?;
+        let key = network(client);
+        match self.shared.greylist_peek(&text(key), &pair_text(key, sender, recipient), limits(delay)) {
+            Some(Greylisted::Passed) => None,
+            Some(Greylisted::Waits(of_all)) => Some(left.min(of_all)),
+            None => Some(left),
+        }
     }
 
     fn peek_at(&self, now: u64, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
@@ -119,7 +155,28 @@ impl Greylist {
         if network.has_passed(now) { None } else { Some(left.unwrap_or(delay.as_secs())).filter(|left| *left > 0) }
     }
 
-    fn check_at(&self, now: u64, client: IpAddr, sender: &str, recipient: &str, delay: Duration) -> Option<u64> {
+    /// Records that a network has passed at another host.
+    fn pass(&self, now: u64, key: IpAddr) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { networks, passed, .. } = &mut *inner;
+        let mut passed = passed.lock(now, |record| take_passed(networks, record));
+        let network = entry(networks, key);
+        (network.passed, network.waiting) = (now, Vec::new());
+        if let Some(passed) = &mut passed {
+            passed.append(&Record { time: now, key: text(key), value: String::new() });
+        }
+    }
+
+    /// Records an attempt on this host. Returns the number of seconds until the recipient will be
+    /// accepted, and whether the record of a network that has passed was written now.
+    fn check_own(
+        &self,
+        now: u64,
+        client: IpAddr,
+        sender: &str,
+        recipient: &str,
+        delay: Duration,
+    ) -> (Option<u64>, bool) {
         let key = network(client);
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { networks, attempts, passed } = &mut *inner;
@@ -127,7 +184,7 @@ impl Greylist {
         let is_passed = networks.get(&key).is_some_and(|network| network.has_passed(now));
         let is_due = |network: &Network| network.passed.saturating_add(RENEWED_EVERY) <= now;
         if is_passed && !networks.get(&key).is_some_and(is_due) {
-            return None;
+            return (None, false);
         }
         let mut attempts = attempts.lock(now, |record| take_attempt(networks, record));
         let network = entry(networks, key);
@@ -138,7 +195,7 @@ impl Greylist {
             if let Some(passed) = &mut passed {
                 passed.append(&Record { time: now, key: text(key), value: String::new() });
             }
-            return None;
+            return (None, true);
         }
         if left.is_none() {
             network.wait_for(Attempt { pair, host: host(client), time: now });
@@ -146,8 +203,13 @@ impl Greylist {
                 attempts.append(&Record { time: now, key: text(client), value: format!("{pair:016x}") });
             }
         }
-        Some(left.unwrap_or(delay.as_secs()))
+        (Some(left.unwrap_or(delay.as_secs())), false)
     }
+}
+
+/// The limits of the shared greylist.
+fn limits(delay: Duration) -> GreylistLimits {
+    GreylistLimits { delay, tried_within: TRIED_WITHIN, passed_for: PASSED_FOR, max_waiting: MAX_WAITING }
 }
 
 /// Takes a record of a network that has passed.
@@ -263,10 +325,15 @@ fn host(address: IpAddr) -> u64 {
     }
 }
 
+/// Returns a text that stands for a network, a sender and a recipient. Case is ignored.
+fn pair_text(network: IpAddr, sender: &str, recipient: &str) -> String {
+    format!("{network}\0{}\0{}", fold(sender), fold(recipient))
+}
+
 /// Returns the hash of a network, a sender and a recipient. Case is ignored. An attacker who finds
 /// two pairs with the same hash gains no more than an attempt that is not deferred.
 fn hash(network: IpAddr, sender: &str, recipient: &str) -> u64 {
-    let text = format!("{network}\0{}\0{}", fold(sender), fold(recipient));
+    let text = pair_text(network, sender, recipient);
     let digest = digest(&SHA256, text.as_bytes());
     digest.as_ref().iter().take(8).fold(0, |hash, octet| hash << 8 | u64::from(*octet))
 }
@@ -305,7 +372,7 @@ mod tests {
     fn check(greylist: &Greylist, after: u64, client: &str, sender: &str, recipient: &str) -> Option<u64> {
         let (now, client) = (START + after, client.parse().expect(client));
         let peeked = [(); 2].map(|()| greylist.peek_at(now, client, sender, recipient, DELAY));
-        let checked = greylist.check_at(now, client, sender, recipient, DELAY);
+        let (checked, _) = greylist.check_own(now, client, sender, recipient, DELAY);
         assert_eq!(peeked, [checked; 2], "{after} {client} {sender}");
         checked
     }

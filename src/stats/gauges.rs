@@ -95,6 +95,17 @@ pub struct Certificate {
     pub expires: u64,
 }
 
+/// The store in which several hosts count together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedState {
+    /// The URL.
+    pub store: String,
+    /// Why the store is away; `None` if it answers.
+    pub why_away: Option<String>,
+    /// The time since which it answers or is away, in seconds since 1970.
+    pub since: u64,
+}
+
 /// The present state.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
@@ -122,6 +133,8 @@ pub struct Gauges {
     pub disk: Option<(u64, u64)>,
     /// The inodes that are free on the spool's file system, and all inodes.
     pub inodes: Option<(u64, u64)>,
+    /// The shared store; `None` if there is none.
+    pub shared: Option<SharedState>,
 }
 
 #[cfg(test)]

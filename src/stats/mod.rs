@@ -34,7 +34,7 @@ pub use causes::refusal_word;
 pub use counts::{Counts, Delays};
 pub use family::{Event, Family, Origin, Place};
 pub use gauges::AGES;
-pub use gauges::{Census, Certificate, Gauges, Load, age_column};
+pub use gauges::{Census, Certificate, Gauges, Load, SharedState, age_column};
 pub use keep::{Hour, recent_hours};
 pub use keep::{Keeper, read, save, started};
 use live::LIVE;

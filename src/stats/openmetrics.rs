@@ -112,6 +112,8 @@ impl Metrics {
             self.gauge(&name("size"), unit, &format!("{help}."), [(vec![], all as f64)]);
         }
         let expiry = gauges.certificates.iter().map(|one| (vec![("file", &*one.file)], one.expires as f64));
+        let shared = gauges.shared.as_ref().map(|shared| (vec![], u64::from(shared.why_away.is_none()) as f64));
+        self.gauge("shared_store_up", "", "Whether the shared store answers.", shared);
         let help = "When a certificate expires, in seconds since 1970.";
         self.gauge("certificate_expiry_seconds", "seconds", help, expiry);
     }

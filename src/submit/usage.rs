@@ -11,11 +11,16 @@
 //! [`state`](crate::state) can keep them. Without such a state each process counts for itself. If
 //! the clock is set forward, counts expire early. If the clock is set back, the counts that are now
 //! in the future are dropped.
+//!
+//! If several hosts share a store, it counts for all hosts in the same way, and a message is allowed
+//! if both counts are within the limit. What the store has counted is counted here, too, so that the
+//! limit still holds for each host when the store is away.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::shared::Shared;
 use crate::state::{Journal, Limits, Record, State};
 use crate::sys;
 
@@ -52,8 +57,10 @@ pub enum Allowance {
 /// The counts of all accounts, shared by all sessions.
 #[derive(Debug, Default)]
 pub struct Usage {
-    /// Locked only while one message or recipient is counted.
+    /// Locked only while one message or recipient is counted, not while the store is asked.
     counts: Mutex<Counts>,
+    /// The counts of all hosts, and their name in the store.
+    together: (Shared, &'static str),
 }
 
 #[derive(Debug, Default)]
@@ -96,16 +103,38 @@ impl Usage {
     /// the name of their journal.
     pub fn shared(state: &State, name: &'static str) -> Self {
         let journal = Some(state.journal(name, LIMITS));
-        Self { counts: Mutex::new(Counts { journal, ..Counts::default() }) }
+        Self { counts: Mutex::new(Counts { journal, ..Counts::default() }), ..Self::default() }
     }
 
-    /// Counts one more message or recipient, if that is within the limit.
+    /// Counts in a store as well, together with other hosts. `name` is the name of these counts.
+    #[must_use]
+    pub fn together(self, shared: &Shared, name: &'static str) -> Self {
+        Self { together: (shared.clone(), name), ..self }
+    }
+
+    /// Counts one more message or recipient, if that is within the limit, both by the count of this
+    /// host and by that of all hosts.
     pub fn count(&self, account: &str, kind: Counted, limit: usize) -> Allowance {
-        self.count_at(sys::now(), account, kind, limit)
+        let (shared, name) = &self.together;
+        // An excess by the own count is not counted elsewhere.
+        let is_within = !self.has_own_room(account, kind, limit)
+            || shared.count(&format!("{name}-{}", kind.name()), account, limit).unwrap_or(true);
+        self.count_at(sys::now(), account, kind, if is_within { limit } else { 0 })
     }
 
     /// Whether one more message or recipient would be within the limit. Nothing is counted.
     pub fn has_room(&self, account: &str, kind: Counted, limit: usize) -> bool {
+        self.has_own_room(account, kind, limit)
+            && self.total_of_all(account, kind).is_none_or(|total| total < limit as u64)
+    }
+
+    /// The count of all hosts; `None` if the store does not say.
+    fn total_of_all(&self, account: &str, kind: Counted) -> Option<u64> {
+        let (shared, name) = &self.together;
+        shared.total(&format!("{name}-{}", kind.name()), account)
+    }
+
+    fn has_own_room(&self, account: &str, kind: Counted, limit: usize) -> bool {
         let now = sys::now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { accounts, journal } = &mut *counts;
@@ -115,9 +144,15 @@ impl Usage {
         total(accounts, now, account, kind) < limit
     }
 
-    /// The number of messages or recipients of an account within the last hour. Nothing is counted,
-    /// and no file is made or locked.
+    /// The number of messages or recipients of an account within the last hour, on this host or on
+    /// all hosts together. Nothing is counted, and no file is made or locked.
     pub fn total(&self, account: &str, kind: Counted) -> usize {
+        let own = self.own_total(account, kind);
+        let of_all = self.total_of_all(account, kind).unwrap_or(0);
+        own.max(usize::try_from(of_all).unwrap_or(usize::MAX))
+    }
+
+    fn own_total(&self, account: &str, kind: Counted) -> usize {
         let now = sys::now();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let Counts { accounts, journal } = &mut *counts;

@@ -27,6 +27,7 @@
 //! - `pages`: the manual pages and the samples
 //! - `plot`: plots in SVG
 //! - `programs`: sendmail and similar programs, and Python scripts
+//! - `redis`: Redis, as the store that several hosts share
 //! - `remote`: a scripted mail server
 //! - `scram`: SCRAM-SHA-256 as a server
 //! - `skip`: skipped tests
@@ -56,6 +57,7 @@ pub mod network;
 pub mod pages;
 pub mod plot;
 pub mod programs;
+pub mod redis;
 pub mod remote;
 pub mod scram;
 pub mod skip;

@@ -16,14 +16,16 @@ use penfold::config::policy::{Answers, Dmarc, DnsList, Greylist, Quarantine, Spf
 use penfold::config::{
     Auth, Config, ConfigError, Dkim, DkimKey, Dns, Domain, Families, Filter, FilterGroup, FilterProtocol, HostPort,
     KeyPair, Kind, Limits, Listen, ListenTls, Local, LogTo, MailboxTemplate, Network, OfferAuth, OnFailure, Places,
-    Policy, Printed, Queue, Relay, Remote, RemoteTls, Report, Scheme, Smtp, Sources, Store, Submission, TableFile,
-    Users, load, parse, print,
+    Policy, Printed, Queue, Relay, Remote, RemoteTls, Report, Scheme, Shared, Smtp, Sources, Store, StoreUrl,
+    Submission, TableFile, Users, load, parse, print,
 };
 use penfold::endpoint::Endpoint;
 use penfold::envelope::Folder;
 use penfold::history::Bounds;
 use penfold::json::Format;
 
+/// The store in every-key.conf.
+const STORE: &str = "rediss://penfold@store.example.org:6380/2";
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
 fn source(path: &str) -> String {
@@ -37,6 +39,9 @@ fn etc(name: &str) -> PathBuf {
 
 fn read(text: &str) -> Result<Config, Vec<ConfigError>> {
     let etc = etc("");
+    // Most builds have no such part, and take the key for an error.
+    let url = if cfg!(feature = "shared-store") { STORE } else { "" };
+    let text = text.replace(&format!("store = {STORE:?}"), &format!("store = {url:?}"));
     let text =
         text.replace("/etc/aliases", "/etc/penfold/aliases").replace("/etc/penfold/", etc.to_str().expect("path"));
     parse(Path::new("penfold.conf"), &text)
@@ -337,6 +342,10 @@ fn every_key_has_its_effect() {
                 timeout: Duration::from_secs(10),
             },
         ],
+        shared: Shared {
+            store: cfg!(feature = "shared-store").then(|| StoreUrl::parse(STORE).expect("a URL")),
+            password: table("shared_password"),
+        },
         dns: Dns {
             nameservers: sockets(&["127.0.0.1:5353", "192.0.2.53:53", "[::1]:53", "[::1]:54"]),
             timeout: Duration::from_secs(3),
@@ -426,6 +435,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.remote.tls_policies, &default.remote.tls_policies, "tls-policies"),
         (&mut sample.remote.outgoing, &default.remote.outgoing, "outgoing"),
         (&mut sample.remote.srs_secret, &default.remote.srs_secret, "srs_secret"),
+        (&mut sample.shared.password, &default.shared.password, "shared_password"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
         (&mut sample.policy.access, &default.policy.access, "access"),
@@ -437,6 +447,7 @@ fn the_sample_states_the_defaults() {
         let key = match name {
             "languages" => "texts",
             "tls-policies" => "tls_policies",
+            "shared_password" => "password",
             name => name,
         };
         assert!(pages::sample("penfold.conf").contains(&format!("\n#{key} = \"{}\"\n", default.path.display())));
@@ -483,6 +494,7 @@ fn keys_of_the_reader() -> BTreeSet<String> {
         "dkim",
         "queue",
         "report",
+        "shared",
         "dns",
         "log",
         "history",

@@ -9,6 +9,7 @@
 //! - `limits`: limits that take more than a dialogue to reach
 //! - `lmtp`: LMTP with Python's smtplib, over TCP and a Unix socket
 //! - `proxy`: PROXY headers and XCLIENT
+//! - `shared`: several hosts that count together in Redis
 //! - `smuggling`: only CR LF . CR LF ends a message
 //! - `strangers`: the rules for clients that may not relay, with a name server
 //! - `submit`: the header fields that a submitted message gets
@@ -28,6 +29,8 @@ mod hostile_names;
 mod limits;
 mod lmtp;
 mod proxy;
+#[cfg(feature = "shared-store")]
+mod shared;
 mod smuggling;
 mod strangers;
 mod submit;

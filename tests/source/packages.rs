@@ -22,6 +22,15 @@ fn a_build_needs_at_most_200_packages_and_a_bare_one_125() {
     assert!((100..=200).contains(&default) && (100..=125).contains(&bare), "{default} and {bare}");
 }
 
+/// The shared store is off by default, and brings the package redis and few others.
+#[test]
+fn the_shared_store_needs_at_most_10_packages_more() {
+    let [default, shared] = [&[][..], &["--features", "shared-store"]].map(needed);
+    let more: Vec<&String> = shared.difference(&default).collect();
+    assert!((1..=10).contains(&more.len()) && shared.is_superset(&default), "{more:?}");
+    assert!(more.iter().any(|package| package.starts_with("redis ")), "{more:?}");
+}
+
 /// In Cargo.toml, the reason for a package is a comment in its line or in the line before.
 #[test]
 fn every_dependency_has_a_reason() {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access, geteuid};
@@ -11,9 +12,12 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use super::finding::{Finding, Level, Topic};
 use crate::config::Config;
 use crate::control;
+use crate::dns::Dns;
 use crate::json::Object;
 use crate::log;
 use crate::privsep;
+use crate::shared_store::{SharedStore, Standing};
+use crate::site::Settings;
 use crate::spool::Spool;
 use crate::sys;
 
@@ -56,6 +60,26 @@ pub fn daemon(config: &Config, running: &io::Result<bool>) -> Finding {
         Err(e) => Finding::new(Level::Error, Topic::Host, format!("the control socket {socket}: {e}"))
             .at(config.places.complaint("socket", "")),
     }
+}
+
+/// Checks that the shared store answers, by connecting to it. Returns `None` if there is none.
+pub fn shared(settings: &Settings) -> Option<Finding> {
+    let store = SharedStore::new(&Arc::new(Dns::new(&settings.config.dns)), &settings.config.hostname);
+    store.aim(&settings.config, &settings.tls.client, settings.shared_password.as_ref());
+    let (url, standing) = store.examine();
+    let why = match standing {
+        Standing::None => return None,
+        Standing::Up { .. } => {
+            let text = format!("the shared store {url} answers");
+            return Some(Finding::new(Level::Good, Topic::Host, text));
+        }
+        Standing::Away { why, .. } => why,
+        Standing::Untried => "no answer in time".to_owned(),
+    };
+    let text = format!("the shared store {url} cannot be used: {why}");
+    let finding =
+        Finding::new(Level::Warning, Topic::Host, text).at(settings.config.places.complaint("shared.store", ""));
+    Some(finding.advise("until it answers, each host counts alone; see SEVERAL HOSTS in penfold-admin(7)"))
 }
 
 /// Checks that the server's user, which is this process's user, can make the control socket.

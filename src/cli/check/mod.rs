@@ -127,6 +127,9 @@ fn examine(start: &Start, options: &Options) -> Report {
         report.findings.extend(here::socket_directory(&config));
     }
     here::spool(&config).into_iter().for_each(|finding| report.add(finding));
+    if let Some(settings) = settings.as_ref().filter(|_| options.asks) {
+        report.findings.extend(here::shared(settings));
+    }
     of_the_net(&config, settings.as_ref(), options, &mut report);
     report
 }

@@ -46,6 +46,9 @@ pub fn matters(gauges: &Gauges) -> Vec<String> {
     if most > 0 && open >= most - most / MIN_FREE as usize {
         add(format!("{open} of {most} connections are open."));
     }
+    if let Some(why) = gauges.shared.as_ref().and_then(|shared| shared.why_away.as_ref()) {
+        add(format!("The shared store is away, and this host counts alone: {why}."));
+    }
     for certificate in &gauges.certificates {
         let file = &certificate.file;
         match certificate.expires.checked_sub(gauges.now).map(|left| left / DAY) {
@@ -79,7 +82,7 @@ fn several(count: usize, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Census, Certificate};
+    use crate::stats::{Census, Certificate, SharedState};
 
     #[test]
     fn each_matter_has_a_sentence() {
@@ -91,6 +94,7 @@ mod tests {
             connections: (89, 100),
             disk: Some((50, 100)),
             inodes: Some((0, 0)),
+            shared: Some(SharedState { store: "s".into(), why_away: None, since: 0 }),
             ..Gauges::default()
         };
         assert_eq!(text(&fine), "Nothing needs attention now.\n\n");
@@ -110,6 +114,7 @@ mod tests {
             ],
             disk: Some((9, 100)),
             inodes: Some((10, 1000)),
+            shared: Some(SharedState { store: "s".into(), why_away: Some("no answer in time".into()), since: 0 }),
             ..Gauges::default()
         };
         let expected = "Needs attention now
@@ -121,6 +126,7 @@ mod tests {
   The spool's file system has only 9 % of its octets free.
   The spool's file system has only 1 % of its inodes free.
   90 of 100 connections are open.
+  The shared store is away, and this host counts alone: no answer in time.
   The certificate a has expired.
   The certificate b expires in 3 days.
   The certificate c expires within a day.

@@ -39,7 +39,7 @@ use crate::shared::Shared;
 use crate::shared_store::{self, SharedStore};
 use crate::spool::Spool;
 use crate::state::State;
-use crate::submit::senders::Senders;
+use crate::submit::senders::{IsOneUser, Senders};
 use crate::submit::usage::Usage;
 use crate::sys;
 use crate::timeouts::Trust;
@@ -97,8 +97,10 @@ impl Settings {
         rights: &Rights,
         throttle: Arc<Throttle>,
     ) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
-        let ((router, mut errors), (senders, sender_errors)) =
-            (Router::begin(&config, rights), Senders::begin(&config));
+        let (router, mut errors) = Router::begin(&config, rights);
+        let router = router.map(Arc::new);
+        let is_one_user = router.as_ref().map(is_one_user).unwrap_or_default();
+        let (senders, sender_errors) = Senders::begin(&config, is_one_user);
         let (access, access_errors) = Access::begin(&config);
         let (logins, login_errors) = accounts::begin(&config, rights, throttle);
         errors.extend(sender_errors);
@@ -131,7 +133,7 @@ impl Settings {
                     filters: Arc::new(Filters::new(&config)),
                     since: sys::now(),
                     config: Arc::new(config),
-                    router: Arc::new(router),
+                    router,
                     senders: Arc::new(senders),
                     access: Arc::new(access),
                     logins: Arc::new(logins),
@@ -153,6 +155,13 @@ impl Settings {
             }
         }
     }
+}
+
+/// Returns the function of the router that says whether a user is the same in all domains that have the
+/// same users.
+pub fn is_one_user(router: &Arc<Router>) -> IsOneUser {
+    let router = Arc::clone(router);
+    IsOneUser::new(move |login| router.is_same_in_all_domains(login))
 }
 
 /// The state that all threads of a process share.

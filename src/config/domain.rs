@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::defaults::PER_HOUR;
 use super::document::Section;
+use super::keys::take_auth;
 use super::local::{self, shared};
-use super::print::{Printer, list};
-use super::{Local, TableFile, values};
+use super::print::{Printer, auth, list, size};
+use super::{Auth, Config, Limits, Local, Submission, TableFile, Users, values};
 use crate::address::Address;
 use crate::json::quote;
 
@@ -14,12 +16,90 @@ use crate::json::quote;
 pub struct Domain {
     /// The settings of these domains. Those that the table lacks have the values of `[local]`.
     pub local: Local,
+    /// The source of the accounts of these domains.
+    pub auth: Auth,
+    /// The maximum size of a message for these domains, in octets.
+    pub message_size: u64,
+    /// The maximum number of messages that an account of these domains may send in an hour.
+    pub messages_per_hour: usize,
+    /// The maximum number of recipients to which an account of these domains may send in an hour.
+    pub recipients_per_hour: usize,
+}
+
+/// A limit, and the key that sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit<T> {
+    /// The value.
+    pub value: T,
+    /// The key.
+    pub key: &'static str,
+}
+
+impl Config {
+    /// The table of a domain, in canonical form; `None` if the domain has no table of its own.
+    pub fn domain(&self, domain: &str) -> Option<&Domain> {
+        self.domains.iter().find(|table| table.local.domains.iter().any(|name| name == domain))
+    }
+
+    /// The maximum number of messages that an account may send in an hour. The account belongs to the
+    /// domain of its login, or to the first local domain.
+    pub fn messages_per_hour(&self, login: &str) -> Limit<usize> {
+        let rest = Limit { value: self.submission.messages_per_hour, key: "submission.messages_per_hour" };
+        let of_domain = |domain: &Domain| Limit { value: domain.messages_per_hour, key: "domain.messages_per_hour" };
+        self.domain_of(login).map_or(rest, of_domain)
+    }
+
+    /// The maximum number of recipients to which an account may send in an hour.
+    pub fn recipients_per_hour(&self, login: &str) -> Limit<usize> {
+        let rest = Limit { value: self.submission.recipients_per_hour, key: "submission.recipients_per_hour" };
+        let of_domain =
+            |domain: &Domain| Limit { value: domain.recipients_per_hour, key: "domain.recipients_per_hour" };
+        self.domain_of(login).map_or(rest, of_domain)
+    }
+
+    /// The key that names a local domain.
+    pub fn key_of_local(&self, domain: &str) -> &'static str {
+        if self.domain(domain).is_some() { "domain.names" } else { "local.domains" }
+    }
+
+    /// The key that names the users of a local domain.
+    pub fn key_of_users(&self, domain: &str) -> &'static str {
+        if self.domain(domain).is_some() { "domain.users" } else { "local.users" }
+    }
+
+    fn domain_of(&self, login: &str) -> Option<&Domain> {
+        self.domain(login.rsplit_once('@').map_or(self.own_domain(), |(_, domain)| domain))
+    }
+
+    /// The maximum size of a message, in octets, whatever its recipients.
+    pub fn message_size(&self) -> Limit<u64> {
+        Limit { value: self.limits.message_size, key: "limits.message_size" }
+    }
+
+    /// The maximum size of a message for a domain, in octets.
+    pub fn message_size_of(&self, domain: &str) -> Limit<u64> {
+        let of_domain = |domain: &Domain| Limit { value: domain.message_size, key: "domain.message_size" };
+        let of_domain = self.domain(domain).map(of_domain);
+        of_domain.filter(|limit| limit.value < self.limits.message_size).unwrap_or_else(|| self.message_size())
+    }
+}
+
+/// The values for keys that a `[[domain]]` lacks and that are not in `[local]`.
+pub(super) struct Defaults<'a> {
+    pub(super) auth: &'a Auth,
+    pub(super) limits: &'a Limits,
+    pub(super) submission: &'a Submission,
 }
 
 /// Reads all `[[domain]]` tables of the file. `local` are the settings of `[local]`, and
 /// `gives_domains` says whether the file names its domains. If it does not, the domains of the tables
 /// are left out of the default.
-pub(super) fn domains(top: &mut Section<'_, '_>, local: &mut Local, gives_domains: bool) -> Vec<Domain> {
+pub(super) fn domains(
+    top: &mut Section<'_, '_>,
+    local: &mut Local,
+    gives_domains: bool,
+    others: &Defaults<'_>,
+) -> Vec<Domain> {
     let mut known: HashSet<String> = local.domains.iter().filter(|_| gives_domains).cloned().collect();
     let sections = top.sections_or_one("domain").into_iter();
     let sections: Vec<_> = sections.map(|mut section| (names(&mut section, &mut known), section)).collect();
@@ -28,7 +108,7 @@ pub(super) fn domains(top: &mut Section<'_, '_>, local: &mut Local, gives_domain
     }
     let first = local.domains.first().or_else(|| sections.iter().find_map(|(names, _)| names.first()));
     let default = first.map_or_else(|| local.clone(), |first| inherited(local, first));
-    sections.into_iter().filter_map(|(names, section)| one(section, names, &default)).collect()
+    sections.into_iter().filter_map(|(names, section)| one(section, names, &default, others)).collect()
 }
 
 /// Reads the names of one `[[domain]]` table. `known` are the domains that were named before.
@@ -61,19 +141,36 @@ fn inherited(local: &Local, first: &str) -> Local {
 }
 
 /// Reads one `[[domain]]` table. Returns `None` if it names no domain.
-fn one(mut section: Section<'_, '_>, names: Vec<String>, default: &Local) -> Option<Domain> {
+fn one(mut section: Section<'_, '_>, names: Vec<String>, default: &Local, others: &Defaults<'_>) -> Option<Domain> {
     let mut local = shared(&mut section, names, default);
     // The aliases of [local] are for its users, and must not lead away the mail of others who have the
     // same names.
     if section.gives("users") && !section.gives("aliases") {
         local.aliases = TableFile::none();
     }
+    let auth = match &local.users {
+        Users::File(path) if section.gives("users") => Auth::File(path.clone()),
+        _ => others.auth.clone(),
+    };
+    let auth = take_auth(&mut section, "auth", auth);
+    let Defaults { limits, submission, .. } = others;
+    let message_size = section.take("message_size", values::message_size).unwrap_or(limits.message_size);
+    if message_size > limits.message_size {
+        section.error("message_size", "expected at most limits.message_size");
+    }
+    let mut count = |key, default| section.take(key, values::count(PER_HOUR)).unwrap_or(default);
+    let messages_per_hour = count("messages_per_hour", submission.messages_per_hour);
+    let recipients_per_hour = count("recipients_per_hour", submission.recipients_per_hour);
     section.finish();
-    (!local.domains.is_empty()).then_some(Domain { local })
+    let domain = Domain { local, auth, message_size, messages_per_hour, recipients_per_hour };
+    (!domain.local.domains.is_empty()).then_some(domain)
 }
 
 /// Prints a `[[domain]]` table.
 pub(super) fn print(out: &mut Printer<'_>, domain: &Domain) {
     out.key("names", list(&domain.local.domains, |name| quote(name)));
     local::print_shared(out, &domain.local);
+    out.key("auth", auth(&domain.auth)).key("message_size", size(domain.message_size));
+    out.key("messages_per_hour", domain.messages_per_hour.to_string());
+    out.key("recipients_per_hour", domain.recipients_per_hour.to_string());
 }

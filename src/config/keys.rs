@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::defaults::{CONNECTIONS, WORKERS, defaults, own_name};
 use super::dkim::dkim;
 use super::document::{Errors, Section};
-use super::domain::domains;
+use super::domain::{Defaults, domains};
 use super::filter::filter;
 use super::local::local;
 use super::policy;
@@ -115,7 +115,11 @@ fn config(mut top: Section<'_, '_>) -> Config {
     let tls: Vec<KeyPair> = top.sections_or_one("tls").into_iter().filter_map(key_pair).collect();
     top.refuse_text("domain", "here it is a table, [[domain]]; local domains are named in local.domains");
     let (mut local, gives_domains) = local(top.section("local"), default.local);
-    let domains = domains(&mut top, &mut local, gives_domains);
+    let limits = limits(top.section("limits"), default.limits);
+    let auth = auth(top.section("auth"), &local.users);
+    let submission = submission(top.section("submission"), default.submission);
+    let others = Defaults { auth: &auth, limits: &limits, submission: &submission };
+    let domains = domains(&mut top, &mut local, gives_domains, &others);
     let (log, log_format) = log(top.section("log"), default.log, default.log_format);
     let config = Config {
         hostname,
@@ -128,9 +132,9 @@ fn config(mut top: Section<'_, '_>) -> Config {
         },
         tls,
         smtp: smtp(top.section("smtp"), default.smtp),
-        limits: limits(top.section("limits"), default.limits),
-        auth: auth(top.section("auth"), &local.users),
-        submission: submission(top.section("submission"), default.submission),
+        limits,
+        auth,
+        submission,
         local,
         domains,
         relay: relay(top.section("relay"), default.relay),
@@ -259,17 +263,24 @@ fn relay(mut section: Section<'_, '_>, default: Relay) -> Relay {
 
 /// Reads the source of accounts. The default is the users file, if `local.users` names one.
 fn auth(mut section: Section<'_, '_>, users: &Users) -> Auth {
-    let auth = section.take("users", values::auth).unwrap_or_else(|| match users {
+    let default = match users {
         Users::File(path) => Auth::File(path.clone()),
         Users::System | Users::Dovecot(_) | Users::Any => Auth::None,
-    });
+    };
+    let auth = take_auth(&mut section, "users", default);
+    section.finish();
+    auth
+}
+
+/// Takes the source of accounts from a key. If the file names a users file, it must exist.
+pub(super) fn take_auth(section: &mut Section<'_, '_>, key: &'static str, default: Auth) -> Auth {
+    let auth = section.take(key, values::auth).unwrap_or(default);
     if let Auth::File(path) = &auth
-        && section.gives("users")
+        && section.gives(key)
         && let Err(text) = values::check_exists(path)
     {
-        section.error("users", &text);
+        section.error(key, &text);
     }
-    section.finish();
     auth
 }
 

@@ -52,7 +52,7 @@ pub mod table;
 mod values;
 
 pub use dkim::{Dkim, DkimKey, can_have_key, key_name};
-pub use domain::Domain;
+pub use domain::{Domain, Limit};
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
@@ -137,6 +137,14 @@ impl Config {
     /// `[[domain]]`. No domain is in two of them.
     pub fn locals(&self) -> impl Iterator<Item = &Local> {
         std::iter::once(&self.local).chain(self.domains.iter().map(|domain| &domain.local))
+    }
+
+    /// The settings of all local domains, as [`Config::locals`], each with the name that its table has
+    /// in [`Places`], such as `local` or `domain[0]`.
+    pub fn named_locals(&self) -> impl Iterator<Item = (String, &Local)> {
+        let domains = self.domains.iter().enumerate();
+        let domains = domains.map(|(number, domain)| (format!("domain[{number}]"), &domain.local));
+        std::iter::once(("local".to_owned(), &self.local)).chain(domains)
     }
 
     /// All local domains, in the order of the file, those of `[local]` first.

@@ -283,7 +283,7 @@ pub(super) fn path(path: &Path) -> String {
     quote(&path.to_string_lossy())
 }
 
-fn auth(auth: &Auth) -> String {
+pub(super) fn auth(auth: &Auth) -> String {
     let with = |kind: &str, file: &PathBuf| quote(&format!("{kind}:{}", file.display()));
     match auth {
         Auth::None => quote("none"),
@@ -335,7 +335,7 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// A size with the largest unit in which it is a whole number.
-fn size(octets: u64) -> String {
+pub(super) fn size(octets: u64) -> String {
     let unit =
         [(1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")].into_iter().find(|(unit, _)| octets.is_multiple_of(*unit));
     unit.map_or_else(|| octets.to_string(), |(unit, name)| quote(&format!("{}{name}", octets / unit)))

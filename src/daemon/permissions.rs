@@ -56,6 +56,18 @@ impl Names {
             files.push(("local.users", path.clone()));
         }
         files.extend(config.relay.recipients.clone().map(|path| ("relay.recipients", path)));
+        for domain in &config.domains {
+            files.push(("domain.aliases", domain.local.aliases.path.clone()));
+            files.push(("domain.virtual", domain.local.virtual_table.path.clone()));
+            if let Users::File(path) = &domain.local.users {
+                files.push(("domain.users", path.clone()));
+            }
+            if let Auth::File(path) = &domain.auth {
+                files.push(("domain.auth", path.clone()));
+            }
+        }
+        // An empty path stands for an empty table.
+        files.retain(|(_, path)| !path.as_os_str().is_empty());
         if let Auth::File(path) = &config.auth {
             files.push(("auth.users", path.clone()));
         }
@@ -74,11 +86,13 @@ impl Names {
 
     /// Whether the opener may open this file for the server, because perhaps only root can read it.
     pub fn has_secret(&self, path: &Path) -> bool {
-        const SECRETS: [&str; 9] = [
+        const SECRETS: [&str; 11] = [
             "tls.certificate",
             "tls.key",
             "local.users",
             "auth.users",
+            "domain.users",
+            "domain.auth",
             "dkim.key",
             "dkim.table",
             CREDENTIALS,

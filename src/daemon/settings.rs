@@ -3,6 +3,7 @@
 //! At a start, any error in the configuration is fatal, and most errors in tables are only logged.
 //! At a reload, any error leaves the old settings in force, even an error in a table.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,24 +43,30 @@ impl Start {
         config::examine(self.path()).0.unwrap_or_else(config::default)
     }
 
-    /// Returns the path of the aliases file, even if the rest of the configuration has errors.
+    /// Returns all aliases files, each once, even if the rest of the configuration has errors.
     ///
     /// # Errors
-    /// If the configuration cannot be read, all errors in it. If `local.aliases` is not valid, the
-    /// errors in that key.
-    pub fn aliases(&self) -> Result<TableFile, Exit> {
+    /// If the configuration cannot be read, all errors in it. If the file names invalid aliases
+    /// files, the errors in these keys.
+    pub fn aliases(&self) -> Result<Vec<TableFile>, Exit> {
         let (config, errors) = match &self.config {
             Some(path) => config::examine(path),
             None => (Some(config::default()), Vec::new()),
         };
-        match config.map(|config| config.local.aliases) {
-            None => Err(Exit::of_config(&errors)),
-            Some(file) if file.path.as_os_str().is_empty() => {
-                let is_about_aliases = |error: &ConfigError| error.text.starts_with("local.aliases: ");
-                Err(Exit::of_config(&errors.into_iter().filter(is_about_aliases).collect::<Vec<_>>()))
-            }
-            Some(file) => Ok(file),
+        let Some(config) = config else { return Err(Exit::of_config(&errors)) };
+        let is_about_aliases = |error: &ConfigError| {
+            ["local.aliases: ", "domain.aliases: "].into_iter().any(|key| error.text.starts_with(key))
+        };
+        let errors: Vec<_> = errors.into_iter().filter(is_about_aliases).collect();
+        if !errors.is_empty() {
+            return Err(Exit::of_config(&errors));
         }
+        let mut files: Vec<_> = config.locals().map(|local| local.aliases.clone()).collect();
+        // An empty path stands for an empty table.
+        files.retain(|file| !file.path.as_os_str().is_empty());
+        let mut seen = HashSet::new();
+        files.retain(|file| seen.insert(file.path.clone()));
+        Ok(files)
     }
 
     /// For `-n`: reads the configuration and its tables, and logs to standard error the warnings
@@ -240,7 +247,7 @@ pub(super) fn log_faults(faults: &[ConfigError]) {
 /// rewritten senders are derived. So the salts and the secret stay the same after a restart. Does
 /// nothing if neither is needed.
 pub(super) fn keep_key(spool: &Spool, settings: &Settings) {
-    let has_accounts = !settings.logins.backend.mechanisms(false).is_empty();
+    let has_accounts = !settings.logins.mechanisms(false).is_empty();
     if !has_accounts && !settings.router.rewrites_senders() {
         return;
     }

@@ -13,7 +13,6 @@ use crate::outcome::NoAnswer;
 use crate::policy::{self, Facts, Source};
 use crate::reply;
 use crate::route::DomainClass;
-use crate::sasl::Backend;
 use crate::screen;
 
 /// The client of an explanation.
@@ -186,11 +185,11 @@ impl Client {
     /// A trusted proxy may give any name.
     fn is_account(&self, scene: &Scene<'_>, steps: &mut Steps) -> bool {
         let Some(login) = self.login.as_deref().filter(|_| self.listen.xclient.is_empty()) else { return true };
-        let text = match scene.logins.map(|logins| &logins.backend) {
-            Some(Backend::Own(accounts)) if accounts.find(login).is_some() => return true,
-            Some(Backend::Own(_)) => format!("there is no account {login} that can log in"),
-            Some(Backend::Nobody) => "nobody can log in: the configuration names no accounts".to_owned(),
-            Some(Backend::Dovecot(_)) | None => {
+        let text = match scene.logins.map(|logins| (logins.has_accounts(), logins.has_account(login))) {
+            Some((true, Some(true))) => return true,
+            Some((true, Some(false))) => format!("there is no account {login} that can log in"),
+            Some((false, _)) => "nobody can log in: the configuration names no accounts".to_owned(),
+            Some((true, None)) | None => {
                 let text = format!("whether there is an account {login} is not known here");
                 steps.add_by(Stage::Connect, Effect::Skipped, "", text, Some(Source::Key("auth.users")));
                 return true;

@@ -6,8 +6,8 @@ use super::scene::Scene;
 use super::steps::{Effect, Stage, Steps};
 use super::{Query, next_host, path};
 use crate::address::{self, Address, AddressError};
-use crate::config::Kind;
 use crate::config::policy::{Dmarc, Quarantine};
+use crate::config::{Kind, Limit};
 use crate::policy::mail::{Mail, Room, SenderRight};
 use crate::policy::rcpt::{Found, Rcpt};
 use crate::policy::screening::{self, Question};
@@ -93,12 +93,12 @@ impl Dialogue<'_> {
             steps.add_by(stage, Effect::Skipped, "hourly-messages", text, Some(key));
         }
         let Some(account) = facts.account() else { return true };
-        let (count, limit) = (self.scene.usage.total(account, Counted::Messages), config.messages_per_hour);
-        let key = "submission.messages_per_hour";
-        if !steps.judge(stage, policy::mail::hourly(count < limit, limit, key)) {
+        let count = self.scene.usage.total(account, Counted::Messages);
+        let limit @ Limit { value: max, key } = self.scene.config.messages_per_hour(account);
+        if !steps.judge(stage, policy::mail::hourly(count < max, limit)) {
             return false;
         }
-        let text = format!("{account} has sent {count} of {limit} messages within the hour");
+        let text = format!("{account} has sent {count} of {max} messages within the hour");
         steps.add_by(stage, Effect::Passed, "hourly-messages", text, Some(Source::Key(key)));
         true
     }
@@ -141,14 +141,13 @@ impl Dialogue<'_> {
             return false;
         }
         if let Some(account) = facts.account() {
-            let limit = self.scene.config.submission.recipients_per_hour;
+            let limit @ Limit { value: max, key } = self.scene.config.recipients_per_hour(account);
             let count = self.scene.usage.total(account, Counted::Recipients);
-            if !steps.judge(stage, policy::rcpt::hourly(count < limit, limit)) {
+            if !steps.judge(stage, policy::rcpt::hourly(count < max, limit)) {
                 return false;
             }
-            let key = Source::Key("submission.recipients_per_hour");
-            let text = format!("{account} has sent to {count} of {limit} recipients within the hour");
-            steps.add_by(stage, Effect::Passed, "hourly-recipients", text, Some(key));
+            let text = format!("{account} has sent to {count} of {max} recipients within the hour");
+            steps.add_by(stage, Effect::Passed, "hourly-recipients", text, Some(Source::Key(key)));
         }
         steps.reply(stage, &reply::recipient::accepted(recipient));
         true
@@ -165,13 +164,15 @@ impl Dialogue<'_> {
         let (scene, client) = (self.scene, self.client);
         let class = scene.router.class_of(recipient.domain());
         let (text, key) = match class {
-            DomainClass::Local => ("local", Some(Source::Key("local.domains"))),
+            DomainClass::Local => ("local", Some(Source::Key(scene.config.key_of_local(recipient.domain())))),
             DomainClass::Relay => ("one for which any client may send mail here", Some(Source::Key("relay.domains"))),
             DomainClass::Elsewhere => ("elsewhere", None),
         };
         steps.add_by(Stage::Rcpt, Effect::Fact, "", format!("the domain {} is {text}", recipient.domain()), key);
         let (accepted, max_recipients) = (0, scene.config.limits.recipients);
-        let rcpt = Rcpt { recipient, domain: class.into(), accepted, max_recipients };
+        let (size, max_size) = (self.query.size.unwrap_or(0), scene.config.message_size_of(recipient.domain()));
+        let users = scene.config.key_of_users(recipient.domain());
+        let rcpt = Rcpt { recipient, domain: class.into(), accepted, max_recipients, size, max_size, users };
         let bounces =
             || policy::rcpt::only_bounces(&rcpt, scene.router.is_rewritten_sender(recipient), sender.is_some());
         let limit = scene.config.policy.unknown_recipients_per_hour;
@@ -234,8 +235,11 @@ impl Dialogue<'_> {
     /// Names what is decided by the text of the message.
     fn message(&self, steps: &mut Steps) {
         let (stage, scene, facts) = (Stage::Message, self.scene, self.client.facts());
-        let text = format!("it may have at most {} octets", scene.config.limits.message_size);
-        steps.add_by(stage, Effect::Fact, "size", text, Some(Source::Key("limits.message_size")));
+        let recipient = path(self.query.recipient()).ok().flatten();
+        let limit = recipient.map(|to| scene.config.message_size_of(scene.router.qualify(&to).domain()));
+        let Limit { value, key } = limit.unwrap_or_else(|| scene.config.message_size());
+        let text = format!("it may have at most {value} octets");
+        steps.add_by(stage, Effect::Fact, "size", text, Some(Source::Key(key)));
         let mut skip = |text: String, key| steps.add_by(stage, Effect::Skipped, "", text, Some(Source::Key(key)));
         if facts.may_relay() {
             if facts.account().is_some() && facts.listener == Kind::Submission {

@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::callout::{Question, Remembered};
 use crate::destination::Destination;
 use crate::log;
-use crate::policy::rcpt::{self, NextHost, Rcpt};
+use crate::policy::rcpt::{self, NextHost};
 use crate::policy::{Source, relay};
 use crate::route::{Expansion, Traced};
 use crate::sys;
@@ -24,9 +24,10 @@ pub fn tell(scene: &Scene<'_>, recipient: &Address, traced: &Traced, steps: &mut
     let known = scene.callouts.remembered(&Question::new("", to, &target));
     let name = Destination::Remote(target, None).listed_name();
     let (effect, text) = words(&name, to, known.as_ref());
-    steps.add_by(Stage::Rcpt, effect, "next-host", text, Some(Source::Key(rcpt::next_host_key(domain))));
+    let key = rcpt::next_host_key(domain, scene.config.key_of_users(to.domain()));
+    steps.add_by(Stage::Rcpt, effect, "next-host", text, Some(Source::Key(key)));
     let answer = known.filter(|known| known.is_fresh).map_or(NextHost::Accepted, |known| known.answer);
-    steps.judge(Stage::Rcpt, rcpt::next_host(&Rcpt { recipient, domain, accepted: 0, max_recipients: 1 }, answer))
+    steps.judge(Stage::Rcpt, rcpt::next_host(recipient, key, answer))
 }
 
 /// Tells in words what is remembered.

@@ -15,7 +15,7 @@ use crate::sasl::Logins;
 use crate::screen::access::Access;
 use crate::screen::greylist::Greylist;
 use crate::screen::lists::Lists;
-use crate::site::{Settings, Site};
+use crate::site::{Settings, Site, is_one_user};
 use crate::spool::Spool;
 use crate::state::State;
 use crate::submit::senders::Senders;
@@ -88,7 +88,7 @@ impl<'a> Scene<'a> {
 /// The files of a configuration, opened while no daemon runs.
 pub struct Offline {
     config: Config,
-    router: Router,
+    router: Arc<Router>,
     senders: Senders,
     access: Access,
     logins: Option<Logins>,
@@ -113,8 +113,8 @@ impl Offline {
     /// The errors that rule out an explanation.
     pub fn open(config: Config, spool: Arc<Spool>) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let (router, mut errors) = Router::begin(&config, &Rights::Alone);
-        let Some(router) = router else { return Err(errors) };
-        let (senders, more) = Senders::begin(&config);
+        let Some(router) = router.map(Arc::new) else { return Err(errors) };
+        let (senders, more) = Senders::begin(&config, is_one_user(&router));
         errors.extend(more);
         let (access, more) = Access::begin(&config);
         errors.extend(more);

@@ -3,6 +3,7 @@
 
 use super::{Facts, Source, Verdict};
 use crate::address::{self, Address};
+use crate::config::Limit;
 use crate::reply;
 
 /// The facts about a transaction at MAIL.
@@ -98,11 +99,11 @@ fn right(mail: &Mail<'_>) -> Verdict {
 }
 
 /// Refuses a message if its account, or its user on this host, has sent `limit` messages within an hour.
-/// `key` is the key with the limit.
-pub fn hourly(is_within: bool, limit: usize, key: &'static str) -> Verdict {
+pub fn hourly(is_within: bool, limit: Limit<usize>) -> Verdict {
+    let reply = || reply::sender::too_many_per_hour(limit.value);
     match is_within {
         true => Verdict::Accept,
-        false => Verdict::refuse(reply::sender::too_many_per_hour(limit), "hourly-messages", Source::Key(key)),
+        false => Verdict::refuse(reply(), "hourly-messages", Source::Key(limit.key)),
     }
 }
 

@@ -2,7 +2,7 @@
 //! DMARC, the word of trusted ARC sealers, and the room in the quarantine.
 
 use super::{Facts, Source, Verdict};
-use crate::config::Kind;
+use crate::config::{Kind, Limit};
 use crate::reply;
 use crate::smtp::{MAX_HOPS, MAX_OWN_DELIVERIES};
 
@@ -15,8 +15,8 @@ pub struct Message {
     pub has_nul: bool,
     /// The size of the message on the wire, in octets (RFC 1870 5).
     pub size: u64,
-    /// The maximum size of a message, in octets (`limits.message_size`).
-    pub max_size: u64,
+    /// The maximum size of a message to its recipients, in octets.
+    pub max_size: Limit<u64>,
 }
 
 /// What the trace fields of a message show about a mail loop.
@@ -95,9 +95,9 @@ pub fn precheck(message: &Message) -> Verdict {
     if message.has_nul {
         return Verdict::refuse(reply::message::nul(), "nul", Source::Standard("RFC 5321 4.5.2"));
     }
-    if message.size > message.max_size {
-        let reply = reply::message::too_big(message.max_size);
-        return Verdict::refuse(reply, "size", Source::Key("limits.message_size"));
+    if message.size > message.max_size.value {
+        let reply = reply::message::too_big(message.max_size.value);
+        return Verdict::refuse(reply, "size", Source::Key(message.max_size.key));
     }
     Verdict::Accept
 }
@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn the_form_comes_before_the_size() {
-        let good = Message { has_bare_newline: false, has_nul: false, size: 10, max_size: 10 };
+        let max_size = Limit { value: 10, key: "limits.message_size" };
+        let good = Message { has_bare_newline: false, has_nul: false, size: 10, max_size };
         for (message, want) in [
             (good, "accept"),
             (Message { size: 11, ..good }, "refuse 552 size"),

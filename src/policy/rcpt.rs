@@ -6,7 +6,7 @@
 use super::relay::{self, Domain};
 use super::{Facts, Source, Verdict};
 use crate::address::Address;
-use crate::config::Kind;
+use crate::config::{Kind, Limit};
 use crate::reply::{self, Status};
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
@@ -21,6 +21,12 @@ pub struct Rcpt<'a> {
     pub accepted: usize,
     /// The maximum number of recipients of a message (`limits.recipients`).
     pub max_recipients: usize,
+    /// The size of the message that the client has declared, in octets; 0 if it has declared none.
+    pub size: u64,
+    /// The maximum size of a message for the domain of the recipient.
+    pub max_size: Limit<u64>,
+    /// The key that names the users of the domain.
+    pub users: &'static str,
 }
 
 /// The facts about a recipient after the look-up.
@@ -75,19 +81,26 @@ pub fn decide<'f>(
     precheck(facts, rcpt).or_else(bounces).or_else(unknown).or_else(|| check(facts, rcpt, &find()))
 }
 
-/// Defers a recipient if its account has sent to `limit` recipients within an hour
-/// (`submission.recipients_per_hour`).
-pub fn hourly(is_within: bool, limit: usize) -> Verdict {
-    let key = Source::Key("submission.recipients_per_hour");
+/// Defers a recipient if its account has sent to `limit` recipients within an hour.
+pub fn hourly(is_within: bool, limit: Limit<usize>) -> Verdict {
+    let reply = || reply::recipient::too_many_per_hour(limit.value);
     match is_within {
         true => Verdict::Accept,
-        false => Verdict::refuse(reply::recipient::too_many_per_hour(limit), "hourly-recipients", key),
+        false => Verdict::refuse(reply(), "hourly-recipients", Source::Key(limit.key)),
     }
 }
 
 /// Checks a recipient before its look-up: the limit on recipients, and the right to relay.
 pub fn precheck(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
-    limit(facts, rcpt).or_else(|| permission(facts, rcpt))
+    limit(facts, rcpt).or_else(|| permission(facts, rcpt)).or_else(|| size(rcpt))
+}
+
+/// Refuses a recipient whose domain takes no message of the declared size.
+fn size(rcpt: &Rcpt<'_>) -> Verdict {
+    if rcpt.size <= rcpt.max_size.value {
+        return Verdict::Accept;
+    }
+    Verdict::refuse(reply::message::too_big(rcpt.max_size.value), "size", Source::Key(rcpt.max_size.key))
 }
 
 /// Checks a recipient after its look-up.
@@ -99,7 +112,7 @@ pub fn check(_: &Facts<'_>, rcpt: &Rcpt<'_>, found: &Found<'_>) -> Verdict {
         }
         Lookup::Found(_) => Verdict::Accept,
         Lookup::Unknown => {
-            let key = if rcpt.domain == Domain::Relay { "relay.recipients" } else { "local.users" };
+            let key = if rcpt.domain == Domain::Relay { "relay.recipients" } else { rcpt.users };
             Verdict::refuse(reply::recipient::unknown_user(recipient), "unknown-user", Source::Key(key))
         }
         Lookup::Refused(status, text) => {
@@ -118,8 +131,7 @@ pub fn is_postmaster(domain: Domain, recipient: &Address) -> bool {
 }
 
 /// Decides by what the next host says about a recipient, after all other rules.
-pub fn next_host(rcpt: &Rcpt<'_>, answer: NextHost) -> Verdict {
-    let to = rcpt.recipient;
+pub fn next_host(to: &Address, key: &'static str, answer: NextHost) -> Verdict {
     let reply = match answer {
         NextHost::Accepted => return Verdict::Accept,
         NextHost::Unknown => reply::recipient::unknown_user(to),
@@ -127,12 +139,13 @@ pub fn next_host(rcpt: &Rcpt<'_>, answer: NextHost) -> Verdict {
         NextHost::Refused(status) => reply::recipient::refused(to, status, "The next host refuses this recipient"),
         NextHost::NoAnswer => reply::recipient::no_answer(to),
     };
-    Verdict::refuse(reply, "next-host", Source::Key(next_host_key(rcpt.domain)))
+    Verdict::refuse(reply, "next-host", Source::Key(key))
 }
 
-/// The key because of which the next host is asked about a recipient in a domain of this class.
-pub fn next_host_key(domain: Domain) -> &'static str {
-    if domain == Domain::Relay { "relay.verify" } else { "local.users" }
+/// The key because of which the next host is asked about a recipient in a domain of this class. `users`
+/// is the key that names the users of the domain.
+pub fn next_host_key(domain: Domain, users: &'static str) -> &'static str {
+    if domain == Domain::Relay { "relay.verify" } else { users }
 }
 
 /// Refuses a recipient address that this host has made by rewriting a sender (`is_rewritten`),
@@ -174,7 +187,9 @@ mod tests {
     fn the_limit_and_relaying_are_checked_before_the_look_up() {
         let [recipient, odd] =
             ["jon@razorback.test", "jon%far.test@razorback.test"].map(|text| Address::parse(text).expect(text));
-        let good = Rcpt { recipient: &recipient, domain: Domain::Local, accepted: 9, max_recipients: 10 };
+        let max_size = Limit { value: 10, key: "domain.message_size" };
+        let (domain, max_recipients, users) = (Domain::Local, 10, "local.users");
+        let good = Rcpt { recipient: &recipient, domain, accepted: 9, max_recipients, size: 10, max_size, users };
         let (relay, other) = (Rcpt { domain: Domain::Relay, ..good }, Rcpt { domain: Domain::Other, ..good });
         let lmtp = |facts| Facts { listener: Kind::Lmtp, ..facts };
         let program = Facts { is_local_user: true, is_trusted: true, ..SUBMITTER };
@@ -194,7 +209,10 @@ mod tests {
             (STRANGER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
             (USER, Rcpt { accepted: 10, ..good }, "defer 452 recipients"),
             (program, Rcpt { accepted: 10_000, ..other }, "accept"),
+            (STRANGER, Rcpt { size: 11, ..good }, "refuse 552 size"),
+            (USER, Rcpt { size: 11, ..good }, "refuse 552 size"),
             // If several rules apply, the first one decides.
+            (STRANGER, Rcpt { size: 11, ..other }, "refuse 550 relay"),
             (STRANGER, Rcpt { accepted: 10, ..other }, "defer 452 recipients"),
         ] {
             assert_eq!(shown(&precheck(&facts, &rcpt)), want, "{facts:?} {rcpt:?}");
@@ -204,8 +222,7 @@ mod tests {
     #[test]
     fn the_next_host_decides_with_its_own_status() {
         let recipient = Address::parse("jon@razorback.test").expect("an address");
-        for (domain, key) in [(Domain::Relay, "relay.verify"), (Domain::Local, "local.users")] {
-            let rcpt = Rcpt { recipient: &recipient, domain, accepted: 0, max_recipients: 10 };
+        for key in ["relay.verify", "local.users"] {
             for (answer, want) in [
                 (NextHost::Unknown, "550 5.1.1"),
                 (NextHost::Full(true), "552 5.2.2"),
@@ -213,20 +230,24 @@ mod tests {
                 (NextHost::Refused(Status(5, 2, 1)), "550 5.2.1"),
                 (NextHost::NoAnswer, "451 4.4.3"),
             ] {
-                let (Verdict::Refuse(reply, reason) | Verdict::Defer(reply, reason)) = next_host(&rcpt, answer) else {
+                let (Verdict::Refuse(reply, reason) | Verdict::Defer(reply, reason)) =
+                    next_host(&recipient, key, answer)
+                else {
                     panic!("{answer:?} is accepted");
                 };
                 assert!(reply.to_string().starts_with(want), "{reply}");
                 assert_eq!((reason.rule, reason.source), ("next-host", Source::Key(key)));
             }
-            assert_eq!(next_host(&rcpt, NextHost::Accepted), Verdict::Accept);
+            assert_eq!(next_host(&recipient, key, NextHost::Accepted), Verdict::Accept);
         }
     }
 
     #[test]
     fn the_look_up_decides_for_all_clients_alike() {
         let recipient = Address::parse("jon@razorback.test").expect("an address");
-        let rcpt = Rcpt { recipient: &recipient, domain: Domain::Local, accepted: 0, max_recipients: 10 };
+        let max_size = Limit { value: 10, key: "limits.message_size" };
+        let (domain, max_recipients, users) = (Domain::Local, 10, "local.users");
+        let rcpt = Rcpt { recipient: &recipient, domain, accepted: 0, max_recipients, size: 0, max_size, users };
         for (lookup, final_recipients, want) in [
             (Lookup::Found(1), 0, "accept"),
             (Lookup::Found(1), MAX_FINAL_RECIPIENTS - 1, "accept"),

@@ -375,6 +375,13 @@ impl Router {
         self.smarthosts.iter().any(matches) || self.routes.current().hosts().any(matches)
     }
 
+    /// Whether the user with this address is the same person in all domains of its `[[domain]]`, or in
+    /// all of `local.domains`. If that is not known, the answer is no.
+    pub fn is_same_in_all_domains(&self, address: &Address) -> bool {
+        let realm = self.realm(address.domain());
+        realm.is_some_and(|realm| realm.users.is_same_in_all_domains(&fold(address.local())))
+    }
+
     fn elsewhere(&self, address: &Address) -> Route {
         match self.routes.current().find(address.domain()) {
             Some(target) => target.route(address),

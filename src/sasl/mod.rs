@@ -9,17 +9,20 @@
 //!
 //! - `client`: authentication to other hosts
 //! - `dovecot`: authentication of clients by Dovecot
+//! - `mixed`: exchanges where the domain of the account decides who verifies it
 //! - `prep`: names and passwords in canonical form
 //! - `scram`: the arithmetic of SCRAM-SHA-256
 //! - `secret`: the stored form of a password
 //! - `server`: authentication of clients with accounts from a users file
 //! - `throttle`: limits on failed attempts
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 pub mod client;
 pub mod dovecot;
+mod mixed;
 pub mod prep;
 pub mod scram;
 pub mod secret;
@@ -27,6 +30,7 @@ pub mod server;
 pub mod throttle;
 
 use dovecot::{Dovecot, Peer};
+use mixed::Mixed;
 use server::{Accounts, Server, Step};
 use throttle::Throttle;
 
@@ -72,36 +76,73 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// The authentication of clients: the accounts, and the counts of failed attempts.
+/// The authentication of clients: the sources of accounts, and the counts of failed attempts.
 pub struct Logins {
-    /// The source of accounts.
-    pub backend: Backend,
-    /// The counts of failed attempts. A reload keeps them, but replaces the backend.
+    /// The accounts of all users files.
+    pub accounts: Box<dyn Accounts>,
+    /// The sources of the accounts of those domains that have one of their own.
+    pub by_domain: HashMap<String, Source>,
+    /// The source of all other accounts.
+    pub rest: Source,
+    /// The counts of failed attempts. A reload keeps them, but replaces the sources.
     pub throttle: Arc<Throttle>,
     /// The domain that is added to a user name without one.
     pub domain: String,
 }
 
-/// The source of accounts.
-pub enum Backend {
+/// A source of accounts.
+#[derive(Debug, Clone)]
+pub enum Source {
     /// No accounts: nobody can log in.
     Nobody,
-    /// A users file.
-    Own(Box<dyn Accounts>),
+    /// The users files.
+    Own,
     /// The accounts of Dovecot.
-    Dovecot(Dovecot),
+    Dovecot(Arc<Dovecot>),
 }
 
-impl Backend {
+/// The sources of all accounts.
+enum Kind<'a> {
+    /// No accounts.
+    Nobody,
+    /// Users files only.
+    Own,
+    /// One Dovecot for all accounts.
+    Dovecot(&'a Dovecot),
+    /// Which source an account has depends on its domain.
+    Mixed,
+}
+
+impl Logins {
+    fn kind(&self) -> Kind<'_> {
+        let of_domains = || self.by_domain.values();
+        if of_domains().chain([&self.rest]).all(|source| matches!(source, Source::Nobody)) {
+            return Kind::Nobody;
+        }
+        match &self.rest {
+            Source::Dovecot(dovecot) if self.by_domain.is_empty() => Kind::Dovecot(dovecot),
+            Source::Dovecot(_) => Kind::Mixed,
+            _ if of_domains().any(|source| matches!(source, Source::Dovecot(_))) => Kind::Mixed,
+            _ => Kind::Own,
+        }
+    }
+
+    /// Returns the source of the account with a name, which has a domain.
+    fn source(&self, name: &str) -> &Source {
+        let domain = name.rsplit_once('@').map_or("", |(_, domain)| domain);
+        self.by_domain.get(domain).unwrap_or(&self.rest)
+    }
+
     /// The mechanisms to offer, strongest first. `is_bindable` tells whether the connection has a
     /// channel binding. SCRAM is offered only if all accounts can use it, because clients seldom
     /// try another mechanism after one has failed.
     pub fn mechanisms(&self, is_bindable: bool) -> Vec<Mechanism> {
-        match self {
-            Self::Nobody => Vec::new(),
-            Self::Dovecot(dovecot) => dovecot.mechanisms(),
-            Self::Own(accounts) => {
-                let abilities = accounts.abilities();
+        match self.kind() {
+            Kind::Nobody => Vec::new(),
+            Kind::Dovecot(dovecot) => dovecot.mechanisms(),
+            Kind::Mixed => vec![Mechanism::Plain, Mechanism::Login],
+            Kind::Own => {
+                let abilities = self.accounts.abilities();
                 let can = |mechanism: &Mechanism| match mechanism {
                     Mechanism::ScramSha256Plus => abilities.scram && is_bindable,
                     Mechanism::ScramSha256 => abilities.scram,
@@ -112,24 +153,43 @@ impl Backend {
             }
         }
     }
-}
 
-impl Logins {
+    /// Whether any account can log in. The accounts of Dovecot are unknown, so they are assumed to
+    /// exist.
+    pub fn has_accounts(&self) -> bool {
+        match self.kind() {
+            Kind::Nobody => false,
+            Kind::Own => self.accounts.abilities().login,
+            Kind::Dovecot(_) | Kind::Mixed => true,
+        }
+    }
+
+    /// Whether an account can log in; `None` if only Dovecot knows.
+    pub fn has_account(&self, name: &str) -> Option<bool> {
+        match self.source(&complete(name, &self.domain)) {
+            Source::Nobody => Some(false),
+            Source::Own => Some(self.accounts.find(name).is_some()),
+            Source::Dovecot(_) => None,
+        }
+    }
+
     /// Begins an exchange with a mechanism that was offered.
     ///
     /// # Errors
-    /// The reason why the backend is not available.
+    /// The reason why the source of accounts is not available.
     pub fn begin(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Result<Exchange<'_>, String> {
-        match &self.backend {
-            Backend::Nobody => Err("nobody may log in".to_owned()),
-            Backend::Own(accounts) => {
-                let server = Server::new(accounts.as_ref(), mechanism, binding);
-                Ok(Exchange::Own(server.guarded(&self.throttle, peer.address)))
-            }
-            Backend::Dovecot(dovecot) => {
+        match self.kind() {
+            Kind::Nobody => Err("nobody may log in".to_owned()),
+            Kind::Own => Ok(Exchange::Own(self.own(mechanism, binding, peer))),
+            Kind::Dovecot(dovecot) => {
                 dovecot.begin(mechanism, peer).map(|exchange| Exchange::Dovecot(exchange, &self.domain))
             }
+            Kind::Mixed => Ok(Exchange::Mixed(Box::new(Mixed::new(self, mechanism, peer)))),
         }
+    }
+
+    fn own(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Server<'_> {
+        Server::new(self.accounts.as_ref(), mechanism, binding).guarded(&self.throttle, peer.address)
     }
 }
 
@@ -139,6 +199,8 @@ pub enum Exchange<'a> {
     Own(Server<'a>),
     /// An exchange that Dovecot decides, and the domain that is added to a user name without one.
     Dovecot(dovecot::Exchange, &'a str),
+    /// An exchange whose account decides who decides.
+    Mixed(Box<Mixed<'a>>),
 }
 
 impl Exchange<'_> {
@@ -151,6 +213,7 @@ impl Exchange<'_> {
                 Step::Accepted(user) => Step::Accepted(complete(&user, domain)),
                 step => step,
             },
+            Self::Mixed(mixed) => mixed.step(response),
         }
     }
 
@@ -160,6 +223,7 @@ impl Exchange<'_> {
         match self {
             Self::Own(server) => server.account(),
             Self::Dovecot(..) => self.name(),
+            Self::Mixed(mixed) => mixed.account(),
         }
     }
 
@@ -169,6 +233,7 @@ impl Exchange<'_> {
             Self::Own(server) => server.name().to_owned(),
             Self::Dovecot(exchange, _) if exchange.name().is_empty() => String::new(),
             Self::Dovecot(exchange, domain) => complete(exchange.name(), domain),
+            Self::Mixed(mixed) => mixed.name(),
         }
     }
 }

@@ -55,7 +55,7 @@ impl Session<'_> {
         if !self.allows_auth() || self.login.is_some() {
             return Vec::new();
         }
-        self.service.logins.backend.mechanisms(self.binding().is_some())
+        self.service.logins.mechanisms(self.binding().is_some())
     }
 
     fn allows_auth(&self) -> bool {

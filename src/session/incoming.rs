@@ -11,6 +11,7 @@ use memchr::{memchr, memchr_iter};
 use super::authenticity::Collector;
 use super::changes::Changes;
 use super::submission;
+use crate::config::Limit;
 use crate::envelope::{Envelope, Folder};
 use crate::policy::message::Message;
 use crate::policy::{self, Facts, Verdict};
@@ -31,7 +32,7 @@ pub struct Incoming {
     /// Makes lines of a binary body, for the collector.
     lines: ChunkReader,
     /// The limit of the size on the wire, in octets.
-    limit: u64,
+    limit: Limit<u64>,
     size: u64,
     has_bare_newline: bool,
     has_nul: bool,
@@ -54,7 +55,7 @@ impl Incoming {
         mailbox: Option<Mailbox>,
         changes: Changes,
         collector: Option<Collector>,
-        limit: u64,
+        limit: Limit<u64>,
     ) -> Self {
         Self {
             draft,
@@ -114,7 +115,7 @@ impl Incoming {
 
     /// Whether more of the message is written: it is not known yet that it will be rejected.
     fn is_written(&self) -> bool {
-        !(self.has_bare_newline || self.has_nul || self.size > self.limit || self.error.is_some())
+        !(self.has_bare_newline || self.has_nul || self.size > self.limit.value || self.error.is_some())
     }
 
     /// Records that the message has a CR without LF, or an LF without CR. The text that

@@ -56,7 +56,8 @@ impl Session<'_> {
         }
         self.has_utf8_reply = parameters.options.utf8;
         let facts = self.facts();
-        let (size, max_size) = (parameters.size.unwrap_or(0), self.service.config.limits.message_size);
+        let (size, limit) = (parameters.size.unwrap_or(0), self.service.config.message_size());
+        let max_size = limit.value;
         let path = path.address.as_ref();
         let sender = path.map(|address| self.service.router.qualify(address));
         let right = self.service.senders.right(&facts, sender.as_ref());
@@ -69,7 +70,7 @@ impl Session<'_> {
         let wanted = parameters.options.priority;
         let options = MailOptions { priority: wanted.min(policy::mail::max_priority(&facts)), ..parameters.options };
         let has_lower_priority = options.priority < wanted;
-        let mut transaction = Transaction::new(sender, options);
+        let mut transaction = Transaction::new(sender, options, size, limit);
         if self.is_lmtp() {
             transaction.keep_each_rcpt();
         }

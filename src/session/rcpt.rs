@@ -39,6 +39,7 @@ impl Session<'_> {
                 }
                 let reply = reply::recipient::accepted(&recipient);
                 if let Phase::InMail(_, transaction) = &mut self.phase {
+                    transaction.limit_size(self.service.config.message_size_of(recipient.domain()));
                     transaction.add(recipient, &options, finals);
                 }
                 Step::Reply(reply)
@@ -85,7 +86,9 @@ impl Session<'_> {
         let router = &self.service.router;
         let domain = router.class_of(recipient.domain()).into();
         let max_recipients = self.service.config.limits.recipients;
-        let rcpt = Rcpt { recipient, domain, accepted, max_recipients };
+        let (size, max_size) = (transaction.size, self.service.config.message_size_of(recipient.domain()));
+        let users = self.service.config.key_of_users(recipient.domain());
+        let rcpt = Rcpt { recipient, domain, accepted, max_recipients, size, max_size, users };
         let bounces = || {
             let has_sender = transaction.envelope.sender.is_some();
             policy::rcpt::only_bounces(&rcpt, router.is_rewritten_sender(recipient), has_sender)
@@ -109,8 +112,8 @@ impl Session<'_> {
 
     /// Asks the next host about a recipient, if that is configured for it. This is the last check, so that
     /// a client that is refused by the others causes no connection. The error is the reply that refuses
-    /// the recipient. The postmaster is accepted in any case. A message of the drop directory keeps its recipients, as in
-    /// [`Session::expand_or_keep`].
+    /// the recipient. The postmaster is accepted in any case. A message of the drop directory keeps its
+    /// recipients, as in [`Session::expand_or_keep`].
     fn ask_next_host(&self, recipient: &Address, finals: &[Recipient]) -> Result<(), Reply> {
         let service = self.service;
         let Some(asked) = service.router.to_be_asked(finals).filter(|_| self.client.dropped.is_none()) else {
@@ -124,9 +127,9 @@ impl Session<'_> {
         let answer = service
             .site
             .ask_next_host(&service.settings, &self.client.session, (*address, target), || self.is_stopping());
-        let domain = service.router.class_of(address.domain()).into();
-        let (accepted, max_recipients) = (0, service.config.limits.recipients);
-        self.apply(policy::rcpt::next_host(&Rcpt { recipient, domain, accepted, max_recipients }, answer))
+        let class = service.router.class_of(address.domain()).into();
+        let key = policy::rcpt::next_host_key(class, service.config.key_of_users(address.domain()));
+        self.apply(policy::rcpt::next_host(recipient, key, answer))
     }
 
     /// Looks up a recipient that a filter adds. `None` if mail for it cannot be accepted. The error

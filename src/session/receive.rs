@@ -45,7 +45,7 @@ impl Session<'_> {
         draft.expect(&entry).map_err(|e| storage_error(&e))?;
         let names = Names { router: Arc::clone(&self.service.router), authserv_id: self.forged_name() };
         let changes = Changes::new(self.header_filter(&id, transaction), names, received);
-        Ok(Incoming::new(draft, mailbox, changes, self.collector(), self.service.config.limits.message_size))
+        Ok(Incoming::new(draft, mailbox, changes, self.collector(), transaction.max_size))
     }
 
     /// Commits a message that has ended. The error is the reply to a message that is not kept: a

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Session;
 use super::transaction::Transaction;
 use crate::address::Address;
-use crate::config::Kind;
+use crate::config::{Kind, Limit};
 use crate::log;
 use crate::message::trace;
 use crate::policy;
@@ -32,9 +32,10 @@ impl Session<'_> {
     /// Counts a message of the account. The error is the reply if the message is not allowed now.
     pub(super) fn count_message(&self) -> Result<(), Reply> {
         self.count_of_local_user()?;
-        let limit = self.service.config.submission.messages_per_hour;
-        let is_within = self.count(Counted::Messages, "messages", limit);
-        self.apply(policy::mail::hourly(is_within, limit, "submission.messages_per_hour"))
+        let Some(account) = self.account() else { return Ok(()) };
+        let limit = self.service.config.messages_per_hour(account);
+        let is_within = self.count(Counted::Messages, "messages", limit.value);
+        self.apply(policy::mail::hourly(is_within, limit))
     }
 
     /// Counts a message that a user of this system sends with sendmail(8).
@@ -51,14 +52,15 @@ impl Session<'_> {
             Allowance::Reached => log::limit_reached(&self.client.session, &user.login, "messages", limit),
             Allowance::Beyond => {}
         }
-        self.apply(policy::mail::hourly(false, limit, "submission.local_messages_per_hour"))
+        self.apply(policy::mail::hourly(false, Limit { value: limit, key: "submission.local_messages_per_hour" }))
     }
 
     /// Counts a recipient of the account. The error is the reply if the recipient is not allowed
     /// now.
     pub(super) fn count_recipient(&self) -> Result<(), Reply> {
-        let limit = self.service.config.submission.recipients_per_hour;
-        let is_within = self.count(Counted::Recipients, "recipients", limit);
+        let Some(account) = self.account() else { return Ok(()) };
+        let limit = self.service.config.recipients_per_hour(account);
+        let is_within = self.count(Counted::Recipients, "recipients", limit.value);
         self.apply(policy::rcpt::hourly(is_within, limit))
     }
 

@@ -8,6 +8,7 @@ use super::chunk::Chunks;
 use super::screen::Screening;
 use super::xclient::Forwarded;
 use crate::address::{Address, is_same_local};
+use crate::config::Limit;
 use crate::envelope::{Action, Envelope, MailOptions, Notify, Origin, RcptOptions, Recipient};
 
 /// The result of MAIL and RCPT so far.
@@ -31,6 +32,10 @@ pub struct Transaction {
     each_rcpt: Option<Vec<Address>>,
     /// The address given at RCPT, for the Received field, if exactly one RCPT was accepted.
     pub named: Option<Address>,
+    /// The size of the message that the client has declared, in octets; 0 if it has declared none.
+    pub size: u64,
+    /// The maximum size of a message to all recipients so far.
+    pub max_size: Limit<u64>,
     /// The Message-ID of the message that has ended, for the log.
     pub message_id: Option<String>,
     /// Whether a recipient was refused.
@@ -55,7 +60,7 @@ pub struct Transaction {
 
 impl Transaction {
     /// A transaction without recipients.
-    pub fn new(sender: Option<Address>, options: MailOptions) -> Self {
+    pub fn new(sender: Option<Address>, options: MailOptions, size: u64, max_size: Limit<u64>) -> Self {
         let envelope = Envelope { sender, recipients: Vec::new(), options, origin: Origin::Client };
         Self {
             envelope,
@@ -66,6 +71,8 @@ impl Transaction {
             accepted: 0,
             each_rcpt: None,
             named: None,
+            size,
+            max_size,
             message_id: None,
             has_refused: false,
             forwarded: None,
@@ -94,6 +101,13 @@ impl Transaction {
             all.push(named.clone());
         }
         self.named = (self.accepted == 1).then_some(named);
+    }
+
+    /// Lowers the maximum size of the message to what the domain of a recipient takes.
+    pub fn limit_size(&mut self, limit: Limit<u64>) {
+        if limit.value < self.max_size.value {
+            self.max_size = limit;
+        }
     }
 
     /// Keeps the recipient of each RCPT from now on.
@@ -209,7 +223,8 @@ mod tests {
             (&[("jon", "jon"), ("Jon", "Jon")], &["JON"], ""),
             (&[("a", "jon"), ("b", "jon")], &["a"], "jon(b)"),
         ] {
-            let mut transaction = Transaction::new(None, MailOptions::default());
+            let max_size = Limit { value: 1, key: "limits.message_size" };
+            let mut transaction = Transaction::new(None, MailOptions::default(), 0, max_size);
             for (named, finals) in given {
                 let finals = finals.split(' ').map(|name| Recipient::new(address(name))).collect();
                 transaction.add(address(named), &RcptOptions::default(), finals);

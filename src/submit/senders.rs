@@ -2,20 +2,21 @@
 //! senders table.
 //!
 //! A line of the table is `login address ...`. A login without a domain stands for that name in
-//! every local domain. An address may also be `@domain`, which stands for all addresses of a
+//! every local domain that has the users of `[local]`. An address may also be `@domain`, which stands for all addresses of a
 //! domain, or `*`, which stands for any address. An address includes its subaddresses, as it does
 //! for incoming mail: `info@` includes `info+sales@`. Case is ignored. Reading never stops at the
 //! first error. Authentication itself is in `sasl`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::rewrite::Rewriting;
 use crate::address::{Address, fold, is_same_local, parse_domain};
 use crate::config::table::{Line, Watched, fill};
-use crate::config::{Config, ConfigError};
+use crate::config::{Auth, Config, ConfigError, Domain};
 use crate::policy::Facts;
 use crate::policy::mail::SenderRight;
 
@@ -23,15 +24,53 @@ use crate::policy::mail::SenderRight;
 #[derive(Debug)]
 pub struct Senders {
     table: Watched<Option<Table>>,
-    /// The local domains; the first one completes addresses without a domain.
-    domains: Vec<String>,
-    subaddress: Option<char>,
+    /// The local domains by the users and accounts that they have. The first group has those of
+    /// `[local]`: a login without a domain is one of them.
+    groups: Vec<Vec<String>>,
+    separators: Arc<Separators>,
+    is_one_user: IsOneUser,
     /// The rules that replace senders.
     pub rewriting: Arc<Rewriting>,
 }
 
+/// Says whether a user is the same in all domains that have the same users.
+#[derive(Default)]
+pub struct IsOneUser(Option<Box<dyn Fn(&Address) -> bool + Send + Sync>>);
+
+impl IsOneUser {
+    /// Makes the function from a closure.
+    pub fn new(says: impl Fn(&Address) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(says)))
+    }
+
+    fn says(&self, login: &Address) -> bool {
+        self.0.as_ref().is_some_and(|says| says(login))
+    }
+}
+
+impl fmt::Debug for IsOneUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IsOneUser")
+    }
+}
+
+/// The separators of subaddresses.
+#[derive(Debug)]
+struct Separators {
+    /// Those of the domains that have one of their own.
+    by_domain: HashMap<String, Option<char>>,
+    /// That of all other domains.
+    rest: Option<char>,
+}
+
+impl Separators {
+    fn of(&self, domain: &str) -> Option<char> {
+        self.by_domain.get(domain).copied().unwrap_or(self.rest)
+    }
+}
+
 /// The rows by name and domain of the login, both in lower case. An empty domain stands for every
-/// local domain.
+/// local domain with the users of `[local]`.
 type Table = HashMap<(Box<str>, Box<str>), Row>;
 
 #[derive(Debug)]
@@ -55,7 +94,7 @@ pub struct Identity {
     /// All addresses of the user; the primary address is the first.
     addresses: Vec<Address>,
     grants: Vec<Grant>,
-    subaddress: Option<char>,
+    separators: Arc<Separators>,
 }
 
 impl Senders {
@@ -64,14 +103,13 @@ impl Senders {
     /// # Errors
     /// All errors in both tables.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
-        let (senders, errors) = Self::begin(config);
+        let (senders, errors) = Self::begin(config, IsOneUser::default());
         if errors.is_empty() { Ok(senders) } else { Err(errors) }
     }
 
     /// Reads the senders table and the rewrite table, and returns the errors in both. A line with
     /// an error permits nothing.
-    pub fn begin(config: &Config) -> (Self, Vec<ConfigError>) {
-        let domains = config.local.domains.clone();
+    pub fn begin(config: &Config, is_one_user: IsOneUser) -> (Self, Vec<ConfigError>) {
         let first = config.own_domain().to_owned();
         let parse = move |file: &Path, text: &str| {
             let (table, errors) = parse(file, text, &first);
@@ -80,7 +118,19 @@ impl Senders {
         let (table, mut errors) = Watched::open_tolerant(&config.submission.senders, parse, |_| None);
         let (rewriting, rewrite_errors) = Rewriting::begin(config);
         errors.extend(rewrite_errors);
-        (Self { table, domains, subaddress: config.local.subaddress, rewriting: Arc::new(rewriting) }, errors)
+        let (groups, separators) = domains(config);
+        (Self { table, groups, separators, is_one_user, rewriting: Arc::new(rewriting) }, errors)
+    }
+
+    /// Returns all addresses of a user.
+    fn addresses(&self, login: Address) -> Vec<Address> {
+        let everywhere = |group: &Vec<String>| group.iter().map(|domain| login.at(domain)).collect();
+        if login.domain().is_empty() {
+            return self.groups.first().map(everywhere).unwrap_or_default();
+        }
+        // The users of [local] have logins without a domain where they are the same in all domains.
+        let group = self.groups.iter().skip(1).find(|group| group.iter().any(|name| name == login.domain()));
+        group.filter(|_| self.is_one_user.says(&login)).map_or_else(|| vec![login.clone()], everywhere)
     }
 
     /// Whether one of the tables cannot be read, so that no sender can be checked.
@@ -92,8 +142,8 @@ impl Senders {
     /// exists.
     pub fn unused(&self, exists: impl Fn(&str) -> bool) -> Vec<ConfigError> {
         let is_unused = |name: &str, domain: &str| {
-            let domains: Vec<&str> =
-                if domain.is_empty() { self.domains.iter().map(String::as_str).collect() } else { vec![domain] };
+            let all = || self.groups.iter().take(1).flatten().map(String::as_str);
+            let domains: Vec<&str> = if domain.is_empty() { all().collect() } else { vec![domain] };
             !domains.iter().any(|domain| exists(&format!("{name}@{domain}")))
         };
         let table = self.table.current();
@@ -120,20 +170,33 @@ impl Senders {
 
     /// Returns the user with this login; `None` if the login is not an address.
     pub fn identity(&self, login: &str) -> Option<Identity> {
-        let address = Address::parse(login).ok()?;
-        let is_everywhere = address.domain().is_empty();
-        let addresses: Vec<Address> =
-            if is_everywhere { self.domains.iter().map(|domain| address.at(domain)).collect() } else { vec![address] };
+        let addresses = self.addresses(Address::parse(login).ok()?);
         let primary = addresses.first()?.clone();
         let table = self.table.current();
         let name: Box<str> = fold(primary.local()).into();
-        let is_local = self.domains.iter().any(|domain| domain == primary.domain());
+        // Users of a `[[domain]]` with users of its own are other people with the same names.
+        let is_local = self.groups.first().is_some_and(|group| group.iter().any(|domain| domain == primary.domain()));
         let row = |domain: &str| table.as_ref().as_ref().and_then(|table| table.get(&(name.clone(), domain.into())));
         let own_rows = addresses.iter().map(|address| row(address.domain()));
         let rows = own_rows.chain([row("").filter(|_| is_local)]);
         let grants = rows.flatten().flat_map(|row| row.grants.iter().cloned()).collect();
-        Some(Identity { primary, addresses, grants, subaddress: self.subaddress })
+        Some(Identity { primary, addresses, grants, separators: Arc::clone(&self.separators) })
     }
+}
+
+/// Returns the local domains by their users and accounts, and the separators of their subaddresses.
+fn domains(config: &Config) -> (Vec<Vec<String>>, Arc<Separators>) {
+    let first = (&config.local.users, &config.auth);
+    let (alike, own): (Vec<_>, Vec<_>) =
+        config.domains.iter().partition(|domain| (&domain.local.users, &domain.auth) == first);
+    let alike = std::iter::once(&config.local).chain(alike.into_iter().map(|domain| &domain.local));
+    let mut groups = vec![alike.flat_map(|local| local.domains.iter().cloned()).collect()];
+    // Only with accounts in a users file it is known that a name is one user in several domains.
+    let is_known = |domain: &&Domain| matches!(domain.auth, Auth::File(_));
+    groups.extend(own.into_iter().filter(is_known).map(|domain| domain.local.domains.clone()));
+    let own = config.locals().filter(|local| local.subaddress != config.local.subaddress);
+    let by_domain = own.flat_map(|local| local.domains.iter().map(|name| (name.clone(), local.subaddress))).collect();
+    (groups, Arc::new(Separators { by_domain, rest: config.local.subaddress }))
 }
 
 impl Identity {
@@ -167,7 +230,7 @@ impl Identity {
         // Some readers could take a tag that needs quotes for an address, so such a tag is not
         // accepted.
         let is_plain = |tag: &str| tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-_=.#".contains(&b));
-        let parts = self.subaddress.and_then(|mark| used.local().split_once(mark));
+        let parts = self.separators.of(granted.domain()).and_then(|mark| used.local().split_once(mark));
         let base = parts.filter(|(_, tag)| is_plain(tag)).map(|(base, _)| base);
         let is_same = |local: &str| is_same_local(local, granted.local());
         granted.domain() == used.domain() && (is_same(used.local()) || base.is_some_and(is_same))
@@ -238,13 +301,19 @@ mod tests {
         let text = "hostname = \"razorback.test\"\nlocal.domains = [\"razorback.test\", \"frogbog.test\"]\n";
         let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
         let rewriting = Arc::new(Rewriting::begin(&config).0);
-        let (domains, table) = (config.local.domains, table.to_owned());
+        let ((groups, separators), table) = (domains(&config), table.to_owned());
         let none = TableFile { path: "/nonexistent/senders".into(), required: false };
         let parse = move |file: &Path, _: &str| {
             let (table, _) = parse(file, &table, "razorback.test");
             (Some(table), Vec::new())
         };
-        Senders { table: Watched::open_tolerant(&none, parse, |_| None).0, domains, subaddress: Some('+'), rewriting }
+        Senders {
+            table: Watched::open_tolerant(&none, parse, |_| None).0,
+            groups,
+            separators,
+            is_one_user: IsOneUser::default(),
+            rewriting,
+        }
     }
 
     #[test]

@@ -1,33 +1,47 @@
 //! Accounts from a users file: a user with a secret can log in.
 //!
-//! A line without a domain applies to every local domain; a line with a domain applies to that
-//! domain only, and takes precedence. A user whose line has no domain is the same account in all
-//! local domains, unless another line has that name with one of the domains. A login name without a
-//! domain belongs to the first local domain. The file is read again when it changes. If it then has
+//! A line without a domain applies to every domain that has the file; a line with a domain applies to
+//! that domain only, and takes precedence. A user whose line has no domain is the same account in all
+//! these domains, unless another line has that name with one of the domains. A login name without a
+//! domain belongs to the first local domain. A `[[domain]]` can have a file of its own, and is then
+//! looked up only there. The file is read again when it changes. If it then has
 //! errors, the old accounts stay in force. Clients cannot find out whether a name exists: see
 //! `sasl::server`.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file::{UserTable, parse};
 use crate::address::{Address, fold};
 use crate::config::table::Watched;
-use crate::config::{Auth, Config, ConfigError, TableFile};
+use crate::config::{Auth, Config, ConfigError, Domain, TableFile};
 use crate::privsep::Rights;
 use crate::sasl::dovecot::Dovecot;
 use crate::sasl::secret::Secret;
 use crate::sasl::server::{Abilities, Account, Accounts};
 use crate::sasl::throttle::Throttle;
-use crate::sasl::{Backend, Logins, complete};
+use crate::sasl::{Logins, Source, complete};
 
-/// The accounts of a users file.
-#[derive(Debug)]
+/// The accounts of one or several users files.
+#[derive(Debug, Default)]
 struct FileAccounts {
-    table: Watched<Table>,
-    domains: HashSet<String>,
+    groups: Vec<Group>,
+    /// The number of the group of each domain.
+    domains: HashMap<String, usize>,
+    /// The group of all other domains; `None` if they have no users file.
+    rest: Option<usize>,
+    /// The domain that completes a login name without one.
     first: String,
+}
+
+/// The domains that share a users file and are in `[local]`, or in one `[[domain]]`.
+#[derive(Debug)]
+struct Group {
+    table: Arc<Watched<Table>>,
+    domains: Vec<String>,
+    /// The domain that completes the logins of the group; `None` if they have no domain.
+    domain: Option<String>,
 }
 
 #[derive(Debug)]
@@ -35,28 +49,64 @@ struct Table {
     users: UserTable,
     /// One secret of each kind.
     kinds: Vec<Secret>,
-    abilities: Abilities,
 }
 
-/// Makes the authentication backend that the configuration names. Returns the backend and all
-/// errors in the users file. `throttle` comes from the previous configuration, so that a reload
-/// keeps the counts of failures.
+/// Opens the sources of accounts that the configuration names. Returns them and all errors in users
+/// files. `throttle` comes from the previous configuration, so that a reload keeps the counts of
+/// failures.
 pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
     let first = config.own_domain().to_owned();
-    let mut errors = Vec::new();
-    let backend = match &config.auth {
-        Auth::None => Backend::Nobody,
-        Auth::Dovecot(path) => Backend::Dovecot(Dovecot::at(path)),
-        Auth::File(path) => {
-            let file = TableFile { path: path.clone(), required: true };
-            let (table, wrong) =
-                Watched::open_tolerant_secret(rights, &file, read, |why| Table::of(UserTable::unreadable(why)));
-            errors = wrong;
-            let domains = config.local.domains.iter().cloned().collect();
-            Backend::Own(Box::new(FileAccounts { table, domains, first: first.clone() }))
-        }
-    };
-    (Logins { backend, throttle, domain: first }, errors)
+    let mut opened = Opened { rights, accounts: FileAccounts::default(), files: HashMap::new(), errors: Vec::new() };
+    opened.accounts.first.clone_from(&first);
+    // A `[[domain]]` with the accounts of all others belongs to their group.
+    let (alike, own): (Vec<_>, Vec<_>) = config.domains.iter().partition(|domain| domain.auth == config.auth);
+    let domains = alike.into_iter().map(|domain| &domain.local).chain([&config.local]);
+    let domains: Vec<String> = domains.flat_map(|local| local.domains.iter().cloned()).collect();
+    let rest = opened.source(&config.auth, domains, None);
+    opened.accounts.rest = (!opened.accounts.groups.is_empty()).then_some(0);
+    let mut by_domain = HashMap::new();
+    for Domain { local, auth, .. } in own {
+        let source = opened.source(auth, local.domains.clone(), local.domains.first().cloned());
+        by_domain.extend(local.domains.iter().map(|domain| (domain.clone(), source.clone())));
+    }
+    let Opened { accounts, errors, .. } = opened;
+    (Logins { accounts: Box::new(accounts), rest, by_domain, throttle, domain: first }, errors)
+}
+
+/// The users files that were opened.
+struct Opened<'a> {
+    rights: &'a Rights,
+    accounts: FileAccounts,
+    files: HashMap<PathBuf, Arc<Watched<Table>>>,
+    errors: Vec<ConfigError>,
+}
+
+impl Opened<'_> {
+    /// Returns the source that the configuration names for these domains. If it is a users file, adds
+    /// their group.
+    fn source(&mut self, auth: &Auth, domains: Vec<String>, domain: Option<String>) -> Source {
+        let path = match auth {
+            Auth::None => return Source::Nobody,
+            Auth::Dovecot(path) => return Source::Dovecot(Arc::new(Dovecot::at(path))),
+            Auth::File(path) => path,
+        };
+        let table = match self.files.get(path) {
+            Some(table) => Arc::clone(table),
+            None => {
+                let file = TableFile { path: path.clone(), required: true };
+                let unreadable = |why: &ConfigError| Table::of(UserTable::unreadable(why));
+                let (table, errors) = Watched::open_tolerant_secret(self.rights, &file, read, unreadable);
+                self.errors.extend(errors);
+                let table = Arc::new(table);
+                self.files.insert(path.clone(), Arc::clone(&table));
+                table
+            }
+        };
+        let number = self.accounts.groups.len();
+        self.accounts.domains.extend(domains.iter().map(|name| (name.clone(), number)));
+        self.accounts.groups.push(Group { table, domains, domain });
+        Source::Own
+    }
 }
 
 fn read(file: &Path, text: &str) -> (Table, Vec<ConfigError>) {
@@ -70,10 +120,20 @@ impl Table {
         let secrets = all.filter_map(|user| user.secret.as_deref());
         let kinds: BTreeMap<String, Secret> = secrets.map(|secret| (secret.kind(), secret.clone())).collect();
         let kinds: Vec<Secret> = kinds.into_values().collect();
-        let is_scram = |secret: &Secret| matches!(secret, Secret::Scram(_));
-        let login = !kinds.is_empty();
-        let abilities = Abilities { login, scram: login && kinds.iter().all(is_scram) };
-        Self { users, kinds, abilities }
+        Self { users, kinds }
+    }
+}
+
+impl FileAccounts {
+    /// Returns the group of a domain. `None` if its accounts are in no users file.
+    fn group(&self, domain: &str) -> Option<&Group> {
+        self.groups.get(self.domains.get(domain).copied().or(self.rest)?)
+    }
+
+    /// Returns one secret of each kind that the accounts have.
+    fn all_kinds(&self) -> BTreeMap<String, Secret> {
+        let tables = self.groups.iter().map(|group| group.table.current());
+        tables.flat_map(|table| table.kinds.clone()).map(|secret| (secret.kind(), secret)).collect()
     }
 }
 
@@ -81,14 +141,20 @@ impl Accounts for FileAccounts {
     fn find(&self, name: &str) -> Option<Account> {
         let address = Address::parse(&complete(name, &self.first)).ok()?;
         let (local, domain) = (fold(address.local()).into_owned(), address.domain());
-        let table = self.table.current();
+        let group = self.group(domain)?;
+        let table = group.table.current();
         let find = |domain: &str| table.users.domains.get(domain).and_then(|users| users.get(local.as_str()));
-        let user = find(domain).or_else(|| if self.domains.contains(domain) { find("") } else { None })?;
+        let is_in_group = group.domains.iter().any(|of_group| of_group == domain);
+        let user = find(domain).or_else(|| if is_in_group { find("") } else { None })?;
         // If another line has the same name with a domain, the name alone would be ambiguous, so
         // the login includes the domain.
         let is_unique =
             !table.users.domains.iter().any(|(domain, names)| !domain.is_empty() && names.contains_key(local.as_str()));
-        let login = if is_unique { local } else { format!("{local}@{domain}") };
+        let login = match &group.domain {
+            None if is_unique => local,
+            Some(first) if is_unique => format!("{local}@{first}"),
+            _ => format!("{local}@{domain}"),
+        };
         Some(Account { login, secret: user.secret.as_deref()?.clone() })
     }
 
@@ -97,20 +163,21 @@ impl Accounts for FileAccounts {
         let name = complete(name, &self.first);
         let Ok(address) = Address::parse(&name) else { return name };
         let address = address.with_local(&fold(address.local()));
-        let table = self.table.current();
+        let Some(group) = self.group(address.domain()) else { return address.to_string() };
+        let (table, first) = (group.table.current(), group.domain.as_deref().unwrap_or(&self.first));
         let is_other =
             |domain: &str| table.users.domains.get(domain).is_some_and(|users| users.contains_key(address.local()));
-        let is_in_all_domains =
-            self.domains.contains(address.domain()) && !is_other(address.domain()) && !is_other(&self.first);
-        if is_in_all_domains { address.at(&self.first).to_string() } else { address.to_string() }
+        let is_in_group = group.domains.iter().any(|domain| domain == address.domain());
+        let is_in_all_domains = is_in_group && !is_other(address.domain()) && !is_other(first);
+        if is_in_all_domains { address.at(first).to_string() } else { address.to_string() }
     }
 
     fn kinds(&self) -> Vec<Secret> {
-        self.table.current().kinds.clone()
+        self.all_kinds().into_values().collect()
     }
 
     fn abilities(&self) -> Abilities {
-        self.table.current().abilities
+        Abilities::of(self.all_kinds().values())
     }
 }
 
@@ -132,8 +199,10 @@ mod tests {
     fn begin_text(path: &Path) -> (FileAccounts, Vec<ConfigError>) {
         let file = TableFile { path: path.to_owned(), required: true };
         let (table, errors) = Watched::open_tolerant(&file, read, |why| Table::of(UserTable::unreadable(why)));
-        let domains = ["here", "also.here"].map(str::to_owned).into();
-        (FileAccounts { table, domains, first: "here".into() }, errors)
+        let domains: Vec<_> = ["here", "also.here"].map(str::to_owned).into();
+        let by_domain = domains.iter().map(|domain| (domain.clone(), 0)).collect();
+        let groups = vec![Group { table: Arc::new(table), domains, domain: None }];
+        (FileAccounts { groups, domains: by_domain, rest: Some(0), first: "here".into() }, errors)
     }
 
     /// In a file with errors only the users of well-formed lines can log in, and no other user

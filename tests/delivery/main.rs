@@ -2,6 +2,7 @@
 //!
 //! - `aliases`: aliases that name commands, files and lists
 //! - `commands`: the exit status, time limit and output of commands
+//! - `domains`: local domains with users and tables of their own
 //! - `forward`: .forward files and home directories
 //! - `handover`: spool files that become mailbox files of their recipients
 //! - `mbox`: mbox files and their locks
@@ -11,6 +12,7 @@
 
 mod aliases;
 mod commands;
+mod domains;
 mod forward;
 mod handover;
 mod mbox;

@@ -212,6 +212,10 @@ fn every_key_has_its_effect() {
                     postmaster: "mary".into(),
                     catch_all: None,
                 },
+                auth: Auth::File(etc("users")),
+                message_size: 65536,
+                messages_per_hour: 7,
+                recipients_per_hour: 70,
             },
             // It has the values of [local], in which names belong to the first domain there.
             Domain {
@@ -225,6 +229,10 @@ fn every_key_has_its_effect() {
                     postmaster: "Jon@example.org".into(),
                     catch_all: Some("else@example.org".into()),
                 },
+                auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
+                message_size: 65536,
+                messages_per_hour: 10,
+                recipients_per_hour: 100,
             },
             Domain {
                 local: Local {
@@ -237,6 +245,10 @@ fn every_key_has_its_effect() {
                     postmaster: "Jon@example.org".into(),
                     catch_all: Some("else@example.org".into()),
                 },
+                auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
+                message_size: 65536,
+                messages_per_hour: 10,
+                recipients_per_hour: 100,
             },
             Domain {
                 local: Local {
@@ -249,6 +261,10 @@ fn every_key_has_its_effect() {
                     postmaster: "Jon@example.org".into(),
                     catch_all: Some("else@example.org".into()),
                 },
+                auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
+                message_size: 65536,
+                messages_per_hour: 10,
+                recipients_per_hour: 100,
             },
         ],
         relay: Relay {
@@ -423,7 +439,7 @@ fn the_sample_states_the_defaults() {
     let filter = read("[[filter]]\nsocket = \"unix:/run/rspamd/milter.sock\"").expect("good").filters;
     assert_eq!(std::mem::take(&mut sample.filters), filter);
     let domains = std::mem::take(&mut sample.domains);
-    assert!(matches!(domains.as_slice(), [Domain { local }] if local.domains == ["example.net"]), "{domains:?}");
+    assert!(matches!(domains.as_slice(), [Domain { local, .. }] if local.domains == ["example.net"]), "{domains:?}");
     let keys = std::mem::take(&mut sample.dkim);
     assert!(matches!(keys.as_slice(), [Dkim::Key(_), Dkim::Table(_)]), "{keys:?}");
     let default = read("hostname = \"mx.example.org\"").expect("good");

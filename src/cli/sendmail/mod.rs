@@ -82,15 +82,21 @@ fn become_daemon(config: Option<&str>, foreground: bool) -> Exit {
     failed("start penfoldd", &command.exec())
 }
 
-/// Checks the aliases file and prints the number of aliases. Each error in the file is printed on a
-/// line of its own, without a prefix, so that editors can find the place.
+/// Checks the aliases files and prints the number of aliases in each. Each error in a file is printed
+/// on a line of its own, without a prefix, so that editors can find the place.
 fn aliases(start: &Start) -> Result<(), Exit> {
-    let count = start.aliases().and_then(|file| Ok(check_aliases(&file)?)).map_err(|exit| {
+    let silent = |exit: Exit| {
         exit.text.iter().for_each(|line| eprintln!("{line}"));
         Exit { text: Vec::new(), ..exit }
-    })?;
-    print(&format!("{count}\n"));
-    Ok(())
+    };
+    let mut failed = None;
+    for file in start.aliases().map_err(silent)? {
+        match check_aliases(&file) {
+            Ok(count) => print(&format!("{count}\n")),
+            Err(failure) => failed = Some(silent(failure.into())),
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 /// The reason why nothing was sent.

@@ -12,6 +12,7 @@
 //! - `outgoing`: addresses from which this host cannot connect
 //! - `tables`: local mail that cannot be delivered or read
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,11 +23,10 @@ use std::time::Instant;
 use super::inherited::{is_overlapping, overlap};
 use super::{capacity, permissions};
 use crate::config::policy::{Dmarc, Spf};
-use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Network, OfferAuth, Users};
+use crate::config::{Auth, Config, ConfigError, Kind, Listen, ListenTls, Local, Network, OfferAuth, Users};
 use crate::dns::Dns;
 use crate::log;
 use crate::privsep::{self, Rights};
-use crate::sasl::Backend;
 use crate::screen;
 use crate::screen::lists::Lists;
 
@@ -59,7 +59,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_writable_files(config);
     of_certificates(settings);
     for (number, listen) in config.listen.iter().enumerate().filter(|(_, listen)| listen.kind == Kind::Submission) {
-        if let Some(why) = why_nobody(config, listen, has_accounts(&settings.logins.backend)) {
+        if let Some(why) = why_nobody(config, listen, settings.logins.has_accounts()) {
             let whom = if config.relay.networks.is_empty() { "is empty" } else { "contains only this host" };
             let address = &listen.address;
             let at = at_listener(config, number);
@@ -92,12 +92,15 @@ fn of_names(config: &Config, sockets: &[SocketAddr]) {
     };
     let has_front_end = config.listen.iter().any(|listen| !listen.proxy.is_empty() || !listen.xclient.is_empty());
     let is_alone = !sockets.is_empty() && sockets.iter().all(|socket| socket.ip().to_canonical().is_loopback());
-    let mut domains = config.local.domains.iter().enumerate();
-    if let Some((number, domain)) =
-        domains.find(|(_, domain)| is_for_others(domain)).filter(|_| is_alone && !has_front_end)
-    {
-        let at = config.places.at(&format!("local.domains[{number}]"));
-        ::log::warn!("{at}local.domains has {domain}, and only this host can connect: see [[listen]]");
+    let mut domains = config.named_locals().filter_map(|(table, local)| {
+        let number = local.domains.iter().position(|domain| is_for_others(&domain))?;
+        let key = if table == "local" { "local.domains" } else { "domain.names" };
+        let place = key.replacen(key.split('.').next()?, &table, 1);
+        Some((key, format!("{place}[{number}]"), &local.domains[number]))
+    });
+    if let Some((key, place, domain)) = domains.next().filter(|_| is_alone && !has_front_end) {
+        let at = config.places.at(&place);
+        ::log::warn!("{at}{key} has {domain}, and only this host can connect: see [[listen]]");
     }
     let relayed = config.relay.domains.iter().enumerate();
     for (number, domain) in relayed.filter(|(_, domain)| config.is_local(domain)) {
@@ -236,31 +239,44 @@ fn needs_restart(started: &Config, fresh: &Config) -> Vec<&'static str> {
 
 /// Warns if system users get mail in their homes, but there is no monitor to start agents.
 pub fn of_homes(config: &Config, rights: &Rights) {
-    if config.local.users == Users::System && config.local.mailbox.path().is_some() && !rights.has_monitor() {
-        let (user, at) = (privsep::user_name(), config.places.at("local.users"));
-        ::log::warn!("{at}local.users is \"system\": mail waits for every home that {user} may not write to");
+    let is_at_home = |local: &Local| local.users == Users::System && local.mailbox.path().is_some();
+    if let Some((table, _)) =
+        config.named_locals().find(|(_, local)| is_at_home(local)).filter(|_| !rights.has_monitor())
+    {
+        let (user, at) = (privsep::user_name(), config.places.at(&format!("{table}.users")));
+        let table = table_of(&table);
+        ::log::warn!("{at}{table}.users is \"system\": mail waits for every home that {user} may not write to");
     }
 }
 
 /// Warns if system users are to have mailboxes in a directory where they may not create files. An
 /// agent, the process that delivers to a user's mailbox, has only the rights of that user.
 fn of_mailboxes(config: &Config, rights: &Rights) {
-    let Some(template) = config.local.mailbox.path() else { return };
-    let is_theirs = config.local.users == Users::System && !config.local.domains.is_empty() && rights.has_monitor();
-    if !is_theirs || template.starts_with('~') {
-        return;
+    let is_theirs = |local: &Local| local.users == Users::System && !local.domains.is_empty() && rights.has_monitor();
+    for (table, local) in config.named_locals().filter(|(_, local)| is_theirs(local)) {
+        of_mailbox(config, &table, local);
     }
+}
+
+fn of_mailbox(config: &Config, table: &str, local: &Local) {
+    let Some(template) = local.mailbox.path().filter(|template| !template.starts_with('~')) else { return };
     let place = match template.split_once('{') {
         Some((before, _)) => Path::new(before.rfind('/').filter(|&at| at > 0).map_or("/", |at| &before[..at])),
         None => Path::new(template),
     };
     let found = place.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?.mode())));
     if let Some((path, mode)) = found.filter(|(_, mode)| mode & 0o002 == 0) {
-        let (path, mode, at) = (path.display(), mode & 0o7777, config.places.at("local.mailbox"));
+        let (path, mode, at) = (path.display(), mode & 0o7777, config.places.at(&format!("{table}.mailbox")));
+        let table = table_of(table);
         ::log::warn!(
-            "{at}local.mailbox: not every user may write to {path} (mode {mode:03o}): mail for users without a mailbox there waits"
+            "{at}{table}.mailbox: not every user may write to {path} (mode {mode:03o}): mail for users without a mailbox there waits"
         );
     }
+}
+
+/// Returns the name of a table without its number: `domain` for `domain[0]`.
+fn table_of(name: &str) -> &str {
+    name.split('[').next().unwrap_or(name)
 }
 
 /// Warns if the drop directory cannot be used, and says which command makes it.
@@ -311,21 +327,9 @@ pub fn of_dns_lists(config: &Config) {
 /// Returns warnings for lines of the senders table whose accounts are not in the users file. If a
 /// listener accepts XCLIENT, which can name any account, returns none.
 fn senders(settings: &Settings) -> Vec<ConfigError> {
-    match &settings.logins.backend {
-        Backend::Own(accounts) if settings.config.listen.iter().all(|listen| listen.xclient.is_empty()) => {
-            settings.senders.unused(|name| accounts.find(name).is_some())
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Whether any account can log in. The accounts of Dovecot are unknown, so they are assumed to
-/// exist.
-fn has_accounts(backend: &Backend) -> bool {
-    match backend {
-        Backend::Nobody => false,
-        Backend::Own(accounts) => accounts.abilities().login,
-        Backend::Dovecot(_) => true,
+    match settings.logins.has_accounts() && settings.config.listen.iter().all(|listen| listen.xclient.is_empty()) {
+        true => settings.senders.unused(|name| settings.logins.has_account(name).unwrap_or(true)),
+        false => Vec::new(),
     }
 }
 
@@ -337,7 +341,7 @@ fn why_nobody(config: &Config, listen: &Listen, has_accounts: bool) -> Option<&'
     }
     match listen.auth {
         OfferAuth::None => Some("auth is \"none\""),
-        _ if config.auth == Auth::None => Some("auth.users is \"none\""),
+        _ if !has_accounts && config.auth == Auth::None => Some("auth.users is \"none\""),
         _ if !has_accounts => Some("the users file has no secret"),
         OfferAuth::Tls if listen.tls == ListenTls::None => Some("auth needs TLS, and tls is \"none\""),
         OfferAuth::Tls if config.tls.is_empty() => Some("auth needs TLS, and there is no certificate"),
@@ -367,11 +371,15 @@ fn of_writable_files(config: &Config) {
 
 /// Returns warnings for files with secrets that every system user may read.
 fn open_to_all(settings: &Settings) -> Vec<ConfigError> {
-    let users = match &settings.config.auth {
-        Auth::File(path) if has_accounts(&settings.logins.backend) => Some(path),
-        _ => None,
-    };
-    let files = settings.config.tls.iter().map(|pair| &pair.key).chain(users);
+    let config = &settings.config;
+    let sources = config.domains.iter().map(|domain| &domain.auth).chain([&config.auth]);
+    let users: BTreeSet<_> = sources
+        .filter_map(|auth| match auth {
+            Auth::File(path) if settings.logins.has_accounts() => Some(path),
+            _ => None,
+        })
+        .collect();
+    let files = config.tls.iter().map(|pair| &pair.key).chain(users);
     let mut warnings: Vec<_> = files.filter_map(|file| is_open(file)).collect();
     #[cfg(feature = "mailauth")]
     warnings.extend(settings.keys.all().iter().filter_map(|named| is_open(named.path())));

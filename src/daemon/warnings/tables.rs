@@ -22,13 +22,15 @@ const MAX_NAMES: usize = 3;
 /// Logs all warnings of this module.
 pub fn log_all(settings: &Settings, rights: &Rights) {
     let config = &settings.config;
-    if config.local.domains.is_empty() {
+    if config.local_domains().next().is_none() {
         return;
     }
     of_this_host(config);
-    if let Some(sign) = config.local.mailbox.path().and_then(placeholder) {
-        let at = config.places.at("local.mailbox");
-        ::log::warn!("{at}local.mailbox: {sign} is not a placeholder: expected {{user}} or {{domain}}");
+    for (table, local) in config.named_locals().filter(|(_, local)| !local.domains.is_empty()) {
+        if let Some(sign) = local.mailbox.path().and_then(placeholder) {
+            let (at, table) = (config.places.at(&format!("{table}.mailbox")), super::table_of(&table));
+            ::log::warn!("{at}{table}.mailbox: {sign} is not a placeholder: expected {{user}} or {{domain}}");
+        }
     }
     table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
     of_service_users(settings, rights);
@@ -37,8 +39,8 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
 /// Warns if `local.domains` contains neither the hostname nor localhost. In that case, mail from
 /// programs to users of this host leaves the host.
 fn of_this_host(config: &Config) {
-    let (domains, hostname) = (&config.local.domains, &config.hostname);
-    if !domains.contains(hostname) && !domains.iter().any(|domain| domain == "localhost") {
+    let hostname = &config.hostname;
+    if !config.is_local(hostname) && !config.is_local("localhost") {
         let at = config.places.at("local.domains");
         ::log::warn!(
             "{at}local.domains has neither {hostname} nor localhost: mail that programs send to a user there leaves this host"

@@ -75,6 +75,15 @@ pub struct Abilities {
     pub scram: bool,
 }
 
+impl Abilities {
+    /// Returns the abilities of accounts that have secrets of these kinds.
+    pub fn of<'s>(kinds: impl IntoIterator<Item = &'s Secret>) -> Self {
+        let mut kinds = kinds.into_iter().map(|secret| matches!(secret, Secret::Scram(_))).peekable();
+        let login = kinds.peek().is_some();
+        Self { login, scram: login && kinds.all(|is_scram| is_scram) }
+    }
+}
+
 /// One exchange.
 pub struct Server<'a> {
     accounts: &'a dyn Accounts,

@@ -35,7 +35,9 @@ pub struct Senders {
 
 /// Says whether a user is the same in all domains that have the same users.
 #[derive(Default)]
-pub struct IsOneUser(Option<Box<dyn Fn(&Address) -> bool + Send + Sync>>);
+pub struct IsOneUser(Option<Box<Says>>);
+
+type Says = dyn Fn(&Address) -> bool + Send + Sync;
 
 impl IsOneUser {
     /// Makes the function from a closure.

@@ -45,7 +45,7 @@ impl Link {
         if limit.is_zero() {
             return Err(failure(&io::ErrorKind::TimedOut.into()));
         }
-        let stream = Stream::connect(endpoint, limit, None).map_err(|(error, _)| failure(&error))?;
+        let stream = Stream::connect(endpoint, None, limit, None).map_err(|(error, _)| failure(&error))?;
         let mut link = Self { stream, is_used: false };
         link.stream.set_deadline(until);
         if let Some((tls, name)) = &target.tls {

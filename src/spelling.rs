@@ -17,6 +17,15 @@ pub fn nearest<'a>(given: &str, words: impl Iterator<Item = &'a str>) -> Option<
         .map(|ranked| ranked.1)
 }
 
+/// Whether `given` is `word` with one slip of a finger: a letter is missing, doubled, exchanged with its
+/// neighbour, or replaced by another letter of the word. So `rot` is a slip of `root`, and `robot` and
+/// `boot` are words of their own.
+pub fn is_slip(given: &str, word: &str) -> bool {
+    given.len() <= word.len() + 1
+        && given.chars().all(|letter| word.contains(letter))
+        && distance(&given.chars().collect::<Vec<_>>(), &word.chars().collect::<Vec<_>>()) == 1
+}
+
 /// The number of changes that make `b` from `a`.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
@@ -56,5 +65,20 @@ mod tests {
             assert_eq!(nearest(given, words()), meant, "{given}");
         }
         assert_eq!(nearest(&"x".repeat(1 << 20), words()), None);
+    }
+
+    #[test]
+    fn a_slip_is_no_other_word() {
+        for slip in ["rot", "oot", "roo", "rooot", "rroot", "orot", "roto"] {
+            assert!(is_slip(slip, "root"), "{slip}");
+        }
+        for other in ["root", "boot", "robot", "roots", "rt", "", "toor", "postmaster"] {
+            assert!(!is_slip(other, "root"), "{other}");
+        }
+        for slip in ["postmater", "psotmaster", "postmastr", "postmasster"] {
+            assert!(is_slip(slip, "postmaster"), "{slip}");
+        }
+        assert!(!is_slip("hostmaster", "postmaster") && !is_slip("webmaster", "postmaster"));
+        assert!(!is_slip(&"o".repeat(1 << 20), "root"));
     }
 }

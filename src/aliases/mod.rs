@@ -19,6 +19,7 @@ use std::path::Path;
 use crate::address::{Address, fold};
 use crate::config::ConfigError;
 use crate::config::table::{Line, lines};
+use crate::spelling::is_slip;
 
 mod member;
 
@@ -115,6 +116,14 @@ impl Aliases {
     /// Returns the line of the alias `name`; `None` if there is no such alias. The name must be in lower case.
     pub fn line(&self, name: &str) -> Option<usize> {
         self.names.get(name).map(|alias| alias.line)
+    }
+
+    /// Returns the first alias that may be a misspelt `name`, with its line; `None` if there is an alias
+    /// of that name.
+    pub fn misspelt(&self, name: &str) -> Option<(usize, &str)> {
+        let slips = self.names.iter().filter(|(given, _)| is_slip(given, name));
+        let slips = slips.map(|(given, alias)| (alias.line, &**given));
+        slips.min().filter(|_| !self.names.contains_key(name))
     }
 
     /// Whether there are no aliases.

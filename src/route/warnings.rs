@@ -13,13 +13,19 @@ use super::realm::Realm;
 use super::{Expansion, POSTMASTER, ROOT, Route, Router};
 
 impl Router {
-    /// Warns if the aliases have no effect, and if mail for root is rejected because it has no
+    /// Warns if the aliases have no effect, if one is misspelt, and if mail for root is rejected because it has no
     /// recipient.
     pub(super) fn warn_of_aliases(&self, places: &Places) {
         let Some((own, aliases)) = self.own_aliases() else { return };
         if self.domains.is_empty() && !aliases.is_empty() {
             let at = places.at("local.domains");
             ::log::warn!("{at}local.domains is empty: the aliases have no effect");
+        }
+        for name in [ROOT, POSTMASTER] {
+            if let Some((line, given)) = aliases.misspelt(name).filter(|_| !self.domains.is_empty()) {
+                let text = format!("the alias {given} may be a misspelt {name}, for which there is no alias");
+                ::log::warn!("{}", ConfigError::new(own.aliases.rows.path(), line, 1, text));
+            }
         }
         let root = self.own_postmaster.with_local(ROOT);
         let is_virtual = !matches!(own.virtual_table.rows.current().find(ROOT, root.domain()), Ok(None));

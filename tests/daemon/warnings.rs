@@ -343,6 +343,25 @@ fn an_alias_of_root_without_a_recipient() {
 }
 
 #[test]
+fn a_misspelt_alias_for_root_or_the_postmaster() {
+    for (aliases, line, given, meant) in [
+        ("# ours\nrot: jon\n", 2, "rot", "root"),
+        ("root: jon\npostmater: jon\n", 2, "postmater", "postmaster"),
+        ("root: jon\nrot: jon\npostmaster: jon\nhostmaster: jon\n", 0, "", ""),
+        ("robot: jon\nhostmaster: jon\n", 0, "", ""),
+    ] {
+        let site = Site::with("local.postmaster = \"jon\"");
+        site.write("users", "jon::\nroot::\n");
+        site.write("aliases", aliases);
+        let file = site.path("aliases").display().to_string();
+        let warning =
+            format!("{file}:{line}:1: the alias {given} may be a misspelt {meant}, for which there is no alias");
+        let warnings: Vec<&str> = if line == 0 { Vec::new() } else { vec![&warning] };
+        assert_warned(&site, &warnings);
+    }
+}
+
+#[test]
 fn aliases_where_no_domain_is_local() {
     let warning = "local.domains is empty: the aliases have no effect";
     for (domains, aliases, warnings) in

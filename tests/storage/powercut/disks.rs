@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use nix::unistd::geteuid;
 
-use super::people::People;
+use super::people::{People, SHOP};
 use common::mounts::Mounts;
 use common::{Daemon, Site};
 
@@ -123,6 +123,7 @@ impl Disks {
         let mail = self.mailboxes.display();
         self.run(&format!(
             "chown nobody spools mailboxes; mkdir -p spools/eve {mail}/eve
+             mkdir {SHOP}; chown nobody: {SHOP}
              mkdir spools/drop; chown nobody: spools/drop; chmod 3733 spools/drop"
         ));
         self.people.move_in(&self.mailboxes, &self.site.join("spools/eve"), |path| self.path(path));
@@ -180,6 +181,11 @@ impl Disks {
     /// The path of the drop directory, which is beside the spool.
     pub fn drop_directory(&self) -> PathBuf {
         self.site.join("spools/drop")
+    }
+
+    /// The directory of the mailboxes of shop.test.
+    pub fn shop(&self) -> PathBuf {
+        self.site.join(SHOP)
     }
 
     /// The path by which the test reaches a path of the namespace.

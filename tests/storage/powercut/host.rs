@@ -92,7 +92,8 @@ impl Host {
         }
         daemon.kill9();
         let remote = self.remote.look(|seen| [&seen.messages[..sent], &seen.messages[before..]].concat());
-        let mut arrived = Arrived::new(self.people.look(&mailboxes, self.names), &remote);
+        let mut arrived =
+            Arrived::new(self.people.look(&mailboxes, &self.disks.path(&self.disks.shop()), self.names), &remote);
         arrived.stuck = waiting();
         arrived.torn = count("bad") + files(&drop.join("bad"));
         arrived

@@ -2,7 +2,8 @@
 //!
 //! Clients send to a penfoldd whose spool and mailboxes are on ext4, xfs or btrfs, together or on
 //! one file system each. The mailboxes are the server's own, or in home directories of system
-//! users. At a random moment the power is cut: the disk keeps all writes that it has received, or
+//! users. Those of a second domain, with users and aliases of its own, are always on the file system
+//! of the spool. At a random moment the power is cut: the disk keeps all writes that it has received, or
 //! only flushed ones. penfoldd is started on the result. When its spool is empty, the test counts
 //! the letters that were acknowledged before the cut and are lost. It also counts those that are
 //! duplicated, damaged, or delivered to only some of their recipients. Many clients make many

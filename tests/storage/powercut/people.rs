@@ -45,7 +45,9 @@ const KINDS: Kinds = &[
     &["jon@razorback", "odd@far.test"],
     &["held@far.test"],
     &["kept@razorback"],
-    &["jon@razorback", "list@razorback", "far@far.test", "sto@store.test", "void@far.test"],
+    &["kim@shop.test"],
+    &["sales@shop.test"],
+    &["jon@razorback", "list@razorback", "far@far.test", "sto@store.test", "void@far.test", "kim@shop.test"],
 ];
 /// The same kinds with system users, and mail that is forwarded to a user, a command and a file.
 const SYSTEM_KINDS: Kinds = &[
@@ -60,14 +62,30 @@ const SYSTEM_KINDS: Kinds = &[
     &["gus@razorback"],
     &["kept@razorback"],
     &["void@far.test"],
-    &["jon@razorback", "list@razorback", "fay@razorback", "hal@razorback", "far@far.test", "void@far.test"],
+    &["kim@shop.test"],
+    &["sales@shop.test"],
+    &[
+        "jon@razorback",
+        "list@razorback",
+        "fay@razorback",
+        "hal@razorback",
+        "far@far.test",
+        "void@far.test",
+        "kim@shop.test",
+    ],
 ];
 /// The users that exist whatever the kind of mailboxes.
 const NAMES: [&str; 7] = ["jon", "ret", "ada", "bob", "cyd", "eve", "kept"];
 /// The users with a `.forward`, and gus. They exist only as system users.
 const MORE_NAMES: [&str; 4] = ["fay", "gus", "hal", "ivy"];
+/// The directory of the mailboxes of shop.test.
+pub const SHOP: &str = "spools/shop";
 /// The number of users whose mailboxes do not exist yet.
 pub const NEW_USERS: usize = 1000;
+
+/// The users of shop.test, a `[[domain]]` with users, aliases and mailboxes of its own. The mailboxes are
+/// the server's, and always on the file system of the spool.
+const SHOP_NAMES: [&str; 2] = ["kim", "lou"];
 
 /// The command in hal's `.forward`. It stores a letter durably or fails.
 const COMMAND: &str = r#""|f=$(mktemp kept/XXXXXXXXXX) && dd of=$f conv=fsync status=none && sync kept || exit 75""#;
@@ -99,6 +117,18 @@ impl People {
     /// script for the mount namespace.
     pub fn write_tables(self, site: &mut Site, mail: &Path) -> String {
         let names: Vec<_> = self.names().collect();
+        let path = |name: &str| site.path(name).display().to_string();
+        let (users, aliases, shop) = (path("shop-users"), path("shop-aliases"), path(SHOP));
+        for (key, value) in [
+            ("names", "[\"shop.test\"]".to_owned()),
+            ("users", format!("\"file:{users}\"")),
+            ("aliases", format!("{aliases:?}")),
+            ("mailbox", format!("\"{shop}/{{user}}\"")),
+        ] {
+            site.set("domain#1", key, &value);
+        }
+        site.write("shop-users", &SHOP_NAMES.map(|name| format!("{name}::\n")).concat());
+        site.write("shop-aliases", "sales: lou, jon@razorback\n");
         if self == Self::Virtual {
             site.write("users", &names.iter().map(|name| format!("{name}::\n")).collect::<String>());
             site.set("local", "mailbox", &format!("\"{}/{{user}}\"", mail.display()));
@@ -143,9 +173,16 @@ impl People {
         }
     }
 
-    /// Reads all directories below `mail`. A file may have at most `max_links` names.
-    pub fn look(self, mail: &Path, max_links: u64) -> Found {
+    /// Reads all directories below `mail`, and those of shop.test below `shop`. A file may have at most
+    /// `max_links` names.
+    pub fn look(self, mail: &Path, shop: &Path, max_links: u64) -> Found {
         let mut found = Found::default();
+        for name in SHOP_NAMES {
+            let maildir = shop.join(name);
+            let books = Books::count(read(["new", "cur"].iter().flat_map(|sub| files(&maildir.join(sub))).collect()));
+            found.damaged.extend_from_slice(&books.damaged);
+            found.once.insert(name.to_owned(), books);
+        }
         let uids: BTreeMap<_, _> = self.names().zip(FIRST..).collect();
         for directory in fs::read_dir(mail).into_iter().flatten().flatten() {
             let (path, name) = (directory.path(), directory.file_name().to_string_lossy().into_owned());

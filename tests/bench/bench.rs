@@ -32,6 +32,7 @@ mod queue;
 mod series;
 mod server;
 mod sink;
+mod together;
 mod world;
 
 use common::figure::Figure;
@@ -48,6 +49,7 @@ const SERIES: &[(&str, Series)] = &[
     ("queue", series::queue),
     ("memory", series::memory),
     ("calls", series::calls),
+    ("hosts", together::hosts),
     ("internet", internet::internet),
 ];
 

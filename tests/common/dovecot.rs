@@ -1,5 +1,7 @@
 //! Dovecot, with some of its services only.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
@@ -33,6 +35,22 @@ impl Dovecot {
             Err(log) => panic!("dovecot does not start:\n{log}"),
         }
     }
+}
+
+/// Settings for a mail store that takes mail by LMTP at this address, for every user of every domain.
+/// The mailbox of a user is the Maildir `DOMAIN/USER/Maildir` below the directory `mail`.
+pub fn store(mail: &Path, address: SocketAddr) -> String {
+    let user = User::from_uid(geteuid()).ok().flatten().filter(|user| !user.uid.is_root());
+    let owner = user.map_or("uid=nobody gid=nogroup".to_owned(), |user| format!("uid={} gid={}", user.uid, user.gid));
+    format!(
+        "protocols = lmtp\nmail_location = maildir:~/Maildir\nfirst_valid_uid = 1\nauth_username_format = %Lu\n\
+         postmaster_address = postmaster@example.org\npassdb {{\n driver = static\n args = nopassword=y\n}}\n\
+         userdb {{\n driver = static\n args = {owner} home={}/%d/%n allow_all_users=yes\n}}\n\
+         service lmtp {{\n process_min_avail = 4\n inet_listener {{\n address = {}\n port = {}\n }}\n}}\n",
+        mail.display(),
+        address.ip(),
+        address.port(),
+    )
 }
 
 impl Drop for Dovecot {

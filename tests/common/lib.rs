@@ -17,6 +17,7 @@
 //! - `dovecot`: Dovecot, with some of its services
 //! - `figure`: measurements, as a table and as a plot
 //! - `filter`: scripted milters and policy services
+//! - `haproxy`: haproxy in front of several penfolds
 //! - `holdings`: threads, descriptors, memory and limits of a process
 //! - `homes`: system users with home directories
 //! - `https`: an HTTPS server with every fault
@@ -47,6 +48,7 @@ pub mod dns;
 pub mod dovecot;
 pub mod figure;
 pub mod filter;
+pub mod haproxy;
 pub mod holdings;
 pub mod homes;
 pub mod https;

@@ -17,16 +17,17 @@ const SOME: usize = 25;
 /// The number of replies that a store withholds before the host dies.
 const WITHHELD: usize = 2;
 
-/// A store restarts, haproxy restarts, and then a host is cut off and dies while two stores have
-/// taken messages from it, and have not said so. A fourth host sends what the spool of the dead one
-/// has. Every letter that a client got a 250 for is in both mailboxes. The copies that are too many
-/// are at most those about which the sender has got no reply.
+/// A store and haproxy restart, and then a host is cut off and dies while two stores have taken
+/// messages from it, and have not said so. A fourth host sends what the spool of the dead one has; a
+/// third host is cut off for a while. Every letter that a client got a 250 for is in both mailboxes.
+/// The copies that are too many are at most those about which the sender has got no reply.
 #[test]
 fn nothing_acknowledged_is_lost_when_a_host_dies_under_load() {
     let Some(lan) = Lan::new() else { return };
     let Some(mut front) = Front::new(&lan) else { return };
     let Some(mut stores) = Store::all(&lan) else { return };
-    let start = |(name, last)| Mta::start(lan.host(last), Mta::site(name, last));
+    let settings = "policy.messages_per_hour = 1000000";
+    let start = |(name, last)| Mta::start(lan.host(last), Mta::site(name, last, settings));
     let [first, second, third] = [("mx1", 11), ("mx2", 12), ("mx3", 13)].map(start);
     front.open();
     let (load, to) = (Load::default(), front.address());
@@ -62,7 +63,7 @@ fn nothing_acknowledged_is_lost_when_a_host_dies_under_load() {
         load.wait_more(SOME);
 
         // As long as it lives, no other host gets its spool.
-        let (host, mut site) = (lan.host(14), Mta::site("mx4", 14));
+        let (host, mut site) = (lan.host(14), Mta::site("mx4", 14, settings));
         site.set("", "spool", &format!("{:?}", second.site.path("spool")));
         let refusal = Mta::try_start(&host, &site).map(|_| ()).expect_err("two hosts with one spool");
         assert!(refusal.contains("/spool is in use by another penfoldd"), "{refusal}");
@@ -73,7 +74,13 @@ fn nothing_acknowledged_is_lost_when_a_host_dies_under_load() {
         let moved = move_spool(&dead, &site);
         site.set("", "spool", &format!("{moved:?}"));
         let fourth = Mta::start(host, site);
-        load.wait_more(2 * SOME);
+        load.wait_more(SOME);
+
+        // Another host is cut off, but lives and comes back.
+        lan.cut(&third.host);
+        load.wait_more(SOME);
+        lan.mend(&third.host);
+        load.wait_more(SOME);
         load.stopped.store(true, Ordering::Relaxed);
         fourth
     });

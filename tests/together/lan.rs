@@ -43,7 +43,16 @@ impl Lan {
 
     /// Cuts a host off: its link is down, but its processes run.
     pub fn cut(&self, host: &Host) {
-        self.switch.script(&format!("ip link set host{} down", host.address.octets()[3]));
+        self.set_link(host, "down");
+    }
+
+    /// Ends the effect of [`Lan::cut`].
+    pub fn mend(&self, host: &Host) {
+        self.set_link(host, "up");
+    }
+
+    fn set_link(&self, host: &Host, to: &str) {
+        self.switch.script(&format!("ip link set host{} {to}", host.address.octets()[3]));
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use common::books::Books;
-use common::dovecot::Dovecot;
+use common::dovecot::{self, Dovecot};
 use common::{Daemon, Site};
 
 use super::front::FRONT;
@@ -28,18 +28,20 @@ pub struct Mta {
 }
 
 impl Mta {
-    /// The site of the host 192.0.2.`last`, which has the name `name`.example.org.
-    pub fn site(name: &str, last: u8) -> Site {
-        let site = Site::with(&format!(
-            "hostname = \"{name}.example.org\"\nlocal.domains = [\"{name}.example.org\"]\n\
-             listen.address = \"192.0.2.{last}:25\"\nlisten.proxy = [\"192.0.2.{FRONT}\"]\n\
-             dns.nameservers = [\"192.0.2.53\"]\nrelay.domains = [\"{}\", \"{}\"]\nrelay.networks = []\n\
-             queue.retry_min = \"1s\"\nqueue.retry_max = \"2s\"",
-            DOMAINS[0], DOMAINS[1],
+    /// The site of the host 192.0.2.`last`, which has the name `name`.example.org, with further settings
+    /// that all hosts have.
+    pub fn site(name: &str, last: u8, settings: &str) -> Site {
+        let mut site = Site::with(&format!(
+            "hostname = \"{name}.example.org\"\nlisten.address = \"192.0.2.{last}:25\"\n\
+             listen.proxy = [\"192.0.2.{FRONT}\"]\ndns.nameservers = [\"192.0.2.53\"]\nrelay.networks = []\n\
+             relay.domains = [\"{}\"]\nrelay.verify = true\nqueue.retry_min = \"1s\"\nqueue.retry_max = \"2s\"\n{settings}",
+            DOMAINS[1],
         ));
-        for (domain, store) in DOMAINS.iter().zip(STORES) {
-            site.add("routes", &format!("{domain} lmtp://192.0.2.{store}"));
-        }
+        // One domain is local, with a store as its mailboxes, and this host relays for the other one.
+        site.set("domain#1", "names", &format!("[{:?}]", DOMAINS[0]));
+        site.set("domain#1", "users", "\"any\"");
+        site.set("domain#1", "mailbox", &format!("\"lmtp://192.0.2.{}\"", STORES[0]));
+        site.add("routes", &format!("{} lmtp://192.0.2.{}", DOMAINS[1], STORES[1]));
         site
     }
 
@@ -87,14 +89,7 @@ impl Store {
         let mail = site.path("store");
         fs::create_dir(&mail).expect("a directory");
         common::own(&mail);
-        let settings = format!(
-            "protocols = lmtp\nmail_location = maildir:~/Maildir\nfirst_valid_uid = 1\nauth_username_format = %Lu\n\
-             postmaster_address = postmaster@example.org\npassdb {{\n driver = static\n args = nopassword=y\n}}\n\
-             userdb {{\n driver = static\n args = uid=nobody gid=nogroup home={}/%d/%n allow_all_users=yes\n}}\n\
-             service lmtp {{\n process_min_avail = 4\n inet_listener {{\n address = {}\n port = {BEHIND}\n }}\n}}\n",
-            mail.display(),
-            host.address,
-        );
+        let settings = dovecot::store(&mail, (host.address, BEHIND).into());
         let gate = Gate::start(&host, 24, BEHIND);
         let mut store = Self { gate, dovecot: None, settings, host, site };
         store.open().then_some(store)

@@ -13,11 +13,12 @@ use crate::address::Address;
 use crate::callout::{Callouts, Host, Question};
 use crate::config::{Config, ConfigError};
 use crate::deliver::agent::AgentPool;
+use crate::deliver::quota::{Full, Quotas};
 use crate::deliver::remote::credentials::Credentials;
 use crate::deliver::remote::{Outbound, RemoteDelivery, RemoteSettings};
 use crate::destination::{Destination, HostTarget};
 use crate::dns::Dns;
-use crate::envelope::{MessageTls, Origin};
+use crate::envelope::{MessageTls, Origin, Recipient};
 #[cfg(feature = "filters")]
 use crate::filters::Filters;
 #[cfg(feature = "mailauth")]
@@ -193,6 +194,8 @@ pub struct Site {
     pub rights: Rights,
     /// The agents, processes that work in mailboxes with the rights of their users.
     pub agents: AgentPool,
+    /// What is known about the use of mailboxes with quotas.
+    pub quotas: Quotas,
     /// The state that deliveries to other hosts share.
     pub outbound: Outbound,
     /// What next hosts have said about recipients.
@@ -234,6 +237,7 @@ impl Site {
             dmarc_counts: Counts::shared(&state),
             tls_counts: tls_report::Counts::shared(&state),
             agents: AgentPool::new(rights.clone()),
+            quotas: Quotas::default(),
             rights,
             outbound,
             callouts: Callouts::kept(&state),
@@ -255,6 +259,12 @@ impl Site {
     pub fn tls_counts_of(&self, config: &Config, origin: Origin, tls: MessageTls) -> Option<&tls_report::Counts> {
         let is_usual = origin != Origin::TlsReport && tls != MessageTls::Indifferent;
         (config.remote.tls_reports.is_some() && is_usual).then_some(&self.tls_counts)
+    }
+
+    /// If a message of `size` bytes fits into none of the mailboxes of these recipients, returns one
+    /// of the mailboxes.
+    pub fn full(&self, router: &Router, recipients: &[Recipient], size: u64) -> Option<Full> {
+        self.quotas.full(&self.agents, router, recipients, size)
     }
 
     /// Returns the settings in force now.

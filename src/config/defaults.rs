@@ -24,6 +24,8 @@ pub(super) const CONNECTIONS: RangeInclusive<usize> = 1..=100_000;
 /// The bounds of `limits.message_size`, in octets. RFC 5321 4.5.3.1.7 requires at least 64 KiB. The
 /// maximum is 1 TiB, so that sums of sizes cannot overflow.
 pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 64 << 10..=1 << 40;
+/// The bounds of quotas, in bytes. A smaller one would refuse common messages.
+pub(super) const QUOTA: RangeInclusive<u64> = 64 << 10..=1 << 46;
 /// The allowed sizes of the history.
 pub(super) const HISTORY_SIZE: RangeInclusive<u64> = 1 << 20..=2 << 30;
 /// The bounds of `limits.recipients`; RFC 5321 4.5.3.1.8 requires at least 100.
@@ -61,16 +63,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             command_timeout: Duration::from_secs(5 * MINUTE),
             data_timeout: Duration::from_secs(10 * MINUTE),
         },
-        local: Local {
-            domains: local_names(hostname, &own_name()),
-            users: Users::System,
-            mailbox: MailboxTemplate::Maildir(MAILBOX_IN_HOME.into()),
-            aliases: optional("/etc/aliases"),
-            virtual_table: optional("/etc/penfold/virtual"),
-            subaddress: Some('+'),
-            postmaster: "root".into(),
-            catch_all: None,
-        },
+        local: local(hostname),
         domains: Vec::new(),
         relay: relay(),
         smtp: Smtp::default(),
@@ -95,6 +88,21 @@ pub(super) fn defaults(hostname: &str) -> Config {
         log_format: Format::Text,
         history: Bounds { size: 64 << 20, keep: Duration::from_secs(30 * 24 * HOUR) },
         places: Places::default(),
+    }
+}
+
+fn local(hostname: &str) -> Local {
+    Local {
+        domains: local_names(hostname, &own_name()),
+        users: Users::System,
+        mailbox: MailboxTemplate::Maildir(MAILBOX_IN_HOME.into()),
+        aliases: optional("/etc/aliases"),
+        virtual_table: optional("/etc/penfold/virtual"),
+        subaddress: Some('+'),
+        postmaster: "root".into(),
+        catch_all: None,
+        quota: None,
+        refuses_over_quota: false,
     }
 }
 

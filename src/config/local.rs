@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::defaults::{MAILBOX_IN_HOME, MAILBOX_WITHOUT_HOME};
 use super::document::Section;
 use super::keys::table_file;
-use super::print::{Printer, list, path};
+use super::print::{Printer, list, path, size};
 use super::{Store, TableFile, values};
 use crate::json::quote;
 
@@ -32,6 +32,10 @@ pub struct Local {
     /// The recipient of mail for addresses that are otherwise unknown: a local name or an address;
     /// `None` if such mail is rejected.
     pub catch_all: Option<String>,
+    /// The maximum size of each Maildir in bytes; `None` if there is none.
+    pub quota: Option<u64>,
+    /// Whether mail that does not fit into a mailbox is refused, instead of being deferred.
+    pub refuses_over_quota: bool,
 }
 
 /// In the template of a mailbox, it stands for the home directory that Dovecot names, which must lie
@@ -94,6 +98,10 @@ pub(super) fn shared(section: &mut Section<'_, '_>, domains: Vec<String>, defaul
         subaddress: section.take("subaddress", values::separator).unwrap_or(default.subaddress),
         postmaster: section.take("postmaster", values::postmaster).unwrap_or_else(|| default.postmaster.clone()),
         catch_all: section.take("catch_all", values::catch_all).unwrap_or_else(|| default.catch_all.clone()),
+        quota: section.take("quota", values::quota).unwrap_or(default.quota),
+        refuses_over_quota: section
+            .take("over_quota", values::word(&["defer", "refuse"]))
+            .map_or(default.refuses_over_quota, |word| word == "refuse"),
     };
     if let Users::File(path) = &local.users
         && let Err(text) = values::check_exists(path)
@@ -181,4 +189,6 @@ pub(super) fn print_shared(out: &mut Printer<'_>, local: &Local) {
     out.key("subaddress", quote(&local.subaddress.map(String::from).unwrap_or_default()));
     out.key("postmaster", quote(&local.postmaster));
     out.key("catch_all", quote(local.catch_all.as_deref().unwrap_or_default()));
+    out.key("quota", local.quota.map_or_else(|| quote("none"), size));
+    out.key("over_quota", quote(if local.refuses_over_quota { "refuse" } else { "defer" }));
 }

@@ -65,7 +65,7 @@ pub use shared::{Shared, StorePlace, StoreUrl};
 pub use sources::{Families, Family, Sources};
 pub use store::{EXPECTED_STORE, Store};
 pub use submission::Submission;
-pub use values::parse_duration;
+pub use values::{parse_duration, parse_quota};
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq)]

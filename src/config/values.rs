@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::defaults::{HISTORY_SIZE, MAX_DURATION, MESSAGE_SIZE, RECIPIENTS};
+use super::defaults::{HISTORY_SIZE, MAX_DURATION, MESSAGE_SIZE, QUOTA, RECIPIENTS};
 use super::{Auth, EXPECTED_STORE, HostPort, LogTo, MailboxTemplate, Network, Scheme, Store, Users};
 use crate::address::{Address, parse_dns_name, parse_domain};
 use crate::endpoint::Endpoint;
@@ -83,6 +83,30 @@ pub(super) fn message_size(value: &DeValue<'_>) -> Read<u64> {
         return Err("expected a size of at least 64K (RFC 5321 4.5.3.1.7) and at most 1024G".to_owned());
     }
     Ok(size)
+}
+
+/// Reads the quota of a mailbox, in bytes; `None` for no limit.
+pub(super) fn quota(value: &DeValue<'_>) -> Read<Option<u64>> {
+    match value {
+        DeValue::String(text) => parse_quota(text),
+        other => parse_quota(&integer(other).map(|number| number.to_string()).unwrap_or_default()),
+    }
+}
+
+/// Parses the quota of a mailbox, such as `1G`, in bytes; `None` for no limit.
+///
+/// # Errors
+/// The text that says what was expected.
+pub fn parse_quota(text: &str) -> Result<Option<u64>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let size = expect(parse_size(text), "a size, such as \"500M\" or \"1G\", or \"none\"")?;
+    if QUOTA.contains(&size) {
+        Ok(Some(size))
+    } else {
+        Err("expected a size of at least 64K and at most 65536G".to_owned())
+    }
 }
 
 fn parse_size(text: &str) -> Option<u64> {

@@ -8,10 +8,12 @@
 //!
 //! - `agent`: work that needs the rights of a mailbox's owner
 //! - `local`: delivery on this host
+//! - `quota`: room for messages in Maildirs
 //! - `remote`: delivery to other hosts
 
 pub mod agent;
 pub mod local;
+pub mod quota;
 pub mod remote;
 
 use crate::address::Address;

@@ -8,6 +8,8 @@ use super::{Query, next_host, path};
 use crate::address::{self, Address, AddressError};
 use crate::config::policy::{Dmarc, Quarantine};
 use crate::config::{Kind, Limit};
+use crate::deliver::quota;
+use crate::envelope::Recipient;
 use crate::policy::mail::{Mail, Room, SenderRight};
 use crate::policy::rcpt::{Found, Rcpt};
 use crate::policy::screening::{self, Question};
@@ -15,6 +17,7 @@ use crate::policy::{self, Facts, Mark, Source, Verdict, strangers};
 use crate::reply;
 use crate::route::{DomainClass, Expansion, Traced};
 use crate::submit::usage::Counted;
+use crate::users::Mailbox;
 
 /// Adds the steps of a session. `recipient` is the recipient, completed with a domain, and its expansion;
 /// `None` if it is malformed.
@@ -137,6 +140,11 @@ impl Dialogue<'_> {
         if !facts.may_relay() && !self.screen(sender, recipient, steps) {
             return false;
         }
+        if let Expansion::Finals(finals) = &traced.expansion
+            && !self.room(&facts, recipient, finals, steps)
+        {
+            return false;
+        }
         if !next_host::tell(self.scene, recipient, traced, steps) {
             return false;
         }
@@ -151,6 +159,16 @@ impl Dialogue<'_> {
         }
         steps.reply(stage, &reply::recipient::accepted(recipient));
         true
+    }
+
+    /// Applies the quotas of mailboxes.
+    fn room(&self, facts: &Facts<'_>, recipient: &Address, finals: &[Recipient], steps: &mut Steps) -> bool {
+        let (scene, size) = (self.scene, self.query.size.unwrap_or(0));
+        let Some(agents) = scene.agents else { return true };
+        let contents =
+            |mailbox: &Mailbox, to: &Recipient| quota::explain(agents, scene.router, mailbox, to, size).ok()?;
+        let full = || quota::full_by(scene.router, finals, size, contents).map(|full| full.quota.is_final);
+        steps.judge(Stage::Rcpt, policy::rcpt::quota(facts, recipient, full))
     }
 
     /// The rules of RCPT for all clients.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::callout::Callouts;
 use crate::config::{Config, ConfigError};
+use crate::deliver::agent::AgentPool;
 use crate::deliver::remote::addresses::DownAddress;
 use crate::deliver::remote::credentials::Credentials;
 use crate::dns::Dns;
@@ -45,6 +46,8 @@ pub struct Scene<'a> {
     pub(super) callouts: &'a Callouts,
     pub(super) usage: &'a Usage,
     pub(super) stranger_usage: &'a Usage,
+    /// The agents that look into mailboxes; `None` if no daemon answers.
+    pub(super) agents: Option<&'a AgentPool>,
     /// The addresses on which this server listens.
     pub(super) local: &'a [SocketAddr],
     /// The addresses of other hosts that are down.
@@ -78,6 +81,7 @@ impl<'a> Scene<'a> {
             callouts: &site.callouts,
             usage: &site.usage,
             stranger_usage: &site.stranger_usage,
+            agents: Some(&site.agents),
             local: &site.outbound.local,
             down: site.outbound.addresses.down(),
             is_live: true,
@@ -166,6 +170,7 @@ impl Offline {
             callouts: &self.callouts,
             usage: &self.usage,
             stranger_usage: &self.stranger_usage,
+            agents: None,
             local: &self.local,
             down: Vec::new(),
             is_live: false,

@@ -10,6 +10,7 @@ use super::steps::{Effect, Stage, Steps};
 use crate::address::Address;
 use crate::aliases::Member;
 use crate::config::{RemoteTls, Store};
+use crate::deliver::quota;
 use crate::deliver::remote::plan::{Plan, plan};
 use crate::destination::{Destination, HostTarget};
 use crate::envelope::{Action, MessageTls, Recipient};
@@ -18,7 +19,7 @@ use crate::outcome::{Fate, Outcome};
 use crate::outgoing::{self, Rules};
 use crate::policy::{self, Source};
 use crate::route::{Expansion, Found, Route, Traced, Visit};
-use crate::users::{Mailbox, Owner};
+use crate::users::{Contents, Mailbox, Owner, Size};
 
 /// The maximum number of final recipients that are shown.
 const MAX_RECIPIENTS: usize = 50;
@@ -124,6 +125,7 @@ impl<'a> Way<'a> {
             Route::Mailbox(mailbox) => {
                 let text = mailbox_text(mailbox, &recipient.action);
                 self.add(Effect::Fact, format!("{address}: {text}"), local());
+                self.quota(mailbox, recipient);
                 self.steps.goal(text, false);
             }
             Route::Command(command, _) => {
@@ -150,6 +152,25 @@ impl<'a> Way<'a> {
                 self.add(Effect::Deferred, format!("{address}: it waits: {why}"), source);
             }
         }
+    }
+
+    /// Adds the step of the quota of a mailbox, and of its use.
+    fn quota(&mut self, mailbox: &Mailbox, recipient: &Recipient) {
+        let (Some(quota), scene) = (mailbox.quota, self.scene) else { return };
+        let limit = Size(quota.limit);
+        let contents = scene.agents.map_or(Err("no daemon runs".to_owned()), |agents| {
+            quota::explain(agents, scene.router, mailbox, recipient, 0)
+        });
+        let text = match contents {
+            Ok(Some(Contents { size, messages })) => {
+                let percent = u128::from(size) * 100 / u128::from(quota.limit.max(1));
+                format!("it holds {messages} messages, {} of at most {limit} ({percent} %)", Size(size))
+            }
+            Ok(None) => format!("it may hold {limit}; it is not counted while a .forward exists"),
+            Err(why) => format!("it may hold {limit}; how much it holds is not known: {why}"),
+        };
+        let own = if quota.is_own { scene.router.source(&recipient.address, Found::NoTable) } else { None };
+        self.add(Effect::Fact, format!("    {text}"), own.or(Some(Source::Key("local.quota"))));
     }
 
     /// Adds the steps of the members of an alias that is expanded at delivery. The files of a list are read

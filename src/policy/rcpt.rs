@@ -158,6 +158,16 @@ pub fn only_bounces(rcpt: &Rcpt<'_>, is_rewritten: bool, has_sender: bool) -> Ve
     Verdict::refuse(reply::recipient::only_bounces(rcpt.recipient), "only-bounces", Source::Key("remote.srs"))
 }
 
+/// Refuses a recipient whose mailbox has no room for the message. `full` says whether it is so, and
+/// whether such mail is returned at once (`local.over_quota`). It is not called for a local process:
+/// the queue has time to wait for room, and a program that calls sendmail(8) has not.
+pub fn quota(facts: &Facts<'_>, recipient: &Address, full: impl FnOnce() -> Option<bool>) -> Verdict {
+    let full = if facts.is_local_user { None } else { full() };
+    full.map_or(Verdict::Accept, |is_final| {
+        Verdict::refuse(reply::recipient::mailbox_full(recipient, is_final), "quota", Source::Key("local.quota"))
+    })
+}
+
 /// Checks the limit on recipients. The limit does not apply to a local process, because a program
 /// that calls sendmail(8) cannot send the rest in another message.
 fn limit(facts: &Facts<'_>, rcpt: &Rcpt<'_>) -> Verdict {
@@ -239,6 +249,20 @@ mod tests {
                 assert_eq!((reason.rule, reason.source), ("next-host", Source::Key(key)));
             }
             assert_eq!(next_host(&recipient, key, NextHost::Accepted), Verdict::Accept);
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_is_refused_except_for_programs_on_this_host() {
+        let recipient = Address::parse("jon@razorback.test").expect("an address");
+        let program = Facts { is_local_user: true, is_trusted: true, ..SUBMITTER };
+        for (facts, full, want) in [
+            (STRANGER, None, "accept"),
+            (STRANGER, Some(false), "defer 452 quota"),
+            (USER, Some(true), "refuse 552 quota"),
+            (program, Some(true), "accept"),
+        ] {
+            assert_eq!(shown(&quota(&facts, &recipient, || full)), want, "{facts:?}");
         }
     }
 

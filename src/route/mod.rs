@@ -217,6 +217,11 @@ impl Router {
         roots
     }
 
+    /// Whether any mailbox has a quota.
+    pub fn has_quotas(&self) -> bool {
+        self.realms.iter().any(|realm| realm.users.have_quotas())
+    }
+
     /// Returns the address, completed with the first local domain if it has no domain.
     #[must_use]
     pub fn qualify(&self, address: &Address) -> Address {
@@ -306,7 +311,7 @@ impl Router {
             Action::Append { file, user } => match self.owner(user.as_deref()) {
                 Ok(owner) => {
                     let is_mbox = !file.ends_with('/');
-                    Route::Mailbox(Mailbox { path: PathBuf::from(&**file), is_mbox, owner })
+                    Route::Mailbox(Mailbox { path: PathBuf::from(&**file), is_mbox, owner, quota: None })
                 }
                 Err(route) => *route,
             },
@@ -363,7 +368,8 @@ impl Router {
     }
 
     fn last_resort(&self) -> Route {
-        Route::Mailbox(Mailbox { path: self.last_resort.clone(), is_mbox: false, owner: Owner::Server })
+        let path = self.last_resort.clone();
+        Route::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server, quota: None })
     }
 
     /// Whether the configuration sends mail to a host with this name or address.

@@ -117,4 +117,21 @@ impl Router {
         }
         unfilled
     }
+
+    /// Returns an error for each quota in the users file that has no effect.
+    pub fn vain_quotas(&self) -> Vec<ConfigError> {
+        let mut vain = Vec::new();
+        for error in self.realms.iter().flat_map(|realm| realm.users.vain_quotas()) {
+            if !vain.contains(&error) {
+                vain.push(error);
+            }
+        }
+        vain
+    }
+
+    /// Returns whether the users of each realm may have Maildirs, and whether any has a quota. The
+    /// first realm is that of `[local]`, and the others are those of the tables `[[domain]]`.
+    pub fn maildirs_and_quotas(&self) -> impl Iterator<Item = (bool, bool)> {
+        self.realms.iter().map(|realm| (realm.users.have_maildirs(), realm.users.have_quotas()))
+    }
 }

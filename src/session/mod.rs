@@ -36,7 +36,6 @@
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -55,6 +54,7 @@ use crate::smtp::command::Command;
 use crate::smtp::line::{Input, Line};
 use crate::spool::{EntryName, QueueId};
 use crate::tls::TlsInfo;
+use crate::users::Mailbox;
 
 mod auth;
 mod authenticity;
@@ -118,9 +118,9 @@ impl std::ops::Deref for Service {
 pub struct Committed<'a> {
     /// The name of the message's entry in the spool.
     pub name: EntryName,
-    /// The only recipient and the path of its Maildir, if a rename of the entry's file delivers the
+    /// The only recipient and its Maildir, if a rename of the entry's file delivers the
     /// message; otherwise `None`.
-    pub maildir: Option<(&'a Address, &'a Path)>,
+    pub maildir: Option<(&'a Address, &'a Mailbox)>,
 }
 
 /// The client of a session.

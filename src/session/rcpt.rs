@@ -23,6 +23,7 @@ impl Session<'_> {
         };
         let checked = self.check_recipient(&recipient, &options);
         let checked = checked.and_then(|finals| self.screen(&recipient).map(|()| finals));
+        let checked = checked.and_then(|finals| self.check_room(&recipient, &finals).map(|()| finals));
         let checked = checked.and_then(|finals| self.ask_next_host(&recipient, &finals).map(|()| finals));
         let is_unknown = checked.as_ref().is_err_and(|reply| reply == &reply::recipient::unknown_user(&recipient));
         if let (Err(reply), Phase::InMail(_, transaction)) = (&checked, &mut self.phase) {
@@ -130,6 +131,17 @@ impl Session<'_> {
         let class = service.router.class_of(address.domain()).into();
         let key = policy::rcpt::next_host_key(class, service.config.key_of_users(address.domain()));
         self.apply(policy::rcpt::next_host(recipient, key, answer))
+    }
+
+    /// Checks whether the message fits into the mailbox of the recipient. The error is the reply that
+    /// refuses the recipient.
+    fn check_room(&self, recipient: &Address, finals: &[Recipient]) -> Result<(), Reply> {
+        let (Phase::InMail(_, transaction), true) = (&self.phase, self.service.router.has_quotas()) else {
+            return Ok(());
+        };
+        let full =
+            || self.service.site.full(&self.service.router, finals, transaction.size).map(|full| full.quota.is_final);
+        self.apply(policy::rcpt::quota(&self.facts(), recipient, full))
     }
 
     /// Looks up a recipient that a filter adds. `None` if mail for it cannot be accepted. The error

@@ -192,7 +192,7 @@ impl Session<'_> {
         // Only a mailbox that the server owns is served directly. Mail for a system user is left to
         // the queue, because the user may have a `.forward`.
         let server_mailbox = accepted.mailbox.as_ref().filter(|mailbox| mailbox.owner == Owner::Server);
-        let maildir = only.zip(server_mailbox.map(|mailbox| mailbox.path.as_path()));
+        let maildir = only.zip(server_mailbox);
         // An entry that is held is neither delivered nor given to the queue.
         if accepted.name.place != Place::Hold {
             (self.service.notify)(&Committed { name: accepted.name, maildir });

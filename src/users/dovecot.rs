@@ -33,7 +33,8 @@ impl Users {
         };
         let path = place(template, &found, (name, domain), geteuid().as_raw());
         let path = path.map_err(|why| format!("Dovecot at {}: {name}@{domain}: {why}", userdb.path().display()))?;
-        Ok(Some(Inbox::Mailbox(Mailbox { path, is_mbox, owner: Owner::Server })))
+        let quota = self.quota(None).filter(|_| !is_mbox);
+        Ok(Some(Inbox::Mailbox(Mailbox { path, is_mbox, owner: Owner::Server, quota })))
     }
 }
 

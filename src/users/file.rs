@@ -1,4 +1,4 @@
-//! Parses the lines of a users file: `name:secret:mailbox`.
+//! Parses the lines of a users file: `name:secret:mailbox`, perhaps with `:quota=size` at the end.
 //!
 //! A name such as `jon` applies to every local domain, and `jon@razorback` applies to one domain.
 //! The secret is a [`Secret`], or is empty if the user cannot log in (see
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::is_safe;
 use crate::address::{Address, fold};
 use crate::config::table::{Line, NOT_UTF8, lines, not_utf8};
-use crate::config::{ConfigError, Store};
+use crate::config::{ConfigError, Store, parse_quota};
 use crate::sasl::secret::Secret;
 
 /// The users of a file.
@@ -25,6 +25,8 @@ pub(super) struct UserTable {
     /// The users by domain and then by name, both in lower case. An empty domain stands for all
     /// local domains.
     pub(super) domains: HashMap<Box<str>, HashMap<Box<str>, User>>,
+    /// Whether a line has a limit for its mailbox.
+    pub(super) has_quota: bool,
     /// The error, if the file could not be read at all.
     error: Option<ConfigError>,
 }
@@ -36,6 +38,9 @@ pub(super) struct User {
     pub(super) secret: Option<Box<Secret>>,
     /// The mailbox in the line; `None` if the template applies.
     pub(super) mailbox: Option<NamedMailbox>,
+    /// The limit of the mailbox in the line, in bytes; 0 for no limit. `None` if that of the
+    /// configuration applies.
+    pub(super) quota: Option<u64>,
     /// The error in the line, if it leaves the mailbox unknown. Such a user has no secret.
     broken: Option<Box<ConfigError>>,
 }
@@ -91,7 +96,10 @@ impl UserTable {
     fn mark_broken(&mut self, domain: &str, name: &str, line: usize, error: &ConfigError) {
         let users = self.domains.entry(domain.into()).or_default();
         let line = users.get(name).map_or(line, |first| first.line);
-        users.insert(name.into(), User { line, secret: None, mailbox: None, broken: Some(Box::new(error.clone())) });
+        users.insert(
+            name.into(),
+            User { line, secret: None, mailbox: None, quota: None, broken: Some(Box::new(error.clone())) },
+        );
     }
 }
 
@@ -134,11 +142,17 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
     if let Some(part) = not_utf8(mailbox) {
         return Err(broken(part, NOT_UTF8));
     }
+    let (mailbox, quota) = split_quota(mailbox);
+    let (quota, bad_quota) = quota.map_or((None, None), |text| match read_quota(text) {
+        Ok(quota) => (Some(quota), None),
+        Err(what) => (None, Some(Wrong { part: text, what, is_broken: false })),
+    });
     let named = read_mailbox(mailbox).map_err(|what| broken(mailbox, &what))?;
     let (kept, bad) = match secret {
         "" => (None, None),
         text => Secret::parse(text).map_or_else(|what| (None, Some(what)), |kept| (Some(Box::new(kept)), None)),
     };
+    table.has_quota |= quota.is_some_and(|limit| limit > 0);
     let users = table.domains.entry(address.domain().into()).or_default();
     match users.entry(fold(address.local()).into()) {
         // The error in the first line for this name has been reported.
@@ -152,14 +166,30 @@ fn add<'a>(table: &mut UserTable, line: Line<'a>) -> Result<(), Wrong<'a>> {
             Err(Wrong { part: name, what, is_broken: first.mailbox != named })
         }
         Entry::Vacant(slot) => {
-            slot.insert(User { line: line.number, secret: kept, mailbox: named, broken: None });
+            slot.insert(User { line: line.number, secret: kept, mailbox: named, quota, broken: None });
             let wrong = |what: &str| Wrong { part: secret, what: what.to_owned(), is_broken: false };
-            bad.map_or(Ok(()), |what| Err(wrong(what)))
+            bad.map(wrong).or(bad_quota).map_or(Ok(()), Err)
         }
     }
 }
 
-/// Reads the last field of a line.
+/// Splits the third field, which may have colons, from the fourth, such as `quota=1G`.
+fn split_quota(text: &str) -> (&str, Option<&str>) {
+    let is_named =
+        |last: &str| last.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_alphabetic()));
+    match text.rsplit_once(':') {
+        Some((mailbox, last)) if is_named(last) => (mailbox, Some(last)),
+        _ => (text, None),
+    }
+}
+
+/// Reads the fourth field; 0 stands for no limit.
+fn read_quota(text: &str) -> Result<u64, String> {
+    let value = text.strip_prefix("quota=").ok_or("expected quota= with a size, such as quota=1G")?;
+    parse_quota(value).map(|limit| limit.unwrap_or(0))
+}
+
+/// Reads the third field of a line.
 fn read_mailbox(text: &str) -> Result<Option<NamedMailbox>, String> {
     if let Some(store) = Store::parse(text) {
         return store.map(|store| Some(NamedMailbox::Store(store)));

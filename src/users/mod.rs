@@ -8,6 +8,7 @@
 //! - `accounts`: authentication against a users file
 //! - `dovecot`: looks up users at Dovecot
 //! - `file`: parses the lines of a users file
+//! - `quota`: how much mail a mailbox may hold
 //! - `system`: looks up system users
 
 use std::collections::HashMap;
@@ -22,9 +23,11 @@ use crate::privsep::Rights;
 pub mod accounts;
 pub mod dovecot;
 mod file;
+mod quota;
 mod system;
 
 use file::{NamedMailbox, User, UserTable, parse};
+pub use quota::{Contents, Quota, Size};
 
 /// The name of the postmaster, in lower case.
 pub const POSTMASTER: &str = "postmaster";
@@ -40,6 +43,8 @@ pub struct Mailbox {
     pub is_mbox: bool,
     /// The user with whose rights mail is written there.
     pub owner: Owner,
+    /// The quota of the Maildir; `None` if there is no limit.
+    pub quota: Option<Quota>,
 }
 
 /// The place where mail for a user is kept.
@@ -86,6 +91,10 @@ pub struct Users {
     rights: Rights,
     source: Source,
     template: MailboxTemplate,
+    /// The limit of each Maildir for which the users file has none, in bytes.
+    quota: Option<u64>,
+    /// Whether mail that does not fit is returned at once.
+    is_quota_final: bool,
 }
 
 #[derive(Debug)]
@@ -126,7 +135,14 @@ impl Users {
                 (Source::File(table), errors)
             }
         };
-        (Self { rights: rights.clone(), source, template: local.mailbox.clone() }, errors)
+        let users = Self {
+            rights: rights.clone(),
+            source,
+            template: local.mailbox.clone(),
+            quota: local.quota,
+            is_quota_final: local.refuses_over_quota,
+        };
+        (users, errors)
     }
 
     /// The directories that contain the mailboxes to which the server itself writes. One is the
@@ -190,6 +206,23 @@ impl Users {
         signs.into_iter().map(error).collect()
     }
 
+    /// An error for each quota in the users file of a user who has no Maildir.
+    pub fn vain_quotas(&self) -> Vec<ConfigError> {
+        let Source::File(table) = &self.source else { return Vec::new() };
+        let current = table.current();
+        let users = current.domains.values().flat_map(|users| users.values());
+        let has_maildir = |user: &User| match &user.mailbox {
+            Some(mailbox) => mailbox.path().is_some(),
+            None => matches!(self.template, MailboxTemplate::Maildir(_)),
+        };
+        let vain = users.filter(|user| user.quota.is_some_and(|limit| limit > 0) && !has_maildir(user));
+        let mut lines: Vec<_> = vain.map(|user| user.line).collect();
+        lines.sort_unstable();
+        let error =
+            |line| ConfigError::new(table.path(), line, 1, "the quota has no effect because the mailbox is no Maildir");
+        lines.into_iter().map(error).collect()
+    }
+
     /// The place of mail for the user `name` (in lower case) in a local domain; `None` if there is
     /// no such user. If every name is that of a user, the postmaster and root are not: mail for the
     /// postmaster, who is root by default, must be accepted whatever a store says (RFC 5321 4.5.1).
@@ -203,21 +236,21 @@ impl Users {
         match &self.source {
             Source::System => self.of_system(name, domain),
             Source::Any if [POSTMASTER, ROOT].contains(&name) => Ok(None),
-            Source::Any => Ok(Some(self.by_template((name, domain), Path::new("/"), Owner::Server))),
+            Source::Any => Ok(Some(self.by_template((name, domain), Path::new("/"), Owner::Server, None))),
             Source::Dovecot(userdb) => self.of_dovecot(userdb, name, domain),
             Source::File(table) => {
                 let table = table.current();
                 match table.find(name, domain).map_err(ToString::to_string)? {
                     None => Ok(None),
-                    Some(User { mailbox: Some(NamedMailbox::Maildir(path)), .. }) => {
-                        let path = path.clone();
-                        Ok(Some(Inbox::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server })))
+                    Some(User { mailbox: Some(NamedMailbox::Maildir(path)), quota, .. }) => {
+                        let (path, quota) = (path.clone(), self.quota(*quota));
+                        Ok(Some(Inbox::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server, quota })))
                     }
                     Some(User { mailbox: Some(NamedMailbox::Store(store)), .. }) => {
                         Ok(Some(Inbox::Store(store.clone(), Owner::Server)))
                     }
-                    Some(User { mailbox: None, .. }) => {
-                        Ok(Some(self.by_template((name, domain), Path::new("/"), Owner::Server)))
+                    Some(User { mailbox: None, quota, .. }) => {
+                        Ok(Some(self.by_template((name, domain), Path::new("/"), Owner::Server, *quota)))
                     }
                 }
             }
@@ -231,10 +264,35 @@ impl Users {
         Some((table.path().to_owned(), table.current().line(name, domain)?))
     }
 
-    /// The place of mail that the template gives to a user.
-    fn by_template(&self, (name, domain): (&str, &str), home: &Path, owner: Owner) -> Inbox {
-        let mailbox = |template: &str, is_mbox| {
-            Inbox::Mailbox(Mailbox { path: fill(template, name, domain, home), is_mbox, owner: owner.clone() })
+    /// Whether any Maildir has a quota.
+    pub fn have_quotas(&self) -> bool {
+        self.quota.is_some() || matches!(&self.source, Source::File(table) if table.current().has_quota)
+    }
+
+    /// Whether a Maildir can have the quota of the configuration.
+    pub fn have_maildirs(&self) -> bool {
+        let is_named = |table: &Watched<UserTable>| {
+            let current = table.current();
+            let mut users = current.domains.values().flat_map(|users| users.values());
+            users.any(|user| {
+                user.quota.is_none() && user.mailbox.as_ref().is_some_and(|mailbox| mailbox.path().is_some())
+            })
+        };
+        matches!(self.template, MailboxTemplate::Maildir(_))
+            || matches!(&self.source, Source::File(table) if is_named(table))
+    }
+
+    /// The quota of a Maildir whose user has this limit in the users file.
+    fn quota(&self, own: Option<u64>) -> Option<Quota> {
+        let limit = own.or(self.quota).filter(|limit| *limit > 0)?;
+        Some(Quota { limit, is_final: self.is_quota_final, is_own: own.is_some() })
+    }
+
+    /// The place of mail that the template gives to a user, who has this limit in the users file.
+    fn by_template(&self, (name, domain): (&str, &str), home: &Path, owner: Owner, quota: Option<u64>) -> Inbox {
+        let mailbox = |template: &str, is_mbox: bool| {
+            let (path, quota) = (fill(template, name, domain, home), self.quota(quota).filter(|_| !is_mbox));
+            Inbox::Mailbox(Mailbox { path, is_mbox, owner: owner.clone(), quota })
         };
         match &self.template {
             MailboxTemplate::Maildir(template) => mailbox(template, false),

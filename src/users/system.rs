@@ -13,7 +13,7 @@ impl Users {
             return Err(format!("the user {name} has no home directory"));
         }
         let home = account.home.clone();
-        Ok(Some(self.by_template((name, domain), &home, Owner::User(account))))
+        Ok(Some(self.by_template((name, domain), &home, Owner::User(account), None)))
     }
 
     /// The system user with this name.

@@ -48,6 +48,8 @@ fn begin(users: config::Users, template: &str) -> (Users, Vec<ConfigError>) {
         subaddress: None,
         postmaster: "root".into(),
         catch_all: None,
+        quota: None,
+        refuses_over_quota: false,
     };
     Users::begin(&local, &Rights::Alone, &mut Sources::default())
 }
@@ -123,6 +125,50 @@ fn every_error_has_its_place_and_repeats_no_secret() {
         "8:1: the user ELVIS is already on line 7",
     ];
     assert_eq!(errors, expected);
+}
+
+/// The limit of a user's line takes precedence, and a malformed one costs only the limit.
+#[test]
+fn a_quota_comes_from_the_line_or_the_configuration() {
+    let text = "jon::\nmary:::quota=500M\nelvis::/graceland:quota=1048576\nann:::quota=none\nsue::lmtp://h:24:quota=1G\n\
+                max::/a:b\neve:::quota=much\ntom:::quta=1G\nbob:::quota=1\n";
+    let scratch = Scratch::new("quota", text);
+    let (mut users, errors) = begin(config::Users::File(scratch.0.clone()), "/m/{user}");
+    (users.quota, users.is_quota_final) = (Some(1 << 30), true);
+    let errors: Vec<_> = errors.iter().map(|e| format!("{}:{}: {}", e.line, e.column, e.text)).collect();
+    let expected = [
+        "7:7: expected a size, such as \"500M\" or \"1G\", or \"none\"",
+        "8:7: expected quota= with a size, such as quota=1G",
+        "9:7: expected a size of at least 64K and at most 65536G",
+    ];
+    assert_eq!(errors, expected);
+    for (name, place, limit) in [
+        ("jon", "/m/jon", Some(1 << 30)),
+        ("mary", "/m/mary", Some(500 << 20)),
+        ("elvis", "/graceland", Some(1 << 20)),
+        ("ann", "/m/ann", None),
+        ("sue", "lmtp://h:24", None),
+        ("max", "/a:b", Some(1 << 30)),
+        ("eve", "/m/eve", Some(1 << 30)),
+    ] {
+        assert_eq!(path(&users, name, "razorback"), Ok(Some(place.into())), "{name}");
+        let Ok(Some(inbox)) = users.inbox(name, "razorback") else { panic!("{name}") };
+        let quota = if let Inbox::Mailbox(mailbox) = inbox { mailbox.quota } else { None };
+        assert_eq!(quota.map(|quota| quota.limit), limit, "{name}");
+        assert!(
+            quota.is_none_or(|quota| quota.is_final && quota.is_own == ["mary", "elvis"].contains(&name)),
+            "{name}"
+        );
+    }
+    assert!(users.have_quotas() && users.have_maildirs());
+    let vain: Vec<_> = users.vain_quotas().iter().map(|error| error.line).collect();
+    assert_eq!(vain, [5]);
+    // An mbox file has no quota.
+    users.template = MailboxTemplate::Mbox("/m/{user}".into());
+    let Ok(Some(Inbox::Mailbox(mailbox))) = users.inbox("jon", "razorback") else { panic!("jon") };
+    assert_eq!(mailbox.quota, None);
+    let vain: Vec<_> = users.vain_quotas().iter().map(|error| error.line).collect();
+    assert_eq!(vain, [2, 5]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! again.
 
 use crate::deliver::local::maildir::Maildir;
+use crate::deliver::quota;
 use crate::log;
 use crate::outcome::Fate;
 use crate::session::Committed;
@@ -15,12 +16,22 @@ use crate::users::Owner;
 
 /// Delivers a message into its mailbox. Returns false if the message must be left to the queue.
 pub fn deliver_now(site: &Site, committed: &Committed<'_>) -> bool {
-    let Some((recipient, path)) = committed.maildir else { return false };
+    let Some((recipient, mailbox)) = committed.maildir else { return false };
+    let (path, size) = (&mailbox.path, committed.name.size);
+    // Mail that does not fit is left to the queue, and so is the slow count of all files.
+    if mailbox.quota.is_some_and(|quota| quota::reserve_at_once(path, quota, size).is_none()) {
+        return false;
+    }
     let settings = site.settings();
     let hostname = &settings.config.hostname;
-    let mailbox = Maildir { path, hostname, owner: &Owner::Server, agents: &site.agents };
-    let outcome = mailbox.move_in(&site.spool, committed.name);
-    let Some(outcome) = outcome.filter(|outcome| outcome.fate == Fate::Delivered) else { return false };
+    let maildir = Maildir { path, hostname, owner: &Owner::Server, agents: &site.agents };
+    let outcome = maildir.move_in(&site.spool, committed.name);
+    let Some(outcome) = outcome.filter(|outcome| outcome.fate == Fate::Delivered) else {
+        if let Some(quota) = mailbox.quota {
+            quota::release_at_once(path, quota, size);
+        }
+        return false;
+    };
     let id = committed.name.id;
     log::attempt(&log::Attempt {
         id: &id,

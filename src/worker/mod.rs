@@ -353,6 +353,7 @@ impl Attempt<'_> {
             router: &self.settings.router,
             hostname: &self.settings.config.hostname,
             agents: &self.site.agents,
+            quotas: &self.site.quotas,
             now: self.now,
             is_moved: false,
         };

@@ -491,6 +491,31 @@ fn keys_of_dmarc_that_have_no_effect() {
 }
 
 #[test]
+fn quotas_that_have_no_effect() {
+    let mbox = "local.mailbox = \"mbox:/tmp/{user}\"\n";
+    for (settings, line, warnings) in [
+        ("local.quota = \"1G\"\nlocal.over_quota = \"refuse\"".to_owned(), "", &[][..]),
+        (format!("{mbox}local.quota = \"1G\""), "", &["local.quota has no effect: no mailbox is a Maildir"]),
+        (format!("{mbox}local.quota = \"1G\""), "mary::/tmp/mary", &[]),
+        ("local.over_quota = \"refuse\"".to_owned(), "", &["local.over_quota has no effect: no mailbox has a quota"]),
+        ("local.over_quota = \"refuse\"".to_owned(), "mary:::quota=1G", &[]),
+        (mbox.to_owned(), "mary:::quota=1G", &["users:3:1: the quota has no effect because the mailbox is no Maildir"]),
+        (
+            "domain#1.names = [\"far.test\"]\ndomain#1.mailbox = \"lmtp:/tmp/lmtp\"\ndomain#1.users = \"system\"\ndomain#1.quota = \"1G\""
+                .to_owned(),
+            "",
+            &["domain.quota has no effect: no mailbox is a Maildir"],
+        ),
+    ] {
+        let site = site(&settings);
+        if !line.is_empty() {
+            site.add("users", line);
+        }
+        assert_warned(&site, warnings);
+    }
+}
+
+#[test]
 fn names_that_other_hosts_cannot_resolve() {
     let only = "local.domains has example.org, and only this host can connect: see [[listen]]";
     let neither = |host: &str| {

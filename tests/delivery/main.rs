@@ -5,9 +5,10 @@
 //! - `domains`: local domains with users and tables of their own
 //! - `forward`: .forward files and home directories
 //! - `handover`: spool files that become mailbox files of their recipients
+//! - `maildir_quota`: `local.quota`, and the file that counts a Maildir
 //! - `mbox`: mbox files and their locks
 //! - `quarantine`: folders of a Maildir for suspicious messages
-//! - `quota`: the disk quota of a recipient
+//! - `quota`: the disk quota of a recipient, which the system enforces
 //! - `utf8`: addresses outside ASCII
 
 mod aliases;
@@ -15,6 +16,7 @@ mod commands;
 mod domains;
 mod forward;
 mod handover;
+mod maildir_quota;
 mod mbox;
 mod quarantine;
 mod quota;

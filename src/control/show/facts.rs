@@ -231,7 +231,7 @@ fn in_words(route: &Route, way: Option<Way>) -> String {
     match route {
         Route::Mailbox(_) | Route::Command(..) | Route::List if way.is_some() => "delivered on this host".to_owned(),
         Route::Remote(_) if way.is_some_and(|way| way != Way::Public) => "another host".to_owned(),
-        Route::Mailbox(Mailbox { path, is_mbox, owner }) => {
+        Route::Mailbox(Mailbox { path, is_mbox, owner, .. }) => {
             let kind = if *is_mbox { "mbox" } else { "Maildir" };
             let user = match owner {
                 Owner::User(account) => format!(" of the user {}", account.name),

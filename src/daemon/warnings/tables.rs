@@ -33,7 +33,29 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
         }
     }
     table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
+    of_quotas(settings);
     of_service_users(settings, rights);
+}
+
+/// Warns of quotas that have no effect: only Maildirs have quotas.
+fn of_quotas(settings: &Settings) {
+    let config = &settings.config;
+    for (number, (has_maildirs, has_quotas)) in settings.router.maildirs_and_quotas().enumerate() {
+        let table = number.checked_sub(1).map_or("local".to_owned(), |number| format!("domain[{number}]"));
+        let warn = |key: &str, why: &str| {
+            let place = format!("{table}.{key}");
+            if config.places.of_key(&place).is_some() {
+                let (at, table) = (config.places.at(&place), if number == 0 { "local" } else { "domain" });
+                ::log::warn!("{at}{table}.{key} has no effect: {why}");
+            }
+        };
+        match (has_maildirs, has_quotas) {
+            (false, true) => warn("quota", "no mailbox is a Maildir"),
+            (_, false) => warn("over_quota", "no mailbox has a quota"),
+            (true, true) => {}
+        }
+    }
+    table::limited(&settings.router.vain_quotas()).for_each(|warning| ::log::warn!("{warning}"));
 }
 
 /// Warns if `local.domains` contains neither the hostname nor localhost. In that case, mail from

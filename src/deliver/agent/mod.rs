@@ -18,6 +18,7 @@
 //! - `mbox`: appending to a file of many messages
 //! - `pool`: the agents, and the choice between them and this process
 //! - `process`: the process of an agent
+//! - `quota`: the use of a Maildir, which its user shares with other programs
 //! - `wire`: requests and responses as bytes
 
 mod command;
@@ -26,6 +27,7 @@ pub(super) mod maildir;
 mod mbox;
 mod pool;
 pub mod process;
+pub(super) mod quota;
 mod wire;
 
 use std::fs::{self, File, Metadata};
@@ -40,7 +42,7 @@ pub use pool::AgentPool;
 
 use crate::sys;
 pub use crate::sys::command::Ended;
-pub use crate::users::Owner;
+pub use crate::users::{Contents, Owner};
 
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +130,37 @@ pub enum Request {
         /// The time limit of the command, in seconds.
         limit: u64,
     },
+    /// Count a message that is about to be delivered to a Maildir with a limit.
+    Reserve {
+        /// The Maildir; made if it is missing.
+        mailbox: PathBuf,
+        /// The limit, in bytes.
+        limit: u64,
+        /// The size of the message, in bytes.
+        size: u64,
+    },
+    /// Take back the count of a message that was not delivered.
+    Release {
+        /// The Maildir.
+        mailbox: PathBuf,
+        /// The limit, in bytes.
+        limit: u64,
+        /// The size of the message, in bytes.
+        size: u64,
+    },
+    /// Find out how much mail a Maildir with a limit holds.
+    Measure {
+        /// The Maildir.
+        mailbox: PathBuf,
+        /// The limit, in bytes.
+        limit: u64,
+        /// The size of the message that is to be delivered, in bytes.
+        size: u64,
+        /// Whether a count of the files is written into the Maildir.
+        keeps: bool,
+        /// The files that redirect the user's mail. If one of them exists, nothing is counted.
+        forwards: Vec<PathBuf>,
+    },
     /// Run a configured command without a shell, for its output.
     Print {
         /// The program and its arguments.
@@ -183,6 +216,8 @@ pub enum Response {
     Ended(Ended, String),
     /// The output of the command.
     Printed(Vec<u8>),
+    /// The use of the Maildir. If the request was to count a message, the message does not fit.
+    Used(Contents),
 }
 
 /// Why a request failed.
@@ -217,6 +252,24 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
         Request::Folder { mailbox, folder } => {
             maildir::At(mailbox).settle()?;
             maildir::At(mailbox).make_folder(folder).map(|()| Response::Done)
+        }
+        Request::Reserve { mailbox, limit, size } => {
+            let mailbox = quota::Limited { maildir: mailbox, limit: *limit, patience: quota::PATIENCE };
+            mailbox.reserve(*size).map(|reserved| match reserved {
+                quota::Reserved::Full(contents) => Response::Used(contents),
+                quota::Reserved::Yes | quota::Reserved::Unknown => Response::Done,
+            })
+        }
+        Request::Release { mailbox, limit, size } => {
+            quota::Limited { maildir: mailbox, limit: *limit, patience: Duration::ZERO }.release(*size);
+            Ok(Response::Done)
+        }
+        Request::Measure { mailbox, limit, size, keeps, forwards } => {
+            if forwards.iter().any(|file| fs::symlink_metadata(file).is_ok()) {
+                return Ok(Response::Absent);
+            }
+            let mailbox = quota::Limited { maildir: mailbox, limit: *limit, patience: quota::BRIEF_PATIENCE };
+            Ok(mailbox.contents(*size, *keeps)?.map_or(Response::Absent, Response::Used))
         }
         Request::Append { file, head, content } => {
             mbox::append(file, head, message()?, *content).map(|()| Response::Done)

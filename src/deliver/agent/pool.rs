@@ -27,6 +27,8 @@ const REUSED_WITHIN: Duration = Duration::from_secs(20);
 const MAX_IDLE: usize = 32;
 /// How long an agent may take for a request, in addition to a command's own time limit.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an agent may take for the use of a mailbox, for which a client waits.
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(REUSED_WITHIN.as_secs() < IDLE.as_secs());
 
@@ -76,11 +78,14 @@ impl AgentPool {
         }
         let lost = |error: io::Error| AgentError::new(format!("work as {}", name(owner)), error);
         let agent = self.take(owner).map_err(lost)?;
-        let command_limit =
-            if let Request::Run { limit, .. } = request { Duration::from_secs(*limit) } else { Duration::ZERO };
-        let asked = agent.socket.set_write_timeout(Some(REQUEST_TIMEOUT)).and_then(|()| {
+        let timeout = match request {
+            Request::Run { limit, .. } => REQUEST_TIMEOUT + Duration::from_secs(*limit),
+            Request::Measure { .. } => MEASURE_TIMEOUT,
+            _ => REQUEST_TIMEOUT,
+        };
+        let asked = agent.socket.set_write_timeout(Some(timeout.min(REQUEST_TIMEOUT))).and_then(|()| {
             send_request(&agent.socket, request, message)?;
-            receive_response(&agent.socket, Instant::now() + REQUEST_TIMEOUT + command_limit)
+            receive_response(&agent.socket, Instant::now() + timeout)
         });
         let result = asked.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => lost(io::ErrorKind::TimedOut.into()),

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use super::{AgentError, Ended, Identity, Part, Request, Response};
+use super::{AgentError, Contents, Ended, Identity, Part, Request, Response};
 use crate::privsep::bytes::{Reader, Writer};
 use crate::privsep::fdpass;
 
@@ -133,6 +133,13 @@ fn write_request(to: &mut Writer, request: &Request) {
         }
         Request::Accept { mailbox, name, prefix } => to.byte(9).path(mailbox).text(name).text(prefix),
         Request::Folder { mailbox, folder } => to.byte(10).path(mailbox).text(folder),
+        Request::Reserve { mailbox, limit, size } => to.byte(11).path(mailbox).large(*limit).large(*size),
+        Request::Release { mailbox, limit, size } => to.byte(12).path(mailbox).large(*limit).large(*size),
+        Request::Measure { mailbox, limit, size, keeps, forwards } => {
+            to.byte(13).path(mailbox).large(*limit).large(*size).byte(u8::from(*keeps));
+            to.number(u32::try_from(forwards.len()).unwrap_or(u32::MAX));
+            forwards.iter().fold(to, |to, path| to.path(path))
+        }
         Request::Print { words, limit, max_output } => texts(to.byte(8).number(*limit).number(*max_output), words),
     };
 }
@@ -168,6 +175,18 @@ fn read_request(from: &mut Reader<'_>) -> io::Result<Request> {
         },
         9 => Request::Accept { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
         10 => Request::Folder { mailbox: from.path()?, folder: from.string()? },
+        11 => Request::Reserve { mailbox: from.path()?, limit: from.large()?, size: from.large()? },
+        12 => Request::Release { mailbox: from.path()?, limit: from.large()?, size: from.large()? },
+        13 => Request::Measure {
+            mailbox: from.path()?,
+            limit: from.large()?,
+            size: from.large()?,
+            keeps: from.byte()? != 0,
+            forwards: {
+                let count = from.number()?;
+                (0..count).map(|_| from.path()).collect::<io::Result<_>>()?
+            },
+        },
         8 => Request::Print { limit: from.number()?, max_output: from.number()?, words: read_texts(from)? },
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
@@ -207,6 +226,7 @@ fn write_response(to: &mut Writer, done: &Response) {
             to.byte(9).byte(way).number(number.cast_unsigned()).text(output)
         }
         Response::Printed(text) => to.byte(10).text(text),
+        Response::Used(Contents { size, messages }) => to.byte(11).large(*size).large(*messages),
     };
 }
 
@@ -231,6 +251,7 @@ fn read_response(from: &mut Reader<'_>) -> io::Result<Response> {
             Response::Ended(ended, from.string()?)
         }
         10 => Response::Printed(from.bytes()?.to_vec()),
+        11 => Response::Used(Contents { size: from.large()?, messages: from.large()? }),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -280,6 +301,15 @@ mod tests {
             },
             Request::Accept { mailbox: mailbox(), name: "1.x".into(), prefix: "1.".into() },
             Request::Folder { mailbox: mailbox(), folder: ".Junk".into() },
+            Request::Reserve { mailbox: mailbox(), limit: u64::MAX, size: 7 },
+            Request::Release { mailbox: mailbox(), limit: 9, size: 7 },
+            Request::Measure {
+                mailbox: mailbox(),
+                limit: 9,
+                size: 7,
+                keeps: true,
+                forwards: vec!["/x/.forward".into()],
+            },
             Request::Append { file: mailbox(), head: "From x\n".into(), content: Part { at: 7, size: 9 } },
             Request::Forward { home: mailbox(), uid: 7, names: vec![".forward+x".into(), ".forward".into()] },
             Request::Read { file: mailbox() },
@@ -311,6 +341,7 @@ mod tests {
             Response::Ended(Ended::Signal(9), String::new()),
             Response::Ended(Ended::Late, String::new()),
             Response::Printed(b"token\n".to_vec()),
+            Response::Used(Contents { size: u64::MAX, messages: 3 }),
         ] {
             send_response(&two, &Ok(done.clone())).expect("sent");
             assert_eq!(receive_response(&one, soon()).expect("received").expect("well"), done);

@@ -21,7 +21,7 @@
 
 use std::collections::HashSet;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::onward::Onward;
 use super::{LocalDelivery, unexpected_response};
@@ -32,9 +32,9 @@ use crate::envelope::{Action, Origin, Recipient};
 use crate::message::{field, trace};
 use crate::outcome::{Outcome, Via};
 use crate::reply::Status;
-use crate::route::{DomainClass, Expansion};
+use crate::route::{DomainClass, Expansion, Router};
 use crate::spool::{RecipientEntry, State, Step};
-use crate::users::{Account, Owner};
+use crate::users::{Account, Mailbox, Owner};
 
 /// Maximum number of lists that one address leads to, nested lists included.
 const MAX_LISTS: usize = 100;
@@ -334,6 +334,17 @@ fn names(extension: Option<(char, &str)>) -> Vec<String> {
     let extension = extension.filter(|(mark, text)| *mark != '/' && is_plain(text) && !text.contains(".."));
     let with_extension = extension.map(|(mark, text)| format!(".forward{mark}{text}"));
     with_extension.into_iter().chain([".forward".to_owned()]).collect()
+}
+
+/// The files that redirect the mail of a recipient with this mailbox, if they exist.
+pub fn files(router: &Router, mailbox: &Mailbox, recipient: &Recipient) -> Vec<PathBuf> {
+    let Owner::User(account) = &mailbox.owner else { return Vec::new() };
+    if recipient.action != Action::Deliver {
+        return Vec::new();
+    }
+    let extension = router.extension(&recipient.address);
+    let names = names(extension.as_ref().map(|(mark, text)| (*mark, &**text)));
+    names.into_iter().map(|name| account.home.join(name)).collect()
 }
 
 /// Whether the only recipient is the user's own mailbox.

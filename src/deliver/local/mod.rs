@@ -29,12 +29,14 @@ use maildir::{Maildir, Prepared, not_noted};
 
 use super::Begun;
 use super::agent::{AgentError, AgentPool, Part, Request, Response};
+use super::quota::{Quotas, Room};
 use crate::activity;
 use crate::outcome::{Fate, Outcome, Via};
 use crate::reply::Status;
 use crate::route::{Route, Router};
 use crate::spool::{Entry, EntryName, RecipientEntry, Spool, State};
-use crate::users::{Mailbox, Owner};
+use crate::users::{Mailbox, Owner, Quota};
+pub(super) use forward::files as forward_files;
 
 /// Maximum number of copies of one message that are written to `tmp/` before the first of them is
 /// renamed to `new/`, so that one sync of the entry records all of them.
@@ -56,6 +58,8 @@ pub struct LocalDelivery<'a> {
     pub hostname: &'a str,
     /// The agents that work in mailboxes.
     pub agents: &'a AgentPool,
+    /// The quotas of Maildirs.
+    pub quotas: &'a Quotas,
     /// When the attempt began, in seconds since 1970.
     pub now: u64,
     /// Whether the entry's file was moved into the mailbox, out of the spool.
@@ -147,7 +151,7 @@ impl<'a> LocalDelivery<'a> {
     where
         'a: 'r,
     {
-        let Mailbox { path, is_mbox, owner } = mailbox;
+        let Mailbox { path, is_mbox, owner, quota } = mailbox;
         activity::enter("writing into the mailbox");
         activity::at(&path.display());
         // A `.forward` is followed before any handover. So if the entry was handed over, there was
@@ -164,7 +168,7 @@ impl<'a> LocalDelivery<'a> {
             return Begun::Over(appended.unwrap_or_else(|failure| failure.via(Via::Mbox)));
         }
         let maildir = Maildir { path, hostname: self.hostname, owner, agents: self.agents };
-        match Begun::from(self.begin_in_maildir(&maildir, addressee)).via(Via::Maildir) {
+        match Begun::from(self.begin_in_maildir(&maildir, addressee, *quota)).via(Via::Maildir) {
             Begun::Ready(copy) => Begun::Ready((maildir, copy)),
             Begun::Over(outcome) => Begun::Over(outcome),
         }
@@ -174,8 +178,13 @@ impl<'a> LocalDelivery<'a> {
         &mut self,
         maildir: &Maildir<'_>,
         addressee: &RecipientEntry,
+        quota: Option<Quota>,
     ) -> Result<Begun<Prepared>, Box<Outcome>> {
+        // A copy that was prepared before a crash, and a file that was handed over, are counted.
+        let is_counted = addressee.record.state != State::Todo || self.entry.handed_over_to().is_some();
+        let mut quota = quota.filter(|_| !is_counted);
         if self.entry.is_direct() {
+            let room = self.reserve(maildir, quota.take(), self.entry.name().size)?;
             let moved = match maildir.owner {
                 Owner::User(account) if self.agents.rights().has_monitor() => {
                     maildir.hand_over(self.spool, self.entry, account.uid)
@@ -184,6 +193,10 @@ impl<'a> LocalDelivery<'a> {
             };
             if let Some(outcome) = moved {
                 self.is_moved = outcome.fate == Fate::Delivered;
+                // A file that was handed over will be delivered.
+                if let Some(room) = room.filter(|_| !self.is_moved && *maildir.owner == Owner::Server) {
+                    room.release(self.agents, maildir.owner);
+                }
                 return Ok(Begun::Over(outcome));
             }
             self.make_queued().map_err(|e| Outcome::from_io("rewrite the message in the spool", &e))?;
@@ -192,9 +205,37 @@ impl<'a> LocalDelivery<'a> {
             self.make_folder(maildir)?;
         }
         match self.entry.recipient(addressee.number).cloned() {
-            Some(addressee) => self.with_text(|this| maildir.prepare(this.entry, &addressee, this.now))?,
+            Some(addressee) => self.with_text(|this| this.prepare(maildir, &addressee, quota))?,
             None => Ok(Begun::Over(Outcome::deferred(Status(4, 3, 0), "the message in the spool has changed"))),
         }
+    }
+
+    fn prepare(
+        &mut self,
+        maildir: &Maildir<'_>,
+        addressee: &RecipientEntry,
+        quota: Option<Quota>,
+    ) -> Result<Begun<Prepared>, Box<Outcome>> {
+        let size = || self.entry.delivery_head(addressee).len() as u64 + self.entry.content_size();
+        let room = quota.map_or(Ok(None), |quota| self.reserve(maildir, Some(quota), size()))?;
+        let prepared = maildir.prepare(self.entry, addressee, self.now);
+        if let (Some(room), Err(_)) = (room, &prepared) {
+            room.release(self.agents, maildir.owner);
+        }
+        prepared
+    }
+
+    /// Counts a message of `size` bytes that is about to be delivered, if there is a quota.
+    fn reserve<'m>(
+        &self,
+        maildir: &Maildir<'m>,
+        quota: Option<Quota>,
+        size: u64,
+    ) -> Result<Option<Room<'m>>, Box<Outcome>> {
+        let Some(quota) = quota else { return Ok(None) };
+        // The folder of an entry is in the Maildir that has the quota.
+        let root = if self.entry.folder().is_some() { maildir.path.parent() } else { None };
+        self.quotas.reserve(self.agents, (root.unwrap_or(maildir.path), maildir.owner, quota), size)
     }
 
     /// Rewrites a direct entry as a queued one, which may change the entry's name.

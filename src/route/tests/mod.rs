@@ -43,6 +43,8 @@ impl Site {
             subaddress: Some('+'),
             postmaster: "root".into(),
             catch_all: None,
+            quota: None,
+            refuses_over_quota: false,
         };
         config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()], ..config.relay };
         config.remote.routes = table("routes");

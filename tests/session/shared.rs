@@ -3,8 +3,10 @@
 //!
 //! What a store can do to one host is shown in src/shared_store/tests.rs.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -123,6 +125,38 @@ fn a_store_that_hangs_costs_a_tenth_of_a_second_once() {
     });
     assert_eq!(mail(&daemon, 11), [vec!["250"; 10], vec!["450"]].concat());
     assert_eq!(daemon.log().matches(ALONE).count(), 1, "{}", daemon.log());
+}
+
+/// Each session is on a host of its own, and ends before the next one begins.
+#[test]
+fn sessions_of_inetd_count_together() {
+    let redis = RedisDir::new();
+    let Some(_running) = redis.start(&[]) else { return };
+    let session = || {
+        let mut site = Site::with("relay.networks = []\npolicy.messages_per_hour = 2");
+        site.set("shared", "store", &format!("{:?}", redis.url()));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("a connection");
+        let server = OwnedFd::from(listener.accept().expect("a client").0);
+        let mut command = site.penfoldd(&["-i"]);
+        command.stdin(server.try_clone().expect("a descriptor")).stdout(server).stderr(Stdio::null());
+        let mut child = command.spawn().expect("it starts");
+        // The command holds the socket as well.
+        drop(command);
+        let mut client = Client::new(stream);
+        client.ask("HELO mail.example.org", "250 ");
+        client.ask("MAIL FROM:<mary@example.org>", "250 ");
+        let reply = client.ask("RCPT TO:<jon@razorback>", "");
+        client.ask("QUIT", "221 ");
+        child.wait().expect("its end");
+        reply.chars().take(3).collect::<String>()
+    };
+    // On a busy machine the store may not answer in time.
+    let counted = (0..20).any(|_| {
+        redis.ask(&["FLUSHALL"]);
+        [session(), session(), session()] == ["250", "250", "450"]
+    });
+    assert!(counted);
 }
 
 /// The file with the password belongs to root, if the tests do, and only root can read it.

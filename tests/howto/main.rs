@@ -1,6 +1,7 @@
 //! The how-to pages, run from their own text.
 //!
 //! - `containers`: penfold-containers(7)
+//! - `dovecot`: penfold-dovecot(7)
 //! - `gateway`: penfold-gateway(7)
 //! - `machine`: the Debian system in which a page runs
 //! - `migration`: the move from Postfix in penfold-migration(7)
@@ -14,6 +15,7 @@
 //! - `zone`: the zones of a page as a name server answers them
 
 mod containers;
+mod dovecot;
 mod gateway;
 mod machine;
 mod migration;

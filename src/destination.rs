@@ -40,8 +40,15 @@ pub enum HostTarget {
         /// The TCP port of the exchangers.
         port: u16,
     },
-    /// Hosts that the configuration names, the preferred one first; at least one.
-    Hosts(Vec<HostPort>),
+    /// Hosts that the configuration names.
+    Hosts {
+        /// The hosts, the preferred one first; at least one.
+        hosts: Vec<HostPort>,
+        /// The sender, or `@` and the domain of the sender, by which the credentials for these hosts
+        /// are chosen. `None` if they are the same for all senders. Messages with different accounts
+        /// have different destinations, so that they never share a connection.
+        account: Option<Box<str>>,
+    },
     /// A mail store, which takes mail by LMTP.
     Store(Store),
 }
@@ -123,7 +130,7 @@ impl Destination {
 
     /// Whether the destination is other hosts, and not a mail store.
     pub fn is_host(&self) -> bool {
-        matches!(self, Self::Remote(HostTarget::Mx { .. } | HostTarget::Hosts(_), _))
+        matches!(self, Self::Remote(HostTarget::Mx { .. } | HostTarget::Hosts { .. }, _))
     }
 
     /// Whether the destination is a mail store.
@@ -133,7 +140,7 @@ impl Destination {
 
     /// Whether the destination is named after its hosts, and not after the domain of its recipients.
     pub fn is_named_after_hosts(&self) -> bool {
-        matches!(self, Self::Remote(HostTarget::Hosts(_) | HostTarget::Store(_), _))
+        matches!(self, Self::Remote(HostTarget::Hosts { .. } | HostTarget::Store(_), _))
     }
 
     /// Whether the destination is the mail exchangers of the domain `wanted` at the SMTP port.
@@ -197,11 +204,16 @@ impl fmt::Display for Destination {
 }
 
 impl HostTarget {
+    /// Hosts at which this server has the same credentials for all senders.
+    pub fn hosts(hosts: Vec<HostPort>) -> Self {
+        Self::Hosts { hosts, account: None }
+    }
+
     /// Returns the domain if the hosts are its mail exchangers; otherwise `None`.
     pub fn mx_domain(&self) -> Option<&str> {
         match self {
             Self::Mx { domain, .. } => Some(domain),
-            Self::Hosts(_) | Self::Store(_) => None,
+            Self::Hosts { .. } | Self::Store(_) => None,
         }
     }
 
@@ -210,7 +222,7 @@ impl HostTarget {
     pub fn names(&self) -> Vec<&str> {
         match self {
             Self::Mx { domain, .. } => vec![domain],
-            Self::Hosts(hosts) => hosts.iter().map(|host| host.host.as_str()).collect(),
+            Self::Hosts { hosts, .. } => hosts.iter().map(|host| host.host.as_str()).collect(),
             Self::Store(Store::Host(host)) => vec![&host.host],
             Self::Store(Store::Socket(_)) => Vec::new(),
         }
@@ -227,12 +239,13 @@ impl fmt::Display for HostTarget {
         match self {
             Self::Mx { domain, port: SMTP_PORT } => write!(f, "mx:{domain}"),
             Self::Mx { domain, port } => write!(f, "mx:{domain}:{port}"),
-            Self::Hosts(hosts) => {
+            Self::Hosts { hosts, account } => {
                 f.write_str("host:")?;
                 hosts.iter().enumerate().try_for_each(|(index, host)| {
                     let comma = if index == 0 { "" } else { "," };
                     write!(f, "{comma}{host}")
-                })
+                })?;
+                account.as_ref().map_or(Ok(()), |account| write!(f, ",from={account}"))
             }
             Self::Store(store) => store.fmt(f),
         }
@@ -255,7 +268,10 @@ mod tests {
             Destination::Remote(HostTarget::Store(store), None)
         };
         let smart = vec![host("a.example", 587, Scheme::StartTls), host("2001:db8::3", 25, Scheme::Smtp)];
-        let hosts = Destination::Remote(HostTarget::Hosts(smart), None);
+        let hosts = Destination::Remote(HostTarget::hosts(smart.clone()), None);
+        let account = Some("@x.org".into());
+        let with_account = Destination::Remote(HostTarget::Hosts { hosts: smart, account }, None);
+        let account_name = "host:smtp+starttls://a.example:587,[2001:db8::3]:25,from=@x.org";
         let of_sender = |destination| match destination {
             Destination::Remote(target, _) => Destination::Remote(target, Some("@news.example".into())),
             other => other,
@@ -270,6 +286,7 @@ mod tests {
             (mx("x.org", 2525), "mx:x.org:2525", "x.org:2525", &[]),
             (of_sender(mx("x.org", 25)), "mx:x.org/@news.example", "x.org/@news.example", &["x.org", "mx:x.org"]),
             (hosts, smart_name, smart_name, &["a.example", "[2001:db8::3]"]),
+            (with_account, account_name, account_name, &["a.example", "[2001:db8::3]"]),
             (store("lmtp:/run/lmtp"), "lmtp:/run/lmtp", "lmtp:/run/lmtp", &[]),
             (store("lmtp://s.example"), "lmtp://s.example:24", "lmtp://s.example:24", &["s.example"]),
         ] {

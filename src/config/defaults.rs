@@ -67,7 +67,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
         domains: Vec::new(),
         relay: relay(),
         smtp: Smtp::default(),
-        policy: policy::defaults(optional("/etc/penfold/access")),
+        policy: policy::defaults(optional("/etc/penfold/access"), optional("/etc/penfold/always_bcc")),
         auth: Auth::None,
         submission: submission::defaults(),
         remote: remote::defaults(),

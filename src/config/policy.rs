@@ -34,6 +34,8 @@ const HAS_ARC: bool = cfg!(feature = "arc");
 pub struct Policy {
     /// The access table.
     pub access: TableFile,
+    /// The table of copies: who gets a copy of each message.
+    pub always_bcc: TableFile,
     /// The DNS lists in which the client's address is looked up.
     pub dnsbl: Vec<DnsList>,
     /// A client is refused if the weights of the lists that contain it add up to at least this
@@ -199,6 +201,7 @@ impl DnsList {
 pub(super) fn policy(mut section: Section<'_, '_>, default: Policy) -> Policy {
     let policy = Policy {
         access: super::keys::table_file(&mut section, "access", default.access),
+        always_bcc: super::keys::table_file(&mut section, "always_bcc", default.always_bcc),
         dnsbl: lists(&mut section, "dnsbl").unwrap_or(default.dnsbl),
         dnsbl_threshold: section.take("dnsbl_threshold", threshold).unwrap_or(default.dnsbl_threshold),
         sender_lists: lists(&mut section, "sender_lists").unwrap_or(default.sender_lists),
@@ -238,10 +241,12 @@ pub(super) fn policy(mut section: Section<'_, '_>, default: Policy) -> Policy {
     policy
 }
 
-/// Returns the defaults of the table, whose access table is `access`.
-pub(super) fn defaults(access: TableFile) -> Policy {
+/// Returns the defaults of the table, whose access table is `access` and whose table of copies is
+/// `always_bcc`.
+pub(super) fn defaults(access: TableFile, always_bcc: TableFile) -> Policy {
     Policy {
         access,
+        always_bcc,
         dnsbl: Vec::new(),
         dnsbl_threshold: 1,
         sender_lists: Vec::new(),

@@ -177,7 +177,7 @@ fn relay(out: &mut Printer<'_>, relay: &Relay) {
 
 fn policy(out: &mut Printer<'_>, policy: &Policy) {
     let refuses = |is_refused| quote(if is_refused { "refuse" } else { "accept" });
-    out.key("access", path(&policy.access.path));
+    out.key("access", path(&policy.access.path)).key("always_bcc", path(&policy.always_bcc.path));
     out.key("dnsbl", list(&policy.dnsbl, dns_list)).key("dnsbl_threshold", policy.dnsbl_threshold.to_string());
     out.key("sender_lists", list(&policy.sender_lists, dns_list));
     out.key("greet_delay", if policy.greet_delay.is_zero() { quote("0s") } else { duration(policy.greet_delay) });

@@ -22,9 +22,14 @@ pub struct Remote {
     /// The smart hosts for remote mail, the preferred one first. If there are none, the DNS is
     /// used.
     pub smarthosts: Vec<HostPort>,
+    /// The hosts that are tried if all hosts of a destination could not be reached or have answered
+    /// temporarily, the preferred one first.
+    pub fallback: Vec<HostPort>,
+    /// The table of senders whose mail leaves by other hosts.
+    pub senders: TableFile,
     /// The credentials table: user name and password for each host.
     pub credentials: TableFile,
-    /// The routes table: how domains that are not local are reached.
+    /// The routes table: how domains that are not local, and single addresses, are reached.
     pub routes: TableFile,
     /// Whether TLS is used with hosts whose URL does not decide that.
     pub tls: RemoteTls,
@@ -112,6 +117,8 @@ impl fmt::Display for HostPort {
 pub(super) fn defaults() -> Remote {
     Remote {
         smarthosts: Vec::new(),
+        fallback: Vec::new(),
+        senders: optional("/etc/penfold/senders-via"),
         credentials: optional("/etc/penfold/credentials"),
         tls: RemoteTls::Opportunistic,
         dane: true,
@@ -135,6 +142,8 @@ pub(super) fn defaults() -> Remote {
 pub(super) fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
     let remote = Remote {
         smarthosts: section.take_all("smarthosts", values::smarthost).unwrap_or(default.smarthosts),
+        fallback: section.take_all("fallback", values::smarthost).unwrap_or(default.fallback),
+        senders: table_file(&mut section, "senders", default.senders),
         credentials: table_file(&mut section, "credentials", default.credentials),
         routes: table_file(&mut section, "routes", default.routes),
         tls: match section.take("tls", values::word(&["none", "opportunistic", "required"])) {
@@ -169,6 +178,7 @@ pub(super) fn remote(mut section: Section<'_, '_>, default: Remote) -> Remote {
 /// Prints `[remote]`.
 pub(super) fn print(out: &mut Printer<'_>, remote: &Remote) {
     out.key("smarthosts", list(&remote.smarthosts, smart_host));
+    out.key("fallback", list(&remote.fallback, smart_host)).key("senders", path(&remote.senders.path));
     out.key("credentials", path(&remote.credentials.path)).key("routes", path(&remote.routes.path));
     out.key(
         "tls",

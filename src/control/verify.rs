@@ -20,7 +20,7 @@ use crate::envelope::{Action, Recipient};
 use crate::exit::{self, DATAERR, NOUSER, TEMPFAIL};
 use crate::policy::rcpt::{self, NextHost};
 use crate::reply::Status;
-use crate::route::{Expansion, List, Route, Router};
+use crate::route::{Expansion, List, Route, RoutedMail, Router};
 use crate::users::{Mailbox, Owner};
 
 /// The answer for an address that does not exist.
@@ -98,7 +98,7 @@ impl Answer<'_> {
             };
             for recipient in finals {
                 let name = named(address, &recipient.address);
-                let route = router.route_of(&recipient);
+                let route = router.route_of(&recipient, &RoutedMail::default());
                 if route != Route::List {
                     self.add(&name, destination(&route, &recipient.action));
                     continue;
@@ -174,6 +174,8 @@ fn destination(route: &Route, action: &Action) -> DestinationText {
         Route::Refused(status, why) => Err(refused(*status, why)),
         Route::Temporary(_, why) => Err(temporary(why)),
         Route::Remote(target) => Ok(target.to_string()),
+        Route::Discard(why) => Ok(format!("nowhere: {why}")),
+        Route::Hold(why) => Ok(format!("held: {why}")),
     }
 }
 

@@ -117,7 +117,7 @@ mod tests {
             (Some(Destination::mx("far.test")), Way::Public),
             (Some(Destination::mx("relay.test")), Way::Hidden),
             (Some(Destination::Remote(HostTarget::Mx { domain: "far.test".into(), port: 26 }, None)), Way::Hidden),
-            (Some(Destination::Remote(HostTarget::Hosts(vec![host]), None)), Way::Hidden),
+            (Some(Destination::Remote(HostTarget::hosts(vec![host]), None)), Way::Hidden),
             (Some(Destination::Local), Way::Here),
             (None, Way::Hidden),
         ] {

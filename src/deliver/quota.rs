@@ -18,7 +18,7 @@ use super::agent::{AgentError, AgentPool, Request, Response};
 use crate::envelope::{Action, Recipient};
 use crate::outcome::Outcome;
 use crate::reply::Status;
-use crate::route::{Route, Router};
+use crate::route::{Route, RoutedMail, Router};
 use crate::users::{Contents, Mailbox, Owner, Quota, Size};
 
 /// Maximum number of mailboxes whose use is remembered.
@@ -199,7 +199,7 @@ pub fn full_by(
     let mut full = None;
     let all = recipients.iter().filter(|recipient| recipient.action != Action::Replaced);
     for (number, recipient) in all.enumerate() {
-        let Route::Mailbox(mailbox) = router.route_of(recipient) else { return None };
+        let Route::Mailbox(mailbox) = router.route_of(recipient, &RoutedMail::default()) else { return None };
         let quota = mailbox.quota.filter(|_| number < MAX_RECIPIENTS)?;
         let contents = contents(&mailbox, recipient)?;
         if contents.leaves_room(size, quota.limit) {

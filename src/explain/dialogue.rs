@@ -15,22 +15,28 @@ use crate::policy::rcpt::{Found, Rcpt};
 use crate::policy::screening::{self, Question};
 use crate::policy::{self, Facts, Mark, Source, Verdict, strangers};
 use crate::reply;
-use crate::route::{DomainClass, Expansion, Traced};
+use crate::route::{DomainClass, Expansion, RoutedMail, Traced};
 use crate::submit::usage::Counted;
 use crate::users::Mailbox;
 
 /// Adds the steps of a session. `recipient` is the recipient, completed with a domain, and its expansion;
 /// `None` if it is malformed.
-pub fn run(scene: &Scene<'_>, query: &Query, recipient: Option<(&Address, &Traced)>, steps: &mut Steps) {
+pub fn run(
+    scene: &Scene<'_>,
+    query: &Query,
+    recipient: Option<(&Address, &Traced)>,
+    steps: &mut Steps,
+) -> Option<Option<Address>> {
     let client = Client::of(scene, query);
     if !client.greet(scene, steps) {
-        return;
+        return None;
     }
     let dialogue = Dialogue { scene, query, client: &client };
-    let Some(sender) = dialogue.mail(steps) else { return };
+    let sender = dialogue.mail(steps)?;
     if dialogue.rcpt(sender.as_ref(), recipient, steps) {
         dialogue.message(steps);
     }
+    Some(sender)
 }
 
 struct Dialogue<'a> {
@@ -206,7 +212,8 @@ impl Dialogue<'_> {
         let mut verdict = policy::rcpt::decide(facts, &rcpt, bounces, unknown, find);
         if let (Expansion::Refused(..), Verdict::Refuse(_, reason)) = (&traced.expansion, &mut verdict) {
             // The session names only the table.
-            reason.source = scene.router.route_source(recipient).unwrap_or(reason.source.clone());
+            let source = scene.router.route_source(&Recipient::new(recipient.clone()), &RoutedMail::default());
+            reason.source = source.unwrap_or(reason.source.clone());
         }
         if let (Expansion::Temporary(why), Verdict::Defer(_, reason)) = (&traced.expansion, &verdict)
             && reason.source == Source::Failure

@@ -44,9 +44,9 @@ pub fn explain_address(scene: &Scene<'_>, query: &Query) -> Steps {
     let mut steps = Steps::default();
     let named = path(query.recipient()).ok().flatten().map(|named| qualified(scene, &named));
     let traced = named.as_ref().map(|named| scene.router.trace(named));
-    dialogue::run(scene, query, named.as_ref().zip(traced.as_ref()), &mut steps);
+    let sender = dialogue::run(scene, query, named.as_ref().zip(traced.as_ref()), &mut steps);
     if let (Some(named), Some(traced)) = (&named, &traced) {
-        way::tell(scene, query, named, traced, &mut steps);
+        way::tell(scene, query, sender.as_ref(), (named, traced), &mut steps);
     }
     let outcome = steps.outcome();
     steps.conclude(outcome);

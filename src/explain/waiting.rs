@@ -11,6 +11,7 @@ use crate::envelope::MessageTls;
 use crate::log;
 use crate::queue::{DestinationStatus, RunningJob};
 use crate::retry::{Schedule, wait_for_release};
+use crate::route::RoutedMail;
 use crate::spool::{Entry, EntryName, Note, Place, QueueId, RecipientEntry, Unusable};
 use crate::sys;
 
@@ -141,7 +142,7 @@ impl Waiting<'_> {
     fn recipient(&self, entry: &Entry, note: &Note, to: &RecipientEntry, steps: &mut Steps) -> String {
         let (path, id) = (address::path(Some(&to.recipient.address)), self.name.id);
         let number = to.reference().number;
-        let destination = self.scene.router.route_of(&to.recipient).destination();
+        let destination = self.scene.router.route_of(&to.recipient, &RoutedMail::of(entry)).destination();
         let destination = self.scene.outgoing.for_sender(destination, entry.sender());
         let is_of = |status: &&DestinationStatus| *status.destination == destination;
         let statuses: Vec<&DestinationStatus> = self.work.destinations.iter().filter(is_of).collect();
@@ -179,8 +180,7 @@ impl Waiting<'_> {
         }
         statuses.iter().for_each(|status| self.destination(status, steps));
         let tls = entry.options().tls.enforced(entry.sender().is_some());
-        let message = (tls, self.scene.outgoing.sender_key(entry.sender()));
-        way::tell_recipient(self.scene, self.query.uses_dns, message, &to.recipient, steps);
+        way::tell_recipient(self.scene, self.query.uses_dns, (tls, RoutedMail::of(entry)), &to.recipient, steps);
         reason
     }
 

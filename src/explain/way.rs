@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::aliases::Member;
 use crate::config::{RemoteTls, Store};
 use crate::deliver::quota;
+use crate::deliver::remote::fallback::fallback_of;
 use crate::deliver::remote::plan::{Plan, plan};
 use crate::destination::{Destination, HostTarget};
 use crate::envelope::{Action, MessageTls, Recipient};
@@ -18,7 +19,7 @@ use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::outgoing::{self, Rules};
 use crate::policy::{self, Source};
-use crate::route::{Expansion, Found, Route, Traced, Visit};
+use crate::route::{Expansion, Found, Route, RoutedMail, Sender, Traced, Visit};
 use crate::users::{Contents, Mailbox, Owner, Size};
 
 /// The maximum number of final recipients that are shown.
@@ -27,24 +28,33 @@ const MAX_RECIPIENTS: usize = 50;
 const MAX_PLANS: usize = 5;
 
 /// Adds the steps of the way of a message for a recipient.
-pub fn tell(scene: &Scene<'_>, query: &Query, named: &Address, traced: &Traced, steps: &mut Steps) {
-    let sender = query.from.as_deref().and_then(|from| super::path(from).ok());
-    let sender = sender.and_then(|sender| scene.outgoing.sender_key(sender.as_ref()));
-    let mut way = Way::new(scene, query.uses_dns, (MessageTls::Default, sender), steps);
+/// `sender` is the sender of the message; `None` if MAIL is refused.
+pub fn tell(
+    scene: &Scene<'_>,
+    query: &Query,
+    sender: Option<&Option<Address>>,
+    (named, traced): (&Address, &Traced),
+    steps: &mut Steps,
+) {
+    let mail = sender.map_or_else(RoutedMail::default, |sender| RoutedMail::from_sender(sender.as_ref()));
+    let mut way = Way::new(scene, query.uses_dns, (MessageTls::Default, mail), steps);
     traced.visits.iter().for_each(|visit| way.visit(visit));
     way.follow(named, traced.expansion.clone());
+    if let Expansion::Finals(finals) = &traced.expansion {
+        way.copies(named, finals);
+    }
 }
 
-/// Adds the step of the route of one recipient of a message in the queue. `message` is what the
-/// message demands of TLS, and the key of the line for its sender in the table `remote.outgoing`.
+/// Adds the step of the route of one recipient of a message in the queue. The message is given by what
+/// it demands of TLS, and by what its route depends on.
 pub fn tell_recipient(
     scene: &Scene<'_>,
     uses_dns: bool,
-    message: (MessageTls, Option<Arc<str>>),
+    (message, mail): (MessageTls, RoutedMail<'_>),
     recipient: &Recipient,
     steps: &mut Steps,
 ) {
-    Way::new(scene, uses_dns, message, steps).recipient(recipient);
+    Way::new(scene, uses_dns, (message, mail), steps).recipient(recipient);
 }
 
 struct Way<'a> {
@@ -52,6 +62,8 @@ struct Way<'a> {
     uses_dns: bool,
     /// What the message demands of TLS.
     message: MessageTls,
+    /// What the route depends on beside the recipient.
+    mail: RoutedMail<'a>,
     /// The key of the line for the sender in the table `remote.outgoing`; `None` if it has none.
     sender: Option<Arc<str>>,
     steps: &'a mut Steps,
@@ -67,10 +79,16 @@ impl<'a> Way<'a> {
     fn new(
         scene: &'a Scene<'a>,
         uses_dns: bool,
-        (message, sender): (MessageTls, Option<Arc<str>>),
+        (message, mail): (MessageTls, RoutedMail<'a>),
         steps: &'a mut Steps,
     ) -> Self {
-        Self { scene, uses_dns, message, sender, steps, told: 0, planned: HashMap::new(), lists: HashSet::new() }
+        let sender = match mail.sender {
+            Sender::Unknown => None,
+            Sender::Null => scene.outgoing.sender_key(None),
+            Sender::Address(sender) => scene.outgoing.sender_key(Some(sender)),
+        };
+        let (planned, lists) = (HashMap::new(), HashSet::new());
+        Self { scene, uses_dns, message, mail, sender, steps, told: 0, planned, lists }
     }
 
     fn add(&mut self, effect: Effect, text: impl Into<String>, source: Option<Source>) {
@@ -90,7 +108,7 @@ impl<'a> Way<'a> {
             Found::List => format!("{address} is an alias that is expanded at delivery"),
             Found::Postmaster => format!("{address} is the postmaster, and stands for {members}"),
             Found::CatchAllKey => format!("{address} is unknown, and its mail goes to {members}"),
-            Found::Elsewhere | Found::Direct | Found::NoTable | Found::LastResort => return,
+            Found::Elsewhere | Found::Routed | Found::Direct | Found::NoTable | Found::LastResort => return,
         };
         self.add(Effect::Fact, text, source);
     }
@@ -100,7 +118,8 @@ impl<'a> Way<'a> {
         match expansion {
             Expansion::Finals(finals) => {
                 for recipient in finals.iter().take(MAX_RECIPIENTS) {
-                    self.recipient(recipient);
+                    let original = (recipient.address != *address).then(|| address.clone());
+                    self.recipient(&Recipient { original, ..recipient.clone() });
                 }
                 if finals.len() > MAX_RECIPIENTS {
                     self.add(Effect::Fact, format!("and {} more recipients", finals.len() - MAX_RECIPIENTS), None);
@@ -108,10 +127,37 @@ impl<'a> Way<'a> {
             }
             Expansion::Unknown => self.add(Effect::Refused, format!("{address}: there is no such user"), None),
             Expansion::Refused(status, why) => {
-                let source = self.scene.router.route_source(address);
+                let source = self.scene.router.route_source(&Recipient::new(address.clone()), &self.mail);
                 self.add(Effect::Refused, format!("{address}: refused by the routes: {status} {why}"), source);
             }
             Expansion::Temporary(why) => self.add(Effect::Deferred, format!("{address}: not known now: {why}"), None),
+        }
+    }
+
+    /// Adds the steps of the copies of a message.
+    fn copies(&mut self, named: &Address, finals: &[Recipient]) {
+        let router = self.scene.router;
+        let sender = match self.mail.sender {
+            Sender::Address(sender) => Some(sender),
+            _ => None,
+        };
+        let all = finals.iter().map(|to| &to.address).chain([named]);
+        let copies = match router.copies_of(sender, all) {
+            Ok(copies) => copies,
+            Err(why) => return self.add(Effect::Deferred, format!("the copies are not known now: {why}"), None),
+        };
+        for copy in copies {
+            let (address, source) = (&copy.address, Some(Source::Line(copy.line.clone())));
+            match router.recipients_of_copy(&copy) {
+                Ok(finals) => {
+                    let names: Vec<String> = finals.iter().map(|to| to.address.to_string()).collect();
+                    let others = names.len() != 1 || names[0] != address.to_string();
+                    let lead = if others { format!(", which leads to {}", names.join(", ")) } else { String::new() };
+                    self.add(Effect::Fact, format!("a copy goes to {address}{lead}"), source);
+                }
+                Err((why, true)) => self.add(Effect::Deferred, format!("the copy for {address}: {why}"), source),
+                Err((why, false)) => self.add(Effect::Fact, format!("no copy goes to {address}: {why}"), source),
+            }
         }
     }
 
@@ -119,7 +165,8 @@ impl<'a> Way<'a> {
     fn recipient(&mut self, recipient: &Recipient) {
         self.told += 1;
         let (address, router) = (&recipient.address, self.scene.router);
-        let route = router.route_of(recipient);
+        let route = router.route_of(recipient, &self.mail);
+        let source = || router.route_source(recipient, &self.mail);
         let local = || router.source(address, Found::NoTable);
         match &route {
             Route::Mailbox(mailbox) => {
@@ -135,21 +182,27 @@ impl<'a> Way<'a> {
             Route::List => self.list(address),
             Route::Replaced => self.add(Effect::Fact, format!("{address}: other recipients have replaced it"), None),
             Route::Remote(target) => {
-                let source = router.route_source(address).or_else(local);
+                let source = source().or_else(local);
                 let sender = self.sender.clone().filter(|_| !target.is_store());
                 let name = Destination::Remote(target.clone(), sender).listed_name();
                 self.add(Effect::Fact, format!("{address}: {name}"), source);
                 let is_down = self.hosts(target);
                 self.steps.goal(name, is_down);
             }
+            Route::Discard(why) => {
+                self.add(Effect::Fact, format!("{address}: accepted, and then removed without a report"), source());
+                self.steps.goal(why.clone(), false);
+            }
+            Route::Hold(why) => {
+                self.add(Effect::Fact, format!("{address}: accepted, and then held: {why}"), source());
+                self.steps.goal("held until an administrator releases it".to_owned(), false);
+            }
             Route::Unknown => self.add(Effect::Refused, format!("{address}: there is no such user"), None),
             Route::Refused(status, why) => {
-                let source = router.route_source(address);
-                self.add(Effect::Refused, format!("{address}: refused by the routes: {status} {why}"), source);
+                self.add(Effect::Refused, format!("{address}: refused by the routes: {status} {why}"), source());
             }
             Route::Temporary(_, why) => {
-                let source = router.route_source(address);
-                self.add(Effect::Deferred, format!("{address}: it waits: {why}"), source);
+                self.add(Effect::Deferred, format!("{address}: it waits: {why}"), source());
             }
         }
     }
@@ -215,24 +268,40 @@ impl<'a> Way<'a> {
         if is_socket || self.planned.len() >= MAX_PLANS {
             return false;
         }
+        let is_down = self.plan_by_rules(target, false);
+        let sender = match self.mail.sender {
+            Sender::Address(sender) => Some(sender),
+            _ => None,
+        };
+        let fallback = fallback_of(&self.scene.config.remote, self.scene.credentials, target, sender);
+        let is_fallback_down = fallback.filter(|_| self.uses_dns).is_none_or(|fallback| {
+            let text = "    if none of them takes the message now, the fallback hosts are tried";
+            self.add(Effect::Fact, text, Some(Source::Key("remote.fallback")));
+            self.plan_by_rules(&fallback, true)
+        });
+        let is_down = is_down && is_fallback_down;
+        self.planned.insert(name, is_down);
+        is_down
+    }
+
+    /// Adds the steps of the hosts, and of the line of the table `remote.outgoing` that limits the mail.
+    fn plan_by_rules(&mut self, target: &HostTarget, is_fallback: bool) -> bool {
         let Rules { way, limits, line } = self.scene.outgoing.rules(target, self.sender.as_deref());
         if let Some(number) = line {
             let file = self.scene.outgoing.path().into();
             let source = Some(Source::Line(policy::Line { file, number }));
             self.add(Effect::Fact, format!("    limits: {limits}"), source);
         }
-        let is_down = match way {
-            Ok(way) => self.plan(target, &way),
+        match way {
+            Ok(way) => self.plan(target, &way, is_fallback),
             Err(why) => {
                 self.add(Effect::Deferred, format!("it waits: {why}"), None);
                 false
             }
-        };
-        self.planned.insert(name, is_down);
-        is_down
+        }
     }
 
-    fn plan(&mut self, target: &HostTarget, from: &outgoing::Way) -> bool {
+    fn plan(&mut self, target: &HostTarget, from: &outgoing::Way, is_fallback: bool) -> bool {
         if !self.uses_dns {
             self.add(Effect::Skipped, "its hosts are not looked up (--no-dns)", None);
             return false;
@@ -240,7 +309,7 @@ impl<'a> Way<'a> {
         let scene = self.scene;
         let (hostname, rules) = (&scene.config.hostname, scene.tls_rules());
         let Plan { groups, failures } =
-            plan((target, from), hostname, rules, scene.credentials, scene.dns, scene.local, self.message);
+            plan((target, from, is_fallback), hostname, rules, scene.credentials, scene.dns, scene.local, self.message);
         let (mut hosts, mut down_hosts) = (0, 0);
         for (number, address) in groups.iter().enumerate().flat_map(|(n, group)| group.iter().map(move |a| (n + 1, a)))
         {

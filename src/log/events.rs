@@ -14,7 +14,7 @@ use super::{counted, timestamp};
 use crate::address::{self, Address};
 use crate::envelope::{ByMode, MailOptions, MessageTls, Recipient};
 use crate::message::mime::Conversion;
-use crate::outcome::{Encryption, Fate, Outcome};
+use crate::outcome::{Encryption, Fate, Outcome, Via};
 use crate::stats::{self, Event};
 
 /// The event that a message was accepted.
@@ -29,6 +29,8 @@ pub struct Accepted<'a> {
     pub named: &'a [&'a Address],
     /// The number of recipients after aliases were expanded.
     pub recipients: usize,
+    /// The addresses to which a copy goes, which the client has not named.
+    pub copies: &'a [Address],
     /// The options that the client gave at MAIL.
     pub options: &'a MailOptions,
     /// The size of the message with the fields that this host has added, in bytes.
@@ -87,6 +89,7 @@ pub fn accepted(event: &Accepted<'_>) {
     let mut line =
         format!("{id} accept from={from} to={recipients} size={size} peer={peer}{front} user={user} session={session}");
     push_message(&mut line, event.hello, event.message_id, event.named);
+    event.copies.iter().for_each(|copy| push(&mut line, "bcc", &format!("<{copy}>")));
     emit(Level::Info, &line);
 }
 
@@ -337,6 +340,7 @@ pub fn attempt(event: &Attempt<'_>) {
     counted::attempt(event);
     let Attempt { id, recipient, original, via, outcome, delay, next, .. } = event;
     let word = match outcome.fate {
+        Fate::Delivered if *via == Via::Discard.word() => "discarded",
         Fate::Delivered => "sent",
         Fate::Deferred => "deferred",
         Fate::Failed => "failed",

@@ -88,6 +88,10 @@ pub enum Via {
     Forward,
     /// Forwarding by an alias that includes a list or has an owner.
     List,
+    /// A copy that is held, as the routes table says.
+    Hold,
+    /// Nothing: the routes table has the message removed.
+    Discard,
     /// SMTP to another host.
     Smtp,
     /// LMTP to a mail store.
@@ -103,6 +107,8 @@ impl Via {
             Self::Command => "command",
             Self::Forward => "forward",
             Self::List => "list",
+            Self::Hold => "hold",
+            Self::Discard => "discard",
             Self::Smtp => "smtp",
             Self::Lmtp => "lmtp",
         }

@@ -36,7 +36,7 @@ fn lines_for_senders_come_before_lines_for_destinations() {
          [192.0.2.7] pause=2s\n",
     );
     assert_eq!(errors, [""; 0]);
-    let hosts = HostTarget::Hosts(vec![host("other.test"), host("smart.test")]);
+    let hosts = HostTarget::hosts(vec![host("other.test"), host("smart.test")]);
     for (target, from, wanted) in [
         (&mx("example.org"), "a@b.test", &[3, 2][..]),
         (&mx("a.example.org"), "a@b.test", &[4, 2]),
@@ -45,7 +45,7 @@ fn lines_for_senders_come_before_lines_for_destinations() {
         (&mx("example.org"), "JON@news.test", &[7, 6, 3, 2]),
         (&mx("example.org"), "jon@a.news.test", &[3, 2]),
         (&mx("[192.0.2.7]"), "a@b.test", &[9, 2]),
-        (&HostTarget::Hosts(vec![host("192.0.2.7")]), "a@b.test", &[9, 2]),
+        (&HostTarget::hosts(vec![host("192.0.2.7")]), "a@b.test", &[9, 2]),
         (&hosts, "a@b.test", &[5, 2]),
         // Nothing but its own line applies to a mail store.
         (&HostTarget::Store(Store::Host(host("smart.test"))), "joe@news.test", &[5]),

@@ -20,9 +20,9 @@ use crate::envelope::{Action, Recipient};
 
 use super::cycles::on_cycle;
 use super::realm::{Realm, Snapshot, Snapshots};
-use super::routes::{RouteTarget, Routes};
+use super::routes::RouteTarget;
 use super::trace::{self, Found, MAX_VISITS, Traced, Visit};
-use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, Router};
+use super::{Expansion, LOCAL_ONLY, NO_WAY_OUT, POSTMASTER, RoutedMail, Router};
 
 /// Maximum number of addresses that one expansion visits, intermediate addresses included.
 const MAX_ADDRESSES: usize = 10_000;
@@ -114,24 +114,21 @@ impl<'r> Tables<'r> {
         let name = fold(address.local());
         let is_postmaster = name == POSTMASTER;
         if ask != Ask::Tables {
-            // Only a system user can have a `.forward`, which delivery must skip for this
-            // recipient.
-            let is_direct = ask == Ask::Mailbox && realm.users.are_of_system();
-            let action = if is_direct { Action::Direct } else { Action::Deliver };
-            return Ok(match is_postmaster {
-                true if realm.inbox(&name, domain)?.is_none() => {
-                    (TableAnswer::Final(Action::Deliver), Found::LastResort)
-                }
-                _ => (TableAnswer::Local(action), Found::Direct),
-            });
+            return self.without_tables(realm, (&name, domain), ask);
         }
         if let Some(step) = named((realm, tables), &name, domain)? {
             return Ok(step);
         }
+        // An address that the routes table names exists at another host.
+        let routed = (TableAnswer::Final(Action::Deliver), Found::Routed);
+        if self.router.is_routed(&name, domain) {
+            return Ok(routed);
+        }
         let base = realm.without_detail(&name);
         let base_answer = base.map_or(Ok(None), |base| named((realm, tables), base, domain));
         let catch_all = tables.virtual_table.catch_all(domain);
-        let is_in_no_table = matches!((&base_answer, &catch_all), (Ok(None), Ok(None)));
+        let is_base_routed = base.is_some_and(|base| self.router.is_routed(base, domain));
+        let is_in_no_table = matches!((&base_answer, &catch_all), (Ok(None), Ok(None))) && !is_base_routed;
         if is_in_no_table && !is_postmaster && realm.catch_all.is_none() {
             return Ok((TableAnswer::Local(Action::Deliver), Found::NoTable));
         }
@@ -142,6 +139,9 @@ impl<'r> Tables<'r> {
         }
         if let Some(step) = base_answer? {
             return Ok(step);
+        }
+        if is_base_routed {
+            return Ok(routed);
         }
         if let Some(base) = base
             && realm.users.inbox(base, domain)?.is_some()
@@ -158,6 +158,21 @@ impl<'r> Tables<'r> {
                 None => (TableAnswer::Unknown, Found::NoTable),
             }),
         }
+    }
+
+    /// Returns the answer about an address for which the virtual table and the aliases are not asked.
+    fn without_tables(&self, realm: &Realm, (name, domain): (&str, &str), ask: Ask) -> Result<Answer<'_>, String> {
+        // An alias that leads to its own name, as in `jon: jon, ann`, leads to the route of that name.
+        if realm.names(name).any(|name| self.router.is_routed(name, domain)) {
+            return Ok((TableAnswer::Final(Action::Deliver), Found::Routed));
+        }
+        if name == POSTMASTER && realm.inbox(name, domain)?.is_none() {
+            return Ok((TableAnswer::Final(Action::Deliver), Found::LastResort));
+        }
+        // Only a system user can have a `.forward`, which delivery must skip for this recipient.
+        let is_direct = ask == Ask::Mailbox && realm.users.are_of_system();
+        let action = if is_direct { Action::Direct } else { Action::Deliver };
+        Ok((TableAnswer::Local(action), Found::Direct))
     }
 
     /// Whether an address that no table contains is that of a user.
@@ -425,16 +440,24 @@ impl<'t> Walk<'t> {
     /// Returns the refusal if mail to each of the recipients is refused; `None` otherwise.
     fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
         let router = self.tables.router;
-        let routes = finals.iter().all(|a| !router.is_local(a.address.domain())).then(|| router.routes.current())?;
-        let refused = |routes: &Routes, address: &Address| match routes.find(address.domain()) {
-            Some(RouteTarget::Error(status, why)) if status.0 == 5 => {
-                Some(Expansion::Refused(*status, why.to_string()))
+        let routes = router.routes.current();
+        if routes.is_empty() && !router.local_only {
+            return None;
+        }
+        let refused = |address: &Address| {
+            let (name, domain) = (fold(address.local()), address.domain());
+            match routes.find(router.asked(&name, domain, &RoutedMail::default())).map(|found| found.target) {
+                Some(RouteTarget::Error(status, why)) if status.0 == 5 => {
+                    Some(Expansion::Refused(*status, why.to_string()))
+                }
+                None if router.local_only && !router.is_local(domain) => {
+                    Some(Expansion::Refused(LOCAL_ONLY, NO_WAY_OUT.into()))
+                }
+                _ => None,
             }
-            None if router.local_only => Some(Expansion::Refused(LOCAL_ONLY, NO_WAY_OUT.into())),
-            _ => None,
         };
-        let first = refused(&routes, &finals.first()?.address)?;
-        finals.iter().all(|to| refused(&routes, &to.address).is_some()).then_some(first)
+        let first = refused(&finals.first()?.address)?;
+        finals.iter().all(|to| refused(&to.address).is_some()).then_some(first)
     }
 
     /// Describes the cycle that the expansion leads into, for the log.

@@ -1,9 +1,12 @@
 //! Routes mail: finds the recipients that an address stands for, and where each of them is
 //! delivered.
 //!
+//! - `by_sender`: the table of senders, whose mail leaves by other hosts
 //! - `cache`: a cache of expansions that took long
+//! - `copies`: the recipients of copies, such as an archive
 //! - `cycles`: aliases that lead back to themselves
 //! - `expand`: from an address to its final recipients
+//! - `outward`: where mail goes that is not delivered into a mailbox
 //! - `realm`: the local domains, grouped by their users and tables
 //! - `relay_recipients`: the table of the recipients in relay domains
 //! - `resolve`: what a session asks about a recipient
@@ -26,29 +29,35 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::address::{Address, fold};
 use crate::aliases::Member;
 use crate::config::table::Watched;
-use crate::config::{Config, ConfigError, HostPort, Scheme, TableFile};
-use crate::destination::{Destination, HostTarget, SMTP_PORT};
-use crate::dns;
+use crate::config::{Config, ConfigError, HostPort, TableFile};
+use crate::destination::{Destination, HostTarget};
 use crate::envelope::{Action, Recipient};
 use crate::privsep::Rights;
 use crate::reply::Status;
 use crate::users::{Inbox, Mailbox, Owner, POSTMASTER, ROOT};
 
+use by_sender::SenderRoutes;
 use cache::ExpansionCache;
+use copies::Copies;
+use outward::Accounts;
+pub use outward::{RoutedMail, Sender};
 use realm::{Domains, Realm, Snapshot};
 use relay_recipients::RelayRecipients;
-use routes::{RouteTarget, Routes};
+use routes::Routes;
 use srs::SenderRewriting;
 pub use trace::{Found, Traced, Visit};
 
+mod by_sender;
 mod cache;
+pub mod copies;
 mod cycles;
 mod expand;
+mod outward;
 mod realm;
 mod relay_recipients;
 mod resolve;
@@ -78,9 +87,15 @@ pub struct Router {
     /// The mailbox for the postmaster's mail if it has no other recipient.
     last_resort: PathBuf,
     smarthosts: Vec<HostPort>,
+    /// The hosts that are tried if those of a destination cannot be reached.
+    fallback: Vec<HostPort>,
     /// Whether mail leaves this host only for domains in the routes table.
     local_only: bool,
     routes: Watched<Routes>,
+    senders: Watched<SenderRoutes>,
+    copies: Watched<Copies>,
+    /// Tells for which messages the credentials depend on the sender, once the credentials are read.
+    accounts: OnceLock<Accounts>,
     /// `None` if senders are not rewritten.
     srs: Option<SenderRewriting>,
     cache: ExpansionCache,
@@ -140,6 +155,10 @@ pub enum Route {
     Unknown,
     /// The routes table rejects the recipient, with this status (class 5) and text.
     Refused(Status, String),
+    /// The routes table has the message removed, without a report. The text names the line.
+    Discard(String),
+    /// The routes table has the message held. The text says why.
+    Hold(String),
     /// The route is not known now, with a status (class 4) and the reason.
     Temporary(Status, String),
 }
@@ -181,6 +200,11 @@ impl Router {
             errors.extend(more);
             table
         });
+        let (senders, more) =
+            Watched::open_tolerant(&config.remote.senders, SenderRoutes::read, SenderRoutes::unreadable);
+        errors.extend(more);
+        let (copies, more) = Watched::open_tolerant(&config.policy.always_bcc, Copies::read, Copies::unreadable);
+        errors.extend(more);
         let first_domain: Box<str> = config.own_domain().into();
         let own_postmaster = keep(&mut errors, own_postmaster(&first_domain));
         let srs = SenderRewriting::open(config, rights).map_err(|more| errors.extend(more));
@@ -197,8 +221,12 @@ impl Router {
             own_postmaster,
             last_resort: config.spool.join(POSTMASTER),
             smarthosts: config.remote.smarthosts.clone(),
+            fallback: config.remote.fallback.clone(),
             local_only: config.remote.local_only,
             routes,
+            senders,
+            copies,
+            accounts: OnceLock::new(),
             srs,
             cache: ExpansionCache::default(),
         };
@@ -297,11 +325,13 @@ impl Router {
         realm.and_then(|realm| realm.without_detail(address.local())).unwrap_or(address.local())
     }
 
-    /// Returns the route of a final recipient, which depends on the recipient's action. Expands no
-    /// alias.
-    pub fn route_of(&self, recipient: &Recipient) -> Route {
+    /// Returns the route of a final recipient of a message, which depends on the recipient's action.
+    /// Expands no alias.
+    pub fn route_of(&self, recipient: &Recipient, mail: &RoutedMail<'_>) -> Route {
         match &recipient.action {
-            Action::Deliver | Action::Direct => self.route(&recipient.address),
+            Action::Deliver | Action::Direct => {
+                self.with_rewritten_sender(mail, recipient, |mail| self.route_for(&recipient.address, mail))
+            }
             Action::Expand => Route::List,
             Action::Replaced => Route::Replaced,
             Action::Run { command, user } => match self.owner(user.as_deref()) {
@@ -350,10 +380,18 @@ impl Router {
         (!is_user && !base.is_empty() && !extension.is_empty()).then(|| (separator, extension.into()))
     }
 
-    /// Returns the route of an address. Expands no alias.
+    /// Returns the route of an address for a message whose sender is not known. Expands no alias.
     pub fn route(&self, address: &Address) -> Route {
+        self.route_for(address, &RoutedMail::default())
+    }
+
+    /// Returns the route of an address for a message, with the sender that the next host gets.
+    fn route_for(&self, address: &Address, mail: &RoutedMail<'_>) -> Route {
         let address = self.qualified(address);
-        let Some(realm) = self.realm(address.domain()) else { return self.elsewhere(&address) };
+        let Some(realm) = self.realm(address.domain()) else { return self.elsewhere(&address, mail) };
+        if let Some(route) = self.routed_address(&address, mail) {
+            return route;
+        }
         let name = fold(address.local());
         match realm.inbox(&name, address.domain()) {
             // Nothing is delivered with root's rights, so root's mail goes to the mailbox of last
@@ -378,7 +416,9 @@ impl Router {
             Ok(address) => address.to_canonical().to_string() == host,
             Err(_) => named.host == host,
         };
-        self.smarthosts.iter().any(matches) || self.routes.current().hosts().any(matches)
+        self.smarthosts.iter().chain(&self.fallback).any(matches)
+            || self.routes.current().hosts().any(matches)
+            || self.senders.current().hosts().any(matches)
     }
 
     /// Whether the user with this address is the same person in all domains of its `[[domain]]`, or in
@@ -386,15 +426,6 @@ impl Router {
     pub fn is_same_in_all_domains(&self, address: &Address) -> bool {
         let realm = self.realm(address.domain());
         realm.is_some_and(|realm| realm.users.is_same_in_all_domains(&fold(address.local())))
-    }
-
-    fn elsewhere(&self, address: &Address) -> Route {
-        match self.routes.current().find(address.domain()) {
-            Some(target) => target.route(address),
-            None if self.local_only => Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into()),
-            None if self.smarthosts.is_empty() => direct(address, SMTP_PORT),
-            None => Route::Remote(HostTarget::Hosts(self.smarthosts.clone())),
-        }
     }
 
     fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
@@ -445,6 +476,8 @@ impl Route {
             | Self::Replaced
             | Self::Unknown
             | Self::Refused(..)
+            | Self::Discard(_)
+            | Self::Hold(_)
             | Self::Temporary(..) => Destination::Local,
         }
     }
@@ -453,35 +486,6 @@ impl Route {
 /// The reply for a domain without a route if [`Router::local_only`] is set.
 const NO_WAY_OUT: &str = "No mail leaves this host";
 const LOCAL_ONLY: Status = Status(5, 4, 4);
-
-impl RouteTarget {
-    /// Returns the route of an address to which a line with this target applies.
-    fn route(&self, address: &Address) -> Route {
-        match self {
-            Self::Store(store) => Route::Remote(HostTarget::Store(store.clone())),
-            Self::Host(host) => Route::Remote(HostTarget::Hosts(vec![host.clone()])),
-            Self::Mx { domain: Some(domain), port } => {
-                Route::Remote(HostTarget::Mx { domain: domain.clone(), port: *port })
-            }
-            Self::Mx { domain: None, port } => direct(address, *port),
-            Self::Error(status, why) if status.0 == 5 => Route::Refused(*status, why.to_string()),
-            Self::Error(status, why) => Route::Temporary(*status, why.to_string()),
-        }
-    }
-}
-
-/// Returns the route of an address in the absence of any table: to its address literal, or to the
-/// mail exchangers of its domain (RFC 5321 5.1).
-fn direct(address: &Address, port: u16) -> Route {
-    match address.literal() {
-        Some(ip) if !dns::is_usable(ip) => Route::Refused(Status(5, 1, 2), "That is not the address of a host".into()),
-        Some(ip) => {
-            let host = HostPort { host: ip.to_string(), port, scheme: Scheme::Smtp };
-            Route::Remote(HostTarget::Hosts(vec![host]))
-        }
-        None => Route::Remote(HostTarget::Mx { domain: address.domain().into(), port }),
-    }
-}
 
 fn own_postmaster(domain: &str) -> Result<Address, Vec<ConfigError>> {
     Address::new(POSTMASTER, domain)

@@ -14,13 +14,12 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::{DomainClass, Expansion, Route, Router};
+use super::{DomainClass, Expansion, Route, RoutedMail, Router, Sender};
 use crate::address::Address;
 use crate::config::table::{Watched, lines};
 use crate::config::{Config, ConfigError};
 use crate::envelope::{Action, Origin, Recipient};
 use crate::privsep::Rights;
-use crate::spool::Entry;
 use crate::srs::{self, Secret};
 use crate::sys;
 
@@ -102,10 +101,11 @@ impl Router {
         srs::forward(rewriting.all().first()?, sender, &rewriting.domain, sys::now())
     }
 
-    /// Whether the message of `entry` leaves again for `recipient` and has a sender that must be
-    /// rewritten.
-    pub fn is_forwarded(&self, entry: &Entry, recipient: &Recipient) -> bool {
-        let (Some(_), Some(sender), Origin::Client) = (&self.srs, entry.sender(), entry.origin()) else { return false };
+    /// Whether a message leaves again for `recipient` and has a sender that must be rewritten.
+    pub fn is_forwarded(&self, mail: &RoutedMail<'_>, recipient: &Recipient) -> bool {
+        let (Some(_), Sender::Address(sender), Origin::Client) = (&self.srs, mail.sender, mail.origin) else {
+            return false;
+        };
         let is_local = |address: &Address| self.class_of(address.domain()) == DomainClass::Local;
         recipient.action == Action::Deliver
             && recipient.original.as_ref().is_some_and(is_local)

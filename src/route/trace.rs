@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::realm::Snapshot;
-use super::{DomainClass, Expansion, Router, expand};
+use super::{Expansion, Router, expand};
 use crate::address::{Address, fold};
 use crate::envelope::Action;
 use crate::policy::{Line, Source};
@@ -31,6 +31,8 @@ pub enum Found {
     Direct,
     /// The address is in no table: it is that of a user, or unknown.
     NoTable,
+    /// The routes table has a line for the address.
+    Routed,
     /// The address is that of the postmaster, for whom `local.postmaster` names a recipient.
     Postmaster,
     /// The address is that of the postmaster, whose mail is kept in the spool, because it has no
@@ -92,22 +94,7 @@ impl Router {
                 let found = names().find_map(|name| realm.users.line(name, domain));
                 found.and_then(|(file, number)| line(&file, Some(number)))
             }
-            Found::Elsewhere => None,
-        }
-    }
-
-    /// Returns the line of the routes table or the key that decides where mail for an address elsewhere goes.
-    /// `None` if the DNS decides, or if the address is local.
-    pub fn route_source(&self, address: &Address) -> Option<Source> {
-        let address = self.qualified(address);
-        if self.class_of(address.domain()) == DomainClass::Local {
-            return None;
-        }
-        match self.routes.current().line(address.domain()) {
-            Some(number) => Some(Source::Line(Line { file: self.routes.path().into(), number })),
-            None if self.local_only => Some(Source::Key("remote.local_only")),
-            None if self.smarthosts.is_empty() => None,
-            None => Some(Source::Key("remote.smarthosts")),
+            Found::Elsewhere | Found::Routed => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::privsep::User;
 use crate::users::{Mailbox, Owner};
 
 use super::realm::Realm;
-use super::{Expansion, POSTMASTER, ROOT, Route, Router};
+use super::{Expansion, POSTMASTER, ROOT, Route, RoutedMail, Router};
 
 impl Router {
     /// Warns if the aliases have no effect, if one is misspelt, and if mail for root is rejected because it has no
@@ -57,7 +57,9 @@ impl Router {
     /// reads it.
     pub(super) fn warn_of_last_resort(&self, places: &Places) {
         let is_kept = |name: &str| match self.expand(&self.own_postmaster.with_local(name)) {
-            Expansion::Finals(finals) => finals.iter().any(|to| self.route_of(to) == self.last_resort()),
+            Expansion::Finals(finals) => {
+                finals.iter().any(|to| self.route_of(to, &RoutedMail::default()) == self.last_resort())
+            }
             _ => false,
         };
         let Some((own, aliases)) = self.own_aliases() else { return };

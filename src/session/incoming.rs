@@ -11,6 +11,7 @@ use memchr::{memchr, memchr_iter};
 use super::authenticity::Collector;
 use super::changes::Changes;
 use super::submission;
+use crate::address::Address;
 use crate::config::Limit;
 use crate::envelope::{Envelope, Folder};
 use crate::policy::message::Message;
@@ -192,9 +193,13 @@ impl Complete {
         if changes.changes_text() { self.draft.rewrite(|from, to| changes.apply(from, to)) } else { Ok(()) }
     }
 
-    /// Forgets the mailbox into which the message's file could be renamed, because a filter has
-    /// changed the recipients.
-    #[cfg(feature = "filters")]
+    /// Whether the message was delivered to an address before, as its Delivered-To fields show.
+    pub fn was_delivered_to(&self, address: &Address) -> bool {
+        self.changes.trace(std::iter::once(address)).was_delivered
+    }
+
+    /// Forgets the mailbox into which the message's file could be renamed, because the recipients
+    /// have changed.
     pub fn forget_mailbox(&mut self) {
         self.mailbox = None;
     }

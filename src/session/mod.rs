@@ -12,6 +12,7 @@
 //! - `auth`: AUTH
 //! - `changes`: what changes a message while it arrives
 //! - `chunk`: BDAT: reads one chunk of a message
+//! - `copies`: the recipients of copies, such as an archive
 //! - `data`: DATA: reads the text up to the dot
 //! - `etrn`: ETRN
 //! - `header_scan`: the fields removed from a client's header, and its trace fields
@@ -60,6 +61,7 @@ mod auth;
 mod authenticity;
 mod changes;
 mod chunk;
+mod copies;
 mod data;
 mod etrn;
 #[cfg_attr(not(feature = "filters"), path = "unfiltered.rs")]

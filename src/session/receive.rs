@@ -15,7 +15,7 @@ use super::xclient::Forwarded;
 use super::{Committed, Session, Step};
 use crate::address::Address;
 use crate::config::policy::Quarantine;
-use crate::envelope::{Action, MessageTls, Ret};
+use crate::envelope::{Action, Folder, MessageTls, Ret};
 use crate::log;
 use crate::message::trace::{self, Origin, Received};
 use crate::outcome::Encryption;
@@ -70,12 +70,9 @@ impl Session<'_> {
         self.check_authenticity(collector, transaction, &mut complete)?;
         self.limit_reports(transaction);
         self.show_to_filters(&mut complete, transaction)?;
+        self.add_copies(&mut complete, transaction)?;
         self.sign(&mut complete, transaction.envelope.options.body)?;
-        let (hold, folder) = match (&self.service.config.policy.quarantine, &transaction.quarantine) {
-            (_, None) => (None, None),
-            (Quarantine::Hold, Some(reason)) => (Some(reason.as_str()), None),
-            (Quarantine::Folder(folder), Some(_)) => (None, Some(folder)),
-        };
+        let (hold, folder) = self.holding(transaction);
         if hold.is_some() {
             self.check_quarantine(size)?;
         }
@@ -83,12 +80,25 @@ impl Session<'_> {
             complete.append(&trace::quarantine_field(reason));
         }
         let size = complete.size();
-        let (name, mailbox) = complete.commit(&transaction.envelope, hold, folder)?;
+        let (name, mailbox) = complete.commit(&transaction.envelope, hold.as_deref(), folder)?;
         self.log_accepted((name.id, size), hello, transaction);
         if let Some(reason) = hold {
-            log::held(&name.id, reason);
+            log::held(&name.id, &reason);
         }
         Ok(Accepted { name, mailbox })
+    }
+
+    /// Why a message is held, and the folder that it goes into if it is suspicious.
+    fn holding(&self, transaction: &Transaction) -> (Option<String>, Option<&Folder>) {
+        let routed = self.service.router.hold_reason(&transaction.envelope);
+        match (&self.service.config.policy.quarantine, &transaction.quarantine) {
+            (_, None) => (routed, None),
+            (Quarantine::Folder(folder), Some(_)) => (routed, Some(folder)),
+            // An administrator who releases the message learns all reasons, as no route holds it again.
+            (Quarantine::Hold, Some(reason)) => {
+                (Some(routed.map_or_else(|| reason.clone(), |routed| format!("{reason}; {routed}"))), None)
+            }
+        }
     }
 
     fn log_accepted(&mut self, (id, size): (QueueId, u64), hello: &Hello, transaction: &Transaction) {
@@ -101,6 +111,7 @@ impl Session<'_> {
             sender: transaction.envelope.sender.as_ref(),
             named: &named,
             recipients: transaction.envelope.recipients.len(),
+            copies: &transaction.copies,
             options: &transaction.envelope.options,
             size,
             peer: &origin.peer,
@@ -205,7 +216,7 @@ impl Session<'_> {
     fn only_mailbox(&self, transaction: &Transaction) -> Option<Mailbox> {
         match transaction.envelope.recipients.as_slice() {
             // The message's file can be renamed only if it has a direct head.
-            [only] if NewEntry::can_be_direct(&transaction.envelope) => {
+            [only] if NewEntry::can_be_direct(&transaction.envelope) && !self.service.router.makes_copies() => {
                 match self.service.router.route(&only.address) {
                     Route::Mailbox(mailbox) if !mailbox.is_mbox => {
                         let is_possible = mailbox.owner == Owner::Server || self.service.site.rights.has_monitor();

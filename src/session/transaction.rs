@@ -10,6 +10,7 @@ use super::xclient::Forwarded;
 use crate::address::{Address, is_same_local};
 use crate::config::Limit;
 use crate::envelope::{Action, Envelope, MailOptions, Notify, Origin, RcptOptions, Recipient};
+use crate::route::copies::is_same;
 
 /// The result of MAIL and RCPT so far.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Transaction {
     pub message_id: Option<String>,
     /// Whether a recipient was refused.
     pub has_refused: bool,
+    /// The addresses that get a copy.
+    pub copies: Vec<Address>,
     /// The client that XFORWARD named for this message.
     pub forwarded: Option<Forwarded>,
     /// The SPF results for the client, in the order in which they are shown.
@@ -75,6 +78,7 @@ impl Transaction {
             max_size,
             message_id: None,
             has_refused: false,
+            copies: Vec::new(),
             forwarded: None,
             spf: SpfResults::default(),
             screening: None,
@@ -144,6 +148,24 @@ impl Transaction {
             self.references += places.len();
             self.given.push((named, places));
         }
+    }
+
+    /// Adds the final recipients of a copy to those that the message has. Returns whether there are
+    /// new ones. A recipient that the message has already keeps its options.
+    pub fn add_copy(&mut self, named: &Address, finals: Vec<Recipient>) -> bool {
+        let recipients = &mut self.envelope.recipients;
+        let count = recipients.len();
+        for to in finals {
+            let is_known = |known: &Recipient| known.action == to.action && is_same(&known.address, &to.address);
+            if !recipients.iter().any(is_known) {
+                recipients.push(to);
+            }
+        }
+        let is_new = recipients.len() > count;
+        if is_new {
+            self.copies.push(named.clone());
+        }
+        is_new
     }
 
     /// Removes an address that was given at RCPT. [`Transaction::rebuild`] removes those of its

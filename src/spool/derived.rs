@@ -2,6 +2,9 @@
 //! about some of the original's recipients, or the original's message forwarded to the addresses
 //! that one recipient expands to.
 //!
+//! A derived entry may also be a held copy of the original for one recipient: then it is renamed into
+//! `hold/`.
+//!
 //! There are three steps. First the derived entry is completed in `tmp/`. Then the original records
 //! the completion, for each recipient concerned. Finally the derived entry is renamed into `new/`.
 //!
@@ -75,15 +78,49 @@ impl Entry {
         meter.take(front.as_bytes());
         let before = meter.measure(b"");
         let measure = self.head.measure.map(|of_content| before.join(of_content));
-        let head = head::derived(envelope, derivation, measure);
+        let head = head::derived(envelope, derivation, None, measure);
         let spool = Arc::clone(&self.spool);
         let _reserved = spool.reserve((head.len() + front.len()) as u64 + self.content_size(), Purpose::Message)?;
         self.derive(id, &[(number, State::Forwarded { success })], &head, write, now)
     }
 
+    /// Creates a held entry with the message for the recipient with this number. A derivation cannot
+    /// grow by that: `envelope` has the recipient as it stands in this entry. `reason` says why the
+    /// message is held.
+    ///
+    /// # Errors
+    /// As for [`Entry::create_report`].
+    pub fn hold_copy(
+        &mut self,
+        number: usize,
+        (envelope, derivation): (&Envelope, &Derivation),
+        reason: &str,
+        now: u64,
+    ) -> io::Result<EntryName> {
+        let id = self.id().derive(Kind::Forwarded, number, now);
+        let head = head::derived(envelope, derivation, Some(reason), self.head.measure);
+        let spool = Arc::clone(&self.spool);
+        let _reserved = spool.reserve(head.len() as u64 + self.content_size(), Purpose::Message)?;
+        let prepared = [(number, State::Forwarded { success: None })];
+        self.derive_to(Place::Hold, id, &prepared, &head, |entry, file| entry.copy_to(file), now)
+    }
+
     /// Makes a derived entry. `prepared` has the states of the recipients while it is in `tmp/`.
     fn derive(
         &mut self,
+        id: QueueId,
+        prepared: &[(usize, State)],
+        head: &str,
+        write: impl FnOnce(&Self, &File) -> io::Result<()>,
+        now: u64,
+    ) -> io::Result<EntryName> {
+        self.derive_to(Place::New, id, prepared, head, write, now)
+    }
+
+    /// Makes a derived entry in this directory.
+    fn derive_to(
+        &mut self,
+        place: Place,
         id: QueueId,
         prepared: &[(usize, State)],
         head: &str,
@@ -98,11 +135,11 @@ impl Entry {
             self.settle(number, state, now)?;
         }
         disk::sync_data(&self.file)?;
-        let derived = EntryName { id, size, place: Place::New };
+        let derived = EntryName { id, size, place };
         disk::rename_new(&self.spool.temporary(id), &self.spool.path(derived))?;
         // The derived entry exists now. If a directory cannot be synced, or a record cannot be
         // written, `recover` finds the derived entry later.
-        let recorded = self.spool.sync_places(&["new", "tmp"]);
+        let recorded = self.spool.sync_places(&[place.directory(), "tmp"]);
         let recorded = recorded.and_then(|()| prepared.iter().try_for_each(|&(number, _)| self.settle_sent(number)));
         if let Err(e) = recorded {
             log::error!("spool: settle {}: {e}", self.id());

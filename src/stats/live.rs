@@ -17,7 +17,8 @@ pub static LIVE: Live = Live::new();
 /// The encryption of connections, in the order of the numbers.
 pub(super) const VERSIONS: [&str; 4] = ["none", "TLS1.2", "TLS1.3", "other"];
 /// The ways of delivery, in the order of the numbers.
-pub(super) const VIAS: [&str; 8] = ["maildir", "mbox", "command", "forward", "list", "smtp", "lmtp", "other"];
+pub(super) const VIAS: [&str; 10] =
+    ["maildir", "mbox", "command", "forward", "list", "smtp", "lmtp", "hold", "discard", "other"];
 /// The outcomes of attempts, in the order of the numbers.
 pub(super) const RESULTS: [&str; 3] = ["sent", "deferred", "failed"];
 /// The families with bounded maps, in the order of the maps.

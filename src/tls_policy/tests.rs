@@ -25,7 +25,7 @@ fn peer(name: &str, address: &str, scheme: Scheme) -> Peer {
 }
 
 fn smart_host(scheme: Scheme) -> HostTarget {
-    HostTarget::Hosts(vec![HostPort { host: "smart.test".to_owned(), port: 25, scheme }])
+    HostTarget::hosts(vec![HostPort { host: "smart.test".to_owned(), port: 25, scheme }])
 }
 
 #[test]

@@ -36,7 +36,7 @@ use crate::log;
 use crate::mailauth::arc::seal_forwarded;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
-use crate::route::Route;
+use crate::route::{Route, RoutedMail};
 use crate::site::{Settings, Site};
 use crate::spool::{Content, Entry, EntryName, Place, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
@@ -215,8 +215,8 @@ impl Worker {
     /// recipient. The user may have written anything into the file since.
     fn check_handed_over(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
         let Some(uid) = entry.handed_over_to() else { return Ok(()) };
-        let router = &self.site.settings().router;
-        entry.recipients().iter().try_for_each(|addressee| match router.route_of(&addressee.recipient) {
+        let (router, mail) = (&self.site.settings().router, RoutedMail::of(entry));
+        entry.recipients().iter().try_for_each(|addressee| match router.route_of(&addressee.recipient, &mail) {
             Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
             Route::Temporary(..) => Err(self.later(job)),
             _ => {
@@ -240,8 +240,9 @@ impl Worker {
             return Some(attempt.job.unrecorded.clone());
         }
         let addressees = attempt.open_recipients();
+        let mail = RoutedMail::of(&attempt.entry);
         let routes: Vec<Route> =
-            addressees.iter().map(|addressee| attempt.settings.router.route_of(&addressee.recipient)).collect();
+            addressees.iter().map(|to| attempt.settings.router.route_of(&to.recipient, &mail)).collect();
         let outgoing = &attempt.settings.outgoing;
         let now = |addressee, route| outgoing.for_sender(destination(addressee, route), attempt.entry.sender());
         if addressees.iter().zip(&routes).any(|(addressee, route)| now(addressee, route) != *attempt.job.destination) {
@@ -252,7 +253,7 @@ impl Worker {
         let (addressees, routes): (Vec<_>, Vec<_>) =
             addressees.into_iter().zip(routes).filter(|(addressee, _)| !is_delivered(addressee)).unzip();
         let is_forwarded =
-            |addressee: &RecipientEntry| attempt.settings.router.is_forwarded(&attempt.entry, &addressee.recipient);
+            |addressee: &RecipientEntry| attempt.settings.router.is_forwarded(&mail, &addressee.recipient);
         if addressees.first().is_some_and(|first| addressees.iter().any(|to| is_forwarded(to) != is_forwarded(first))) {
             return None;
         }
@@ -284,7 +285,8 @@ impl Worker {
         let id = entry.id().to_string();
         // The rewritten sender is only for the remote host. The spool keeps the original sender, to
         // whom failures are reported.
-        let is_forwarded = addressees.first().is_some_and(|addressee| router.is_forwarded(entry, &addressee.recipient));
+        let mail = RoutedMail::of(entry);
+        let is_forwarded = addressees.first().is_some_and(|addressee| router.is_forwarded(&mail, &addressee.recipient));
         let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
         let seal = |content: Content<'_>| if is_forwarded { seal(attempt, content) } else { String::new() };
         let front = seal(entry.content());

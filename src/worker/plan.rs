@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use crate::destination::Destination;
 use crate::envelope::MailOptions;
 use crate::queue::{Plan, Planned};
-use crate::route::Route;
+use crate::route::{Route, RoutedMail};
 use crate::site::Site;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
 
@@ -76,14 +76,14 @@ fn unreadable(name: EntryName, error: &io::Error) -> Plan {
 
 fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
     let settings = site.settings();
-    let router = &settings.router;
+    let (router, mail) = (&settings.router, RoutedMail::of(entry));
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<(Destination, bool), usize> = HashMap::new();
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
-        let route = router.route_of(&addressee.recipient);
+        let route = router.route_of(&addressee.recipient, &mail);
         let destination = settings.outgoing.for_sender(destination(addressee, &route), entry.sender());
         // Recipients for which the sender is rewritten need an attempt of their own.
-        let is_forwarded = router.is_forwarded(entry, &addressee.recipient);
+        let is_forwarded = router.is_forwarded(&mail, &addressee.recipient);
         let index = *known.entry((destination, is_forwarded)).or_insert_with_key(|(destination, _)| {
             jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1

@@ -120,6 +120,8 @@ impl Attempt<'_> {
             return None;
         }
         Some(match outcome.via {
+            // The message is not delivered, and nobody is told.
+            Some(Via::Discard) => return None,
             Some(Via::Smtp) => Success::Relayed,
             Some(Via::Forward | Via::List) => Success::Expanded,
             _ => Success::Delivered,

@@ -96,8 +96,8 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A scratch directory, mode 755, with everything a daemon needs: `penfold.conf`, `spool/`,
-/// `mail/USER`, and the tables `users` (jon and root), `aliases`, `virtual`, `routes`, `senders`
-/// and `access`. The directory is removed when the site is dropped.
+/// `mail/USER`, and the tables `users` (jon and root), `aliases`, `virtual`, `routes`,
+/// `senders`, `access`, `always_bcc` and `senders-via`. The directory is removed when the site is dropped.
 pub struct Site {
     dir: PathBuf,
     settings: Vec<Setting>,
@@ -123,10 +123,12 @@ local.virtual = "{dir}/virtual"
 submission.senders = "{dir}/senders"
 relay.networks = ["127.0.0.0/8"]
 policy.access = "{dir}/access"
+policy.always_bcc = "{dir}/always_bcc"
 policy.sender_domain = "accept"
 policy.spf = "none"
 policy.dmarc = "none"
 remote.routes = "{dir}/routes"
+remote.senders = "{dir}/senders-via"
 dns.nameservers = ["{dns}"]
 log.to = "stderr"
 "#;
@@ -157,6 +159,8 @@ impl Site {
             ("routes", ""),
             ("senders", ""),
             ("access", ""),
+            ("always_bcc", ""),
+            ("senders-via", ""),
         ] {
             site.write(table, text);
         }

@@ -291,6 +291,7 @@ fn every_key_has_its_effect() {
         },
         policy: Policy {
             access: table("access"),
+            always_bcc: table("always_bcc"),
             dnsbl: vec![list("bl.example", Some("127.0.0.2..11"), 2), list("allow.example", None, -2)],
             dnsbl_threshold: 2,
             sender_lists: vec![list("dbl.example", None, 1)],
@@ -318,6 +319,8 @@ fn every_key_has_its_effect() {
                 at(Scheme::StartTls, "mail.example.org", 587),
                 at(Scheme::Smtps, "2001:db8::2", 466),
             ],
+            fallback: vec![host("fallback.example.org", 2525)],
+            senders: table("senders-via"),
             credentials: table("credentials"),
             tls: RemoteTls::Required,
             authorities: Some(etc("cert.pem")),
@@ -458,6 +461,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.local.virtual_table, &default.local.virtual_table, "virtual"),
         (&mut sample.remote.credentials, &default.remote.credentials, "credentials"),
         (&mut sample.remote.routes, &default.remote.routes, "routes"),
+        (&mut sample.remote.senders, &default.remote.senders, "senders-via"),
         (&mut sample.remote.tls_policies, &default.remote.tls_policies, "tls-policies"),
         (&mut sample.remote.outgoing, &default.remote.outgoing, "outgoing"),
         (&mut sample.remote.srs_secret, &default.remote.srs_secret, "srs_secret"),
@@ -465,6 +469,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
         (&mut sample.policy.access, &default.policy.access, "access"),
+        (&mut sample.policy.always_bcc, &default.policy.always_bcc, "always_bcc"),
         (&mut sample.report.texts, &default.report.texts, "languages"),
     ] {
         // If the configuration names a table, the table must exist; a table with a default path
@@ -474,6 +479,7 @@ fn the_sample_states_the_defaults() {
             "languages" => "texts",
             "tls-policies" => "tls_policies",
             "shared_password" => "password",
+            "senders-via" => "senders",
             name => name,
         };
         assert!(pages::sample("penfold.conf").contains(&format!("\n#{key} = \"{}\"\n", default.path.display())));

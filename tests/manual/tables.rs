@@ -25,7 +25,12 @@ const SEALING_KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTu
 
 /// The example in a section of penfold.conf(5); there must be exactly one.
 fn table(section: &str) -> String {
-    let mut found = pages::literals(&pages::section("penfold.conf.5", section));
+    table_of("penfold.conf.5", section)
+}
+
+/// The example in a section of a page.
+fn table_of(page: &str, section: &str) -> String {
+    let mut found = pages::literals(&pages::section(page, section));
     assert_eq!(found.len(), 1, "{section}");
     found.remove(0)
 }
@@ -54,7 +59,13 @@ fn the_tables_of_the_page_have_the_described_effects() {
     assert!(made.starts_with(&shown[..shown.find(",6").expect("a salt")]), "{made}");
     site.write("users", &users.replace(shown, made.trim_end()).replace("/var/mail/graceland", &graceland));
     site.write("virtual", &table("VIRTUAL TABLE"));
-    site.write("routes", &table("ROUTES TABLE").replace("\\&", ""));
+    let (routes, more) = pages::section("penfold-routes.5", "ROUTES TABLE").split_once(".Ss").map_or_else(
+        || panic!("no subsection"),
+        |(routes, more)| (pages::literals(routes).remove(0), pages::literals(more).remove(0)),
+    );
+    site.write("routes", &(routes.replace("\\&", "") + &more));
+    site.write("senders-via", &table_of("penfold-routes.5", "TABLE OF SENDERS"));
+    site.write("always_bcc", &table("TABLE OF COPIES"));
     site.write("senders", &table("SENDERS TABLE"));
     site.write("rewrite", &table("REWRITE TABLE"));
     let access = pages::literals(&pages::section("penfold-access.5", "DESCRIPTION")).remove(0);
@@ -83,10 +94,45 @@ fn the_tables_of_the_page_have_the_described_effects() {
             to("jon", mailbox("jon")) + &to("elvis", mailbox("graceland"))
         }),
         ("x@partner.example", "x@partner.example: host:mx.partner.example:2525\n".to_owned()),
+        (
+            "Boss@partner.example",
+            "Boss@partner.example: host:smtps://vip.partner.example:465,mx.partner.example:25\n".to_owned(),
+        ),
+        (
+            "x@example.com",
+            format!("x@example.com: nowhere: the route on {}:3 discards it\n", site.path("routes").display()),
+        ),
+        (
+            "x@moving.example",
+            format!(
+                "x@moving.example: held: until their new server runs (the route on {}:4 holds it)\n",
+                site.path("routes").display()
+            ),
+        ),
+        ("ann@example.org", "ann@example.org: host:mail2.example.org:25\n".to_owned()),
         ("x@a.old.example", "x@a.old.example: 5.1.2 this company has closed\n".to_owned()),
         ("x@else.example", "x@else.example: mx:else.example\n".to_owned()),
     ] {
         assert_eq!(code_and_text(&sendmail(&site, &["-bv", address], b"")).1, goes);
+    }
+    // With its last line, the routes table leaves nothing for the table of senders.
+    let routes = routes.rsplit_once('*').expect("the last line").0;
+    site.write("routes", &(routes.replace("\\&", "") + &more));
+    for (from, to, words) in [
+        ("jon@example.org", "x@else.example", &["host:smtp+starttls://smtp.provider.example:587", "senders-via:1"][..]),
+        ("x@example.net", "x@else.example", &["host:mail.example.net:25,backup.example.net:2525", "senders-via:2"]),
+        ("", "x@else.example", &["host:smtps://mail.example.org:465", "senders-via:3"]),
+        (
+            "x@example.com",
+            "jon@example.org",
+            &["no copy goes to archive@example.org: there is no such user", "always_bcc:1"],
+        ),
+        ("jon@example.org", "x@else.example", &["a copy goes to ann@example.org", "always_bcc:2"]),
+        ("x@example.com", "info@example.net", &["a copy goes to boss@example.net", "always_bcc:3"]),
+    ] {
+        let explained =
+            site.penfoldctl(&["explain", "--no-dns", "--kind", "smtp", "--ip", "127.0.0.1", "--from", from, to]);
+        assert!(words.iter().all(|word| explained.contains(word)), "{from} to {to}: {explained}");
     }
     for (from, path) in
         [("root", "admin@example.org"), ("jon", "jonathan.postel@example.org"), ("x@old.example", "x@example.org")]
@@ -226,7 +272,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     site.write(
         "routes",
         &format!(
-            "good.test {}\nbad.test {}\ngrey.test {}\nclosed.test 127.0.0.1:{closed}\n",
+            "good.test {}\nbad.test {}\ngrey.test {}\nclosed.test 127.0.0.1:{closed}\ngoes.test discard:\n",
             good.host_port(),
             bad.host_port(),
             grey.host_port()
@@ -236,7 +282,7 @@ fn eventful(site: &Site, authority: &Authority) -> Daemon {
     let mut command = site.penfoldd(&["-d"]);
     command.env("PENFOLD_LOG", "debug");
     let daemon = Daemon::spawn(command);
-    for to in ["staff", "x@good.test", "x@bad.test", "x@grey.test", "x@closed.test", "gone@good.test"] {
+    for to in ["staff", "x@good.test", "x@bad.test", "x@grey.test", "x@closed.test", "gone@good.test", "x@goes.test"] {
         daemon.submit_from("jon@razorback", &[to]);
     }
     // Its line is too long, so it is converted.

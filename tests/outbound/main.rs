@@ -9,6 +9,7 @@
 //! - `old_tls`: old versions of TLS, which are refused both ways
 //! - `outgoing`: source addresses, names, families and limits, with the daemon
 //! - `require_tls`: messages that need TLS, with the daemon
+//! - `routing`: hosts by address and by sender, fallback hosts, held and discarded mail
 //! - `security`: TLS and AUTH, with the log and the queue
 //! - `srs`: rewritten senders of forwarded mail, and their bounces
 //! - `sts`: MTA-STS policies
@@ -24,6 +25,7 @@ mod many_hosts;
 mod old_tls;
 mod outgoing;
 mod require_tls;
+mod routing;
 mod security;
 mod srs;
 #[cfg(feature = "mta-sts")]

@@ -12,7 +12,7 @@
 //! ```text
 //! # text                 a comment
 //! @ section.key = value  a setting of penfold.conf; the value as in TOML
-//! @ table: line          a line for users, aliases, virtual, routes, senders or access
+//! @ table: line          a line for a table: users, aliases, virtual, routes, senders, access ...
 //! C: text                the client sends text and CR LF; "C:" is an empty line
 //! C! text                the client sends text without CR LF; \r \n \0 \\ \xNN are bytes
 //! C*9 text, C!*9 text    the client sends it nine times, in one write

@@ -32,7 +32,7 @@ impl Past {
         // A host that a route names, or a smart host, is perhaps a neighbour.
         let is_routed = |domain: &str| {
             let address = Address::parse(&format!("postmaster@{domain}")).ok();
-            address.zip(router).is_none_or(|(address, router)| router.route_source(&address).is_some())
+            address.zip(router).is_none_or(|(address, router)| router.has_route(&address))
         };
         Self::of(config, &counts, &is_routed)
     }

@@ -18,7 +18,7 @@ use crate::message::field::fields;
 use crate::message::trace;
 use crate::queue::{DestinationStatus, RunningJob};
 use crate::retry::wait_for_release;
-use crate::route::Route;
+use crate::route::{Route, RoutedMail};
 use crate::spool::{Entry, NoteResult, RecipientEntry, State};
 use crate::sys;
 use crate::users::{Mailbox, Owner};
@@ -153,7 +153,8 @@ impl Routes<'_, '_> {
             return (None, None, Way::Hidden);
         }
         self.looked_up += 1;
-        let (route, is_for_user) = (live.router.route_of(&to.recipient), self.shown.submitted_by.is_some());
+        let (route, is_for_user) =
+            (live.router.route_of(&to.recipient, &RoutedMail::of(entry)), self.shown.submitted_by.is_some());
         let status = match &route {
             Route::Remote(_) if !is_for_user => {
                 let destination = live.outgoing.for_sender(route.destination(), entry.sender());
@@ -243,7 +244,10 @@ fn in_words(route: &Route, way: Option<Way>) -> String {
         Route::List => "the members of the list".to_owned(),
         Route::Replaced => "nowhere: other recipients have replaced it".to_owned(),
         Route::Remote(HostTarget::Mx { .. }) => format!("{destination}, by its mail exchangers"),
-        Route::Remote(HostTarget::Hosts(_) | HostTarget::Store(_)) => destination,
+        Route::Remote(HostTarget::Hosts { .. } | HostTarget::Store(_)) => destination,
+        Route::Discard(_) | Route::Hold(_) if way.is_some() => "not known now".to_owned(),
+        Route::Discard(why) => format!("nowhere: {why}"),
+        Route::Hold(why) => format!("held: {why}"),
         Route::Unknown => "nowhere: there is no such user".to_owned(),
         // The reason may name a host.
         Route::Refused(status, _) if way.is_some() => format!("nowhere: this host refuses the address ({status})"),

@@ -99,6 +99,8 @@ impl Page<'_> {
             ("smtp", "to other hosts"),
             ("forward", "forwarded"),
             ("list", "to lists"),
+            ("hold", "held by the routes"),
+            ("discard", "discarded by the routes"),
         ] {
             let count = counts.get(Family::Attempts, &format!("{via}|sent"));
             if count > 0 {

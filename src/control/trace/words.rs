@@ -34,10 +34,7 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
         }
         "refused" => refused(line),
         "asked" => vec![format!("asked {} about {}: {}", foreign(line, "dest"), to(line), value(line, "result"))],
-        "discarded" => {
-            let first = format!("a filter has discarded a message from {}; the client got 250", foreign(line, "from"));
-            with_details(first, &[Some(client(line)), message_id(line), recipients(line)])
-        }
+        "discarded" => discarded(line),
         "lost" => {
             let first = format!(
                 "the connection of a client ended after {}, before the end of its message: {}",
@@ -66,6 +63,15 @@ pub(super) fn words(line: &Line<'_>) -> Vec<String> {
         },
         _ => vec![other(line)],
     }
+}
+
+/// A message that a filter or a route has discarded.
+fn discarded(line: &Line<'_>) -> Vec<String> {
+    if line.get("to").is_some() {
+        return vec![format!("discarded for {}: {}", to(line), value(line, "reason"))];
+    }
+    let first = format!("a filter has discarded a message from {}; the client got 250", foreign(line, "from"));
+    with_details(first, &[Some(client(line)), message_id(line), recipients(line)])
 }
 
 fn value<'a>(line: &'a Line<'_>, key: &str) -> &'a str {
@@ -181,6 +187,7 @@ fn checked(line: &Line<'_>) -> String {
 fn sent(line: &Line<'_>) -> String {
     let (to, via) = (to(line), value(line, "via"));
     match via {
+        "hold" => format!("held for {to}: {}", value(line, "reason")),
         "forward" | "list" => {
             let how = if via == "list" { "to the members of the list" } else { "as the .forward file says" };
             match line.get("reason") {

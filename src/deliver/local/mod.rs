@@ -11,6 +11,7 @@
 //! - `convert`: a text in place of a binary message
 //! - `forward`: lists and `.forward` files, which make a derived entry
 //! - `handover`: making the recipient the owner of the entry's file
+//! - `hold`: a copy that is held, as the routes table says
 //! - `maildir`: delivery to a Maildir, exactly once
 //! - `mbox`: delivery into a file of many messages
 //! - `onward`: passing a message on to other recipients, and the options that they get
@@ -19,6 +20,7 @@ mod command;
 mod convert;
 mod forward;
 mod handover;
+mod hold;
 pub mod maildir;
 mod mbox;
 mod onward;
@@ -135,6 +137,8 @@ impl<'a> LocalDelivery<'a> {
                 activity::enter("expanding the list");
                 self.expand_list(addressee)
             }
+            Route::Discard(why) => Outcome::delivered(why.as_str()).via(Via::Discard),
+            Route::Hold(why) => self.hold(addressee, why),
             Route::Replaced => Outcome::delivered("other recipients have replaced it").via(Via::List),
             Route::Refused(status, why) => Outcome::failed(*status, why.as_str()).via(Via::Maildir),
             Route::Temporary(status, why) => Outcome::deferred(*status, why.as_str()).via(Via::Maildir),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::MISCONFIGURED;
 use super::addresses::{Addresses, Admission, Permit};
 use super::progress::Progress;
+use crate::config::Config;
 use crate::destination::{Destination, HostTarget, Peer};
 use crate::envelope::MessageTls;
 use crate::net;
 use crate::outcome::Outcome;
-use crate::outgoing::Way;
+use crate::outgoing::{Rules, Way};
 use crate::tls_policy::TlsPolicy;
 
 /// What an attempt knows about its destination.
@@ -34,6 +35,12 @@ pub struct Host<'a> {
     pub message: MessageTls,
     /// Whether the host is known to be one of the destination (see [`crate::tls_policy::DomainPolicy::is_known`]).
     pub is_known: bool,
+}
+
+/// The maximum number of connections to an address of a destination to which these rules apply.
+pub fn max_connections(rules: &Rules, config: &Config) -> usize {
+    let per_destination = config.queue.workers_per_destination;
+    rules.limits.connections.map_or(per_destination, |max| max.min(per_destination))
 }
 
 impl Aim<'_> {

@@ -2,29 +2,34 @@
 //!
 //! ```text
 //! mail.example.net:jon@example.org:a pass: word
+//! ann@example.org mail.example.net:ann:another
+//! @example.com mail.example.net:example-com:a third
 //! [2001:db8::1]:jon:secret
 //! smtp.example.com:jon@example.com:xoauth2:file:/var/lib/tokens/jon
 //! smtp.example.com:jon@example.com:xoauth2:command:/usr/bin/token jon
 //! ```
 //!
 //! A line consists of a host, a user name without a colon, and the secret, which is the rest of the
-//! line. A token is read from its file, or from the output of its command, whenever the token is
+//! line. A sender or `@domain` before the host limits the line to messages from that sender or
+//! domain. The line with the sender takes precedence over the line with its domain, and both over the
+//! line without a sender. A token is read from its file, or from the output of its command, whenever the token is
 //! needed. The file or the output contains nothing but the token. The table and the token files
 //! must not be accessible to group and others. No secret appears in an error or in `Debug`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::address::{Address, fold, parse_domain};
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
 use crate::deliver::agent::{AgentPool, Owner, Request, Response};
 use crate::destination::{HostTarget, Peer};
 use crate::privsep::Rights;
+use crate::route::Router;
 
 /// Maximum duration of a command that prints a token, in seconds.
 const COMMAND_LIMIT: u32 = 10;
@@ -33,7 +38,41 @@ const MAX_TOKEN: usize = 8 << 10;
 
 /// The credentials for all hosts.
 #[derive(Debug)]
-pub struct Credentials(Watched<HashMap<String, Arc<Login>>>);
+pub struct Credentials(Watched<Table>);
+
+/// The logins by host. A host is written as in the configuration: the name in lower case, or the
+/// address.
+type Table = HashMap<String, HostLogins>;
+
+/// The logins at one host.
+#[derive(Debug, Default)]
+struct HostLogins {
+    /// The login for messages from any sender.
+    general: Option<Arc<Login>>,
+    /// The logins for messages from one sender, `local@domain` in lower case, or from the senders of
+    /// one domain, `@domain`.
+    by_sender: HashMap<Box<str>, Arc<Login>>,
+}
+
+impl HostLogins {
+    /// The login of an account (see [`Credentials::account`]).
+    fn of(&self, account: Option<&str>) -> Option<&Arc<Login>> {
+        let found = account.and_then(|account| {
+            let domain = || self.by_sender.get(domain_key(account));
+            self.by_sender.get(account).or_else(domain)
+        });
+        found.or(self.general.as_ref())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Login>> {
+        self.general.iter().chain(self.by_sender.values())
+    }
+}
+
+/// The `@` and the domain of a sender or of an account.
+fn domain_key(sender: &str) -> &str {
+    sender.rfind('@').map_or(sender, |at| &sender[at..])
+}
 
 /// The credentials for one host.
 pub struct Login {
@@ -70,19 +109,38 @@ impl Credentials {
         Watched::open_private(rights, &config.remote.credentials, parse).map(Self)
     }
 
-    /// The credentials for a host. `host` is the host as the configuration writes it: the name in
-    /// lower case, or the address.
-    pub fn find(&self, host: &str) -> Option<Arc<Login>> {
-        self.0.current().get(host).cloned()
+    /// Lets a router know the accounts of senders.
+    pub fn shared_with(self, router: &Router) -> Arc<Self> {
+        let all = Arc::new(self);
+        let of_senders = Arc::clone(&all);
+        router.set_accounts(move |hosts, sender| of_senders.account(hosts, sender));
+        all
     }
 
-    /// The credentials for an address of a destination. A host that was found in the DNS gets none. A
-    /// store needs none.
-    pub(super) fn of(&self, target: &HostTarget, peer: &Peer) -> Option<Arc<Login>> {
-        match target {
-            HostTarget::Hosts(_) => self.find(&peer.identity()),
-            HostTarget::Mx { .. } | HostTarget::Store(_) => None,
+    /// The account with which messages from a sender go to these hosts: the sender, or `@` and the
+    /// sender's domain. `None` if no line for one of the hosts names the sender or the domain.
+    pub fn account(&self, hosts: &[HostPort], sender: &Address) -> Option<Box<str>> {
+        let table = self.0.current();
+        let by_sender = || hosts.iter().filter_map(|host| table.get(&host.host)).map(|logins| &logins.by_sender);
+        if by_sender().all(HashMap::is_empty) {
+            return None;
         }
+        let address: Box<str> = format!("{}@{}", fold(sender.local()), sender.domain()).into();
+        let domain: Box<str> = domain_key(&address).into();
+        [address, domain].into_iter().find(|key| by_sender().any(|logins| logins.contains_key(key)))
+    }
+
+    /// The credentials for a host of a destination. `host` is the host as the configuration writes
+    /// it: the name in lower case, or the address. A host that was found in the DNS gets none. A store
+    /// needs none.
+    pub(super) fn at(&self, target: &HostTarget, host: &str) -> Option<Arc<Login>> {
+        let HostTarget::Hosts { account, .. } = target else { return None };
+        self.0.current().get(host)?.of(account.as_deref()).cloned()
+    }
+
+    /// The credentials for an address of a destination (see [`Credentials::at`]).
+    pub(super) fn of(&self, target: &HostTarget, peer: &Peer) -> Option<Arc<Login>> {
+        self.at(target, &peer.identity())
     }
 
     /// Warnings about lines that are probably mistakes: a port in place of the user name, or a host
@@ -98,7 +156,8 @@ impl Credentials {
         let located = |(host, login): (&String, &Arc<Login>)| {
             warning(host, login).map(|what| ConfigError::new(self.0.path(), login.line, 1, what))
         };
-        let mut warnings: Vec<_> = table.iter().filter_map(located).collect();
+        let logins = table.iter().flat_map(|(host, logins)| logins.all().map(move |login| (host, login)));
+        let mut warnings: Vec<_> = logins.filter_map(located).collect();
         warnings.sort_by_key(|error| error.line);
         warnings
     }
@@ -140,18 +199,50 @@ fn token(text: &str) -> Result<Cow<'static, str>, String> {
     if is_one { Ok(Cow::Owned(token.to_owned())) } else { Err("the token: there is none, or more than one".to_owned()) }
 }
 
-fn parse(file: &Path, text: &str, rights: &Rights) -> Result<HashMap<String, Arc<Login>>, Vec<ConfigError>> {
-    let (mut table, mut errors) = (HashMap::new(), Vec::new());
+fn parse(file: &Path, text: &str, rights: &Rights) -> Result<Table, Vec<ConfigError>> {
+    let (mut table, mut errors) = (Table::new(), Vec::new());
     for line in lines(text) {
-        match read(line, rights) {
-            Err((part, what)) => errors.push(line.error(file, part, what)),
-            Ok((host, login)) => match table.entry(host) {
-                Entry::Occupied(_) => errors.push(line.error(file, line.text, "this host is on another line already")),
-                Entry::Vacant(slot) => _ = slot.insert(Arc::new(login)),
-            },
+        let (sender, of_host) = split_sender(line);
+        let found = read_sender(sender).and_then(|sender| Ok((sender, read(of_host, rights)?)));
+        let (sender, (host, login)) = match found {
+            Ok(found) => found,
+            Err((part, what)) => {
+                errors.push(line.error(file, part, what));
+                continue;
+            }
+        };
+        let logins = table.entry(host).or_default();
+        let is_known = match sender {
+            None => logins.general.replace(Arc::new(login)).is_some(),
+            Some(sender) => logins.by_sender.insert(sender, Arc::new(login)).is_some(),
+        };
+        if is_known {
+            errors.push(line.error(file, line.text, "this host is on another line already"));
         }
     }
     if errors.is_empty() { Ok(table) } else { Err(errors) }
+}
+
+/// Splits the sender from a line. A first word with `@` and without a colon is a sender, because
+/// every other line has a colon in its first word.
+fn split_sender(line: Line<'_>) -> (Option<&str>, Line<'_>) {
+    match line.text.split_once([' ', '\t']) {
+        Some((sender, rest)) if sender.contains('@') && !sender.contains(':') => {
+            (Some(sender), Line { text: rest.trim_start(), ..line })
+        }
+        _ => (None, line),
+    }
+}
+
+/// Reads a sender or `@domain`, and returns it in lower case.
+fn read_sender(text: Option<&str>) -> Result<Option<Box<str>>, (&str, &'static str)> {
+    let Some(text) = text else { return Ok(None) };
+    let wrong = (text, "expected a sender or @domain before the host");
+    if let Some(domain) = text.strip_prefix('@') {
+        return Ok(Some(format!("@{}", parse_domain(domain).map_err(|_| wrong)?).into()));
+    }
+    let address = Address::parse(text).map_err(|_| wrong)?;
+    Ok(Some(format!("{}@{}", fold(address.local()), address.domain()).into()))
 }
 
 const SCHEMES: [&str; 3] = ["smtp", "smtp+starttls", "smtps"];
@@ -197,7 +288,7 @@ mod tests {
         let file = Path::new("credentials");
         let text = "Mail.example.net:jon@x:a pass: hush\n[2001:DB8::1]:jon:hush\n# x\n192.0.2.1:jon:hush\n";
         let table = parse(file, text, &Rights::Alone).expect("good");
-        assert_eq!(table["mail.example.net"].secret().as_deref(), Ok("a pass: hush"));
+        assert_eq!(table["mail.example.net"].of(None).expect("a login").secret().as_deref(), Ok("a pass: hush"));
         assert!(table.contains_key("2001:db8::1") && table.contains_key("192.0.2.1"));
         assert!(!format!("{table:?}").contains("hush"));
         for bad in [
@@ -215,11 +306,66 @@ mod tests {
             "mail:jon:xoauth2:command:hush x",
             "mail:jon:xoauth2:command:",
             "mail:jon:hush\nMAIL:joe:hush",
+            "@x..test mail:jon:hush",
+            "@x.test hush",
+            "jon@x.test",
+            "jon@x.test mail:jon:hush\nJon@X.test\tmail:joe:hush",
         ] {
             let errors = parse(file, bad, &Rights::Alone).expect_err(bad);
             assert_eq!(errors.len(), 1, "{bad}");
             assert!(!format!("{errors:?} {}", errors[0]).contains("hush"), "{errors:?}");
         }
+    }
+
+    #[test]
+    fn the_line_with_the_sender_takes_precedence() {
+        let text = "a.test:any:x\n@x.org a.test:domain:x\nJon@x.org a.test:jon:x\nb.test:jon@x.org:p w\n\
+                    ann@x.org c.test:ann:x\n@x.org c.test:shared:x\n@y.org [2001:db8::1]:six:x\n";
+        let (file, table) = scratch_table("senders", text);
+        let credentials = Credentials(table);
+        for (host, sender, account, login) in [
+            ("a.test", "jon@x.org", Some("jon@x.org"), Some("jon")),
+            ("a.test", "JON@x.org", Some("jon@x.org"), Some("jon")),
+            ("a.test", "ann@x.org", Some("@x.org"), Some("domain")),
+            ("a.test", "ann@y.org", None, Some("any")),
+            ("b.test", "jon@x.org", None, Some("jon@x.org")),
+            ("c.test", "ann@x.org", Some("ann@x.org"), Some("ann")),
+            ("c.test", "jon@x.org", Some("@x.org"), Some("shared")),
+            ("c.test", "jon@y.org", None, None),
+            ("2001:db8::1", "jon@y.org", Some("@y.org"), Some("six")),
+            ("d.test", "jon@x.org", None, None),
+        ] {
+            let hosts = vec![HostPort { host: host.to_owned(), port: 25, scheme: crate::config::Scheme::Smtp }];
+            let found = credentials.account(&hosts, &sender.parse().expect("an address"));
+            assert_eq!(found.as_deref(), account, "{sender} at {host}");
+            let target = HostTarget::Hosts { hosts, account: found };
+            let found = credentials.at(&target, host);
+            assert_eq!(found.as_ref().map(|login| login.user.as_str()), login, "{sender} at {host}");
+        }
+        // With several hosts, the account names the sender if one of them has a line for the sender.
+        let hosts = ["a.test", "c.test"].map(|host| HostPort {
+            host: host.to_owned(),
+            port: 25,
+            scheme: crate::config::Scheme::Smtp,
+        });
+        let account = credentials.account(&hosts, &"ann@x.org".parse().expect("an address"));
+        let target = HostTarget::Hosts { hosts: hosts.to_vec(), account };
+        let login = |host| credentials.at(&target, host).map(|login| login.user.clone());
+        assert_eq!((login("a.test").as_deref(), login("c.test").as_deref()), (Some("domain"), Some("ann")));
+        let mx = HostTarget::Mx { domain: "x.org".into(), port: 25 };
+        assert!(credentials.at(&mx, "a.test").is_none(), "a host from the DNS gets no credentials");
+        std::fs::remove_file(&file).expect("it was there");
+    }
+
+    /// A table in a file that only this user can read.
+    fn scratch_table(name: &str, text: &str) -> (PathBuf, Watched<Table>) {
+        use std::os::unix::fs::PermissionsExt;
+        let file = std::env::temp_dir().join(format!("penfold-credentials-{name}-{}", std::process::id()));
+        std::fs::write(&file, text).expect("write");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("a file of ours");
+        let table = TableFile { path: file.clone(), required: true };
+        let parse = |file: &Path, text: &str| parse(file, text, &Rights::Alone);
+        (file, Watched::open_private(&Rights::Alone, &table, parse).expect("good"))
     }
 
     #[test]

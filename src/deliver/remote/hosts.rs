@@ -48,7 +48,9 @@ impl HostTarget {
     pub fn groups(&self, dns: &Dns, hostname: &str, dnssec: bool) -> Result<HostGroups, Outcome> {
         let of_configuration = |groups| Ok((groups, Exchangers::default()));
         let (domain, port) = match self {
-            Self::Hosts(hosts) => return of_configuration(hosts.iter().map(|host| vec![host.clone()]).collect()),
+            Self::Hosts { hosts, .. } => {
+                return of_configuration(hosts.iter().map(|host| vec![host.clone()]).collect());
+            }
             Self::Store(Store::Host(host)) => return of_configuration(vec![vec![host.clone()]]),
             Self::Store(Store::Socket(_)) => return of_configuration(vec![Vec::new()]),
             Self::Mx { domain, port } => (&**domain, *port),
@@ -166,7 +168,7 @@ impl HostTarget {
     pub fn loops(&self) -> Outcome {
         let whom = match self {
             Self::Mx { domain, .. } => domain.to_string(),
-            Self::Hosts(hosts) => hosts.iter().map(|h| h.host.as_str()).collect::<Vec<_>>().join(", "),
+            Self::Hosts { hosts, .. } => hosts.iter().map(|h| h.host.as_str()).collect::<Vec<_>>().join(", "),
             Self::Store(store) => store.to_string(),
         };
         Outcome::failed(Status(5, 4, 6), format!("mail for {whom} loops back to this host"))
@@ -182,7 +184,7 @@ impl HostTarget {
                 format!("{host}, mail exchanger of {domain}, has no address: {trouble}"),
             ),
             // A typo in the configuration must not bounce all mail.
-            Self::Hosts(_) | Self::Store(_) => {
+            Self::Hosts { .. } | Self::Store(_) => {
                 Outcome::deferred(Status(4, 4, 4), format!("{host} has no address: {trouble}"))
             }
         }

@@ -7,6 +7,7 @@
 //! - `client`: one SMTP or LMTP connection
 //! - `convert`: messages converted for hosts that cannot take them as they are
 //! - `credentials`: the credentials table
+//! - `fallback`: the hosts that are tried if none of a destination takes the mail now
 //! - `hosts`: the hosts of a destination, and their addresses
 //! - `plan`: the hosts that an attempt would try, for explanations
 //! - `policy`: how connections to the hosts of a destination are encrypted, for listings
@@ -57,6 +58,7 @@ mod ask;
 mod client;
 pub mod convert;
 pub mod credentials;
+pub mod fallback;
 mod hosts;
 pub mod plan;
 mod policy;
@@ -185,12 +187,12 @@ impl RemoteDelivery {
         let rules = settings.outgoing.rules(target, destination.sender());
         match &rules.way {
             Ok(way) => {
-                let per_destination = settings.config.queue.workers_per_destination;
-                let max_connections = rules.limits.connections.map_or(per_destination, |max| max.min(per_destination));
+                let max_connections = aim::max_connections(&rules, settings.config);
                 self.attempt(settings, Aim { destination, target, way, max_connections }, &mut progress);
             }
             Err(why) => progress.note_no_host(Outcome::deferred(MISCONFIGURED, why.as_str())),
         }
+        self.fall_back(settings, destination, target, &mut progress);
         // If no host was tried, the dialogue of an earlier attempt says more.
         let is_tried = !progress.tried.is_empty();
         let mut result = progress.end(if matches!(target, HostTarget::Store(_)) { Via::Lmtp } else { Via::Smtp });
@@ -344,13 +346,8 @@ impl RemoteDelivery {
         // This comes first, so that a table that changes now applies to the next message.
         let said = settings.rules().said(target, peer, domain.sts.policy.clone());
         let found = policy_of(settings, &self.outbound.dns, (target, domain, peer), progress.delivery);
-        let (policy, is_known) = match found {
-            Ok(policy) => policy,
-            Err(outcome) => {
-                progress.note_no_host(outcome.at(peer.to_string()));
-                return true;
-            }
-        };
+        let found = found.map_err(|outcome| progress.note_no_encryption(outcome.at(peer.to_string())));
+        let Ok((policy, is_known)) = found else { return true };
         let host = Host { target, peer, way, policy: &policy, message: progress.delivery.tls(), is_known };
         if self.may_reuse(host) && self.use_cached(settings, aim, said.clone(), progress) {
             return true;
@@ -374,7 +371,8 @@ impl RemoteDelivery {
         permit.answered();
         // A host that the configuration names may use this host's name: it may be a content filter
         // on another port.
-        if matches!(target, HostTarget::Mx { .. }) && connection.is_named(&settings.config.hostname) {
+        let must_differ = matches!(target, HostTarget::Mx { .. }) || progress.is_fallback();
+        if must_differ && connection.is_named(&settings.config.hostname) {
             connection.quit();
             return false;
         }

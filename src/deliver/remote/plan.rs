@@ -13,7 +13,7 @@ use crate::outcome::Outcome;
 use crate::outgoing::Way;
 use crate::tls_policy::{Rules, TlsPolicy};
 
-/// The hosts of a destination.
+/// The hosts of a destination, or the fallback hosts.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// The hosts in groups of equal preference, the preferred group first. Within a group an attempt
@@ -39,9 +39,10 @@ pub struct PlannedAddress {
 }
 
 /// Returns the plan for a destination. `credentials` is `None` if the table is not known,
-/// and `message` is what the message demands of TLS.
+/// and `message` is what the message demands of TLS. With `is_fallback` the hosts are the fallback
+/// hosts, among which this host is left out.
 pub fn plan(
-    (target, way): (&HostTarget, &Way),
+    (target, way, is_fallback): (&HostTarget, &Way, bool),
     hostname: &str,
     rules: Rules<'_>,
     credentials: Option<&Credentials>,
@@ -61,6 +62,9 @@ pub fn plan(
         let mut found = target.usable(dns, &group, local, false, dnssec);
         plan.failures.extend(found.failure);
         plan.failures.extend(target.keep_usable_by(way, &group, &mut found.peers).err());
+        if found.is_this_host && is_fallback {
+            continue;
+        }
         if found.is_this_host {
             plan.failures.push(target.loops());
             return plan;

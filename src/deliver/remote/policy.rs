@@ -14,8 +14,7 @@ use crate::tls_policy::Rules;
 pub fn tls_policy(target: &HostTarget, rules: Rules<'_>, credentials: &Credentials) -> Vec<&'static str> {
     let domain = rules.of_domain(target);
     let word = |host: &str, scheme: Scheme| {
-        // A store needs no credentials.
-        let has_login = target.mx_domain().is_none() && scheme != Scheme::Lmtp && credentials.find(host).is_some();
+        let has_login = credentials.at(target, host).is_some();
         // If the table has an error, mail waits.
         rules
             .of_host(&domain, &peer(host, scheme), has_login, MessageTls::Default)
@@ -29,7 +28,7 @@ pub fn tls_policy(target: &HostTarget, rules: Rules<'_>, credentials: &Credentia
             let host = named.map_or_else(|| "mail.exchanger".to_owned(), |name| name.replace('*', "mail"));
             vec![word(&host, Scheme::Smtp)]
         }
-        HostTarget::Hosts(hosts) => hosts.iter().map(of_host).collect(),
+        HostTarget::Hosts { hosts, .. } => hosts.iter().map(of_host).collect(),
         HostTarget::Store(Store::Host(host)) => vec![of_host(host)],
         HostTarget::Store(Store::Socket(_)) => vec!["none"],
     };
@@ -64,7 +63,7 @@ mod tests {
         let credentials = Credentials::open(&config, &Rights::Alone).expect("none");
         let host = |host: &str, scheme| HostPort { host: host.to_owned(), port: 25, scheme };
         let mx = HostTarget::Mx { domain: "x.test".into(), port: 25 };
-        let hosts = |hosts: &[HostPort]| HostTarget::Hosts(hosts.to_vec());
+        let hosts = |hosts: &[HostPort]| HostTarget::hosts(hosts.to_vec());
         let store = |host| HostTarget::Store(Store::Host(host));
         for (target, policy, want) in [
             (mx.clone(), RemoteTls::Opportunistic, &["opportunistic"][..]),

@@ -38,6 +38,11 @@ pub struct Progress<'a> {
     pub at_limit: Option<Endpoint>,
     /// Records the dialogue.
     recorder: Recorder,
+    /// Whether a connection could not be encrypted as its policy demands.
+    is_unencrypted: bool,
+    /// Whether the fallback hosts are tried now. Only recipients with a temporary failure are then
+    /// open.
+    is_fallback: bool,
 }
 
 /// The next step for a recipient after an answer.
@@ -78,23 +83,50 @@ impl<'a> Progress<'a> {
             is_cut_short: false,
             at_limit: None,
             recorder,
+            is_unencrypted: false,
+            is_fallback: false,
         }
     }
 
     /// The indices of the recipients for whom another host may be tried.
     fn open(&self) -> impl Iterator<Item = usize> {
-        let is_open = |answer: &Option<StageOutcome>| answer.as_ref().is_none_or(|a| after(a) == Next::NextHost);
+        let is_fallback = self.is_fallback;
+        let may_follow =
+            move |a: &StageOutcome| after(a) == Next::NextHost && (!is_fallback || a.outcome.fate == Fate::Deferred);
+        let is_open = move |answer: &Option<StageOutcome>| answer.as_ref().map_or(!is_fallback, may_follow);
         (0..).zip(&self.answers).filter(move |(_, answer)| is_open(answer)).map(|(index, _)| index)
     }
 
     /// Whether no further host is to be tried.
     pub fn is_over(&self) -> bool {
-        self.open().next().is_none() || self.tried.len() >= MAX_TRIES || self.begun.elapsed() > self.limit()
+        let max = if self.is_fallback { 2 * MAX_TRIES } else { MAX_TRIES };
+        self.open().next().is_none() || self.tried.len() >= max || self.begun.elapsed() > self.limit()
     }
 
     /// The time after which no further address is tried.
     fn limit(&self) -> Duration {
         if self.delivery.is_question { ASK_LIMIT } else { ATTEMPT_LIMIT }
+    }
+
+    /// Whether the fallback hosts may be tried: the hosts of the destination could not be reached, or
+    /// have answered temporarily. They may not if the attempt is to be repeated soon, and they know no
+    /// recipients.
+    pub fn may_fall_back(&self) -> bool {
+        let is_deferred = |a: &StageOutcome| a.outcome.fate == Fate::Deferred && after(a) == Next::NextHost;
+        let is_repeated = self.at_limit.is_some() || self.is_cut_short && self.trust == Trust::Unproven;
+        let is_excluded = is_repeated || self.is_unencrypted || self.delivery.is_question;
+        !is_excluded && self.answers.iter().flatten().any(is_deferred)
+    }
+
+    /// Notes that the fallback hosts are tried from now on.
+    pub fn begin_fallback(&mut self) {
+        self.recorder.remark("the fallback hosts are tried");
+        (self.is_fallback, self.begun) = (true, Instant::now());
+    }
+
+    /// Whether the fallback hosts are tried.
+    pub fn is_fallback(&self) -> bool {
+        self.is_fallback
     }
 
     /// Whether the peer's address was not tried yet.
@@ -121,13 +153,19 @@ impl<'a> Progress<'a> {
         open.into_iter().for_each(|index| note(&mut self.answers[index], answer.clone()));
     }
 
+    /// Notes that a host may not get the message, because of the policy for its connection.
+    pub fn note_no_encryption(&mut self, outcome: Outcome) {
+        self.is_unencrypted = true;
+        self.note_no_host(outcome);
+    }
+
     /// Notes that there was no host to try.
     pub fn note_no_host(&mut self, outcome: Outcome) {
         self.recorder.remark(&outcome.why);
         // The destination may take other messages, which do not need TLS.
         let is_own_demand = self.delivery.tls() == MessageTls::Required && outcome.status == NOT_KNOWN_YET;
         if outcome.fate == Fate::Deferred && !is_own_demand {
-            self.unreachable = Some(outcome.clone());
+            self.note_unreachable(&outcome);
         }
         self.note_for_all(&StageOutcome { stage: Stage::Connect, outcome, is_cut_short: false });
     }
@@ -139,6 +177,7 @@ impl<'a> Progress<'a> {
 
     /// Notes that no connection to a host could be opened.
     pub fn note_not_connected(&mut self, answer: &StageOutcome, permit: &Permit) {
+        self.is_unencrypted |= answer.stage == Stage::StartTls;
         // The host may take other messages, which do not need TLS.
         if self.delivery.tls() == MessageTls::Required && answer.stage > Stage::Banner {
             self.has_answered = true;
@@ -150,9 +189,17 @@ impl<'a> Progress<'a> {
             if !self.delivery.is_question && answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
                 permit.failed(&answer.outcome);
             }
-            self.unreachable = Some(answer.outcome.clone());
+            self.note_unreachable(&answer.outcome);
         }
         self.note_for_all(answer);
+    }
+
+    /// Notes why no host answers. The reason for the destination's own hosts says more than that for
+    /// the fallback hosts.
+    fn note_unreachable(&mut self, outcome: &Outcome) {
+        if !self.is_fallback || self.unreachable.is_none() {
+            self.unreachable = Some(outcome.clone());
+        }
     }
 
     /// Whether no host has replied about any recipient.

@@ -198,7 +198,8 @@ fn an_alias_may_have_commands_files_and_lists() {
     assert_eq!(router.list(&address("nosuch@razorback")), Ok(None));
     for (given, routed) in [("a", "Command"), ("c", "Mailbox"), ("d", "List")] {
         let Expansion::Finals(finals) = router.expand(&address(given)) else { panic!("{given}") };
-        let routes: Vec<String> = finals.iter().map(|to| format!("{:?}", router.route_of(to))).collect();
+        let routes: Vec<String> =
+            finals.iter().map(|to| format!("{:?}", router.route_of(to, &RoutedMail::default()))).collect();
         assert!(routes.iter().any(|route| route.starts_with(routed)), "{routes:?}");
     }
 }

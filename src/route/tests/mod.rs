@@ -7,6 +7,7 @@ use crate::config::{Local, MailboxTemplate, Relay, TableFile, Users as UsersSour
 
 mod any;
 mod expand;
+mod outward;
 mod realms;
 mod remote;
 mod tables;
@@ -48,6 +49,7 @@ impl Site {
         };
         config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()], ..config.relay };
         config.remote.routes = table("routes");
+        config.remote.senders = table("senders");
         config
     }
 
@@ -77,11 +79,24 @@ fn expand(router: &Router, text: &str) -> String {
 }
 
 fn route(router: &Router, text: &str) -> String {
-    match router.route(&address(text)) {
+    shown(router.route(&address(text)))
+}
+
+/// Shows the route of a message from `sender` to a recipient; an empty sender is the null path.
+fn route_from(router: &Router, sender: &str, recipient: &str) -> String {
+    let sender = (!sender.is_empty()).then(|| address(sender));
+    let mail = RoutedMail::from_sender(sender.as_ref());
+    shown(router.route_of(&Recipient::new(address(recipient)), &mail))
+}
+
+fn shown(route: Route) -> String {
+    match route {
         Route::Mailbox(mailbox) => mailbox.path.display().to_string(),
         Route::Unknown | Route::Command(..) | Route::List => "unknown".into(),
         Route::Refused(status, why) => format!("refused {status} {why}"),
         Route::Temporary(_, why) => format!("unsure: {why}"),
+        Route::Discard(why) => format!("discard: {why}"),
+        Route::Hold(why) => format!("hold: {why}"),
         route @ (Route::Remote(_) | Route::Replaced) => route.destination().to_string(),
     }
 }

@@ -230,9 +230,10 @@ pub fn queued(envelope: &Envelope, marks: Marks<'_>, measure: Option<Measure>, f
     end(head)
 }
 
-/// The queued head of a forwarded message, which has a derivation.
-pub fn derived(envelope: &Envelope, derivation: &Derivation, measure: Option<Measure>) -> String {
-    let marks = Marks { reason: None, folder: derivation.folder.as_ref() };
+/// The queued head of a forwarded or held message, which has a derivation. `reason` says why it is
+/// held.
+pub fn derived(envelope: &Envelope, derivation: &Derivation, reason: Option<&str>, measure: Option<Measure>) -> String {
+    let marks = Marks { reason, folder: derivation.folder.as_ref() };
     end(lines(envelope, derivation, marks, measure))
 }
 

@@ -94,7 +94,7 @@ fn the_options_of_mail_and_rcpt_can_be_read_back() {
 fn a_derived_entry_has_its_derivation() {
     let steps = vec![Step::list("staff"), Step::forward("j\u{f6}n <x>", ".forward+a%b")];
     let derivation = Derivation { steps: steps.clone(), shares: vec![7, 0, u32::MAX], folder: None };
-    let text = derived(&envelope(3), &derivation, None);
+    let text = derived(&envelope(3), &derivation, None, None);
     assert!(text.contains(" past=list:staff past=forward:j%C3%B6n%20%3Cx>/.forward+a%25b "), "{text}");
     let head = read(text.as_bytes()).expect("a head");
     assert_eq!(head.steps, steps);
@@ -107,7 +107,7 @@ fn a_derived_entry_has_its_derivation() {
     assert!(head.steps.is_empty() && head.recipients.iter().all(|entry| entry.share == 0));
     for (count, is_read) in [(32, true), (33, false)] {
         let derivation = Derivation { steps: vec![Step::list("x"); count], shares: Vec::new(), folder: None };
-        assert_eq!(read(derived(&envelope(1), &derivation, None).as_bytes()).is_ok(), is_read, "{count}");
+        assert_eq!(read(derived(&envelope(1), &derivation, None, None).as_bytes()).is_ok(), is_read, "{count}");
     }
 }
 
@@ -130,7 +130,7 @@ fn a_message_in_quarantine_has_a_reason_or_a_folder() {
     assert_eq!(read(text.as_bytes()).expect("a head").folder, Some(folder.clone()));
     // A message that is derived from a message with a folder goes into the same folder.
     let derivation = Derivation { folder: Some(folder.clone()), ..Derivation::default() };
-    assert_eq!(read(derived(&envelope(1), &derivation, None).as_bytes()).expect("a head").folder, Some(folder));
+    assert_eq!(read(derived(&envelope(1), &derivation, None, None).as_bytes()).expect("a head").folder, Some(folder));
     for bad in ["folder=../..%20%20%20%20", "folder=Junk%20E-mailx", "folder=<a@b>%20E-mai", "folder=.a folder=.b    "]
     {
         assert_eq!(read(text.replace("folder=.Junk%20E-mail", bad).as_bytes()), Err(MALFORMED), "{bad}");

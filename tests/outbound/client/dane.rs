@@ -228,7 +228,7 @@ fn records_are_at_the_end_of_the_aliases_or_at_the_name() {
 fn a_domain_without_mx_records_and_a_smart_host_have_records_too() {
     let leaf = Leaf::selfmade("x.test");
     let smart = |remote: &Remote, host: &str, scheme| {
-        HostTarget::Hosts(vec![HostPort { host: host.to_owned(), port: remote.address.port(), scheme }])
+        HostTarget::hosts(vec![HostPort { host: host.to_owned(), port: remote.address.port(), scheme }])
     };
     for (record, sent) in [(leaf.association(EE), true), (Leaf::selfmade("x.test").association(EE), false)] {
         let remote = offering(&leaf);

@@ -193,13 +193,13 @@ fn a_message_for_public_hosts_only_is_sent_to_no_other_address() {
     assert_eq!(remote.look(|seen| (seen.connections, seen.messages.len())), (1, 2));
     // The postmaster may choose any host.
     let host = HostPort { host: "127.0.0.1".into(), port, scheme: Scheme::Smtp };
-    assert_eq!(asking().send_one(&HostTarget::Hosts(vec![host])).fate, Delivered);
+    assert_eq!(asking().send_one(&HostTarget::hosts(vec![host])).fate, Delivered);
 }
 
 #[test]
 fn a_nonexistent_smart_host_bounces_nothing() {
     let zone = NameServer::zone("");
-    let to = HostTarget::Hosts(vec![HostPort { host: "typo.test".into(), port: 25, scheme: Scheme::Smtp }]);
+    let to = HostTarget::hosts(vec![HostPort { host: "typo.test".into(), port: 25, scheme: Scheme::Smtp }]);
     let outcome = Sender::asking(&zone, Vec::new()).send_one(&to);
     assert_eq!(shown(&outcome), (Deferred, "4.4.4".into()));
     assert_eq!(outcome.why, "typo.test has no address: no such domain");
@@ -210,7 +210,7 @@ fn smart_hosts_are_tried_in_order_by_name_and_address() {
     let remote = Remote::sink();
     let port = remote.address.port();
     let nobody = HostPort { host: "127.0.0.1".into(), port: closed_port(), scheme: Scheme::Smtp };
-    let to = HostTarget::Hosts(vec![nobody, HostPort { host: "localhost".into(), port, scheme: Scheme::Smtp }]);
+    let to = HostTarget::hosts(vec![nobody, HostPort { host: "localhost".into(), port, scheme: Scheme::Smtp }]);
     let outcome = Sender::new().send_one(&to);
     assert_eq!((outcome.fate, outcome.host.into_string()), (Delivered, format!("localhost[127.0.0.1]:{port}")));
 }

@@ -8,6 +8,7 @@
 //! - `dane`: TLSA records
 //! - `dialogue`: what is recorded of a dialogue
 //! - `dns`: lookups
+//! - `fallback`: the fallback hosts
 //! - `hosts`: the choice of hosts, and their order
 //! - `lmtp`: mail stores, and the outcome for each recipient
 //! - `login`: AUTH
@@ -23,6 +24,7 @@ pub mod chunks;
 mod dane;
 mod dialogue;
 mod dns;
+mod fallback;
 mod hosts;
 mod lmtp;
 mod login;
@@ -262,7 +264,7 @@ fn host(address: SocketAddr) -> HostTarget {
 
 fn hosts(addresses: &[SocketAddr]) -> HostTarget {
     let host = |a: &SocketAddr| HostPort { host: a.ip().to_string(), port: a.port(), scheme: Scheme::Smtp };
-    HostTarget::Hosts(addresses.iter().map(host).collect())
+    HostTarget::hosts(addresses.iter().map(host).collect())
 }
 
 fn store(place: &str) -> HostTarget {

@@ -21,7 +21,7 @@ fn sender(authority: &Authority) -> (Sender, NameServer) {
 }
 
 fn smart_host(remote: &Remote, scheme: Scheme) -> HostTarget {
-    HostTarget::Hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme }])
+    HostTarget::hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme }])
 }
 
 /// A host with this certificate, whose replies to EHLO have these keywords before and after

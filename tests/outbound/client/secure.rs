@@ -18,7 +18,7 @@ fn sender(authority: &Authority, policy: RemoteTls) -> (Sender, NameServer) {
 }
 
 fn to(remote: &Remote, scheme: Scheme) -> HostTarget {
-    HostTarget::Hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme }])
+    HostTarget::hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme }])
 }
 
 fn with_tls(offer: Offer) -> Sink {
@@ -245,7 +245,7 @@ fn an_ip_address_can_be_verified() {
     let remote = Remote::with(with_tls(Offer::implicit(&authority.leaf("127.0.0.1", 300))));
     let (mut sender, _zone) = sender(&authority, RemoteTls::Opportunistic);
     let host = HostPort { host: "127.0.0.1".into(), port: remote.address.port(), scheme: Scheme::Smtps };
-    let outcome = sender.send_one(&HostTarget::Hosts(vec![host]));
+    let outcome = sender.send_one(&HostTarget::hosts(vec![host]));
     assert_eq!((outcome.fate, outcome.tls.name()), (Delivered, "TLS1.3"), "{outcome:?}");
     assert_eq!(remote.look(|seen| seen.names.clone()), [""], "SNI has no addresses");
 }
@@ -290,7 +290,7 @@ fn a_hostile_handshake_ends_in_time() {
                 .and_then(|_| std::io::Read::read_to_end(&mut raw, &mut Vec::new()));
             sent
         });
-        let target = HostTarget::Hosts(vec![HostPort { host: NAME.into(), port, scheme: Scheme::Smtp }]);
+        let target = HostTarget::hosts(vec![HostPort { host: NAME.into(), port, scheme: Scheme::Smtp }]);
         let started = Instant::now();
         let outcome = sender(&authority, RemoteTls::Required).0.send_one(&target);
         assert_eq!(shown(&outcome), (Deferred, "4.7.5".into()), "{what}: {outcome:?}");

@@ -24,7 +24,7 @@ fn offering(leaf: &Leaf) -> Remote {
 }
 
 fn smart_host(remote: &Remote) -> HostTarget {
-    HostTarget::Hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme: Scheme::Smtp }])
+    HostTarget::hosts(vec![HostPort { host: NAME.into(), port: remote.address.port(), scheme: Scheme::Smtp }])
 }
 
 #[test]

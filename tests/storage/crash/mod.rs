@@ -10,6 +10,7 @@
 //! - `hold`: the steps of `penfoldctl hold`, `release` and `remove`
 //! - `homes`: the recipients as system users
 //! - `points`: the daemon is stopped at every step
+//! - `routes`: a recipient whose mail the routes hold
 //! - `scene`: one message with a fault on its way
 //! - `states`: the daemon is started on every state that a crash can leave
 
@@ -18,6 +19,7 @@ mod errors;
 mod hold;
 mod homes;
 mod points;
+mod routes;
 mod scene;
 mod states;
 

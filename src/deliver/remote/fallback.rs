@@ -1,0 +1,83 @@
+//! Tries the fallback hosts (`remote.fallback`), if all hosts of a destination could not be reached or
+//! have answered temporarily.
+//!
+//! The fallback hosts do not get mail that a host has rejected, mail for a mail store, and mail whose
+//! connection could not be encrypted as its policy demands. A fallback host that is this host itself
+//! is left out. The connection is not kept, so that the next message asks the hosts of the
+//! destination first.
+
+use std::sync::Arc;
+
+use super::aim::{Aim, max_connections};
+use super::progress::Progress;
+use super::{RemoteDelivery, RemoteSettings};
+use crate::activity;
+use crate::address::Address;
+use crate::config::Remote;
+use crate::deliver::remote::credentials::Credentials;
+use crate::destination::{Destination, HostTarget};
+
+/// Returns the fallback hosts for a message to a destination, with the account of the message's
+/// sender; `None` if there are none.
+pub fn fallback_of(
+    config: &Remote,
+    credentials: Option<&Credentials>,
+    target: &HostTarget,
+    sender: Option<&Address>,
+) -> Option<HostTarget> {
+    let hosts = &config.fallback;
+    if hosts.is_empty() || matches!(target, HostTarget::Store(_)) {
+        return None;
+    }
+    let account = credentials.zip(sender).and_then(|(credentials, sender)| credentials.account(hosts, sender));
+    Some(HostTarget::Hosts { hosts: hosts.clone(), account })
+}
+
+impl RemoteDelivery {
+    /// Tries the fallback hosts for the recipients whose mail the hosts of the destination have not
+    /// taken.
+    pub(super) fn fall_back(
+        &mut self,
+        settings: RemoteSettings<'_>,
+        destination: &Arc<Destination>,
+        target: &HostTarget,
+        progress: &mut Progress<'_>,
+    ) {
+        if !progress.may_fall_back() {
+            return;
+        }
+        let config = &settings.config.remote;
+        let sender = progress.delivery.sender;
+        let Some(target) = fallback_of(config, Some(settings.credentials), target, sender) else { return };
+        let Ok((groups, _)) = target.groups(&self.outbound.dns, &settings.config.hostname, config.dane) else { return };
+        let rules = settings.outgoing.rules(&target, destination.sender());
+        let Ok(way) = &rules.way else { return };
+        let max_connections = max_connections(&rules, settings.config);
+        let aim = Aim { destination, target: &target, way, max_connections };
+        activity::enter("looking up the fallback hosts");
+        progress.begin_fallback();
+        let domain = settings.rules().of_domain(&target);
+        for group in groups {
+            let mut found = target.look_up(&self.outbound.dns, &group, &self.outbound.local, config.dane);
+            if let Some(outcome) = found.failure {
+                progress.note_no_host(outcome);
+            }
+            if found.is_this_host {
+                continue;
+            }
+            if let Err(outcome) = target.keep_usable_by(way, &group, &mut found.peers) {
+                progress.note_no_host(outcome);
+            }
+            for peer in found.peers {
+                if progress.is_over() {
+                    break;
+                }
+                if progress.may_try(&peer) {
+                    // A host that turns out to be this host is left out, too.
+                    self.try_host(settings, aim, (&domain, &peer), progress);
+                }
+            }
+        }
+        self.close();
+    }
+}

@@ -1,0 +1,232 @@
+//! Finds where mail goes that is not delivered into a mailbox: by the routes table, by the table of
+//! senders, to the smart hosts, or to the mail exchangers in the DNS, in this order.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::routes::{Asked, FoundRoute, RouteTarget};
+use super::{DomainClass, LOCAL_ONLY, NO_WAY_OUT, Route, Router};
+use crate::address::{Address, fold};
+use crate::config::{HostPort, Scheme};
+use crate::destination::{HostTarget, SMTP_PORT};
+use crate::dns;
+use crate::envelope::{Action, Envelope, Origin, Recipient};
+use crate::policy::{Line, Source};
+use crate::reply::Status;
+use crate::spool::Entry;
+
+/// What the route of a recipient depends on beside the recipient: the message.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoutedMail<'a> {
+    /// The sender.
+    pub sender: Sender<'a>,
+    /// The source of the message.
+    pub origin: Origin,
+    /// Whether the message was held when it was received, or by a route. As it is tried now, an
+    /// administrator has released it, so that no route holds it again.
+    pub is_released: bool,
+}
+
+/// The reverse-path of a message.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Sender<'a> {
+    /// The sender is not known.
+    #[default]
+    Unknown,
+    /// The null path.
+    Null,
+    /// An address.
+    Address(&'a Address),
+}
+
+/// Returns the account with which messages from a sender go to hosts; `None` if it does not depend on
+/// the sender.
+type AccountOf = dyn Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync;
+
+/// Knows the accounts with which messages go to hosts.
+pub(super) struct Accounts(Box<AccountOf>);
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").finish_non_exhaustive()
+    }
+}
+
+impl<'a> RoutedMail<'a> {
+    /// The message of an entry.
+    pub fn of(entry: &'a Entry) -> Self {
+        let is_released = entry.hold_reason().is_some();
+        Self { sender: Sender::of(entry.sender()), origin: entry.origin(), is_released }
+    }
+
+    /// A message that a client sends.
+    pub fn from_sender(sender: Option<&'a Address>) -> Self {
+        Self { sender: Sender::of(sender), ..Self::default() }
+    }
+}
+
+impl<'a> Sender<'a> {
+    fn of(sender: Option<&'a Address>) -> Self {
+        sender.map_or(Self::Null, Self::Address)
+    }
+}
+
+impl Router {
+    /// Lets the credentials of this server depend on the sender. `account_of` returns the account with
+    /// which messages from a sender go to hosts; `None` if it is the same for all senders.
+    pub fn set_accounts(&self, account_of: impl Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync + 'static) {
+        let _ = self.accounts.set(Accounts(Box::new(account_of)));
+    }
+
+    /// Returns the route of an address by a line of the routes table that names the address itself;
+    /// `None` if there is no such line. The address must have a domain, which may be local.
+    pub(super) fn routed_address(&self, address: &Address, mail: &RoutedMail<'_>) -> Option<Route> {
+        let routes = self.routes.current();
+        if !routes.has_addresses() {
+            return None;
+        }
+        let name = fold(address.local());
+        let found = routes.find(self.asked(&name, address.domain(), mail))?;
+        Some(self.of_target(found, address, mail))
+    }
+
+    /// Whether a line of the routes table names this address in a local domain. The local part is in
+    /// lower case.
+    pub(super) fn is_routed(&self, name: &str, domain: &str) -> bool {
+        let routes = self.routes.current();
+        let asked = || Asked { names: [Some(name), None], domain, is_local: true, is_released: false };
+        routes.has_addresses() && routes.find(asked()).is_some()
+    }
+
+    /// Returns the route of an address in a domain that is not local.
+    pub(super) fn elsewhere(&self, address: &Address, mail: &RoutedMail<'_>) -> Route {
+        let name = fold(address.local());
+        if let Some(found) = self.routes.current().find(self.asked(&name, address.domain(), mail)) {
+            return self.of_target(found, address, mail);
+        }
+        if self.local_only {
+            return Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into());
+        }
+        let senders = self.senders.current();
+        if let Some(found) = senders.find(mail.sender) {
+            return self.of_target(found, address, mail);
+        }
+        match self.smarthosts.is_empty() {
+            true => direct(address, SMTP_PORT),
+            false => Route::Remote(self.hosts(&self.smarthosts, mail)),
+        }
+    }
+
+    /// The destination of hosts for a message.
+    fn hosts(&self, hosts: &[HostPort], mail: &RoutedMail<'_>) -> HostTarget {
+        let account = match (mail.sender, self.accounts.get()) {
+            (Sender::Address(sender), Some(Accounts(account_of))) => account_of(hosts, sender),
+            _ => None,
+        };
+        HostTarget::Hosts { hosts: hosts.to_vec(), account }
+    }
+
+    pub(super) fn asked<'a>(&self, name: &'a str, domain: &'a str, mail: &RoutedMail<'_>) -> Asked<'a> {
+        let realm = self.realm(domain);
+        let base = realm.and_then(|realm| realm.without_detail(name));
+        Asked { names: [Some(name), base], domain, is_local: realm.is_some(), is_released: mail.is_released }
+    }
+
+    /// Returns why a new message is held: the routes table says so about each of its recipients. `None`
+    /// if it is not held as a whole. If it says so about some recipients only, these are held at the
+    /// first attempt.
+    pub fn hold_reason(&self, envelope: &Envelope) -> Option<String> {
+        if !self.routes.current().holds_mail() {
+            return None;
+        }
+        let mail = RoutedMail { origin: envelope.origin, ..RoutedMail::from_sender(envelope.sender.as_ref()) };
+        let mut reasons = envelope.recipients.iter().filter(|to| to.action != Action::Replaced).map(|to| {
+            match self.route_of(to, &mail) {
+                Route::Hold(why) => Some(why),
+                _ => None,
+            }
+        });
+        let first = reasons.next()??;
+        reasons.all(|reason| reason.is_some()).then_some(first)
+    }
+
+    /// Returns the message as the next host gets it from this host: if the message leaves again for
+    /// this recipient, its sender is the rewritten one.
+    pub(super) fn with_rewritten_sender<T>(
+        &self,
+        mail: &RoutedMail<'_>,
+        recipient: &Recipient,
+        then: impl FnOnce(&RoutedMail<'_>) -> T,
+    ) -> T {
+        match mail.sender {
+            Sender::Address(sender) if self.is_forwarded(mail, recipient) => {
+                let rewritten = self.rewritten_sender(sender);
+                let sender = Sender::Address(rewritten.as_ref().unwrap_or(sender));
+                then(&RoutedMail { sender, ..*mail })
+            }
+            _ => then(mail),
+        }
+    }
+
+    /// Returns the route of an address to which a line with this target applies.
+    fn of_target(&self, found: FoundRoute<'_>, address: &Address, mail: &RoutedMail<'_>) -> Route {
+        let line = || Line { file: Arc::from(self.routes.path()), number: found.line };
+        match found.target {
+            RouteTarget::Store(store) => Route::Remote(HostTarget::Store(store.clone())),
+            RouteTarget::Hosts(hosts) => Route::Remote(self.hosts(hosts, mail)),
+            RouteTarget::Mx { domain: Some(domain), port } => {
+                Route::Remote(HostTarget::Mx { domain: domain.clone(), port: *port })
+            }
+            RouteTarget::Mx { domain: None, port } => direct(address, *port),
+            RouteTarget::Error(status, why) if status.0 == 5 => Route::Refused(*status, why.to_string()),
+            RouteTarget::Error(status, why) => Route::Temporary(*status, why.to_string()),
+            RouteTarget::Discard => Route::Discard(format!("the route on {} discards it", line())),
+            RouteTarget::Hold(text) if text.is_empty() => Route::Hold(format!("the route on {} holds it", line())),
+            RouteTarget::Hold(text) => Route::Hold(format!("{text} (the route on {} holds it)", line())),
+        }
+    }
+
+    /// Whether the routes table or a smart host decides where mail for an address elsewhere goes,
+    /// whoever sends it.
+    pub fn has_route(&self, address: &Address) -> bool {
+        self.route_source(&Recipient::new(address.clone()), &RoutedMail::default()).is_some()
+    }
+
+    /// Returns the line of a table or the key that decides where a message for an address goes that is not
+    /// delivered into a mailbox. `None` if the DNS decides, or if the message is delivered here.
+    pub fn route_source(&self, recipient: &Recipient, mail: &RoutedMail<'_>) -> Option<Source> {
+        let address = self.qualified(&recipient.address);
+        let name = fold(address.local());
+        let line = |file, number| Some(Source::Line(Line { file: Arc::from(file), number }));
+        if let Some(found) = self.routes.current().find(self.asked(&name, address.domain(), mail)) {
+            return line(self.routes.path(), found.line);
+        }
+        if self.class_of(address.domain()) == DomainClass::Local {
+            return None;
+        }
+        if self.local_only {
+            return Some(Source::Key("remote.local_only"));
+        }
+        let sender_line = self.with_rewritten_sender(mail, recipient, |mail| {
+            self.senders.current().find(mail.sender).map(|found| found.line)
+        });
+        match sender_line {
+            Some(number) => line(self.senders.path(), number),
+            None if self.smarthosts.is_empty() => None,
+            None => Some(Source::Key("remote.smarthosts")),
+        }
+    }
+}
+
+/// Returns the route of an address in the absence of any table: to its address literal, or to the
+/// mail exchangers of its domain (RFC 5321 5.1).
+fn direct(address: &Address, port: u16) -> Route {
+    match address.literal() {
+        Some(ip) if !dns::is_usable(ip) => Route::Refused(Status(5, 1, 2), "That is not the address of a host".into()),
+        Some(ip) => {
+            let host = HostPort { host: ip.to_string(), port, scheme: Scheme::Smtp };
+            Route::Remote(HostTarget::hosts(vec![host]))
+        }
+        None => Route::Remote(HostTarget::Mx { domain: address.domain().into(), port }),
+    }
+}

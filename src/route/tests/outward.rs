@@ -1,0 +1,215 @@
+//! Tests routes of single addresses, of senders, and those that discard or hold mail.
+
+use super::*;
+use crate::config::Scheme;
+use crate::envelope::{Envelope, MailOptions, Origin};
+use crate::policy::Source;
+
+#[test]
+fn a_line_with_the_address_takes_precedence_over_its_domain() {
+    let site = Site::new("addresses");
+    site.write(
+        "routes",
+        "x.org mail.x.net\nAnn@X.org old.x.net, new.x.net:26 # two\nbob@[192.0.2.9] mx:y.org\n.x.org mx:y.org\n\
+         jon@razorback old.razorback\nmoved@razorback error:5.1.6 moved\nlist@razorback lmtp:/run/lists\nself@razorback b.host\ngone@razorback c.host\n\
+         ann+lists@razorback a.host\n* any.host\n",
+    );
+    site.write("aliases", "mary: ann@x.org\nboth: jon, nobody\nlist: mary\ngone: jon\nself: self, mary\n");
+    let router = site.open();
+    for (given, routed) in [
+        ("jon@x.org", "host:mail.x.net:25"),
+        ("ann@x.org", "host:old.x.net:25,new.x.net:26"),
+        ("ANN@x.org", "host:old.x.net:25,new.x.net:26"),
+        ("ann@b.x.org", "mx:y.org"),
+        ("bob@[192.0.2.9]", "mx:y.org"),
+        ("bob@[192.0.2.8]", "host:any.host:25"),
+        // A line with the address applies to a local domain, and no other line does.
+        ("jon@razorback", "host:old.razorback:25"),
+        ("Jon+detail@razorback", "host:old.razorback:25"),
+        ("jon", "host:old.razorback:25"),
+        ("jon@second", "/mail/jon@second"),
+        ("mary@razorback", "/mail/mary@razorback"),
+        ("ann+lists@razorback", "host:a.host:25"),
+        ("moved@razorback", "refused 5.1.6 moved"),
+        ("nobody@razorback", "unknown"),
+    ] {
+        assert_eq!(route(&router, given), routed, "{given}");
+    }
+    check(
+        &router,
+        &[
+            // The address exists, although it is no user here.
+            ("jon@razorback", "jon@razorback"),
+            ("jon+detail@razorback", "jon+detail@razorback"),
+            ("moved@razorback", "refused 5.1.6 moved"),
+            ("nobody@razorback", "unknown"),
+            // The aliases and the virtual table are asked before.
+            ("mary@razorback", "ann@x.org"),
+            ("list@razorback", "ann@x.org"),
+            ("gone@razorback", "jon@razorback"),
+            ("gone+detail@razorback", "jon@razorback"),
+            ("self@razorback", "self@razorback ann@x.org"),
+            ("both@razorback", "jon@razorback nobody@razorback"),
+        ],
+    );
+}
+
+#[test]
+fn mail_is_discarded_or_held_by_its_route() {
+    let site = Site::new("hold");
+    site.write(
+        "routes",
+        "junk.example discard: # all\nslow.example hold: they move\nplain.example hold:\njon@slow.example mail.host\n\
+         mary@razorback hold: asked for\n*  mx::26\n",
+    );
+    let (router, file) = (site.open(), site.0.join("routes"));
+    let on = |line: usize| format!("the route on {}:{line}", file.display());
+    for (given, routed) in [
+        ("a@junk.example", format!("discard: {} discards it", on(1))),
+        ("a@slow.example", format!("hold: they move ({} holds it)", on(2))),
+        ("a@plain.example", format!("hold: {} holds it", on(3))),
+        ("jon@slow.example", "host:mail.host:25".to_owned()),
+        ("mary@razorback", format!("hold: asked for ({} holds it)", on(5))),
+    ] {
+        assert_eq!(route(&router, given), routed, "{given}");
+        assert_eq!(expand(&router, given), given, "the recipient is accepted");
+    }
+    // A message that was held once goes where it would go without the line.
+    let released = RoutedMail { is_released: true, ..RoutedMail::default() };
+    for (given, routed) in [
+        ("a@slow.example", "mx:slow.example:26"),
+        ("mary@razorback", "/mail/mary@razorback"),
+        ("jon@slow.example", "host:mail.host:25"),
+    ] {
+        assert_eq!(shown(router.route_of(&Recipient::new(address(given)), &released)), routed, "{given}");
+    }
+    // A new message is held as a whole only if each recipient is held.
+    for (recipients, held) in [
+        ("a@slow.example", true),
+        ("a@slow.example b@plain.example mary@razorback", true),
+        ("a@slow.example jon@razorback", false),
+        ("jon@razorback", false),
+        ("a@junk.example", false),
+    ] {
+        let recipients = recipients.split(' ').map(|to| Recipient::new(address(to))).collect();
+        let (options, origin) = (MailOptions::default(), Origin::Client);
+        let envelope = Envelope { sender: None, recipients, options, origin };
+        assert_eq!(router.hold_reason(&envelope).is_some(), held, "{envelope:?}");
+    }
+}
+
+#[test]
+fn the_sender_decides_by_which_hosts_mail_leaves() {
+    let site = Site::new("senders");
+    site.write("routes", "inside.example mail.inside\n");
+    site.write(
+        "senders",
+        "Jon@razorback smtps://one.host, smtp+starttls://two.host\n@razorback three.host:26 # all\n@direct.example mx:\n<> null.host\n",
+    );
+    let mut config = site.config();
+    config.remote.smarthosts = vec![HostPort { host: "smart.host".into(), port: 25, scheme: Scheme::Smtp }];
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
+    for (sender, recipient, routed) in [
+        ("jon@razorback", "a@x.org", "host:smtps://one.host:465,smtp+starttls://two.host:587"),
+        ("JON@razorback", "a@x.org", "host:smtps://one.host:465,smtp+starttls://two.host:587"),
+        ("mary@razorback", "a@x.org", "host:three.host:26"),
+        ("jon@sub.razorback", "a@x.org", "host:smart.host:25"),
+        ("a@direct.example", "a@x.org", "mx:x.org"),
+        ("", "a@x.org", "host:null.host:25"),
+        ("a@y.org", "a@x.org", "host:smart.host:25"),
+        // The routes table takes precedence, and local mail stays here.
+        ("jon@razorback", "a@inside.example", "host:mail.inside:25"),
+        ("jon@razorback", "mary@razorback", "/mail/mary@razorback"),
+    ] {
+        assert_eq!(route_from(&router, sender, recipient), routed, "{sender} to {recipient}");
+    }
+    assert_eq!(route(&router, "a@x.org"), "host:smart.host:25", "the sender is not known");
+    for (sender, recipient, line) in [
+        ("jon@razorback", "a@x.org", "senders:1"),
+        ("mary@razorback", "a@x.org", "senders:2"),
+        ("jon@razorback", "a@inside.example", "routes:1"),
+        ("a@y.org", "a@x.org", "remote.smarthosts"),
+    ] {
+        let (sender, recipient) = (address(sender), Recipient::new(address(recipient)));
+        let source = router.route_source(&recipient, &RoutedMail::from_sender(Some(&sender)));
+        let named = match source.expect("a source") {
+            Source::Key(key) => key.to_owned(),
+            Source::Line(line) => line.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert!(named.ends_with(line), "{sender}: {named}");
+    }
+    // Mail from the sender on a line with an error waits; other mail does not.
+    site.write("senders", "@razorback nowhere//\n@direct.example mx:\nbad\n");
+    let (router, errors) = Router::begin(&config, &Rights::Alone);
+    let (router, lines) = (router.expect("a router"), errors.iter().map(|error| error.line).collect::<Vec<_>>());
+    assert_eq!(lines, [1, 3]);
+    assert!(route_from(&router, "jon@razorback", "a@x.org").starts_with("unsure: "));
+    assert_eq!(route_from(&router, "a@direct.example", "a@x.org"), "mx:x.org");
+}
+
+#[test]
+fn the_sender_that_the_next_host_gets_decides() {
+    let site = Site::new("rewritten");
+    site.write("senders", "@home.example ours.host\n@far.example theirs.host\n");
+    site.write("aliases", "out: a@x.org\n");
+    let mut config = site.config();
+    config.local.domains.insert(0, "home.example".into());
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
+    router.set_srs_key(b"a key");
+    let sender = address("bob@far.example");
+    let forwarded = Recipient { original: Some(address("out@home.example")), ..Recipient::new(address("a@x.org")) };
+    let client = RoutedMail::from_sender(Some(&sender));
+    assert_eq!(shown(router.route_of(&forwarded, &client)), "host:ours.host:25", "the sender is rewritten");
+    assert_eq!(shown(router.route_of(&Recipient::new(address("a@x.org")), &client)), "host:theirs.host:25");
+    // A report is not rewritten.
+    let report = RoutedMail { origin: Origin::Report, ..RoutedMail::from_sender(None) };
+    assert_eq!(shown(router.route_of(&forwarded, &report)), "mx:x.org");
+}
+
+#[test]
+fn the_account_of_a_sender_is_part_of_the_destination() {
+    let site = Site::new("accounts");
+    site.write("routes", "x.org mail.host\n");
+    let router = site.open();
+    router.set_accounts(|hosts, sender| {
+        (hosts[0].host == "mail.host" && sender.domain() == "razorback").then(|| format!("@{}", sender.domain()).into())
+    });
+    for (sender, routed) in [
+        ("jon@razorback", "host:mail.host:25,from=@razorback"),
+        ("mary@razorback", "host:mail.host:25,from=@razorback"),
+        ("jon@y.org", "host:mail.host:25"),
+        ("", "host:mail.host:25"),
+    ] {
+        assert_eq!(route_from(&router, sender, "a@x.org"), routed, "{sender}");
+    }
+}
+
+#[test]
+fn a_bad_line_names_the_wrong_part() {
+    let site = Site::new("bad-routes");
+    site.write(
+        "routes",
+        "a@ x\n@b y\nc@d a,b,,c\nd.example a, mx:b\ne.example a.host, A.host\nf.example discard:now\n\
+         g.example hold: a\u{7}\nh.example a b\ni.example a,b,c,d,e,f,g,h,i,j,k\nj@d.example x\nJ@d.example y\n",
+    );
+    let (router, errors) = Router::begin(&site.config(), &Rights::Alone);
+    let found: Vec<String> =
+        errors.iter().map(|error| format!("{}:{} {}", error.line, error.column, error.text)).collect();
+    let wanted = [
+        "1:1 expected an address",
+        "2:1 expected an address",
+        "3:5 expected a host",
+        "4:14 expected a host",
+        "5:19 this host is in the line already",
+        "6:11 expected host:port",
+        "7:11 expected hold: and a text without control characters",
+        "8:11 expected host:port",
+        "9:11 expected at most 10 hosts",
+        "11:1 J@d.example is already on line 10",
+    ];
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    assert!(found.iter().zip(wanted).all(|(found, wanted)| found.starts_with(wanted)), "{found:#?}");
+    // Mail for the key of a bad line waits.
+    assert!(route(&router.expect("a router"), "c@d").starts_with("unsure: "));
+}

@@ -1,0 +1,51 @@
+//! Adds the recipients of copies (`policy.always_bcc`) to a message that is accepted.
+//!
+//! They are added after the filters have seen the message and its recipients, and before it is
+//! committed, so that a copy is as safe as the message. If it cannot be found out now who gets a
+//! copy, the message is deferred. A copy for an address that does not exist is left out, with a line
+//! in the log: a mistake in the table must not stop all mail.
+
+use super::Session;
+use super::incoming::Complete;
+use super::transaction::Transaction;
+use crate::reply::{self, Reply};
+use crate::smtp::MAX_FINAL_RECIPIENTS;
+
+impl Session<'_> {
+    /// Adds the recipients of copies. The error is the reply to a message that is deferred.
+    pub(super) fn add_copies(&self, complete: &mut Complete, transaction: &mut Transaction) -> Result<(), Reply> {
+        let router = &self.service.router;
+        if !router.makes_copies() {
+            return Ok(());
+        }
+        let finals = transaction.envelope.recipients.iter().map(|to| &to.address);
+        let all = transaction.given().chain(finals);
+        let copies = router.copies_of(transaction.envelope.sender.as_ref(), all).map_err(|why| {
+            ::log::warn!("the copies of a message are not known: {why}");
+            reply::failure::local_error()
+        })?;
+        for copy in copies {
+            let address = &copy.address;
+            if complete.was_delivered_to(address) {
+                continue;
+            }
+            let finals = match router.recipients_of_copy(&copy) {
+                Ok(finals) => finals,
+                Err((why, is_temporary)) => {
+                    ::log::warn!("{}: no copy goes to <{address}>: {why}", copy.line);
+                    if is_temporary {
+                        return Err(reply::failure::local_error());
+                    }
+                    continue;
+                }
+            };
+            if transaction.envelope.recipients.len() + finals.len() > MAX_FINAL_RECIPIENTS {
+                return Err(reply::recipient::too_many());
+            }
+            if transaction.add_copy(address, finals) {
+                complete.forget_mailbox();
+            }
+        }
+        Ok(())
+    }
+}

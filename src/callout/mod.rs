@@ -32,7 +32,7 @@ mod answer;
 mod memory;
 
 use memory::Memory;
-pub use memory::Remembered;
+pub use memory::{Remembered, Told};
 
 /// The maximum time that a session waits for an answer.
 const WAIT: Duration = Duration::from_secs(20);
@@ -201,6 +201,22 @@ impl Callouts {
         let mut inner = self.0.lock();
         inner.memory.read(sys::now());
         inner.find(question)
+    }
+
+    /// Returns what is remembered about an address, or about `@domain` and all addresses in it; about
+    /// all if `name` is `None`.
+    pub fn told(&self, name: Option<&str>) -> Vec<Told> {
+        let mut inner = self.0.lock();
+        inner.memory.read(sys::now());
+        inner.memory.rows(name, sys::now())
+    }
+
+    /// Forgets what is remembered about an address, or about `@domain` and all addresses in it. Returns
+    /// the number of answers.
+    pub fn forget(&self, name: &str) -> usize {
+        let mut inner = self.0.lock();
+        inner.memory.read(sys::now());
+        inner.memory.forget(name, sys::now())
     }
 }
 

@@ -180,7 +180,7 @@ fn call_outs_and_waiting_sessions_are_bounded() {
     assert_eq!(asked.load(Ordering::SeqCst), MAX_OF_DESTINATION + 1);
     let inner = callouts.0.lock();
     assert_eq!((inner.running, inner.waiting, inner.asked.len()), (0, 0, 0));
-    assert_eq!(inner.memory.rows(sys::now()).len(), MAX_OF_DESTINATION + 1);
+    assert_eq!(inner.memory.rows(None, sys::now()).len(), MAX_OF_DESTINATION + 1);
 }
 
 #[test]

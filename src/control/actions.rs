@@ -11,7 +11,7 @@ use super::messages::Live;
 use super::reload::{Reloaded, Reloads};
 use super::show::{self, Shown};
 use super::status::{Listening, Status};
-use super::{Listing, Waker, client, config, hosts, numbers, stats, trace, verify};
+use super::{Listing, Waker, client, config, hosts, numbers, recipients, stats, trace, verify};
 use crate::activity;
 use crate::address::parse_domain;
 use crate::destination::Destination;
@@ -193,6 +193,15 @@ impl Control {
     }
 
     /// Returns whether mail for an address can be delivered, and lines of text that say where.
+    pub(super) fn recipients(&self, wanted: Option<&str>, format: Format, out: &mut dyn Write) -> io::Result<()> {
+        recipients::list(&self.site.callouts, wanted, format, out)
+    }
+
+    /// Forgets what next hosts have said about an address or a domain. Returns the number of answers.
+    pub(super) fn forget(&self, wanted: &str) -> usize {
+        recipients::forget(&self.site.callouts, wanted)
+    }
+
     pub(super) fn verify(&self, address: &str, is_for_user: bool) -> (bool, String) {
         verify::verify(&self.site.settings().router, &self.site.callouts, address, is_for_user)
     }

@@ -22,6 +22,7 @@
 //! - `listing`: the request to list the queue
 //! - `messages`: reads the messages that a selection matches
 //! - `numbers`: the present state, for statistics
+//! - `recipients`: what next hosts have said about recipients
 //! - `reload`: a reload, and its result
 //! - `request`: the form of a request line
 //! - `selection`: which messages of the queue are listed or changed
@@ -49,6 +50,7 @@ mod list;
 mod listing;
 mod messages;
 mod numbers;
+mod recipients;
 mod reload;
 pub mod request;
 mod selection;

@@ -284,6 +284,14 @@ fn command(stream: UnixStream, words: &[&str], control: &Control, uid: u32) -> i
             }
             answer_list(stream, |out| control.hosts(rest.first().copied(), format, out))
         }
+        ["recipients", rest @ ..] => {
+            let (format, rest) = format(rest);
+            if rest.len() > 1 {
+                return not_understood(stream);
+            }
+            answer_list(stream, |out| control.recipients(rest.first().copied(), format, out))
+        }
+        ["forget", wanted] => answer_text(stream, &control.forget(wanted)),
         ["stats", words @ ..] => match stats::Query::parse(words, &crate::log::local_time()) {
             Some(query) if !query.is_in_order() => answer_refusal(stream, stats::WRONG_ORDER),
             Some(query) => answer_list(stream, |out| out.write_all(control.stats(&query).as_bytes())),

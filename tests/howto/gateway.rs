@@ -49,7 +49,7 @@ fn the_page() {
     for (recipient, reply) in [
         ("jon@example.org", "250 "),
         ("jon+list@example.org", "250 "),
-        ("elvis@example.org", "550 5.1.1 User unknown"),
+        ("elvis@example.org", "550 5.1.1 <elvis@example.org> User unknown"),
         ("any@friend.example", "250 "),
         ("x@sub.friend.example", "550 5.7.1 "),
         ("greg@example.net", "550 5.7.1 "),

@@ -75,6 +75,25 @@ fn addresses_outside_ascii_go_to_postfix_and_come_from_it() {
     assert_from(&mail, "by postfix.test (Postfix) with UTF8SMTP id ");
 }
 
+/// The peers have every recipient but nobody, and say so when they are asked at RCPT.
+#[test]
+fn peers_are_asked_which_recipients_they_have() {
+    for software in [&POSTFIX, &EXIM, &OPENSMTPD] {
+        let site = Site::with("relay.domains = [\"peer.test\"]\nrelay.verify = true");
+        let daemon = site.start();
+        let Some(peer) = Peer::start(&site, software, daemon.port) else { continue };
+        site.add("routes", &format!("peer.test 127.0.0.1:{}", peer.port()));
+        let mut client = daemon.greeted();
+        client.ask("MAIL FROM:<jon@razorback.test>", "250 ");
+        client.ask("RCPT TO:<nobody@peer.test>", "550 5.1.1 <nobody@peer.test> User unknown");
+        client.ask("RCPT TO:<you@peer.test>", "250 ");
+        daemon.wait_words(&[" asked to=<no-such-user-", " random=yes ", " result=accepted "]);
+        client.ask("DATA", "354 ");
+        client.ask(&format!("{TEXT}."), "250 ");
+        assert_intact(&peer.wait_mail());
+    }
+}
+
 #[test]
 fn postfix_and_penfold_report_deliveries_to_each_other() {
     report_deliveries_to_each_other(&POSTFIX);

@@ -245,6 +245,22 @@ fn a_table_of_recipients_refuses_what_it_does_not_contain() {
     daemon.wait_words(&["relay:2:16: expected one address on a line; the old table stays in force"]);
 }
 
+/// The next host is another penfold, with its own rules about strangers.
+#[test]
+fn another_penfold_says_which_users_it_has() {
+    let other = Site::with("local.domains = [\"relay.test\"]\nrelay.networks = []\npolicy.greylist = \"all\"");
+    let next = other.start();
+    let site = site(next.address());
+    let daemon = site.start();
+    let mut client = in_mail(&daemon);
+    client.ask("RCPT TO:<bob@relay.test>", "550 5.1.1 ");
+    // A greylist there is no clear answer.
+    client.ask("RCPT TO:<jon@relay.test>", "451 4.4.3 ");
+    let count = |log: &str| log.lines().filter(|line| line.contains(" asked to=<jon@")).count();
+    client.ask("RCPT TO:<jon@relay.test>", "451 4.4.3 ");
+    assert_eq!(count(&daemon.log()), 1);
+}
+
 /// A relay that is asked by LMTP is a mail store.
 #[test]
 fn a_mail_store_is_asked_by_lmtp() {
@@ -290,6 +306,27 @@ fn explanations_agree_with_rcpt_and_ask_nobody() {
         assert!(code == 67 && text.contains("user unknown"), "{code} {text}");
     }
     assert_eq!(verify("jon@relay.test").0, 0);
+    // All of that can be listed, and forgotten.
+    let list = |words: &[&str]| {
+        let words = [&["recipients"], words].concat();
+        code_and_text(&feed(&mut command(&site, "penfoldctl", &words), b""))
+    };
+    let name = format!("host:{}", remote.address);
+    let lines = [
+        format!("@relay.test: unknown recipients are refused by {name}, 0 s ago\n"),
+        format!("bob@relay.test: unknown by {name}, 0 s ago\n"),
+        format!("jon@relay.test: accepted by {name}, 0 s ago\n"),
+    ];
+    assert_eq!(list(&[]), (0, lines.concat()));
+    assert_eq!(list(&["Jon@relay.test"]).0, 69);
+    assert_eq!(list(&["jon@relay.test"]), (0, lines[2].clone()));
+    let (_, json) = list(&["--json", "bob@relay.test"]);
+    assert!(json.starts_with("{\"recipient\":\"bob@relay.test\",\"answer\":\"unknown\",\"destination\""), "{json}");
+    assert_eq!(list(&["--forget"]).0, 64);
+    assert_eq!(list(&["--forget", "bob@relay.test"]), (0, String::new()));
+    assert_eq!(list(&["--forget", "@relay.test"]), (0, String::new()));
+    assert_eq!(list(&["--forget", "@relay.test"]).0, 69);
+    assert_eq!(list(&[]), (0, String::new()));
     assert_eq!(remote.look(|seen| seen.connections), connections);
 }
 

@@ -1,5 +1,5 @@
 # Completes penfoldctl(8) in fish. Made by `penfoldctl completion fish`.
-set -l commands queue show trace explain hosts status stats top check flush hold release remove bounce requeue config reload passwd dkim tlsa mta-sts help completion
+set -l commands queue show trace explain hosts recipients status stats top check flush hold release remove bounce requeue config reload passwd dkim tlsa mta-sts help completion
 complete -c penfoldctl -f
 complete -c penfoldctl -s f -r -F -d 'read this configuration'
 complete -c penfoldctl -s h -l help -d 'show the options'
@@ -35,6 +35,9 @@ complete -c penfoldctl -n '__fish_seen_subcommand_from explain' -l json -d 'prin
 complete -c penfoldctl -n '__fish_seen_subcommand_from explain' -a "(penfoldctl queue --limit 200 --json 2>/dev/null | sed -n 's/^{\"id\":\"\\([0-9A-Z]*\\)\".*/\\1/p')"
 complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a hosts -d 'list the state of other hosts'
 complete -c penfoldctl -n '__fish_seen_subcommand_from hosts' -l json -d 'print JSON, one object a line'
+complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a recipients -d 'list what next hosts have said about recipients'
+complete -c penfoldctl -n '__fish_seen_subcommand_from recipients' -l forget -d 'forget these answers'
+complete -c penfoldctl -n '__fish_seen_subcommand_from recipients' -l json -d 'print JSON, one object a line'
 complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a status -d 'show the daemon, and what it is doing now'
 complete -c penfoldctl -n '__fish_seen_subcommand_from status' -l json -d 'print one object in JSON'
 complete -c penfoldctl -n "not __fish_seen_subcommand_from $commands" -a stats -d 'show numbers of messages, refusals, deliveries and delays'

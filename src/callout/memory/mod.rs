@@ -55,6 +55,26 @@ pub struct Remembered {
     pub accepts_all: bool,
 }
 
+/// An answer about a recipient or a domain, for listings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The recipient, or `@domain` for the random recipient of a domain.
+    pub name: Box<str>,
+    /// The name of the destination.
+    pub destination: Arc<str>,
+    /// The answer.
+    pub answer: NextHost,
+    /// The time of the answer, in seconds since 1970.
+    pub time: u64,
+}
+
+impl Told {
+    /// Whether the answer is about the random recipient of a domain.
+    pub fn is_domain(&self) -> bool {
+        self.name.starts_with('@')
+    }
+}
+
 /// An answer of a destination.
 #[derive(Debug, Clone)]
 struct Row {
@@ -184,11 +204,10 @@ impl Memory {
         self.journal.lock(now, |record| take(accepted, record)).is_some_and(|mut locked| locked.append(&record))
     }
 
-    #[cfg(test)]
     /// Forgets what is remembered about an address, or about `@domain` and all addresses in it. Returns
     /// the number of answers.
     pub(super) fn forget(&mut self, name: &str, now: u64) -> usize {
-        let is_meant = |key: &str| key == name || name.starts_with('@') && key.ends_with(name);
+        let is_meant = |key: &str| is_in(key, name);
         let count = self.refused.len();
         self.refused.retain(|key, _| !is_meant(key));
         let meant: Vec<Box<str>> = self.accepted.keys().filter(|key| is_meant(key)).cloned().collect();
@@ -196,16 +215,25 @@ impl Memory {
         count - self.refused.len() + meant.len()
     }
 
-    #[cfg(test)]
-    /// The recipients and domains that are remembered, with their destinations and answers.
-    pub(super) fn rows(&self, now: u64) -> Vec<(Box<str>, Arc<str>, NextHost, u64)> {
+    /// What is remembered about an address, or about `@domain` and all addresses in it; about all if
+    /// `name` is `None`.
+    pub(super) fn rows(&self, name: Option<&str>, now: u64) -> Vec<Told> {
+        let is_meant = |key: &str| name.is_none_or(|name| is_in(key, name));
         let accepted = self.accepted.iter().filter(|(_, row)| now < row.time.saturating_add(KEPT_FOR));
         let refused = self.refused.iter().filter(|(_, row)| now < row.time.saturating_add(kept(row.answer)));
-        accepted
-            .chain(refused)
-            .map(|(key, row)| (key.clone(), Arc::clone(&row.destination), row.answer, row.time))
-            .collect()
+        let told = |(key, row): (&Box<str>, &Row)| Told {
+            name: key.clone(),
+            destination: Arc::clone(&row.destination),
+            answer: row.answer,
+            time: row.time,
+        };
+        accepted.chain(refused).filter(|(key, _)| is_meant(key)).map(told).collect()
     }
+}
+
+/// Whether a key is an address that `name` means: the address itself, or one in `@domain`.
+fn is_in(key: &str, name: &str) -> bool {
+    key == name || name.starts_with('@') && key.ends_with(name)
 }
 
 /// How long a refusal is remembered, in seconds.

@@ -146,13 +146,15 @@ fn answers_are_forgotten_on_demand() {
     all.iter().for_each(|to| memory.note(&address(to), &host(), NextHost::Accepted, START));
     memory.note(&address("bob@x.test"), &host(), NextHost::Unknown, START);
     memory.note_domain(&address("jon@x.test"), &host(), NextHost::Accepted, START);
-    assert_eq!(memory.rows(START).len(), 5);
+    assert_eq!(memory.rows(None, START).len(), 5);
+    let names = |name| memory.rows(Some(name), START).into_iter().map(|told| told.name.to_string()).collect::<Vec<_>>();
+    assert_eq!((names("jon@y.test"), names("@x.test").len()), (vec!["jon@y.test".to_owned()], 4));
     assert_eq!([memory.forget("jon@y.test", START), memory.forget("jon@y.test", START)], [1, 0]);
     assert_eq!(memory.forget("@x.test", START), 4);
-    assert!(memory.rows(START).is_empty());
+    assert!(memory.rows(None, START).is_empty());
     let mut other = scratch.memory();
     other.read(START);
-    assert!(other.rows(START).is_empty());
+    assert!(other.rows(None, START).is_empty());
 }
 
 #[test]
@@ -216,7 +218,7 @@ fn a_journal_may_contain_anything() {
             memory.find(&address(to), &host(), false, START);
             memory.was_accepted(&address(to), &host(), u64::MAX);
         }
-        memory.rows(u64::MAX);
+        memory.rows(None, u64::MAX);
     }
     // Bytes that are no records at all, and a directory in place of the file.
     for bytes in [&[0xff; 5000][..], b"\n\n\n", b"00000000 1 a accepted%20b\n"] {

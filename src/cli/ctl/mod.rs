@@ -10,6 +10,7 @@
 //! - `hosts`: the state of other hosts
 //! - `keys`: dkim and passwd
 //! - `queue`: the listing of the queue
+//! - `recipients`: what next hosts have said about recipients
 //! - `reload`: the configuration, read again
 //! - `select`: the options that select messages
 //! - `show`: one message of the queue
@@ -40,6 +41,7 @@ mod help;
 mod hosts;
 mod keys;
 mod queue;
+mod recipients;
 mod reload;
 mod select;
 mod show;
@@ -60,6 +62,7 @@ const COMMANDS: &[Command] = &[
     trace::COMMAND,
     explain::COMMAND,
     hosts::COMMAND,
+    recipients::COMMAND,
     status::COMMAND,
     stats::COMMAND,
     top::COMMAND,

@@ -90,7 +90,7 @@ fn peers_are_asked_which_recipients_they_have() {
         daemon.wait_words(&[" asked to=<no-such-user-", " random=yes ", " result=accepted "]);
         client.ask("DATA", "354 ");
         client.ask(&format!("{TEXT}."), "250 ");
-        assert_intact(&peer.wait_mail());
+        assert!(String::from_utf8_lossy(&peer.wait_mail()).contains("How are you?"));
     }
 }
 

@@ -221,13 +221,14 @@ impl Memory {
         let is_meant = |key: &str| name.is_none_or(|name| is_in(key, name));
         let accepted = self.accepted.iter().filter(|(_, row)| now < row.time.saturating_add(KEPT_FOR));
         let refused = self.refused.iter().filter(|(_, row)| now < row.time.saturating_add(kept(row.answer)));
-        let told = |(key, row): (&Box<str>, &Row)| Told {
+        let meant = accepted.chain(refused).filter(|(key, _)| is_meant(key));
+        let told = meant.map(|(key, row)| Told {
             name: key.clone(),
             destination: Arc::clone(&row.destination),
             answer: row.answer,
             time: row.time,
-        };
-        accepted.chain(refused).filter(|(key, _)| is_meant(key)).map(told).collect()
+        });
+        told.collect()
     }
 }
 

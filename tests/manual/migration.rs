@@ -78,3 +78,23 @@ fn the_script_knows_every_setting_of_the_page() {
         assert!(printed.contains(&format!("{name}#     It is not known here")), "{printed}");
     }
 }
+
+#[test]
+fn the_way_to_other_hosts_is_carried_over() {
+    let printed = translated(
+        "myhostname = mx.example.org\nsmtp_bind_address = 192.0.2.7\nsmtp_bind_address6 = [2001:db8::7]\n\
+         smtp_helo_name = out.example.org\nsmtp_address_preference = ipv4\n",
+    );
+    for line in [
+        "source = [\"192.0.2.7\", \"2001:db8::7\"]\n",
+        "families = [\"ipv4\", \"ipv6\"]\n",
+        "hello = \"out.example.org\"\n",
+    ] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    let printed = translated("smtp_bind_address = 192.0.2.7\ninet_protocols = ipv6\n");
+    assert!(
+        printed.contains("families = [\"ipv6\"]\n") && printed.contains("remote.source has one address"),
+        "{printed}"
+    );
+}

@@ -207,21 +207,20 @@ fn attempts_begin_with_a_pause_between_them() {
     assert!(site.path("spool").exists() && daemon.settles(&site));
 }
 
-/// Two domains with one mail exchanger, the remote.
-fn two_domains(remote: &Remote) -> (Dns, String, String) {
-    let zone = Dns::zone(
-        "one.test A 127.0.0.1\ntwo.test A 127.0.0.1\nmx.test A 127.0.0.1\none.test MX 10 mx.test\ntwo.test MX 10 mx.test\n",
-    );
-    let (port, nameservers) = (remote.address.port(), zone.nameservers());
-    (zone, nameservers, format!("one.test mx::{port}\ntwo.test mx::{port}\n"))
+/// Three domains with one mail exchanger, the remote: a name server, and the lines of their routes.
+fn domains(remote: &Remote) -> (Dns, String) {
+    let names = ["one", "two", "three"];
+    let zone: String = names.map(|name| format!("{name}.test MX 10 mx.test\n")).concat();
+    let port = remote.address.port();
+    (Dns::zone(&(zone + "mx.test A 127.0.0.1")), names.map(|name| format!("{name}.test mx::{port}\n")).concat())
 }
 
 #[test]
 fn domains_with_one_exchanger_share_its_connections_only_if_address_and_name_are_the_same() {
     let remote = Remote::sink();
-    let (_zone, nameservers, routes) = two_domains(&remote);
+    let (zone, routes) = domains(&remote);
     let mut site = site("queue.workers = 1", "two.test source=127.0.0.2\n", &[]);
-    site.set("dns", "nameservers", &nameservers);
+    site.set("dns", "nameservers", &zone.nameservers());
     site.write("routes", &routes);
     let daemon = site.start();
     let mut count = 0;
@@ -244,18 +243,17 @@ fn domains_with_one_exchanger_share_its_connections_only_if_address_and_name_are
 fn an_address_gets_no_more_connections_than_the_lines_say_and_waiting_for_one_does_not_count() {
     let far = Sink::default().when("MAIL", Then::Pause(Duration::from_millis(50)), usize::MAX);
     let remote = Remote::with(far);
-    let (_zone, nameservers, routes) = two_domains(&remote);
+    let (zone, routes) = domains(&remote);
     // Each domain may send exactly the messages that the test sends.
-    let table = "one.test connections=1 rate=6/h\ntwo.test connections=1 rate=6/h\n";
-    let mut site = site("", table, &[]);
-    site.set("dns", "nameservers", &nameservers);
+    let mut site = site("", "* connections=1 rate=6/h\n", &[]);
+    site.set("dns", "nameservers", &zone.nameservers());
     site.write("routes", &routes);
     let daemon = site.start();
     let mut client = daemon.client();
-    for n in 0..12 {
-        client.send("joe@other.test", &[&format!("u{n}@{}.test", ["one", "two"][n % 2])], TEXT);
+    for n in 0..18 {
+        client.send("joe@other.test", &[&format!("u{n}@{}.test", ["one", "two", "three"][n % 3])], TEXT);
     }
-    remote.messages(12);
+    remote.messages(18);
     // The server may see the end of a connection a little later than the client.
     assert!(remote.look(|seen| seen.most_open) <= 2);
     assert!(site.penfoldctl(&["hosts"]).contains(" of 1 running"));

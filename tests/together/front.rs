@@ -45,6 +45,13 @@ impl Front {
         self.haproxy = self.host.inside(|| haproxy::start(&self.site));
     }
 
+    /// Waits until haproxy has found out that the fourth host is not there.
+    #[cfg(feature = "shared-store")]
+    pub fn wait_checked(&self) {
+        let haproxy = self.haproxy.as_ref().expect("it is open");
+        haproxy.wait_log(|line| line.contains("/mx4 is DOWN"));
+    }
+
     /// Ends haproxy with all its connections.
     pub fn close(&mut self) {
         if let Some(haproxy) = self.haproxy.take() {

@@ -6,8 +6,10 @@
 //! - `front`: haproxy, and the addresses of all hosts
 //! - `gate`: a passage in front of a store that counts its replies, or withholds them
 //! - `lan`: hosts on one network, whose links can be cut
+//! - `limits`: a limit for all hosts together
 //! - `load`: clients that send letters until the test says stop
 //! - `loops`: hosts that route a domain to each other
+//! - `redis`: the shared store
 //! - `site`: the hosts with penfold, and the stores
 
 mod death;
@@ -15,6 +17,9 @@ mod disk;
 mod front;
 mod gate;
 mod lan;
+#[cfg(feature = "shared-store")]
+mod limits;
 mod load;
 mod loops;
+mod redis;
 mod site;

@@ -171,8 +171,8 @@ fn a_store_that_comes_back_is_used_again() {
     let liar = Liar::start(|to| _ = to.write_all(b"-LOADING\r\n"));
     let store = store(&liar.url);
     assert_eq!(store.ask(&question()), None);
-    liar.is_good.store(true, Ordering::Relaxed);
     assert!(matches!(store.standing().1, Standing::Away { .. }));
+    liar.is_good.store(true, Ordering::Relaxed);
     assert!(is_up(&store.circuit.wait(TIMEOUT, is_up)));
     assert_eq!(store.ask(&question()), Some(vec![1]));
     // Nobody is left to try it.

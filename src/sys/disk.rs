@@ -162,6 +162,21 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
     step("fsync", Subject::Path(path), || open()?.sync_all())
 }
 
+/// Syncs a directory from which names were removed. On btrfs a power cut can bring such a name back
+/// although its directory was synced. So on file systems that do not keep the order of names,
+/// everything is synced.
+///
+/// # Errors
+/// Those of [`sync_directory`], and of syncfs(2).
+pub fn sync_removals(path: &Path) -> io::Result<()> {
+    sync_directory(path)?;
+    let directory = OpenOptions::new().read(true).custom_flags(nix::libc::O_DIRECTORY).open(path)?;
+    if system::keeps_order(&directory)? {
+        return Ok(());
+    }
+    step("fsync", Subject::Path(path), || system::sync_file_system(&directory))
+}
+
 /// Syncs a file and its new name, for a process that may not read the directory of the file. The
 /// journals of ext4, xfs and btrfs commit the name with the file. On other file systems, everything
 /// on the file system of the file is synced.

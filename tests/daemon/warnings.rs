@@ -271,7 +271,7 @@ fn mail_that_no_user_reads() {
         ("local.users = \"system\"", "root: jon@elsewhere.test", String::new()),
         ("local.users = \"system\"\nlocal.domains = []", "", String::new()),
         ("", "", String::new()),
-        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to jonn, which has no mailbox")),
+        ("local.postmaster = \"jonn\"", "", kept("postmaster", "local.postmaster leads to jonn@razorback, which has no mailbox")),
         (
             "",
             "postmaster: chief\nchief: jno",

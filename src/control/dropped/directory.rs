@@ -98,7 +98,7 @@ impl Directory {
     /// would be taken again.
     fn sync(&self) -> io::Result<()> {
         disk::sync_directory(&self.path.join(TAKEN))?;
-        disk::sync_directory(&self.path)
+        disk::sync_removals(&self.path)
     }
 
     /// Returns the files that can be taken, of the users for whom `is_wanted` is true.
@@ -260,7 +260,7 @@ pub fn remove_old_names(path: &Path, ids: &[QueueId]) -> io::Result<()> {
             disk::remove(&file.path())?;
         }
     }
-    disk::sync_directory(path)
+    disk::sync_removals(path)
 }
 
 /// Removes a taken file for good.
@@ -269,7 +269,7 @@ pub fn remove_old_names(path: &Path, ids: &[QueueId]) -> io::Result<()> {
 /// [`NotRemoved`].
 pub fn remove(path: &Path, id: QueueId) -> Result<(), NotRemoved> {
     disk::remove(&taken(path, id)).map_err(NotRemoved::There)?;
-    disk::sync_directory(&path.join(TAKEN)).map_err(NotRemoved::Unsynced)
+    disk::sync_removals(&path.join(TAKEN)).map_err(NotRemoved::Unsynced)
 }
 
 fn taken(path: &Path, id: QueueId) -> PathBuf {

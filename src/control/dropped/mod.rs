@@ -3,9 +3,10 @@
 //! Each message goes through a session, like any other message of a user. These steps, in this
 //! order, make sure that it is neither lost nor delivered twice:
 //!
-//! 1. the file is renamed into `taken/`, where its name is a queue id; both directories are synced
+//! 1. the file is renamed into `taken/`, where its name is a queue id; both directories are synced, and
+//!    on btrfs everything
 //! 2. the session commits an entry with that id to the spool
-//! 3. the file is removed, and `taken/` is synced
+//! 3. the file is removed, and `taken/` is synced, and on btrfs everything
 //! 4. the queue is told of the entry
 //!
 //! A crash before 2 leaves the file, which is offered again. A crash between 2 and 3 leaves the file

@@ -3,6 +3,7 @@
 //! Nothing panics, no client is accepted without the password, and an undisturbed exchange
 //! succeeds with any name and password.
 
+use penfold::dovecot::userdb::{self, Found};
 use penfold::sasl::client::Client;
 use penfold::sasl::dovecot;
 use penfold::sasl::secret::{Scram, Secret};
@@ -148,11 +149,14 @@ fn an_undisturbed_exchange_succeeds_with_any_name_and_password() {
 
 #[test]
 fn any_answer_of_dovecot_and_any_secret_is_survived() {
-    const CORPUS: [&[u8]; 10] = [
+    const CORPUS: [&[u8]; 13] = [
         b"CONT\t1\tcj0x",
         b"OK\t1\tuser=jon\tresp=eD0x",
         b"FAIL\t1\tuser=jon\ttemp\tcode=temp_fail",
         b"MECH\tPLAIN\tplaintext",
+        b"USER\t1\tjon\tuid=5000\tgid=5000\thome=/srv/mail/jon\tquota_rule=*:storage=1G",
+        b"NOTFOUND\t1",
+        b"FAIL\t1\treason=no LDAP",
         b"VERSION\t1\t2",
         b"{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=",
         b"{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=1$pejGJjXX8NmZ+2mokctjSA$xmRrjNEalgQ+EgvYsaUKFZMxR3ae8JSuhsFFxCTLuoA",
@@ -165,6 +169,10 @@ fn any_answer_of_dovecot_and_any_secret_is_survived() {
         let text = mutate(chance, seed);
         if let Some(dovecot::Answer::Accepted(user)) = dovecot::answer(&text) {
             assert!(!user.is_empty() && !user.contains(char::is_control), "{user:?}");
+        }
+        if let Some(userdb::Answer::User(Found { home: Some(home), .. })) = userdb::answer(&text) {
+            let home = home.to_str().expect("UTF-8");
+            assert!(!home.contains(char::is_control), "{home:?}");
         }
         let text = String::from_utf8_lossy(&text);
         // If a secret is accepted, the cost of checking it is bounded, and the check never panics.

@@ -113,6 +113,21 @@ impl Router {
         table.unreadable.is_some() || !table.rows.is_empty()
     }
 
+    /// Warns of local addresses in the table that do not exist.
+    pub(super) fn warn_of_copies(&self) {
+        let table = self.copies.current();
+        let mut lines: Vec<_> = table.rows.values().collect();
+        lines.sort_by_key(|(number, _)| *number);
+        for (number, addresses) in lines {
+            for address in addresses.iter().map(|address| self.qualify(address)) {
+                if self.realm(address.domain()).is_some() && self.expand(&address) == Expansion::Unknown {
+                    let text = format!("no copy goes to <{address}>: there is no such user");
+                    ::log::warn!("{}", ConfigError::new(self.copies.path(), *number, 1, text));
+                }
+            }
+        }
+    }
+
     /// Returns the copies of a message from a sender to these recipients, whose addresses have a
     /// domain: both the addresses that the client gave and the final ones.
     ///

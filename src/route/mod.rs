@@ -233,6 +233,7 @@ impl Router {
         if errors.is_empty() {
             router.warn_of_aliases(&config.places);
             router.warn_of_last_resort(&config.places);
+            router.warn_of_copies();
         }
         (Some(router), errors)
     }

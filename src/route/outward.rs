@@ -140,14 +140,25 @@ impl Router {
             return None;
         }
         let mail = RoutedMail { origin: envelope.origin, ..RoutedMail::from_sender(envelope.sender.as_ref()) };
-        let mut reasons = envelope.recipients.iter().filter(|to| to.action != Action::Replaced).map(|to| {
-            match self.route_of(to, &mail) {
-                Route::Hold(why) => Some(why),
-                _ => None,
-            }
-        });
+        let recipients = envelope.recipients.iter().filter(|to| to.action != Action::Replaced);
+        let mut reasons = recipients.map(|to| self.held_by_route(to, &mail));
         let first = reasons.next()??;
         reasons.all(|reason| reason.is_some()).then_some(first)
+    }
+
+    /// Returns why the routes table holds the mail for a recipient; `None` if it does not. Users are not
+    /// looked up.
+    fn held_by_route(&self, recipient: &Recipient, mail: &RoutedMail<'_>) -> Option<String> {
+        if !matches!(recipient.action, Action::Deliver | Action::Direct) {
+            return None;
+        }
+        let address = self.qualified(&recipient.address);
+        let name = fold(address.local());
+        let routes = self.routes.current();
+        match self.of_target(routes.find(self.asked(&name, address.domain(), mail))?, &address, mail) {
+            Route::Hold(why) => Some(why),
+            _ => None,
+        }
     }
 
     /// Returns the message as the next host gets it from this host: if the message leaves again for

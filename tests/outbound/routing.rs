@@ -227,6 +227,38 @@ fn held_mail_shows_its_line_and_a_release_sends_it_on() {
 }
 
 #[test]
+fn a_smart_host_of_a_sender_that_is_this_host_is_a_loop() {
+    let (port, other) = (free_port(), Remote::sink());
+    let mut site = Site::with("local.domains = [\"razorback.test\"]");
+    site.set("listen", "address", &format!("\"127.0.0.1:{port}\""));
+    site.write("senders-via", &format!("@razorback.test 127.0.0.1:{port}\n"));
+    site.set("remote", "smarthosts", &format!("[\"smtp://{}\"]", other.address));
+    let daemon = site.start();
+    let id = send(&daemon, "jon@razorback.test", "", &["<far@x.test>"]);
+    daemon.wait_words(&[&id, "failed to=<far@x.test>", "dsn=5.4.6", "loops back to this host"]);
+    daemon.wait_mail(&site, "jon", 1);
+    assert_eq!(other.look(|seen| seen.connections), 0);
+}
+
+#[test]
+fn a_copy_that_fails_is_reported_to_nobody_and_reports_are_not_copied() {
+    let archive = Remote::with(Sink::default().reply("RCPT TO:<full", "552 5.2.2 full"));
+    let site = Site::new();
+    site.add("routes", &format!("archive.test {0}\ngone.test error:4.2.1 later", archive.host_port()));
+    site.write("always_bcc", "* full@archive.test, all@archive.test\n");
+    let daemon = site.start();
+    let id = send(&daemon, "jon@razorback", "", &["<root@razorback> NOTIFY=SUCCESS"]);
+    daemon.wait_words(&[&id, "failed to=<full@archive.test>"]);
+    daemon.wait_words(&[" accept ", "bcc=<full@archive.test> bcc=<all@archive.test>"]);
+    assert_eq!(archive.messages(1)[0].recipients, ["<all@archive.test>"]);
+    // The report about the delivery to root is the only one, and no copy of it is made.
+    let report = String::from_utf8(daemon.wait_mail(&site, "jon", 1).remove(0)).expect("ASCII");
+    assert!(!report.contains("archive.test"), "{report}");
+    assert!(daemon.settles(&site));
+    assert_eq!((archive.messages(1).len(), site.mail("jon").len()), (1, 1));
+}
+
+#[test]
 fn discarded_mail_is_accepted_and_gone_and_nobody_gets_a_report() {
     let remote = Remote::sink();
     let mut site = Site::new();

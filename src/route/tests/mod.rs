@@ -6,6 +6,7 @@ use super::*;
 use crate::config::{Local, MailboxTemplate, Relay, TableFile, Users as UsersSource};
 
 mod any;
+mod copies;
 mod expand;
 mod outward;
 mod realms;
@@ -50,6 +51,7 @@ impl Site {
         config.relay = Relay { networks: Vec::new(), domains: vec!["backup.example".into()], ..config.relay };
         config.remote.routes = table("routes");
         config.remote.senders = table("senders");
+        config.policy.always_bcc = table("copies");
         config
     }
 

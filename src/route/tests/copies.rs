@@ -1,0 +1,56 @@
+//! Tests who gets a copy of a message.
+
+use super::*;
+
+/// The addresses that get a copy of a message from `sender`, the null path if it is empty.
+fn copies(router: &Router, sender: &str, recipients: &[&str]) -> String {
+    let sender = (!sender.is_empty()).then(|| address(sender));
+    let recipients: Vec<Address> = recipients.iter().map(|to| address(to)).collect();
+    let found = router.copies_of(sender.as_ref(), recipients.iter()).expect("a table");
+    found.iter().map(|copy| format!("{}:{}", copy.line.number, copy.address)).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn all_lines_that_match_apply_and_nobody_gets_two() {
+    let site = Site::new("copies");
+    site.write(
+        "copies",
+        "# all\n* all@x.org, Jon@razorback\nfrom:Mary@razorback mary2@x.org,ALL@x.org\nfrom:@y.org y@x.org\nfrom:<> null@x.org\n\
+         to:ann@razorback ann2@x.org\nto:@z.org z@x.org\n",
+    );
+    let router = site.open();
+    assert!(router.makes_copies());
+    for (sender, recipients, found) in [
+        ("a@b.org", &["c@d.org"][..], "2:all@x.org 2:Jon@razorback"),
+        ("jon@razorback", &["c@d.org"], "2:all@x.org"),
+        ("mary@razorback", &["c@d.org"], "2:all@x.org 2:Jon@razorback 3:mary2@x.org"),
+        ("b@y.org", &["c@z.org", "d@z.org"], "2:all@x.org 2:Jon@razorback 4:y@x.org 7:z@x.org"),
+        ("b@sub.y.org", &["c@sub.z.org"], "2:all@x.org 2:Jon@razorback"),
+        ("", &["ANN+detail@razorback"], "2:all@x.org 2:Jon@razorback 5:null@x.org 6:ann2@x.org"),
+    ] {
+        assert_eq!(copies(&router, sender, recipients), found, "{sender} {recipients:?}");
+    }
+    let copy = router.copies_of(None, [].into_iter()).expect("a table").remove(1);
+    let finals = router.recipients_of_copy(&copy).expect("a user");
+    assert!(finals.iter().all(|to| !to.options.wants_failure() && !to.options.wants_delay()), "no report");
+}
+
+#[test]
+fn a_bad_line_copies_nothing_and_an_unreadable_table_stops_mail() {
+    let site = Site::new("bad-copies");
+    site.write(
+        "copies",
+        "all a@x.org\n* \nfrom:jon a@x.org\nto:@ a@x.org\n* a@x.org,,b@x.org\n* good@x.org\n* b@x.org\n",
+    );
+    let (router, errors) = Router::begin(&site.config(), &Rights::Alone);
+    let lines: Vec<_> = errors.iter().map(|error| error.line).collect();
+    assert_eq!(lines, [1, 2, 3, 4, 5, 7]);
+    assert_eq!(copies(&router.expect("a router"), "a@b.org", &[]), "6:good@x.org");
+    std::fs::remove_file(site.0.join("copies")).expect("a file");
+    let mut config = site.config();
+    config.policy.always_bcc.required = true;
+    let (router, errors) = Router::begin(&config, &Rights::Alone);
+    assert_eq!(errors.len(), 1);
+    let router = router.expect("a router");
+    assert!(router.makes_copies() && router.copies_of(None, [].into_iter()).is_err());
+}

@@ -3,6 +3,7 @@
 //! - `containers`: penfold-containers(7)
 //! - `dovecot`: penfold-dovecot(7)
 //! - `gateway`: penfold-gateway(7)
+//! - `growing`: penfold-growing(7)
 //! - `machine`: the Debian system in which a page runs
 //! - `migration`: the move from Postfix in penfold-migration(7)
 //! - `page`: the displays of a page
@@ -17,6 +18,7 @@
 mod containers;
 mod dovecot;
 mod gateway;
+mod growing;
 mod machine;
 mod migration;
 mod page;

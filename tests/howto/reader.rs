@@ -27,6 +27,7 @@ const LOOKS: &[&str] = &[
     "journalctl",
     "ls",
     "mailq",
+    "penfoldctl -f /etc/penfold/mx1.conf queue",
     "penfoldctl check",
     "penfoldctl dkim check",
     "penfoldctl hosts",

@@ -359,7 +359,7 @@ fn a_store_says_at_rcpt_which_users_it_has() {
     client.ask("VRFY <jon@any.test>", "250 ");
     client.ask("VRFY <bob@any.test>", "550 5.1.1 ");
     client.ask("VRFY <ann@any.test>", "252 ");
-    daemon.wait_words(&[" refused ", "RCPT TO:<bob@any.test>", "reason=next-host key=local.users"]);
+    daemon.wait_words(&[" refused ", "RCPT TO:<bob@any.test>", "reason=next-host key=domain.users"]);
     client.ask("DATA", "354 ");
     client.ask("Subject: hello\r\n\r\nHow are you?\r\n.", "250 ");
     let recipients: Vec<_> = store.messages(2).into_iter().flat_map(|message| message.recipients).collect();

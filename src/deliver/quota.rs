@@ -66,10 +66,12 @@ pub struct Full {
 
 /// The room for a message in a Maildir, counted before the message is delivered there.
 #[derive(Debug)]
-pub struct Room<'a> {
-    maildir: &'a Path,
+pub struct Room {
+    maildir: PathBuf,
     limit: u64,
     size: u64,
+    /// The inode number of the file in which the message is counted.
+    inode: Option<u64>,
 }
 
 impl Quotas {
@@ -143,12 +145,12 @@ impl Quotas {
     ///
     /// # Errors
     /// The outcome of a message that does not fit.
-    pub fn reserve<'m>(
+    pub fn reserve(
         &self,
         agents: &AgentPool,
-        (maildir, owner, quota): (&'m Path, &Owner, Quota),
+        (maildir, owner, quota): (&Path, &Owner, Quota),
         size: u64,
-    ) -> Result<Option<Room<'m>>, Box<Outcome>> {
+    ) -> Result<Option<Room>, Box<Outcome>> {
         let limit = quota.limit;
         let request = Request::Reserve { mailbox: maildir.to_owned(), limit, size };
         match agents.perform(owner, &request, None) {
@@ -156,9 +158,10 @@ impl Quotas {
                 self.note(maildir, Some(contents));
                 Err(Box::new(over(quota, contents, size).at(maildir.to_string_lossy())))
             }
-            Ok(_) => {
+            Ok(response) => {
                 self.add(maildir, size);
-                Ok(Some(Room { maildir, limit, size }))
+                let inode = if let Response::Reserved(inode) = response { inode } else { None };
+                Ok(Some(Room { maildir: maildir.to_owned(), limit, size, inode }))
             }
             Err(AgentError { doing, error }) => {
                 ::log::warn!("the quota of {} is not applied: {doing}: {error}", maildir.display());
@@ -168,25 +171,30 @@ impl Quotas {
     }
 }
 
-impl Room<'_> {
+impl Room {
+    /// Makes sure that the message is still counted, after it was delivered.
+    pub fn confirm(self, agents: &AgentPool, owner: &Owner) {
+        let Self { maildir: mailbox, limit, size, inode: Some(inode) } = self else { return };
+        // If this fails, the count is too low until the next one.
+        let _ = agents.perform(owner, &Request::Confirm { mailbox, limit, size, inode }, None);
+    }
+
     /// Takes back the count, because the message was not delivered.
     pub fn release(self, agents: &AgentPool, owner: &Owner) {
-        let Self { maildir, limit, size } = self;
+        let Self { maildir, limit, size, .. } = self;
         // If this fails, the count is too high until the next one.
-        let _ = agents.perform(owner, &Request::Release { mailbox: maildir.to_owned(), limit, size }, None);
+        let _ = agents.perform(owner, &Request::Release { mailbox: maildir, limit, size }, None);
     }
 }
 
 /// Counts a message of `size` bytes in a Maildir of this process's user, if it fits and this takes
 /// no time. Returns `None` if the delivery must be left to a worker.
-pub fn reserve_at_once(maildir: &Path, quota: Quota, size: u64) -> Option<()> {
-    let limited = Limited { maildir, limit: quota.limit, patience: Duration::ZERO };
-    matches!(limited.reserve(size), Ok(Reserved::Yes)).then_some(())
-}
-
-/// Takes back what [`reserve_at_once`] has counted.
-pub fn release_at_once(maildir: &Path, quota: Quota, size: u64) {
-    Limited { maildir, limit: quota.limit, patience: Duration::ZERO }.release(size);
+pub fn reserve_at_once(maildir: &Path, quota: Quota, size: u64) -> Option<Room> {
+    let limit = quota.limit;
+    match (Limited { maildir, limit, patience: Duration::ZERO }).reserve(size) {
+        Ok(Reserved::Yes(inode)) => Some(Room { maildir: maildir.to_owned(), limit, size, inode }),
+        _ => None,
+    }
 }
 
 /// Applies the rule of [`Quotas::full`] to what `contents` finds out about each mailbox.

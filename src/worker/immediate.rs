@@ -19,19 +19,24 @@ pub fn deliver_now(site: &Site, committed: &Committed<'_>) -> bool {
     let Some((recipient, mailbox)) = committed.maildir else { return false };
     let (path, size) = (&mailbox.path, committed.name.size);
     // Mail that does not fit is left to the queue, and so is the slow count of all files.
-    if mailbox.quota.is_some_and(|quota| quota::reserve_at_once(path, quota, size).is_none()) {
+    let room = mailbox.quota.map(|quota| quota::reserve_at_once(path, quota, size));
+    if matches!(room, Some(None)) {
         return false;
     }
+    let room = room.flatten();
     let settings = site.settings();
     let hostname = &settings.config.hostname;
     let maildir = Maildir { path, hostname, owner: &Owner::Server, agents: &site.agents };
     let outcome = maildir.move_in(&site.spool, committed.name);
     let Some(outcome) = outcome.filter(|outcome| outcome.fate == Fate::Delivered) else {
-        if let Some(quota) = mailbox.quota {
-            quota::release_at_once(path, quota, size);
+        if let Some(room) = room {
+            room.release(&site.agents, &Owner::Server);
         }
         return false;
     };
+    if let Some(room) = room {
+        room.confirm(&site.agents, &Owner::Server);
+    }
     let id = committed.name.id;
     log::attempt(&log::Attempt {
         id: &id,

@@ -4,6 +4,7 @@
 //! - `dkim`: signatures for and by dkimpy and OpenDKIM
 //! - `dmarc`: opendmarc's results, and fields that authres reads
 //! - `filters`: rspamd, OpenDKIM, OpenDMARC, postgrey, policyd-spf and Dovecot's quota-status as filters
+//! - `maildirsize`: one Maildir with a quota, shared with Dovecot and Courier
 //! - `mail_programs`: users' mail programs submit a message
 //! - `migration`: main.cf files, translated for penfold, beside Postfix with the originals
 //! - `mime`: converted messages for Python's email package, openssl and gpg
@@ -22,6 +23,7 @@ mod dmarc;
 #[cfg(feature = "filters")]
 mod filters;
 mod mail_programs;
+mod maildirsize;
 mod migration;
 mod mime;
 mod post_quantum;

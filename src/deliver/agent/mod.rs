@@ -139,6 +139,17 @@ pub enum Request {
         /// The size of the message, in bytes.
         size: u64,
     },
+    /// Make sure that a message that was delivered is still counted.
+    Confirm {
+        /// The Maildir.
+        mailbox: PathBuf,
+        /// The limit, in bytes.
+        limit: u64,
+        /// The size of the message, in bytes.
+        size: u64,
+        /// The inode number of the file in which the message was counted.
+        inode: u64,
+    },
     /// Take back the count of a message that was not delivered.
     Release {
         /// The Maildir.
@@ -216,6 +227,8 @@ pub enum Response {
     Ended(Ended, String),
     /// The output of the command.
     Printed(Vec<u8>),
+    /// The message is counted, in the file with this inode number; `None` if there is no such file.
+    Reserved(Option<u64>),
     /// The use of the Maildir. If the request was to count a message, the message does not fit.
     Used(Contents),
 }
@@ -257,8 +270,13 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
             let mailbox = quota::Limited { maildir: mailbox, limit: *limit, patience: quota::PATIENCE };
             mailbox.reserve(*size).map(|reserved| match reserved {
                 quota::Reserved::Full(contents) => Response::Used(contents),
-                quota::Reserved::Yes | quota::Reserved::Unknown => Response::Done,
+                quota::Reserved::Yes(inode) => Response::Reserved(inode),
+                quota::Reserved::Unknown => Response::Done,
             })
+        }
+        Request::Confirm { mailbox, limit, size, inode } => {
+            quota::Limited { maildir: mailbox, limit: *limit, patience: Duration::ZERO }.confirm(*size, *inode);
+            Ok(Response::Done)
         }
         Request::Release { mailbox, limit, size } => {
             quota::Limited { maildir: mailbox, limit: *limit, patience: Duration::ZERO }.release(*size);

@@ -53,8 +53,8 @@ const MAX_REPLACED: usize = 5;
 /// What became of the attempt to reserve room for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
-    /// The message is counted.
-    Yes,
+    /// The message is counted, in the file with this inode number; `None` if there is no such file.
+    Yes(Option<u64>),
     /// The message does not fit. Holds the use without it.
     Full(Contents),
     /// The files would have to be counted, which takes too long here.
@@ -93,7 +93,7 @@ impl Limited<'_> {
                 if self.has_room(tally.contents, size) {
                     let appended = self.append(tally, size).map_err(|error| self.failed("write", error))?;
                     match appended {
-                        Appended::First => return Ok(Reserved::Yes),
+                        Appended::First(inode) => return Ok(Reserved::Yes(Some(inode))),
                         // Another program has replaced the file meanwhile.
                         Appended::Nowhere => continue,
                         Appended::Late => {}
@@ -104,14 +104,25 @@ impl Limited<'_> {
             }
             if let Some(contents) = counted {
                 // The file cannot be written, or changes all the time.
-                return Ok(if self.has_room(contents, size) { Reserved::Yes } else { Reserved::Full(contents) });
+                return Ok(if self.has_room(contents, size) { Reserved::Yes(None) } else { Reserved::Full(contents) });
             }
             if self.patience.is_zero() {
                 return Ok(Reserved::Unknown);
             }
             counted = Some(self.count_again(true)?);
         }
-        Ok(Reserved::Yes)
+        Ok(Reserved::Yes(None))
+    }
+
+    /// Counts a delivered message again if the file in which [`Limited::reserve`] has counted it was
+    /// replaced meanwhile: the new file may have been made before the message appeared.
+    pub fn confirm(&self, size: u64, inode: u64) {
+        let path = self.maildir.join(NAME);
+        if fs::symlink_metadata(path).is_ok_and(|found| found.ino() != inode)
+            && let Ok(Some(tally)) = self.open(true)
+        {
+            let _ = disk::write(&tally.file, line(size, "").as_bytes());
+        }
     }
 
     /// Takes back what [`Limited::reserve`] has counted, because the message was not delivered.
@@ -168,7 +179,8 @@ impl Limited<'_> {
     fn append(&self, tally: &Tally, size: u64) -> io::Result<Appended> {
         let mut file = &tally.file;
         disk::write(file, line(size, "").as_bytes())?;
-        if file.metadata()?.nlink() == 0 {
+        let metadata = file.metadata()?;
+        if metadata.nlink() == 0 {
             return Ok(Appended::Nowhere);
         }
         let end = file.stream_position()?;
@@ -176,7 +188,7 @@ impl Limited<'_> {
         file.read_exact_at(&mut text, 0)?;
         let is_first = parse(&text).is_none_or(|(_, contents, _)| contents.size <= self.limit);
         if is_first {
-            return Ok(Appended::First);
+            return Ok(Appended::First(metadata.ino()));
         }
         disk::write(file, line(size, "-").as_bytes())?;
         Ok(Appended::Late)
@@ -262,8 +274,8 @@ impl Limited<'_> {
 
 /// What became of a line that was appended.
 enum Appended {
-    /// The lines before it leave room for the message.
-    First,
+    /// The lines before it leave room for the message. Holds the inode number of the file.
+    First(u64),
     /// They do not. The line was taken back.
     Late,
     /// The file has no name any more.

@@ -135,6 +135,9 @@ fn write_request(to: &mut Writer, request: &Request) {
         Request::Folder { mailbox, folder } => to.byte(10).path(mailbox).text(folder),
         Request::Reserve { mailbox, limit, size } => to.byte(11).path(mailbox).large(*limit).large(*size),
         Request::Release { mailbox, limit, size } => to.byte(12).path(mailbox).large(*limit).large(*size),
+        Request::Confirm { mailbox, limit, size, inode } => {
+            to.byte(14).path(mailbox).large(*limit).large(*size).large(*inode)
+        }
         Request::Measure { mailbox, limit, size, keeps, forwards } => {
             to.byte(13).path(mailbox).large(*limit).large(*size).byte(u8::from(*keeps));
             to.number(u32::try_from(forwards.len()).unwrap_or(u32::MAX));
@@ -177,6 +180,9 @@ fn read_request(from: &mut Reader<'_>) -> io::Result<Request> {
         10 => Request::Folder { mailbox: from.path()?, folder: from.string()? },
         11 => Request::Reserve { mailbox: from.path()?, limit: from.large()?, size: from.large()? },
         12 => Request::Release { mailbox: from.path()?, limit: from.large()?, size: from.large()? },
+        14 => {
+            Request::Confirm { mailbox: from.path()?, limit: from.large()?, size: from.large()?, inode: from.large()? }
+        }
         13 => Request::Measure {
             mailbox: from.path()?,
             limit: from.large()?,
@@ -227,6 +233,8 @@ fn write_response(to: &mut Writer, done: &Response) {
         }
         Response::Printed(text) => to.byte(10).text(text),
         Response::Used(Contents { size, messages }) => to.byte(11).large(*size).large(*messages),
+        Response::Reserved(None) => to.byte(12),
+        Response::Reserved(Some(inode)) => to.byte(13).large(*inode),
     };
 }
 
@@ -252,6 +260,8 @@ fn read_response(from: &mut Reader<'_>) -> io::Result<Response> {
         }
         10 => Response::Printed(from.bytes()?.to_vec()),
         11 => Response::Used(Contents { size: from.large()?, messages: from.large()? }),
+        12 => Response::Reserved(None),
+        13 => Response::Reserved(Some(from.large()?)),
         _ => return Err(io::ErrorKind::InvalidData.into()),
     })
 }
@@ -303,6 +313,7 @@ mod tests {
             Request::Folder { mailbox: mailbox(), folder: ".Junk".into() },
             Request::Reserve { mailbox: mailbox(), limit: u64::MAX, size: 7 },
             Request::Release { mailbox: mailbox(), limit: 9, size: 7 },
+            Request::Confirm { mailbox: mailbox(), limit: 9, size: 7, inode: 5 },
             Request::Measure {
                 mailbox: mailbox(),
                 limit: 9,
@@ -342,6 +353,8 @@ mod tests {
             Response::Ended(Ended::Late, String::new()),
             Response::Printed(b"token\n".to_vec()),
             Response::Used(Contents { size: u64::MAX, messages: 3 }),
+            Response::Reserved(None),
+            Response::Reserved(Some(7)),
         ] {
             send_response(&two, &Ok(done.clone())).expect("sent");
             assert_eq!(receive_response(&one, soon()).expect("received").expect("well"), done);

@@ -17,6 +17,7 @@ use super::unexpected_response;
 use crate::deliver::Begun;
 use crate::deliver::agent::maildir::At;
 use crate::deliver::agent::{AgentError, AgentPool, Identity, Owner, Part, Request, Response};
+use crate::deliver::quota::Room;
 use crate::outcome::Outcome;
 use crate::reply::Status;
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, Spool, State};
@@ -42,6 +43,8 @@ pub struct Maildir<'a> {
 #[derive(Debug)]
 pub struct Prepared {
     name: String,
+    /// The room for it, if the Maildir has a quota and the copy is new.
+    pub(super) room: Option<Room>,
 }
 
 impl Maildir<'_> {
@@ -100,10 +103,15 @@ impl Maildir<'_> {
     }
 
     /// Moves a prepared copy to `new/`. The record of the copy must already be synced.
-    pub fn reveal(&self, copy: &Prepared) -> Outcome {
-        let request = Request::Reveal { mailbox: self.path.to_owned(), name: copy.name.clone() };
+    pub fn reveal(&self, copy: Prepared) -> Outcome {
+        let request = Request::Reveal { mailbox: self.path.to_owned(), name: copy.name };
         match self.agents.perform(self.owner, &request, None) {
-            Ok(_) => self.delivered(),
+            Ok(_) => {
+                if let Some(room) = copy.room {
+                    room.confirm(self.agents, self.owner);
+                }
+                self.delivered()
+            }
             Err(failed) => self.failed(&failed),
         }
     }
@@ -125,7 +133,7 @@ impl Maildir<'_> {
             Ok(_) => return Err(Box::new(self.unexpected())),
             Err(failed) => return Err(Box::new(self.failed(&failed))),
         }
-        Ok(Prepared { name })
+        Ok(Prepared { name, room: None })
     }
 
     /// Records in the entry that a complete copy is in `tmp/`.
@@ -150,7 +158,7 @@ impl Maildir<'_> {
                 // After a failed fsync it is unknown whether the record is on disk, so the copy is
                 // recorded once more.
                 self.record(entry, addressee.number, identity, addressee.record.last)?;
-                Ok(Begun::Ready(Prepared { name }))
+                Ok(Begun::Ready(Prepared { name, room: None }))
             }
             Ok(Response::Elsewhere) => {
                 let temporary = self.path.join("tmp");

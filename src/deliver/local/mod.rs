@@ -82,7 +82,7 @@ impl<'a> LocalDelivery<'a> {
             let synced = if is_any_ready { self.entry.sync_records() } else { Ok(()) };
             outcomes.extend(begun.into_iter().map(|begun| match (begun, &synced) {
                 (Begun::Over(outcome), _) => outcome,
-                (Begun::Ready((mailbox, copy)), Ok(())) => mailbox.reveal(&copy).via(Via::Maildir),
+                (Begun::Ready((mailbox, copy)), Ok(())) => mailbox.reveal(copy).via(Via::Maildir),
                 (Begun::Ready(_), Err(e)) => not_noted(e).via(Via::Maildir),
             }));
         }
@@ -197,9 +197,11 @@ impl<'a> LocalDelivery<'a> {
             };
             if let Some(outcome) = moved {
                 self.is_moved = outcome.fate == Fate::Delivered;
-                // A file that was handed over will be delivered.
-                if let Some(room) = room.filter(|_| !self.is_moved && *maildir.owner == Owner::Server) {
-                    room.release(self.agents, maildir.owner);
+                match room {
+                    Some(room) if self.is_moved => room.confirm(self.agents, maildir.owner),
+                    // A file that was handed over will be delivered.
+                    Some(room) if *maildir.owner == Owner::Server => room.release(self.agents, maildir.owner),
+                    _ => {}
                 }
                 return Ok(Begun::Over(outcome));
             }
@@ -222,20 +224,21 @@ impl<'a> LocalDelivery<'a> {
     ) -> Result<Begun<Prepared>, Box<Outcome>> {
         let size = || self.entry.delivery_head(addressee).len() as u64 + self.entry.content_size();
         let room = quota.map_or(Ok(None), |quota| self.reserve(maildir, Some(quota), size()))?;
-        let prepared = maildir.prepare(self.entry, addressee, self.now);
-        if let (Some(room), Err(_)) = (room, &prepared) {
-            room.release(self.agents, maildir.owner);
+        match (maildir.prepare(self.entry, addressee, self.now), room) {
+            (Ok(Begun::Ready(mut prepared)), room) => {
+                prepared.room = room;
+                Ok(Begun::Ready(prepared))
+            }
+            (Err(outcome), Some(room)) => {
+                room.release(self.agents, maildir.owner);
+                Err(outcome)
+            }
+            (begun, _) => begun,
         }
-        prepared
     }
 
     /// Counts a message of `size` bytes that is about to be delivered, if there is a quota.
-    fn reserve<'m>(
-        &self,
-        maildir: &Maildir<'m>,
-        quota: Option<Quota>,
-        size: u64,
-    ) -> Result<Option<Room<'m>>, Box<Outcome>> {
+    fn reserve(&self, maildir: &Maildir<'_>, quota: Option<Quota>, size: u64) -> Result<Option<Room>, Box<Outcome>> {
         let Some(quota) = quota else { return Ok(None) };
         // The folder of an entry is in the Maildir that has the quota.
         let root = if self.entry.folder().is_some() { maildir.path.parent() } else { None };

@@ -59,9 +59,9 @@ fn full(size: u64, messages: u64) -> Reserved {
 fn a_delivery_appends_a_line_and_a_failed_one_takes_it_back() {
     let mailbox = Scratch::new();
     let limited = mailbox.limited(1000);
-    assert_eq!(limited.reserve(300).expect("good"), Reserved::Yes);
+    assert!(matches!(limited.reserve(300).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), "1000S\n0 0\n300 1\n");
-    assert_eq!(limited.reserve(700).expect("good"), Reserved::Yes);
+    assert!(matches!(limited.reserve(700).expect("good"), Reserved::Yes(_)));
     limited.release(700);
     assert_eq!(mailbox.text(), "1000S\n0 0\n300 1\n700 1\n-700 -1\n");
     assert_eq!(limited.contents(1, true).expect("good"), Some(Contents { size: 300, messages: 1 }));
@@ -88,7 +88,7 @@ fn messages_in_all_folders_count_by_the_size_in_their_name_or_that_of_the_file()
     other.add("cur/13.m.host,S=1000000", 1);
     symlink(&other.0, mailbox.0.join(".link")).expect("a link");
     symlink(other.0.join("cur/13.m.host,S=1000000"), mailbox.0.join("cur/14.n.host")).expect("a link");
-    assert_eq!(mailbox.limited(1 << 20).reserve(1).expect("good"), Reserved::Yes);
+    assert!(matches!(mailbox.limited(1 << 20).reserve(1).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), format!("{}S\n66245 8\n1 1\n", 1 << 20));
 }
 
@@ -98,9 +98,9 @@ fn what_does_not_fit_is_refused_and_what_fits_is_not() {
     let limited = mailbox.limited(1000);
     mailbox.add("cur/1.a,S=990:2,S", 1);
     assert_eq!(limited.reserve(11).expect("good"), full(990, 1));
-    assert_eq!(limited.reserve(10).expect("good"), Reserved::Yes);
+    assert!(matches!(limited.reserve(10).expect("good"), Reserved::Yes(_)));
     // The reserved message is not there, so it was not delivered, and the count shows that.
-    assert_eq!(limited.reserve(1).expect("good"), Reserved::Yes);
+    assert!(matches!(limited.reserve(1).expect("good"), Reserved::Yes(_)));
     mailbox.add("cur/2.b,S=10:2,S", 1);
     assert_eq!(limited.reserve(10).expect("good"), full(1000, 2));
     assert_eq!(limited.reserve(0).expect("good"), full(1000, 2));
@@ -119,16 +119,16 @@ fn a_full_mailbox_is_counted_again_only_after_a_while() {
     for age in [MAX_AGE, Duration::from_secs(86_400)] {
         mailbox.write("1000S\n1000 5\n");
         mailbox.age(age);
-        assert_eq!(limited.reserve(100).expect("good"), Reserved::Yes);
+        assert!(matches!(limited.reserve(100).expect("good"), Reserved::Yes(_)));
         assert_eq!(mailbox.text(), "1000S\n0 0\n100 1\n");
     }
     // The clock was set back.
     mailbox.write("1000S\n1000 5\n");
     let file = OpenOptions::new().write(true).open(mailbox.0.join(NAME)).expect("the file");
     file.set_modified(SystemTime::now() + Duration::from_secs(600)).expect("the time");
-    assert_eq!(limited.reserve(100).expect("good"), Reserved::Yes);
+    assert!(matches!(limited.reserve(100).expect("good"), Reserved::Yes(_)));
     mailbox.write("1000S\n900 5\n100 1\n");
-    assert_eq!(limited.reserve(100).expect("good"), Reserved::Yes);
+    assert!(matches!(limited.reserve(100).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), "1000S\n0 0\n100 1\n");
     // Where counting takes too long, the result is unknown.
     mailbox.write("1000S\n900 5\n100 1\n");
@@ -161,7 +161,7 @@ fn a_file_that_is_malformed_or_has_another_limit_is_replaced() {
         let mailbox = Scratch::new();
         mailbox.add("cur/1.a,S=100:2,S", 1);
         mailbox.write(text);
-        assert_eq!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes, "{text:?}");
+        assert!(matches!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes(_)), "{text:?}");
         assert_eq!(mailbox.text(), "1000S\n100 1\n300 1\n", "{text:?}");
         let left = fs::read_dir(mailbox.0.join("tmp")).expect("a directory").count();
         assert_eq!(left, 0, "{text:?}");
@@ -174,9 +174,9 @@ fn a_file_that_is_malformed_or_has_another_limit_is_replaced() {
 fn the_lines_of_other_programs_are_understood() {
     let mailbox = Scratch::new();
     mailbox.write("1000S,50C\n  100      1\n-50        -1\n");
-    assert_eq!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes);
+    assert!(matches!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), "1000S,50C\n  100      1\n-50        -1\n300 1\n");
-    assert_eq!(mailbox.limited(1000).reserve(900).expect("good"), Reserved::Yes);
+    assert!(matches!(mailbox.limited(1000).reserve(900).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), "1000S,50C\n0 0\n900 1\n");
 }
 
@@ -187,13 +187,13 @@ fn what_is_no_plain_file_is_replaced_and_links_are_not_followed() {
     let target = elsewhere.0.join("target");
     fs::write(&target, "1000S\n0 0\n").expect("a file");
     symlink(&target, mailbox.0.join(NAME)).expect("a link");
-    assert_eq!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes);
+    assert!(matches!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), "1000S\n0 0\n300 1\n");
     assert_eq!(fs::read_to_string(&target).expect("a file"), "1000S\n0 0\n");
     fs::remove_file(mailbox.0.join(NAME)).expect("removed");
     nix::unistd::mkfifo(&mailbox.0.join(NAME), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
     assert_eq!(mailbox.limited(1000).contents(1, false).expect("good"), Some(Contents::default()));
-    assert_eq!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes);
+    assert!(matches!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), "1000S\n0 0\n300 1\n");
     // A directory cannot be replaced: an error, which delays no mail.
     fs::remove_file(mailbox.0.join(NAME)).expect("removed");
@@ -208,7 +208,7 @@ fn a_look_at_a_missing_maildir_makes_nothing_and_a_delivery_makes_it() {
     let limited = Limited { maildir: &path, ..mailbox.limited(1000) };
     assert_eq!(limited.contents(1, true).expect("good"), Some(Contents::default()));
     assert!(!path.exists());
-    assert_eq!(limited.reserve(1).expect("good"), Reserved::Yes);
+    assert!(matches!(limited.reserve(1).expect("good"), Reserved::Yes(_)));
     assert_eq!(fs::read_to_string(path.join(NAME)).expect("the file"), "1000S\n0 0\n1 1\n");
 }
 
@@ -221,8 +221,9 @@ fn deliveries_at_the_same_time_do_not_exceed_the_limit() {
     let deliver = |number: usize| {
         let mut done = 0;
         for count in 0..20 {
-            if limited.reserve(100).expect("good") == Reserved::Yes {
+            if let Reserved::Yes(inode) = limited.reserve(100).expect("good") {
                 mailbox.add(&format!("new/{number}.{count},S=100"), 1);
+                inode.into_iter().for_each(|inode| limited.confirm(100, inode));
                 done += 1;
             }
         }
@@ -238,13 +239,27 @@ fn deliveries_at_the_same_time_do_not_exceed_the_limit() {
     assert_eq!(limited.reserve(1).expect("good"), full(100 * delivered, delivered));
 }
 
+/// The files are counted between the line of a message and its appearance.
+#[test]
+fn a_message_that_a_count_has_missed_is_counted_again() {
+    let mailbox = Scratch::new();
+    let limited = mailbox.limited(1000);
+    let Reserved::Yes(Some(inode)) = limited.reserve(100).expect("good") else { panic!("it fits") };
+    limited.confirm(100, inode);
+    assert_eq!(mailbox.text(), "1000S\n0 0\n100 1\n");
+    assert_eq!(limited.contents(950, true).expect("good"), Some(Contents::default()));
+    assert_eq!(mailbox.text(), "1000S\n0 0\n");
+    limited.confirm(100, inode);
+    assert_eq!(mailbox.text(), "1000S\n0 0\n100 1\n");
+}
+
 /// About six hundred deliveries fill the file. It is then made anew.
 #[test]
 fn a_long_file_is_replaced_by_a_short_one() {
     let mailbox = Scratch::new();
     let limited = mailbox.limited(1 << 30);
     for number in 0..2000 {
-        assert_eq!(limited.reserve(1000).expect("good"), Reserved::Yes);
+        assert!(matches!(limited.reserve(1000).expect("good"), Reserved::Yes(_)));
         mailbox.add(&format!("new/{number},S=1000"), 1);
         assert!(mailbox.text().len() < MAX_SIZE as usize + 16);
     }

@@ -24,6 +24,9 @@ fn the_page_names_only_keys_that_exist() {
     let every = std::fs::read_to_string(built::source("tests/manual/config/good/every-key.conf")).expect("a file");
     let etc = built::source("tests/manual/config/etc").display().to_string() + "/";
     let every = every.replace("/etc/aliases", "/etc/penfold/aliases").replace("/etc/penfold/", &etc);
+    // The usual build has no shared store, and refuses its URL.
+    let every: String =
+        every.lines().filter(|line| !line.starts_with("store = ")).map(|line| format!("{line}\n")).collect();
     let config = parse(Path::new("penfold.conf"), &every).expect("good");
     let keys: BTreeSet<String> = print(&config).iter().map(Printed::name).collect();
     let named = words_of(&pages::page(PAGE), &[".Ic "]);

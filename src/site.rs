@@ -116,19 +116,10 @@ impl Settings {
         // reported only once.
         let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
         errors.extend(login_errors);
-        #[cfg(feature = "mailauth")]
-        let (keys, key_errors) = match Keys::open(&config, rights) {
-            Ok((keys, faults)) => {
-                errors.extend(faults);
-                (Some(Arc::new(keys)), Vec::new())
-            }
-            Err(errors) => (None, errors),
-        };
-        #[cfg(not(feature = "mailauth"))]
-        let (keys, key_errors) = (Some(()), Vec::new());
+        let keys = open_keys(&config, rights, &mut errors);
         let secrets = (Credentials::open(&config, rights), shared_store::Password::open(&config, rights));
         match (router, Tls::open(&config, rights), secrets, keys) {
-            (Some(router), Ok(tls), (Ok(credentials), Ok(shared_password)), Some(_keys)) => {
+            (Some(router), Ok(tls), (Ok(credentials), Ok(shared_password)), Ok(_keys)) => {
                 let settings = Self {
                     #[cfg(feature = "filters")]
                     filters: Arc::new(Filters::new(&config)),
@@ -149,13 +140,26 @@ impl Settings {
                 };
                 Ok((settings, errors))
             }
-            (_, tls, (credentials, password), _) => {
-                let all = [tls.err(), credentials.err(), password.err(), Some(key_errors)];
+            (_, tls, (credentials, password), keys) => {
+                let all = [tls.err(), credentials.err(), password.err(), keys.err()];
                 errors.extend(all.into_iter().flatten().flatten());
                 Err(errors)
             }
         }
     }
+}
+
+/// Opens the keys that sign mail, and adds the errors in those that are not used.
+#[cfg(feature = "mailauth")]
+fn open_keys(config: &Config, rights: &Rights, errors: &mut Vec<ConfigError>) -> Result<Arc<Keys>, Vec<ConfigError>> {
+    let (keys, faults) = Keys::open(config, rights)?;
+    errors.extend(faults);
+    Ok(Arc::new(keys))
+}
+
+#[cfg(not(feature = "mailauth"))]
+fn open_keys(_: &Config, _: &Rights, _: &mut Vec<ConfigError>) -> Result<(), Vec<ConfigError>> {
+    Ok(())
 }
 
 /// Returns the function of the router that says whether a user is the same in all domains that have the

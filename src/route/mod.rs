@@ -27,7 +27,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -409,17 +408,6 @@ impl Router {
     fn last_resort(&self) -> Route {
         let path = self.last_resort.clone();
         Route::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server, quota: None })
-    }
-
-    /// Whether the configuration sends mail to a host with this name or address.
-    pub fn names_host(&self, host: &str) -> bool {
-        let matches = |named: &HostPort| match named.host.parse::<IpAddr>() {
-            Ok(address) => address.to_canonical().to_string() == host,
-            Err(_) => named.host == host,
-        };
-        self.smarthosts.iter().chain(&self.fallback).any(matches)
-            || self.routes.current().hosts().any(matches)
-            || self.senders.current().hosts().any(matches)
     }
 
     /// Whether the user with this address is the same person in all domains of its `[[domain]]`, or in

@@ -2,6 +2,7 @@
 //! senders, to the smart hosts, or to the mail exchangers in the DNS, in this order.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::routes::{Asked, FoundRoute, RouteTarget};
@@ -72,6 +73,17 @@ impl<'a> Sender<'a> {
 }
 
 impl Router {
+    /// Whether the configuration sends mail to a host with this name or address.
+    pub fn names_host(&self, host: &str) -> bool {
+        let matches = |named: &HostPort| match named.host.parse::<IpAddr>() {
+            Ok(address) => address.to_canonical().to_string() == host,
+            Err(_) => named.host == host,
+        };
+        self.smarthosts.iter().chain(&self.fallback).any(matches)
+            || self.routes.current().hosts().any(matches)
+            || self.senders.current().hosts().any(matches)
+    }
+
     /// Lets the credentials of this server depend on the sender. `account_of` returns the account with
     /// which messages from a sender go to hosts; `None` if it is the same for all senders.
     pub fn set_accounts(&self, account_of: impl Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync + 'static) {

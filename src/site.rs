@@ -101,21 +101,13 @@ impl Settings {
         let (router, mut errors) = Router::begin(&config, rights);
         let router = router.map(Arc::new);
         let is_one_user = router.as_ref().map(is_one_user).unwrap_or_default();
-        let (senders, sender_errors) = Senders::begin(&config, is_one_user);
-        let (access, access_errors) = Access::begin(&config);
-        let (logins, login_errors) = accounts::begin(&config, rights, throttle);
-        errors.extend(sender_errors);
-        errors.extend(access_errors);
-        let (tls_policies, tls_errors) = TlsPolicies::begin(&config);
-        errors.extend(tls_errors);
-        let (outgoing, outgoing_errors) = Outgoing::begin(&config);
-        errors.extend(outgoing_errors);
-        let (languages, language_errors) = Languages::open(&config);
-        errors.extend(language_errors);
-        // The router may have read the same file of users and returned the same errors, which are
-        // reported only once.
-        let login_errors: Vec<_> = login_errors.into_iter().filter(|error| !errors.contains(error)).collect();
-        errors.extend(login_errors);
+        let senders = noted(&mut errors, Senders::begin(&config, is_one_user));
+        let access = noted(&mut errors, Access::begin(&config));
+        let tls_policies = noted(&mut errors, TlsPolicies::begin(&config));
+        let outgoing = noted(&mut errors, Outgoing::begin(&config));
+        let languages = noted(&mut errors, Languages::open(&config));
+        // The router may have read the same file of users.
+        let logins = noted(&mut errors, accounts::begin(&config, rights, throttle));
         let keys = open_keys(&config, rights, &mut errors);
         let secrets = (Credentials::open(&config, rights), shared_store::Password::open(&config, rights));
         match (router, Tls::open(&config, rights), secrets, keys) {
@@ -147,6 +139,16 @@ impl Settings {
             }
         }
     }
+}
+
+/// Returns what was opened, and adds those of its errors that are new.
+fn noted<T>(errors: &mut Vec<ConfigError>, (opened, found): (T, Vec<ConfigError>)) -> T {
+    for error in found {
+        if !errors.contains(&error) {
+            errors.push(error);
+        }
+    }
+    opened
 }
 
 /// Opens the keys that sign mail, and adds the errors in those that are not used.

@@ -44,6 +44,7 @@ const SERIES: &[(&str, Series)] = &[
     ("sessions", series::sessions),
     ("connections", series::connections),
     ("relay", series::relay),
+    ("domains", series::domains),
     ("size", series::size),
     ("recipients", series::recipients),
     ("queue", series::queue),

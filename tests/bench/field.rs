@@ -18,7 +18,7 @@ use crate::Bench;
 use crate::floor;
 use crate::load::{Load, Sent};
 use crate::machine::{self, Watch};
-use crate::server::{BOXES, Server, local};
+use crate::server::{self, BOXES, Server, local};
 use crate::sink::Sink;
 
 /// The first mailbox for messages to one recipient; each measurement uses the next mailbox. The
@@ -116,6 +116,19 @@ impl Field {
             contestants.push(Contestant::Floor(bench.scratch.clone()));
         }
         Ok(Self { sink, contestants, turn: 0 })
+    }
+
+    /// Starts penfold, and penfold with this many tables `[[domain]]`.
+    ///
+    /// # Errors
+    /// If one of the servers does not start.
+    pub fn of_domains(bench: &Bench, tables: usize) -> io::Result<Self> {
+        let sink = Sink::start()?;
+        let one = Server::own_penfold(&bench.scratch, sink.address)?;
+        let many = Server::penfold_of(server::site_of_domains(&bench.scratch, sink.address, tables))?;
+        let contestants =
+            [("[local]", one), ("[[domain]]", many)].map(|(label, server)| Contestant::Server(label, Box::new(server)));
+        Ok(Self { sink, contestants: contestants.into(), turn: 0 })
     }
 
     /// Measures all cases with all contestants, whose order changes with every round. `record` gets

@@ -52,8 +52,29 @@ pub fn relay(bench: &Bench) -> io::Result<Vec<Figure>> {
     by_sessions(bench, ["relay", "relay-accepted", "relay-cpu"], how, (true, To::Elsewhere(1)))
 }
 
+/// Compares messages to a local domain with messages to the last of many `[[domain]]`.
+///
+/// # Errors
+/// Errors of [`Field`].
+pub fn domains(bench: &Bench) -> io::Result<Vec<Figure>> {
+    const TABLES: usize = 200;
+    let how = ["Local mail with 200 tables [[domain]]", "4 KiB, one mailbox, many messages a session"];
+    let names = ["domains", "domains-accepted", "domains-cpu"];
+    by_sessions_of(bench, Field::of_domains(bench, TABLES)?, names, how, (true, To::Local(1)))
+}
+
 fn by_sessions(
     bench: &Bench,
+    names: [&'static str; 3],
+    how: [&str; 2],
+    (reuse, to): (bool, To),
+) -> io::Result<Vec<Figure>> {
+    by_sessions_of(bench, Field::start(bench, matches!(to, To::Local(_)))?, names, how, (reuse, to))
+}
+
+fn by_sessions_of(
+    bench: &Bench,
+    mut field: Field,
     names: [&'static str; 3],
     how: [&str; 2],
     (reuse, to): (bool, To),
@@ -64,7 +85,7 @@ fn by_sessions(
         ["messages delivered a second", "messages accepted a second", "ms of the server's processor time a message"];
     let axis = || Axis { label: "sessions at once".to_owned(), scale: Scale::Log, show: whole };
     let mut figures: Vec<_> = names.into_iter().zip(labels).map(|(name, y)| rate(name, how, axis(), y)).collect();
-    Field::start(bench, matches!(to, To::Local(_)))?.alternate(bench, &cases, |label, number, measured| {
+    field.alternate(bench, &cases, |label, number, measured| {
         let values = [measured.delivered, measured.accepted, measured.cpu];
         for (figure, value) in figures.iter_mut().zip(values) {
             figure.add(label, points[number] as f64, value, measured.is_noisy());

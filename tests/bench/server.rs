@@ -64,6 +64,20 @@ pub fn site(scratch: &Path, next: SocketAddr) -> Site {
     site
 }
 
+/// Makes the same site with this many tables `[[domain]]`, of which the last one has the mailboxes.
+pub fn site_of_domains(scratch: &Path, next: SocketAddr, tables: usize) -> Site {
+    let mut site = site(scratch, next);
+    site.set("local", "domains", "[\"localhost\"]");
+    let users = format!("\"file:{}\"", site.path("users").display());
+    for number in 1..=tables {
+        let name = if number == tables { "razorback.test".to_owned() } else { format!("d{number}.test") };
+        let table = format!("domain#{number}");
+        site.set(&table, "names", &format!("[\"{name}\"]"));
+        site.set(&table, "users", &users);
+    }
+    site
+}
+
 impl Server {
     /// Starts penfold in a site. The site remains when the server is dropped.
     ///
@@ -96,7 +110,14 @@ impl Server {
     /// # Errors
     /// If the server does not greet.
     pub fn own_penfold(scratch: &Path, next: SocketAddr) -> io::Result<Self> {
-        let site = site(scratch, next);
+        Self::penfold_of(site(scratch, next))
+    }
+
+    /// Starts penfold in a site, which is removed when the server is dropped.
+    ///
+    /// # Errors
+    /// If the server does not greet.
+    pub fn penfold_of(site: Site) -> io::Result<Self> {
         let mut server = Self::penfold(&site)?;
         server.site = Some(site);
         Ok(server)

@@ -148,6 +148,9 @@ impl<'r> Tables<'r> {
         {
             return Ok((TableAnswer::Final(Action::Deliver), Found::NoTable));
         }
+        if !is_postmaster {
+            self.router.expect_routes()?;
+        }
         match catch_all.map_err(ToString::to_string)? {
             Some(members) => Ok((TableAnswer::Members(members, &realm.virtual_table.domain), Found::CatchAll)),
             None if is_postmaster => self.postmaster(realm, address),
@@ -418,7 +421,7 @@ impl<'t> Walk<'t> {
         match visited.find(|address| fold(address.local()) == POSTMASTER) {
             // The postmaster always exists.
             Some(postmaster) => Ok(Expansion::Finals(vec![Recipient::new(postmaster.clone())])),
-            None if !finals.is_empty() => Ok(Expansion::Unknown),
+            None if !finals.is_empty() => self.tables.router.expect_routes().map(|()| Expansion::Unknown),
             None => Err(self.describe_loop()),
         }
     }

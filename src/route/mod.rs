@@ -400,7 +400,10 @@ impl Router {
             Ok(Some(Inbox::Mailbox(mailbox))) => Route::Mailbox(mailbox),
             Ok(Some(Inbox::Store(store, _))) => Route::Remote(HostTarget::Store(store)),
             Ok(None) if name == POSTMASTER => self.last_resort(),
-            Ok(None) => Route::Unknown,
+            Ok(None) => match self.expect_routes() {
+                Ok(()) => Route::Unknown,
+                Err(why) => Route::Temporary(TEMPORARY, why),
+            },
             Err(why) => Route::Temporary(TEMPORARY, why),
         }
     }

@@ -110,6 +110,14 @@ impl Router {
         routes.has_addresses() && routes.find(asked()).is_some()
     }
 
+    /// Makes sure that the routes table was read, before a local address counts as one that is not known.
+    ///
+    /// # Errors
+    /// Why the file cannot be read: it may have a line with the address.
+    pub(super) fn expect_routes(&self) -> Result<(), String> {
+        self.routes.current().why_unreadable().map_or(Ok(()), |why| Err(why.to_owned()))
+    }
+
     /// Returns the route of an address in a domain that is not local.
     pub(super) fn elsewhere(&self, address: &Address, mail: &RoutedMail<'_>) -> Route {
         let name = fold(address.local());

@@ -119,7 +119,8 @@ impl Routes {
         (routes, errors)
     }
 
-    /// Returns the table for a file that cannot be read. All mail for other hosts waits.
+    /// Returns the table for a file that cannot be read. All mail for other hosts waits, and so does
+    /// mail for local addresses that are not known here: see [`Self::why_unreadable`].
     pub(super) fn unreadable(why: &ConfigError) -> Self {
         Self { unreadable: Some(waiting(why)), ..Self::default() }
     }
@@ -131,6 +132,15 @@ impl Routes {
             return Some(FoundRoute { line: 0, target });
         }
         self.row(asked).map(|row| FoundRoute { line: row.line, target: &row.target })
+    }
+
+    /// Why the file cannot be read; `None` if it could be read. A local address that is not known here
+    /// may then have a line.
+    pub(super) fn why_unreadable(&self) -> Option<&str> {
+        match &self.unreadable {
+            Some(RouteTarget::Error(_, why)) => Some(why),
+            _ => None,
+        }
     }
 
     /// Whether the table says nothing.

@@ -99,12 +99,42 @@ fn mail_waits_for_an_unreadable_table() {
         let (router, errors) = Router::begin(&site.config(), &Rights::Alone);
         let router = router.expect("a table that cannot be read");
         assert_eq!(errors.len(), 1, "{errors:?}");
-        for local in ["jon@razorback", "nosuch@second", "postmaster"] {
+        for (local, depends_on_routes) in [("jon@razorback", false), ("nosuch@second", true), ("postmaster", false)] {
             let is_unsure = expand(&router, local).starts_with("unsure: ");
-            assert_eq!(is_unsure, table != "routes", "{table}: {local}");
+            assert_eq!(is_unsure, table != "routes" || depends_on_routes, "{table}: {local}");
         }
         assert_eq!(route(&router, "jon@razorback").starts_with("unsure: "), table == "users", "{table}");
+        let is_unsure = route(&router, "nosuch@second").starts_with("unsure: ");
+        assert_eq!(is_unsure, matches!(table, "users" | "routes"), "{table}");
         assert_eq!(route(&router, "a@x.org").starts_with("unsure: "), table == "routes", "{table}");
+    }
+}
+
+/// A user may have moved to another host by a line of the routes table. So as long as that table cannot
+/// be read, the mail of no such user is refused or goes to whoever gets the mail for unknown names.
+#[test]
+fn mail_for_unknown_names_waits_for_the_routes_table() {
+    for by_key in [false, true] {
+        let site = Site::new(&format!("lost-moved-{by_key}"));
+        fs::create_dir(site.0.join("routes")).expect("a directory");
+        site.write("aliases", "both: jon, moved\ngone: moved\n");
+        let mut config = site.config();
+        match by_key {
+            true => config.local.catch_all = Some("mary@razorback".into()),
+            false => drop(site.write("virtual", "@razorback mary@razorback\n")),
+        }
+        let (router, _) = Router::begin(&config, &Rights::Alone);
+        let router = router.expect("a table that cannot be read");
+        for unsure in ["moved@razorback", "moved+detail@razorback", "gone@razorback", "nosuch@second"] {
+            assert!(expand(&router, unsure).starts_with("unsure: "), "{unsure}: {}", expand(&router, unsure));
+        }
+        assert!(route(&router, "moved@razorback").starts_with("unsure: "));
+        check(&router, &[("jon@razorback", "jon@razorback"), ("jon+x@razorback", "jon+x@razorback")]);
+        // Once the file can be read, its lines apply, and so does the catch-all.
+        fs::remove_dir(site.0.join("routes")).expect("a directory");
+        site.write("routes", "moved@razorback mail.host\n");
+        check(&router, &[("moved@razorback", "moved@razorback"), ("nosuch@razorback", "mary@razorback")]);
+        assert_eq!(route(&router, "moved@razorback"), "host:mail.host:25");
     }
 }
 

@@ -33,6 +33,8 @@ const REFUSED_FOR: u64 = 10 * 60;
 /// For this time, in seconds, a host is not asked again about a recipient if the mailbox was full, or if
 /// the host has said nothing about it.
 const DOUBTFUL_FOR: u64 = 60;
+/// An answer that is more than this number of seconds in the future is from before the clock was set back.
+const MAX_SKEW: u64 = 60;
 /// The maximum number of accepted recipients in memory.
 const MAX_ACCEPTED: usize = 100_000;
 /// The maximum number of refusals in memory.
@@ -120,7 +122,7 @@ impl Memory {
             rows.get(key).filter(|row| *row.destination == *destination).map(|row| (row.answer, row.time))
         };
         let told = |(answer, time), fresh_for: u64, accepts_all| {
-            let is_fresh = now < u64::saturating_add(time, fresh_for);
+            let is_fresh = is_within(time, fresh_for, now);
             Remembered { answer, time, is_fresh, accepts_all }
         };
         let key = to.to_string();
@@ -147,7 +149,7 @@ impl Memory {
     /// Whether it is known if a destination accepts all recipients of a domain.
     pub(super) fn knows_domain(&self, to: &Address, destination: &str, now: u64) -> bool {
         let row = self.accepted.get(&*domain_key(to)).filter(|row| *row.destination == *destination);
-        row.is_some_and(|row| now < row.time.saturating_add(FRESH_DOMAIN))
+        row.is_some_and(|row| is_within(row.time, FRESH_DOMAIN, now))
     }
 
     /// Notes an answer about a recipient.
@@ -171,7 +173,7 @@ impl Memory {
                     self.forget_accepted(&key, now);
                 }
                 let row = Row { destination: Arc::clone(destination), answer, time: now, recorded: 0 };
-                make_room(&mut self.refused, &key, MAX_REFUSED, |row| now < row.time.saturating_add(kept(row.answer)));
+                make_room(&mut self.refused, &key, MAX_REFUSED, |row| is_within(row.time, kept(row.answer), now));
                 self.refused.insert(key.into(), row);
             }
         }
@@ -182,7 +184,7 @@ impl Memory {
         let known = self.accepted.get(&*key);
         let known = known.filter(|row| row.destination == *destination && row.answer == answer);
         let mut recorded = known.map_or(0, |row| row.recorded);
-        if now >= recorded.saturating_add(RECORDED_EVERY) && self.record(&key, &value(answer, destination), now) {
+        if !is_within(recorded, RECORDED_EVERY, now) && self.record(&key, &value(answer, destination), now) {
             recorded = now;
         }
         let row = Row { destination: Arc::clone(destination), answer, time: now, recorded };
@@ -220,7 +222,7 @@ impl Memory {
     pub(super) fn rows(&self, name: Option<&str>, now: u64) -> Vec<Told> {
         let is_meant = |key: &str| name.is_none_or(|name| is_in(key, name));
         let accepted = self.accepted.iter().filter(|(_, row)| now < row.time.saturating_add(KEPT_FOR));
-        let refused = self.refused.iter().filter(|(_, row)| now < row.time.saturating_add(kept(row.answer)));
+        let refused = self.refused.iter().filter(|(_, row)| is_within(row.time, kept(row.answer), now));
         let meant = accepted.chain(refused).filter(|(key, _)| is_meant(key));
         let told = meant.map(|(key, row)| Told {
             name: key.clone(),
@@ -235,6 +237,11 @@ impl Memory {
 /// Whether a key is an address that `name` means: the address itself, or one in `@domain`.
 fn is_in(key: &str, name: &str) -> bool {
     key == name || name.starts_with('@') && key.ends_with(name)
+}
+
+/// Whether a time was at most `seconds` ago, and is not from before the clock was set back.
+fn is_within(time: u64, seconds: u64, now: u64) -> bool {
+    time <= now.saturating_add(MAX_SKEW) && now < time.saturating_add(seconds)
 }
 
 /// How long a refusal is remembered, in seconds.

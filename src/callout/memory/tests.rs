@@ -69,6 +69,34 @@ fn answers_age_by_their_kind() {
     }
 }
 
+/// The clock was wrong by a year when the host was asked, and was set back.
+#[test]
+fn an_answer_from_the_future_has_the_host_asked_again() {
+    let scratch = Scratch::new("future");
+    let to = address("jon@x.test");
+    let year = 365 * DAY;
+    for (ahead, is_fresh) in [(60, true), (61, false), (year, false)] {
+        let mut memory = scratch.memory();
+        memory.note(&to, &host(), NextHost::Accepted, START + ahead);
+        memory.note(&address("bob@x.test"), &host(), NextHost::Unknown, START + ahead);
+        memory.note_domain(&to, &host(), NextHost::Unknown, START + ahead);
+        assert_eq!(find(&memory, "jon@x.test", false, 0), Some((NextHost::Accepted, is_fresh)), "{ahead}");
+        let refused = is_fresh.then_some((NextHost::Unknown, true));
+        assert_eq!(find(&memory, "bob@x.test", false, 0), refused, "{ahead}");
+        assert_eq!(memory.knows_domain(&to, &host(), START), is_fresh, "{ahead}");
+        // It still holds while the host is away.
+        assert!(memory.was_accepted(&to, &host(), START), "{ahead}");
+        assert_eq!(memory.rows(None, START).len(), if is_fresh { 3 } else { 2 }, "{ahead}");
+    }
+    // The next answer is recorded although the last record seems to be new.
+    let mut memory = scratch.memory();
+    memory.note(&to, &host(), NextHost::Accepted, START + year);
+    memory.note(&to, &host(), NextHost::Accepted, START);
+    let mut other = scratch.memory();
+    other.read(START + 1);
+    assert_eq!(find(&other, "jon@x.test", false, 1), Some((NextHost::Accepted, true)));
+}
+
 #[test]
 fn a_refusal_withdraws_an_acceptance_and_doubt_does_not() {
     let scratch = Scratch::new("withdraw");

@@ -90,7 +90,8 @@ impl Schedule {
         !self.is_over_age(arrival, last) || now < last || now >= last.saturating_add(self.min.as_secs())
     }
 
-    fn is_over_age(&self, arrival: u64, time: u64) -> bool {
+    /// Returns whether a message that arrived at `arrival` is beyond the age limit at `time`.
+    pub fn is_over_age(&self, arrival: u64, time: u64) -> bool {
         time.saturating_sub(arrival) >= self.expire_after.as_secs()
     }
 

@@ -24,6 +24,11 @@ impl Attempt<'_> {
         expired(self.entry.options().deliver_by, self.now)
     }
 
+    /// Whether the message is older than the time after which messages expire.
+    pub(super) fn is_over_age(&self) -> bool {
+        self.settings.config.queue.schedule().is_over_age(self.entry.window().start, self.now)
+    }
+
     /// Whether the deadline of a message with the mode N has passed.
     pub(super) fn is_overdue(&self) -> bool {
         let by = self.entry.options().deliver_by;

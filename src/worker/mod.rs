@@ -167,7 +167,8 @@ impl Worker {
         let site = Arc::clone(&self.site);
         let mut attempt = Attempt::begin(&site, job, entry, derived);
         let Some(outcomes) = self.deliver(&mut attempt) else { return JobResult::Stale };
-        if matches!(self.contact, Contact::AtLimit | Contact::Postponed) {
+        // Beyond the age limit the outcome is recorded, so that the message expires.
+        if matches!(self.contact, Contact::AtLimit | Contact::Postponed) && !attempt.is_over_age() {
             return JobResult::Again;
         }
         activity::enter("recording the outcome");

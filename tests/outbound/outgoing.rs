@@ -260,6 +260,37 @@ fn an_address_gets_no_more_connections_than_the_lines_say_and_waiting_for_one_do
     assert!(daemon.settles(&site));
 }
 
+/// Other mail to the host holds a connection all the time.
+#[test]
+fn the_connections_of_other_mail_do_not_count_towards_a_senders_limit() {
+    let remote = Remote::with(Sink::default().when("MAIL", Then::Hang, 1));
+    let site = site("", "@news.test connections=1\n", &[("slow.test", &remote)]);
+    let daemon = site.start();
+    send(&daemon, "joe@other.test", "x@slow.test");
+    remote.wait("the other mail", |seen| seen.commands.iter().any(|c| c.line.starts_with("MAIL")));
+    for n in 0..3 {
+        send(&daemon, "joe@news.test", &format!("u{n}@slow.test"));
+    }
+    remote.messages(3);
+    let hosts = site.penfoldctl(&["hosts"]);
+    assert!(hosts.contains("/@news.test  up, "), "{hosts}");
+}
+
+/// A message that only waits for a connection is deferred with that reason once it is over age.
+#[test]
+fn mail_that_waits_for_a_connection_expires() {
+    let remote = Remote::with(Sink::default().when("MAIL", Then::Hang, 1));
+    let (zone, routes) = domains(&remote);
+    let mut site = site("queue.expire_after = \"1s\"", "* connections=1\n", &[]);
+    site.set("dns", "nameservers", &zone.nameservers());
+    site.write("routes", &routes);
+    let daemon = site.start();
+    send(&daemon, "joe@other.test", "x@one.test");
+    remote.wait("the other mail", |seen| seen.commands.iter().any(|c| c.line.starts_with("MAIL")));
+    send(&daemon, "joe@other.test", "x@two.test");
+    daemon.wait_log(|line| line.contains(" deferred to=<x@two.test>") && line.contains("as many connections"));
+}
+
 #[test]
 fn a_run_of_the_queue_ends_when_its_last_message_was_tried() {
     let remote = Remote::sink();

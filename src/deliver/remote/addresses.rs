@@ -8,6 +8,10 @@
 //! connects from several addresses, each of these counts on its own, because the other host may
 //! judge them differently. The table is bounded and shared by all workers; its lock is never held
 //! while waiting.
+//!
+//! A line of the table of outgoing mail may set a lower limit. With it only those connections are
+//! compared that were made under the same limit (see [`Share`]). Otherwise other mail through the
+//! same host could keep the limited mail from ever being sent.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -40,10 +44,22 @@ pub struct Addresses(Mutex<HashMap<Place, Known>>);
 /// `None` if the system chooses.
 type Place = (Endpoint, Option<IpAddr>);
 
+/// The connections to an address that a line of the table of outgoing mail limits together: those of
+/// destinations for the same sender's line, or for no such line, that have the same limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Share {
+    /// The key of the sender's line.
+    pub sender: Option<String>,
+    /// The maximum number of these connections.
+    pub limit: usize,
+}
+
 /// The state of one address.
 #[derive(Debug, Default)]
 struct Known {
     connections: usize,
+    /// The number of those connections in each share.
+    shares: HashMap<Share, usize>,
     has_answered: bool,
     /// The number of connections that were open when the host rejected another one.
     rejected_above: Option<usize>,
@@ -92,13 +108,20 @@ pub enum Admission {
 pub struct Permit {
     all: Arc<Addresses>,
     place: Place,
+    share: Option<Share>,
     /// Whether the connection shows if an address answers again that is down.
     is_probe: bool,
 }
 
 impl Addresses {
-    /// Requests a connection to `address` from `source`. At most `max_connections` are allowed.
-    pub fn ask(self: &Arc<Self>, address: &Endpoint, source: Option<IpAddr>, max_connections: usize) -> Admission {
+    /// Requests a connection to `address` from `source`. At most `max_connections` are allowed, and
+    /// in the share as many as its limit says.
+    pub fn ask(
+        self: &Arc<Self>,
+        address: &Endpoint,
+        source: Option<IpAddr>,
+        (max_connections, share): (usize, Option<Share>),
+    ) -> Admission {
         let place = (place(address), source);
         let now = Instant::now();
         let mut all = self.lock();
@@ -114,7 +137,7 @@ impl Addresses {
         let limit =
             if known.has_answered && known.down.is_none() { max_connections } else { UNPROVEN.min(max_connections) };
         let limit = known.rejected_above.map_or(limit, |rejected_above| rejected_above.min(limit));
-        if known.connections >= limit {
+        if known.connections >= limit || !known.has_room(share.as_ref()) {
             return Admission::AtLimit;
         }
         if let Some(down) = &mut known.down {
@@ -123,8 +146,9 @@ impl Addresses {
             down.next_probe = now + probe_interval(down.probes + 1);
         }
         known.connections += 1;
+        known.enter(share.as_ref());
         let is_probe = known.down.is_some();
-        Admission::Granted(Permit { all: Arc::clone(self), place, is_probe })
+        Admission::Granted(Permit { all: Arc::clone(self), place, share, is_probe })
     }
 
     /// Lets addresses that are down be tried at once.
@@ -153,12 +177,48 @@ impl Addresses {
     }
 }
 
+impl Known {
+    fn has_room(&self, share: Option<&Share>) -> bool {
+        share.is_none_or(|share| self.shares.get(share).is_none_or(|count| *count < share.limit))
+    }
+
+    fn enter(&mut self, share: Option<&Share>) {
+        if let Some(share) = share {
+            *self.shares.entry(share.clone()).or_default() += 1;
+        }
+    }
+
+    fn leave(&mut self, share: Option<&Share>) {
+        let Some((share, count)) = share.and_then(|share| Some((share, self.shares.get_mut(share)?))) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.shares.remove(share);
+        }
+    }
+}
+
 impl Permit {
+    /// Lets the connection be used for a destination with this share. Returns false if that share is
+    /// at its limit.
+    pub fn pass_to(&mut self, share: Option<Share>) -> bool {
+        if share == self.share {
+            return true;
+        }
+        if let Some(known) = self.all.lock().get_mut(&self.place) {
+            if !known.has_room(share.as_ref()) {
+                return false;
+            }
+            known.leave(self.share.as_ref());
+            known.enter(share.as_ref());
+        }
+        self.share = share;
+        true
+    }
+
     /// Notes that the host has answered.
     pub fn answered(&self) {
         if let Some(known) = self.all.lock().get_mut(&self.place) {
-            let Known { connections, rejected_above, .. } = *known;
-            *known = Known { connections, rejected_above, has_answered: true, ..Known::default() };
+            (known.has_answered, known.failures, known.down) = (true, 0, None);
         }
     }
 
@@ -200,6 +260,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(known) = self.all.lock().get_mut(&self.place) {
             known.connections -= 1;
+            known.leave(self.share.as_ref());
             if known.connections == 0 {
                 known.rejected_above = None;
             }
@@ -233,7 +294,7 @@ mod tests {
     }
 
     fn granted(addresses: &Arc<Addresses>, address: &str) -> Option<Permit> {
-        match addresses.ask(&tcp(address), None, 20) {
+        match addresses.ask(&tcp(address), None, (20, None)) {
             Admission::Granted(permit) => Some(permit),
             Admission::AtLimit | Admission::Down(_) => None,
         }
@@ -273,13 +334,35 @@ mod tests {
     #[test]
     fn each_source_has_connections_and_failures_of_its_own() {
         let (addresses, why) = (Arc::new(Addresses::default()), Outcome::deferred(Status(4, 4, 1), "refused"));
-        let ask = |source: &str| addresses.ask(&tcp("192.0.2.1:25"), Some(source.parse().expect("an address")), 1);
+        let ask =
+            |source: &str| addresses.ask(&tcp("192.0.2.1:25"), Some(source.parse().expect("an address")), (1, None));
         let Admission::Granted(first) = ask("192.0.2.7") else { panic!("no permit") };
         assert!(matches!(ask("192.0.2.7"), Admission::AtLimit));
         first.failed(&why);
         assert!(matches!(ask("192.0.2.7"), Admission::Down(_)));
         assert!(matches!(ask("192.0.2.8"), Admission::Granted(_)));
-        assert!(matches!(addresses.ask(&tcp("192.0.2.1:25"), None, 1), Admission::Granted(_)));
+        assert!(matches!(addresses.ask(&tcp("192.0.2.1:25"), None, (1, None)), Admission::Granted(_)));
+    }
+
+    #[test]
+    fn a_lower_limit_is_compared_with_the_connections_under_that_limit() {
+        let addresses = Arc::new(Addresses::default());
+        let share = |sender: Option<&str>| Some(Share { sender: sender.map(str::to_owned), limit: 1 });
+        let ask = |share| match addresses.ask(&tcp("192.0.2.1:25"), None, (20, share)) {
+            Admission::Granted(permit) => Some(permit),
+            Admission::AtLimit | Admission::Down(_) => None,
+        };
+        let mut other = ask(None).expect("a permit");
+        other.answered();
+        let limited = ask(share(Some("@news.test"))).expect("a permit beside other mail");
+        assert!(ask(share(Some("@news.test"))).is_none());
+        // A connection that is used for other mail counts where it is used.
+        assert!(!other.pass_to(share(Some("@news.test"))));
+        assert!(other.pass_to(share(None)) && ask(share(None)).is_none());
+        assert!(other.pass_to(None) && ask(share(None)).is_some());
+        drop(limited);
+        assert!(ask(share(Some("@news.test"))).is_some());
+        assert!(addresses.lock().values().all(|known| known.shares.is_empty() && known.connections == 1));
     }
 
     #[test]
@@ -295,7 +378,7 @@ mod tests {
         let addresses = Arc::new(Addresses::default());
         let why = Outcome::deferred(Status(4, 4, 1), "timed out while connecting");
         granted(&addresses, "192.0.2.1:25").expect("a permit").failed(&why);
-        let asked = addresses.ask(&tcp("192.0.2.1:25"), None, 20);
+        let asked = addresses.ask(&tcp("192.0.2.1:25"), None, (20, None));
         assert!(matches!(asked, Admission::Down(outcome) if outcome.why == why.why));
         addresses.clear_failures();
         let permit = granted(&addresses, "192.0.2.1:25").expect("a permit");

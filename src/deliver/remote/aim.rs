@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::MISCONFIGURED;
-use super::addresses::{Addresses, Admission, Permit};
+use super::addresses::{Addresses, Admission, Permit, Share};
 use super::progress::Progress;
 use crate::config::Config;
 use crate::destination::{Destination, HostTarget, Peer};
@@ -22,6 +22,8 @@ pub struct Aim<'a> {
     pub way: &'a Way,
     /// The maximum number of connections to an address.
     pub max_connections: usize,
+    /// The lower limit that a line of the table of outgoing mail sets.
+    pub limit: Option<usize>,
 }
 
 /// An address that an attempt connects to.
@@ -37,13 +39,25 @@ pub struct Host<'a> {
     pub is_known: bool,
 }
 
-/// The maximum number of connections to an address of a destination to which these rules apply.
-pub fn max_connections(rules: &Rules, config: &Config) -> usize {
-    let per_destination = config.queue.workers_per_destination;
-    rules.limits.connections.map_or(per_destination, |max| max.min(per_destination))
-}
+impl<'a> Aim<'a> {
+    /// Aims at the hosts of `target` in this way, as these rules say.
+    pub fn new(
+        destination: &'a Arc<Destination>,
+        target: &'a HostTarget,
+        way: &'a Way,
+        (rules, config): (&Rules, &Config),
+    ) -> Self {
+        let max_connections = config.queue.workers_per_destination;
+        let limit = rules.limits.connections.filter(|limit| *limit < max_connections);
+        Self { destination, target, way, max_connections, limit }
+    }
 
-impl Aim<'_> {
+    /// The connections that count towards the lower limit.
+    pub fn share(self) -> Option<Share> {
+        let sender = self.destination.sender();
+        self.limit.map(|limit| Share { sender: sender.map(str::to_owned), limit })
+    }
+
     /// The permit to connect to an address; `None` if the address is down or at its limit, or if this
     /// host does not have the address from which it should connect.
     pub fn permit(self, addresses: &Arc<Addresses>, peer: &Peer, progress: &mut Progress<'_>) -> Option<Permit> {
@@ -52,7 +66,7 @@ impl Aim<'_> {
             progress.note_no_host(Outcome::deferred(MISCONFIGURED, error.to_string()));
             return None;
         }
-        match addresses.ask(&peer.endpoint, source, self.max_connections) {
+        match addresses.ask(&peer.endpoint, source, (self.max_connections, self.share())) {
             Admission::Granted(permit) => return Some(permit),
             Admission::AtLimit => progress.at_limit = Some(peer.endpoint.clone()),
             Admission::Down(why) => {

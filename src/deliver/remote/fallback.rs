@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::aim::{Aim, max_connections};
+use super::aim::Aim;
 use super::progress::Progress;
 use super::{RemoteDelivery, RemoteSettings};
 use crate::activity;
@@ -52,8 +52,7 @@ impl RemoteDelivery {
         let Ok((groups, _)) = target.groups(&self.outbound.dns, &settings.config.hostname, config.dane) else { return };
         let rules = settings.outgoing.rules(&target, destination.sender());
         let Ok(way) = &rules.way else { return };
-        let max_connections = max_connections(&rules, settings.config);
-        let aim = Aim { destination, target: &target, way, max_connections };
+        let aim = Aim::new(destination, &target, way, (&rules, settings.config));
         activity::enter("looking up the fallback hosts");
         progress.begin_fallback();
         let domain = settings.rules().of_domain(&target);

@@ -121,7 +121,7 @@ struct CachedConnection {
     by_dns: bool,
     connection: Connection,
     /// Counts the connection towards the limit of its address until the connection is closed.
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// The settings of one attempt.
@@ -187,8 +187,8 @@ impl RemoteDelivery {
         let rules = settings.outgoing.rules(target, destination.sender());
         match &rules.way {
             Ok(way) => {
-                let max_connections = aim::max_connections(&rules, settings.config);
-                self.attempt(settings, Aim { destination, target, way, max_connections }, &mut progress);
+                let aim = Aim::new(destination, target, way, (&rules, settings.config));
+                self.attempt(settings, aim, &mut progress);
             }
             Err(why) => progress.note_no_host(Outcome::deferred(MISCONFIGURED, why.as_str())),
         }
@@ -250,6 +250,10 @@ impl RemoteDelivery {
         progress: &mut Progress<'_>,
     ) -> bool {
         let Some(mut cached) = self.cached.take() else { return false };
+        if !cached.permit.pass_to(aim.share()) {
+            cached.connection.quit();
+            return false;
+        }
         activity::at(cached.connection.peer());
         let endpoint = cached.connection.peer().endpoint.clone();
         cached.connection.set_host_timeout(HostTimeout::new(&self.outbound.timeouts, settings.trust));
@@ -387,7 +391,7 @@ impl RemoteDelivery {
             is_known,
             by_dns: matches!(target, HostTarget::Mx { .. }),
             connection,
-            _permit: permit,
+            permit,
         });
         true
     }

@@ -224,7 +224,11 @@ impl<'a> Progress<'a> {
             Some(why) => Contact::Unreachable(Box::new(with_via(why))),
             None => Contact::None,
         };
-        let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be tried");
+        let why = match self.at_limit {
+            Some(_) => "the host already has as many connections as are allowed",
+            None => "no host could be tried",
+        };
+        let nobody = || Outcome::deferred(Status(4, 4, 0), why);
         let outcomes = self.answers.into_iter().map(|answer| with_via(answer.map_or_else(nobody, |a| a.outcome)));
         let outcomes = outcomes.collect();
         let address = self.at_limit.filter(|_| matches!(contact, Contact::AtLimit)).or(self.tried.last().cloned());

@@ -6,6 +6,12 @@
 //! [`state`](crate::state) keeps them in a journal; refusals are in memory only, so that a
 //! dictionary attack cannot displace recipients that exist, on disk or in memory.
 //!
+//! An acceptance holds for all spellings of a local part that [`fold`] makes the same, so that
+//! strangers who vary the case cannot displace other recipients; a refusal holds only for the local
+//! part as it was given. A next host for which `JON` and `jon` are two mailboxes (RFC 5321 2.4 allows
+//! that) can so return mail for the one that it does not have, but no spelling makes this host refuse
+//! another. What follows a `+` belongs to the recipient: the next host may not know details.
+//!
 //! The number of recipients in memory is limited. If there are more, those are dropped about which
 //! the host was not asked for longest. An answer holds only for the destination that has given it.
 
@@ -13,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::Address;
+use crate::address::{Address, fold};
 use crate::policy::rcpt::NextHost;
 use crate::state::{Journal, Limits, Record, State};
 
@@ -91,11 +97,17 @@ struct Row {
 /// All answers.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// The recipients that were accepted. `@domain` stands for the random recipient of a domain, whose answer
+    /// The recipients that were accepted, folded. `@domain` stands for the random recipient of a domain, whose answer
     /// may also be that it is unknown.
     accepted: HashMap<Box<str>, Row>,
+    /// The recipients that were refused, as they were given.
     refused: HashMap<Box<str>, Row>,
     journal: Journal,
+}
+
+/// The key under which an accepted recipient is remembered.
+fn accepted_key(recipient: &Address) -> String {
+    recipient.with_local(&fold(recipient.local())).to_string()
 }
 
 /// The key under which a domain is remembered.
@@ -125,12 +137,11 @@ impl Memory {
             let is_fresh = is_within(time, fresh_for, now);
             Remembered { answer, time, is_fresh, accepts_all }
         };
-        let key = to.to_string();
         let all = of(&self.accepted, &domain_key(to)).filter(|(answer, _)| *answer == NextHost::Accepted);
         let all = all.filter(|(_, time)| now < time.saturating_add(KEPT_FOR));
         let all = all.map(|found| told(found, FRESH_DOMAIN, true));
-        let refused = of(&self.refused, &key).map(|found| told(found, kept(found.0), false));
-        let accepted = of(&self.accepted, &key).filter(|(_, time)| now < time.saturating_add(KEPT_FOR));
+        let refused = of(&self.refused, &to.to_string()).map(|found| told(found, kept(found.0), false));
+        let accepted = of(&self.accepted, &accepted_key(to)).filter(|(_, time)| now < time.saturating_add(KEPT_FOR));
         let fresh_for = if is_store { FRESH_AT_STORE } else { FRESH_AT_HOST };
         let accepted = accepted.map(|found| told(found, fresh_for, false));
         let refused = refused.filter(|refused| refused.is_fresh);
@@ -140,7 +151,7 @@ impl Memory {
     /// Whether a destination has accepted a recipient, or all recipients of its domain, and has not
     /// refused it since.
     pub(super) fn was_accepted(&self, to: &Address, destination: &str, now: u64) -> bool {
-        [to.to_string(), domain_key(to)].iter().filter_map(|key| self.accepted.get(&**key)).any(|row| {
+        [accepted_key(to), domain_key(to)].iter().filter_map(|key| self.accepted.get(&**key)).any(|row| {
             let is_kept = now < row.time.saturating_add(KEPT_FOR);
             *row.destination == *destination && row.answer == NextHost::Accepted && is_kept
         })
@@ -154,29 +165,26 @@ impl Memory {
 
     /// Notes an answer about a recipient.
     pub(super) fn note(&mut self, to: &Address, destination: &Arc<str>, answer: NextHost, now: u64) {
-        self.note_key(to.to_string(), destination, answer, now);
-    }
-
-    /// Notes the answer about a random recipient in the domain of `to`.
-    pub(super) fn note_domain(&mut self, to: &Address, destination: &Arc<str>, answer: NextHost, now: u64) {
-        self.keep(domain_key(to), destination, answer, now);
-    }
-
-    fn note_key(&mut self, key: String, destination: &Arc<str>, answer: NextHost, now: u64) {
+        let key = to.to_string();
         match answer {
             NextHost::Accepted => {
                 self.refused.remove(&*key);
-                self.keep(key, destination, answer, now);
+                self.keep(accepted_key(to), destination, answer, now);
             }
             _ => {
                 if matches!(answer, NextHost::Unknown | NextHost::Refused(_)) {
-                    self.forget_accepted(&key, now);
+                    self.forget_accepted(&accepted_key(to), now);
                 }
                 let row = Row { destination: Arc::clone(destination), answer, time: now, recorded: 0 };
                 make_room(&mut self.refused, &key, MAX_REFUSED, |row| is_within(row.time, kept(row.answer), now));
                 self.refused.insert(key.into(), row);
             }
         }
+    }
+
+    /// Notes the answer about a random recipient in the domain of `to`.
+    pub(super) fn note_domain(&mut self, to: &Address, destination: &Arc<str>, answer: NextHost, now: u64) {
+        self.keep(domain_key(to), destination, answer, now);
     }
 
     /// Keeps an answer in the journal, unless the journal has the same one already.
@@ -234,9 +242,9 @@ impl Memory {
     }
 }
 
-/// Whether a key is an address that `name` means: the address itself, or one in `@domain`.
+/// Whether a key is an address that `name` means: the address itself in any spelling, or one in `@domain`.
 fn is_in(key: &str, name: &str) -> bool {
-    key == name || name.starts_with('@') && key.ends_with(name)
+    fold(key) == fold(name) || name.starts_with('@') && key.ends_with(name)
 }
 
 /// Whether a time was at most `seconds` ago, and is not from before the clock was set back.
@@ -261,12 +269,11 @@ fn value(answer: NextHost, destination: &str) -> String {
 /// withdrawn.
 fn take(accepted: &mut HashMap<Box<str>, Row>, record: &Record) {
     let is_domain = record.key.starts_with('@');
-    if !is_domain && Address::parse(&record.key).is_err() {
-        return;
-    }
+    let key = if is_domain { Ok(record.key.clone()) } else { Address::parse(&record.key).map(|to| accepted_key(&to)) };
+    let Ok(key) = key else { return };
     let (answer, destination) = match record.value.split_once(' ') {
         None if record.value.is_empty() => {
-            accepted.remove(&*record.key);
+            accepted.remove(&*key);
             return;
         }
         Some(("accepted", destination)) => (NextHost::Accepted, destination),
@@ -274,8 +281,8 @@ fn take(accepted: &mut HashMap<Box<str>, Row>, record: &Record) {
         _ => return,
     };
     let row = Row { destination: destination.into(), answer, time: record.time, recorded: record.time };
-    make_room(accepted, &record.key, MAX_ACCEPTED, |_| true);
-    accepted.insert(record.key.as_str().into(), row);
+    make_room(accepted, &key, MAX_ACCEPTED, |_| true);
+    accepted.insert(key.into(), row);
 }
 
 /// Makes room for a key, if there is none: drops the rows that are not `kept`, and a quarter of the

@@ -61,8 +61,10 @@ fn answers_age_by_their_kind() {
         let mut memory = scratch.memory();
         memory.note(&address("jon@x.test"), &host(), answer, START);
         assert_eq!(find(&memory, "jon@x.test", is_store, after), want, "{answer:?} {after}");
-        // An answer is about this address at this destination.
-        for other in ["Jon@x.test", "jon+x@x.test", "jon@y.test"] {
+        // An answer is about this address at this destination. Only an acceptance is about all its spellings.
+        let spelling = if answer == Accepted { Some((Accepted, true)) } else { None };
+        assert_eq!(find(&memory, "Jon@x.test", is_store, 1), spelling);
+        for other in ["jon+x@x.test", "jon@y.test"] {
             assert_eq!(find(&memory, other, is_store, 1), None, "{other}");
         }
         assert!(memory.find(&address("jon@x.test"), "mx:y.test", is_store, START + 1).is_none());
@@ -164,6 +166,35 @@ fn accepted_recipients_survive_a_restart_and_refusals_are_not_written() {
     later.read(START + 31 * DAY + 1);
     assert_eq!(find(&later, "jon@x.test", false, 31 * DAY + 1), Some((NextHost::Accepted, false)));
     assert_eq!(find(&later, "j\u{f6}n@x.test", false, 31 * DAY + 1), None);
+}
+
+#[test]
+fn spellings_of_a_local_part_take_one_place_and_refuse_each_other_never() {
+    let scratch = Scratch::new("spellings");
+    let mut memory = scratch.memory();
+    let jon = ["jon@x.test", "JON@x.test", "jOn@x.test", "Jon@X.test"];
+    jon.iter().for_each(|to| memory.note(&address(to), &host(), NextHost::Accepted, START));
+    memory.note(&address("J\u{d6}N@x.test"), &host(), NextHost::Accepted, START);
+    assert_eq!(memory.accepted.len(), 2);
+    assert_eq!(find(&memory, "jo\u{308}n@x.test", false, 1), Some((NextHost::Accepted, true)));
+    // The same after a restart, and with records of any spelling.
+    let mut other = scratch.memory();
+    other.read(START);
+    for key in ["JON@x.test", "ANN@x.test"] {
+        let (key, value) = (key.to_owned(), "accepted mx:x.test".to_owned());
+        take(&mut other.accepted, &Record { time: START, key, value });
+    }
+    assert_eq!(other.accepted.len(), 3);
+    assert!(other.was_accepted(&address("jOn@x.test"), &host(), START));
+    assert!(other.was_accepted(&address("ann@x.test"), &host(), START));
+    // A host for which the case matters.
+    memory.note(&address("JON@x.test"), &host(), NextHost::Unknown, START);
+    assert_eq!(find(&memory, "JON@x.test", false, 1), Some((NextHost::Unknown, true)));
+    assert_eq!(find(&memory, "jon@x.test", false, 1), None);
+    // Commands mean all spellings.
+    assert_eq!(memory.rows(Some("jon@x.test"), START).len(), 1);
+    assert_eq!(memory.forget("Jon@x.test", START), 1);
+    assert!(memory.refused.is_empty());
 }
 
 #[test]

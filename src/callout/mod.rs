@@ -2,7 +2,7 @@
 //! call-out), so that nothing is accepted that would bounce.
 //!
 //! - `answer`: what the outcome of a call-out says about the recipient
-//! - `memory`: the answers that are remembered
+//! - `memory`: the answers that are remembered, and their journal
 //!
 //! [`Callouts::ask`] answers from the memory if it can. Otherwise it has a thread make the call-out,
 //! and waits for the answer, but not longer than [`WAIT`]. The thread goes on when nobody waits any
@@ -31,7 +31,7 @@ use crate::sys;
 mod answer;
 mod memory;
 
-use memory::Memory;
+use memory::{Files, Memory};
 pub use memory::{Remembered, Told};
 
 /// The maximum time that a session waits for an answer.
@@ -87,6 +87,8 @@ pub struct Callouts(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     inner: Mutex<Inner>,
+    /// The journal. Its lock comes before that of `inner`: see [`Files`].
+    files: Files,
     /// Notified when a call-out has an answer, and when it has ended.
     changed: Condvar,
 }
@@ -116,13 +118,13 @@ impl Callouts {
     /// The call-outs whose answers are kept in `state`.
     pub fn kept(state: &State) -> Self {
         let inner = Inner {
-            memory: Memory::kept(state),
+            memory: Memory::default(),
             asked: HashSet::new(),
             destinations: HashMap::new(),
             running: 0,
             waiting: 0,
         };
-        Self(Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() }))
+        Self(Arc::new(Shared { inner: Mutex::new(inner), files: Files::kept(state), changed: Condvar::new() }))
     }
 
     /// Returns what the next host says about a recipient. `room` is the maximum number of sessions
@@ -155,8 +157,8 @@ impl Callouts {
         is_over: impl Fn() -> bool,
     ) -> Option<NextHost> {
         let (until, mut host, mut place) = (Instant::now() + WAIT, Some(host), None);
+        self.0.files.read_if_due(&self.0.inner, sys::now());
         let mut inner = self.0.lock();
-        inner.memory.read(sys::now());
         loop {
             if let Some(known) = inner.find(question).filter(|known| known.is_fresh) {
                 drop(inner);
@@ -198,31 +200,37 @@ impl Callouts {
 
     /// Returns what is remembered about a recipient; `None` if nothing is. Nobody is asked.
     pub fn remembered(&self, question: &Question) -> Option<Remembered> {
-        let mut inner = self.0.lock();
-        inner.memory.read(sys::now());
-        inner.find(question)
+        self.0.files.read_if_due(&self.0.inner, sys::now());
+        self.0.lock().find(question)
     }
 
     /// Returns what is remembered about an address, or about `@domain` and all addresses in it; about
     /// all if `name` is `None`.
     pub fn told(&self, name: Option<&str>) -> Vec<Told> {
-        let mut inner = self.0.lock();
-        inner.memory.read(sys::now());
-        inner.memory.rows(name, sys::now())
+        self.0.files.read(&self.0.inner, sys::now());
+        self.0.lock().memory.rows(name, sys::now())
     }
 
     /// Forgets what is remembered about an address, or about `@domain` and all addresses in it. Returns
     /// the number of answers.
     pub fn forget(&self, name: &str) -> usize {
-        let mut inner = self.0.lock();
-        inner.memory.read(sys::now());
-        inner.memory.forget(name, sys::now())
+        let now = sys::now();
+        self.0.files.read(&self.0.inner, now);
+        let count = self.0.lock().memory.forget(name, now);
+        self.0.files.write(&self.0.inner, now);
+        count
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsMut<Memory> for Inner {
+    fn as_mut(&mut self) -> &mut Memory {
+        &mut self.memory
     }
 }
 
@@ -314,6 +322,7 @@ impl Call {
         let is_done = answer != NextHost::Accepted || inner.memory.knows_domain(recipient, destination, now);
         drop(inner);
         self.shared.changed.notify_all();
+        self.shared.files.write(&self.shared.inner, now);
         let Some(random) = (!is_done).then(|| random(recipient)).flatten() else { return };
         let begun = Instant::now();
         let outcome = host.ask(&random);
@@ -321,7 +330,9 @@ impl Call {
             // A host that does not accept this recipient does not accept all.
             let is_accepted = answer::read(&outcome) == NextHost::Accepted;
             let answer = if is_accepted { NextHost::Accepted } else { NextHost::Unknown };
-            self.shared.lock().memory.note_domain(recipient, destination, answer, sys::now());
+            let now = sys::now();
+            self.shared.lock().memory.note_domain(recipient, destination, answer, now);
+            self.shared.files.write(&self.shared.inner, now);
         }
         self.log((&random, true), &outcome, begun);
     }

@@ -193,3 +193,32 @@ fn a_host_that_panics_leaves_no_trace() {
     settle(&callouts);
     assert_eq!(ask(&callouts, &question("jon"), &Arc::default(), is_jon), NextHost::Accepted);
 }
+
+/// Another process keeps the journal locked, so an answer cannot be written for a while. Nobody waits for that.
+#[test]
+fn a_locked_journal_keeps_nobody_waiting() {
+    let scratch = std::env::temp_dir().join(format!("penfold-callouts-locked-{}", std::process::id()));
+    std::fs::create_dir(&scratch).expect("a scratch directory");
+    let kept = || Callouts::kept(&State::at(&scratch));
+    let asked = Arc::default();
+    let first = kept();
+    assert_eq!(ask(&first, &question("jon"), &asked, is_jon), NextHost::Accepted);
+    settle(&first);
+    let file = std::fs::File::open(scratch.join("callouts")).expect("a journal");
+    file.lock().expect("a lock");
+    // The host accepts ann, and jon is remembered: both are answered while ann is not written yet. A
+    // test that is itself kept waiting tries again.
+    let is_answered_first = || {
+        let callouts = kept();
+        let all = |_: &Address| is_jon(&Address::parse("jon@x.test").expect("an address"));
+        assert_eq!(ask(&callouts, &question("ann"), &asked, all), NextHost::Accepted);
+        assert_eq!(ask(&callouts, &question("jon"), &asked, dead), NextHost::Accepted);
+        let is_unwritten = callouts.0.lock().memory.unwritten().is_some();
+        settle(&callouts);
+        assert!(callouts.0.lock().memory.unwritten().is_none());
+        is_unwritten
+    };
+    assert!((0..20).any(|_| is_answered_first()));
+    drop(file);
+    std::fs::remove_dir_all(&scratch).expect("a scratch directory");
+}

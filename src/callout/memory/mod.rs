@@ -12,16 +12,25 @@
 //! that) can so return mail for the one that it does not have, but no spelling makes this host refuse
 //! another. What follows a `+` belongs to the recipient: the next host may not know details.
 //!
+//! The memory touches no file. [`Files`] reads and writes the journal, so that no session waits for a
+//! disk, or for another process that has locked the journal, while it only looks into the memory.
+//!
+//! - `files`: the journal, read and written without the lock on the memory
+//!
 //! The number of recipients in memory is limited. If there are more, those are dropped about which
 //! the host was not asked for longest. An answer holds only for the destination that has given it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{Address, fold};
 use crate::policy::rcpt::NextHost;
-use crate::state::{Journal, Limits, Record, State};
+use crate::state::{Limits, Record};
+
+mod files;
+
+pub(super) use files::Files;
 
 /// An accepted recipient is forgotten if its host has not accepted it again for this time, in
 /// seconds.
@@ -47,8 +56,6 @@ const MAX_ACCEPTED: usize = 100_000;
 const MAX_REFUSED: usize = 20_000;
 /// The limits of the journal. 8 MiB are about 100,000 recipients in each of its two files.
 const LIMITS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(KEPT_FOR) };
-/// The name of the journal.
-const NAME: &str = "callouts";
 
 /// What is remembered about a recipient, or about the domain of recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,14 +102,15 @@ struct Row {
 }
 
 /// All answers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Memory {
     /// The recipients that were accepted, folded. `@domain` stands for the random recipient of a domain, whose answer
     /// may also be that it is unknown.
     accepted: HashMap<Box<str>, Row>,
     /// The recipients that were refused, as they were given.
     refused: HashMap<Box<str>, Row>,
-    journal: Journal,
+    /// The records that the journal does not have yet, the oldest first.
+    unwritten: VecDeque<Record>,
 }
 
 /// The key under which an accepted recipient is remembered.
@@ -116,15 +124,26 @@ pub(super) fn domain_key(recipient: &Address) -> String {
 }
 
 impl Memory {
-    /// The memory that is kept in `state`.
-    pub(super) fn kept(state: &State) -> Self {
-        Self { accepted: HashMap::new(), refused: HashMap::new(), journal: state.journal(NAME, LIMITS) }
+    /// Takes a record that another process has written. What is not written yet comes later in the
+    /// journal, and holds.
+    pub(super) fn read(&mut self, record: &Record) {
+        if !self.unwritten.iter().any(|own| own.key == record.key) {
+            take(&mut self.accepted, record);
+        }
     }
 
-    /// Reads the records that other processes have written. No file is made or locked.
-    pub(super) fn read(&mut self, now: u64) {
-        let accepted = &mut self.accepted;
-        self.journal.read(now, |record| take(accepted, record));
+    /// The next record for the journal.
+    pub(super) fn unwritten(&self) -> Option<Record> {
+        self.unwritten.front().cloned()
+    }
+
+    /// Notes that the next record was written, or could not be: then the next answer is recorded again.
+    pub(super) fn written(&mut self, is_written: bool) {
+        let Some(record) = self.unwritten.pop_front() else { return };
+        let row = self.accepted.get_mut(&*record.key).filter(|row| row.recorded == record.time);
+        if let Some(row) = row.filter(|_| !is_written) {
+            row.recorded = 0;
+        }
     }
 
     /// What a destination has said about a recipient; `None` if nothing is known. `is_store` says that
@@ -187,12 +206,13 @@ impl Memory {
         self.keep(domain_key(to), destination, answer, now);
     }
 
-    /// Keeps an answer in the journal, unless the journal has the same one already.
+    /// Keeps an answer, for the journal too unless the journal has the same one already.
     fn keep(&mut self, key: String, destination: &Arc<str>, answer: NextHost, now: u64) {
         let known = self.accepted.get(&*key);
         let known = known.filter(|row| row.destination == *destination && row.answer == answer);
         let mut recorded = known.map_or(0, |row| row.recorded);
-        if !is_within(recorded, RECORDED_EVERY, now) && self.record(&key, &value(answer, destination), now) {
+        if !is_within(recorded, RECORDED_EVERY, now) {
+            self.record(&key, value(answer, destination), now);
             recorded = now;
         }
         let row = Row { destination: Arc::clone(destination), answer, time: now, recorded };
@@ -203,15 +223,13 @@ impl Memory {
     fn forget_accepted(&mut self, key: &str, now: u64) -> bool {
         let is_known = self.accepted.remove(key).is_some();
         if is_known {
-            self.record(key, "", now);
+            self.record(key, String::new(), now);
         }
         is_known
     }
 
-    fn record(&mut self, key: &str, value: &str, now: u64) -> bool {
-        let accepted = &mut self.accepted;
-        let record = Record { time: now, key: key.to_owned(), value: value.to_owned() };
-        self.journal.lock(now, |record| take(accepted, record)).is_some_and(|mut locked| locked.append(&record))
+    fn record(&mut self, key: &str, value: String, now: u64) {
+        self.unwritten.push_back(Record { time: now, key: key.to_owned(), value });
     }
 
     /// Forgets what is remembered about an address, or about `@domain` and all addresses in it. Returns

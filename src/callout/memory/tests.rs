@@ -1,5 +1,10 @@
+use std::ops::{Deref, DerefMut};
+use std::sync::Mutex;
+
+use super::files::NAME;
 use super::*;
 use crate::reply::Status;
+use crate::state::State;
 
 const START: u64 = 1_764_450_000;
 const DAY: u64 = 24 * 3600;
@@ -13,8 +18,62 @@ impl Scratch {
         Self(path)
     }
 
-    fn memory(&self) -> Memory {
-        Memory::kept(&State::at(&self.0))
+    fn memory(&self) -> Kept {
+        Kept { memory: Memory::default(), files: Files::kept(&State::at(&self.0)) }
+    }
+}
+
+/// A memory whose changes are written to the journal at once.
+struct Kept {
+    memory: Memory,
+    files: Files,
+}
+
+impl Kept {
+    fn read(&mut self, now: u64) {
+        self.with_files(|files, memory| files.read(memory, now));
+    }
+
+    fn note(&mut self, to: &Address, destination: &Arc<str>, answer: NextHost, now: u64) {
+        self.memory.note(to, destination, answer, now);
+        self.with_files(|files, memory| files.write(memory, now));
+    }
+
+    fn note_domain(&mut self, to: &Address, destination: &Arc<str>, answer: NextHost, now: u64) {
+        self.memory.note_domain(to, destination, answer, now);
+        self.with_files(|files, memory| files.write(memory, now));
+    }
+
+    fn forget(&mut self, name: &str, now: u64) -> usize {
+        let count = self.memory.forget(name, now);
+        self.with_files(|files, memory| files.write(memory, now));
+        count
+    }
+
+    fn with_files(&mut self, act: impl FnOnce(&Files, &Mutex<Memory>)) {
+        let memory = Mutex::new(std::mem::take(&mut self.memory));
+        act(&self.files, &memory);
+        self.memory = memory.into_inner().expect("a memory");
+    }
+}
+
+impl AsMut<Memory> for Memory {
+    fn as_mut(&mut self) -> &mut Memory {
+        self
+    }
+}
+
+impl Deref for Kept {
+    type Target = Memory;
+
+    fn deref(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+impl DerefMut for Kept {
+    fn deref_mut(&mut self) -> &mut Memory {
+        &mut self.memory
     }
 }
 
@@ -166,6 +225,23 @@ fn accepted_recipients_survive_a_restart_and_refusals_are_not_written() {
     later.read(START + 31 * DAY + 1);
     assert_eq!(find(&later, "jon@x.test", false, 31 * DAY + 1), Some((NextHost::Accepted, false)));
     assert_eq!(find(&later, "j\u{f6}n@x.test", false, 31 * DAY + 1), None);
+}
+
+/// Another process has written about the same recipient meanwhile.
+#[test]
+fn what_is_not_written_yet_holds() {
+    let scratch = Scratch::new("unwritten");
+    let (to, mut other) = (address("jon@x.test"), scratch.memory());
+    let mut memory = scratch.memory();
+    memory.note(&to, &host(), NextHost::Accepted, START);
+    // Withdrawn here, accepted there.
+    memory.memory.note(&to, &host(), NextHost::Unknown, START + 1);
+    other.note(&to, &host(), NextHost::Accepted, START + 1);
+    memory.with_files(|files, memory| files.write(memory, START + 2));
+    assert!(memory.unwritten.is_empty() && !memory.was_accepted(&to, &host(), START + 2));
+    // So do the others see it.
+    other.read(START + 2);
+    assert!(!other.was_accepted(&to, &host(), START + 2));
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub struct Remote {
     /// The hosts that are tried if all hosts of a destination could not be reached or have answered
     /// temporarily, the preferred one first.
     pub fallback: Vec<HostPort>,
-    /// The table of senders whose mail leaves by other hosts.
+    /// The sender routes table: senders whose mail leaves through other hosts.
     pub senders: TableFile,
     /// The credentials table: user name and password for each host.
     pub credentials: TableFile,

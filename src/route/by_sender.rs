@@ -1,4 +1,4 @@
-//! Reads the table of senders (`remote.senders`), which says by which hosts the mail of some senders
+//! Reads the sender routes table (`remote.senders`), which says by which hosts the mail of some senders
 //! leaves.
 //!
 //! A line is a sender and its target:

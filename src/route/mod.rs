@@ -1,7 +1,7 @@
 //! Routes mail: finds the recipients that an address stands for, and where each of them is
 //! delivered.
 //!
-//! - `by_sender`: the table of senders, whose mail leaves by other hosts
+//! - `by_sender`: the sender routes table: senders whose mail leaves by other hosts
 //! - `cache`: a cache of expansions that took long
 //! - `copies`: the recipients of copies, such as an archive
 //! - `cycles`: aliases that lead back to themselves
@@ -270,9 +270,9 @@ impl Router {
 
     /// Returns the final recipients of an address, for RCPT, VRFY and reports.
     ///
-    /// The whole address is looked up first: in the virtual table, then in the aliases, then among
-    /// the users. Next, the address without its detail is looked up in the same order. The entry
-    /// for the whole domain comes last. The postmaster always exists (RFC 5321 4.5.1).
+    /// The whole address is looked up in the virtual table, the aliases, the routes table and the
+    /// users, then the address without its detail in the same order, then the domain's line in the
+    /// virtual table, and then `catch_all`. The postmaster always exists (RFC 5321 4.5.1).
     pub fn expand(&self, address: &Address) -> Expansion {
         let address = self.qualified(address);
         let rewritten = self.expand_rewritten(&address);

@@ -57,7 +57,7 @@ fn place(template: &str, found: &Found, (name, domain): (&str, &str), uid: u32) 
     if is_below(home, Path::new(root)) {
         return Ok(home.join(fill(below, name, domain, Path::new("/"))));
     }
-    Err(format!("the home directory {} is not below {root}, where local.mailbox has all of them", home.display()))
+    Err(format!("the home directory {} is not below {root}, the directory before /~/ in the mailbox", home.display()))
 }
 
 /// Whether a path is below a directory, by its names alone.

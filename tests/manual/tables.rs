@@ -64,7 +64,7 @@ fn the_tables_of_the_page_have_the_described_effects() {
         |(routes, more)| (pages::literals(routes).remove(0), pages::literals(more).remove(0)),
     );
     site.write("routes", &(routes.replace("\\&", "") + &more));
-    site.write("senders-via", &table_of("penfold-routes.5", "TABLE OF SENDERS"));
+    site.write("senders-via", &table_of("penfold-routes.5", "SENDER ROUTES TABLE"));
     site.write("always_bcc", &table("TABLE OF COPIES"));
     site.write("senders", &table("SENDERS TABLE"));
     site.write("rewrite", &table("REWRITE TABLE"));
@@ -115,7 +115,7 @@ fn the_tables_of_the_page_have_the_described_effects() {
     ] {
         assert_eq!(code_and_text(&sendmail(&site, &["-bv", address], b"")).1, goes);
     }
-    // With its last line, the routes table leaves nothing for the table of senders.
+    // With its last line, the routes table leaves nothing for the sender routes table.
     let routes = routes.rsplit_once('*').expect("the last line").0;
     site.write("routes", &(routes.replace("\\&", "") + &more));
     for (from, to, words) in [

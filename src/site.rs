@@ -40,7 +40,7 @@ use crate::shared::Shared;
 use crate::shared_store::{self, SharedStore};
 use crate::spool::Spool;
 use crate::state::State;
-use crate::submit::senders::{IsOneUser, Senders};
+use crate::submit::senders::{Known, Senders};
 use crate::submit::usage::Usage;
 use crate::sys;
 use crate::timeouts::Trust;
@@ -100,8 +100,8 @@ impl Settings {
     ) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let (router, mut errors) = Router::begin(&config, rights);
         let router = router.map(Arc::new);
-        let is_one_user = router.as_ref().map(is_one_user).unwrap_or_default();
-        let senders = noted(&mut errors, Senders::begin(&config, is_one_user));
+        let known = router.as_ref().map(known_users).unwrap_or_default();
+        let senders = noted(&mut errors, Senders::begin(&config, known));
         let access = noted(&mut errors, Access::begin(&config));
         let tls_policies = noted(&mut errors, TlsPolicies::begin(&config));
         let outgoing = noted(&mut errors, Outgoing::begin(&config));
@@ -164,11 +164,10 @@ fn open_keys(_: &Config, _: &Rights, _: &mut Vec<ConfigError>) -> Result<(), Vec
     Ok(())
 }
 
-/// Returns the function of the router that says whether a user is the same in all domains that have the
-/// same users.
-pub fn is_one_user(router: &Arc<Router>) -> IsOneUser {
-    let router = Arc::clone(router);
-    IsOneUser::new(move |login| router.is_same_in_all_domains(login))
+/// Returns what the router knows about the users of local domains.
+pub fn known_users(router: &Arc<Router>) -> Known {
+    let (one, other) = (Arc::clone(router), Arc::clone(router));
+    Known::new(move |login| one.is_same_in_all_domains(login), move |address| other.is_user(address))
 }
 
 /// The state that all threads of a process share.

@@ -150,6 +150,8 @@ fn one(mut section: Section<'_, '_>, names: Vec<String>, default: &Local, others
     }
     let auth = match &local.users {
         Users::File(path) if section.gives("users") => Auth::File(path.clone()),
+        // The accounts in that file are those of other people with the same names.
+        users if *users != default.users && matches!(others.auth, Auth::File(_)) => Auth::None,
         _ => others.auth.clone(),
     };
     let auth = take_auth(&mut section, "auth", auth);

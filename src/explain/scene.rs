@@ -16,7 +16,7 @@ use crate::sasl::Logins;
 use crate::screen::access::Access;
 use crate::screen::greylist::Greylist;
 use crate::screen::lists::Lists;
-use crate::site::{Settings, Site, is_one_user};
+use crate::site::{Settings, Site, known_users};
 use crate::spool::Spool;
 use crate::state::State;
 use crate::submit::senders::Senders;
@@ -118,7 +118,7 @@ impl Offline {
     pub fn open(config: Config, spool: Arc<Spool>) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let (router, mut errors) = Router::begin(&config, &Rights::Alone);
         let Some(router) = router.map(Arc::new) else { return Err(errors) };
-        let (senders, more) = Senders::begin(&config, is_one_user(&router));
+        let (senders, more) = Senders::begin(&config, known_users(&router));
         errors.extend(more);
         let (access, more) = Access::begin(&config);
         errors.extend(more);

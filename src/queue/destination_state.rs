@@ -44,9 +44,10 @@ pub struct DestinationState {
     pub is_parked: bool,
     /// If the limits of the destination let no job start now: the time at which they are checked again,
     /// the time at which a job can start, and the limit.
-    pub paced: Option<Paced>,
-    /// The limits as they were when a job was last added or started.
-    pub limits: Limits,
+    pub paced: Option<Box<Paced>>,
+    /// The limits as they were when a job was last added or started; `None` if there are none, as for
+    /// most destinations.
+    pub limits: Option<Box<Limits>>,
     pub is_remembered: bool,
     pub address: Option<Endpoint>,
     pub last_failure: Option<Box<Outcome>>,
@@ -131,9 +132,16 @@ impl DestinationState {
         }
     }
 
+    /// Takes over the limits that apply now, and returns them.
+    pub fn set_limits(&mut self, limits: Limits) -> Limits {
+        self.limits = (limits != Limits::default()).then(|| Box::new(limits));
+        limits
+    }
+
     /// Returns how many jobs may run now. `max_jobs` is the limit in the configuration.
     pub fn max_running(&self, max_jobs: usize) -> usize {
-        self.health.limit(self.limits.connections.map_or(max_jobs, |connections| connections.min(max_jobs)))
+        let connections = self.limits.as_ref().and_then(|limits| limits.connections);
+        self.health.limit(connections.map_or(max_jobs, |connections| connections.min(max_jobs)))
     }
 
     /// Records what the attempt of a job has shown about the destination. If a host has answered,
@@ -200,7 +208,7 @@ impl DestinationState {
                 Health::Down(down) => Some((now - down.since, down.next_probe.saturating_duration_since(now))),
                 _ => None,
             },
-            paced: self.paced.map(|paced| (paced.next.saturating_duration_since(now), paced.reason)),
+            paced: self.paced.as_ref().map(|paced| (paced.next.saturating_duration_since(now), paced.reason)),
             last_failure: self.last_failure.clone(),
             tls: self.tls,
             domains: self.domains.as_deref().cloned().unwrap_or_default(),

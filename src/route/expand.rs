@@ -14,7 +14,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::address::{Address, fold};
+use crate::address::{Address, fold, is_same_local};
 use crate::aliases::Member;
 use crate::envelope::{Action, Recipient};
 
@@ -156,7 +156,9 @@ impl<'r> Tables<'r> {
             None if is_postmaster => self.postmaster(realm, address),
             None => Ok(match &realm.catch_all {
                 // The recipient itself does not exist.
-                Some(recipient) if *recipient == address.with_local(&name) => (TableAnswer::Unknown, Found::NoTable),
+                Some(recipient) if recipient.domain() == domain && is_same_local(recipient.local(), &name) => {
+                    (TableAnswer::Unknown, Found::NoTable)
+                }
                 Some(recipient) => (TableAnswer::Another(recipient), Found::CatchAllKey),
                 None => (TableAnswer::Unknown, Found::NoTable),
             }),
@@ -422,6 +424,8 @@ impl<'t> Walk<'t> {
             // The postmaster always exists.
             Some(postmaster) => Ok(Expansion::Finals(vec![Recipient::new(postmaster.clone())])),
             None if !finals.is_empty() => self.tables.router.expect_routes().map(|()| Expansion::Unknown),
+            // The catch-alls of several domains lead to each other, so that nobody gets such mail.
+            None if self.nodes.iter().all(|node| node.found == Some(Found::CatchAllKey)) => Ok(Expansion::Unknown),
             None => Err(self.describe_loop()),
         }
     }

@@ -5,6 +5,8 @@
 //! asked only about accounts of its own domains, and can accept only these: it could otherwise let
 //! somebody in as a user of another source.
 
+use std::sync::Arc;
+
 use super::dovecot::{self, Peer};
 use super::server::{Server, Step};
 use super::{Logins, Mechanism, Source, complete};
@@ -85,14 +87,27 @@ impl<'a> Mixed<'a> {
     fn ask_dovecot(&mut self, mut exchange: dovecot::Exchange, response: Option<&[u8]>) -> Step {
         let step = exchange.step(response);
         self.state = State::Dovecot(exchange);
-        let Step::Accepted(user) = step else { return step };
-        let claimed = self.name.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let user = complete(&user, claimed);
-        let is_same = match (self.logins.source(&self.name), self.logins.source(&user)) {
-            (Source::Dovecot(asked), Source::Dovecot(of_user)) => std::sync::Arc::ptr_eq(asked, of_user),
+        let asked = self.logins.source(&self.name).clone();
+        self.note_name();
+        let Step::Accepted(_) = step else { return step };
+        let user = self.name.clone();
+        let is_same = match (&asked, self.logins.source(&user)) {
+            (Source::Dovecot(asked), Source::Dovecot(of_user)) => Arc::ptr_eq(asked, of_user),
             _ => false,
         };
         if is_same { Step::Accepted(user) } else { Step::Temporary(format!("Dovecot names a user of others, {user}")) }
+    }
+
+    /// Takes over the name that Dovecot gives the user. A name without a domain gets that of the claimed
+    /// name only if the domain has a source of its own: otherwise a client could choose any domain.
+    fn note_name(&mut self) {
+        let State::Dovecot(exchange) = &self.state else { return };
+        if exchange.name().is_empty() {
+            return;
+        }
+        let claimed = self.logins.accounts.domain(&self.name);
+        let claimed = claimed.filter(|domain| self.logins.by_domain.contains_key(domain));
+        self.name = complete(exchange.name(), claimed.as_deref().unwrap_or(&self.logins.domain));
     }
 
     /// The name of the account for the log.

@@ -127,10 +127,12 @@ impl Logins {
         }
     }
 
-    /// Returns the source of the account with a name, which has a domain.
+    /// Returns the source of the account with a name. A name that is no address is in no source.
     fn source(&self, name: &str) -> &Source {
-        let domain = name.rsplit_once('@').map_or("", |(_, domain)| domain);
-        self.by_domain.get(domain).unwrap_or(&self.rest)
+        match self.accounts.domain(name) {
+            Some(domain) => self.by_domain.get(&domain).unwrap_or(&self.rest),
+            None => &Source::Nobody,
+        }
     }
 
     /// The mechanisms to offer, strongest first. `is_bindable` tells whether the connection has a
@@ -166,7 +168,7 @@ impl Logins {
 
     /// Whether an account can log in; `None` if only Dovecot knows.
     pub fn has_account(&self, name: &str) -> Option<bool> {
-        match self.source(&complete(name, &self.domain)) {
+        match self.source(name) {
             Source::Nobody => Some(false),
             Source::Own => Some(self.accounts.find(name).is_some()),
             Source::Dovecot(_) => None,

@@ -28,31 +28,41 @@ pub struct Senders {
     /// `[local]`: a login without a domain is one of them.
     groups: Vec<Vec<String>>,
     separators: Arc<Separators>,
-    is_one_user: IsOneUser,
+    known: Arc<Known>,
     /// The rules that replace senders.
     pub rewriting: Arc<Rewriting>,
 }
 
-/// Says whether a user is the same in all domains that have the same users.
+/// What is known about the users of local domains.
 #[derive(Default)]
-pub struct IsOneUser(Option<Box<Says>>);
+pub struct Known {
+    /// Says whether a user is the same in all domains that have the same users.
+    is_one_user: Option<Box<Says>>,
+    /// Says whether a whole local part, with what looks like a detail, is that of a user.
+    is_user: Option<Box<Says>>,
+}
 
 type Says = dyn Fn(&Address) -> bool + Send + Sync;
 
-impl IsOneUser {
-    /// Makes the function from a closure.
-    pub fn new(says: impl Fn(&Address) -> bool + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(says)))
-    }
-
-    fn says(&self, login: &Address) -> bool {
-        self.0.as_ref().is_some_and(|says| says(login))
+impl Known {
+    /// Makes it from two functions. The first says whether a user is the same in all domains that have
+    /// the same users, and the second whether a whole local part is that of a user.
+    pub fn new(
+        is_one_user: impl Fn(&Address) -> bool + Send + Sync + 'static,
+        is_user: impl Fn(&Address) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { is_one_user: Some(Box::new(is_one_user)), is_user: Some(Box::new(is_user)) }
     }
 }
 
-impl fmt::Debug for IsOneUser {
+/// What `question` says about an address; `false` if nothing is known.
+fn says(question: Option<&Box<Says>>, address: &Address) -> bool {
+    question.is_some_and(|says| says(address))
+}
+
+impl fmt::Debug for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("IsOneUser")
+        f.write_str("Known")
     }
 }
 
@@ -97,6 +107,7 @@ pub struct Identity {
     addresses: Vec<Address>,
     grants: Vec<Grant>,
     separators: Arc<Separators>,
+    known: Arc<Known>,
 }
 
 impl Senders {
@@ -105,13 +116,13 @@ impl Senders {
     /// # Errors
     /// All errors in both tables.
     pub fn open(config: &Config) -> Result<Self, Vec<ConfigError>> {
-        let (senders, errors) = Self::begin(config, IsOneUser::default());
+        let (senders, errors) = Self::begin(config, Known::default());
         if errors.is_empty() { Ok(senders) } else { Err(errors) }
     }
 
     /// Reads the senders table and the rewrite table, and returns the errors in both. A line with
     /// an error permits nothing.
-    pub fn begin(config: &Config, is_one_user: IsOneUser) -> (Self, Vec<ConfigError>) {
+    pub fn begin(config: &Config, known: Known) -> (Self, Vec<ConfigError>) {
         let first = config.own_domain().to_owned();
         let parse = move |file: &Path, text: &str| {
             let (table, errors) = parse(file, text, &first);
@@ -121,7 +132,8 @@ impl Senders {
         let (rewriting, rewrite_errors) = Rewriting::begin(config);
         errors.extend(rewrite_errors);
         let (groups, separators) = domains(config);
-        (Self { table, groups, separators, is_one_user, rewriting: Arc::new(rewriting) }, errors)
+        let (known, rewriting) = (Arc::new(known), Arc::new(rewriting));
+        (Self { table, groups, separators, known, rewriting }, errors)
     }
 
     /// Returns all addresses of a user.
@@ -132,7 +144,7 @@ impl Senders {
         }
         // The users of [local] have logins without a domain where they are the same in all domains.
         let group = self.groups.iter().skip(1).find(|group| group.iter().any(|name| name == login.domain()));
-        group.filter(|_| self.is_one_user.says(&login)).map_or_else(|| vec![login.clone()], everywhere)
+        group.filter(|_| says(self.known.is_one_user.as_ref(), &login)).map_or_else(|| vec![login.clone()], everywhere)
     }
 
     /// Whether one of the tables cannot be read, so that no sender can be checked.
@@ -182,7 +194,8 @@ impl Senders {
         let own_rows = addresses.iter().map(|address| row(address.domain()));
         let rows = own_rows.chain([row("").filter(|_| is_local)]);
         let grants = rows.flatten().flat_map(|row| row.grants.iter().cloned()).collect();
-        Some(Identity { primary, addresses, grants, separators: Arc::clone(&self.separators) })
+        let (separators, known) = (Arc::clone(&self.separators), Arc::clone(&self.known));
+        Some(Identity { primary, addresses, grants, separators, known })
     }
 }
 
@@ -235,7 +248,9 @@ impl Identity {
         let parts = self.separators.of(granted.domain()).and_then(|mark| used.local().split_once(mark));
         let base = parts.filter(|(_, tag)| is_plain(tag)).map(|(base, _)| base);
         let is_same = |local: &str| is_same_local(local, granted.local());
-        granted.domain() == used.domain() && (is_same(used.local()) || base.is_some_and(is_same))
+        // As for incoming mail, a whole name that is a user is not a detail of another.
+        let is_detail = || base.is_some_and(is_same) && !says(self.known.is_user.as_ref(), used);
+        granted.domain() == used.domain() && (is_same(used.local()) || is_detail())
     }
 }
 
@@ -313,7 +328,7 @@ mod tests {
             table: Watched::open_tolerant(&none, parse, |_| None).0,
             groups,
             separators,
-            is_one_user: IsOneUser::default(),
+            known: Arc::default(),
             rewriting,
         }
     }

@@ -8,7 +8,7 @@
 //! errors, the old accounts stay in force. Clients cannot find out whether a name exists: see
 //! `sasl::server`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ struct FileAccounts {
     domains: HashMap<String, usize>,
     /// The group of all other domains; `None` if they have no users file.
     rest: Option<usize>,
+    /// The domains whose accounts are in no users file, although others' are.
+    elsewhere: HashSet<String>,
     /// The domain that completes a login name without one.
     first: String,
 }
@@ -67,6 +69,9 @@ pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logi
     let mut by_domain = HashMap::new();
     for Domain { local, auth, .. } in own {
         let source = opened.source(auth, local.domains.clone(), local.domains.first().cloned());
+        if !matches!(source, Source::Own) {
+            opened.accounts.elsewhere.extend(local.domains.iter().cloned());
+        }
         by_domain.extend(local.domains.iter().map(|domain| (domain.clone(), source.clone())));
     }
     let Opened { accounts, errors, .. } = opened;
@@ -127,7 +132,8 @@ impl Table {
 impl FileAccounts {
     /// Returns the group of a domain. `None` if its accounts are in no users file.
     fn group(&self, domain: &str) -> Option<&Group> {
-        self.groups.get(self.domains.get(domain).copied().or(self.rest)?)
+        let rest = self.rest.filter(|_| !self.elsewhere.contains(domain));
+        self.groups.get(self.domains.get(domain).copied().or(rest)?)
     }
 
     /// Returns one secret of each kind that the accounts have.
@@ -172,6 +178,10 @@ impl Accounts for FileAccounts {
         if is_in_all_domains { address.at(first).to_string() } else { address.to_string() }
     }
 
+    fn domain(&self, name: &str) -> Option<String> {
+        Address::parse(&complete(name, &self.first)).ok().map(|address| address.domain().to_owned())
+    }
+
     fn kinds(&self) -> Vec<Secret> {
         self.all_kinds().into_values().collect()
     }
@@ -202,7 +212,10 @@ mod tests {
         let domains: Vec<_> = ["here", "also.here"].map(str::to_owned).into();
         let by_domain = domains.iter().map(|domain| (domain.clone(), 0)).collect();
         let groups = vec![Group { table: Arc::new(table), domains, domain: None }];
-        (FileAccounts { groups, domains: by_domain, rest: Some(0), first: "here".into() }, errors)
+        (
+            FileAccounts { groups, domains: by_domain, rest: Some(0), elsewhere: HashSet::new(), first: "here".into() },
+            errors,
+        )
     }
 
     /// In a file with errors only the users of well-formed lines can log in, and no other user

@@ -54,10 +54,12 @@ fn place(template: &str, found: &Found, (name, domain): (&str, &str), uid: u32) 
         return Ok(fill(template, name, domain, Path::new("/")));
     };
     let home = found.home.as_deref().ok_or("the answer names no home directory")?;
-    if is_below(home, Path::new(root)) {
+    let root = fill(root, name, domain, Path::new("/"));
+    if is_below(home, &root) {
         return Ok(home.join(fill(below, name, domain, Path::new("/"))));
     }
-    Err(format!("the home directory {} is not below {root}, the directory before /~/ in the mailbox", home.display()))
+    let (home, root) = (home.display(), root.display());
+    Err(format!("the home directory {home} is not below {root}, the directory before /~/ in the mailbox"))
 }
 
 /// Whether a path is below a directory, by its names alone.

@@ -501,7 +501,7 @@ fn quotas_that_have_no_effect() {
         ("local.over_quota = \"refuse\"".to_owned(), "mary:::quota=1G", &[]),
         (mbox.to_owned(), "mary:::quota=1G", &["users:3:1: the quota has no effect because the mailbox is no Maildir"]),
         (
-            "domain#1.names = [\"far.test\"]\ndomain#1.mailbox = \"lmtp:/tmp/lmtp\"\ndomain#1.users = \"system\"\ndomain#1.quota = \"1G\""
+            "domain#1.names = [\"far\"]\ndomain#1.mailbox = \"lmtp:/tmp/lmtp\"\ndomain#1.users = \"system\"\ndomain#1.quota = \"1G\""
                 .to_owned(),
             "",
             &["domain.quota has no effect: no mailbox is a Maildir"],

@@ -237,3 +237,65 @@ fn an_error_in_one_table_concerns_one_domain() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(78) && text.contains("domain.users: "), "{text}");
 }
+
+/// Where Dovecot is asked about everybody else, a client cannot choose the domain of its account, and
+/// nobody logs in for a domain without accounts.
+#[test]
+fn dovecot_gives_no_domain_to_a_client() {
+    let mut site = site("lmtp:/nonexistent", SUBMISSION);
+    let socket = site.path("dovecot/auth-client");
+    site.set("auth", "users", &format!("\"dovecot:{}\"", socket.display()));
+    site.set("domain#2", "auth", "\"none\"");
+    // This Dovecot removes the domain of a name, as many do.
+    site.write("passwd", "bob:{PLAIN}paper::::::\n");
+    let settings = format!(
+        "disable_plaintext_auth = no\nauth_mechanisms = plain login\nauth_username_format = %Ln\n\
+         service auth {{\n unix_listener auth-client {{\n  mode = 0666\n }}\n}}\n\
+         passdb {{\n driver = passwd-file\n args = {}\n}}\n",
+        site.path("passwd").display()
+    );
+    let Some(_dovecot) = Dovecot::start(&site, &settings) else { return };
+    let daemon = site.start();
+    check_logins(
+        &daemon,
+        &[
+            ("bob", "paper", &["bob@razorback"], &["bob@shop.test"]),
+            ("bob@bank.test", "paper", &["bob@razorback"], &["bob@bank.test"]),
+            ("bob@far.test", "paper", &[], &[]),
+            ("bob@shop.test", "paper", &[], &[]),
+            ("bob@\u{ff53}hop.test", "paper", &[], &[]),
+            ("anna@Shop.test", "password", &["anna@store.test"], &["bob@razorback"]),
+            ("bob@not a domain", "paper", &[], &[]),
+        ],
+    );
+    assert!(!daemon.log().contains(" auth user=bob@bank.test "), "{}", daemon.log());
+}
+
+/// A users file that others share has no accounts for a domain with users of its own, or without accounts.
+#[test]
+fn a_domain_without_accounts_has_none_in_the_file_of_others() {
+    let mut site = site("lmtp:/nonexistent", SUBMISSION);
+    site.set("domain#2", "auth", "\"none\"");
+    site.set("domain#2", "users", "\"any\"");
+    site.set("domain#3", "names", "[\"other.test\"]");
+    site.set("domain#3", "users", "\"any\"");
+    site.set("domain#3", "mailbox", "\"lmtp:/nonexistent\"");
+    site.write(
+        "users",
+        &format!(
+            "jon:{PENCIL}:\nroot::\njon@far.test:{PENCIL}:\njon@other.test:{PENCIL}:\nann-x:{PENCIL}:\nann:{PENCIL}:\n"
+        ),
+    );
+    site.set("local", "subaddress", "\"-\"");
+    let daemon = site.start();
+    check_logins(
+        &daemon,
+        &[
+            ("jon@far.test", "pencil", &[], &[]),
+            ("jon@other.test", "pencil", &[], &[]),
+            ("jon@razorback", "pencil", &["jon@razorback"], &["jon@far.test", "jon@other.test"]),
+            // A whole name that is a user is not a detail of another.
+            ("ann", "pencil", &["ann@razorback", "ann-y@razorback"], &["ann-x@razorback"]),
+        ],
+    );
+}

@@ -25,6 +25,10 @@ impl Accounts for One {
         complete(name, "here")
     }
 
+    fn domain(&self, _: &str) -> Option<String> {
+        Some("razorback".to_owned())
+    }
+
     fn kinds(&self) -> Vec<Secret> {
         vec![self.0.clone()]
     }
@@ -119,6 +123,10 @@ fn an_undisturbed_exchange_succeeds_with_any_name_and_password() {
             }
             fn qualify(&self, name: &str) -> String {
                 name.to_owned()
+            }
+
+            fn domain(&self, _: &str) -> Option<String> {
+                Some("razorback".to_owned())
             }
             fn kinds(&self) -> Vec<Secret> {
                 Vec::new()

@@ -154,7 +154,7 @@ impl Turns {
     pub fn add(&mut self, destination: &Arc<Destination>, job: JobRef, (sender, priority): (u32, i8)) -> Option<Wait> {
         let limits = (self.limits)(destination);
         let state = self.known.entry(Arc::clone(destination)).or_default();
-        state.limits = limits;
+        state.set_limits(limits);
         let before = state.ready.len();
         state.ready.add(sender, priority, job);
         self.offer_turn(destination);
@@ -341,7 +341,7 @@ impl Turns {
             return next_job;
         }
         state.running += 1;
-        let limits = state.limits;
+        let limits = state.limits.as_deref().copied().unwrap_or_default();
         match class {
             Class::Local | Class::Defer => {}
             Class::User | Class::SlowUser => self.watched[1].push_back((now, number)),

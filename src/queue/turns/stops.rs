@@ -20,10 +20,10 @@ impl Turns {
     pub(super) fn is_paced(&mut self, destination: &Arc<Destination>, class: Class, now: Instant) -> bool {
         let Some(state) = self.known.get_mut(destination).filter(|_| class != Class::Defer) else { return false };
         if state.paced.is_none() {
-            state.limits = (self.limits)(destination);
-            let Some(wait) = self.paces.wait(destination, &state.limits, now) else { return false };
+            let limits = state.set_limits((self.limits)(destination));
+            let Some(wait) = self.paces.wait(destination, &limits, now) else { return false };
             let check = self.paces.pace(destination, wait, now);
-            state.paced = Some(Paced { check, next: now + wait.time, reason: wait.reason });
+            state.paced = Some(Box::new(Paced { check, next: now + wait.time, reason: wait.reason }));
             self.count_ready(destination);
         }
         true
@@ -32,7 +32,7 @@ impl Turns {
     /// Returns how long no job of a destination can start, and the limit; `None` if the destination is
     /// not paced.
     pub fn paced(&self, destination: &Arc<Destination>) -> Option<Paced> {
-        self.known.get(destination)?.paced
+        self.known.get(destination)?.paced.as_deref().copied()
     }
 
     pub(super) fn park(&mut self, destination: &Arc<Destination>, address: Endpoint) {
@@ -68,7 +68,7 @@ impl Turns {
         while let Some(destination) = self.paces.take_due(now) {
             // The state may be gone, or newer than the time.
             let state = self.known.get_mut(&destination);
-            if let Some(state) = state.filter(|state| state.paced.is_some_and(|paced| paced.check <= now)) {
+            if let Some(state) = state.filter(|state| state.paced.as_ref().is_some_and(|paced| paced.check <= now)) {
                 state.paced = None;
                 self.offer_turn(&destination);
                 self.drop_idle(&destination);

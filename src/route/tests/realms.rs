@@ -106,6 +106,25 @@ fn every_domain_has_a_postmaster() {
     );
 }
 
+/// Catch-alls that lead to each other are nobody.
+#[test]
+fn a_ring_of_catch_alls_is_unknown() {
+    let site = Site::new("ring");
+    let users = site.0.join("users").display().to_string();
+    let table = |name: &str, to: &str| {
+        format!("[[domain]]\nnames = [\"{name}\"]\nusers = \"file:{users}\"\ncatch_all = \"{to}\"\n")
+    };
+    let text = format!(
+        "spool = \"/spool\"\n{}{}{}",
+        table("a.test", "x@b.test"),
+        table("b.test", "x@a.test"),
+        table("c.test", "Nobody@c.test")
+    );
+    let config = parse(Path::new("penfold.conf"), &text).expect("good");
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
+    check(&router, &[("y@a.test", "unknown"), ("y@c.test", "unknown"), ("jon@a.test", "jon@a.test")]);
+}
+
 /// A list is that of the domain, and its owner is in the domain.
 #[test]
 fn lists_belong_to_their_domain() {

@@ -59,6 +59,10 @@ pub trait Accounts: Send + Sync {
     /// The canonical form of a name, with a domain. The account need not exist.
     fn qualify(&self, name: &str) -> String;
 
+    /// The domain of a name in canonical form, that of a name without a domain included; `None` if the
+    /// name is no address.
+    fn domain(&self, name: &str) -> Option<String>;
+
     /// One secret of each [`Secret::kind`] that the accounts have.
     fn kinds(&self) -> Vec<Secret>;
 

@@ -25,6 +25,10 @@ impl Accounts for Table {
         crate::sasl::complete(name, "here")
     }
 
+    fn domain(&self, _: &str) -> Option<String> {
+        Some("here".to_owned())
+    }
+
     fn kinds(&self) -> Vec<Secret> {
         vec![Secret::Scram(self.0.clone())]
     }

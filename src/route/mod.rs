@@ -413,23 +413,6 @@ impl Router {
         Route::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server, quota: None })
     }
 
-    /// Whether the whole local part of an address is the name of a user. If that is not known, the answer
-    /// is no.
-    pub fn is_user(&self, address: &Address) -> bool {
-        let name = fold(address.local());
-        let realm = self.realm(address.domain());
-        realm.is_some_and(|realm| {
-            !realm.users.are_any() && matches!(realm.users.inbox(&name, address.domain()), Ok(Some(_)))
-        })
-    }
-
-    /// Whether the user with this address is the same person in all domains of its `[[domain]]`, or in
-    /// all of `local.domains`. If that is not known, the answer is no.
-    pub fn is_same_in_all_domains(&self, address: &Address) -> bool {
-        let realm = self.realm(address.domain());
-        realm.is_some_and(|realm| realm.users.is_same_in_all_domains(&fold(address.local())))
-    }
-
     fn qualified<'a>(&self, address: &'a Address) -> Cow<'a, Address> {
         match address.domain() {
             "" => Cow::Owned(address.at(&self.first_domain)),

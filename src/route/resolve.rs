@@ -10,6 +10,23 @@ use crate::policy::rcpt::Lookup;
 use crate::policy::relay;
 
 impl Router {
+    /// Whether the whole local part of an address is the name of a user. If that is not known, the answer
+    /// is no.
+    pub fn is_user(&self, address: &Address) -> bool {
+        let name = fold(address.local());
+        let realm = self.realm(address.domain());
+        realm.is_some_and(|realm| {
+            !realm.users.are_any() && matches!(realm.users.inbox(&name, address.domain()), Ok(Some(_)))
+        })
+    }
+
+    /// Whether the user with this address is the same person in all domains of its `[[domain]]`, or in
+    /// all of `local.domains`. If that is not known, the answer is no.
+    pub fn is_same_in_all_domains(&self, address: &Address) -> bool {
+        let realm = self.realm(address.domain());
+        realm.is_some_and(|realm| realm.users.is_same_in_all_domains(&fold(address.local())))
+    }
+
     /// Returns the final recipients of an address in any domain, for RCPT. An address elsewhere is its
     /// own final recipient, unless the routes table refuses it.
     pub fn resolve(&self, recipient: &Address) -> Expansion {

@@ -56,7 +56,7 @@ impl Known {
 }
 
 /// What `question` says about an address; `false` if nothing is known.
-fn says(question: Option<&Box<Says>>, address: &Address) -> bool {
+fn says(question: Option<&Says>, address: &Address) -> bool {
     question.is_some_and(|says| says(address))
 }
 
@@ -144,7 +144,9 @@ impl Senders {
         }
         // The users of [local] have logins without a domain where they are the same in all domains.
         let group = self.groups.iter().skip(1).find(|group| group.iter().any(|name| name == login.domain()));
-        group.filter(|_| says(self.known.is_one_user.as_ref(), &login)).map_or_else(|| vec![login.clone()], everywhere)
+        group
+            .filter(|_| says(self.known.is_one_user.as_deref(), &login))
+            .map_or_else(|| vec![login.clone()], everywhere)
     }
 
     /// Whether one of the tables cannot be read, so that no sender can be checked.
@@ -249,7 +251,7 @@ impl Identity {
         let base = parts.filter(|(_, tag)| is_plain(tag)).map(|(base, _)| base);
         let is_same = |local: &str| is_same_local(local, granted.local());
         // As for incoming mail, a whole name that is a user is not a detail of another.
-        let is_detail = || base.is_some_and(is_same) && !says(self.known.is_user.as_ref(), used);
+        let is_detail = || base.is_some_and(is_same) && !says(self.known.is_user.as_deref(), used);
         granted.domain() == used.domain() && (is_same(used.local()) || is_detail())
     }
 }

@@ -185,7 +185,7 @@ impl Client {
     /// A trusted proxy may give any name.
     fn is_account(&self, scene: &Scene<'_>, steps: &mut Steps) -> bool {
         let Some(login) = self.login.as_deref().filter(|_| self.listen.xclient.is_empty()) else { return true };
-        let text = match scene.logins.map(|logins| (logins.has_accounts(), logins.has_account(login))) {
+        let text = match scene.logins.map(|logins| (logins.has_sources(), logins.has_account(login))) {
             Some((true, Some(true))) => return true,
             Some((true, Some(false))) => format!("there is no account {login} that can log in"),
             Some((false, _)) => "nobody can log in: the configuration names no accounts".to_owned(),

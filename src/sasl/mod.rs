@@ -156,6 +156,11 @@ impl Logins {
         }
     }
 
+    /// Whether the configuration names a source of accounts.
+    pub fn has_sources(&self) -> bool {
+        !matches!(self.kind(), Kind::Nobody)
+    }
+
     /// Whether any account can log in. The accounts of Dovecot are unknown, so they are assumed to
     /// exist.
     pub fn has_accounts(&self) -> bool {

@@ -70,7 +70,9 @@ impl Case {
     /// The configuration with the paths of the site.
     fn conf(&self) -> String {
         let path = |name: &str| self.site.path(name).display().to_string();
-        for table in ["users", "virtual", "routes", "access", "rewrite", "senders", "credentials", "aliases"] {
+        for table in
+            ["users", "virtual", "routes", "access", "rewrite", "senders", "credentials", "aliases", "relay-recipients"]
+        {
             let file = self.site.path("tables").join(table);
             let text = fs::read_to_string(&file).unwrap_or_default();
             let mode = if table == "credentials" { 0o600 } else { 0o644 };

@@ -45,6 +45,7 @@ fn a_spool_serves_another_host_but_never_two() {
     move_spool(&first, &second);
     remote.behave(Conduct::Sink(Sink::default()));
     let daemon = second.start();
+    daemon.wait_log(|line| line.contains(" in the spool"));
     second.penfoldctl(&["release", &held]);
     assert!(daemon.flush_until(&second, || second.spooled().is_empty()), "{}", daemon.log());
     for message in remote.messages(2) {

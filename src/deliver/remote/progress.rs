@@ -144,13 +144,25 @@ impl<'a> Progress<'a> {
     pub fn note_all(&mut self, answers: Vec<StageOutcome>) {
         let open: Vec<_> = self.open().collect();
         for (index, answer) in open.into_iter().zip(answers) {
-            note(&mut self.answers[index], answer);
+            self.note_one(index, answer);
         }
     }
 
     fn note_for_all(&mut self, answer: &StageOutcome) {
         let open: Vec<_> = self.open().collect();
-        open.into_iter().for_each(|index| note(&mut self.answers[index], answer.clone()));
+        open.into_iter().for_each(|index| self.note_one(index, answer.clone()));
+    }
+
+    /// Notes the answer for one recipient. If a fallback host refuses the mail without its text, this is
+    /// not about the message: the host may not relay for this one. The recipient's mail then waits for the
+    /// hosts of its destination.
+    fn note_one(&mut self, index: usize, answer: StageOutcome) {
+        if self.is_fallback && answer.outcome.fate == Fate::Failed && answer.stage < Stage::AfterDot {
+            let (id, host, why) = (self.delivery.id, &answer.outcome.host, &answer.outcome.why);
+            ::log::warn!("{id}: refused by the fallback host {host}: {why}: the mail waits");
+            return;
+        }
+        note(&mut self.answers[index], answer);
     }
 
     /// Notes that a host may not get the message, because of the policy for its connection.

@@ -112,3 +112,15 @@ fn a_store_and_a_host_that_must_be_encrypted_do_not_fall_back() {
     assert_eq!(sender.send_one(&HostTarget::hosts(vec![encrypted])).fate, Deferred);
     assert_eq!(fallback.look(|seen| seen.connections), 0);
 }
+
+#[test]
+fn a_fallback_host_that_refuses_the_mail_leaves_it_waiting() {
+    for (at, fate) in [("MAIL", Deferred), ("RCPT", Deferred), ("DATA", Deferred), (".", Failed)] {
+        let first = Remote::with(Sink::default().reply("RCPT", "450 greylisted"));
+        let refusing = Remote::with(Sink::default().when(at, reply("554 5.7.1 relaying denied"), usize::MAX));
+        let mut sender = Sender::new();
+        fall_back(&mut sender, &[refusing.address]);
+        let outcome = sender.send_one(&host(first.address));
+        assert_eq!((outcome.fate, outcome.why.contains("greylisted")), (fate, fate == Deferred), "{at}: {outcome:?}");
+    }
+}

@@ -273,7 +273,10 @@ impl<'a> Way<'a> {
             Sender::Address(sender) => Some(sender),
             _ => None,
         };
+        // Mail that waits because of a wrong line does not fall back.
+        let is_wrong = self.scene.outgoing.rules(target, self.sender.as_deref()).way.is_err();
         let fallback = fallback_of(&self.scene.config.remote, self.scene.credentials, target, sender);
+        let fallback = fallback.filter(|_| !is_wrong);
         let is_fallback_down = fallback.filter(|_| self.uses_dns).is_none_or(|fallback| {
             let text = "    if none of them takes the message now, the fallback hosts are tried";
             self.add(Effect::Fact, text, Some(Source::Key("remote.fallback")));

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::MISCONFIGURED;
 use super::addresses::{Addresses, Admission, Permit, Share};
 use super::progress::Progress;
 use crate::config::Config;
@@ -63,7 +62,7 @@ impl<'a> Aim<'a> {
     pub fn permit(self, addresses: &Arc<Addresses>, peer: &Peer, progress: &mut Progress<'_>) -> Option<Permit> {
         let source = peer.endpoint.ip().and_then(|ip| self.way.source_for(ip));
         if let Some(Err(error)) = source.map(net::check_source) {
-            progress.note_no_host(Outcome::deferred(MISCONFIGURED, error.to_string()));
+            progress.note_misconfigured(error.to_string());
             return None;
         }
         match addresses.ask(&peer.endpoint, source, (self.max_connections, self.share())) {

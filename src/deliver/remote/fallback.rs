@@ -1,8 +1,9 @@
 //! Tries the fallback hosts (`remote.fallback`), if all hosts of a destination could not be reached or
 //! have answered temporarily.
 //!
-//! The fallback hosts do not get mail that a host has rejected, mail for a mail store, and mail whose
-//! connection could not be encrypted as its policy demands. A fallback host that is this host itself
+//! The fallback hosts do not get mail that a host has rejected, mail for a mail store, mail whose
+//! connection could not be encrypted as its policy demands, and mail that waits for a mistake in the
+//! configuration to be corrected. A fallback host that is this host itself
 //! is left out. The connection is not kept, so that the next message asks the hosts of the
 //! destination first.
 

@@ -190,7 +190,7 @@ impl RemoteDelivery {
                 let aim = Aim::new(destination, target, way, (&rules, settings.config));
                 self.attempt(settings, aim, &mut progress);
             }
-            Err(why) => progress.note_no_host(Outcome::deferred(MISCONFIGURED, why.as_str())),
+            Err(why) => progress.note_misconfigured(why.clone()),
         }
         self.fall_back(settings, destination, target, &mut progress);
         // If no host was tried, the dialogue of an earlier attempt says more.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::addresses::{Permit, place};
 use super::ask::ASK_LIMIT;
 use super::client::{Stage, StageOutcome};
-use super::{ATTEMPT_LIMIT, AttemptResult, MAX_TRIES};
+use super::{ATTEMPT_LIMIT, AttemptResult, MAX_TRIES, MISCONFIGURED};
 use crate::deliver::Delivery;
 use crate::destination::Peer;
 use crate::dialogue::Recorder;
@@ -38,8 +38,9 @@ pub struct Progress<'a> {
     pub at_limit: Option<Endpoint>,
     /// Records the dialogue.
     recorder: Recorder,
-    /// Whether a connection could not be encrypted as its policy demands.
-    is_unencrypted: bool,
+    /// Whether the mail must wait for the hosts of its destination: a connection could not be encrypted as
+    /// its policy demands, or the configuration has a mistake.
+    must_wait: bool,
     /// Whether the fallback hosts are tried now. Only recipients with a temporary failure are then
     /// open.
     is_fallback: bool,
@@ -83,7 +84,7 @@ impl<'a> Progress<'a> {
             is_cut_short: false,
             at_limit: None,
             recorder,
-            is_unencrypted: false,
+            must_wait: false,
             is_fallback: false,
         }
     }
@@ -114,7 +115,7 @@ impl<'a> Progress<'a> {
     pub fn may_fall_back(&self) -> bool {
         let is_deferred = |a: &StageOutcome| a.outcome.fate == Fate::Deferred && after(a) == Next::NextHost;
         let is_repeated = self.at_limit.is_some() || self.is_cut_short && self.trust == Trust::Unproven;
-        let is_excluded = is_repeated || self.is_unencrypted || self.delivery.is_question;
+        let is_excluded = is_repeated || self.must_wait || self.delivery.is_question;
         !is_excluded && self.answers.iter().flatten().any(is_deferred)
     }
 
@@ -167,8 +168,14 @@ impl<'a> Progress<'a> {
 
     /// Notes that a host may not get the message, because of the policy for its connection.
     pub fn note_no_encryption(&mut self, outcome: Outcome) {
-        self.is_unencrypted = true;
+        self.must_wait = true;
         self.note_no_host(outcome);
+    }
+
+    /// Notes that no host may get the message until a mistake in the configuration is corrected.
+    pub fn note_misconfigured(&mut self, why: String) {
+        self.must_wait = true;
+        self.note_no_host(Outcome::deferred(MISCONFIGURED, why));
     }
 
     /// Notes that there was no host to try.
@@ -189,7 +196,7 @@ impl<'a> Progress<'a> {
 
     /// Notes that no connection to a host could be opened.
     pub fn note_not_connected(&mut self, answer: &StageOutcome, permit: &Permit) {
-        self.is_unencrypted |= answer.stage == Stage::StartTls;
+        self.must_wait |= answer.stage == Stage::StartTls;
         // The host may take other messages, which do not need TLS.
         if self.delivery.tls() == MessageTls::Required && answer.stage > Stage::Banner {
             self.has_answered = true;

@@ -124,3 +124,18 @@ fn a_fallback_host_that_refuses_the_mail_leaves_it_waiting() {
         assert_eq!((outcome.fate, outcome.why.contains("greylisted")), (fate, fate == Deferred), "{at}: {outcome:?}");
     }
 }
+
+#[test]
+fn mail_that_waits_for_the_table_of_outgoing_mail_does_not_fall_back() {
+    let (first, listener) = (Remote::sink(), TcpListener::bind((Ipv4Addr::new(127, 0, 0, 9), 0)).expect("loopback"));
+    let fallback = Remote::start(listener, Conduct::Sink(Sink::default()));
+    let table = Letter::new(b"127.0.0.1 rate=fast\n");
+    let mut sender = Sender::new();
+    fall_back(&mut sender, &[fallback.address]);
+    sender.config.remote.outgoing = TableFile { path: table.0.clone(), required: true };
+    let outcome = sender.send_one(&host(first.address));
+    assert_eq!((outcome.fate, outcome.status.to_string().as_str()), (Deferred, "4.3.5"), "{outcome:?}");
+    for remote in [&first, &fallback] {
+        assert_eq!(remote.look(|seen| seen.connections), 0);
+    }
+}

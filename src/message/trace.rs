@@ -207,6 +207,19 @@ pub fn source(text: &[u8], id: &str) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" ").replace("  ", " "))
 }
 
+/// Whether a message has come back to the host `hostname` from another host. This is read from the names
+/// after `by` in the `Received:` fields in `text`, the front of the message. A content filter on this host
+/// is not another host: it uses the same name or `localhost`.
+pub fn has_come_back(text: &[u8], hostname: &str) -> bool {
+    let host = |field: &str| {
+        let mut words = field.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("by")).skip(1);
+        words.next().unwrap_or_default().trim_end_matches(';').to_ascii_lowercase()
+    };
+    let hosts = fields(text).filter(|field| field.is("Received")).map(|field| host(&field.text()));
+    let is_own = |host: &String| host.eq_ignore_ascii_case(hostname);
+    hosts.filter(|host| host != "localhost").skip_while(is_own).any(|host| is_own(&host))
+}
+
 /// The address in a field; `None` if the field is not a `Delivered-To:` field. The address is
 /// expected on the first line of the field, where penfold writes it, and may be in the form of
 /// [`delivered_to_field`].
@@ -285,6 +298,22 @@ mod tests {
         let address = address.map(|text| text.parse().expect("an address"));
         let (name, hello, protocol) = (None, "client.test", "ESMTP");
         Client { address, name, is_local: false, hello, forwarded: None, protocol, tls: None }
+    }
+
+    #[test]
+    fn mail_that_has_come_back_names_this_host_again_after_another() {
+        for (hosts, is_back) in [
+            (&["mx.test"][..], false),
+            (&["mx.test", "other.test", "third.test"][..], false),
+            (&["mx.test", "localhost", "mx.test", "other.test"][..], false),
+            (&["MX.test", "other.test", "mx.test"][..], true),
+            (&["mx.test", "localhost", "mx.test", "other.test", "localhost", "mx.test", "third.test"][..], true),
+        ] {
+            let field = |host: &&str| format!("Received: from x (x [192.0.2.1])\n\tby {host};\n\t{DATE}\n");
+            let text =
+                hosts.iter().map(field).collect::<String>() + "\nReceived: by other.test\nReceived: by mx.test\n";
+            assert_eq!(has_come_back(text.as_bytes(), "mx.test"), is_back, "{text}");
+        }
     }
 
     #[test]

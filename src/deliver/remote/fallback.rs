@@ -3,10 +3,12 @@
 //!
 //! The fallback hosts do not get mail that a host has rejected, mail for a mail store, mail whose
 //! connection could not be encrypted as its policy demands, and mail that waits for a mistake in the
-//! configuration to be corrected. A fallback host that is this host itself
+//! configuration to be corrected. Mail that has come back to this host does not fall back again: hosts
+//! may be each other's fallback. A fallback host that is this host itself
 //! is left out. The connection is not kept, so that the next message asks the hosts of the
 //! destination first.
 
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use super::aim::Aim;
@@ -15,8 +17,13 @@ use super::{RemoteDelivery, RemoteSettings};
 use crate::activity;
 use crate::address::Address;
 use crate::config::Remote;
+use crate::deliver::Delivery;
 use crate::deliver::remote::credentials::Credentials;
 use crate::destination::{Destination, HostTarget};
+use crate::message::trace;
+
+/// The maximum number of bytes that are read to find the trace fields of a message.
+const MAX_FRONT: u64 = 128 << 10;
 
 /// Returns the fallback hosts for a message to a destination, with the account of the message's
 /// sender; `None` if there are none.
@@ -32,6 +39,13 @@ pub fn fallback_of(
     }
     let account = credentials.zip(sender).and_then(|(credentials, sender)| credentials.account(hosts, sender));
     Some(HostTarget::Hosts { hosts: hosts.clone(), account })
+}
+
+/// Whether the message has come back to this host from another host.
+fn has_come_back(delivery: &Delivery<'_>, hostname: &str) -> io::Result<bool> {
+    let mut front = Vec::new();
+    delivery.content.without_front().take(MAX_FRONT).read_to_end(&mut front)?;
+    Ok(trace::has_come_back(&front, hostname))
 }
 
 impl RemoteDelivery {
@@ -50,6 +64,12 @@ impl RemoteDelivery {
         let config = &settings.config.remote;
         let sender = progress.delivery.sender;
         let Some(target) = fallback_of(config, Some(settings.credentials), target, sender) else { return };
+        // If the message cannot be read, it waits.
+        if has_come_back(progress.delivery, &settings.config.hostname).unwrap_or(true) {
+            let id = progress.delivery.id;
+            ::log::info!("{id}: the fallback hosts are not tried: the message has come back to this host");
+            return;
+        }
         let Ok((groups, _)) = target.groups(&self.outbound.dns, &settings.config.hostname, config.dane) else { return };
         let rules = settings.outgoing.rules(&target, destination.sender());
         let Ok(way) = &rules.way else { return };

@@ -139,3 +139,22 @@ fn mail_that_waits_for_the_table_of_outgoing_mail_does_not_fall_back() {
         assert_eq!(remote.look(|seen| seen.connections), 0);
     }
 }
+
+#[test]
+fn mail_that_has_come_back_from_a_fallback_host_waits() {
+    let (closed, fallback) = (SocketAddr::from((Ipv4Addr::LOCALHOST, closed_port())), Remote::sink());
+    let mut sender = Sender::new();
+    fall_back(&mut sender, &[fallback.address]);
+    let field =
+        |host: &str| format!("Received: from x (x [192.0.2.1])\n\tby {host} (penfold) with ESMTP id 1K0;\n\tnow\n");
+    let (ours, other) = (field("razorback.test"), field("two.test"));
+    for (trace, fate) in [
+        (format!("{ours}{other}"), Delivered),
+        (format!("{ours}{other}{ours}"), Deferred),
+        (format!("{ours}{other}{other}{ours}"), Deferred),
+    ] {
+        sender.text = format!("{trace}Subject: x\n\nhello\n").into_bytes();
+        assert_eq!(sender.send_one(&host(closed)).fate, fate, "{trace}");
+    }
+    assert_eq!(fallback.messages(1).len(), 1);
+}

@@ -129,12 +129,16 @@ fn a_fallback_host_that_refuses_the_mail_leaves_it_waiting() {
 fn mail_that_waits_for_the_table_of_outgoing_mail_does_not_fall_back() {
     let (first, listener) = (Remote::sink(), TcpListener::bind((Ipv4Addr::new(127, 0, 0, 9), 0)).expect("loopback"));
     let fallback = Remote::start(listener, Conduct::Sink(Sink::default()));
-    let table = Letter::new(b"127.0.0.1 rate=fast\n");
-    let mut sender = Sender::new();
-    fall_back(&mut sender, &[fallback.address]);
-    sender.config.remote.outgoing = TableFile { path: table.0.clone(), required: true };
-    let outcome = sender.send_one(&host(first.address));
-    assert_eq!((outcome.fate, outcome.status.to_string().as_str()), (Deferred, "4.3.5"), "{outcome:?}");
+    // The source address is checked before anything is sent.
+    let elsewhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 25));
+    for (address, line) in [(first.address, "127.0.0.1 rate=fast\n"), (elsewhere, "192.0.2.1 source=192.0.2.77\n")] {
+        let table = Letter::new(line.as_bytes());
+        let mut sender = Sender::new();
+        fall_back(&mut sender, &[fallback.address]);
+        sender.config.remote.outgoing = TableFile { path: table.0.clone(), required: true };
+        let outcome = sender.send_one(&host(address));
+        assert_eq!((outcome.fate, outcome.status.to_string().as_str()), (Deferred, "4.3.5"), "{line}{outcome:?}");
+    }
     for remote in [&first, &fallback] {
         assert_eq!(remote.look(|seen| seen.connections), 0);
     }

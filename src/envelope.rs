@@ -259,8 +259,10 @@ pub enum Origin {
     /// A client sent the message.
     #[default]
     Client,
-    /// A user of this host sent the message, with a sender that is not local. If the message is
-    /// sent on to another host, its sender is not rewritten.
+    /// The message was submitted, or a list with an owner passes it on, so that its sender is no
+    /// stranger's choice. If the message is sent on to another host, its sender is not rewritten, and
+    /// may decide by which hosts it leaves. Submitted messages have this mark only if it matters: if
+    /// the sender is not local, or if hosts depend on senders.
     Own,
     /// The message is a DMARC report to a domain elsewhere. Strangers have chosen the recipient and
     /// the mail hosts of its domain, so it is sent only to public addresses, unless the

@@ -44,6 +44,8 @@ pub struct Delivery<'a> {
     pub only_public: bool,
     /// Whether the hosts are only asked if they would accept the recipients: DATA is never sent.
     pub is_question: bool,
+    /// Whether the account of the sender may be used at the fallback hosts.
+    pub may_use_account: bool,
 }
 
 impl Delivery<'_> {

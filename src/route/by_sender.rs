@@ -80,6 +80,11 @@ impl SenderRoutes {
         }
     }
 
+    /// Whether the table says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.unreadable.is_none()
+    }
+
     /// Returns the hosts that are targets in the table.
     pub(super) fn hosts(&self) -> impl Iterator<Item = &HostPort> {
         self.rows.values().flat_map(|(_, target)| target.hosts())

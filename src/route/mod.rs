@@ -330,7 +330,7 @@ impl Router {
     pub fn route_of(&self, recipient: &Recipient, mail: &RoutedMail<'_>) -> Route {
         match &recipient.action {
             Action::Deliver | Action::Direct => {
-                self.with_rewritten_sender(mail, recipient, |mail| self.route_for(&recipient.address, mail))
+                self.with_sender_that_counts(mail, recipient, |mail| self.route_for(&recipient.address, mail))
             }
             Action::Expand => Route::List,
             Action::Replaced => Route::Replaced,

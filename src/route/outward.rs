@@ -26,6 +26,10 @@ pub struct RoutedMail<'a> {
     /// Whether the message was held when it was received, or by a route. As it is tried now, an
     /// administrator has released it, so that no route holds it again.
     pub is_released: bool,
+    /// Whether a list or a `.forward` passes the message on.
+    pub is_passed_on: bool,
+    /// Whether it is known that a client that may relay sends the message, so that its sender counts.
+    pub is_submitted: bool,
 }
 
 /// The reverse-path of a message.
@@ -44,8 +48,8 @@ pub enum Sender<'a> {
 /// the sender.
 type AccountOf = dyn Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync;
 
-/// Knows the accounts with which messages go to hosts.
-pub(super) struct Accounts(Box<AccountOf>);
+/// Knows the accounts with which messages go to hosts, and whether there are accounts of senders at all.
+pub(super) struct Accounts(Box<AccountOf>, Box<dyn Fn() -> bool + Send + Sync>);
 
 impl fmt::Debug for Accounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +61,8 @@ impl<'a> RoutedMail<'a> {
     /// The message of an entry.
     pub fn of(entry: &'a Entry) -> Self {
         let is_released = entry.hold_reason().is_some();
-        Self { sender: Sender::of(entry.sender()), origin: entry.origin(), is_released }
+        let (sender, is_passed_on) = (Sender::of(entry.sender()), !entry.steps().is_empty());
+        Self { sender, origin: entry.origin(), is_released, is_passed_on, is_submitted: false }
     }
 
     /// A message that a client sends.
@@ -86,8 +91,29 @@ impl Router {
 
     /// Lets the credentials of this server depend on the sender. `account_of` returns the account with
     /// which messages from a sender go to hosts; `None` if it is the same for all senders.
-    pub fn set_accounts(&self, account_of: impl Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync + 'static) {
-        let _ = self.accounts.set(Accounts(Box::new(account_of)));
+    /// `are_any` says whether there is any account of a sender.
+    pub fn set_accounts(
+        &self,
+        account_of: impl Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync + 'static,
+        are_any: impl Fn() -> bool + Send + Sync + 'static,
+    ) {
+        let _ = self.accounts.set(Accounts(Box::new(account_of), Box::new(are_any)));
+    }
+
+    /// Whether the hosts of messages, or the accounts there, depend on the sender.
+    pub fn depends_on_senders(&self) -> bool {
+        !self.senders.current().is_empty() || self.accounts.get().is_some_and(|Accounts(_, are_any)| are_any())
+    }
+
+    /// Whether the sender of a message may decide by which hosts and with which account it leaves for this
+    /// recipient. Strangers choose their sender at will. So it counts in messages that were submitted or
+    /// made here, and for recipients to whom strangers can send nothing.
+    pub fn sender_counts(&self, mail: &RoutedMail<'_>, recipient: &Recipient) -> bool {
+        let is_elsewhere = || self.class_of(recipient.address.domain()) == DomainClass::Elsewhere;
+        !matches!(mail.sender, Sender::Address(_))
+            || mail.origin != Origin::Client
+            || mail.is_submitted
+            || (!mail.is_passed_on && recipient.original.is_none() && is_elsewhere())
     }
 
     /// Returns the route of an address by a line of the routes table that names the address itself;
@@ -140,7 +166,7 @@ impl Router {
     /// The destination of hosts for a message.
     fn hosts(&self, hosts: &[HostPort], mail: &RoutedMail<'_>) -> HostTarget {
         let account = match (mail.sender, self.accounts.get()) {
-            (Sender::Address(sender), Some(Accounts(account_of))) => account_of(hosts, sender),
+            (Sender::Address(sender), Some(Accounts(account_of, _))) => account_of(hosts, sender),
             _ => None,
         };
         HostTarget::Hosts { hosts: hosts.to_vec(), account }
@@ -182,8 +208,8 @@ impl Router {
     }
 
     /// Returns the message as the next host gets it from this host: if the message leaves again for
-    /// this recipient, its sender is the rewritten one.
-    pub(super) fn with_rewritten_sender<T>(
+    /// this recipient, its sender is the rewritten one. A sender that does not count becomes unknown.
+    pub(super) fn with_sender_that_counts<T>(
         &self,
         mail: &RoutedMail<'_>,
         recipient: &Recipient,
@@ -192,9 +218,10 @@ impl Router {
         match mail.sender {
             Sender::Address(sender) if self.is_forwarded(mail, recipient) => {
                 let rewritten = self.rewritten_sender(sender);
-                let sender = Sender::Address(rewritten.as_ref().unwrap_or(sender));
+                let sender = rewritten.as_ref().map_or(Sender::Unknown, Sender::Address);
                 then(&RoutedMail { sender, ..*mail })
             }
+            _ if !self.sender_counts(mail, recipient) => then(&RoutedMail { sender: Sender::Unknown, ..*mail }),
             _ => then(mail),
         }
     }
@@ -238,7 +265,7 @@ impl Router {
         if self.local_only {
             return Some(Source::Key("remote.local_only"));
         }
-        let sender_line = self.with_rewritten_sender(mail, recipient, |mail| {
+        let sender_line = self.with_sender_that_counts(mail, recipient, |mail| {
             self.senders.current().find(mail.sender).map(|found| found.line)
         });
         match sender_line {

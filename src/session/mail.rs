@@ -74,7 +74,14 @@ impl Session<'_> {
         if self.is_lmtp() {
             transaction.keep_each_rcpt();
         }
-        if is_own && transaction.envelope.sender.as_ref().is_some_and(|sender| !is_local(sender)) {
+        // A sender that is rewritten when the message leaves again stays unmarked.
+        let router = &self.service.router;
+        let is_submitted = || facts.may_relay() && !self.is_lmtp() && router.depends_on_senders();
+        let is_own = transaction.envelope.sender.as_ref().is_some_and(|sender| match is_local(sender) {
+            true => is_submitted(),
+            false => is_own || !router.rewrites_senders() && is_submitted(),
+        });
+        if is_own {
             transaction.envelope.origin = Origin::Own;
         }
         Ok((transaction, has_lower_priority))

@@ -282,8 +282,7 @@ impl Worker {
     }
 
     fn send(&mut self, attempt: &mut Attempt<'_>, addressees: &[RecipientEntry], target: &HostTarget) -> Vec<Outcome> {
-        let (entry, router) = (&attempt.entry, &attempt.settings.router);
-        let id = entry.id().to_string();
+        let (entry, router, id) = (&attempt.entry, &attempt.settings.router, attempt.entry.id().to_string());
         // The rewritten sender is only for the remote host. The spool keeps the original sender, to
         // whom failures are reported.
         let mail = RoutedMail::of(entry);
@@ -291,9 +290,8 @@ impl Worker {
         let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
         let seal = |content: Content<'_>| if is_forwarded { seal(attempt, content) } else { String::new() };
         let front = seal(entry.content());
-        let scratch = |bytes| self.site.spool.scratch_for(bytes);
         let converter = Converter {
-            scratch: &scratch,
+            scratch: &|bytes| self.site.spool.scratch_for(bytes),
             seal: &seal,
             #[cfg(feature = "mailauth")]
             keys: Some(&attempt.settings.keys),
@@ -309,6 +307,8 @@ impl Worker {
             converter,
             only_public: matches!(entry.origin(), Origin::DmarcReport | Origin::TlsReport),
             is_question: false,
+            may_use_account: rewritten.is_some()
+                || addressees.iter().all(|to| router.sender_counts(&mail, &to.recipient)),
         };
         let settings = &attempt.settings;
         let counts = self.site.tls_counts_of(&settings.config, entry.origin(), entry.options().tls);

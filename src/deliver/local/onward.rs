@@ -75,11 +75,16 @@ impl LocalDelivery<'_> {
             let original = (to.address != *known).then(|| known.clone());
             Recipient { original, options: options.clone(), ..to }
         };
+        // The sender of the new entry is then chosen here.
+        let origin = match self.entry.origin() {
+            Origin::Client if owner.is_some() => Origin::Own,
+            origin => origin,
+        };
         let envelope = Envelope {
             sender: owner.or_else(|| self.entry.sender().cloned()),
             recipients: finals.into_iter().map(recipient).collect(),
             options: mail_options,
-            origin: self.entry.origin(),
+            origin,
         };
         let front = trace::delivered_to_field(address);
         let made = self

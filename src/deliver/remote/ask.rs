@@ -50,6 +50,7 @@ impl RemoteDelivery {
             },
             only_public: false,
             is_question: true,
+            may_use_account: false,
         };
         let result = self.deliver(settings, destination, target, &question);
         match result.contact {

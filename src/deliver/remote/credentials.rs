@@ -112,8 +112,9 @@ impl Credentials {
     /// Lets a router know the accounts of senders.
     pub fn shared_with(self, router: &Router) -> Arc<Self> {
         let all = Arc::new(self);
-        let of_senders = Arc::clone(&all);
-        router.set_accounts(move |hosts, sender| of_senders.account(hosts, sender));
+        let (of_senders, any) = (Arc::clone(&all), Arc::clone(&all));
+        let are_any = move || any.0.current().values().any(|logins| !logins.by_sender.is_empty());
+        router.set_accounts(move |hosts, sender| of_senders.account(hosts, sender), are_any);
         all
     }
 

@@ -62,7 +62,7 @@ impl RemoteDelivery {
             return;
         }
         let config = &settings.config.remote;
-        let sender = progress.delivery.sender;
+        let sender = progress.delivery.sender.filter(|_| progress.delivery.may_use_account);
         let Some(target) = fallback_of(config, Some(settings.credentials), target, sender) else { return };
         // If the message cannot be read, it waits.
         if has_come_back(progress.delivery, &settings.config.hostname).unwrap_or(true) {

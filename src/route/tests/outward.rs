@@ -172,9 +172,10 @@ fn the_account_of_a_sender_is_part_of_the_destination() {
     let site = Site::new("accounts");
     site.write("routes", "x.org mail.host\n");
     let router = site.open();
-    router.set_accounts(|hosts, sender| {
+    let account_of = |hosts: &[HostPort], sender: &Address| -> Option<Box<str>> {
         (hosts[0].host == "mail.host" && sender.domain() == "razorback").then(|| format!("@{}", sender.domain()).into())
-    });
+    };
+    router.set_accounts(account_of, || true);
     for (sender, routed) in [
         ("jon@razorback", "host:mail.host:25,from=@razorback"),
         ("mary@razorback", "host:mail.host:25,from=@razorback"),
@@ -182,6 +183,35 @@ fn the_account_of_a_sender_is_part_of_the_destination() {
         ("", "host:mail.host:25"),
     ] {
         assert_eq!(route_from(&router, sender, "a@x.org"), routed, "{sender}");
+    }
+}
+
+/// Strangers choose their sender at will. If they write to an address here that leads elsewhere, the lines
+/// for a user that they name do not apply.
+#[test]
+fn the_sender_of_a_stranger_does_not_count() {
+    let site = Site::new("strangers");
+    site.write("routes", "x.org mail.host\nmoved@razorback mail.host\n").write("senders", "jon@razorback ours.host\n");
+    let router = site.open();
+    router.set_accounts(|_, sender| Some(sender.local().into()), || true);
+    let jon = address("jon@razorback");
+    let stranger = RoutedMail::from_sender(Some(&jon));
+    let to = |text: &str| Recipient::new(address(text));
+    let from_alias = |text: &str| Recipient { original: Some(address("out@razorback")), ..to(text) };
+    let on = RoutedMail { is_passed_on: true, ..stranger };
+    for (recipient, mail, routed, submitted) in [
+        (from_alias("a@x.org"), stranger, "host:mail.host:25", "host:mail.host:25,from=jon"),
+        (from_alias("a@y.org"), stranger, "mx:y.org", "host:ours.host:25,from=jon"),
+        (to("a@y.org"), on, "mx:y.org", "host:ours.host:25,from=jon"),
+        (to("a@backup.example"), stranger, "mx:backup.example", "host:ours.host:25,from=jon"),
+        (to("moved@razorback"), stranger, "host:mail.host:25", "host:mail.host:25,from=jon"),
+        // A stranger may not send there, so the message was submitted.
+        (to("a@y.org"), stranger, "host:ours.host:25,from=jon", "host:ours.host:25,from=jon"),
+    ] {
+        assert_eq!(shown(router.route_of(&recipient, &mail)), routed, "{recipient:?}");
+        for mail in [RoutedMail { origin: Origin::Own, ..mail }, RoutedMail { is_submitted: true, ..mail }] {
+            assert_eq!(shown(router.route_of(&recipient, &mail)), submitted, "{recipient:?}");
+        }
     }
 }
 

@@ -167,7 +167,17 @@ impl Sender {
             now: 0,
         };
         let (sender, is_question) = (sender.as_ref(), false);
-        let what = Delivery { id: "x", sender, options, recipients, content, converter, only_public, is_question };
+        let what = Delivery {
+            id: "x",
+            sender,
+            options,
+            recipients,
+            content,
+            converter,
+            only_public,
+            is_question,
+            may_use_account: true,
+        };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);
         let (tls_policies, _) = TlsPolicies::begin(config);
         let (outgoing, _) = Outgoing::begin(config);

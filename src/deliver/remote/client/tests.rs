@@ -96,6 +96,7 @@ fn a_message_goes_over_a_unix_socket() {
             },
             only_public: false,
             is_question: false,
+            may_use_account: true,
         };
         let outcomes = connection.send(&delivery);
         connection.quit();

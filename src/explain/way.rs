@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Query;
+use super::client::Client;
 use super::scene::Scene;
 use super::steps::{Effect, Stage, Steps};
 use crate::address::Address;
@@ -19,6 +20,7 @@ use crate::log;
 use crate::outcome::{Fate, Outcome};
 use crate::outgoing::{self, Rules};
 use crate::policy::{self, Source};
+use crate::route::copies::is_same;
 use crate::route::{Expansion, Found, Route, RoutedMail, Sender, Traced, Visit};
 use crate::users::{Contents, Mailbox, Owner, Size};
 
@@ -37,6 +39,7 @@ pub fn tell(
     steps: &mut Steps,
 ) {
     let mail = sender.map_or_else(RoutedMail::default, |sender| RoutedMail::from_sender(sender.as_ref()));
+    let mail = RoutedMail { is_submitted: Client::of(scene, query).facts().may_relay(), ..mail };
     let mut way = Way::new(scene, query.uses_dns, (MessageTls::Default, mail), steps);
     traced.visits.iter().for_each(|visit| way.visit(visit));
     way.follow(named, traced.expansion.clone());
@@ -148,6 +151,10 @@ impl<'a> Way<'a> {
         };
         for copy in copies {
             let (address, source) = (&copy.address, Some(Source::Line(copy.line.clone())));
+            if sender.is_some_and(|sender| is_same(sender, address)) {
+                self.add(Effect::Fact, format!("no copy goes to {address}: it is the sender"), source);
+                continue;
+            }
             match router.recipients_of_copy(&copy) {
                 Ok(finals) => {
                     let names: Vec<String> = finals.iter().map(|to| to.address.to_string()).collect();

@@ -13,8 +13,9 @@
 //!
 //! All lines that match apply. A recipient is an address as the client gave it, or one that an alias
 //! has led to. A copy is made when a message is accepted, and never for messages that this server
-//! makes or forwards: so the copies cause no loop. There is also no copy to a recipient that the
-//! message has anyway, to its sender, and to an address to which it was delivered before.
+//! makes or forwards. There is also no copy to a recipient that the message has anyway, to its
+//! sender, and, unless a client submits it, to an address to which it was delivered before. Two hosts
+//! that copy to each other still cause a loop, because a copy that arrives is a message.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -129,7 +130,8 @@ impl Router {
     }
 
     /// Returns the copies of a message from a sender to these recipients, whose addresses have a
-    /// domain: both the addresses that the client gave and the final ones.
+    /// domain: both the addresses that the client gave and the final ones. A copy to the sender is among
+    /// them; whoever asks leaves it out.
     ///
     /// # Errors
     /// If the table cannot be read: the reason.
@@ -150,10 +152,7 @@ impl Router {
             let Some((number, addresses)) = table.rows.get(key) else { return };
             for address in addresses {
                 let address = self.qualify(address);
-                if found.len() < MAX_COPIES
-                    && !found.iter().any(|copy| is_same(&copy.address, &address))
-                    && !sender.is_some_and(|sender| is_same(sender, &address))
-                {
+                if found.len() < MAX_COPIES && !found.iter().any(|copy| is_same(&copy.address, &address)) {
                     let line = Line { file: Arc::from(self.copies.path()), number: *number };
                     found.push(Copy { address, line });
                 }

@@ -9,6 +9,7 @@ use super::Session;
 use super::incoming::Complete;
 use super::transaction::Transaction;
 use crate::reply::{self, Reply};
+use crate::route::copies::is_same;
 use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 impl Session<'_> {
@@ -24,9 +25,16 @@ impl Session<'_> {
             ::log::warn!("the copies of a message are not known: {why}");
             reply::failure::local_error()
         })?;
+        // Clients that submit write the header themselves, and so could keep a message from an archive.
+        let may_skip_delivered = !self.facts().may_relay() || self.is_lmtp();
         for copy in copies {
             let address = &copy.address;
-            if complete.was_delivered_to(address) {
+            if transaction.envelope.sender.as_ref().is_some_and(|sender| is_same(sender, address)) {
+                ::log::info!("{}: no copy goes to <{address}>: it is the sender", copy.line);
+                continue;
+            }
+            if may_skip_delivered && complete.was_delivered_to(address) {
+                ::log::info!("{}: no copy goes to <{address}>: a Delivered-To field names it", copy.line);
                 continue;
             }
             let finals = match router.recipients_of_copy(&copy) {

@@ -17,6 +17,9 @@ use crate::tls::Verification;
 const CHUNK: usize = 4 << 10;
 /// The maximum length of a text of the store in the log, in characters.
 const MAX_TEXT: usize = 120;
+/// The codes of errors that are logged if a store refuses to log this host in. Any other code is not,
+/// because a store may repeat what it was sent.
+const CODES: [&str; 8] = ["ERR", "WRONGPASS", "NOAUTH", "NOPERM", "LOADING", "DENIED", "MASTERDOWN", "READONLY"];
 
 /// A connection.
 #[derive(Debug)]
@@ -57,10 +60,10 @@ impl Link {
         if let Some(password) = password {
             let mut auth = redis::cmd("AUTH");
             target.user.iter().for_each(|user| _ = auth.arg(user));
-            link.expect_ok(auth.arg(password), until)?;
+            link.expect_ok("AUTH", auth.arg(password), until)?;
         }
         if target.database != 0 {
-            link.expect_ok(redis::cmd("SELECT").arg(target.database), until)?;
+            link.expect_ok("SELECT", redis::cmd("SELECT").arg(target.database), until)?;
         }
         Ok(link)
     }
@@ -79,15 +82,24 @@ impl Link {
         eval.arg(question.script).arg(question.keys.len()).arg(&question.keys).arg(&question.arguments);
         let numbers = match self.exchange(&eval, until)? {
             Value::Array(values) => values.into_iter().map(number).collect::<Option<Vec<u64>>>(),
+            Value::ServerError(error) => {
+                let why = format!("{} {}", error.code(), error.details().unwrap_or_default());
+                return Err(Failure { why: printable(&why), is_stale: false });
+            }
             _ => None,
         };
         let numbers = numbers.filter(|numbers| numbers.len() == question.numbers);
         numbers.ok_or_else(|| unexpected("an answer of the wrong kind"))
     }
 
-    fn expect_ok(&mut self, command: &Cmd, until: Instant) -> Result<(), Failure> {
+    /// Sends a command that logs in. The text of an error may repeat the password, and is not logged.
+    fn expect_ok(&mut self, name: &str, command: &Cmd, until: Instant) -> Result<(), Failure> {
         match self.exchange(command, until)? {
             Value::Okay => Ok(()),
+            Value::ServerError(error) => {
+                let code = CODES.iter().find(|code| **code == error.code()).unwrap_or(&"an error");
+                Err(Failure { why: format!("{code} is the answer to {name}"), is_stale: false })
+            }
             _ => Err(unexpected("an answer of the wrong kind")),
         }
     }
@@ -98,14 +110,7 @@ impl Link {
         let octets = self.stream.write_all(&command.get_packed_command()).map_err(|error| failure(&error));
         let octets = octets.and_then(|()| self.receive());
         let octets = octets.map_err(|failure| Failure { is_stale: failure.is_stale && is_used, ..failure })?;
-        match redis::parse_redis_value(&octets) {
-            Ok(Value::ServerError(error)) => {
-                let why = format!("{} {}", error.code(), error.details().unwrap_or_default());
-                Err(Failure { why: printable(&why), is_stale: false })
-            }
-            Ok(value) => Ok(value),
-            Err(_) => Err(unexpected("not the protocol of Redis")),
-        }
+        redis::parse_redis_value(&octets).map_err(|_| unexpected("not the protocol of Redis"))
     }
 
     /// Reads one reply.

@@ -3,6 +3,7 @@
 //!
 //! What a store can do to one host is shown in src/shared_store/tests.rs.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -198,6 +199,32 @@ fn the_store_may_want_a_password_and_tls() {
     let check = self::check(&site);
     assert!(check.contains("ok: host: the shared store rediss://localhost:"), "{check}");
     assert_eq!(mail(&daemon, 1), ["250"]);
+}
+
+/// A store without passwords, which repeats the password in its error, as Redis did for commands that
+/// it does not know. The first word of an error can be anything, too.
+#[test]
+fn a_password_that_the_store_repeats_is_not_shown() {
+    for error in ["ERR unknown command 'AUTH', with args beginning with: 'sesame'", "sesame is wrong"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut site = site(&format!("redis://{}", listener.local_addr().expect("bound")), 5);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 512]);
+                let _ = write!(stream, "-{error}\r\n");
+            }
+        });
+        site.make_root_owned();
+        site.set("shared", "password", &format!("{:?}", site.path("password")));
+        fs::write(site.path("password"), "sesame\n").expect("a file");
+        fs::set_permissions(site.path("password"), fs::Permissions::from_mode(0o600)).expect("mode 600");
+        let daemon = site.start();
+        daemon.wait_words(&["the answer to AUTH", ALONE]);
+        let status = [&["status"][..], &["status", "--json"]].map(|words| site.penfoldctl(words)).concat();
+        assert!(status.contains("the answer to AUTH"), "{status}");
+        let all = format!("{}{status}{}", daemon.log(), check(&site));
+        assert!(!all.contains("sesame") && !all.contains("in clear"), "{all}");
+    }
 }
 
 /// The findings of a check, which fails because no port is open to the outside.

@@ -331,6 +331,39 @@ fn a_host_remembers_what_the_shared_greylist_has_said() {
     let _ = std::fs::remove_dir_all(&scratch);
 }
 
+/// A key that somebody else has written is removed or not believed, and the store stays in use.
+#[test]
+fn no_content_of_a_key_stops_the_counts() {
+    const LIMITS: GreylistLimits =
+        GreylistLimits { delay: Duration::from_secs(9), tried_within: 100, passed_for: 200, max_waiting: 3 };
+    together(1, |redis, hosts| {
+        let login = crate::shared::Login { client: "c", account: "a", max: (20, 20) };
+        let ask_all = |why: &str| {
+            assert!(hosts[0].total("kind", "jon").is_some_and(|count| count < 9), "{why}");
+            assert_eq!(hosts[0].count("kind", "jon", 300), Some(true), "{why}");
+            assert_eq!(hosts[0].greylist("n", "pair", LIMITS), Some(Greylisted::Waits(9)), "{why}");
+            assert!(hosts[0].failures(login).is_some(), "{why}");
+            let failures = hosts[0].failed(login).unwrap_or_else(|| panic!("{why}"));
+            assert!((1..20).contains(&failures.client) && (1..20).contains(&failures.account), "{why}: {failures:?}");
+        };
+        let keys = || redis.ask(&["--raw", "KEYS", "*"]).lines().map(str::to_owned).collect::<Vec<_>>();
+        ask_all("nothing");
+        for key in keys() {
+            redis.ask(&["SET", &key, "x"]);
+        }
+        // A mark of the greylist is a key of any type.
+        ask_all("strings");
+        for value in ["-5", "1.3", "007", "nan", "-inf", "0x10", "1e3", "9223372036854775807", ""] {
+            for key in keys() {
+                for field in redis.ask(&["--raw", "HKEYS", &key]).lines() {
+                    redis.ask(&["HSET", &key, field, value]);
+                }
+            }
+            ask_all(value);
+        }
+    });
+}
+
 #[test]
 fn failed_logins_count_for_all_hosts() {
     use crate::sasl::throttle::{MAX_PER_ACCOUNT, MAX_PER_CLIENT, Throttle};

@@ -58,7 +58,7 @@ fn shared(site: &Site) -> Option<SharedState> {
         Standing::Away { since, why } => (since, Some(why)),
         Standing::Untried => (sys::now(), Some("it was not asked yet".to_owned())),
     };
-    Some(SharedState { store, why_away, since })
+    Some(SharedState { store, why_away, since, unasked: site.shared.unasked() })
 }
 
 /// Returns what can be read from the spool without a daemon. If `has_queue`, that includes the

@@ -117,11 +117,14 @@ fn text(status: &Status) -> String {
     for filter in &status.filters {
         line("filter", format!("{}  {}", filter.socket, protocol(filter)));
     }
-    if let Some(SharedState { store, why_away, since }) = &gauges.shared {
+    if let Some(SharedState { store, why_away, since, unasked }) = &gauges.shared {
         let since = log::local_timestamp(*since);
         line(
             "shared store",
             match why_away {
+                None if *unasked > 0 => {
+                    format!("{store}, answers since {since}; busy {unasked} times, when this host counted alone")
+                }
                 None => format!("{store}, answers since {since}"),
                 Some(why) => format!("{store}, away since {since}: {why}; this host counts alone"),
             },
@@ -254,7 +257,7 @@ fn queue_json(census: &Census, gauges: &Gauges) -> Object {
 fn shared_json(shared: &SharedState) -> Object {
     let mut object = Object::new();
     object.text("store", &shared.store).flag("answers", shared.why_away.is_none());
-    object.text("since", &log::timestamp(shared.since));
+    object.text("since", &log::timestamp(shared.since)).number("unasked", shared.unasked);
     if let Some(why) = &shared.why_away {
         object.text("reason", why);
     }

@@ -27,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 1 }
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// After this time of good answers the pauses begin anew.
 const GOOD_FOR: Duration = Duration::from_secs(60);
+/// The minimum time between two warnings about questions that no connection was free for.
+const WARN_PAUSE: Duration = Duration::from_secs(60);
 
 /// The connections to the store.
 #[derive(Debug)]
@@ -53,6 +55,10 @@ struct State {
     /// The time at which the circuit was closed.
     closed_at: Option<Instant>,
     pause: Duration,
+    /// The number of questions that were not asked because all connections were in use all the time.
+    unasked: u64,
+    /// The time of the last warning about them.
+    warned_at: Option<Instant>,
     /// Whether the thread runs that tries the store.
     is_trying: bool,
 }
@@ -64,8 +70,12 @@ struct Way {
     password: Option<String>,
 }
 
-/// A connection that one question uses, and how to open another one.
+/// A connection that one question uses, and how to open another one. It is given back when it is
+/// dropped, even by a panic.
 struct Lease {
+    circuit: Arc<Circuit>,
+    /// Why there is no answer (yet).
+    failure: Option<Failure>,
     generation: u64,
     target: Arc<Target>,
     way: Arc<Way>,
@@ -117,9 +127,21 @@ impl Circuit {
     pub fn ask(self: &Arc<Self>, question: &Question) -> Option<Vec<u64>> {
         let until = Instant::now() + LIMIT;
         let mut lease = self.lease(until)?;
-        let result = lease.ask(question, until);
-        self.give_back(lease, result.as_ref().err());
-        result.ok()
+        match lease.ask(question, until) {
+            Ok(numbers) => {
+                lease.failure = None;
+                Some(numbers)
+            }
+            Err(failure) => {
+                lease.failure = Some(failure);
+                None
+            }
+        }
+    }
+
+    /// The number of questions that no connection was free for.
+    pub fn unasked(&self) -> u64 {
+        self.lock().unasked
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -140,16 +162,21 @@ impl Circuit {
                 Standing::Up { .. } if state.busy < MAX_CONNECTIONS => {
                     let (target, way) = (state.target.clone()?, state.way.clone()?);
                     state.busy += 1;
-                    return Some(Lease { generation: state.generation, target, way, link: state.idle.pop() });
+                    let (generation, link) = (state.generation, state.idle.pop());
+                    let failure = Some(Failure { why: "a question was broken off".to_owned(), is_stale: false });
+                    return Some(Lease { circuit: Arc::clone(self), failure, generation, target, way, link });
                 }
                 Standing::Up { .. } => {}
             }
-            let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                state.count_unasked();
+                return None;
+            };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn give_back(self: &Arc<Self>, lease: Lease, failure: Option<&Failure>) {
+    fn give_back(self: &Arc<Self>, lease: &mut Lease) {
         let mut state = self.lock();
         if state.generation != lease.generation {
             return;
@@ -157,8 +184,8 @@ impl Circuit {
         state.busy = state.busy.saturating_sub(1);
         // Another question may have opened the circuit before.
         let is_up = matches!(state.standing, Standing::Up { .. });
-        match failure {
-            None => state.idle.extend(lease.link.filter(|_| is_up)),
+        match &lease.failure {
+            None => state.idle.extend(lease.link.take().filter(|_| is_up)),
             Some(failure) if is_up => {
                 if state.closed_at.is_some_and(|closed_at| closed_at.elapsed() >= GOOD_FOR) {
                     state.pause = FIRST_PAUSE;
@@ -261,6 +288,22 @@ impl Circuit {
 }
 
 impl State {
+    /// Counts a question that was not asked, and warns if the store answers others.
+    fn count_unasked(&mut self) {
+        if !matches!(self.standing, Standing::Up { .. }) {
+            return;
+        }
+        self.unasked += 1;
+        if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
+            self.warned_at = Some(Instant::now());
+            let (url, number) = (self.target.as_ref().map_or("", |target| &target.url), self.unasked);
+            ::log::warn!(
+                "shared store {url}: all {MAX_CONNECTIONS} connections were in use for too long; \
+                 this host has counted {number} times alone"
+            );
+        }
+    }
+
     /// Opens the circuit.
     fn open(&mut self, why: &str) {
         let since = match self.standing {
@@ -293,6 +336,13 @@ impl State {
     }
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let circuit = Arc::clone(&self.circuit);
+        circuit.give_back(self);
+    }
+}
+
 impl Lease {
     /// Asks over the connection, or over a new one if there is none or the store has closed it.
     fn ask(&mut self, question: &Question, until: Instant) -> Result<Vec<u64>, Failure> {
@@ -308,5 +358,49 @@ impl Lease {
         let Self { target, way, link, .. } = self;
         let new = link.insert(Link::open(&way.endpoint, target, way.password.as_deref(), until)?);
         new.ask(question, until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, StoreUrl};
+
+    fn circuit_up() -> Arc<Circuit> {
+        let dns = config::Dns { nameservers: Vec::new(), timeout: LIMIT, trust_ad: None };
+        let circuit = Arc::new(Circuit::new(Arc::new(Dns::new(&dns)), "host.example"));
+        let url = StoreUrl::parse("unix:/nonexistent/redis.sock").expect("a URL");
+        circuit.aim(Some(Arc::new(Target::new(&url, &crate::tls::Client::default(), None))));
+        let endpoint = Endpoint::Unix(std::path::Path::new("/nonexistent/redis.sock").into());
+        let mut state = circuit.lock();
+        state.standing = Standing::Up { since: 0 };
+        state.way = Some(Arc::new(Way { endpoint, password: None }));
+        drop(state);
+        circuit
+    }
+
+    #[test]
+    fn a_question_that_panics_gives_its_connection_back() {
+        let circuit = circuit_up();
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _lease = circuit.lease(Instant::now() + LIMIT).expect("a connection");
+            panic!("on purpose");
+        }));
+        assert!(panic.is_err());
+        assert_eq!(circuit.lock().busy, 0);
+        assert!(matches!(circuit.standing().1, Standing::Away { .. }));
+    }
+
+    #[test]
+    fn questions_without_a_connection_are_counted_and_warned_of_once() {
+        let circuit = circuit_up();
+        let leases: Vec<_> = (0..MAX_CONNECTIONS).map(|_| circuit.lease(Instant::now()).expect("free")).collect();
+        assert!(circuit.lease(Instant::now()).is_none());
+        let warned_at = circuit.lock().warned_at;
+        assert!(warned_at.is_some());
+        assert!(circuit.lease(Instant::now() + Duration::from_millis(1)).is_none());
+        assert_eq!((circuit.unasked(), circuit.lock().warned_at), (2, warned_at));
+        leases.into_iter().for_each(|mut lease| lease.failure = None);
+        assert!(circuit.lease(Instant::now()).is_some());
     }
 }

@@ -88,6 +88,11 @@ impl SharedStore {
         self.circuit.standing()
     }
 
+    /// The number of questions that were not asked because all connections were in use.
+    pub fn unasked(&self) -> u64 {
+        self.circuit.unasked()
+    }
+
     /// Begins to connect. Without this, the first question does.
     pub fn start(&self) {
         self.circuit.start();
@@ -126,6 +131,11 @@ impl SharedStore {
     /// No store.
     pub fn standing(&self) -> (String, Standing) {
         (String::new(), Standing::None)
+    }
+
+    /// None.
+    pub fn unasked(&self) -> u64 {
+        0
     }
 
     /// Does nothing.

@@ -104,6 +104,8 @@ pub struct SharedState {
     pub why_away: Option<String>,
     /// The time since which it answers or is away, in seconds since 1970.
     pub since: u64,
+    /// The number of questions that were not asked because all connections were in use.
+    pub unasked: u64,
 }
 
 /// The present state.

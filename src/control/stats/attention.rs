@@ -94,7 +94,7 @@ mod tests {
             connections: (89, 100),
             disk: Some((50, 100)),
             inodes: Some((0, 0)),
-            shared: Some(SharedState { store: "s".into(), why_away: None, since: 0 }),
+            shared: Some(SharedState { store: "s".into(), why_away: None, since: 0, unasked: 0 }),
             ..Gauges::default()
         };
         assert_eq!(text(&fine), "Nothing needs attention now.\n\n");
@@ -114,7 +114,12 @@ mod tests {
             ],
             disk: Some((9, 100)),
             inodes: Some((10, 1000)),
-            shared: Some(SharedState { store: "s".into(), why_away: Some("no answer in time".into()), since: 0 }),
+            shared: Some(SharedState {
+                store: "s".into(),
+                why_away: Some("no answer in time".into()),
+                since: 0,
+                unasked: 0,
+            }),
             ..Gauges::default()
         };
         let expected = "Needs attention now

@@ -227,6 +227,23 @@ fn a_password_that_the_store_repeats_is_not_shown() {
     }
 }
 
+/// Nothing connects to the store here.
+#[test]
+fn a_password_in_clear_is_warned_of() {
+    let mut site = site("redis://192.0.2.6", 5);
+    let test = |site: &Site| {
+        let output = site.penfoldd(&["-n"]).output().expect("it runs");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    site.make_root_owned();
+    site.set("shared", "password", &format!("{:?}", site.path("password")));
+    assert!(!test(&site).contains("in clear"));
+    fs::write(site.path("password"), "sesame\n").expect("a file");
+    fs::set_permissions(site.path("password"), fs::Permissions::from_mode(0o600)).expect("mode 600");
+    let log = test(&site);
+    assert!(log.contains("the password goes to redis://192.0.2.6:6379 in clear"), "{log}");
+}
+
 /// The findings of a check, which fails because no port is open to the outside.
 fn check(site: &Site) -> String {
     let mut command = std::process::Command::new(common::built::program("penfoldctl"));

@@ -10,6 +10,7 @@
 //! - `dkim`: keys that sign mail, and their DNS records
 //! - `dovecot`: users that cannot be looked up at Dovecot
 //! - `outgoing`: addresses from which this host cannot connect
+//! - `shared`: the password of a shared store, in clear
 //! - `tables`: local mail that cannot be delivered or read
 
 use std::collections::BTreeSet;
@@ -38,6 +39,7 @@ mod dane;
 mod dkim;
 mod dovecot;
 mod outgoing;
+mod shared;
 mod tables;
 
 pub use dane::DaneCheck;
@@ -56,6 +58,7 @@ pub fn log_all(settings: &Settings, rights: &Rights, sockets: &[SocketAddr]) {
     of_drop_directory(config);
     tables::log_all(settings, rights);
     outgoing::log_all(settings);
+    shared::log_all(settings);
     of_writable_files(config);
     of_certificates(settings);
     for (number, listen) in config.listen.iter().enumerate().filter(|(_, listen)| listen.kind == Kind::Submission) {

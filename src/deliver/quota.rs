@@ -27,6 +27,9 @@ const MAX_KNOWN: usize = 10_000;
 const KNOWN_FOR: Duration = Duration::from_secs(60);
 /// How long the use is remembered if it cannot be found out again.
 const KNOWN_AT_MOST: Duration = Duration::from_secs(15 * 60);
+/// A Maildir whose messages could not be counted in at least this time is not counted again for
+/// [`KNOWN_AT_MOST`], so that the next messages do not wait as long.
+const SLOW: Duration = Duration::from_secs(5);
 /// Maximum number of mailboxes that agents look at, or that are counted, at the same time.
 const MAX_LOOKS: usize = 4;
 /// Maximum number of final recipients of an address whose mailboxes are looked at.
@@ -43,6 +46,10 @@ pub struct Quotas {
 struct Known {
     /// The use; `None` if it could not be found out.
     contents: Option<Contents>,
+    /// Whether the files were counted, so that a lack of room is sure.
+    is_counted: bool,
+    /// Whether even a delivery had not enough time to count the files.
+    is_uncountable: bool,
     since: Instant,
 }
 
@@ -101,16 +108,25 @@ impl Quotas {
                 return Some(contents);
             }
         }
-        let known = if is_ours { None } else { self.known(&mailbox.path) };
+        let known = self.known(&mailbox.path);
+        if known.is_some_and(|known| known.is_uncountable) {
+            return None;
+        }
+        let limit = mailbox.quota?.limit;
+        let has_room = |contents: Contents| contents.leaves_room(size, limit);
+        // The file says more than what is remembered, unless counting has failed.
+        let known = known
+            .filter(|known| known.contents.is_none_or(|contents| !is_ours && (known.is_counted || has_room(contents))));
         if let Some(known) = known.filter(|known| known.since.elapsed() < KNOWN_FOR) {
             return known.contents;
         }
         let Some(_look) = self.begin_look() else { return known?.contents };
-        let contents = measure(agents, mailbox, forwards, size, true).ok().flatten();
-        if !is_ours {
-            self.note(&mailbox.path, contents);
+        let found = measure(agents, mailbox, forwards, size, true);
+        if !is_ours || found.is_err() {
+            let contents = found.as_ref().ok().copied().flatten();
+            self.note(&mailbox.path, contents, contents.is_some_and(|contents| !has_room(contents)), false);
         }
-        contents
+        found.ok().flatten()
     }
 
     fn known(&self, path: &Path) -> Option<Known> {
@@ -118,18 +134,19 @@ impl Quotas {
         known.get(path).copied().filter(|known| known.since.elapsed() < KNOWN_AT_MOST)
     }
 
-    fn note(&self, path: &Path, contents: Option<Contents>) {
+    fn note(&self, path: &Path, contents: Option<Contents>, is_counted: bool, is_uncountable: bool) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(path.to_owned(), Known { contents, since: Instant::now() });
+        known.insert(path.to_owned(), Known { contents, is_counted, is_uncountable, since: Instant::now() });
     }
 
     /// Adds a message of `size` bytes to what is remembered.
     fn add(&self, path: &Path, size: u64) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Known { contents: Some(contents), .. }) = known.get_mut(path) {
+        if let Some(Known { contents: Some(contents), is_counted, .. }) = known.get_mut(path) {
+            *is_counted = false;
             contents.size = contents.size.saturating_add(size);
             contents.messages += 1;
         }
@@ -152,10 +169,14 @@ impl Quotas {
         size: u64,
     ) -> Result<Option<Room>, Box<Outcome>> {
         let limit = quota.limit;
+        if self.known(maildir).is_some_and(|known| known.is_uncountable) {
+            return Ok(None);
+        }
+        let started = Instant::now();
         let request = Request::Reserve { mailbox: maildir.to_owned(), limit, size };
         match agents.perform(owner, &request, None) {
             Ok(Response::Used(contents)) => {
-                self.note(maildir, Some(contents));
+                self.note(maildir, Some(contents), true, false);
                 Err(Box::new(over(quota, contents, size).at(maildir.to_string_lossy())))
             }
             Ok(response) => {
@@ -165,6 +186,9 @@ impl Quotas {
             }
             Err(AgentError { doing, error }) => {
                 ::log::warn!("the quota of {} is not applied: {doing}: {error}", maildir.display());
+                if started.elapsed() >= SLOW {
+                    self.note(maildir, None, false, true);
+                }
                 Ok(None)
             }
         }
@@ -213,7 +237,8 @@ pub fn full_by(
         if contents.leaves_room(size, quota.limit) {
             return None;
         }
-        full = Some(Full { quota, contents });
+        // If mail for any of them waits, the message waits.
+        full = full.filter(|full: &Full| !full.quota.is_final).or(Some(Full { quota, contents }));
     }
     full
 }
@@ -260,5 +285,39 @@ fn over(quota: Quota, contents: Contents, size: u64) -> Outcome {
     match quota.is_final {
         true => Outcome::failed(Status(5, 2, 2), why),
         false => Outcome::deferred(Status(4, 2, 2), why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::privsep::Rights;
+
+    /// A Maildir that could not be counted in time gets mail at once, also if it is full.
+    #[test]
+    fn a_maildir_that_cannot_be_counted_makes_no_message_wait() {
+        let maildir = std::env::temp_dir().join(format!("penfold-uncountable-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&maildir);
+        fs::create_dir(&maildir).expect("a directory");
+        for place in ["new", "cur", "tmp"] {
+            fs::create_dir(maildir.join(place)).expect("a directory");
+        }
+        fs::write(maildir.join("new/1.a,S=1000"), "").expect("a message");
+        let (quotas, agents) = (Quotas::default(), AgentPool::new(Rights::default()));
+        let place = (maildir.as_path(), &Owner::Server, Quota { limit: 1000, is_final: false, is_own: false });
+        assert_eq!(quotas.reserve(&agents, place, 100).expect_err("full").status, Status(4, 2, 2));
+        quotas.note(&maildir, None, false, true);
+        assert!(quotas.reserve(&agents, place, 100).expect("no count").is_none());
+        let _ = fs::remove_dir_all(&maildir);
+    }
+
+    /// A lack of room is believed only if the files were counted.
+    #[test]
+    fn what_was_delivered_since_the_count_makes_a_lack_of_room_doubtful() {
+        let (quotas, path) = (Quotas::default(), Path::new("/mailbox"));
+        quotas.note(path, Some(Contents { size: 1000, messages: 1 }), true, false);
+        assert!(quotas.known(path).is_some_and(|known| known.is_counted));
+        quotas.add(path, 10);
+        assert!(quotas.known(path).is_some_and(|known| !known.is_counted));
     }
 }

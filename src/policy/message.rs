@@ -1,5 +1,5 @@
 //! Decides whether a received message is accepted, by its form, its size, signs of a mail loop,
-//! DMARC, the word of trusted ARC sealers, and the room in the quarantine.
+//! DMARC, the word of trusted ARC sealers, and the room in the quarantine and in the mailboxes.
 
 use super::{Facts, Source, Verdict};
 use crate::config::{Kind, Limit};
@@ -85,6 +85,15 @@ pub fn quarantine(has_room: bool) -> Verdict {
             Verdict::refuse(reply, "quarantine-room", Source::Key("policy.quarantine"))
         }
     }
+}
+
+/// Refuses a message of `size` bytes that fits into no mailbox of its recipients, by the rules of
+/// [`super::rcpt::quota`].
+pub fn quota(facts: &Facts<'_>, size: u64, full: impl FnOnce() -> Option<bool>) -> Verdict {
+    let full = if facts.is_local_user { None } else { full() };
+    full.map_or(Verdict::Accept, |is_final| {
+        Verdict::refuse(reply::message::mailboxes_full(size, is_final), "quota", Source::Key("local.quota"))
+    })
 }
 
 /// Checks the form and the size of a message, as soon as its text has ended.
@@ -192,6 +201,19 @@ mod tests {
     fn a_full_quarantine_defers() {
         assert_eq!(shown(&quarantine(true)), "accept");
         assert_eq!(shown(&quarantine(false)), "defer 451 quarantine-room");
+    }
+
+    #[test]
+    fn a_message_that_fits_into_no_mailbox_is_refused_unless_a_program_has_sent_it() {
+        let program = Facts { is_local_user: true, is_trusted: true, ..SUBMITTER };
+        for (facts, full, want) in [
+            (STRANGER, None, "accept"),
+            (STRANGER, Some(false), "defer 452 quota"),
+            (STRANGER, Some(true), "refuse 552 quota"),
+            (program, Some(true), "accept"),
+        ] {
+            assert_eq!(shown(&quota(&facts, 1000, || full)), want, "{facts:?}");
+        }
     }
 
     #[test]

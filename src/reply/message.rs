@@ -90,6 +90,12 @@ pub fn quarantine_full() -> Reply {
     Reply::new(451, Status(4, 3, 1), "The quarantine of this host is full, please try again later")
 }
 
+/// Refuses or defers a message of `size` bytes that fits into no mailbox of its recipients.
+pub fn mailboxes_full(size: u64, is_lasting: bool) -> Reply {
+    let (code, class) = if is_lasting { (552, 5) } else { (452, 4) };
+    Reply::new(code, Status(class, 2, 2), format!("Mailbox full: no recipient has room for {size} octets"))
+}
+
 /// Refuses a message, because `domain`, the domain of its author, asks for that with DMARC (RFC
 /// 9989, RFC 7372).
 pub fn dmarc_reject(domain: &str) -> Reply {

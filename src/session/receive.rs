@@ -70,6 +70,7 @@ impl Session<'_> {
         self.check_authenticity(collector, transaction, &mut complete)?;
         self.limit_reports(transaction);
         self.show_to_filters(&mut complete, transaction)?;
+        self.check_mailboxes(complete.size(), transaction)?;
         self.add_copies(&mut complete, transaction)?;
         self.sign(&mut complete, transaction.envelope.options.body)?;
         let (hold, folder) = self.holding(transaction);
@@ -142,6 +143,19 @@ impl Session<'_> {
         }
         let has_room = self.service.site.spool.has_room_to_hold(size).map_err(|e| storage_error(&e))?;
         self.apply(policy::message::quarantine(has_room))
+    }
+
+    /// Checks whether a message of this size, which the client may not have declared at MAIL, fits into
+    /// a mailbox of a recipient. If not, the client is told, and nobody who is named as the sender gets
+    /// a report. The error is the reply that refuses the message.
+    fn check_mailboxes(&self, size: u64, transaction: &Transaction) -> Result<(), Reply> {
+        let (router, site) = (&self.service.router, &self.service.site);
+        if !router.has_quotas() || self.holding(transaction).0.is_some() {
+            return Ok(());
+        }
+        let recipients = &transaction.envelope.recipients;
+        let full = || site.full(router, recipients, size).map(|full| full.quota.is_final);
+        self.apply(policy::message::quota(&self.facts(), size, full))
     }
 
     /// Sends the replies to a message that has ended, and starts its delivery if it was accepted. In

@@ -19,13 +19,17 @@ const EXACT: usize = 64;
 const PARTS: u32 = 60;
 /// How long a destination waits before its limits are read again, since the table may have changed.
 const MAX_WAIT: Duration = Duration::from_secs(60);
-/// Above this number of destinations, those that may begin another attempt at once are forgotten.
+/// Above this number of destinations, those that may begin another attempt at once are forgotten. If
+/// many remain, that is repeated only when their number has doubled, so that new destinations are not
+/// slower the more there are.
 const MAX_KNOWN: usize = 16_384;
 
 /// The attempts of all destinations with limits.
 #[derive(Default)]
 pub struct Paces {
     known: HashMap<Arc<Destination>, Pace>,
+    /// Twice the number of destinations that remained when some were forgotten last.
+    forget_above: usize,
     /// The paced destinations, by the time at which they are looked at again.
     waiting: BTreeMap<(Instant, u64), Arc<Destination>>,
     /// The number of the next element of `waiting`.
@@ -83,9 +87,10 @@ impl Paces {
             self.known.remove(destination);
             return;
         }
-        if self.known.len() >= MAX_KNOWN && !self.known.contains_key(destination) {
+        if self.known.len() >= MAX_KNOWN.max(self.forget_above) && !self.known.contains_key(destination) {
             self.known.retain(|_, pace| pace.outlook(&pace.limits, 0, now).is_some());
             shrink(&mut self.known);
+            self.forget_above = 2 * self.known.len();
         }
         self.known.entry(Arc::clone(destination)).or_default().count(limits, now);
     }
@@ -225,6 +230,21 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|before| outlook(&paces, before)), [None, Some(40), Some(60), Some(60)]);
         paces.take_back(&destination);
         assert_eq!([0, 1, 2].map(|before| outlook(&paces, before)), [None, None, Some(40)]);
+    }
+
+    #[test]
+    fn many_destinations_at_their_limits_are_not_looked_through_for_each_new_one() {
+        let (mut paces, now, limits) = (Paces::default(), Instant::now(), limits(Some("1/d"), None));
+        let later = now + Duration::from_secs(3 * 86_400);
+        let mut count = |range: std::ops::Range<usize>, now| {
+            range.for_each(|n| paces.count(&Arc::new(Destination::mx(&format!("{n}.test"))), &limits, now));
+            paces.known.len()
+        };
+        // All of the first are at their limits when the next one comes, so the number must double.
+        assert_eq!(count(0..MAX_KNOWN + 1, now), MAX_KNOWN + 1);
+        assert_eq!(count(MAX_KNOWN + 1..2 * MAX_KNOWN, later), 2 * MAX_KNOWN);
+        // Then those are forgotten that may begin again.
+        assert_eq!(count(2 * MAX_KNOWN..2 * MAX_KNOWN + 1, later), MAX_KNOWN);
     }
 
     #[test]

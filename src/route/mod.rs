@@ -408,6 +408,12 @@ impl Router {
         }
     }
 
+    /// Whether a line of the routes table names this address in a local domain.
+    pub fn is_routed_address(&self, address: &Address, mail: &RoutedMail<'_>) -> bool {
+        let address = self.qualified(address);
+        self.is_local(address.domain()) && self.routed_address(&address, mail).is_some()
+    }
+
     fn last_resort(&self) -> Route {
         let path = self.last_resort.clone();
         Route::Mailbox(Mailbox { path, is_mbox: false, owner: Owner::Server, quota: None })

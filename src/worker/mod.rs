@@ -8,6 +8,7 @@
 //! [`Worker::settle`] shows all steps.
 //!
 //! - `bounce`: returns a message to its sender on request
+//! - `handover`: entries whose files were given to system users
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `deadline`: messages whose senders have set a deadline
 //! - `notes`: notes about attempts, for the listings
@@ -40,10 +41,10 @@ use crate::route::{Route, RoutedMail};
 use crate::site::{Settings, Site};
 use crate::spool::{Content, Entry, EntryName, Place, RecipientEntry, RecipientRef, Spool, State, Unusable};
 use crate::sys;
-use crate::users::{Mailbox, Owner};
 
 mod bounce;
 mod deadline;
+mod handover;
 mod immediate;
 mod notes;
 mod plan;
@@ -210,21 +211,6 @@ impl Worker {
                 Err(self.later(job))
             }
         }
-    }
-
-    /// Checks that an entry whose file was given to a system user has only that user as a
-    /// recipient. The user may have written anything into the file since.
-    fn check_handed_over(&self, entry: &Entry, job: &Job) -> Result<(), JobResult> {
-        let Some(uid) = entry.handed_over_to() else { return Ok(()) };
-        let (router, mail) = (&self.site.settings().router, RoutedMail::of(entry));
-        entry.recipients().iter().try_for_each(|addressee| match router.route_of(&addressee.recipient, &mail) {
-            Route::Mailbox(Mailbox { owner: Owner::User(account), .. }) if account.uid == uid => Ok(()),
-            Route::Temporary(..) => Err(self.later(job)),
-            _ => {
-                self.site.spool.set_aside(entry.name(), "it was handed over to a user, and is for another user");
-                Err(JobResult::Vanished)
-            }
-        })
     }
 
     /// Puts off the whole job by the first retry interval, without recording anything.

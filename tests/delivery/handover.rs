@@ -282,6 +282,27 @@ fn the_state_after_a_crash_is_recognized_whatever_the_owner_has_changed() {
 }
 
 #[test]
+fn a_message_whose_address_gets_a_route_after_its_handover_waits() {
+    let Some(mut homes) = Homes::new("queue.retry_min = \"1s\"") else { return };
+    let daemon = start(&homes, "unlink spool/new 1 before");
+    send(&daemon, "jon", "one");
+    daemon.wait_end();
+    // The agent has not yet marked the file as linked, so the daemon opens it again.
+    let (mailbox, spool) = (files(&homes, "jon"), homes.site.spooled());
+    let group = fs::metadata(homes.site.path("spool/new")).expect("a spool").gid();
+    Left { in_mailbox: mailbox[0].clone(), in_spool: spool[0].clone(), group }.make_readable();
+    homes.site.write("routes", "jon@razorback.test 127.0.0.1:9\n");
+    let daemon = start(&homes, "");
+    daemon.wait_words(&["names the address now; it waits"]);
+    assert_eq!(homes.site.spooled(), spool);
+    // Without the line it is delivered, once.
+    homes.site.write("routes", "");
+    assert!(daemon.flush_until(&homes.site, || homes.site.spooled().is_empty()), "{}", daemon.log());
+    assert_eq!((files(&homes, "jon").len(), books(&homes, "jon").letters("one")), (1, 1));
+    assert_eq!(fs::read_dir(homes.site.path("spool/bad")).expect("a spool").count(), 0);
+}
+
+#[test]
 fn a_restored_file_of_another_user_does_not_count_as_delivered() {
     let Some(homes) = Homes::new("") else { return };
     let daemon = start(&homes, "chmod spool/new 1 before");

@@ -283,7 +283,7 @@ fn the_state_after_a_crash_is_recognized_whatever_the_owner_has_changed() {
 
 #[test]
 fn a_message_whose_address_gets_a_route_after_its_handover_waits() {
-    let Some(mut homes) = Homes::new("queue.retry_min = \"1s\"") else { return };
+    let Some(homes) = Homes::new("queue.retry_min = \"1s\"") else { return };
     let daemon = start(&homes, "unlink spool/new 1 before");
     send(&daemon, "jon", "one");
     daemon.wait_end();

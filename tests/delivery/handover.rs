@@ -291,7 +291,7 @@ fn a_message_whose_address_gets_a_route_after_its_handover_waits() {
     let (mailbox, spool) = (files(&homes, "jon"), homes.site.spooled());
     let group = fs::metadata(homes.site.path("spool/new")).expect("a spool").gid();
     Left { in_mailbox: mailbox[0].clone(), in_spool: spool[0].clone(), group }.make_readable();
-    homes.site.write("routes", "jon@razorback.test 127.0.0.1:9\n");
+    homes.site.write("routes", "jon@razorback 127.0.0.1:9\n");
     let daemon = start(&homes, "");
     daemon.wait_words(&["names the address now; it waits"]);
     assert_eq!(homes.site.spooled(), spool);

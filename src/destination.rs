@@ -5,7 +5,9 @@
 //! recipients of one destination together. `route` decides the [`Destination`], which is never read
 //! from text. Its `Display` is its name in the log and in the listings of penfoldctl(8).
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::config::{HostPort, Scheme, Store};
@@ -27,8 +29,14 @@ pub enum Destination {
     /// Other hosts, which are reached over the network, or a mail store. If the table
     /// `remote.outgoing` has a line for the sender, the second value is the key of that line: mail of
     /// such senders is a destination of its own, because it may leave from another address.
-    Remote(HostTarget, Option<Arc<str>>),
+    Remote(HostTarget, Option<SenderKey>),
 }
+
+/// A sender in a table: an address, `@` and a domain, or `<>`.
+///
+/// It takes the space of one pointer, because each waiting message has a destination in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SenderKey(Arc<String>);
 
 /// The hosts of a remote destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,11 +51,11 @@ pub enum HostTarget {
     /// Hosts that the configuration names.
     Hosts {
         /// The hosts, the preferred one first; at least one.
-        hosts: Vec<HostPort>,
-        /// The sender, or `@` and the domain of the sender, by which the credentials for these hosts
+        hosts: Arc<[HostPort]>,
+        /// The key of the sender by which the credentials for these hosts
         /// are chosen. `None` if they are the same for all senders. Messages with different accounts
         /// have different destinations, so that they never share a connection.
-        account: Option<Box<str>>,
+        account: Option<SenderKey>,
     },
     /// A mail store, which takes mail by LMTP.
     Store(Store),
@@ -203,10 +211,36 @@ impl fmt::Display for Destination {
     }
 }
 
+impl<T: Into<String>> From<T> for SenderKey {
+    fn from(text: T) -> Self {
+        Self(Arc::new(text.into()))
+    }
+}
+
+impl Deref for SenderKey {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for SenderKey {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl fmt::Display for SenderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
 impl HostTarget {
     /// Hosts at which this server has the same credentials for all senders.
     pub fn hosts(hosts: Vec<HostPort>) -> Self {
-        Self::Hosts { hosts, account: None }
+        Self::Hosts { hosts: hosts.into(), account: None }
     }
 
     /// Returns the domain if the hosts are its mail exchangers; otherwise `None`.
@@ -270,7 +304,7 @@ mod tests {
         let smart = vec![host("a.example", 587, Scheme::StartTls), host("2001:db8::3", 25, Scheme::Smtp)];
         let hosts = Destination::Remote(HostTarget::hosts(smart.clone()), None);
         let account = Some("@x.org".into());
-        let with_account = Destination::Remote(HostTarget::Hosts { hosts: smart, account }, None);
+        let with_account = Destination::Remote(HostTarget::Hosts { hosts: smart.into(), account }, None);
         let account_name = "host:smtp+starttls://a.example:587,[2001:db8::3]:25,from=@x.org";
         let of_sender = |destination| match destination {
             Destination::Remote(target, _) => Destination::Remote(target, Some("@news.example".into())),

@@ -2,7 +2,6 @@
 //! mailboxes and hosts.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use super::Query;
 use super::client::Client;
@@ -14,7 +13,7 @@ use crate::config::{RemoteTls, Store};
 use crate::deliver::quota;
 use crate::deliver::remote::fallback::fallback_of;
 use crate::deliver::remote::plan::{Plan, plan};
-use crate::destination::{Destination, HostTarget};
+use crate::destination::{Destination, HostTarget, SenderKey};
 use crate::envelope::{Action, MessageTls, Recipient};
 use crate::log;
 use crate::outcome::{Fate, Outcome};
@@ -68,7 +67,7 @@ struct Way<'a> {
     /// What the route depends on beside the recipient.
     mail: RoutedMail<'a>,
     /// The key of the line for the sender in the table `remote.outgoing`; `None` if it has none.
-    sender: Option<Arc<str>>,
+    sender: Option<SenderKey>,
     steps: &'a mut Steps,
     /// The number of final recipients so far.
     told: usize,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use crate::address::Address;
 use crate::config::table::Watched;
 use crate::config::{Config, ConfigError, Families, Family, Sources};
-use crate::destination::{Destination, HostTarget};
+use crate::destination::{Destination, HostTarget, SenderKey};
 
 mod limits;
 mod table;
@@ -82,7 +82,7 @@ impl Outgoing {
     }
 
     /// The key of the line for a sender; `None` if the table has none. No sender is the null sender.
-    pub fn sender_key(&self, sender: Option<&Address>) -> Option<Arc<str>> {
+    pub fn sender_key(&self, sender: Option<&Address>) -> Option<SenderKey> {
         self.table.current().sender_key(sender)
     }
 

@@ -21,7 +21,7 @@ use super::limits::{Limits, Rate, parse_count, parse_pause};
 use crate::address::{Address, fold, parse_domain};
 use crate::config::table::{Line, fill, find_host_key, read_host_key};
 use crate::config::{ConfigError, Families, Sources};
-use crate::destination::HostTarget;
+use crate::destination::{HostTarget, SenderKey};
 
 /// The lines of a table.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct Table {
     /// The lines for destinations, by domain, `.domain`, host or `*`.
     destinations: HashMap<Box<str>, Arc<Row>>,
     /// The lines for senders, by address, `@domain` or `<>`.
-    senders: HashMap<Arc<str>, Arc<Row>>,
+    senders: HashMap<SenderKey, Arc<Row>>,
     /// The line for everything if the file cannot be read; otherwise `None`.
     unreadable: Option<Arc<Row>>,
 }
@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// The key of the line for a sender: the line of the address or, if there is none, of its domain.
-    pub(super) fn sender_key(&self, sender: Option<&Address>) -> Option<Arc<str>> {
+    pub(super) fn sender_key(&self, sender: Option<&Address>) -> Option<SenderKey> {
         if self.senders.is_empty() {
             return None;
         }
@@ -145,7 +145,7 @@ fn address_key(address: &Address) -> String {
 }
 
 /// Reads the key of a sender; `None` if the key is not one of a sender.
-fn read_sender(key: &str) -> Result<Option<Arc<str>>, String> {
+fn read_sender(key: &str) -> Result<Option<SenderKey>, String> {
     if key == NULL {
         return Ok(Some(key.into()));
     }

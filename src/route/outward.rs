@@ -9,7 +9,7 @@ use super::routes::{Asked, FoundRoute, RouteTarget};
 use super::{DomainClass, LOCAL_ONLY, NO_WAY_OUT, Route, Router};
 use crate::address::{Address, fold};
 use crate::config::{HostPort, Scheme};
-use crate::destination::{HostTarget, SMTP_PORT};
+use crate::destination::{HostTarget, SMTP_PORT, SenderKey};
 use crate::dns;
 use crate::envelope::{Action, Envelope, Origin, Recipient};
 use crate::policy::{Line, Source};
@@ -46,7 +46,7 @@ pub enum Sender<'a> {
 
 /// Returns the account with which messages from a sender go to hosts; `None` if it does not depend on
 /// the sender.
-type AccountOf = dyn Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync;
+type AccountOf = dyn Fn(&[HostPort], &Address) -> Option<SenderKey> + Send + Sync;
 
 /// Knows the accounts with which messages go to hosts, and whether there are accounts of senders at all.
 pub(super) struct Accounts(Box<AccountOf>, Box<dyn Fn() -> bool + Send + Sync>);
@@ -94,7 +94,7 @@ impl Router {
     /// `are_any` says whether there is any account of a sender.
     pub fn set_accounts(
         &self,
-        account_of: impl Fn(&[HostPort], &Address) -> Option<Box<str>> + Send + Sync + 'static,
+        account_of: impl Fn(&[HostPort], &Address) -> Option<SenderKey> + Send + Sync + 'static,
         are_any: impl Fn() -> bool + Send + Sync + 'static,
     ) {
         let _ = self.accounts.set(Accounts(Box::new(account_of), Box::new(are_any)));
@@ -169,7 +169,7 @@ impl Router {
             (Sender::Address(sender), Some(Accounts(account_of, _))) => account_of(hosts, sender),
             _ => None,
         };
-        HostTarget::Hosts { hosts: hosts.to_vec(), account }
+        HostTarget::Hosts { hosts: hosts.into(), account }
     }
 
     pub(super) fn asked<'a>(&self, name: &'a str, domain: &'a str, mail: &RoutedMail<'_>) -> Asked<'a> {

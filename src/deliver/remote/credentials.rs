@@ -27,7 +27,7 @@ use crate::address::{Address, fold, parse_domain};
 use crate::config::table::{Line, Watched, lines, read_private};
 use crate::config::{Config, ConfigError, HostPort};
 use crate::deliver::agent::{AgentPool, Owner, Request, Response};
-use crate::destination::{HostTarget, Peer};
+use crate::destination::{HostTarget, Peer, SenderKey};
 use crate::privsep::Rights;
 use crate::route::Router;
 
@@ -51,7 +51,7 @@ struct HostLogins {
     general: Option<Arc<Login>>,
     /// The logins for messages from one sender, `local@domain` in lower case, or from the senders of
     /// one domain, `@domain`.
-    by_sender: HashMap<Box<str>, Arc<Login>>,
+    by_sender: HashMap<SenderKey, Arc<Login>>,
 }
 
 impl HostLogins {
@@ -118,17 +118,16 @@ impl Credentials {
         all
     }
 
-    /// The account with which messages from a sender go to these hosts: the sender, or `@` and the
-    /// sender's domain. `None` if no line for one of the hosts names the sender or the domain.
-    pub fn account(&self, hosts: &[HostPort], sender: &Address) -> Option<Box<str>> {
+    /// The account with which messages from a sender go to these hosts: the key of the sender's line. `None` if no line for one of the hosts names the sender or the domain.
+    pub fn account(&self, hosts: &[HostPort], sender: &Address) -> Option<SenderKey> {
         let table = self.0.current();
         let by_sender = || hosts.iter().filter_map(|host| table.get(&host.host)).map(|logins| &logins.by_sender);
         if by_sender().all(HashMap::is_empty) {
             return None;
         }
-        let address: Box<str> = format!("{}@{}", fold(sender.local()), sender.domain()).into();
-        let domain: Box<str> = domain_key(&address).into();
-        [address, domain].into_iter().find(|key| by_sender().any(|logins| logins.contains_key(key)))
+        let address = format!("{}@{}", fold(sender.local()), sender.domain());
+        let keys = [&*address, domain_key(&address)];
+        keys.iter().find_map(|key| by_sender().find_map(|logins| Some(logins.get_key_value(*key)?.0.clone())))
     }
 
     /// The credentials for a host of a destination. `host` is the host as the configuration writes
@@ -236,7 +235,7 @@ fn split_sender(line: Line<'_>) -> (Option<&str>, Line<'_>) {
 }
 
 /// Reads a sender or `@domain`, and returns it in lower case.
-fn read_sender(text: Option<&str>) -> Result<Option<Box<str>>, (&str, &'static str)> {
+fn read_sender(text: Option<&str>) -> Result<Option<SenderKey>, (&str, &'static str)> {
     let Some(text) = text else { return Ok(None) };
     let wrong = (text, "expected a sender or @domain before the host");
     if let Some(domain) = text.strip_prefix('@') {
@@ -339,7 +338,7 @@ mod tests {
             let hosts = vec![HostPort { host: host.to_owned(), port: 25, scheme: crate::config::Scheme::Smtp }];
             let found = credentials.account(&hosts, &sender.parse().expect("an address"));
             assert_eq!(found.as_deref(), account, "{sender} at {host}");
-            let target = HostTarget::Hosts { hosts, account: found };
+            let target = HostTarget::Hosts { hosts: hosts.into(), account: found };
             let found = credentials.at(&target, host);
             assert_eq!(found.as_ref().map(|login| login.user.as_str()), login, "{sender} at {host}");
         }
@@ -350,7 +349,7 @@ mod tests {
             scheme: crate::config::Scheme::Smtp,
         });
         let account = credentials.account(&hosts, &"ann@x.org".parse().expect("an address"));
-        let target = HostTarget::Hosts { hosts: hosts.to_vec(), account };
+        let target = HostTarget::Hosts { hosts: hosts.into(), account };
         let login = |host| credentials.at(&target, host).map(|login| login.user.clone());
         assert_eq!((login("a.test").as_deref(), login("c.test").as_deref()), (Some("domain"), Some("ann")));
         let mx = HostTarget::Mx { domain: "x.org".into(), port: 25 };

@@ -38,7 +38,7 @@ pub fn fallback_of(
         return None;
     }
     let account = credentials.zip(sender).and_then(|(credentials, sender)| credentials.account(hosts, sender));
-    Some(HostTarget::Hosts { hosts: hosts.clone(), account })
+    Some(HostTarget::Hosts { hosts: hosts.as_slice().into(), account })
 }
 
 /// Whether the message has come back to this host from another host.

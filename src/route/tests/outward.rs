@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Scheme;
+use crate::destination::SenderKey;
 use crate::envelope::{Envelope, MailOptions, Origin};
 use crate::policy::Source;
 
@@ -172,7 +173,7 @@ fn the_account_of_a_sender_is_part_of_the_destination() {
     let site = Site::new("accounts");
     site.write("routes", "x.org mail.host\n");
     let router = site.open();
-    let account_of = |hosts: &[HostPort], sender: &Address| -> Option<Box<str>> {
+    let account_of = |hosts: &[HostPort], sender: &Address| -> Option<SenderKey> {
         (hosts[0].host == "mail.host" && sender.domain() == "razorback").then(|| format!("@{}", sender.domain()).into())
     };
     router.set_accounts(account_of, || true);

@@ -27,9 +27,8 @@ use common::stop::Stop;
 use common::{Daemon, Site};
 use process::{memory, peak, work};
 
-/// The most memory that a waiting message may take, in octets: 303 if each has a domain of its own, for
-/// whose destination the sender's line and login may count.
-const EACH: u64 = 310;
+/// The most memory that a waiting message may take, in octets.
+const EACH: u64 = 300;
 
 fn count() -> usize {
     std::env::var("PENFOLD_SCALE").map_or(50_000, |count| count.parse().expect("PENFOLD_SCALE is a number"))

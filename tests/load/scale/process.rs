@@ -11,9 +11,10 @@ pub fn memory(daemon: &Daemon) -> u64 {
     kilobytes(daemon, "status", "RssAnon:")
 }
 
-/// The largest memory that a daemon has had, in octets.
+/// The largest private memory that a daemon has had, in octets. Linux keeps only the largest sum of private
+/// memory and text; the text that is in memory now is taken off, which does not shrink before the end.
 pub fn peak(daemon: &Daemon) -> u64 {
-    kilobytes(daemon, "status", "VmHWM:")
+    kilobytes(daemon, "status", "VmHWM:").saturating_sub(kilobytes(daemon, "status", "RssFile:"))
 }
 
 /// The processor time that a daemon has used.

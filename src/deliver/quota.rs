@@ -231,6 +231,9 @@ pub fn full_by(
     let mut full = None;
     let all = recipients.iter().filter(|recipient| recipient.action != Action::Replaced);
     for (number, recipient) in all.enumerate() {
+        if !router.has_quotas(&recipient.address) {
+            return None;
+        }
         let Route::Mailbox(mailbox) = router.route_of(recipient, &RoutedMail::default()) else { return None };
         let quota = mailbox.quota.filter(|_| number < MAX_RECIPIENTS)?;
         let contents = contents(&mailbox, recipient)?;

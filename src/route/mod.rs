@@ -245,9 +245,9 @@ impl Router {
         roots
     }
 
-    /// Whether any mailbox has a quota.
-    pub fn has_quotas(&self) -> bool {
-        self.realms.iter().any(|realm| realm.users.have_quotas())
+    /// Whether any mailbox in the domain of an address has a quota.
+    pub fn has_quotas(&self, address: &Address) -> bool {
+        self.realm(self.qualified(address).domain()).is_some_and(|realm| realm.users.have_quotas())
     }
 
     /// Returns the address, completed with the first local domain if it has no domain.

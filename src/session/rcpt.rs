@@ -136,9 +136,7 @@ impl Session<'_> {
     /// Checks whether the message fits into the mailbox of the recipient. The error is the reply that
     /// refuses the recipient.
     fn check_room(&self, recipient: &Address, finals: &[Recipient]) -> Result<(), Reply> {
-        let (Phase::InMail(_, transaction), true) = (&self.phase, self.service.router.has_quotas()) else {
-            return Ok(());
-        };
+        let Phase::InMail(_, transaction) = &self.phase else { return Ok(()) };
         let full =
             || self.service.site.full(&self.service.router, finals, transaction.size).map(|full| full.quota.is_final);
         self.apply(policy::rcpt::quota(&self.facts(), recipient, full))

@@ -150,11 +150,10 @@ impl Session<'_> {
     /// a report. The error is the reply that refuses the message.
     fn check_mailboxes(&self, size: u64, transaction: &Transaction) -> Result<(), Reply> {
         let (router, site) = (&self.service.router, &self.service.site);
-        if !router.has_quotas() || self.holding(transaction).0.is_some() {
-            return Ok(());
-        }
         let recipients = &transaction.envelope.recipients;
-        let full = || site.full(router, recipients, size).map(|full| full.quota.is_final);
+        let is_delivered_now = || self.holding(transaction).0.is_none();
+        let full =
+            || site.full(router, recipients, size).filter(|_| is_delivered_now()).map(|full| full.quota.is_final);
         self.apply(policy::message::quota(&self.facts(), size, full))
     }
 

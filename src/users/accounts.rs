@@ -10,7 +10,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::file::{UserTable, parse};
 use crate::address::{Address, fold};
@@ -35,7 +36,18 @@ struct FileAccounts {
     elsewhere: HashSet<String>,
     /// The domain that completes a login name without one.
     first: String,
+    /// The users files, each once.
+    tables: Vec<Arc<Watched<Table>>>,
+    /// One secret of each kind in several files, and when they were last asked.
+    kinds: Mutex<Option<(Instant, Kinds)>>,
 }
+
+/// One secret of each kind, by the name of the kind.
+type Kinds = BTreeMap<String, Secret>;
+
+/// How long the kinds of secrets in several files stay known. Each EHLO needs them, and there may be a file
+/// for each of hundreds of domains.
+const KINDS_KNOWN: Duration = Duration::from_secs(1);
 
 /// The domains that share a users file and are in `[local]`, or in one `[[domain]]`.
 #[derive(Debug)]
@@ -104,6 +116,7 @@ impl Opened<'_> {
                 self.errors.extend(errors);
                 let table = Arc::new(table);
                 self.files.insert(path.clone(), Arc::clone(&table));
+                self.accounts.tables.push(Arc::clone(&table));
                 table
             }
         };
@@ -137,9 +150,19 @@ impl FileAccounts {
     }
 
     /// Returns one secret of each kind that the accounts have.
-    fn all_kinds(&self) -> BTreeMap<String, Secret> {
-        let tables = self.groups.iter().map(|group| group.table.current());
-        tables.flat_map(|table| table.kinds.clone()).map(|secret| (secret.kind(), secret)).collect()
+    fn all_kinds(&self) -> Kinds {
+        let read = || {
+            let tables = self.tables.iter().map(|table| table.current());
+            tables.flat_map(|table| table.kinds.clone()).map(|secret| (secret.kind(), secret)).collect()
+        };
+        if self.tables.len() <= 1 {
+            return read();
+        }
+        let mut known = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((at, kinds)) if at.elapsed() < KINDS_KNOWN => kinds.clone(),
+            _ => known.insert((Instant::now(), read())).1.clone(),
+        }
     }
 }
 
@@ -211,11 +234,16 @@ mod tests {
         let (table, errors) = Watched::open_tolerant(&file, read, |why| Table::of(UserTable::unreadable(why)));
         let domains: Vec<_> = ["here", "also.here"].map(str::to_owned).into();
         let by_domain = domains.iter().map(|domain| (domain.clone(), 0)).collect();
-        let groups = vec![Group { table: Arc::new(table), domains, domain: None }];
-        (
-            FileAccounts { groups, domains: by_domain, rest: Some(0), elsewhere: HashSet::new(), first: "here".into() },
-            errors,
-        )
+        let table = Arc::new(table);
+        let accounts = FileAccounts {
+            tables: vec![Arc::clone(&table)],
+            groups: vec![Group { table, domains, domain: None }],
+            domains: by_domain,
+            rest: Some(0),
+            first: "here".into(),
+            ..FileAccounts::default()
+        };
+        (accounts, errors)
     }
 
     /// In a file with errors only the users of well-formed lines can log in, and no other user

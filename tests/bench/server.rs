@@ -64,13 +64,20 @@ pub fn site(scratch: &Path, next: SocketAddr) -> Site {
     site
 }
 
-/// Makes the same site with this many tables `[[domain]]`, of which the last one has the mailboxes.
+/// Makes the same site with this many tables `[[domain]]`, each with a users file of its own. The last one
+/// has the mailboxes.
 pub fn site_of_domains(scratch: &Path, next: SocketAddr, tables: usize) -> Site {
     let mut site = site(scratch, next);
     site.set("local", "domains", "[\"localhost\"]");
-    let users = format!("\"file:{}\"", site.path("users").display());
     for number in 1..=tables {
-        let name = if number == tables { "razorback.test".to_owned() } else { format!("d{number}.test") };
+        let (name, file) = match number == tables {
+            true => ("razorback.test".to_owned(), "users".to_owned()),
+            false => (format!("d{number}.test"), format!("users-{number}")),
+        };
+        if number < tables {
+            site.write(&file, "jon::\n");
+        }
+        let users = format!("\"file:{}\"", site.path(&file).display());
         let table = format!("domain#{number}");
         site.set(&table, "names", &format!("[\"{name}\"]"));
         site.set(&table, "users", &users);

@@ -184,6 +184,41 @@ fn work_for(count: usize, each: bool) -> Duration {
     work(&daemon)
 }
 
+/// Neither a session nor a message asks the users files of other domains than its own.
+#[test]
+fn the_cost_of_a_message_does_not_grow_with_the_domains() {
+    let _turn = crate::turn();
+    let [few, many] = [2, 1_000].map(work_with_domains);
+    let ratio = many.as_secs_f64() / few.as_secs_f64();
+    eprintln!("2 tables: {few:?}; 1000: {many:?}; {ratio:.1} times as much");
+    assert!(ratio < 2.0, "{ratio}");
+}
+
+/// The processor time for a hundred greetings with a message each, for one of `count` tables `[[domain]]`,
+/// each of which has a users file of its own.
+fn work_with_domains(count: usize) -> Duration {
+    const MESSAGES: usize = 100;
+    let mut site = Site::new();
+    for number in 0..count {
+        let (table, file) = (format!("domain#{number}"), format!("users-{number}"));
+        site.write(&file, "jon::\n");
+        site.set(&table, "names", &format!("[\"d{number}.test\"]"));
+        site.set(&table, "users", &format!("\"file:{}\"", site.path(&file).display()));
+    }
+    let daemon = site.start();
+    // The time of a thread that has ended is not known, so there is only one session.
+    let mut client = daemon.greeted();
+    client.send("jon@d1.test", &["jon@d1.test"], TEXT);
+    daemon.wait_mail(&site, "jon", 1);
+    let before = work(&daemon);
+    for _ in 0..MESSAGES {
+        client.ehlo();
+        client.send("jon@d1.test", &["jon@d1.test"], TEXT);
+    }
+    daemon.wait_mail(&site, "jon", 1 + MESSAGES);
+    work(&daemon) - before
+}
+
 #[test]
 fn a_large_message_needs_no_more_memory_than_a_small_one() {
     let _turn = crate::turn();

@@ -5,9 +5,10 @@ use std::time::Duration;
 use ::log::Level;
 
 use super::emit::emit;
+use super::events::push_answer;
 use super::value::{Value, push};
 use crate::address::Address;
-use crate::outcome::{Fate, Outcome};
+use crate::outcome::Outcome;
 
 /// The event that a next host was asked about a recipient.
 pub struct Asked<'a> {
@@ -43,17 +44,6 @@ pub fn asked(event: &Asked<'_>) {
         push(&mut line, "tls", outcome.tls.name());
     }
     line.push_str(&format!(" delay={:.1}", time.as_secs_f64()));
-    if let Some(reply) = &outcome.reply {
-        line.push_str(&format!(" code={}", reply.code()));
-    }
-    line.push_str(&format!(" dsn={}", outcome.status));
-    if outcome.fate != Fate::Delivered && outcome.reply.is_some() {
-        push(&mut line, "said_to", outcome.answered);
-    }
-    match &outcome.reply {
-        Some(reply) => push(&mut line, "reply", &reply.to_string()),
-        None if outcome.why.is_empty() => {}
-        None => push(&mut line, "reason", &outcome.why),
-    }
+    push_answer(&mut line, outcome);
     emit(Level::Info, &line);
 }

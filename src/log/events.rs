@@ -366,19 +366,24 @@ pub fn attempt(event: &Attempt<'_>) {
     if let Some(next) = next {
         push(&mut line, "next", &timestamp(*next));
     }
+    push_answer(&mut line, outcome);
+    emit(Level::Info, &line);
+}
+
+/// Adds what was answered, or the reason of the outcome if nothing was.
+pub(super) fn push_answer(line: &mut String, outcome: &Outcome) {
     if let Some(reply) = &outcome.reply {
         line.push_str(&format!(" code={}", reply.code()));
     }
     line.push_str(&format!(" dsn={}", outcome.status));
     if outcome.fate != Fate::Delivered && outcome.reply.is_some() {
-        push(&mut line, "said_to", outcome.answered);
+        push(line, "said_to", outcome.answered);
     }
     match &outcome.reply {
-        Some(reply) => push(&mut line, "reply", &reply.to_string()),
+        Some(reply) => push(line, "reply", &reply.to_string()),
         None if outcome.why.is_empty() => {}
-        None => push(&mut line, "reason", &outcome.why),
+        None => push(line, "reason", &outcome.why),
     }
-    emit(Level::Info, &line);
 }
 
 /// Logs that opportunistic TLS with a host failed and the message is sent in plaintext.

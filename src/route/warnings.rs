@@ -7,7 +7,7 @@ use crate::aliases::Aliases;
 use crate::config::{ConfigError, Places};
 use crate::envelope::{Action, Recipient};
 use crate::privsep::User;
-use crate::users::{Mailbox, Owner};
+use crate::users::{Mailbox, Owner, Users};
 
 use super::realm::Realm;
 use super::{Expansion, POSTMASTER, ROOT, Route, RoutedMail, Router};
@@ -111,24 +111,23 @@ impl Router {
 
     /// Returns an error for each mailbox in the users file whose path contains a placeholder.
     pub fn unfilled_mailboxes(&self) -> Vec<ConfigError> {
-        let mut unfilled = Vec::new();
-        for error in self.realms.iter().flat_map(|realm| realm.users.unfilled()) {
-            if !unfilled.contains(&error) {
-                unfilled.push(error);
-            }
-        }
-        unfilled
+        self.once(Users::unfilled)
     }
 
     /// Returns an error for each quota in the users file that has no effect.
     pub fn vain_quotas(&self) -> Vec<ConfigError> {
-        let mut vain = Vec::new();
-        for error in self.realms.iter().flat_map(|realm| realm.users.vain_quotas()) {
-            if !vain.contains(&error) {
-                vain.push(error);
+        self.once(Users::vain_quotas)
+    }
+
+    /// Returns the errors that the users of all realms have, each once: several realms may have one file.
+    fn once(&self, errors_of: impl Fn(&Users) -> Vec<ConfigError>) -> Vec<ConfigError> {
+        let mut all = Vec::new();
+        for error in self.realms.iter().flat_map(|realm| errors_of(&realm.users)) {
+            if !all.contains(&error) {
+                all.push(error);
             }
         }
-        vain
+        all
     }
 
     /// Returns whether the users of each realm may have Maildirs, and whether any has a quota. The

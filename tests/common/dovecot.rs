@@ -1,13 +1,16 @@
 //! Dovecot, with some of its services only.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{User, geteuid};
 
-use super::{Daemon, Site, unpacked};
+use super::{Daemon, Site, own, unpacked};
 
 /// A Dovecot that runs in the directory of a site. Declare it after its site.
 pub struct Dovecot {
@@ -35,6 +38,20 @@ impl Dovecot {
             Err(log) => panic!("dovecot does not start:\n{log}"),
         }
     }
+}
+
+/// Stands in for one of Dovecot's services: says this to each client of a socket, whatever it asks, until the
+/// process of the tests ends.
+pub fn stand_in(socket: &Path, said: &str) {
+    let (listener, said) = (UnixListener::bind(socket).expect("a socket"), said.to_owned());
+    own(socket);
+    thread::spawn(move || {
+        for mut peer in listener.incoming().map_while(Result::ok) {
+            let _ = peer.write_all(said.as_bytes());
+            let _ = peer.shutdown(Shutdown::Write);
+            let _ = peer.read_to_end(&mut Vec::new());
+        }
+    });
 }
 
 /// Settings for a mail store that takes mail by LMTP at this address, for every user of every domain.

@@ -1,7 +1,7 @@
 //! Dovecot as a mail store that takes mail by LMTP, and as an LMTP proxy in front of penfold.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::dovecot::Dovecot;
@@ -38,6 +38,22 @@ fn settings(site: &Site, owner: &User, port: u16) -> String {
     )
 }
 
+/// A site with a store for these users of the configuration. Returns the owner of its mailboxes and its socket,
+/// too.
+fn site_with_store(users: &str) -> (Site, User, PathBuf) {
+    let mut site = Site::with("auth.users = \"none\"\nrelay.networks = []\nqueue.retry_min = \"1s\"");
+    let owner = if geteuid().is_root() { User::from_name("nobody") } else { User::from_uid(geteuid()) };
+    let socket = site.path("store/lmtp");
+    site.set("local", "users", &format!("{users:?}"));
+    site.set("local", "mailbox", &format!("\"lmtp:{}\"", socket.display()));
+    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
+    // Only root's penfold makes the directory of its socket.
+    if !geteuid().is_root() {
+        fs::create_dir(site.path("run")).expect("a directory");
+    }
+    (site, owner.ok().flatten().expect("the owner of the mailboxes"), socket)
+}
+
 /// The messages of a Maildir.
 fn mail(site: &Site, user: &str) -> Vec<String> {
     let entries = fs::read_dir(site.path("store").join(user).join("Maildir/new")).into_iter().flatten().flatten();
@@ -48,17 +64,7 @@ fn mail(site: &Site, user: &str) -> Vec<String> {
 /// theirs runs: Dovecot alone writes into their mailboxes.
 #[test]
 fn dovecot_takes_mail_by_lmtp_and_refuses_some_recipients() {
-    let mut site =
-        Site::with("local.users = \"system\"\nauth.users = \"none\"\nrelay.networks = []\nqueue.retry_min = \"1s\"");
-    let owner = if geteuid().is_root() { User::from_name("nobody") } else { User::from_uid(geteuid()) };
-    let owner = owner.ok().flatten().expect("the owner of the mailboxes");
-    let socket = site.path("store/lmtp");
-    site.set("local", "mailbox", &format!("\"lmtp:{}\"", socket.display()));
-    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
-    // Only root's penfold makes the directory of its socket.
-    if !geteuid().is_root() {
-        fs::create_dir(site.path("run")).expect("a directory");
-    }
+    let (site, owner, socket) = site_with_store("system");
     let daemon = site.start();
     let dovecots = settings(&site, &owner, daemon.port);
     // While the store does not run, mail waits.
@@ -126,15 +132,7 @@ fn dovecot_takes_mail_by_lmtp_and_refuses_some_recipients() {
 /// itself looks at the quota at RCPT only if it is told to.)
 #[test]
 fn dovecot_says_at_rcpt_which_users_it_has_and_who_is_over_quota() {
-    let mut site = Site::with("local.users = \"any\"\nauth.users = \"none\"\nrelay.networks = []");
-    let owner = if geteuid().is_root() { User::from_name("nobody") } else { User::from_uid(geteuid()) };
-    let owner = owner.ok().flatten().expect("the owner of the mailboxes");
-    let socket = site.path("store/lmtp");
-    site.set("local", "mailbox", &format!("\"lmtp:{}\"", socket.display()));
-    site.set("", "socket", &format!("{:?}", site.path("run/sock")));
-    if !geteuid().is_root() {
-        fs::create_dir(site.path("run")).expect("a directory");
-    }
+    let (site, owner, socket) = site_with_store("any");
     let daemon = site.start();
     let dovecots = settings(&site, &owner, daemon.port) + "lmtp_rcpt_check_quota = yes\n";
     for name in ["", "cur", "new", "tmp"] {

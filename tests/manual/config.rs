@@ -139,6 +139,24 @@ fn every_key_has_its_effect() {
         DnsList { zone: zone.into(), answers, weight }
     };
     let table = |name| TableFile { path: etc(name), required: true };
+    let domain = |name: &str, users, mailbox, aliases| Domain {
+        local: Local {
+            domains: vec![name.into()],
+            users,
+            mailbox,
+            aliases,
+            virtual_table: table("virtual"),
+            subaddress: None,
+            postmaster: "Jon@example.org".into(),
+            catch_all: Some("else@example.org".into()),
+            quota: Some(2 << 30),
+            refuses_over_quota: true,
+        },
+        auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
+        message_size: 65536,
+        messages_per_hour: 10,
+        recipients_per_hour: 100,
+    };
     let expected = Config {
         smtp: Smtp { disable: vec!["VRFY", "CHUNKING"] },
         hostname: "mx.example.org".into(),
@@ -222,60 +240,24 @@ fn every_key_has_its_effect() {
                 recipients_per_hour: 70,
             },
             // It has the values of [local], in which names belong to the first domain there.
-            Domain {
-                local: Local {
-                    domains: vec!["more.example".into()],
-                    users: Users::File(etc("users")),
-                    mailbox: MailboxTemplate::Maildir("/srv/mail/{domain}/{user}/Maildir".into()),
-                    aliases: table("aliases"),
-                    virtual_table: table("virtual"),
-                    subaddress: None,
-                    postmaster: "Jon@example.org".into(),
-                    catch_all: Some("else@example.org".into()),
-                    quota: Some(2 << 30),
-                    refuses_over_quota: true,
-                },
-                auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
-                message_size: 65536,
-                messages_per_hour: 10,
-                recipients_per_hour: 100,
-            },
-            Domain {
-                local: Local {
-                    domains: vec!["dovecot.example".into()],
-                    users: Users::Dovecot("/run/dovecot/auth-userdb".into()),
-                    mailbox: MailboxTemplate::Maildir("/srv/mail/~/Maildir".into()),
-                    aliases: TableFile::none(),
-                    virtual_table: table("virtual"),
-                    subaddress: None,
-                    postmaster: "Jon@example.org".into(),
-                    catch_all: Some("else@example.org".into()),
-                    quota: Some(2 << 30),
-                    refuses_over_quota: true,
-                },
-                auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
-                message_size: 65536,
-                messages_per_hour: 10,
-                recipients_per_hour: 100,
-            },
-            Domain {
-                local: Local {
-                    domains: vec!["any.example".into()],
-                    users: Users::Any,
-                    mailbox: MailboxTemplate::Store(Store::Socket(Path::new("/run/dovecot/lmtp").into())),
-                    aliases: TableFile::none(),
-                    virtual_table: table("virtual"),
-                    subaddress: None,
-                    postmaster: "Jon@example.org".into(),
-                    catch_all: Some("else@example.org".into()),
-                    quota: Some(2 << 30),
-                    refuses_over_quota: true,
-                },
-                auth: Auth::Dovecot("/run/dovecot/auth-client".into()),
-                message_size: 65536,
-                messages_per_hour: 10,
-                recipients_per_hour: 100,
-            },
+            domain(
+                "more.example",
+                Users::File(etc("users")),
+                MailboxTemplate::Maildir("/srv/mail/{domain}/{user}/Maildir".into()),
+                table("aliases"),
+            ),
+            domain(
+                "dovecot.example",
+                Users::Dovecot("/run/dovecot/auth-userdb".into()),
+                MailboxTemplate::Maildir("/srv/mail/~/Maildir".into()),
+                TableFile::none(),
+            ),
+            domain(
+                "any.example",
+                Users::Any,
+                MailboxTemplate::Store(Store::Socket(Path::new("/run/dovecot/lmtp").into())),
+                TableFile::none(),
+            ),
         ],
         relay: Relay {
             networks: vec![

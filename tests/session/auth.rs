@@ -4,16 +4,15 @@
 //! Also tests delays, a users file that changes, a Dovecot that is absent, and `penfoldctl passwd`
 //! with and without a terminal. A test without its program is reported as skipped.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
-use common::dovecot::Dovecot;
+use common::dovecot::{Dovecot, stand_in};
 use common::tls::Authority;
-use common::{Daemon, Site, own};
+use common::{Daemon, Site};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 
@@ -353,18 +352,8 @@ fn no_client_is_authenticated_by_a_misbehaving_dovecot() {
     ] {
         let printed = if printed == "LONG" { "x".repeat(100_000) } else { printed.to_owned() };
         let mut site = Site::with(OPEN);
-        let socket = UnixListener::bind(site.path("auth-client")).expect("a socket");
-        own(&site.path("auth-client"));
+        stand_in(&site.path("auth-client"), &printed);
         site.set("auth", "users", &format!("\"dovecot:{}\"", site.path("auth-client").display()));
-        let script = printed.clone();
-        // The stand-in for Dovecot runs until the process of the tests ends.
-        thread::spawn(move || {
-            for mut peer in socket.incoming().map_while(Result::ok) {
-                let _ = peer.write_all(script.as_bytes());
-                let _ = peer.shutdown(std::net::Shutdown::Write);
-                let _ = peer.read_to_end(&mut Vec::new());
-            }
-        });
         let daemon = site.start();
         daemon.greeted().ask(&plain("elvis", "pencil"), "454 4.7.0 ");
         assert!(

@@ -1,6 +1,6 @@
 //! Users that Dovecot knows, with a Dovecot that is slow, wrong, hostile or not there.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::client::TEXT;
+use common::dovecot::stand_in;
 use common::{Daemon, Site, own};
 use nix::sys::socket::Backlog;
 use nix::unistd::{User, geteuid};
@@ -183,16 +184,7 @@ fn a_dovecot_that_lies_defers_mail() {
         (&format!("{HANDSHAKE}{}", "NEWS\n".repeat(1000)), "its answer is malformed"),
     ] {
         let site = site();
-        let socket = UnixListener::bind(site.path("userdb")).expect("a socket");
-        own(&site.path("userdb"));
-        let script = said.to_owned();
-        thread::spawn(move || {
-            for mut peer in socket.incoming().map_while(Result::ok) {
-                let _ = peer.write_all(script.as_bytes());
-                let _ = peer.shutdown(std::net::Shutdown::Write);
-                let _ = peer.read_to_end(&mut Vec::new());
-            }
-        });
+        stand_in(&site.path("userdb"), said);
         let daemon = site.start();
         let begun = Instant::now();
         rcpt(&daemon, "jon@razorback", "451 4.3.0 ");

@@ -39,6 +39,8 @@ const MAX_SIZE: u64 = 5120;
 const MAX_AGE: Duration = Duration::from_secs(15 * 60);
 /// Maximum length of the first line that is kept, in bytes.
 const MAX_HEADER: usize = 64;
+/// Maximum number of files in `tmp/` that are looked at for those that a crash has left.
+const MAX_LEFT: usize = 1000;
 /// Maximum number of folders that are counted.
 const MAX_FOLDERS: usize = 10_000;
 /// How often the files are counted again if they change meanwhile.
@@ -245,8 +247,10 @@ impl Limited<'_> {
         let header = self.header().unwrap_or_else(|| format!("{}S", self.limit));
         let (number, Contents { size, messages }) = (NUMBER.fetch_add(1, Ordering::Relaxed), contents);
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let temporary = self.maildir.join("tmp").join(format!("{time}.P{}Q{number}.{NAME}", process::id()));
+        let directory = self.maildir.join("tmp");
+        let temporary = directory.join(format!("{time}.P{}Q{number}.{NAME}", process::id()));
         let file = disk::create(&temporary)?;
+        remove_left(&directory);
         let written = disk::write(&file, format!("{header}\n{size} {messages}\n").as_bytes())
             .and_then(|()| disk::rename(&temporary, &self.maildir.join(NAME)));
         if written.is_err() {
@@ -269,6 +273,17 @@ impl Limited<'_> {
     fn failed(&self, doing: &str, error: io::Error) -> AgentError {
         let path = if doing == "count" { self.maildir.to_owned() } else { self.maildir.join(NAME) };
         AgentError::new(format!("{doing} {}", path.display()), error)
+    }
+}
+
+/// Removes files of earlier recounts from `tmp/`, which a crash has left there.
+fn remove_left(directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(MAX_LEFT);
+    for entry in entries.filter(|entry| entry.file_name().as_encoded_bytes().ends_with(NAME.as_bytes())) {
+        let changed = entry.metadata().and_then(|metadata| metadata.modified());
+        if changed.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > MAX_AGE)) {
+            let _ = disk::remove(&entry.path());
+        }
     }
 }
 

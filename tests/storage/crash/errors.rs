@@ -4,7 +4,8 @@
 //! failure or not; rejected mail is not there. Another host gets a message twice only if the daemon
 //! was killed before it could record the delivery.
 
-use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
+use super::cases::{CASES, Case};
+use super::scene::{Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
 
 /// The cases to be played. Together they contain every step.

@@ -5,6 +5,7 @@
 //! Power cuts are in tests/storage/powercut. The mailboxes are the server's own, or those of system
 //! users.
 //!
+//! - `cases`: the messages whose way is stopped at every step
 //! - `dropped`: messages in the drop directory
 //! - `errors`: every step fails
 //! - `hold`: the steps of `penfoldctl hold`, `release` and `remove`
@@ -14,6 +15,7 @@
 //! - `scene`: one message with a fault on its way
 //! - `states`: the daemon is started on every state that a crash can leave
 
+mod cases;
 mod dropped;
 mod errors;
 mod hold;

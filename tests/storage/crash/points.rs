@@ -6,7 +6,8 @@
 //! longest recoveries, the recovery is stopped at each step, too. Agents, the processes that write
 //! in home directories, are not stopped at their own steps. Power cuts are not tested here.
 
-use super::scene::{CASES, Case, Ground, Scene, each, first_steps, steps};
+use super::cases::{CASES, Case};
+use super::scene::{Ground, Scene, each, first_steps, steps};
 use common::books::Answer;
 
 /// The cases in which the recovery is stopped, too.

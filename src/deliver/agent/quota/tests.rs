@@ -51,6 +51,21 @@ impl Drop for Scratch {
     }
 }
 
+/// What a crash has left in `tmp/` is removed, but not what another process is writing now.
+#[test]
+fn a_recount_removes_old_files_of_earlier_ones() {
+    let mailbox = Scratch::new();
+    for (name, age) in [("1.P1Q0.maildirsize", 3600), ("2.P2Q0.maildirsize", 0), ("3.letter", 3600)] {
+        mailbox.add(&format!("tmp/{name}"), 1);
+        let file = OpenOptions::new().write(true).open(mailbox.0.join("tmp").join(name)).expect("the file");
+        file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("the time");
+    }
+    assert!(matches!(mailbox.limited(1000).reserve(300).expect("good"), Reserved::Yes(_)));
+    let mut left: Vec<_> = fs::read_dir(mailbox.0.join("tmp")).expect("tmp").flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["2.P2Q0.maildirsize", "3.letter"]);
+}
+
 fn full(size: u64, messages: u64) -> Reserved {
     Reserved::Full(Contents { size, messages })
 }

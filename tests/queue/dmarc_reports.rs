@@ -31,12 +31,16 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
          reject.test MX 10 mail.example.net\nreject.test._report._dmarc.razorback.test TXT v=DMARC1; rua=mailto:jon@razorback.test!1k",
     );
     let mut site = Site::with(
-        "relay.networks = []\npolicy.spf = \"mark\"\npolicy.dmarc = \"obey\"\npolicy.dmarc_reports = \"dmarc@razorback.test\"",
+        "hostname = \"mx.host.test\"\nrelay.networks = []\npolicy.spf = \"mark\"\npolicy.dmarc = \"obey\"\n\
+         policy.dmarc_reports = \"dmarc@razorback.test\"",
     );
     site.set("dns", "nameservers", &dns.nameservers());
     let made = keys::Made::new("razorback.test", "s");
-    made.give(&site);
-    made.of(&site).iter().for_each(|key| key.add_to(&mut site));
+    // The keys of the hostname do not sign a report whose address is elsewhere.
+    for keys in [&keys::Made::new("host.test", "h"), &made] {
+        keys.give(&site);
+        keys.of(&site).iter().for_each(|key| key.add_to(&mut site));
+    }
     let Some(clock) = Clock::new(&site) else { return };
     clock.set("@2026-05-20 12:00:00");
     let daemon = clock.start(&site, false);
@@ -56,7 +60,7 @@ fn a_report_is_sent_once_after_the_day_and_only_to_those_who_may_get_it() {
         "From: dmarc@razorback.test",
         "To: jon@razorback.test",
         "Subject: Report Domain: example.net",
-        " Report-ID: <1779235200.example.net@razorback.test>",
+        " Report-ID: <1779235200.example.net@mx.host.test>",
         "received on 2026-05-20 UTC.",
     ] {
         assert!(report.lines().any(|found| found == line), "{line}: {report}");

@@ -10,6 +10,7 @@
 //! - `lmtp`: LMTP with Python's smtplib, over TCP and a Unix socket
 //! - `proxy`: PROXY headers and XCLIENT
 //! - `shared`: several hosts that count together in Redis
+//! - `signatures`: the keys of each domain, for mail and for reports
 //! - `smuggling`: only CR LF . CR LF ends a message
 //! - `strangers`: the rules for clients that may not relay, with a name server
 //! - `submit`: the header fields that a submitted message gets
@@ -31,6 +32,8 @@ mod lmtp;
 mod proxy;
 #[cfg(feature = "shared-store")]
 mod shared;
+#[cfg(feature = "mailauth")]
+mod signatures;
 mod smuggling;
 mod strangers;
 mod submit;

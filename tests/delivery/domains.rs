@@ -299,3 +299,92 @@ fn a_domain_without_accounts_has_none_in_the_file_of_others() {
         ],
     );
 }
+
+/// A site like that of [`site`] with one more domain, third.test. There is an anna in each of the three
+/// users files, and the one of shop.test and store.test has another password.
+fn site_with_annas(settings: &str) -> Site {
+    let mut site = site("lmtp:/nonexistent", &format!("{SUBMISSION}\n{settings}"));
+    let users = format!("\"file:{}\"", site.path("third-users").display());
+    let mailbox = format!("{:?}", site.path("mail/{domain}/{user}"));
+    for (key, value) in [("names", "[\"third.test\"]"), ("users", &users), ("mailbox", &mailbox)] {
+        site.set("domain#3", key, value);
+    }
+    site.write("third-users", &format!("anna:{PENCIL}:\n"));
+    site.add("users", &format!("anna:{PENCIL}:"));
+    site
+}
+
+#[test]
+fn equal_names_in_several_users_files_are_accounts_of_their_own() {
+    let site = site_with_annas("");
+    let daemon = site.start();
+    check_logins(
+        &daemon,
+        &[
+            ("anna@shop.test", "password", &["anna@store.test"], &["anna@third.test", "anna@razorback"]),
+            ("anna@shop.test", "pencil", &[], &[]),
+            ("anna@third.test", "pencil", &["anna@third.test"], &["anna@shop.test", "anna@razorback"]),
+            ("anna@third.test", "password", &[], &[]),
+            ("anna", "pencil", &["anna@razorback.test"], &["anna@third.test", "anna@store.test"]),
+            ("anna", "password", &[], &[]),
+        ],
+    );
+    // The same holds for the author in the header.
+    for (name, password, author, reply) in [
+        ("anna@shop.test", "password", "anna@third.test", "550 5.7.1"),
+        ("anna@third.test", "pencil", "anna@shop.test", "550 5.7.1"),
+        ("anna@third.test", "pencil", "anna@third.test", "250"),
+    ] {
+        let mut client = login(&daemon, "PLAIN", name, password).expect("an account");
+        client.begin(name, &["jon@razorback"]);
+        client.ask(&format!("From: {author}\r\n\r\nHello\r\n."), reply);
+    }
+}
+
+#[test]
+fn the_hourly_limits_count_each_account_with_the_limit_of_its_domain() {
+    let mut site = site_with_annas("submission.messages_per_hour = 4");
+    for (section, messages, recipients) in [("domain#1", "2", "3"), ("domain#3", "3", "2")] {
+        site.set(section, "messages_per_hour", messages);
+        site.set(section, "recipients_per_hour", recipients);
+    }
+    let daemon = site.start();
+    let enter = |name: &str, password: &str| login(&daemon, "PLAIN", name, password).expect("an account");
+    let uses_up = |name: &str, password: &str, sender: &str, verb: &str, count: usize| {
+        let mut client = enter(name, password);
+        let (what, line) = match verb {
+            "MAIL" => ("messages", format!("MAIL FROM:<{sender}>")),
+            _ => ("recipients", "RCPT TO:<jon@razorback>".to_owned()),
+        };
+        if verb == "RCPT" {
+            client.ask(&format!("MAIL FROM:<{sender}>"), "250 ");
+        }
+        for _ in 0..count {
+            client.ask(&line, "250 ");
+            if verb == "MAIL" {
+                client.ask("RSET", "250 ");
+            }
+        }
+        client.ask(&line, &format!("450 4.7.1 Your limit of {count} {what} an hour"));
+    };
+    // jon, of the same users file as one anna, has a count of his own. The recipients come first, since
+    // they need a message.
+    uses_up("jon@store.test", "pencil", "jon@store.test", "RCPT", 3);
+    uses_up("anna@third.test", "pencil", "anna@third.test", "RCPT", 2);
+    uses_up("anna@shop.test", "password", "anna@shop.test", "MAIL", 2);
+    // The other name of that account has the same count.
+    enter("anna@store.test", "password").ask("MAIL FROM:<anna@store.test>", "450 4.7.1 Your limit of 2 messages");
+    uses_up("anna", "pencil", "anna@razorback", "MAIL", 4);
+    let mut client = enter("anna@third.test", "pencil");
+    for reply in ["250 ", "250 ", "450 4.7.1 Your limit of 3 messages an hour"] {
+        client.ask("MAIL FROM:<anna@third.test>", reply);
+        client.ask("RSET", "250 ");
+    }
+    enter("jon@store.test", "pencil").ask("MAIL FROM:<jon@store.test>", "250 ");
+    for words in ["account=jon@store.test recipients=3", "account=anna@third.test recipients=2"] {
+        daemon.wait_words(&[" limit ", words]);
+    }
+    for (account, limit) in [("anna@shop.test", 2), ("anna", 4), ("anna@third.test", 3)] {
+        daemon.wait_words(&[&format!(" limit account={account} messages={limit}")]);
+    }
+}

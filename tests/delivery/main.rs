@@ -5,6 +5,7 @@
 //! - `domains`: local domains with users and tables of their own
 //! - `forward`: .forward files and home directories
 //! - `handover`: spool files that become mailbox files of their recipients
+//! - `kinds_of_users`: system users, a users file and a mail store beside each other
 //! - `maildir_quota`: `local.quota`, and the file that counts a Maildir
 //! - `mbox`: mbox files and their locks
 //! - `quarantine`: folders of a Maildir for suspicious messages
@@ -16,6 +17,7 @@ mod commands;
 mod domains;
 mod forward;
 mod handover;
+mod kinds_of_users;
 mod maildir_quota;
 mod mbox;
 mod quarantine;

@@ -8,6 +8,7 @@
 //! (`deliver::agent`).
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::log::Level;
 
@@ -33,6 +34,14 @@ const LINKS: [&str; 4] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime", "/
 /// the other directories.
 const MAX_ROOTS: usize = 10_000;
 
+/// Whether this process is confined to files.
+static IS_CONFINED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is confined to the files of its start.
+pub(super) fn is_confined() -> bool {
+    IS_CONFINED.load(Ordering::Relaxed)
+}
+
 impl Start {
     /// Confines this process if it has a monitor. Must be called before this process starts its
     /// first thread. If the confinement is incomplete, logs a message. For a process that serves
@@ -44,6 +53,7 @@ impl Start {
         }
         let confined = confine::confine(&self.places(settings))
             .map_err(|e| Exit::new(exit::OSERR, "confine the server to its files", &e))?;
+        IS_CONFINED.store(confined != Confinement::None, Ordering::Relaxed);
         let level = |level| if is_brief { Level::Debug } else { level };
         match confined {
             Confinement::Full => {}

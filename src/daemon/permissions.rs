@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
-use super::cure;
+use super::{confine, cure};
 use crate::config::{Auth, Config, ConfigError, Dkim, LogTo, Users};
 use crate::exit::{self, Exit};
 use crate::privsep;
@@ -119,7 +119,10 @@ impl Names {
         let named = self.files.iter().find(|(_, path)| *path == error.file);
         let Some((key, path)) = named.filter(|_| error.line == 0 && error.text == denied) else { return error };
         let (path, user) = (path.display(), privsep::user_name());
+        // access(2) knows the permissions of the file, but not the confinement.
+        let is_outside = confine::is_confined() && access(&error.file, AccessFlags::R_OK).is_ok();
         let needed = match *key {
+            _ if is_outside => "restart penfoldd, which reads no directory that is new since its start".to_owned(),
             CREDENTIALS | SRS_SECRET | SHARED_PASSWORD => format!("it must belong to {user} or to root, with mode 600"),
             _ => format!("the user {user} must be able to read it"),
         };

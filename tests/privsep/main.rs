@@ -3,7 +3,9 @@
 //! - `agents`: agents that deliver as the recipient, and the privileged parent
 //! - `authorities`: a confined server and the certificate authorities of the system
 //! - `confinement`: which files and system calls the server can reach
+//! - `reload`: domains that a reload adds and removes
 
 mod agents;
 mod authorities;
 mod confinement;
+mod reload;

@@ -118,7 +118,7 @@ impl Field {
         Ok(Self { sink, contestants, turn: 0 })
     }
 
-    /// Starts penfold, and penfold with this many tables `[[domain]]`.
+    /// Starts penfold, penfold with this many tables `[[domain]]`, and penfold with a quota.
     ///
     /// # Errors
     /// If one of the servers does not start.
@@ -126,8 +126,11 @@ impl Field {
         let sink = Sink::start()?;
         let one = Server::own_penfold(&bench.scratch, sink.address)?;
         let many = Server::penfold_of(server::site_of_domains(&bench.scratch, sink.address, tables))?;
-        let contestants =
-            [("[local]", one), ("[[domain]]", many)].map(|(label, server)| Contestant::Server(label, Box::new(server)));
+        let mut site = server::site(&bench.scratch, sink.address);
+        site.set("local", "quota", "\"100G\"");
+        let limited = Server::penfold_of(site)?;
+        let contestants = [("[local]", one), ("[[domain]]", many), ("quota", limited)];
+        let contestants = contestants.map(|(label, server)| Contestant::Server(label, Box::new(server)));
         Ok(Self { sink, contestants: contestants.into(), turn: 0 })
     }
 

@@ -58,7 +58,7 @@ pub fn relay(bench: &Bench) -> io::Result<Vec<Figure>> {
 /// Errors of [`Field`].
 pub fn domains(bench: &Bench) -> io::Result<Vec<Figure>> {
     const TABLES: usize = 200;
-    let how = ["Local mail with 200 tables [[domain]]", "4 KiB, one mailbox, many messages a session"];
+    let how = ["Local mail with 200 tables [[domain]], or with a quota", "4 KiB, one mailbox, many messages a session"];
     let names = ["domains", "domains-accepted", "domains-cpu"];
     by_sessions_of(bench, Field::of_domains(bench, TABLES)?, names, how, (true, To::Local(1)))
 }

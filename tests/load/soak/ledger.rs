@@ -14,7 +14,7 @@ use common::books::{Books, Letter, without_conversion};
 use common::remote::Received;
 
 /// The addresses to which clients send, and the destinations of each address.
-pub const ADDRESSES: [(&str, &[End]); 11] = [
+pub const ADDRESSES: [(&str, &[End]); 14] = [
     ("jon@razorback", &[End::Mailbox("jon")]),
     ("ada@razorback", &[End::Mailbox("ada")]),
     ("fay@razorback", &[End::Mailbox("gus")]),
@@ -26,17 +26,26 @@ pub const ADDRESSES: [(&str, &[End]); 11] = [
     ("c@three.test", &[End::Host("c@three.test")]),
     ("dead@razorback", &[End::Nobody("void@two.test")]),
     ("void@one.test", &[End::Nobody("void@one.test")]),
+    ("hal@shop.test", &[End::Mailbox("hal")]),
+    ("jon@shop.test", &[End::Mailbox("ivy")]),
+    ("team@shop.test", &[End::Mailbox("hal"), End::Mailbox("bob"), End::Host("else@two.test")]),
 ];
 
 /// The lines of the aliases table for [`ADDRESSES`].
 pub const ALIASES: [&str; 4] =
     ["list: ada, bob, cyd", "both: eve, else@two.test", "forward: away@one.test", "dead: void@two.test"];
 
+/// The users of the domain shop.test, the last of whom gets the mail of unknown ones.
+pub const SHOP: [&str; 2] = ["hal", "ivy"];
+
+/// The aliases of shop.test.
+pub const SHOP_ALIASES: &str = "team: hal, bob@razorback, else@two.test\n";
+
 /// How the token of a letter ends if the letter has the null sender.
 pub const NULL: &str = "-null";
 
 /// The local users with mailboxes.
-pub const USERS: [&str; 6] = ["jon", "ada", "bob", "cyd", "eve", "gus"];
+pub const USERS: [&str; 8] = ["jon", "ada", "bob", "cyd", "eve", "gus", SHOP[0], SHOP[1]];
 
 /// A destination of a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

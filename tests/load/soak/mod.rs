@@ -3,8 +3,8 @@
 //! A soak consists of stretches of at most five minutes. There are honest and dishonest clients,
 //! sessions under inetd, hosts that misbehave at every stage, a name server that fails now and
 //! then, requests to the control socket, SIGHUP with valid and malformed configurations, and, in
-//! every other stretch, kill -9. With root, some of the mailboxes are those of system users. At the
-//! end of a stretch the hosts heal and the queue is flushed: every accepted letter is then
+//! every other stretch, kill -9. With root, some of the mailboxes are those of system users. One
+//! domain has users, aliases and quotas of its own. At the end of a stretch the hosts heal and the queue is flushed: every accepted letter is then
 //! delivered or bounced, as `ledger` requires, and nothing is left anywhere. In the stretches
 //! without a kill the daemon then has as many threads and descriptors as in the middle of its work,
 //! and about as much memory.
@@ -33,7 +33,7 @@ use common::chance::Chance;
 use common::holdings::{Holdings, own_memory};
 use common::mounts::Mounts;
 use common::{Daemon, Site, homes};
-use ledger::{Arrived, Sum, USERS, balance};
+use ledger::{Arrived, SHOP, SHOP_ALIASES, Sum, USERS, balance};
 use nix::unistd::geteuid;
 use peers::Peers;
 
@@ -114,6 +114,7 @@ impl Soak {
         let mut site = Site::with(SETTINGS);
         let peers = Peers::new(&mut site);
         let homes = people(&mut site);
+        shop(&mut site);
         ledger::ALIASES.iter().for_each(|line| site.add("aliases", line));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, lasting_port()));
         site.set("listen", "address", &format!("\"{address}\""));
@@ -281,11 +282,23 @@ fn people(site: &mut Site) -> Option<Arc<Mounts>> {
         }
     } else {
         site.write("users", "root::\n");
-        USERS.iter().chain(&["ret"]).for_each(|user| site.add("users", &format!("{user}::")));
+        let all = USERS.iter().filter(|user| !SHOP.contains(user));
+        all.chain(&["ret"]).for_each(|user| site.add("users", &format!("{user}::")));
         site.add("aliases", "fay: gus");
     }
     make_mailboxes(site, homes.is_some());
     homes.map(Arc::new)
+}
+
+/// Adds the domain shop.test, with users and aliases of its own, and with quotas.
+fn shop(site: &mut Site) {
+    site.write("shop-users", &SHOP.map(|user| format!("{user}::\n")).concat());
+    site.write("shop-aliases", SHOP_ALIASES);
+    site.set("domain#0", "names", "[\"shop.test\"]");
+    site.set("domain#0", "users", &format!("\"file:{}\"", site.path("shop-users").display()));
+    site.set("domain#0", "aliases", &format!("{:?}", site.path("shop-aliases")));
+    site.set("domain#0", "catch_all", &format!("{:?}", SHOP[1]));
+    site.set("domain#0", "quota", "\"1G\"");
 }
 
 /// Creates the mailboxes of the system users, who may not create them in that directory.
@@ -306,7 +319,9 @@ fn leftovers(site: &Site, kind: Kind) -> Vec<PathBuf> {
     if kind == Kind::Steady {
         places.extend(CRASHED.map(|place| site.path(place)));
     }
-    places.iter().flat_map(|place| names(place)).collect()
+    // A crash may also leave the file of a count.
+    let is_count = |path: &Path| kind == Kind::Killing && path.to_string_lossy().ends_with(".maildirsize");
+    places.iter().flat_map(|place| names(place)).filter(|path| !is_count(path)).collect()
 }
 
 fn names(directory: &Path) -> Vec<PathBuf> {

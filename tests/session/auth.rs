@@ -76,9 +76,42 @@ fn gsasl_uses_channel_binding_under_tls() {
     assert!(without.status.success(), "{without:?}");
 }
 
+/// Two users files have the same name with different secrets.
+#[test]
+fn gsasl_authenticates_with_the_secret_of_the_domain() {
+    if !present("gsasl") {
+        return;
+    }
+    let made = Command::new("gsasl").args(["-k", "-m", "SCRAM-SHA-256", "-p", "crayon"]).output().expect("gsasl runs");
+    let crayon = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    let mut site = site();
+    for (section, domain, secret) in [("domain#1", "one.test", SCRAM), ("domain#2", "two.test", &crayon)] {
+        site.set(section, "names", &format!("[{domain:?}]"));
+        site.set(section, "users", &format!("\"file:{}\"", site.path(domain).display()));
+        site.write(domain, &format!("elvis:{secret}:\n"));
+    }
+    let daemon = site.start();
+    for mechanism in ["SCRAM-SHA-256", "PLAIN", "LOGIN"] {
+        for (name, own, other) in [("elvis@one.test", "pencil", "crayon"), ("elvis@two.test", "crayon", "pencil")] {
+            let login = |password| gsasl_as(&daemon, name, mechanism, password, &["--no-starttls"]);
+            let (good, bad) = (login(own), login(other));
+            assert!(good.status.success() && !bad.status.success(), "{mechanism} {name}: {good:?} {bad:?}");
+            for event in [" auth ", " auth-failed "] {
+                daemon.wait_log(|line| {
+                    line.contains(&format!("{event}user={name} ")) && line.ends_with(&format!("mechanism={mechanism}"))
+                });
+            }
+        }
+    }
+}
+
 fn gsasl(daemon: &Daemon, mechanism: &str, password: &str, more: &[&str]) -> Output {
+    gsasl_as(daemon, "elvis", mechanism, password, more)
+}
+
+fn gsasl_as(daemon: &Daemon, name: &str, mechanism: &str, password: &str, more: &[&str]) -> Output {
     let mut gsasl = Command::new("gsasl");
-    gsasl.args(["--smtp", "-m", mechanism, "-a", "elvis", "-p", password]);
+    gsasl.args(["--smtp", "-m", mechanism, "-a", name, "-p", password]);
     gsasl.args(["--hostname", "razorback.test"]);
     gsasl.arg(format!("--connect=127.0.0.1:{}", daemon.port)).args(more).stdin(Stdio::null());
     gsasl.output().expect("gsasl runs")

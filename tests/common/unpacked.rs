@@ -11,6 +11,38 @@ pub fn tree(package: &str) -> Option<PathBuf> {
     tree.is_dir().then_some(tree)
 }
 
+/// The same for a mail server that tests/interop/root.sh runs. Where that is not possible, reports the
+/// test as skipped and returns `None`.
+pub fn peer(package: &str) -> Option<PathBuf> {
+    let Some(tree) = tree(package) else {
+        super::skipped(format_args!("{package} is not unpacked"));
+        return None;
+    };
+    if !nix::unistd::geteuid().is_root() || !may_mount() {
+        super::skipped(format_args!("{package} needs root, and a system that lets root mount"));
+        return None;
+    }
+    Some(tree)
+}
+
+/// Whether overlays can be mounted in a namespace, as tests/interop/root.sh does.
+pub fn may_mount() -> bool {
+    let mut unshare = Command::new("unshare");
+    unshare.args([
+        "--mount",
+        "--pid",
+        "--fork",
+        "mount",
+        "-t",
+        "overlay",
+        "-o",
+        "lowerdir=/etc:/usr",
+        "overlay",
+        "/usr",
+    ]);
+    unshare.output().is_ok_and(|output| output.status.success())
+}
+
 /// A command that runs a program of systemd: the system's, or else the unpacked one with its
 /// libraries. If there is neither, reports the test as skipped and returns `None`.
 pub fn of_systemd(program: &str) -> Option<Command> {

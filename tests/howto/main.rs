@@ -4,6 +4,7 @@
 //! - `dovecot`: penfold-dovecot(7)
 //! - `gateway`: penfold-gateway(7)
 //! - `growing`: penfold-growing(7)
+//! - `handover`: the queues of Exim and sendmail in penfold-migration(7)
 //! - `machine`: the Debian system in which a page runs
 //! - `migration`: the move from Postfix in penfold-migration(7)
 //! - `page`: the displays of a page
@@ -19,6 +20,7 @@ mod containers;
 mod dovecot;
 mod gateway;
 mod growing;
+mod handover;
 mod machine;
 mod migration;
 mod page;

@@ -12,9 +12,6 @@ use std::process::{Command, Stdio};
 use common::client::Client;
 use common::tls::Authority;
 use common::{Daemon, Site, built, free_port, unpacked};
-use nix::unistd::geteuid;
-
-use crate::servers::may_mount;
 
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/migration");
 
@@ -195,14 +192,7 @@ fn compare(name: &str) {
 }
 
 fn postfix(site: &Site) -> Option<Daemon> {
-    let Some(tree) = unpacked::tree("postfix") else {
-        common::skipped("postfix is not unpacked");
-        return None;
-    };
-    if !geteuid().is_root() || !may_mount() {
-        common::skipped("postfix needs root, and a system that lets root mount");
-        return None;
-    }
+    let tree = unpacked::peer("postfix")?;
     let mut logs = String::new();
     for _ in 0..3 {
         let port = free_port();

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use common::client::{Client, TEXT};
@@ -18,7 +18,6 @@ use common::tls::Authority;
 use common::{Daemon, Site, free_port, unpacked};
 use data_encoding::BASE64;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::geteuid;
 
 const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop");
 
@@ -604,13 +603,7 @@ impl Peer {
         settings: &[(&str, PathBuf)],
     ) -> Result<Option<Self>, String> {
         let name = software.name;
-        let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("peers").join(format!("{name}.pkg"));
-        if !tree.is_dir() {
-            return Ok(skipped(&format!("{name} is not installed")));
-        }
-        if !geteuid().is_root() || !may_mount() {
-            return Ok(skipped(&format!("{name} needs root, and a system that lets root mount")));
-        }
+        let Some(tree) = unpacked::peer(name) else { return Ok(None) };
         if !present("python3") {
             return Ok(None);
         }
@@ -650,24 +643,6 @@ impl Drop for Peer {
         let _ = kill(self.daemon.pid(), Signal::SIGKILL);
         self.daemon.becomes_true(|| false);
     }
-}
-
-/// Whether overlays can be mounted in a namespace, as tests/interop/root.sh does.
-pub fn may_mount() -> bool {
-    let mut unshare = Command::new("unshare");
-    unshare.args([
-        "--mount",
-        "--pid",
-        "--fork",
-        "mount",
-        "-t",
-        "overlay",
-        "-o",
-        "lowerdir=/etc:/usr",
-        "overlay",
-        "/usr",
-    ]);
-    unshare.output().is_ok_and(|output| output.status.success())
 }
 
 /// Whether a program is installed. If it is not, reports the test as skipped.

@@ -136,6 +136,11 @@ impl Destination {
         matches!(self, Self::User(_) | Self::Command(_))
     }
 
+    /// Whether the destination is other hosts, or a mail store.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(..))
+    }
+
     /// Whether the destination is other hosts, and not a mail store.
     pub fn is_host(&self) -> bool {
         matches!(self, Self::Remote(HostTarget::Mx { .. } | HostTarget::Hosts { .. }, _))

@@ -128,6 +128,13 @@ impl Userdb {
         }
     }
 
+    /// Returns what is remembered about the user with this name, `None` in it if there is none. Returns
+    /// `None` if nothing is remembered.
+    pub fn remembered(&self, name: &str) -> Option<Option<Found>> {
+        let state = self.lock();
+        state.remembered.get(name).filter(|(until, _)| Instant::now() < *until).map(|(_, found)| found.clone())
+    }
+
     /// Whether Dovecot answers at the socket. Asks for no user.
     ///
     /// # Errors

@@ -142,7 +142,7 @@ impl Waiting<'_> {
     fn recipient(&self, entry: &Entry, note: &Note, to: &RecipientEntry, steps: &mut Steps) -> String {
         let (path, id) = (address::path(Some(&to.recipient.address)), self.name.id);
         let number = to.reference().number;
-        let destination = self.scene.router.route_of(&to.recipient, &RoutedMail::of(entry)).destination();
+        let destination = self.scene.router.route_of(&to.recipient, &RoutedMail::planned(entry)).destination();
         let destination = self.scene.outgoing.for_sender(destination, entry.sender());
         let is_of = |status: &&DestinationStatus| *status.destination == destination;
         let statuses: Vec<&DestinationStatus> = self.work.destinations.iter().filter(is_of).collect();

@@ -393,7 +393,11 @@ impl Router {
             return route;
         }
         let name = fold(address.local());
-        match realm.inbox(&name, address.domain()) {
+        let inbox = match mail.is_plan {
+            true => realm.inbox_now(&name, address.domain()),
+            false => realm.inbox(&name, address.domain()),
+        };
+        match inbox {
             // Nothing is delivered with root's rights, so root's mail goes to the mailbox of last
             // resort.
             Ok(Some(inbox)) if inbox.is_roots() => self.last_resort(),

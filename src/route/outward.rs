@@ -30,6 +30,9 @@ pub struct RoutedMail<'a> {
     pub is_passed_on: bool,
     /// Whether it is known that a client that may relay sends the message, so that its sender counts.
     pub is_submitted: bool,
+    /// Whether only the destination is wanted, now: a user of whom Dovecot would have to be asked is taken
+    /// for existing.
+    pub is_plan: bool,
 }
 
 /// The reverse-path of a message.
@@ -62,7 +65,12 @@ impl<'a> RoutedMail<'a> {
     pub fn of(entry: &'a Entry) -> Self {
         let is_released = entry.hold_reason().is_some();
         let (sender, is_passed_on) = (Sender::of(entry.sender()), !entry.steps().is_empty());
-        Self { sender, origin: entry.origin(), is_released, is_passed_on, is_submitted: false }
+        Self { sender, origin: entry.origin(), is_released, is_passed_on, ..Self::default() }
+    }
+
+    /// The message of an entry for which the queue makes a plan. Its thread must wait for nobody.
+    pub fn planned(entry: &'a Entry) -> Self {
+        Self { is_plan: true, ..Self::of(entry) }
     }
 
     /// A message that a client sends.

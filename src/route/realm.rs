@@ -56,6 +56,9 @@ impl Snapshot {
     }
 }
 
+/// A look-up of the place of mail for a user.
+type LookUp = fn(&Users, &str, &str) -> Result<Option<Inbox>, String>;
+
 /// The local domains, each with the number of its realm.
 pub(super) type Domains = HashMap<Box<str>, usize>;
 
@@ -149,8 +152,17 @@ impl Realm {
     /// Returns the place of mail for the user with this name or, if there is none, for the user
     /// with this name without the detail.
     pub(super) fn inbox(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
-        match (self.users.inbox(name, domain)?, self.without_detail(name)) {
-            (None, Some(base)) => self.users.inbox(base, domain),
+        self.inbox_by(Users::inbox, name, domain)
+    }
+
+    /// Returns the same, as far as it is known without waiting for an answer (see [`Users::inbox_now`]).
+    pub(super) fn inbox_now(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
+        self.inbox_by(Users::inbox_now, name, domain)
+    }
+
+    fn inbox_by(&self, look_up: LookUp, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
+        match (look_up(&self.users, name, domain)?, self.without_detail(name)) {
+            (None, Some(base)) => look_up(&self.users, base, domain),
             (inbox, _) => Ok(inbox),
         }
     }

@@ -20,6 +20,11 @@ impl Router {
         })
     }
 
+    /// Whether only another program knows the users of the address's domain.
+    pub fn has_outside_users(&self, address: &Address) -> bool {
+        self.realm(self.qualified(address).domain()).is_some_and(|realm| realm.users.are_outside())
+    }
+
     /// Whether the user with this address is the same person in all domains of its `[[domain]]`, or in
     /// all of `local.domains`. If that is not known, the answer is no.
     pub fn is_same_in_all_domains(&self, address: &Address) -> bool {

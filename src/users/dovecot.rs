@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{Group, getegid, geteuid};
 
-use super::{Inbox, Mailbox, Owner, Users, fill, is_safe};
+use super::{Inbox, Mailbox, Owner, POSTMASTER, Users, fill, is_safe};
 use crate::config::{HOME, MailboxTemplate};
 use crate::dovecot::userdb::{Found, Userdb};
 use crate::privsep::user_name;
@@ -26,12 +26,31 @@ impl Users {
         }
         let found = userdb.find(&format!("{name}@{domain}"));
         let Some(found) = found.map_err(|error| fault(userdb.path(), &error))? else { return Ok(None) };
+        self.at_home(userdb, &found, (name, domain))
+    }
+
+    /// The place of mail for a user, as far as it is known without a question to Dovecot.
+    pub(super) fn of_dovecot_now(&self, userdb: &Userdb, name: &str, domain: &str) -> Option<Inbox> {
+        match (userdb.remembered(&format!("{name}@{domain}")), &self.template) {
+            (Some(None), _) => None,
+            (None, _) if name == POSTMASTER => None,
+            (_, MailboxTemplate::Store(store)) => Some(Inbox::Store(store.clone(), Owner::Server)),
+            _ => Some(Inbox::Mailbox(Mailbox {
+                path: PathBuf::new(),
+                is_mbox: false,
+                owner: Owner::Server,
+                quota: None,
+            })),
+        }
+    }
+
+    fn at_home(&self, userdb: &Userdb, found: &Found, (name, domain): (&str, &str)) -> Result<Option<Inbox>, String> {
         let (template, is_mbox) = match &self.template {
             MailboxTemplate::Maildir(template) => (template, false),
             MailboxTemplate::Mbox(template) => (template, true),
             MailboxTemplate::Store(store) => return Ok(Some(Inbox::Store(store.clone(), Owner::Server))),
         };
-        let path = place(template, &found, (name, domain), geteuid().as_raw());
+        let path = place(template, found, (name, domain), geteuid().as_raw());
         let path = path.map_err(|why| format!("Dovecot at {}: {name}@{domain}: {why}", userdb.path().display()))?;
         let quota = self.quota(None).filter(|_| !is_mbox);
         Ok(Some(Inbox::Mailbox(Mailbox { path, is_mbox, owner: Owner::Server, quota })))

@@ -257,6 +257,24 @@ impl Users {
         }
     }
 
+    /// The place of mail for a user, as far as it is known without waiting for an answer: a user whom only
+    /// Dovecot knows, and of whom nothing is remembered, is taken for existing, unless it is the postmaster.
+    /// The place of a mailbox is then not known, and its path is empty.
+    ///
+    /// # Errors
+    /// Those of [`Users::inbox`].
+    pub fn inbox_now(&self, name: &str, domain: &str) -> Result<Option<Inbox>, String> {
+        match &self.source {
+            Source::Dovecot(userdb) => Ok(self.of_dovecot_now(userdb, name, domain)),
+            _ => self.inbox(name, domain),
+        }
+    }
+
+    /// Whether only another program knows the users.
+    pub fn are_outside(&self) -> bool {
+        matches!(self.source, Source::Dovecot(_))
+    }
+
     /// The users file and the line of the user `name` (in lower case) in a local domain; `None` if
     /// there is no users file, or no such line.
     pub fn line(&self, name: &str, domain: &str) -> Option<(PathBuf, usize)> {

@@ -54,7 +54,6 @@ mod requeue;
 pub use bounce::{Returned, bounce};
 pub use immediate::deliver_now;
 pub use notes::note_interrupted;
-use plan::destination;
 pub use plan::{Scan, plan, scan};
 pub use requeue::{NotRequeued, requeue};
 
@@ -227,20 +226,13 @@ impl Worker {
             return Some(attempt.job.unrecorded.clone());
         }
         let addressees = attempt.open_recipients();
-        let mail = RoutedMail::of(&attempt.entry);
-        let routes: Vec<Route> =
-            addressees.iter().map(|to| attempt.settings.router.route_of(&to.recipient, &mail)).collect();
-        let outgoing = &attempt.settings.outgoing;
-        let now = |addressee, route| outgoing.for_sender(destination(addressee, route), attempt.entry.sender());
-        if addressees.iter().zip(&routes).any(|(addressee, route)| now(addressee, route) != *attempt.job.destination) {
-            return None;
-        }
+        let (router, mail) = (&attempt.settings.router, RoutedMail::of(&attempt.entry));
+        let routes = plan::routes_of(&attempt.settings, &attempt.entry, &attempt.job.destination, &addressees)?;
         // For some recipients, only the report about the delivery is missing.
         let is_delivered = |addressee: &RecipientEntry| matches!(addressee.record.state, State::Unreported(_));
         let (addressees, routes): (Vec<_>, Vec<_>) =
             addressees.into_iter().zip(routes).filter(|(addressee, _)| !is_delivered(addressee)).unzip();
-        let is_forwarded =
-            |addressee: &RecipientEntry| attempt.settings.router.is_forwarded(&mail, &addressee.recipient);
+        let is_forwarded = |addressee: &RecipientEntry| router.is_forwarded(&mail, &addressee.recipient);
         if addressees.first().is_some_and(|first| addressees.iter().any(|to| is_forwarded(to) != is_forwarded(first))) {
             return None;
         }

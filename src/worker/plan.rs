@@ -15,7 +15,7 @@ use crate::destination::Destination;
 use crate::envelope::MailOptions;
 use crate::queue::{Plan, Planned};
 use crate::route::{Route, RoutedMail};
-use crate::site::Site;
+use crate::site::{Settings, Site};
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
 
 /// The result of scanning an entry.
@@ -76,7 +76,7 @@ fn unreadable(name: EntryName, error: &io::Error) -> Plan {
 
 fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
     let settings = site.settings();
-    let (router, mail) = (&settings.router, RoutedMail::of(entry));
+    let (router, mail) = (&settings.router, RoutedMail::planned(entry));
     let mut jobs: Vec<Planned> = Vec::new();
     let mut known: HashMap<(Destination, bool), usize> = HashMap::new();
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
@@ -102,6 +102,35 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
         window: entry.window(),
         jobs,
     }
+}
+
+/// Returns the routes of recipients of a job for this destination. `None` if one of them has another
+/// destination now.
+pub fn routes_of(
+    settings: &Settings,
+    entry: &Entry,
+    wanted: &Destination,
+    addressees: &[RecipientEntry],
+) -> Option<Vec<Route>> {
+    let (router, planned) = (&settings.router, RoutedMail::planned(entry));
+    let mut routes: Vec<Route> = addressees.iter().map(|to| router.route_of(&to.recipient, &planned)).collect();
+    let destination = |(to, route)| settings.outgoing.for_sender(destination(to, route), entry.sender());
+    if addressees.iter().zip(&routes).any(|pair| destination(pair) != *wanted) {
+        return None;
+    }
+    // Here is the time to ask Dovecot, unless it is a store, which knows its users by itself.
+    if !wanted.is_remote() {
+        let outside =
+            addressees.iter().zip(&mut routes).filter(|(to, _)| router.has_outside_users(&to.recipient.address));
+        for (to, route) in outside {
+            *route = router.route_of(&to.recipient, &RoutedMail::of(entry));
+        }
+    }
+    // The postmaster's mail can turn out to be for the store. The answer is remembered for the next plan.
+    let is_for_store = |(to, route): (&RecipientEntry, &Route)| {
+        matches!(route, Route::Remote(_)) && !wanted.is_remote() && !matches!(to.record.state, State::Unreported(_))
+    };
+    (!addressees.iter().zip(&routes).any(is_for_store)).then_some(routes)
 }
 
 /// A number by which the queue tells senders apart. It is a hash with a random key, so that no

@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::client::TEXT;
+use common::clock::Clock;
 use common::dovecot::stand_in;
+use common::remote::Remote;
 use common::{Daemon, Site, own};
 use nix::sys::socket::Backlog;
 use nix::unistd::{User, geteuid};
@@ -228,6 +230,40 @@ fn hangs(is_full: bool) {
     drop((socket, waiting));
     Userdb::at(&path, |_| Some("NOTFOUND".to_owned()));
     daemon.wait_until("an answer", || rcpt(&daemon, "no@razorback", "").starts_with("550 "));
+}
+
+/// A message for users of whom nothing is remembered waits for Dovecot by itself: no other message does.
+#[test]
+fn a_slow_dovecot_delays_only_mail_for_its_users() {
+    let mut site = site();
+    let Some(clock) = Clock::new(&site) else { return };
+    site.set("relay", "networks", "[\"127.0.0.0/8\"]");
+    let remote = Remote::sink();
+    site.write("routes", &format!("far.test {}\n", remote.host_port()));
+    let mail = site.path("mail").display().to_string();
+    let is_slow = Arc::new(AtomicUsize::new(0));
+    let slow = Arc::clone(&is_slow);
+    let _userdb = Userdb::at(&site.path("userdb"), move |name| {
+        if slow.load(Ordering::SeqCst) > 0 {
+            thread::sleep(LIMIT / 2);
+        }
+        Some(format!("USER \t{name}\thome={mail}/{name}"))
+    });
+    let daemon = clock.start(&site, true);
+    let mut client = daemon.greeted();
+    client.ask("MAIL FROM:<anna@example.net>", "250 ");
+    (0..8).for_each(|number| drop(client.ask(&format!("RCPT TO:<jon{number}@razorback>"), "250 ")));
+    client.ask("DATA", "354 ");
+    // The answers are forgotten before the message ends.
+    clock.set("+70s");
+    is_slow.store(1, Ordering::SeqCst);
+    client.ask(&format!("{TEXT}."), "250 ");
+    let begun = Instant::now();
+    daemon.greeted().send("anna@example.net", &["elvis@far.test"], TEXT);
+    remote.messages(1);
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    is_slow.store(0, Ordering::SeqCst);
+    daemon.wait_until("the mail of all", || daemon.log().matches(" sent to=<jon").count() == 8);
 }
 
 #[test]

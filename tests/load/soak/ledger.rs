@@ -177,8 +177,12 @@ pub fn balance(
             Fate::Unheard => found.values().any(|(_, counts)| *counts != (0, 0)),
         };
         let id = if let Fate::Taken(reply) = &letter.fate { reply.split(' ').nth(2) } else { None };
-        // Reports to the postmaster are limited. The log names those that were withheld.
-        let may_be_silent = letter.token.ends_with(NULL) && id.is_none_or(|id| withheld.contains(id));
+        // Reports to an address are limited, most of all those to the postmaster. The log names those that were
+        // withheld.
+        let may_be_silent = match id {
+            Some(id) => withheld.contains(id),
+            None => letter.token.ends_with(NULL) || !withheld.is_empty(),
+        };
         if !found.values().all(|(end, counts)| is_right(*end, *counts, is_there, may_be_silent)) {
             let counts: Vec<_> = found.values().collect();
             let line =

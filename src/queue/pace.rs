@@ -1,7 +1,7 @@
 //! Keeps to the rates and pauses of destinations.
 //!
 //! A message counts when an attempt for it begins, whatever the attempt shows, and each further attempt
-//! counts again. While a destination is at its limit it is *paced*: its jobs stay ready, no worker has
+//! counts again. Only an attempt that is put off before a host has seen the message is taken back. While a destination is at its limit it is *paced*: its jobs stay ready, no worker has
 //! them, and it takes no turns. What is counted here is forgotten at the end of the process. Time is
 //! that of the monotonic clock, so a change of the system's clock has no effect.
 
@@ -58,6 +58,7 @@ struct Pace {
 struct Begun {
     first: Instant,
     last: Instant,
+    /// The number of the attempts, at least 1.
     count: u32,
 }
 
@@ -95,10 +96,11 @@ impl Paces {
         self.known.entry(Arc::clone(destination)).or_default().count(limits, now);
     }
 
-    /// Takes back the last attempt of a destination, which has tried nothing.
-    pub fn take_back(&mut self, destination: &Arc<Destination>) {
-        let Some(begun) = self.known.get_mut(destination).and_then(|pace| pace.begun.back_mut()) else { return };
-        begun.count = begun.count.saturating_sub(1);
+    /// Takes back the attempt of a destination that began at this time.
+    pub fn take_back(&mut self, destination: &Arc<Destination>, begun: Instant) {
+        if let Some(pace) = self.known.get_mut(destination) {
+            pace.take_back(begun);
+        }
     }
 
     /// Lets a destination wait. Returns the time at which [`Self::take_due`] returns it.
@@ -107,6 +109,14 @@ impl Paces {
         self.waiting.insert((until, self.next), Arc::clone(destination));
         self.next += 1;
         until
+    }
+
+    /// Lets a destination wait no longer. `until` is what [`Self::pace`] has returned.
+    pub fn release(&mut self, destination: &Arc<Destination>, until: Instant) {
+        let mut at_that_time = self.waiting.range((until, 0)..=(until, u64::MAX));
+        if let Some((&key, _)) = at_that_time.find(|(_, other)| *other == destination) {
+            self.waiting.remove(&key);
+        }
     }
 
     /// Returns the next destination whose time has come.
@@ -141,8 +151,17 @@ impl Pace {
         }
     }
 
+    fn take_back(&mut self, time: Instant) {
+        let index = self.begun.partition_point(|begun| begun.last < time);
+        let Some(begun) = self.begun.get_mut(index).filter(|begun| begun.first <= time) else { return };
+        begun.count -= 1;
+        if begun.count == 0 {
+            self.begun.remove(index);
+        }
+    }
+
     fn outlook(&self, limits: &Limits, before: usize, now: Instant) -> Option<Wait> {
-        let last = self.begun.back().filter(|begun| begun.count > 0).map(|begun| begun.last);
+        let last = self.begun.back().map(|begun| begun.last);
         let by_pause = limits.pause.map(|pause| {
             let first = last.map_or(Duration::ZERO, |last| (last + pause).saturating_duration_since(now));
             let time = first.saturating_add(pause.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX)));
@@ -228,8 +247,42 @@ mod tests {
         paces.count(&destination, &limits, now - Duration::from_secs(20));
         paces.count(&destination, &limits, now);
         assert_eq!([0, 1, 2, 3].map(|before| outlook(&paces, before)), [None, Some(40), Some(60), Some(60)]);
-        paces.take_back(&destination);
+        paces.take_back(&destination, now);
         assert_eq!([0, 1, 2].map(|before| outlook(&paces, before)), [None, None, Some(40)]);
+    }
+
+    #[test]
+    fn each_attempt_can_be_taken_back() {
+        let (mut paces, start) = (Paces::default(), Instant::now());
+        let (destination, limits) = (Arc::new(Destination::mx("x.test")), limits(Some("200/h"), Some(10_000)));
+        let at = |n: usize| start + Duration::from_secs(10 * n as u64);
+        let wait = |paces: &Paces, now| paces.wait(&destination, &limits, now).map(|wait| wait.time.as_secs());
+        (0..3).for_each(|n| paces.count(&destination, &limits, at(n)));
+        // The last attempt that is left decides about the pause.
+        for (taken, pause) in [(1, Some(10)), (2, None), (0, None)] {
+            paces.take_back(&destination, at(taken));
+            assert_eq!(wait(&paces, at(2)), pause, "{taken}");
+        }
+        // An attempt that does not count takes nothing away from others.
+        paces.count(&destination, &limits, at(3));
+        paces.take_back(&destination, at(2));
+        assert_eq!(wait(&paces, at(3)), Some(10));
+        // With many, some are counted together.
+        (4..203).for_each(|n| paces.count(&destination, &limits, at(n)));
+        assert!(paces.known[&destination].begun.len() < 150);
+        assert!(wait(&paces, at(203)).is_some_and(|seconds| seconds > 1000));
+        (3..203).rev().for_each(|n| paces.take_back(&destination, at(n)));
+        assert!(paces.known[&destination].begun.is_empty() && wait(&paces, at(203)).is_none());
+    }
+
+    #[test]
+    fn a_destination_can_be_released_before_its_time() {
+        let (mut paces, now) = (Paces::default(), Instant::now());
+        let [a, b] = ["a.test", "b.test"].map(|name| Arc::new(Destination::mx(name)));
+        let wait = Wait { time: Duration::from_secs(5), reason: Reason::Pause(Duration::from_secs(5)) };
+        let until = [&a, &b].map(|destination| paces.pace(destination, wait, now));
+        paces.release(&b, until[1]);
+        assert_eq!((paces.take_due(until[1]), paces.take_due(until[1]), paces.is_idle()), (Some(a), None, true));
     }
 
     #[test]

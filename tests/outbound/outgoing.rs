@@ -260,6 +260,32 @@ fn an_address_gets_no_more_connections_than_the_lines_say_and_waiting_for_one_do
     assert!(daemon.settles(&site));
 }
 
+/// Each message may be tried once. Before that, other mail holds all connections to the host.
+#[test]
+fn attempts_that_find_no_free_connection_do_not_use_up_the_rate() {
+    const MANY: usize = 20;
+    let busy = Sink::default().when("MAIL", Then::Pause(Duration::from_secs(3)), 2);
+    let remote = Remote::with(busy);
+    let (zone, routes) = domains(&remote);
+    let mut site = site("queue.workers_per_destination = 2", &format!("two.test rate={MANY}/h\n"), &[]);
+    site.set("dns", "nameservers", &zone.nameservers());
+    site.write("routes", &routes);
+    let daemon = site.start();
+    let mut client = daemon.client();
+    for n in 0..8 {
+        client.send("joe@other.test", &[&format!("u{n}@one.test")], TEXT);
+    }
+    remote.wait("other mail", |seen| seen.commands.iter().filter(|c| c.line.starts_with("MAIL")).count() == 2);
+    for n in 0..MANY {
+        client.send("joe@other.test", &[&format!("u{n}@two.test")], TEXT);
+    }
+    remote.messages(8 + MANY);
+    // Those that were tried do count.
+    client.send("joe@other.test", &["last@two.test"], TEXT);
+    daemon.wait_words(&[" paced dest=", "two.test", &format!("reason=rate={MANY}/h")]);
+    assert_eq!(remote.look(|seen| seen.messages.len()), 8 + MANY);
+}
+
 /// Other mail to the host holds a connection all the time.
 #[test]
 fn the_connections_of_other_mail_do_not_count_towards_a_senders_limit() {

@@ -34,6 +34,8 @@ use crate::spool::QueueId;
 use crate::timeouts::{HostTimeouts, Trust};
 
 mod stops;
+#[cfg(test)]
+mod tests;
 
 /// A job that takes at least this long makes its remote destination slow.
 const SLOW_HOST: Duration = Duration::from_secs(10);
@@ -364,9 +366,8 @@ impl Turns {
         self.pool.running[started.class as usize] -= 1;
         let Some(state) = self.known.get_mut(destination) else { return Vec::new() };
         let is_at_limit = matches!(contact, Contact::AtLimit);
-        if started.class != Class::Defer && matches!(contact, Contact::AtLimit | Contact::Postponed) {
-            self.paces.take_back(destination);
-        }
+        // An attempt that was cut short has the address of the host that it had connected to.
+        let is_put_off = is_at_limit || matches!(contact, Contact::Postponed) && address.is_none();
         let revived = if started.class == Class::Defer {
             state.deferring -= 1;
             state.note_waiting(started.job);
@@ -383,6 +384,9 @@ impl Turns {
             let ended = EndedJob { job: started.job, number, is_slow, is_probe: started.is_probe };
             state.note_contact(destination, &ended, contact, (self.max_jobs, self.max_probe_interval))
         };
+        if is_put_off && started.class != Class::Defer {
+            self.take_back(destination, &started);
+        }
         self.reclass(destination);
         match address {
             Some(address) if is_at_limit => self.park(destination, address),

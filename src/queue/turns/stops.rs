@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::destination_state::Paced;
 use super::super::pool::Class;
-use super::{SLOW_HOST, SLOW_USER, Turns};
+use super::{SLOW_HOST, SLOW_USER, Started, Turns};
 use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 
@@ -27,6 +27,15 @@ impl Turns {
             self.count_ready(destination);
         }
         true
+    }
+
+    /// Lets an attempt not count that was put off before a host has seen the message.
+    pub(super) fn take_back(&mut self, destination: &Arc<Destination>, started: &Started) {
+        self.paces.take_back(destination, started.since);
+        // The destination may be paced because of that attempt.
+        let Some(paced) = self.known.get_mut(destination).and_then(|state| state.paced.take()) else { return };
+        self.paces.release(destination, paced.check);
+        self.is_paced(destination, started.class, Instant::now());
     }
 
     /// Returns how long no job of a destination can start, and the limit; `None` if the destination is

@@ -83,10 +83,12 @@ impl Host {
         let displays = page::displays(&pages::section(PAGE, section)).expect("displays");
         let [(_, Display::Session(steps))] = &displays[..] else { panic!("{section}: one session: {displays:?}") };
         for step in steps {
-            if step.command.starts_with("systemctl disable --now ") {
+            if step.command.starts_with("systemctl stop ") {
                 self.ask(&format!(
                     "p=$(head -n 1 {pid_file}) && kill $p && while kill -0 $p 2> /dev/null; do sleep 0.05; done"
                 ));
+            } else if step.command.starts_with("systemctl disable ") {
+                // Nothing starts it again here.
             } else if step.command.starts_with("systemctl enable --now penfold.service") {
                 self.penfold = Some(Daemon::spawn(self.namespace.network(&self.site.penfoldd(&["-d"]))));
             } else {

@@ -86,17 +86,41 @@ alternatives() {
 	if has update-alternatives; then step update-alternatives "$@"; else step alternatives "$@"; fi
 }
 
-# The other paths that point into /etc/alternatives become slaves of the group.
-choose_alternative() {
-	links=$1 group=$2
-	set -- --install /usr/sbin/sendmail "$group" "$links/sendmail" 100
-	for place in $places; do
-		slave=$(group_of "$place")
-		[ "$place" = /usr/sbin/sendmail ] || [ -z "$slave" ] ||
-			set -- "$@" --slave "$place" "$slave" "$links/$(basename "$place")"
+# Prints the group that $1 is, or is a slave of, as far as dpkg knows, and otherwise $2. The file of a
+# group has its mode, its link, and the name and the link of each slave, up to an empty line.
+master_of() {
+	for file in /var/lib/dpkg/alternatives/*; do
+		[ "${file##*/}" != "$1" ] || { echo "$1" && return; }
+		[ ! -f "$file" ] || ! sed -e 1,2d -e '/^$/q' "$file" | sed -n 'p;n' | grep -qx "$1" || { echo "${file##*/}" && return; }
 	done
-	alternatives "$@"
-	alternatives --set "$group" "$links/sendmail"
+	echo "$2"
+}
+
+# Prints the link of a group.
+link_of() {
+	sed -n 2p "/var/lib/dpkg/alternatives/$1" 2> /dev/null | grep . || echo /usr/sbin/sendmail
+}
+
+# Chooses LINKS in the group of sendmail. The other paths that point into /etc/alternatives become slaves
+# of that group. The package sendmail of Debian has two groups, and /usr/sbin/sendmail is a slave of one.
+choose_alternative() {
+	links=$1 first=$(master_of "$2" "$2")
+	masters=$first
+	for place in $places; do
+		slave=$(group_of "$place") master=$first
+		[ -z "$slave" ] || master=$(master_of "$slave" "$first")
+		case " $masters " in *" $master "*) ;; *) masters="$masters $master" ;; esac
+	done
+	for master in $masters; do
+		set -- --install "$(link_of "$master")" "$master" "$links/sendmail" 100
+		for place in $places; do
+			slave=$(group_of "$place")
+			[ -z "$slave" ] || [ "$slave" = "$master" ] || [ "$(master_of "$slave" "$first")" != "$master" ] ||
+				set -- "$@" --slave "$place" "$slave" "$links/$(basename "$place")"
+		done
+		alternatives "$@"
+		alternatives --set "$master" "$links/sendmail"
+	done
 }
 
 # Whether a path is a link into LINKS.
@@ -166,7 +190,12 @@ no_sendmail() {
 		step mv -f "$conf.orig" "$conf"
 	fi
 	if [ -n "$group" ] && [ -z "$DESTDIR" ]; then
-		alternatives --remove "$group" "$links/sendmail"
+		for master in $(for place in $places; do
+			slave=$(group_of "$place")
+			[ -z "$slave" ] || master_of "$slave" "$group"
+		done | sort -u); do
+			alternatives --remove "$master" "$links/sendmail"
+		done
 	fi
 	restore
 }

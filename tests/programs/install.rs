@@ -613,3 +613,30 @@ fn sendmail_is_replaced_by_alternatives_where_they_have_it() {
         $make uninstall-sendmail"#,
     );
 }
+
+/// The package sendmail of Debian has a group for the daemon and one for other programs. sendmail is a
+/// slave of the latter, and mailq of the former.
+#[test]
+fn sendmail_is_replaced_beside_the_sendmail_of_debian() {
+    on_the_system(
+        r#"command -v update-alternatives || exit 0
+        set -x
+        for name in sendmail mailq; do echo old > /usr/bin/old-$name; done
+        update-alternatives --install /usr/sbin/sendmail-mta sendmail-mta /usr/bin/old-sendmail 25 \
+            --slave /usr/bin/mailq mailq /usr/bin/old-mailq
+        update-alternatives --install /usr/sbin/sendmail-msp sendmail-msp /usr/bin/old-sendmail 25 \
+            --slave /usr/sbin/sendmail sendmail /usr/bin/old-sendmail \
+            --slave /usr/lib/sendmail lib.sendmail /usr/bin/old-sendmail
+        $make install install-sendmail
+        for place in /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq; do
+            test "$(readlink -f $place)" = /usr/local/sbin/penfoldctl
+            case $(readlink $place) in /etc/alternatives/*) ;; *) exit 1 ;; esac
+        done
+        $make install-sendmail
+        $make uninstall-sendmail
+        test "$(readlink -f /usr/sbin/sendmail)" = /usr/bin/old-sendmail
+        test "$(readlink -f /usr/lib/sendmail)" = /usr/bin/old-sendmail
+        test "$(readlink -f /usr/bin/mailq)" = /usr/bin/old-mailq
+        $make uninstall-sendmail"#,
+    );
+}

@@ -5,6 +5,7 @@
 //! settings as a whole. A session or an attempt keeps the settings that it began with. The rest of
 //! a [`Site`] outlives every reload.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -143,11 +144,10 @@ impl Settings {
 
 /// Returns what was opened, and adds those of its errors that are new.
 fn noted<T>(errors: &mut Vec<ConfigError>, (opened, found): (T, Vec<ConfigError>)) -> T {
-    for error in found {
-        if !errors.contains(&error) {
-            errors.push(error);
-        }
-    }
+    let mut new = found;
+    let known: HashSet<&ConfigError> = errors.iter().collect();
+    new.retain(|error| !known.contains(error));
+    errors.append(&mut new);
     opened
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::shared::no_store;
 use super::{
-    Auth, Config, Dns, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Report, Smtp,
-    TableFile, Users, policy, remote, submission,
+    Auth, Config, Dns, Domains, Limits, Listen, Local, LogTo, MailboxTemplate, Network, Places, Queue, Relay, Report,
+    Smtp, TableFile, Users, policy, remote, submission,
 };
 use crate::address::parse_domain;
 use crate::history::Bounds;
@@ -64,7 +64,7 @@ pub(super) fn defaults(hostname: &str) -> Config {
             data_timeout: Duration::from_secs(10 * MINUTE),
         },
         local: local(hostname),
-        domains: Vec::new(),
+        domains: Domains::default(),
         relay: relay(),
         smtp: Smtp::default(),
         policy: policy::defaults(optional("/etc/penfold/access"), optional("/etc/penfold/always_bcc")),

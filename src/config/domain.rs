@@ -1,6 +1,7 @@
 //! Reads the tables `[[domain]]` of penfold.conf(5): local domains with settings of their own.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use super::defaults::PER_HOUR;
 use super::document::Section;
@@ -26,6 +27,32 @@ pub struct Domain {
     pub recipients_per_hour: usize,
 }
 
+/// The `[[domain]]` tables, in the order of the file. They are found by name without a search: there may be
+/// thousands, and each recipient asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Domains {
+    tables: Vec<Domain>,
+    /// The number of the table of each name.
+    numbers: HashMap<String, usize>,
+}
+
+impl From<Vec<Domain>> for Domains {
+    fn from(tables: Vec<Domain>) -> Self {
+        let numbered = tables.iter().enumerate();
+        let names = numbered.flat_map(|(number, table)| table.local.domains.iter().map(move |name| (name, number)));
+        let numbers = names.map(|(name, number)| (name.clone(), number)).collect();
+        Self { tables, numbers }
+    }
+}
+
+impl Deref for Domains {
+    type Target = [Domain];
+
+    fn deref(&self) -> &[Domain] {
+        &self.tables
+    }
+}
+
 /// A limit, and the key that sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit<T> {
@@ -38,7 +65,7 @@ pub struct Limit<T> {
 impl Config {
     /// The table of a domain, in canonical form; `None` if the domain has no table of its own.
     pub fn domain(&self, domain: &str) -> Option<&Domain> {
-        self.domains.iter().find(|table| table.local.domains.iter().any(|name| name == domain))
+        self.domains.tables.get(*self.domains.numbers.get(domain)?)
     }
 
     /// The maximum number of messages that an account may send in an hour. The account belongs to the
@@ -99,7 +126,7 @@ pub(super) fn domains(
     local: &mut Local,
     gives_domains: bool,
     others: &Defaults<'_>,
-) -> Vec<Domain> {
+) -> Domains {
     let mut known: HashSet<String> = local.domains.iter().filter(|_| gives_domains).cloned().collect();
     let sections = top.sections_or_one("domain").into_iter();
     let sections: Vec<_> = sections.map(|mut section| (names(&mut section, &mut known), section)).collect();
@@ -108,7 +135,8 @@ pub(super) fn domains(
     }
     let first = local.domains.first().or_else(|| sections.iter().find_map(|(names, _)| names.first()));
     let default = first.map_or_else(|| local.clone(), |first| inherited(local, first));
-    sections.into_iter().filter_map(|(names, section)| one(section, names, &default, others)).collect()
+    let tables = sections.into_iter().filter_map(|(names, section)| one(section, names, &default, others));
+    tables.collect::<Vec<_>>().into()
 }
 
 /// Reads the names of one `[[domain]]` table. `known` are the domains that were named before.

@@ -52,7 +52,7 @@ pub mod table;
 mod values;
 
 pub use dkim::{Dkim, DkimKey, can_have_key, key_name};
-pub use domain::{Domain, Limit};
+pub use domain::{Domain, Domains, Limit};
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
@@ -89,7 +89,7 @@ pub struct Config {
     /// The settings of local delivery.
     pub local: Local,
     /// The local domains that have settings of their own.
-    pub domains: Vec<Domain>,
+    pub domains: Domains,
     /// The rules that say who may relay.
     pub relay: Relay,
     /// The rules for clients that may not relay.

@@ -192,7 +192,7 @@ impl Control {
         trace::trace(&trace::Sources { directory: &directory, keep, spool }, query, out)
     }
 
-    /// Returns whether mail for an address can be delivered, and lines of text that say where.
+    /// Writes what next hosts have said about recipients.
     pub(super) fn recipients(&self, wanted: Option<&str>, format: Format, out: &mut dyn Write) -> io::Result<()> {
         recipients::list(&self.site.callouts, wanted, format, out)
     }
@@ -202,6 +202,7 @@ impl Control {
         recipients::forget(&self.site.callouts, wanted)
     }
 
+    /// Returns whether mail for an address can be delivered, and lines of text that say where.
     pub(super) fn verify(&self, address: &str, is_for_user: bool) -> (bool, String) {
         verify::verify(&self.site.settings().router, &self.site.callouts, address, is_for_user)
     }

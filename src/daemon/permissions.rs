@@ -58,7 +58,7 @@ impl Names {
             files.push(("local.users", path.clone()));
         }
         files.extend(config.relay.recipients.clone().map(|path| ("relay.recipients", path)));
-        for domain in &config.domains {
+        for domain in config.domains.iter() {
             files.push(("domain.aliases", domain.local.aliases.path.clone()));
             files.push(("domain.virtual", domain.local.virtual_table.path.clone()));
             if let Users::File(path) = &domain.local.users {

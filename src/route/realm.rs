@@ -189,24 +189,47 @@ impl Realm {
 /// The tables of the realms that an expansion asks. Each is taken once, when it is asked first.
 pub(super) struct Snapshots<'r> {
     router: &'r Router,
-    of: Vec<OnceCell<Snapshot>>,
+    first: Next,
+}
+
+/// A list that grows while parts of it are borrowed. An expansion seldom asks more than one realm, and
+/// there may be thousands.
+type Next = OnceCell<Box<Asked>>;
+
+/// A realm that was asked.
+struct Asked {
+    number: usize,
+    tables: Snapshot,
+    next: Next,
 }
 
 impl<'r> Snapshots<'r> {
     pub(super) fn new(router: &'r Router) -> Self {
-        Self { router, of: router.realms.iter().map(|_| OnceCell::new()).collect() }
+        Self { router, first: Next::new() }
     }
 
     /// Returns the realm of a domain with its tables; `None` if the domain is not local.
     pub(super) fn of(&self, domain: &str) -> Option<(&'r Realm, &Snapshot)> {
         let number = self.router.realm_number(domain)?;
         let realm = self.router.realms.get(number)?;
-        Some((realm, self.of.get(number)?.get_or_init(|| realm.snapshot())))
+        let mut place = &self.first;
+        loop {
+            let asked = place.get_or_init(|| Box::new(Asked { number, tables: realm.snapshot(), next: Next::new() }));
+            if asked.number == number {
+                return Some((realm, &asked.tables));
+            }
+            place = &asked.next;
+        }
     }
 
     /// Returns the tables that were asked, with the number of the realm of each.
     pub(super) fn into_asked(self) -> Vec<(usize, Snapshot)> {
-        let numbered = self.of.into_iter().enumerate();
-        numbered.filter_map(|(number, cell)| Some((number, cell.into_inner()?))).collect()
+        let mut next = self.first.into_inner();
+        let asked = std::iter::from_fn(|| {
+            let Asked { number, tables, next: rest } = *next.take()?;
+            next = rest.into_inner();
+            Some((number, tables))
+        });
+        asked.collect()
     }
 }

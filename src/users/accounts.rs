@@ -151,11 +151,13 @@ impl FileAccounts {
 
     /// Returns one secret of each kind that the accounts have.
     fn all_kinds(&self) -> Kinds {
+        let is_alone = self.tables.len() <= 1;
         let read = || {
-            let tables = self.tables.iter().map(|table| table.current());
+            let tables =
+                self.tables.iter().map(|table| if is_alone { table.current() } else { table.current_if_seen() });
             tables.flat_map(|table| table.kinds.clone()).map(|secret| (secret.kind(), secret)).collect()
         };
-        if self.tables.len() <= 1 {
+        if is_alone {
             return read();
         }
         let mut known = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);

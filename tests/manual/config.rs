@@ -258,7 +258,8 @@ fn every_key_has_its_effect() {
                 MailboxTemplate::Store(Store::Socket(Path::new("/run/dovecot/lmtp").into())),
                 TableFile::none(),
             ),
-        ],
+        ]
+        .into(),
         relay: Relay {
             networks: vec![
                 network("192.0.2.7", 32),
@@ -434,7 +435,7 @@ fn the_sample_states_the_defaults() {
     let filter = read("[[filter]]\nsocket = \"unix:/run/rspamd/milter.sock\"").expect("good").filters;
     assert_eq!(std::mem::take(&mut sample.filters), filter);
     let domains = std::mem::take(&mut sample.domains);
-    assert!(matches!(domains.as_slice(), [Domain { local, .. }] if local.domains == ["example.net"]), "{domains:?}");
+    assert!(matches!(&*domains, [Domain { local, .. }] if local.domains == ["example.net"]), "{domains:?}");
     let keys = std::mem::take(&mut sample.dkim);
     assert!(matches!(keys.as_slice(), [Dkim::Key(_), Dkim::Table(_)]), "{keys:?}");
     let default = read("hostname = \"mx.example.org\"").expect("good");

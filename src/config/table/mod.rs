@@ -2,7 +2,8 @@
 //!
 //! Every use of a [`Watched`] table checks its file with stat(2), and reads the file again if it
 //! has changed. A caller gets either the old or the new table, never a mixture, and may keep it. A
-//! file in a directory that only root can search is read again at most every 10 seconds.
+//! file in a directory that only root can search, or that only root can read and that root's process has
+//! refused to open, is read again at most every 10 seconds.
 //!
 //! After the first reading, an error never removes a table: if the file has errors, is removed or
 //! cannot be read, the old table stays in force. The errors are logged once for each change. A
@@ -199,6 +200,15 @@ impl<T> Watched<T> {
         state.table.clone()
     }
 
+    /// Returns the table in force, like [`Watched::current`], but does not read a file that only root can
+    /// see: each reading starts a process.
+    pub fn current_if_seen(&self) -> Arc<T> {
+        if self.rights.has_monitor() && identify(&self.file.path).is_none() {
+            return Arc::clone(&self.state.lock().unwrap_or_else(PoisonError::into_inner).table);
+        }
+        self.current()
+    }
+
     /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.file.path
@@ -207,7 +217,8 @@ impl<T> Watched<T> {
     /// Reads the file again if it has changed. Returns the errors to log.
     fn refresh(&self, state: &mut State<T>) -> Vec<ConfigError> {
         let found = identify(&self.file.path);
-        let is_hidden = found.is_none() && self.rights.has_monitor();
+        // A file that could not be read is like one that cannot be seen.
+        let is_hidden = (found.is_none() || state.seen.is_none()) && self.rights.has_monitor();
         if !state.unsettled && state.seen == found || is_hidden && state.read_at.elapsed() < HIDDEN_INTERVAL {
             return Vec::new();
         }

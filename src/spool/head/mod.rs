@@ -15,9 +15,9 @@
 //! a field `past=` for each list or `.forward` file that led to it. The field `own=yes` marks a
 //! message that a user of this host has sent with a sender address that is not local. The field
 //! `dmarc=yes` marks a DMARC report to a domain elsewhere. The fields of a message in quarantine, or
-//! of one that a route holds, are `reason=`, which says why the message was held, and `folder=`, the folder of the recipients'
-//! Maildirs that the message goes into. The options that the client gave at MAIL are further
-//! fields: `binary=yes` (the body is binary), `utf=` (addresses or the header may be UTF-8), `ret=`,
+//! of one that a route holds, are `reason=`, which says why the message was held, and `folder=`, the
+//! folder of the recipients' Maildirs that the message goes into. The options that the client gave at
+//! MAIL are further fields: `binary=yes` (the body is binary), `utf=` (addresses or the header may be UTF-8), `ret=`,
 //! `envid=`, `by=`, `priority=`, `release=`, and `tls=` (see the module `options`). The field
 //! `lines=long` says that a line of the content is too long for SMTP.
 //!

@@ -118,7 +118,8 @@ impl Credentials {
         all
     }
 
-    /// The account with which messages from a sender go to these hosts: the key of the sender's line. `None` if no line for one of the hosts names the sender or the domain.
+    /// The account with which messages from a sender go to these hosts: the key of the sender's line.
+    /// `None` if no line for one of the hosts names the sender or the domain.
     pub fn account(&self, hosts: &[HostPort], sender: &Address) -> Option<SenderKey> {
         let table = self.0.current();
         let by_sender = || hosts.iter().filter_map(|host| table.get(&host.host)).map(|logins| &logins.by_sender);

@@ -296,7 +296,8 @@ impl<'a> Way<'a> {
     /// Adds the steps of the hosts, and of the line of the table `remote.outgoing` that limits the mail.
     fn plan_by_rules(&mut self, target: &HostTarget, is_fallback: bool) -> bool {
         let Rules { way, limits, line } = self.scene.outgoing.rules(target, self.sender.as_deref());
-        if let Some(number) = line {
+        let limits = if is_fallback { limits.of_fallback() } else { limits };
+        if let Some(number) = line.filter(|_| limits != outgoing::Limits::default()) {
             let file = self.scene.outgoing.path().into();
             let source = Some(Source::Line(policy::Line { file, number }));
             self.add(Effect::Fact, format!("    limits: {limits}"), source);

@@ -52,6 +52,15 @@ pub enum Reason {
     Pause(Duration),
 }
 
+impl Limits {
+    /// The limits that apply to a fallback host. The rate and the pause are those of the destination
+    /// whose attempt it is.
+    #[must_use]
+    pub fn of_fallback(self) -> Self {
+        Self { rate: None, pause: None, ..self }
+    }
+}
+
 impl Period {
     /// The length of the period.
     pub fn length(self) -> Duration {

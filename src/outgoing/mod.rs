@@ -141,6 +141,15 @@ impl Outgoing {
         all
     }
 
+    /// The numbers and the keys of the lines for domains and hosts that have a rate or a pause, in the
+    /// order of the lines.
+    pub fn paced_keys(&self) -> Vec<(usize, String)> {
+        let table = self.table.current();
+        let mut all: Vec<_> = table.paced().map(|(line, key)| (line, key.to_owned())).collect();
+        all.sort_unstable();
+        all
+    }
+
     /// The path of the table.
     pub fn path(&self) -> &Path {
         self.table.path()

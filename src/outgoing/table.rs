@@ -108,6 +108,16 @@ impl Table {
         rows.filter_map(|row| Some((row.line, row.settings.as_ref().ok()?)))
     }
 
+    /// The number and the key of each line for destinations that has a rate or a pause.
+    pub(super) fn paced(&self) -> impl Iterator<Item = (usize, &str)> {
+        let is_paced = |row: &Row| {
+            row.settings
+                .as_ref()
+                .is_ok_and(|settings| settings.limits.rate.is_some() || settings.limits.pause.is_some())
+        };
+        self.destinations.iter().filter(move |(_, row)| is_paced(row)).map(|(key, row)| (row.line, &**key))
+    }
+
     fn add<'a>(&mut self, file: &Path, line: Line<'a>) -> Result<(), (&'a str, String)> {
         let mut words = line.text.split_ascii_whitespace();
         let key = words.next().unwrap_or_default();

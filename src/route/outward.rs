@@ -85,16 +85,33 @@ impl<'a> Sender<'a> {
     }
 }
 
+/// Whether the configuration names a host with this name or address.
+fn is_named(named: &HostPort, host: &str) -> bool {
+    match named.host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string() == host,
+        Err(_) => named.host == host,
+    }
+}
+
 impl Router {
     /// Whether the configuration sends mail to a host with this name or address.
     pub fn names_host(&self, host: &str) -> bool {
-        let matches = |named: &HostPort| match named.host.parse::<IpAddr>() {
-            Ok(address) => address.to_canonical().to_string() == host,
-            Err(_) => named.host == host,
-        };
-        self.smarthosts.iter().chain(&self.fallback).any(matches)
-            || self.routes.current().hosts().any(matches)
-            || self.senders.current().hosts().any(matches)
+        self.names_fallback(host) || self.names_destination(host)
+    }
+
+    /// Whether the configuration names this host only as a fallback host.
+    pub fn names_only_fallback(&self, host: &str) -> bool {
+        self.names_fallback(host) && !self.names_destination(host)
+    }
+
+    fn names_fallback(&self, host: &str) -> bool {
+        self.fallback.iter().any(|named| is_named(named, host))
+    }
+
+    fn names_destination(&self, host: &str) -> bool {
+        self.smarthosts.iter().any(|named| is_named(named, host))
+            || self.routes.current().hosts().any(|named| is_named(named, host))
+            || self.senders.current().hosts().any(|named| is_named(named, host))
     }
 
     /// Lets the credentials of this server depend on the sender. `account_of` returns the account with

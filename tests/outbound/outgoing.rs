@@ -359,6 +359,30 @@ fn a_wrong_line_keeps_only_its_own_mail_waiting() {
 }
 
 #[test]
+fn a_rate_of_a_fallback_host_limits_nothing_and_causes_a_warning() {
+    let (busy, fallback) =
+        (Remote::with(Sink::default().reply("MAIL", "451 later")), bind(Ipv4Addr::new(127, 0, 0, 9)));
+    let both = bind(Ipv4Addr::new(127, 0, 0, 8));
+    let settings = format!("remote.fallback = [{:?}, {:?}]", fallback.host_port(), both.host_port());
+    let table = "* pause=1ms\n127.0.0.8 rate=9/h\n127.0.0.9 hello=back.test rate=1/h\n127.0.0.1 rate=5/h\n";
+    let site = site(&settings, table, &[("busy.test", &busy), ("both.test", &both)]);
+    let check = site.penfoldd(&["-n"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&check.stderr);
+    let warning = "outgoing:3:1: rate and pause do not apply to 127.0.0.9, which only remote.fallback names";
+    assert!(check.status.success() && said.contains(warning), "{said}");
+    assert_eq!(said.matches("rate and pause do not apply").count(), 1, "{said}");
+    let daemon = site.start();
+    for n in 0..3 {
+        send(&daemon, "joe@other.test", &format!("u{n}@busy.test"));
+    }
+    fallback.messages(3);
+    assert_eq!(clients(&fallback)[0], "127.0.0.1 back.test");
+    let explained = site.penfoldctl(&["explain", "x@busy.test"]);
+    assert!(explained.contains("the fallback hosts are tried"), "{explained}");
+    assert!(explained.contains("limits: rate=5/h") && !explained.contains("rate=1/h"), "{explained}");
+}
+
+#[test]
 fn a_store_has_only_its_own_line() {
     let (own, other) = (Remote::with(Sink::store()), bind(Ipv4Addr::new(127, 0, 0, 9)));
     other.behave(Conduct::Sink(Sink::store()));

@@ -9,7 +9,7 @@
 //! - `dane`: why hosts are not verified by their TLSA records
 //! - `dkim`: keys that sign mail, and their DNS records
 //! - `dovecot`: users that cannot be looked up at Dovecot
-//! - `outgoing`: addresses from which this host cannot connect
+//! - `outgoing`: addresses from which this host cannot connect, and limits without effect
 //! - `shared`: the password of a shared store, in clear
 //! - `tables`: local mail that cannot be delivered or read
 

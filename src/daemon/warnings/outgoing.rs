@@ -1,4 +1,5 @@
-//! Logs warnings about addresses from which this host cannot connect to others.
+//! Logs warnings about the table of outgoing mail: addresses from which this host cannot connect to
+//! others, and limits that apply to no mail.
 
 use std::net::IpAddr;
 
@@ -6,7 +7,8 @@ use crate::config::ConfigError;
 use crate::net::check_source;
 use crate::site::Settings;
 
-/// Logs a warning for each source address that this host does not have.
+/// Logs a warning for each source address that this host does not have, and for each rate or pause of
+/// a fallback host.
 pub fn log_all(settings: &Settings) {
     let places = &settings.config.places;
     for address in settings.config.remote.source.all() {
@@ -15,6 +17,12 @@ pub fn log_all(settings: &Settings) {
     let outgoing = &settings.outgoing;
     for source in outgoing.sources() {
         warn(&ConfigError::new(outgoing.path(), source.line, 1, "").to_string(), source.address);
+    }
+    for (line, host) in outgoing.paced_keys() {
+        if settings.router.names_only_fallback(&host) {
+            let at = ConfigError::new(outgoing.path(), line, 1, "");
+            ::log::warn!("{at}rate and pause do not apply to {host}, which only remote.fallback names");
+        }
     }
 }
 

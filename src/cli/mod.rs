@@ -29,7 +29,9 @@ pub fn main() -> ExitCode {
     let path = std::env::args_os().next().map(PathBuf::from);
     let name = path.as_deref().and_then(Path::file_name).and_then(OsStr::to_str).unwrap_or_default();
     let (name, done) = match name {
-        "sendmail" | "send-mail" | "mailq" | "newaliases" => (name, sendmail::run(name)),
+        "send-mail" | "mailq" | "newaliases" => (name, sendmail::run(name)),
+        // Debian has a link sendmail-msp, and others have sendmail.sendmail.
+        name if name.starts_with("sendmail") => (name, sendmail::run(name)),
         name if helper::is_helper(name) => (name, helper::run(name, std::env::args_os().skip(1))),
         _ => ("penfoldctl", ctl::run()),
     };

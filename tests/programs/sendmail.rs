@@ -238,6 +238,7 @@ fn the_other_modes_do_what_programs_expect() {
     for (name, arguments, code, says) in [
         ("mailq", &[][..], 0, "-- queue is empty\n".to_owned()),
         ("mailq", &["-v", "-Ac"], 0, "-- queue is empty\n".to_owned()),
+        ("sendmail-msp", &["-bp"], 0, "-- queue is empty\n".to_owned()),
         ("sendmail", &["-bp"], 0, "-- queue is empty\n".to_owned()),
         ("sendmail", &["-q"], 0, String::new()),
         ("sendmail", &["-q30m"], 0, String::new()),

@@ -318,9 +318,9 @@ struct Asker {
 }
 
 impl Host for Asker {
-    fn ask(&mut self, recipient: &Address) -> Outcome {
+    fn ask(&mut self, recipient: &Address) -> Option<Outcome> {
         let Destination::Remote(target, _) = &*self.destination else {
-            return Outcome::deferred(Status(4, 3, 5), "the destination is not another host");
+            return Some(Outcome::deferred(Status(4, 3, 5), "the destination is not another host"));
         };
         let Settings { config, tls, credentials, tls_policies, outgoing, .. } = &*self.settings;
         let (tls, trust) = (&tls.client, Trust::Proven);

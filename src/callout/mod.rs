@@ -11,7 +11,8 @@
 //!
 //! What clients can cause is limited: the call-outs to one destination and in all, the sessions that
 //! wait, and their time. While one session asks about a recipient, others wait for the same answer.
-//! After a host has failed, it is left alone for [`PAUSE`].
+//! After a host has failed, it is left alone for [`PAUSE`]. A host that accepts no further connection
+//! has not failed: the session goes on waiting, and asks again after [`AGAIN`].
 //!
 //! This module makes no connection: the [`Host`] that the caller provides does.
 
@@ -40,6 +41,8 @@ const WAIT: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(200);
 /// The time for which a host is left alone after it has failed.
 const PAUSE: Duration = Duration::from_secs(30);
+/// The time after which a destination is asked again that could not be asked just now.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The maximum number of call-outs to one destination at a time.
 const MAX_OF_DESTINATION: usize = 4;
 /// The maximum number of call-outs at a time.
@@ -51,8 +54,9 @@ const MAX_DESTINATIONS: usize = 1000;
 
 /// The hosts of a destination, which can be asked about one recipient after another.
 pub trait Host: Send {
-    /// Asks about a recipient. The outcome is `Delivered` if a host accepts it.
-    fn ask(&mut self, recipient: &Address) -> Outcome;
+    /// Asks about a recipient. The outcome is `Delivered` if a host accepts it. `None` if no host can be
+    /// asked just now, which says nothing about the hosts.
+    fn ask(&mut self, recipient: &Address) -> Option<Outcome>;
 }
 
 /// A question about one recipient.
@@ -112,6 +116,8 @@ struct Load {
     waiting: usize,
     /// The time until which the destination is left alone.
     paused: Option<Instant>,
+    /// When a call-out last found that the destination could not be asked just now.
+    busy: Option<Instant>,
 }
 
 impl Callouts {
@@ -134,7 +140,7 @@ impl Callouts {
         &self,
         question: &Question,
         room: usize,
-        host: impl FnOnce() -> Box<dyn Host>,
+        host: impl Fn() -> Box<dyn Host>,
         is_over: impl Fn() -> bool,
     ) -> NextHost {
         let answer = self.wait(question, room, host, is_over);
@@ -153,10 +159,10 @@ impl Callouts {
         &self,
         question: &Question,
         room: usize,
-        host: impl FnOnce() -> Box<dyn Host>,
+        host: impl Fn() -> Box<dyn Host>,
         is_over: impl Fn() -> bool,
     ) -> Option<NextHost> {
-        let (until, mut host, mut place) = (Instant::now() + WAIT, Some(host), None);
+        let (until, mut begun, mut place) = (Instant::now() + WAIT, None, None);
         self.0.files.read_if_due(&self.0.inner, sys::now());
         let mut inner = self.0.lock();
         loop {
@@ -178,9 +184,8 @@ impl Callouts {
                 inner.load(&question.destination).waiting += 1;
                 Place { shared: &self.0, destination: &question.destination }
             });
-            if inner.may_begin(question)
-                && let Some(host) = host.take()
-            {
+            if inner.may_begin(question, begun) {
+                begun = Some(Instant::now());
                 let call = Call::begin(&self.0, &mut inner, question);
                 // If the thread cannot start, the call ends here, and needs the lock for that.
                 drop(inner);
@@ -254,9 +259,16 @@ impl Inner {
     }
 
     /// Whether a call-out with this question may begin. It may not while the same question is asked.
-    fn may_begin(&mut self, question: &Question) -> bool {
+    /// `begun` is when the session has begun one before. It begins another one only if the destination
+    /// could not be asked then.
+    fn may_begin(&mut self, question: &Question, begun: Option<Instant>) -> bool {
         let is_asked = self.asked.contains(&key(question));
-        !is_asked && self.running < MAX_RUNNING && self.load(&question.destination).running < MAX_OF_DESTINATION
+        let busy = self.load(&question.destination).busy;
+        let is_due = busy.is_none_or(|at| at.elapsed() >= AGAIN) && begun.is_none_or(|begun| busy >= Some(begun));
+        is_due
+            && !is_asked
+            && self.running < MAX_RUNNING
+            && self.load(&question.destination).running < MAX_OF_DESTINATION
     }
 }
 
@@ -307,7 +319,10 @@ impl Call {
     fn run(self, mut host: Box<dyn Host>) {
         let Question { recipient, destination, .. } = &self.question;
         let begun = Instant::now();
-        let outcome = host.ask(recipient);
+        let Some(outcome) = host.ask(recipient) else {
+            self.shared.lock().load(destination).busy = Some(Instant::now());
+            return;
+        };
         self.log((recipient, false), &outcome, begun);
         let answer = answer::read(&outcome);
         let mut inner = self.shared.lock();
@@ -325,7 +340,7 @@ impl Call {
         self.shared.files.write(&self.shared.inner, now);
         let Some(random) = (!is_done).then(|| random(recipient)).flatten() else { return };
         let begun = Instant::now();
-        let outcome = host.ask(&random);
+        let Some(outcome) = host.ask(&random) else { return };
         if !answer::is_about_host(&outcome) {
             // A host that does not accept this recipient does not accept all.
             let is_accepted = answer::read(&outcome) == NextHost::Accepted;

@@ -13,12 +13,12 @@ struct Scripted {
 }
 
 impl Host for Scripted {
-    fn ask(&mut self, recipient: &Address) -> Outcome {
+    fn ask(&mut self, recipient: &Address) -> Option<Outcome> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
             let _ = gate.recv();
         }
-        (self.answer)(recipient)
+        Some((self.answer)(recipient))
     }
 }
 
@@ -53,7 +53,7 @@ fn ask(
     answer: fn(&Address) -> Outcome,
 ) -> NextHost {
     let asked = Arc::clone(asked);
-    callouts.ask(question, 8, || Box::new(Scripted { answer, gate: None, asked }), || false)
+    callouts.ask(question, 8, || Box::new(Scripted { answer, gate: None, asked: Arc::clone(&asked) }), || false)
 }
 
 /// Waits until no call-out runs any more.
@@ -108,6 +108,35 @@ fn while_the_host_is_away_what_it_has_accepted_holds() {
     assert_eq!(ask(&callouts, &question("jon"), &asked, is_jon), NextHost::Accepted);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert_eq!(ask(&callouts, &question_at("jon", "mx:y.test"), &asked, is_jon), NextHost::Accepted);
+}
+
+/// A host that cannot be asked just now, twice.
+struct Busy(Arc<AtomicUsize>);
+
+impl Host for Busy {
+    fn ask(&mut self, recipient: &Address) -> Option<Outcome> {
+        (self.0.fetch_add(1, Ordering::SeqCst) >= 2).then(|| is_jon(recipient))
+    }
+}
+
+#[test]
+fn a_host_that_cannot_be_asked_just_now_is_asked_again_soon() {
+    let (callouts, asked): (_, Arc<AtomicUsize>) = (callouts(), Arc::default());
+    let begun = Instant::now();
+    let host = || -> Box<dyn Host> { Box::new(Busy(Arc::clone(&asked))) };
+    assert_eq!(callouts.ask(&question("bob"), 8, host, || false), NextHost::Unknown);
+    assert!(begun.elapsed() >= 2 * AGAIN, "{:?}", begun.elapsed());
+    settle(&callouts);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert!(!callouts.0.lock().load(&"mx:x.test".into()).is_paused());
+    // While it cannot be asked, nothing is noted.
+    let busy: Arc<AtomicUsize> = Arc::default();
+    let over = Arc::clone(&busy);
+    let is_over = || over.load(Ordering::SeqCst) > 0;
+    let host = || -> Box<dyn Host> { Box::new(Busy(Arc::clone(&busy))) };
+    assert_eq!(callouts.ask(&question("jon"), 8, host, is_over), NextHost::NoAnswer);
+    settle(&callouts);
+    assert!(callouts.remembered(&question("jon")).is_none());
 }
 
 #[test]
@@ -187,7 +216,9 @@ fn call_outs_and_waiting_sessions_are_bounded() {
 fn a_host_that_panics_leaves_no_trace() {
     let (callouts, asked): (_, Arc<AtomicUsize>) = (callouts(), Arc::default());
     let over = Arc::clone(&asked);
-    let host = || -> Box<dyn Host> { Box::new(Scripted { answer: |_| panic!("a bug"), gate: None, asked }) };
+    let host = || -> Box<dyn Host> {
+        Box::new(Scripted { answer: |_| panic!("a bug"), gate: None, asked: Arc::clone(&asked) })
+    };
     let is_over = || over.load(Ordering::SeqCst) > 0;
     assert_eq!(callouts.ask(&question("jon"), 8, host, is_over), NextHost::NoAnswer);
     settle(&callouts);

@@ -2,6 +2,7 @@
 //!
 //! - `arc`: sets of forwarded mail
 //! - `callouts`: questions to the next host at RCPT
+//! - `callouts_busy`: the same while hosts are busy or slow
 //! - `client`: the SMTP client and its DNS lookups, without the daemon
 //! - `converted`: messages for hosts without 8BITMIME
 //! - `end_to_end`: with the daemon, the log and the report
@@ -17,6 +18,7 @@
 #[cfg(feature = "arc")]
 mod arc;
 mod callouts;
+mod callouts_busy;
 mod client;
 #[cfg(feature = "arc")]
 mod converted;

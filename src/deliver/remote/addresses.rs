@@ -12,6 +12,10 @@
 //! A line of the table of outgoing mail may set a lower limit. With it only those connections are
 //! compared that were made under the same limit (see [`Share`]). Otherwise other mail through the
 //! same host could keep the limited mail from ever being sent.
+//!
+//! The limits are for mail. A question about a recipient (see `ask`) neither counts towards them nor
+//! waits for them: a client waits for the answer. It only keeps to the number of connections that the
+//! host has shown to accept, and few questions go to an address that has not answered yet.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -58,7 +62,9 @@ pub struct Share {
 #[derive(Debug, Default)]
 struct Known {
     connections: usize,
-    /// The number of those connections in each share.
+    /// The number of those connections that are for questions.
+    questions: usize,
+    /// The number of connections in each share.
     shares: HashMap<Share, usize>,
     has_answered: bool,
     /// The number of connections that were open when the host rejected another one.
@@ -109,18 +115,36 @@ pub struct Permit {
     all: Arc<Addresses>,
     place: Place,
     share: Option<Share>,
+    /// Whether the connection is for questions.
+    is_question: bool,
     /// Whether the connection shows if an address answers again that is down.
     is_probe: bool,
 }
 
 impl Addresses {
-    /// Requests a connection to `address` from `source`. At most `max_connections` are allowed, and
-    /// in the share as many as its limit says.
+    /// Requests a connection for mail to `address` from `source`. At most `max_connections` are allowed,
+    /// and in the share as many as its limit says.
     pub fn ask(
         self: &Arc<Self>,
         address: &Endpoint,
         source: Option<IpAddr>,
         (max_connections, share): (usize, Option<Share>),
+    ) -> Admission {
+        self.admit(address, source, Some(max_connections), share)
+    }
+
+    /// Requests a connection for questions about recipients to `address` from `source`.
+    pub fn ask_for_question(self: &Arc<Self>, address: &Endpoint, source: Option<IpAddr>) -> Admission {
+        self.admit(address, source, None, None)
+    }
+
+    /// Grants or refuses a connection. It is for questions if there is no maximum.
+    fn admit(
+        self: &Arc<Self>,
+        address: &Endpoint,
+        source: Option<IpAddr>,
+        max_connections: Option<usize>,
+        share: Option<Share>,
     ) -> Admission {
         let place = (place(address), source);
         let now = Instant::now();
@@ -134,10 +158,12 @@ impl Addresses {
         if let Some(down) = known.down.as_ref().filter(|down| now < down.next_probe) {
             return Admission::Down(down.why.clone());
         }
-        let limit =
-            if known.has_answered && known.down.is_none() { max_connections } else { UNPROVEN.min(max_connections) };
-        let limit = known.rejected_above.map_or(limit, |rejected_above| rejected_above.min(limit));
-        if known.connections >= limit || !known.has_room(share.as_ref()) {
+        let is_question = max_connections.is_none();
+        let max = max_connections.unwrap_or(usize::MAX);
+        let limit = if known.has_answered && known.down.is_none() { max } else { UNPROVEN.min(max) };
+        let count = if is_question { known.questions } else { known.connections - known.questions };
+        let is_full = known.rejected_above.is_some_and(|rejected_above| known.connections >= rejected_above);
+        if count >= limit || is_full || !known.has_room(share.as_ref()) {
             return Admission::AtLimit;
         }
         if let Some(down) = &mut known.down {
@@ -146,9 +172,10 @@ impl Addresses {
             down.next_probe = now + probe_interval(down.probes + 1);
         }
         known.connections += 1;
+        known.questions += usize::from(is_question);
         known.enter(share.as_ref());
         let is_probe = known.down.is_some();
-        Admission::Granted(Permit { all: Arc::clone(self), place, share, is_probe })
+        Admission::Granted(Permit { all: Arc::clone(self), place, share, is_question, is_probe })
     }
 
     /// Lets addresses that are down be tried at once.
@@ -260,6 +287,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(known) = self.all.lock().get_mut(&self.place) {
             known.connections -= 1;
+            known.questions -= usize::from(self.is_question);
             known.leave(self.share.as_ref());
             if known.connections == 0 {
                 known.rejected_above = None;
@@ -329,6 +357,30 @@ mod tests {
         drop(ask().expect("a permit"));
         drop(first);
         assert_eq!(std::iter::repeat_with(ask).take(3).flatten().count(), 3);
+    }
+
+    #[test]
+    fn questions_neither_count_towards_the_limits_of_mail_nor_wait_for_them() {
+        let addresses = Arc::new(Addresses::default());
+        let granted = |admission| match admission {
+            Admission::Granted(permit) => Some(permit),
+            Admission::AtLimit | Admission::Down(_) => None,
+        };
+        let question = || granted(addresses.ask_for_question(&tcp("192.0.2.1:25"), None));
+        let share = || Some(Share { sender: None, limit: 1 });
+        let mail = || granted(addresses.ask(&tcp("192.0.2.1:25"), None, (2, share())));
+        let questions: Vec<_> = std::iter::from_fn(question).take(9).collect();
+        assert_eq!(questions.len(), UNPROVEN);
+        let first = mail().expect("a permit");
+        assert!(mail().is_none());
+        first.answered();
+        assert!(question().is_some());
+        // The host accepts no more than these.
+        assert!(questions[0].refused());
+        assert!(question().is_none() && mail().is_none());
+        drop((questions, first));
+        assert!(addresses.lock().values().all(|known| (known.connections, known.questions) == (0, 0)));
+        assert!(mail().is_some());
     }
 
     #[test]

@@ -65,7 +65,12 @@ impl<'a> Aim<'a> {
             progress.note_misconfigured(error.to_string());
             return None;
         }
-        match addresses.ask(&peer.endpoint, source, (self.max_connections, self.share())) {
+        let admission = if progress.delivery.is_question {
+            addresses.ask_for_question(&peer.endpoint, source)
+        } else {
+            addresses.ask(&peer.endpoint, source, (self.max_connections, self.share()))
+        };
+        match admission {
             Admission::Granted(permit) => return Some(permit),
             Admission::AtLimit => progress.at_limit = Some(peer.endpoint.clone()),
             Admission::Down(why) => {

@@ -4,7 +4,8 @@
 //! A call-out is an attempt to deliver without DATA, so hosts, TLS, credentials and the choice of the
 //! next host are those of a delivery. Only the times are short, because a client is waiting: see
 //! [`STAGE_LIMIT`] and [`ASK_LIMIT`]. A host that is too slow for a call-out may be fast enough for
-//! a delivery, so a call-out never notes that an address is down.
+//! a delivery, so a call-out never notes that an address is down. The limits of connections are for
+//! mail, and a call-out does not count towards them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +27,16 @@ pub(super) const ASK_LIMIT: Duration = Duration::from_secs(20);
 
 impl RemoteDelivery {
     /// Asks the hosts of a destination about a recipient. The outcome is `Delivered` if a host accepts
-    /// RCPT. `id` stands in the log. The connection is kept for another question.
+    /// RCPT; `None` if no host could be asked just now, which says nothing about the hosts: one accepts
+    /// no more connections than there are, or the MTA-STS policy is being fetched. `id` stands in the log.
+    /// The connection is kept for another question.
     pub fn ask(
         &mut self,
         settings: RemoteSettings<'_>,
         (destination, target): (&Arc<Destination>, &HostTarget),
         recipient: &Address,
         id: &str,
-    ) -> Outcome {
+    ) -> Option<Outcome> {
         let recipient = Recipient::new(recipient.clone());
         let question = Delivery {
             id,
@@ -53,13 +56,10 @@ impl RemoteDelivery {
             may_use_account: false,
         };
         let result = self.deliver(settings, destination, target, &question);
-        match result.contact {
-            Contact::AtLimit => Outcome::deferred(Status(4, 4, 5), "the host is at its limit of connections"),
-            Contact::Postponed => Outcome::deferred(Status(4, 4, 0), "the MTA-STS policy is not known yet"),
-            _ => {
-                let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be asked");
-                result.outcomes.into_iter().next().unwrap_or_else(nobody)
-            }
+        if matches!(result.contact, Contact::AtLimit | Contact::Postponed) {
+            return None;
         }
+        let nobody = || Outcome::deferred(Status(4, 4, 0), "no host could be asked");
+        Some(result.outcomes.into_iter().next().unwrap_or_else(nobody))
     }
 }

@@ -250,7 +250,8 @@ impl RemoteDelivery {
         progress: &mut Progress<'_>,
     ) -> bool {
         let Some(mut cached) = self.cached.take() else { return false };
-        if !cached.permit.pass_to(aim.share()) {
+        let share = aim.share().filter(|_| !progress.delivery.is_question);
+        if !cached.permit.pass_to(share) {
             cached.connection.quit();
             return false;
         }

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use crate::address::Address;
 use crate::callout::{Callouts, Host, Question};
@@ -318,13 +319,13 @@ struct Asker {
 }
 
 impl Host for Asker {
-    fn ask(&mut self, recipient: &Address) -> Option<Outcome> {
+    fn ask(&mut self, recipient: &Address, until: Instant) -> Option<Outcome> {
         let Destination::Remote(target, _) = &*self.destination else {
             return Some(Outcome::deferred(Status(4, 3, 5), "the destination is not another host"));
         };
         let Settings { config, tls, credentials, tls_policies, outgoing, .. } = &*self.settings;
         let (tls, trust) = (&tls.client, Trust::Proven);
         let settings = RemoteSettings { config, tls, credentials, tls_policies, outgoing, counts: None, trust };
-        self.remote.ask(settings, (&self.destination, target), recipient, &self.session)
+        self.remote.ask(settings, (&self.destination, target), recipient, (&self.session, until))
     }
 }

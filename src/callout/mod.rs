@@ -10,7 +10,8 @@
 //! holds: a recipient that the host has accepted before is accepted while the host is away.
 //!
 //! What clients can cause is limited: the call-outs to one destination and in all, the sessions that
-//! wait, and their time. While one session asks about a recipient, others wait for the same answer.
+//! wait, and their time. Places are kept for destinations that have none, so that slow hosts do not keep
+//! other hosts from being asked. While one session asks about a recipient, others wait for the same answer.
 //! After a host has failed, it is left alone for [`PAUSE`]. A host that accepts no further connection
 //! has not failed: the session goes on waiting, and asks again after [`AGAIN`].
 //!
@@ -45,8 +46,15 @@ const PAUSE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_millis(500);
 /// The maximum number of call-outs to one destination at a time.
 const MAX_OF_DESTINATION: usize = 4;
-/// The maximum number of call-outs at a time.
+/// The maximum number of call-outs at a time, if each destination has several.
 const MAX_RUNNING: usize = 32;
+/// The maximum number of call-outs beyond [`MAX_RUNNING`], each the only one to its destination. So a few
+/// slow destinations do not keep all others from being asked.
+const MAX_FIRST: usize = 32;
+/// The maximum time of a call-out: [`WAIT`], and the rest for the question about a random recipient.
+const CALL_LIMIT: Duration = Duration::from_secs(30);
+/// The time without an answer after which a session that has waited in vain has the destination paused.
+const SILENCE: Duration = Duration::from_secs(10);
 /// The size of a thread's stack, in bytes: that of a worker's.
 const STACK: usize = 512 << 10;
 /// The number of destinations at which those that are not in use are dropped.
@@ -55,8 +63,8 @@ const MAX_DESTINATIONS: usize = 1000;
 /// The hosts of a destination, which can be asked about one recipient after another.
 pub trait Host: Send {
     /// Asks about a recipient. The outcome is `Delivered` if a host accepts it. `None` if no host can be
-    /// asked just now, which says nothing about the hosts.
-    fn ask(&mut self, recipient: &Address) -> Option<Outcome>;
+    /// asked just now, which says nothing about the hosts. The question ends at `until`.
+    fn ask(&mut self, recipient: &Address, until: Instant) -> Option<Outcome>;
 }
 
 /// A question about one recipient.
@@ -114,6 +122,8 @@ struct Inner {
 struct Load {
     running: usize,
     waiting: usize,
+    /// The time of the last answer while call-outs have been running, or else of their beginning.
+    heard: Option<Instant>,
     /// The time until which the destination is left alone.
     paused: Option<Instant>,
     /// When a call-out last found that the destination could not be asked just now.
@@ -171,10 +181,11 @@ impl Callouts {
                 return Some(known.answer);
             }
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            // If no call-out could begin, or only a moment ago, nothing is known about the hosts.
+            if left.is_zero() && inner.load(&question.destination).is_silent() {
                 inner.load(&question.destination).pause();
             }
-            let is_useless = inner.load(&question.destination).is_paused() || is_over();
+            let is_useless = left.is_zero() || inner.load(&question.destination).is_paused() || is_over();
             if is_useless || place.is_none() && !inner.has_place(&question.destination, room) {
                 drop(inner);
                 return None;
@@ -253,9 +264,12 @@ impl Inner {
     }
 
     /// Whether one more session may wait for a destination, if at most `room` sessions may wait. All
-    /// sessions for one destination take at most half of the room.
+    /// sessions for one destination take at most half of the room. The last quarter of the room is for
+    /// destinations for which no session waits.
     fn has_place(&mut self, destination: &Arc<str>, room: usize) -> bool {
-        self.waiting < room && self.load(destination).waiting < room.div_ceil(2)
+        let of_destination = self.load(destination).waiting;
+        let room_now = if of_destination == 0 { room } else { room - room / 4 };
+        self.waiting < room_now && of_destination < room.div_ceil(2)
     }
 
     /// Whether a call-out with this question may begin. It may not while the same question is asked.
@@ -263,12 +277,10 @@ impl Inner {
     /// could not be asked then.
     fn may_begin(&mut self, question: &Question, begun: Option<Instant>) -> bool {
         let is_asked = self.asked.contains(&key(question));
-        let busy = self.load(&question.destination).busy;
+        let Load { running, busy, .. } = *self.load(&question.destination);
+        let max = if running == 0 { MAX_RUNNING + MAX_FIRST } else { MAX_RUNNING };
         let is_due = busy.is_none_or(|at| at.elapsed() >= AGAIN) && begun.is_none_or(|begun| busy >= Some(begun));
-        is_due
-            && !is_asked
-            && self.running < MAX_RUNNING
-            && self.load(&question.destination).running < MAX_OF_DESTINATION
+        is_due && !is_asked && self.running < max && running < MAX_OF_DESTINATION
     }
 }
 
@@ -279,6 +291,11 @@ fn key(question: &Question) -> (Arc<str>, Address) {
 impl Load {
     fn is_paused(&self) -> bool {
         self.paused.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether call-outs are running, and none has had an answer for a while.
+    fn is_silent(&self) -> bool {
+        self.running > 0 && self.heard.is_some_and(|at| at.elapsed() >= SILENCE)
     }
 
     fn pause(&mut self) {
@@ -310,7 +327,11 @@ impl Call {
     fn begin(shared: &Arc<Shared>, inner: &mut Inner, question: &Question) -> Self {
         inner.asked.insert(key(question));
         inner.running += 1;
-        inner.load(&question.destination).running += 1;
+        let load = inner.load(&question.destination);
+        if load.running == 0 {
+            load.heard = Some(Instant::now());
+        }
+        load.running += 1;
         Self { shared: Arc::clone(shared), question: question.clone() }
     }
 
@@ -319,7 +340,7 @@ impl Call {
     fn run(self, mut host: Box<dyn Host>) {
         let Question { recipient, destination, .. } = &self.question;
         let begun = Instant::now();
-        let Some(outcome) = host.ask(recipient) else {
+        let Some(outcome) = host.ask(recipient, begun + WAIT) else {
             self.shared.lock().load(destination).busy = Some(Instant::now());
             return;
         };
@@ -329,7 +350,7 @@ impl Call {
         let now = sys::now();
         inner.memory.note(recipient, destination, answer, now);
         let load = inner.load(destination);
-        load.paused = None;
+        (load.paused, load.heard) = (None, Some(Instant::now()));
         if answer::is_about_host(&outcome) {
             load.pause();
         }
@@ -339,8 +360,8 @@ impl Call {
         self.shared.changed.notify_all();
         self.shared.files.write(&self.shared.inner, now);
         let Some(random) = (!is_done).then(|| random(recipient)).flatten() else { return };
-        let begun = Instant::now();
-        let Some(outcome) = host.ask(&random) else { return };
+        let (until, begun) = (begun + CALL_LIMIT, Instant::now());
+        let Some(outcome) = host.ask(&random, until) else { return };
         if !answer::is_about_host(&outcome) {
             // A host that does not accept this recipient does not accept all.
             let is_accepted = answer::read(&outcome) == NextHost::Accepted;

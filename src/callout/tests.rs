@@ -13,7 +13,7 @@ struct Scripted {
 }
 
 impl Host for Scripted {
-    fn ask(&mut self, recipient: &Address) -> Option<Outcome> {
+    fn ask(&mut self, recipient: &Address, _: Instant) -> Option<Outcome> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
             let _ = gate.recv();
@@ -114,7 +114,7 @@ fn while_the_host_is_away_what_it_has_accepted_holds() {
 struct Busy(Arc<AtomicUsize>);
 
 impl Host for Busy {
-    fn ask(&mut self, recipient: &Address) -> Option<Outcome> {
+    fn ask(&mut self, recipient: &Address, _: Instant) -> Option<Outcome> {
         (self.0.fetch_add(1, Ordering::SeqCst) >= 2).then(|| is_jon(recipient))
     }
 }
@@ -210,6 +210,58 @@ fn call_outs_and_waiting_sessions_are_bounded() {
     let inner = callouts.0.lock();
     assert_eq!((inner.running, inner.waiting, inner.asked.len()), (0, 0, 0));
     assert_eq!(inner.memory.rows(None, sys::now()).len(), MAX_OF_DESTINATION + 1);
+}
+
+/// Slow destinations have all places but those that are kept for destinations without a call-out.
+#[test]
+fn slow_destinations_leave_places_for_others() {
+    let callouts = callouts();
+    let shared = &callouts.0;
+    let (mut calls, mut places) = (Vec::new(), 0);
+    let mut inner = shared.lock();
+    let mut begin = |inner: &mut Inner, question: &Question| {
+        let may_begin = inner.may_begin(question, None);
+        calls.extend(may_begin.then(|| Call::begin(shared, inner, question)));
+        may_begin
+    };
+    for (destination, n) in (0..8).flat_map(|destination| (0..5).map(move |n| (destination, n))) {
+        let question = question_at(&format!("u{n}"), &format!("mx:d{destination}.test"));
+        assert_eq!(begin(&mut inner, &question), n < MAX_OF_DESTINATION, "{destination} {n}");
+    }
+    assert_eq!(inner.running, MAX_RUNNING);
+    for n in 0..100 {
+        let destination = format!("mx:other{n}.test");
+        assert_eq!(begin(&mut inner, &question_at("jon", &destination)), n < MAX_FIRST, "{n}");
+        assert!(!begin(&mut inner, &question_at("ann", &destination)), "{n}");
+    }
+    // Two destinations cannot have the whole room for sessions that wait.
+    for name in ["mx:a.test", "mx:b.test"].map(Arc::from) {
+        while inner.has_place(&name, 20) {
+            inner.waiting += 1;
+            inner.load(&name).waiting += 1;
+            places += 1;
+        }
+    }
+    assert_eq!(places, 15);
+    assert!(inner.has_place(&"mx:c.test".into(), 20));
+    drop(inner);
+    drop(calls);
+}
+
+/// A session has waited in vain, but its destination was not asked, or a moment ago.
+#[test]
+fn only_a_destination_that_was_asked_in_vain_counts_as_silent() {
+    let callouts = callouts();
+    let mut inner = callouts.0.lock();
+    let question = question("jon");
+    assert!(!inner.load(&question.destination).is_silent());
+    let call = Call::begin(&callouts.0, &mut inner, &question);
+    assert!(!inner.load(&question.destination).is_silent());
+    inner.load(&question.destination).heard = Instant::now().checked_sub(SILENCE);
+    assert!(inner.load(&question.destination).is_silent());
+    drop(inner);
+    drop(call);
+    assert!(!callouts.0.lock().load(&question.destination).is_silent());
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub mod local;
 pub mod quota;
 pub mod remote;
 
+use std::time::Instant;
+
 use crate::address::Address;
 use crate::envelope::{MailOptions, MessageTls, Recipient};
 use crate::log;
@@ -42,13 +44,19 @@ pub struct Delivery<'a> {
     /// Whether the message goes only to hosts with public addresses, unless the configuration names
     /// the host.
     pub only_public: bool,
-    /// Whether the hosts are only asked if they would accept the recipients: DATA is never sent.
-    pub is_question: bool,
+    /// If the hosts are only asked whether they would accept the recipients, the time at which that ends.
+    /// DATA is then never sent. `None` for a message.
+    pub ask_until: Option<Instant>,
     /// Whether the account of the sender may be used at the fallback hosts.
     pub may_use_account: bool,
 }
 
 impl Delivery<'_> {
+    /// Whether the hosts are only asked if they would accept the recipients.
+    pub fn is_question(&self) -> bool {
+        self.ask_until.is_some()
+    }
+
     /// What the message demands of TLS.
     pub fn tls(&self) -> MessageTls {
         self.options.tls.enforced(self.sender.is_some())

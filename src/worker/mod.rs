@@ -284,7 +284,7 @@ impl Worker {
             content: entry.content().preceded_by(&front),
             converter,
             only_public: matches!(entry.origin(), Origin::DmarcReport | Origin::TlsReport),
-            is_question: false,
+            ask_until: None,
             may_use_account: rewritten.is_some()
                 || addressees.iter().all(|to| router.sender_counts(&mail, &to.recipient)),
         };

@@ -79,3 +79,40 @@ fn a_host_that_accepts_no_further_connection_is_asked_again() {
     client.ask("RCPT TO:<ann@r0.test>", "550 5.1.1 ");
     assert!(!daemon.log().contains("result=no-answer"), "{}", daemon.log());
 }
+
+/// Eight hosts that take 8 seconds for each reply have as many questions as there may be. A ninth host
+/// answers at once, and each question to a slow host ends in time.
+#[test]
+fn slow_hosts_do_not_keep_others_from_being_asked() {
+    let stages = ["CONNECT", "EHLO", "MAIL", "RCPT"];
+    let slow = || {
+        let pause = Then::Pause(Duration::from_secs(8));
+        stages.iter().fold(Sink::default(), |sink, at| sink.when(at, pause.clone(), usize::MAX))
+    };
+    let slow: Vec<_> = (0..8).map(|_| Remote::with(slow())).collect();
+    let healthy = Remote::with(host());
+    let site = site("", &slow.iter().chain([&healthy]).collect::<Vec<_>>());
+    let daemon = site.start();
+    let begun = Instant::now();
+    let clients = (0..slow.len()).flat_map(|to| (0..4).map(move |n| (to, n)));
+    let waiting: Vec<Client> = clients
+        .map(|(to, n)| {
+            let mut client = in_mail(&daemon);
+            client.send_text(&format!("RCPT TO:<user{n}@r{to}.test>\r\n"));
+            client
+        })
+        .collect();
+    slow.iter().for_each(|remote| remote.wait("all questions", |seen| seen.connections == 4));
+    let asked = Instant::now();
+    let mut client = in_mail(&daemon);
+    client.ask("RCPT TO:<jon@r8.test>", "250 ");
+    client.ask("RCPT TO:<bob@r8.test>", "550 5.1.1 ");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    std::thread::sleep(Duration::from_secs(5));
+    for mut client in waiting {
+        client.expect("451 4.4.3 ");
+    }
+    daemon.wait_words(&[" asked to=<user0@r0.test> ", "result=no-answer", "timed out while waiting for the reply to"]);
+    assert!(begun.elapsed() < Duration::from_secs(26), "{:?}", begun.elapsed());
+    client.ask("RCPT TO:<ann@r8.test>", "550 5.1.1 ");
+}

@@ -65,7 +65,7 @@ impl<'a> Aim<'a> {
             progress.note_misconfigured(error.to_string());
             return None;
         }
-        let admission = if progress.delivery.is_question {
+        let admission = if progress.delivery.is_question() {
             addresses.ask_for_question(&peer.endpoint, source)
         } else {
             addresses.ask(&peer.endpoint, source, (self.max_connections, self.share()))

@@ -250,7 +250,7 @@ impl RemoteDelivery {
         progress: &mut Progress<'_>,
     ) -> bool {
         let Some(mut cached) = self.cached.take() else { return false };
-        let share = aim.share().filter(|_| !progress.delivery.is_question);
+        let share = aim.share().filter(|_| !progress.delivery.is_question());
         if !cached.permit.pass_to(share) {
             cached.connection.quit();
             return false;
@@ -434,14 +434,14 @@ impl RemoteDelivery {
         &self,
         settings: RemoteSettings<'_>,
         Host { target, peer, way, policy, message, is_known }: Host<'_>,
-        &Delivery { id, is_question, .. }: &Delivery<'_>,
+        delivery: &Delivery<'_>,
     ) -> Result<Connection, StageOutcome> {
         let (login, timeout) = (settings.credentials.of(target, peer), settings.config.remote.timeout);
         let options = ConnectOptions {
-            id,
+            id: delivery.id,
             hostname: way.hello.as_deref().unwrap_or(&settings.config.hostname),
             source: peer.endpoint.ip().and_then(|ip| way.source_for(ip)),
-            limit: if is_question { timeout.min(ask::STAGE_LIMIT) } else { timeout },
+            limit: if delivery.is_question() { timeout.min(ask::STAGE_LIMIT) } else { timeout },
             tls: settings.tls,
             recorder: &self.recorder,
             policy,
@@ -451,6 +451,7 @@ impl RemoteDelivery {
             is_configured: !matches!(target, HostTarget::Mx { .. }),
             login: login.as_deref(),
             host_timeout: HostTimeout::new(&self.outbound.timeouts, settings.trust),
+            until: delivery.ask_until,
         };
         Connection::open(peer, &options)
     }

@@ -4,10 +4,9 @@
 //! The rules are in [`after`]. If several hosts were tried, [`note`] decides which host's answer a
 //! recipient gets.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::addresses::{Permit, place};
-use super::ask::ASK_LIMIT;
 use super::client::{Stage, StageOutcome};
 use super::{ATTEMPT_LIMIT, AttemptResult, MAX_TRIES, MISCONFIGURED};
 use crate::deliver::Delivery;
@@ -101,12 +100,15 @@ impl<'a> Progress<'a> {
     /// Whether no further host is to be tried.
     pub fn is_over(&self) -> bool {
         let max = if self.is_fallback { 2 * MAX_TRIES } else { MAX_TRIES };
-        self.open().next().is_none() || self.tried.len() >= max || self.begun.elapsed() > self.limit()
+        self.open().next().is_none() || self.tried.len() >= max || self.is_late()
     }
 
-    /// The time after which no further address is tried.
-    fn limit(&self) -> Duration {
-        if self.delivery.is_question { ASK_LIMIT } else { ATTEMPT_LIMIT }
+    /// Whether it is too late to try a further address.
+    fn is_late(&self) -> bool {
+        match self.delivery.ask_until {
+            Some(until) => Instant::now() >= until,
+            None => self.begun.elapsed() > ATTEMPT_LIMIT,
+        }
     }
 
     /// Whether the fallback hosts may be tried: the hosts of the destination could not be reached, or
@@ -115,7 +117,7 @@ impl<'a> Progress<'a> {
     pub fn may_fall_back(&self) -> bool {
         let is_deferred = |a: &StageOutcome| a.outcome.fate == Fate::Deferred && after(a) == Next::NextHost;
         let is_repeated = self.at_limit.is_some() || self.is_cut_short && self.trust == Trust::Unproven;
-        let is_excluded = is_repeated || self.must_wait || self.delivery.is_question;
+        let is_excluded = is_repeated || self.must_wait || self.delivery.is_question();
         !is_excluded && self.answers.iter().flatten().any(is_deferred)
     }
 
@@ -205,7 +207,7 @@ impl<'a> Progress<'a> {
         } else {
             // A host that replies is not down, and neither is one that fails after the greeting. The
             // times for a question are too short to judge a host.
-            if !self.delivery.is_question && answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
+            if !self.delivery.is_question() && answer.outcome.reply.is_none() && answer.stage <= Stage::Banner {
                 permit.failed(&answer.outcome);
             }
             self.note_unreachable(&answer.outcome);

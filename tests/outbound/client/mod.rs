@@ -166,7 +166,7 @@ impl Sender {
             keys: None,
             now: 0,
         };
-        let (sender, is_question) = (sender.as_ref(), false);
+        let (sender, ask_until) = (sender.as_ref(), None);
         let what = Delivery {
             id: "x",
             sender,
@@ -175,7 +175,7 @@ impl Sender {
             content,
             converter,
             only_public,
-            is_question,
+            ask_until,
             may_use_account: true,
         };
         let (config, tls, credentials) = (&self.config, &self.tls, &self.credentials);

@@ -192,6 +192,7 @@ impl Connection {
     /// can get this host off a blocklist before the message bounces.
     pub fn open(peer: &Peer, options: &ConnectOptions<'_>) -> Result<Self, StageOutcome> {
         let deadline = Instant::now() + OPEN_LIMIT.min(options.limit * OPEN_STAGES);
+        let deadline = options.until.map_or(deadline, |until| until.min(deadline));
         let first = Approach { security: options.policy.security, verb: peer.hello_verb(), deadline };
         let may_be_clear = options.policy.may_be_clear();
         match Self::open_once(peer, options, first) {
@@ -239,7 +240,10 @@ impl Connection {
         activity::enter(Stage::Connect.phrase());
         activity::at(peer);
         options.recorder.host(&peer.to_string());
-        let (limit_now, host_timeout) = (Stage::Connect.timeout().min(limit), options.host_timeout.as_ref());
+        // A time of zero is no valid timeout.
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let limit_now = Stage::Connect.timeout().min(limit).min(left);
+        let host_timeout = options.host_timeout.as_ref();
         let connected = Stream::connect(&peer.endpoint, options.source, limit_now, host_timeout);
         let mut stream = connected.map_err(|(e, is_cut_short)| {
             let outcome = Outcome::from_connection(Stage::Connect.phrase(), &e, false);

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::require_tls::without_tls;
 use super::{Connection, NotOpen, Stage, StageOutcome};
@@ -52,6 +52,8 @@ pub struct ConnectOptions<'a> {
     /// The shortened timeout if nothing is known about the destination, or if the destination was
     /// slow or down before; otherwise `None`.
     pub host_timeout: Option<HostTimeout>,
+    /// When the time for opening the connection ends, if not later than usual.
+    pub until: Option<Instant>,
 }
 
 /// The outcome if TLS is required and has failed.

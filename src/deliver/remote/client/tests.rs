@@ -76,6 +76,7 @@ fn a_message_goes_over_a_unix_socket() {
             is_configured: true,
             login: None,
             host_timeout: HostTimeout::new(&timeouts, trust),
+            until: None,
         };
         let mut connection = Connection::open(&peer, &options).expect("a connection");
         let (file, recipient) = (File::open(&message).expect("a message"), Address::parse("jon@razorback.test"));
@@ -95,7 +96,7 @@ fn a_message_goes_over_a_unix_socket() {
                 now: 0,
             },
             only_public: false,
-            is_question: false,
+            ask_until: None,
             may_use_account: true,
         };
         let outcomes = connection.send(&delivery);

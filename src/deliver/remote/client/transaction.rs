@@ -138,7 +138,7 @@ impl Connection {
         answers: &mut [Option<StageOutcome>],
     ) -> Result<(), StageOutcome> {
         self.check_size(measure)?;
-        let until = Instant::now() + ENVELOPE_LIMIT;
+        let until = delivery.ask_until.unwrap_or_else(|| Instant::now() + ENVELOPE_LIMIT);
         let mut todo: Vec<usize> = (0..delivery.recipients.len()).collect();
         let mut room = todo.len();
         while !todo.is_empty() {
@@ -182,7 +182,7 @@ impl Connection {
         plan.extend((self.state == State::Begun).then_some(Command::Reset));
         plan.push(Command::Mail);
         plan.extend(todo.iter().map(|&index| Command::Rcpt(index)));
-        if !transaction.is_binary && !transaction.delivery.is_question {
+        if !transaction.is_binary && !transaction.delivery.is_question() {
             plan.push(Command::Data);
         }
         let mut plan = plan.as_slice();
@@ -228,7 +228,7 @@ impl Connection {
                 let measure = transaction.measure;
                 let sent = Sent { options: delivery.options, size: measure.size, is_ascii: measure.is_ascii };
                 let mut parameters = MailParameters::for_host(&self.extensions, sent, now());
-                parameters.size = parameters.size.filter(|_| !delivery.is_question);
+                parameters.size = parameters.size.filter(|_| !delivery.is_question());
                 // The submitter of the message is not known to the host (RFC 4954 5).
                 let submitter = if self.logged_in { " AUTH=<>" } else { "" };
                 format!("MAIL FROM:{}{parameters}{submitter}\r\n", path(delivery.sender))
@@ -250,7 +250,7 @@ impl Connection {
             }
             // After a rejected MAIL the replies to RCPT are meaningless.
             Command::Rcpt(_) if transaction.mail_refused => {}
-            Command::Rcpt(index) if good && transaction.delivery.is_question => {
+            Command::Rcpt(index) if good && transaction.delivery.is_question() => {
                 transaction.answers[index] = Some(self.answer(Stage::RcptTo, Outcome::from_reply("RCPT", reply)));
             }
             Command::Rcpt(index) if good => transaction.accepted.push(index),

@@ -4,7 +4,7 @@
 //! one recipient is a single allocation. An entry with many jobs counts them by state, so that no
 //! step has to look at all jobs. This module neither reads the clock nor knows about workers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::destination::Destination;
@@ -258,5 +258,11 @@ impl Item {
     pub fn by_number(&self) -> HashMap<u32, usize> {
         let jobs = (0..).zip(self.jobs());
         jobs.flat_map(|(index, job)| job.recipients.as_slice().iter().map(move |to| (to.number, index))).collect()
+    }
+
+    /// Returns the numbers of the recipients whose jobs do not wait for a time.
+    pub fn due_recipients(&self) -> HashSet<u32> {
+        let jobs = self.jobs().iter().filter(|job| !matches!(job.state(), JobState::Waiting | JobState::Held));
+        jobs.flat_map(|job| job.recipients.as_slice().iter().map(|to| to.number)).collect()
     }
 }

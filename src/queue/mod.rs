@@ -27,7 +27,7 @@
 //! gone. The queue opens no file of an entry itself.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -420,8 +420,10 @@ impl Queue {
         let Some(item) = self.items.get_mut(&id) else { return };
         let (entry, unsynced) = (item.entry(id), item.unsynced);
         let unrecorded: Vec<_> = item.jobs_mut().iter_mut().flat_map(ItemJob::take_unrecorded).collect();
+        let was_due = item.due_recipients();
         self.forget(id);
         self.load(entry, unsynced);
+        self.make_due(id, &was_due);
         let Some(item) = self.items.get_mut(&id).filter(|_| !unrecorded.is_empty()) else { return };
         let by_number = item.by_number();
         for (number, outcome) in unrecorded {
@@ -432,6 +434,17 @@ impl Queue {
                 job.unrecorded.get_or_insert_default().0.push((number, outcome));
             }
         }
+    }
+
+    /// Makes the waiting jobs of an entry ready that have one of these recipients. A flush may have made
+    /// their former jobs ready, which were not tried because the destination had changed.
+    fn make_due(&mut self, id: QueueId, recipients: &HashSet<u32>) {
+        let Some(item) = self.items.get(&id) else { return };
+        let has_due = |job: &ItemJob| job.recipients.as_slice().iter().any(|to| recipients.contains(&to.number));
+        let jobs = (0..).zip(item.jobs());
+        let due =
+            jobs.filter(|(_, job)| job.state() == JobState::Waiting && has_due(job)).map(|(index, _)| (id, index));
+        due.collect::<Vec<JobRef>>().into_iter().for_each(|job| self.make_ready(job));
     }
 
     fn forget(&mut self, id: QueueId) {

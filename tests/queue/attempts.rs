@@ -443,3 +443,25 @@ fn corrupt_entries_are_set_aside_and_the_others_are_delivered() {
     assert!(daemon.settles(&site));
     Client::new(daemon.connect()).ask("QUIT", "221 ");
 }
+
+/// The administrator changes the routes and flushes once. Mail that was not flushed keeps its time.
+#[test]
+fn one_flush_tries_mail_whose_destination_has_changed() {
+    let (site, domains) = (Site::with(LATER), ["one.test", "two.test", "stays.test"]);
+    let old = domains.map(|_| not_now());
+    domains.iter().zip(&old).for_each(|(domain, remote)| route(&site, domain, remote));
+    let daemon = site.start();
+    let id = daemon.submit(&["x@one.test", "y@two.test", "z@stays.test"]);
+    for to in ["x@one.test", "y@two.test", "z@stays.test"] {
+        daemon.wait_words(&[&id, &format!(" deferred to=<{to}> ")]);
+    }
+    let new = [Remote::sink(), Remote::sink()];
+    site.write("routes", "");
+    domains.iter().zip([&new[0], &new[1], &old[2]]).for_each(|(domain, remote)| route(&site, domain, remote));
+    flush(&site, &["one.test"]);
+    daemon.wait_words(&[&id, " sent to=<x@one.test> "]);
+    assert_eq!((attempts(&new[1], "y@two.test"), attempts(&old[1], "y@two.test")), (0, 1), "{}", daemon.log());
+    flush(&site, &[]);
+    daemon.wait_words(&[&id, " sent to=<y@two.test> "]);
+    daemon.wait_until("an attempt", || attempts(&old[2], "z@stays.test") == 2);
+}

@@ -1,7 +1,8 @@
 //! The connections to the store, and whether the store is asked at all.
 //!
 //! A question that fails, or that has no answer within [`LIMIT`], opens the circuit: from then on no
-//! session asks, and none waits. One thread tries the store again, with growing pauses, and closes
+//! session asks, and none waits. A question that had to wait for a connection does not open it, as
+//! long as the store answers others: then the store is only busy. One thread tries the store again, with growing pauses, and closes
 //! the circuit when the store can run a script and keep a key. A store that fails again soon after
 //! that does not get shorter pauses.
 
@@ -18,6 +19,8 @@ use crate::sys;
 
 /// The time within which a question is answered, with the connection that it may need.
 pub const LIMIT: Duration = Duration::from_millis(100);
+/// The part of [`LIMIT`] that must be left after the wait for a connection.
+const ENOUGH: Duration = Duration::from_millis(50);
 /// The maximum number of connections of this process.
 const MAX_CONNECTIONS: usize = 4;
 /// The pause before the second attempt to reach a store. Each further pause is twice as long.
@@ -54,8 +57,10 @@ struct State {
     busy: usize,
     /// The time at which the circuit was closed.
     closed_at: Option<Instant>,
+    /// The time of the last answer to a question.
+    answered_at: Option<Instant>,
     pause: Duration,
-    /// The number of questions that were not asked because all connections were in use all the time.
+    /// The number of questions without an answer because all connections were in use for too long.
     unasked: u64,
     /// The time of the last warning about them.
     warned_at: Option<Instant>,
@@ -76,6 +81,8 @@ struct Lease {
     circuit: Arc<Circuit>,
     /// Why there is no answer (yet).
     failure: Option<Failure>,
+    /// Whether the question has waited for the connection, so that less than [`LIMIT`] was left.
+    has_waited: bool,
     generation: u64,
     target: Arc<Target>,
     way: Arc<Way>,
@@ -139,7 +146,7 @@ impl Circuit {
         }
     }
 
-    /// The number of questions that no connection was free for.
+    /// The number of questions that no connection was free for in time.
     pub fn unasked(&self) -> u64 {
         self.lock().unasked
     }
@@ -148,9 +155,10 @@ impl Circuit {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a connection that is free, or for room for another one.
+    /// Waits for a connection that is free, or for room for another one, as long as [`ENOUGH`] is
+    /// left until the end.
     fn lease(self: &Arc<Self>, until: Instant) -> Option<Lease> {
-        let mut state = self.lock();
+        let (mut state, mut has_waited) = (self.lock(), false);
         loop {
             match state.standing {
                 Standing::None => return None,
@@ -163,15 +171,17 @@ impl Circuit {
                     let (target, way) = (state.target.clone()?, state.way.clone()?);
                     state.busy += 1;
                     let (generation, link) = (state.generation, state.idle.pop());
-                    let failure = Some(Failure { why: "a question was broken off".to_owned(), is_stale: false });
-                    return Some(Lease { circuit: Arc::clone(self), failure, generation, target, way, link });
+                    let (circuit, failure) = (Arc::clone(self), Some(Failure::new("a question was broken off")));
+                    return Some(Lease { circuit, failure, has_waited, generation, target, way, link });
                 }
                 Standing::Up { .. } => {}
             }
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+            let left = until.saturating_duration_since(Instant::now() + ENOUGH);
+            if left.is_zero() {
                 state.count_unasked();
                 return None;
-            };
+            }
+            has_waited = true;
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -185,7 +195,13 @@ impl Circuit {
         // Another question may have opened the circuit before.
         let is_up = matches!(state.standing, Standing::Up { .. });
         match &lease.failure {
-            None => state.idle.extend(lease.link.take().filter(|_| is_up)),
+            None => {
+                state.answered_at = Some(Instant::now());
+                state.idle.extend(lease.link.take().filter(|_| is_up));
+            }
+            Some(failure) if is_up && failure.is_late && lease.has_waited && state.is_answering() => {
+                state.count_unasked();
+            }
             Some(failure) if is_up => {
                 if state.closed_at.is_some_and(|closed_at| closed_at.elapsed() >= GOOD_FOR) {
                     state.pause = FIRST_PAUSE;
@@ -288,7 +304,12 @@ impl Circuit {
 }
 
 impl State {
-    /// Counts a question that was not asked, and warns if the store answers others.
+    /// Whether the store has answered a question within the limit.
+    fn is_answering(&self) -> bool {
+        self.answered_at.is_some_and(|at| at.elapsed() < LIMIT)
+    }
+
+    /// Counts a question that had no connection in time, and warns if the store answers others.
     fn count_unasked(&mut self) {
         if !matches!(self.standing, Standing::Up { .. }) {
             return;
@@ -402,5 +423,39 @@ mod tests {
         assert_eq!((circuit.unasked(), circuit.lock().warned_at), (2, warned_at));
         leases.into_iter().for_each(|mut lease| lease.failure = None);
         assert!(circuit.lease(Instant::now()).is_some());
+    }
+
+    #[test]
+    fn a_question_waits_for_a_connection_only_while_enough_time_is_left() {
+        let circuit = circuit_up();
+        let leases: Vec<_> = (0..MAX_CONNECTIONS).map(|_| circuit.lease(Instant::now()).expect("free")).collect();
+        let gives_up_at_once = || {
+            let until = Instant::now() + ENOUGH;
+            circuit.lease(until).is_none() && Instant::now() < until
+        };
+        // On a busy machine anything may take long.
+        assert!((0..10).any(|_| gives_up_at_once()));
+        drop(leases);
+    }
+
+    /// The time was over soon after the connection was free.
+    #[test]
+    fn a_question_that_has_waited_does_not_open_the_circuit_while_others_are_answered() {
+        let late = || Failure { is_late: true, ..Failure::new("no answer in time") };
+        for (has_waited, failure, answered_at, is_up) in [
+            (true, late(), Some(Instant::now() + LIMIT), true),
+            (true, late(), Instant::now().checked_sub(LIMIT), false),
+            (true, late(), None, false),
+            (false, late(), Some(Instant::now()), false),
+            (true, Failure::new("an error"), Some(Instant::now()), false),
+        ] {
+            let circuit = circuit_up();
+            circuit.lock().answered_at = answered_at;
+            let mut lease = circuit.lease(Instant::now() + LIMIT).expect("a connection");
+            (lease.has_waited, lease.failure) = (has_waited, Some(failure));
+            drop(lease);
+            assert_eq!(matches!(circuit.standing().1, Standing::Up { .. }), is_up);
+            assert_eq!((circuit.unasked(), circuit.lock().busy), (u64::from(is_up), 0));
+        }
     }
 }

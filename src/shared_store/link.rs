@@ -36,6 +36,15 @@ pub struct Failure {
     pub why: String,
     /// Whether the store has closed the connection, perhaps before it got the question.
     pub is_stale: bool,
+    /// Whether the time was over.
+    pub is_late: bool,
+}
+
+impl Failure {
+    /// A failure of a connection that was open in time.
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_stale: false, is_late: false }
+    }
 }
 
 impl Link {
@@ -55,7 +64,10 @@ impl Link {
             let secured = tls
                 .connect(name, &Verification::authority(), true)
                 .and_then(|(connection, _)| link.stream.secure(connection));
-            secured.map_err(|error| Failure { why: format!("TLS: {}", failure(&error).why), is_stale: false })?;
+            secured.map_err(|error| {
+                let failure = failure(&error);
+                Failure { why: format!("TLS: {}", failure.why), is_stale: false, ..failure }
+            })?;
         }
         if let Some(password) = password {
             let mut auth = redis::cmd("AUTH");
@@ -84,7 +96,7 @@ impl Link {
             Value::Array(values) => values.into_iter().map(number).collect::<Option<Vec<u64>>>(),
             Value::ServerError(error) => {
                 let why = format!("{} {}", error.code(), error.details().unwrap_or_default());
-                return Err(Failure { why: printable(&why), is_stale: false });
+                return Err(Failure::new(printable(&why)));
             }
             _ => None,
         };
@@ -98,7 +110,7 @@ impl Link {
             Value::Okay => Ok(()),
             Value::ServerError(error) => {
                 let code = CODES.iter().find(|code| **code == error.code()).unwrap_or(&"an error");
-                Err(Failure { why: format!("{code} is the answer to {name}"), is_stale: false })
+                Err(Failure::new(format!("{code} is the answer to {name}")))
             }
             _ => Err(unexpected("an answer of the wrong kind")),
         }
@@ -139,18 +151,19 @@ fn number(value: Value) -> Option<u64> {
 }
 
 fn unexpected(what: &str) -> Failure {
-    Failure { why: format!("it has sent {what}"), is_stale: false }
+    Failure::new(format!("it has sent {what}"))
 }
 
 fn failure(error: &io::Error) -> Failure {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
     let is_stale = matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+    let is_late = matches!(error.kind(), TimedOut | WouldBlock);
     let why = match error.kind() {
-        TimedOut | WouldBlock => "no answer in time".to_owned(),
+        _ if is_late => "no answer in time".to_owned(),
         _ if is_stale => "it has closed the connection".to_owned(),
         _ => printable(&error.to_string()),
     };
-    Failure { why, is_stale }
+    Failure { why, is_stale, is_late }
 }
 
 /// Shortens a text that may come from the store, and replaces what does not belong into a log.

@@ -166,6 +166,24 @@ fn a_store_that_hangs_keeps_many_sessions_once_for_a_tenth_of_a_second() {
     assert!(second < LIMIT, "{second:?}");
 }
 
+/// More sessions ask than the connections can carry.
+#[test]
+fn a_store_that_is_busy_does_not_count_as_away() {
+    let is_busy_and_up = || {
+        let liar = Liar::start(|to| {
+            thread::sleep(Duration::from_millis(30));
+            let _ = to.write_all(b"*1\r\n:1\r\n");
+        });
+        let store = store(&liar.url);
+        store.start();
+        assert!(is_up(&store.circuit.wait(TIMEOUT, is_up)));
+        thread::scope(|scope| (0..40).for_each(|_| _ = scope.spawn(|| (0..5).for_each(|_| _ = timed(&store)))));
+        is_up(&store.standing().1) && store.circuit.unasked() > 0
+    };
+    // On a busy machine a question that has not waited may have no answer in time, either.
+    assert!((0..10).any(|_| is_busy_and_up()));
+}
+
 #[test]
 fn a_store_that_comes_back_is_used_again() {
     let liar = Liar::start(|to| _ = to.write_all(b"-LOADING\r\n"));

@@ -4,7 +4,8 @@
 //! most [`TIMEOUT`]. Each has a connection of its own, because a process of Dovecot that is to end, as
 //! after a change of its configuration, goes on while it has connections. There are at most
 //! [`AT_ONCE`] of them. After a look-up without an answer in time, Dovecot is left alone for
-//! [`SILENCE`], and all look-ups fail at once. Answers are remembered for a short time, failures are
+//! [`SILENCE`], and all look-ups fail at once. A look-up that had to wait for a connection does not
+//! have this effect, as long as Dovecot answers others: then Dovecot is only busy. Answers are remembered for a short time, failures are
 //! not. What Dovecot says is bounded, and a malformed answer is a failure: whether the user exists is
 //! then not known.
 
@@ -18,6 +19,8 @@ use super::{Link, malformed, unescape};
 
 /// How long a look-up may take, from the wait for a free connection to the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// The part of [`TIMEOUT`] that must be left after the wait for a free connection.
+const ENOUGH: Duration = Duration::from_millis(500);
 /// The maximum number of connections at a time.
 const AT_ONCE: usize = 8;
 /// How long Dovecot is not asked after it has not answered in time.
@@ -59,6 +62,8 @@ struct State {
     busy: usize,
     /// The answers by name, with the time until which they are remembered.
     remembered: HashMap<String, (Instant, Option<Found>)>,
+    /// The time of the last answer.
+    answered_at: Option<Instant>,
     /// The time until which Dovecot is not asked.
     silent_until: Option<Instant>,
 }
@@ -77,12 +82,16 @@ pub enum Answer {
 }
 
 /// The right to use a connection, until it is dropped.
-struct Permit<'a>(&'a Userdb);
+struct Permit<'a> {
+    userdb: &'a Userdb,
+    /// Whether the look-up has waited for it, so that less than [`TIMEOUT`] was left.
+    has_waited: bool,
+}
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.lock().busy -= 1;
-        self.0.is_free.notify_one();
+        self.userdb.lock().busy -= 1;
+        self.userdb.is_free.notify_one();
     }
 }
 
@@ -114,6 +123,9 @@ impl Userdb {
         drop(state);
         let answer = self.ask(name, now + TIMEOUT);
         let mut state = self.lock();
+        if answer.is_ok() {
+            state.answered_at = Some(Instant::now());
+        }
         match answer {
             Ok(Answer::User(found)) => Ok(state.remember(name, Some(found), KNOWN_FOR)),
             Ok(Answer::Unknown) => Ok(state.remember(name, None, UNKNOWN_FOR)),
@@ -144,21 +156,25 @@ impl Userdb {
     }
 
     fn ask(&self, name: &str, deadline: Instant) -> io::Result<Answer> {
-        let _permit = self.permit(deadline)?;
-        exchange(&mut self.open(deadline)?, name)
+        let permit = self.permit(deadline)?;
+        let answer = self.open(deadline).and_then(|mut link| exchange(&mut link, name));
+        let is_late = answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        if is_late && permit.has_waited && self.lock().is_answering() { Err(too_many()) } else { answer }
     }
 
-    /// Waits until a connection may be used.
+    /// Waits until a connection may be used, as long as [`ENOUGH`] is left until the deadline.
     fn permit(&self, deadline: Instant) -> io::Result<Permit<'_>> {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now() + ENOUGH);
         let is_full = |state: &mut State| state.busy >= AT_ONCE;
+        let mut state = self.lock();
+        let has_waited = is_full(&mut state);
         let (mut state, waited) =
-            self.is_free.wait_timeout_while(self.lock(), left, is_full).unwrap_or_else(PoisonError::into_inner);
+            self.is_free.wait_timeout_while(state, left, is_full).unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() {
-            return Err(io::Error::other("too many look-ups wait for its answers"));
+            return Err(too_many());
         }
         state.busy += 1;
-        Ok(Permit(self))
+        Ok(Permit { userdb: self, has_waited })
     }
 
     /// Opens a connection, and reads Dovecot's part of the handshake.
@@ -186,6 +202,11 @@ impl Userdb {
 }
 
 impl State {
+    /// Whether Dovecot has answered a look-up within the limit.
+    fn is_answering(&self) -> bool {
+        self.answered_at.is_some_and(|at| at.elapsed() < TIMEOUT)
+    }
+
     fn remember(&mut self, name: &str, found: Option<Found>, time: Duration) -> Option<Found> {
         let now = Instant::now();
         if self.remembered.len() >= MAX_REMEMBERED {
@@ -197,6 +218,10 @@ impl State {
         self.remembered.insert(name.to_owned(), (now + time, found.clone()));
         found
     }
+}
+
+fn too_many() -> io::Error {
+    io::Error::other("too many look-ups wait for its answers")
 }
 
 /// The text if Dovecot reports a failure without a reason.
@@ -261,7 +286,57 @@ fn found<'a>(fields: impl Iterator<Item = &'a str>) -> Option<Found> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
     use super::*;
+
+    /// A Dovecot that takes this time for each answer. Returns the number of look-ups that it gets.
+    fn slow(path: &Path, time: Duration) -> Arc<AtomicUsize> {
+        let _ = std::fs::remove_file(path);
+        let (listener, asked) = (UnixListener::bind(path).expect("a socket"), Arc::<AtomicUsize>::default());
+        let count = Arc::clone(&asked);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let count = Arc::clone(&count);
+                thread::spawn(move || {
+                    let _ = stream.write_all(b"VERSION\t1\t2\nSPID\t77\n");
+                    let lines = BufReader::new(stream.try_clone().expect("a socket")).lines().map_while(Result::ok);
+                    for _ in lines.filter(|line| line.starts_with("USER")) {
+                        count.fetch_add(1, Ordering::SeqCst);
+                        thread::sleep(time);
+                        let _ = stream.write_all(b"USER\t1\tjon\n");
+                    }
+                });
+            }
+        });
+        asked
+    }
+
+    /// Some look-ups get a connection with a second left or less. With 950 ms for each answer, the
+    /// sixth of a row would begin after 4.75 s. With 1.1 s, the fifth would end after 5.5 s.
+    #[test]
+    fn a_dovecot_that_is_busy_is_not_left_alone() {
+        let busy = |milliseconds| {
+            let path = std::env::temp_dir().join(format!("penfold-userdb-{}-{milliseconds}", std::process::id()));
+            let (asked, userdb) = (slow(&path, Duration::from_millis(milliseconds)), Userdb::at(&path));
+            let find = |number: usize| userdb.find(&format!("jon{number}"));
+            let answers: Vec<_> = thread::scope(|scope| {
+                let all: Vec<_> = (0..7 * AT_ONCE).map(|number| scope.spawn(move || find(number))).collect();
+                all.into_iter().map(|one| one.join().expect("no panic")).collect()
+            });
+            assert!(asked.load(Ordering::SeqCst) <= 5 * AT_ONCE, "{asked:?}");
+            let errors: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+            assert!((2 * AT_ONCE..7 * AT_ONCE).contains(&errors.len()), "{errors:?}");
+            assert!(errors.iter().all(|error| error.to_string().starts_with("too many look-ups")), "{errors:?}");
+            assert!(find(1000).expect("an answer").is_some());
+            let _ = std::fs::remove_file(&path);
+        };
+        thread::scope(|scope| [950, 1100].into_iter().for_each(|time| _ = scope.spawn(move || busy(time))));
+    }
 
     #[test]
     fn answers_about_users_are_read() {

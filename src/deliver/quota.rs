@@ -205,9 +205,9 @@ impl Room {
 
     /// Takes back the count, because the message was not delivered.
     pub fn release(self, agents: &AgentPool, owner: &Owner) {
-        let Self { maildir, limit, size, .. } = self;
+        let Self { maildir: mailbox, limit, size, inode: Some(inode) } = self else { return };
         // If this fails, the count is too high until the next one.
-        let _ = agents.perform(owner, &Request::Release { mailbox: maildir, limit, size }, None);
+        let _ = agents.perform(owner, &Request::Release { mailbox, limit, size, inode }, None);
     }
 }
 

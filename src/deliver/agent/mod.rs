@@ -158,6 +158,8 @@ pub enum Request {
         limit: u64,
         /// The size of the message, in bytes.
         size: u64,
+        /// The inode number of the file in which the message was counted.
+        inode: u64,
     },
     /// Find out how much mail a Maildir with a limit holds.
     Measure {
@@ -278,8 +280,8 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
             quota::Limited { maildir: mailbox, limit: *limit, patience: Duration::ZERO }.confirm(*size, *inode);
             Ok(Response::Done)
         }
-        Request::Release { mailbox, limit, size } => {
-            quota::Limited { maildir: mailbox, limit: *limit, patience: Duration::ZERO }.release(*size);
+        Request::Release { mailbox, limit, size, inode } => {
+            quota::Limited { maildir: mailbox, limit: *limit, patience: Duration::ZERO }.release(*size, *inode);
             Ok(Response::Done)
         }
         Request::Measure { mailbox, limit, size, keeps, forwards } => {

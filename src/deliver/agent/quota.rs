@@ -127,9 +127,12 @@ impl Limited<'_> {
         }
     }
 
-    /// Takes back what [`Limited::reserve`] has counted, because the message was not delivered.
-    pub fn release(&self, size: u64) {
-        if let Ok(Some(tally)) = self.open(true) {
+    /// Takes back what [`Limited::reserve`] has counted, because the message was not delivered. If the
+    /// file was replaced meanwhile, the message is not counted in the new one.
+    pub fn release(&self, size: u64, inode: u64) {
+        if let Ok(Some(tally)) = self.open(true)
+            && tally.file.metadata().is_ok_and(|found| found.ino() == inode)
+        {
             // If this fails, the count is too high until the next one.
             let _ = disk::write(&tally.file, line(size, "-").as_bytes());
         }

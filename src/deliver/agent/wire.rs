@@ -134,7 +134,9 @@ fn write_request(to: &mut Writer, request: &Request) {
         Request::Accept { mailbox, name, prefix } => to.byte(9).path(mailbox).text(name).text(prefix),
         Request::Folder { mailbox, folder } => to.byte(10).path(mailbox).text(folder),
         Request::Reserve { mailbox, limit, size } => to.byte(11).path(mailbox).large(*limit).large(*size),
-        Request::Release { mailbox, limit, size } => to.byte(12).path(mailbox).large(*limit).large(*size),
+        Request::Release { mailbox, limit, size, inode } => {
+            to.byte(12).path(mailbox).large(*limit).large(*size).large(*inode)
+        }
         Request::Confirm { mailbox, limit, size, inode } => {
             to.byte(14).path(mailbox).large(*limit).large(*size).large(*inode)
         }
@@ -179,7 +181,9 @@ fn read_request(from: &mut Reader<'_>) -> io::Result<Request> {
         9 => Request::Accept { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
         10 => Request::Folder { mailbox: from.path()?, folder: from.string()? },
         11 => Request::Reserve { mailbox: from.path()?, limit: from.large()?, size: from.large()? },
-        12 => Request::Release { mailbox: from.path()?, limit: from.large()?, size: from.large()? },
+        12 => {
+            Request::Release { mailbox: from.path()?, limit: from.large()?, size: from.large()?, inode: from.large()? }
+        }
         14 => {
             Request::Confirm { mailbox: from.path()?, limit: from.large()?, size: from.large()?, inode: from.large()? }
         }
@@ -312,7 +316,7 @@ mod tests {
             Request::Accept { mailbox: mailbox(), name: "1.x".into(), prefix: "1.".into() },
             Request::Folder { mailbox: mailbox(), folder: ".Junk".into() },
             Request::Reserve { mailbox: mailbox(), limit: u64::MAX, size: 7 },
-            Request::Release { mailbox: mailbox(), limit: 9, size: 7 },
+            Request::Release { mailbox: mailbox(), limit: 9, size: 7, inode: 5 },
             Request::Confirm { mailbox: mailbox(), limit: 9, size: 7, inode: 5 },
             Request::Measure {
                 mailbox: mailbox(),

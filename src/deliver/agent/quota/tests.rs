@@ -76,8 +76,8 @@ fn a_delivery_appends_a_line_and_a_failed_one_takes_it_back() {
     let limited = mailbox.limited(1000);
     assert!(matches!(limited.reserve(300).expect("good"), Reserved::Yes(_)));
     assert_eq!(mailbox.text(), "1000S\n0 0\n300 1\n");
-    assert!(matches!(limited.reserve(700).expect("good"), Reserved::Yes(_)));
-    limited.release(700);
+    let Reserved::Yes(Some(inode)) = limited.reserve(700).expect("good") else { panic!("it fits") };
+    limited.release(700, inode);
     assert_eq!(mailbox.text(), "1000S\n0 0\n300 1\n700 1\n-700 -1\n");
     assert_eq!(limited.contents(1, true).expect("good"), Some(Contents { size: 300, messages: 1 }));
 }
@@ -267,6 +267,19 @@ fn a_message_that_a_count_has_missed_is_counted_again() {
     assert_eq!(mailbox.text(), "1000S\n0 0\n");
     limited.confirm(100, inode);
     assert_eq!(mailbox.text(), "1000S\n0 0\n100 1\n");
+}
+
+/// The new file has the messages that are there, and not the one that is under way.
+#[test]
+fn a_failed_delivery_takes_nothing_from_a_count_that_was_made_meanwhile() {
+    let mailbox = Scratch::new();
+    let limited = mailbox.limited(100_000);
+    mailbox.add("cur/1.a,S=60000:2,S", 1);
+    let Reserved::Yes(Some(inode)) = limited.reserve(30_000).expect("good") else { panic!("it fits") };
+    assert_eq!(limited.reserve(50_000).expect("good"), full(60_000, 1));
+    limited.release(30_000, inode);
+    assert_eq!(mailbox.text(), "100000S\n60000 1\n");
+    assert_eq!(limited.reserve(50_000).expect("good"), full(60_000, 1));
 }
 
 /// About six hundred deliveries fill the file. It is then made anew.

@@ -2,8 +2,9 @@
 //!
 //! An alias with thousands of members needs a look-up for each member. A client that names such an
 //! alias repeatedly, with various subaddresses, must not cost more than a client that names the
-//! alias once. An expansion is forgotten if the aliases or the virtual table change. It is also
-//! forgotten after [`KEPT_FOR`], because users change, too. At most [`MAX_EXPANSIONS`] are kept.
+//! alias once. So an expansion also serves for other details of its address, unless a table or the
+//! users have an entry for the whole address. It is forgotten if the aliases or the virtual table
+//! change, and after [`KEPT_FOR`], because users and routes change, too. At most [`MAX_EXPANSIONS`] are kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -91,7 +92,7 @@ impl ExpansionCache {
 }
 
 /// Returns the address without its detail (the subaddress). `None` if the address has no detail, or
-/// if the whole address is in a table or is that of a user.
+/// if the whole address is in a table, the routes table included, or is that of a user.
 fn base(router: &Router, address: &Address) -> Option<Address> {
     let (name, domain) = (fold(address.local()), address.domain());
     let realm = router.realm(domain)?;
@@ -99,6 +100,7 @@ fn base(router: &Router, address: &Address) -> Option<Address> {
     let Snapshot { aliases, virtual_table } = realm.snapshot();
     let is_known = virtual_table.find(&name, domain).is_ok_and(|found| found.is_some())
         || aliases.find(&name).is_ok_and(|found| found.is_some())
+        || router.is_routed(&name, domain)
         || !matches!(realm.users.inbox(&name, domain), Ok(None));
     (!is_known).then(|| address.with_local(base))
 }

@@ -132,8 +132,8 @@ impl<'r> Tables<'r> {
         if is_in_no_table && !is_postmaster && realm.catch_all.is_none() {
             return Ok((TableAnswer::Local(Action::Deliver), Found::NoTable));
         }
-        // If every name is that of a user, an alias for the name without its detail says more.
-        let is_vague = realm.users.are_any() && !matches!(base_answer, Ok(None));
+        // If every name is that of a user, an alias or a route for the name without its detail says more.
+        let is_vague = realm.users.are_any() && (is_base_routed || !matches!(base_answer, Ok(None)));
         if !is_vague && realm.users.inbox(&name, domain)?.is_some() {
             return Ok((TableAnswer::Final(Action::Deliver), Found::NoTable));
         }
@@ -168,7 +168,8 @@ impl<'r> Tables<'r> {
     /// Returns the answer about an address for which the virtual table and the aliases are not asked.
     fn without_tables(&self, realm: &Realm, (name, domain): (&str, &str), ask: Ask) -> Result<Answer<'_>, String> {
         // An alias that leads to its own name, as in `jon: jon, ann`, leads to the route of that name.
-        if realm.names(name).any(|name| self.router.is_routed(name, domain)) {
+        let routes = self.router.routes.current();
+        if self.router.line_for(&routes, (name, domain), &RoutedMail::default())?.is_some() {
             return Ok((TableAnswer::Final(Action::Deliver), Found::Routed));
         }
         if name == POSTMASTER && realm.inbox(name, domain)?.is_none() {
@@ -417,7 +418,7 @@ impl<'t> Walk<'t> {
             is_known = is_known || self.tables.is_user(address)?;
         }
         if is_known {
-            return Ok(self.refusal(&finals).unwrap_or(Expansion::Finals(finals)));
+            return Ok(self.refusal(&finals)?.unwrap_or(Expansion::Finals(finals)));
         }
         let mut visited = self.nodes.iter().map(|node| &node.address);
         match visited.find(|address| fold(address.local()) == POSTMASTER) {
@@ -444,27 +445,29 @@ impl<'t> Walk<'t> {
         Ok(is_broken)
     }
 
-    /// Returns the refusal if mail to each of the recipients is refused; `None` otherwise.
-    fn refusal(&self, finals: &[Recipient]) -> Option<Expansion> {
+    /// Returns the refusal if mail to each of the recipients is refused; `None` otherwise. A command, a file
+    /// and a list have no route.
+    fn refusal(&self, finals: &[Recipient]) -> Result<Option<Expansion>, String> {
         let router = self.tables.router;
         let routes = router.routes.current();
         if routes.is_empty() && !router.local_only {
-            return None;
+            return Ok(None);
         }
-        let refused = |address: &Address| {
-            let (name, domain) = (fold(address.local()), address.domain());
-            match routes.find(router.asked(&name, domain, &RoutedMail::default())).map(|found| found.target) {
-                Some(RouteTarget::Error(status, why)) if status.0 == 5 => {
-                    Some(Expansion::Refused(*status, why.to_string()))
-                }
-                None if router.local_only && !router.is_local(domain) => {
-                    Some(Expansion::Refused(LOCAL_ONLY, NO_WAY_OUT.into()))
-                }
-                _ => None,
+        let mut first = None;
+        for to in finals {
+            if !matches!(to.action, Action::Deliver | Action::Direct) {
+                return Ok(None);
             }
-        };
-        let first = refused(&finals.first()?.address)?;
-        finals.iter().all(|to| refused(&to.address).is_some()).then_some(first)
+            let (name, domain) = (fold(to.address.local()), to.address.domain());
+            let line = router.line_for(&routes, (&name, domain), &RoutedMail::default())?;
+            let refusal = match line.map(|found| found.target) {
+                Some(RouteTarget::Error(status, why)) if status.0 == 5 => (*status, why.to_string()),
+                None if router.local_only && !router.is_local(domain) => (LOCAL_ONLY, NO_WAY_OUT.into()),
+                _ => return Ok(None),
+            };
+            first.get_or_insert(refusal);
+        }
+        Ok(first.map(|(status, why)| Expansion::Refused(status, why)))
     }
 
     /// Describes the cycle that the expansion leads into, for the log.

@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::routes::{Asked, FoundRoute, RouteTarget};
-use super::{DomainClass, LOCAL_ONLY, NO_WAY_OUT, Route, Router};
+use super::routes::{Asked, FoundRoute, RouteTarget, Routes};
+use super::{DomainClass, LOCAL_ONLY, NO_WAY_OUT, Route, Router, TEMPORARY};
 use crate::address::{Address, fold};
 use crate::config::{HostPort, Scheme};
 use crate::destination::{HostTarget, SMTP_PORT, SenderKey};
@@ -31,7 +31,7 @@ pub struct RoutedMail<'a> {
     /// Whether it is known that a client that may relay sends the message, so that its sender counts.
     pub is_submitted: bool,
     /// Whether only the destination is wanted, now: a user of whom Dovecot would have to be asked is taken
-    /// for existing.
+    /// for existing. If a route depends on such a user, the destination is this host, where a worker asks.
     pub is_plan: bool,
 }
 
@@ -141,24 +141,42 @@ impl Router {
             || (!mail.is_passed_on && recipient.original.is_none() && is_elsewhere())
     }
 
-    /// Returns the route of an address by a line of the routes table that names the address itself;
-    /// `None` if there is no such line. The address must have a domain, which may be local.
-    pub(super) fn routed_address(&self, address: &Address, mail: &RoutedMail<'_>) -> Option<Route> {
-        let routes = self.routes.current();
-        if !routes.has_addresses() {
-            return None;
+    /// Returns the line of the routes table that applies to an address; `None` if no line applies. The local
+    /// part is in lower case. In a local domain, a line for the name without its detail applies only if the
+    /// whole name is not that of a user, so that a user is not taken for the detail of another one.
+    ///
+    /// # Errors
+    /// Why it is not known whether the whole name is that of a user. Users are looked up only if the line
+    /// depends on them.
+    pub(super) fn line_for<'t>(
+        &self,
+        routes: &'t Routes,
+        (name, domain): (&str, &str),
+        mail: &RoutedMail<'_>,
+    ) -> Result<Option<FoundRoute<'t>>, String> {
+        let realm = self.realm(domain);
+        let find =
+            |name: &str| routes.find(Asked { name, domain, is_local: realm.is_some(), is_released: mail.is_released });
+        let (None, Some(realm)) = (find(name), realm) else { return Ok(find(name)) };
+        match realm.without_detail(name).and_then(find) {
+            Some(_) if realm.is_whole_name(name, domain, mail.is_plan)? => Ok(None),
+            found => Ok(found),
         }
-        let name = fold(address.local());
-        let found = routes.find(self.asked(&name, address.domain(), mail))?;
-        Some(self.of_target(found, address, mail))
     }
 
-    /// Whether a line of the routes table names this address in a local domain. The local part is in
-    /// lower case.
-    pub(super) fn is_routed(&self, name: &str, domain: &str) -> bool {
+    /// Returns the route of an address by the routes table; `None` if no line applies. The address must have a domain, which may be local.
+    pub(super) fn routed_address(&self, address: &Address, mail: &RoutedMail<'_>) -> Option<Route> {
         let routes = self.routes.current();
-        let asked = || Asked { names: [Some(name), None], domain, is_local: true, is_released: false };
-        routes.has_addresses() && routes.find(asked()).is_some()
+        match self.line_for(&routes, (&fold(address.local()), address.domain()), mail) {
+            Ok(found) => Some(self.of_target(found?, address, mail)),
+            Err(why) => Some(Route::Temporary(TEMPORARY, why)),
+        }
+    }
+
+    /// Whether a line of the routes table names this address in a local domain, and not only the address
+    /// without its detail. The local part is in lower case.
+    pub(super) fn is_routed(&self, name: &str, domain: &str) -> bool {
+        self.routes.current().find(Asked { name, domain, is_local: true, is_released: false }).is_some()
     }
 
     /// Makes sure that the routes table was read, before a local address counts as one that is not known.
@@ -171,9 +189,8 @@ impl Router {
 
     /// Returns the route of an address in a domain that is not local.
     pub(super) fn elsewhere(&self, address: &Address, mail: &RoutedMail<'_>) -> Route {
-        let name = fold(address.local());
-        if let Some(found) = self.routes.current().find(self.asked(&name, address.domain(), mail)) {
-            return self.of_target(found, address, mail);
+        if let Some(route) = self.routed_address(address, mail) {
+            return route;
         }
         if self.local_only {
             return Route::Refused(LOCAL_ONLY, NO_WAY_OUT.into());
@@ -197,12 +214,6 @@ impl Router {
         HostTarget::Hosts { hosts: hosts.into(), account }
     }
 
-    pub(super) fn asked<'a>(&self, name: &'a str, domain: &'a str, mail: &RoutedMail<'_>) -> Asked<'a> {
-        let realm = self.realm(domain);
-        let base = realm.and_then(|realm| realm.without_detail(name));
-        Asked { names: [Some(name), base], domain, is_local: realm.is_some(), is_released: mail.is_released }
-    }
-
     /// Returns why a new message is held: the routes table says so about each of its recipients. `None`
     /// if it is not held as a whole. If it says so about some recipients only, these are held at the
     /// first attempt.
@@ -217,17 +228,14 @@ impl Router {
         reasons.all(|reason| reason.is_some()).then_some(first)
     }
 
-    /// Returns why the routes table holds the mail for a recipient; `None` if it does not. Users are not
-    /// looked up.
+    /// Returns why the routes table holds the mail for a recipient; `None` if it does not, or if that is not
+    /// known.
     fn held_by_route(&self, recipient: &Recipient, mail: &RoutedMail<'_>) -> Option<String> {
         if !matches!(recipient.action, Action::Deliver | Action::Direct) {
             return None;
         }
-        let address = self.qualified(&recipient.address);
-        let name = fold(address.local());
-        let routes = self.routes.current();
-        match self.of_target(routes.find(self.asked(&name, address.domain(), mail))?, &address, mail) {
-            Route::Hold(why) => Some(why),
+        match self.routed_address(&self.qualified(&recipient.address), mail) {
+            Some(Route::Hold(why)) => Some(why),
             _ => None,
         }
     }
@@ -279,9 +287,9 @@ impl Router {
     /// delivered into a mailbox. `None` if the DNS decides, or if the message is delivered here.
     pub fn route_source(&self, recipient: &Recipient, mail: &RoutedMail<'_>) -> Option<Source> {
         let address = self.qualified(&recipient.address);
-        let name = fold(address.local());
         let line = |file, number| Some(Source::Line(Line { file: Arc::from(file), number }));
-        if let Some(found) = self.routes.current().find(self.asked(&name, address.domain(), mail)) {
+        let routes = self.routes.current();
+        if let Ok(Some(found)) = self.line_for(&routes, (&fold(address.local()), address.domain()), mail) {
             return line(self.routes.path(), found.line);
         }
         if self.class_of(address.domain()) == DomainClass::Local {

@@ -167,6 +167,21 @@ impl Realm {
         }
     }
 
+    /// Whether the whole name is that of a user. If every name is that of a user, this says nothing, and the
+    /// answer is no. With `is_now`, nobody is asked.
+    ///
+    /// # Errors
+    /// The reason why it is not known.
+    pub(super) fn is_whole_name(&self, name: &str, domain: &str, is_now: bool) -> Result<bool, String> {
+        if self.users.are_any() {
+            return Ok(false);
+        }
+        match is_now {
+            true => self.users.exists_now(name, domain)?.ok_or_else(|| "Dovecot has not been asked yet".to_owned()),
+            false => Ok(self.users.inbox(name, domain)?.is_some()),
+        }
+    }
+
     /// Returns a name without its detail (the subaddress); `None` if it has none.
     pub(super) fn without_detail<'a>(&self, name: &'a str) -> Option<&'a str> {
         let (base, _) = name.split_once(self.subaddress?)?;

@@ -80,8 +80,8 @@ impl RouteTarget {
 /// What the table is asked about: a recipient.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
-    /// The local part in lower case and, if the domain is local, the local part without its detail.
-    pub names: [Option<&'a str>; 2],
+    /// The local part in lower case.
+    pub name: &'a str,
     /// The domain in lower case.
     pub domain: &'a str,
     /// Whether the domain is local. Only lines with an address apply to it.
@@ -153,16 +153,11 @@ impl Routes {
         self.holds_mail
     }
 
-    /// Whether a key is an address.
-    pub(super) fn has_addresses(&self) -> bool {
-        self.has_addresses
-    }
-
-    fn row(&self, Asked { names, domain, is_local, is_released }: Asked<'_>) -> Option<&Row> {
+    fn row(&self, Asked { name, domain, is_local, is_released }: Asked<'_>) -> Option<&Row> {
         let applies = |row: &&Row| !(is_released && matches!(row.target, RouteTarget::Hold(_)));
         let get = |key: &str| self.rows.get(key).filter(applies);
         if self.has_addresses {
-            let row = names.into_iter().flatten().find_map(|name| get(&format!("{name}@{domain}")));
+            let row = get(&format!("{name}@{domain}"));
             if row.is_some() {
                 return row;
             }

@@ -270,6 +270,18 @@ impl Users {
         }
     }
 
+    /// Whether there is a user `name` (in lower case) in a local domain, as far as that is known without
+    /// waiting for an answer; `None` if Dovecot would have to be asked.
+    ///
+    /// # Errors
+    /// Those of [`Users::inbox`].
+    pub fn exists_now(&self, name: &str, domain: &str) -> Result<Option<bool>, String> {
+        match &self.source {
+            Source::Dovecot(userdb) => Ok(userdb.remembered(&format!("{name}@{domain}")).map(|found| found.is_some())),
+            _ => Ok(Some(self.inbox(name, domain)?.is_some())),
+        }
+    }
+
     /// Whether only another program knows the users.
     pub fn are_outside(&self) -> bool {
         matches!(self.source, Source::Dovecot(_))

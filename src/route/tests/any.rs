@@ -34,6 +34,14 @@ fn every_name_is_that_of_a_user_of_the_store() {
         assert_eq!(to_be_asked, asked.map(|to| (to.to_owned(), store.to_owned())), "{given}");
     }
     assert_eq!(route(&router, "postmaster@second"), "/spool/postmaster");
+    // So does a route without the detail.
+    site.write("routes", "jon@razorback moved.host\n");
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
+    for given in ["jon@razorback", "Jon+News@razorback"] {
+        assert_eq!(route(&router, given), "host:moved.host:25");
+        assert_eq!(router.trace(&address(given)).visits[0].found, Found::Routed);
+    }
+    assert_eq!(route(&router, "mary+news@razorback"), store);
     // With known users, nobody is asked.
     let mut config = site.config();
     config.local.mailbox = MailboxTemplate::Store(crate::config::Store::parse(store).expect(store).expect(store));

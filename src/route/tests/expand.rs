@@ -282,6 +282,37 @@ fn a_large_alias_looks_up_few_users() {
     }
 }
 
+/// An expansion that took long also serves for other details, unless a table or the users have the whole
+/// address.
+#[test]
+fn a_slow_expansion_is_cached_for_all_details_that_no_table_has() {
+    let site = Site::new("cached");
+    site.write("users", "jon::\nlist+user::\n").write("virtual", "list+virtual@razorback mary\n");
+    site.write("aliases", "list: jon\nlist+alias: mary\n").write("routes", "list+route@razorback a.host\n");
+    let router = site.open();
+    // Whether an address is expanded, and not found in the cache.
+    let is_expanded = |cache: &ExpansionCache, text: &str, is_slow: bool| {
+        let mut is_called = false;
+        cache.get(&router, &address(text), || {
+            is_called = true;
+            std::thread::sleep(std::time::Duration::from_millis(if is_slow { 20 } else { 0 }));
+            (Expansion::Unknown, Vec::new())
+        });
+        is_called
+    };
+    let cache = ExpansionCache::default();
+    for name in ["list+user", "list+virtual", "list+alias", "list+route"] {
+        assert!(is_expanded(&cache, &format!("{name}@razorback"), true), "{name}");
+    }
+    assert!(is_expanded(&cache, "list+x@razorback", true), "the whole addresses say nothing about it");
+    assert!(!is_expanded(&cache, "list+y@razorback", false));
+    let cache = ExpansionCache::default();
+    assert!(is_expanded(&cache, "list+x@razorback", true));
+    for name in ["list+user", "list+virtual", "list+alias", "list+route"] {
+        assert!(is_expanded(&cache, &format!("{name}@razorback"), false), "{name}");
+    }
+}
+
 #[test]
 fn the_postmaster_always_exists() {
     const KEPT: &str = "/spool/postmaster";

@@ -55,6 +55,96 @@ fn a_line_with_the_address_takes_precedence_over_its_domain() {
     );
 }
 
+/// The names of users may contain the separator.
+#[test]
+fn the_route_of_a_user_is_not_that_of_a_user_with_a_longer_name() {
+    let site = Site::new("longer");
+    site.write("users", "mary::\nmary-ann::\njoe-x::\nsam-a::\n");
+    site.write(
+        "routes",
+        "mary@razorback mary.host\njoe@razorback error:5.1.6 moved\nsam@razorback hold: wait\nsam-b@razorback b.host\n",
+    );
+    site.write("aliases", "mary-ann: mary-ann, bob@x.org\nmary-bob: mary-bob, bob@x.org\n");
+    let mut config = site.config();
+    config.local.subaddress = Some('-');
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
+    let held = |to: &str| {
+        let (options, origin, recipients) = (MailOptions::default(), Origin::Client, vec![Recipient::new(address(to))]);
+        router.hold_reason(&Envelope { sender: None, recipients, options, origin })
+    };
+    for (given, routed, line) in [
+        ("mary-ann@razorback", "/mail/mary-ann@razorback", None),
+        ("Mary-Ann@razorback", "/mail/mary-ann@razorback", None),
+        ("mary-x@razorback", "host:mary.host:25", Some(1)),
+        ("joe-x@razorback", "/mail/joe-x@razorback", None),
+        ("joe-y@razorback", "refused 5.1.6 moved", Some(2)),
+        ("sam-a@razorback", "/mail/sam-a@razorback", None),
+        ("sam-b@razorback", "host:b.host:25", Some(4)),
+        ("sam-c@razorback", "hold: wait", Some(3)),
+    ] {
+        let (recipient, mail) = (Recipient::new(address(given)), RoutedMail::default());
+        assert!(route(&router, given).starts_with(routed), "{given}: {}", route(&router, given));
+        let source = router.route_source(&recipient, &mail).map(|source| match source {
+            Source::Line(line) => line.number,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(source, line, "{given}");
+        assert_eq!(router.is_routed_address(&recipient.address, &mail), line.is_some(), "{given}");
+        assert_eq!(held(given).is_some(), given == "sam-c@razorback", "{given}");
+    }
+    check(
+        &router,
+        &[
+            ("joe-x@razorback", "joe-x@razorback"),
+            ("joe-y@razorback", "refused 5.1.6 moved"),
+            ("mary-ann@razorback", "mary-ann@razorback bob@x.org"),
+        ],
+    );
+    let found = |text: &str| router.trace(&address(text)).visits.iter().map(|visit| visit.found).collect::<Vec<_>>();
+    // The alias names itself, and leads to the user or to the route.
+    assert_eq!(found("mary-ann@razorback"), [Found::Alias, Found::Direct, Found::Elsewhere]);
+    assert_eq!(found("mary-bob@razorback"), [Found::Alias, Found::Routed, Found::Elsewhere]);
+}
+
+/// If the route depends on a user whom only Dovecot knows, a plan leaves the question to a worker.
+#[test]
+fn a_plan_asks_nobody_about_a_name_with_a_route_for_its_base() {
+    let site = Site::new("planned");
+    site.write("routes", "mary@razorback mary.host\nmary+b@razorback b.host\n");
+    let mut config = site.config();
+    config.local.users = UsersSource::Dovecot(site.0.join("nothing"));
+    config.local.mailbox = MailboxTemplate::Store(crate::config::Store::parse("lmtp:/run/x").expect("").expect(""));
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
+    let planned = RoutedMail { is_plan: true, ..RoutedMail::default() };
+    for (given, routed, is_asked) in [
+        ("mary+x@razorback", "unsure: Dovecot has not been asked yet", true),
+        ("mary+b@razorback", "host:b.host:25", false),
+        ("mary@razorback", "host:mary.host:25", false),
+        ("jon+x@razorback", "lmtp:/run/x", true),
+    ] {
+        assert_eq!(shown(router.route_of(&Recipient::new(address(given)), &planned)), routed, "{given}");
+        let found = route(&router, given);
+        assert_eq!(found.starts_with("unsure: "), is_asked, "{given}: {found}");
+    }
+}
+
+/// An alias with the name of the address precedes its route, and a command or a list has no route.
+#[test]
+fn an_alias_to_a_command_is_not_refused_by_the_route_of_its_name() {
+    let site = Site::new("commands");
+    site.write("routes", "moved@razorback error:5.1.6 moved\nlist@razorback error:5.1.6 moved\n");
+    site.write("aliases", "moved: \"|/bin/true\"\nlist: :include:/lists/x\nboth: moved@x.org, moved\n");
+    check(
+        &site.open(),
+        &[
+            ("moved@razorback", "moved@razorback"),
+            ("moved+x@razorback", "moved+x@razorback"),
+            ("list@razorback", "list@razorback"),
+            ("both@razorback", "moved@x.org moved@razorback"),
+        ],
+    );
+}
+
 #[test]
 fn mail_is_discarded_or_held_by_its_route() {
     let site = Site::new("hold");

@@ -22,7 +22,8 @@ pub struct Envelope {
 pub struct Recipient {
     /// The final address.
     pub address: Address,
-    /// The address given at RCPT, if an alias or the virtual table replaced it.
+    /// The address given at RCPT, if an alias or the virtual table replaced it. For a copy, always the
+    /// address that gets the copy, even if nothing replaced it.
     pub original: Option<Address>,
     /// How the message is delivered.
     pub action: Action,
@@ -317,6 +318,12 @@ impl Recipient {
     /// Makes a recipient with ordinary delivery to a final address.
     pub fn new(address: Address) -> Self {
         Self { address, original: None, action: Action::Deliver, options: RcptOptions::default() }
+    }
+
+    /// Whether this is an address that gets a copy, and that nothing replaced: no other recipient has its
+    /// own address as the original one.
+    pub fn is_copy(&self) -> bool {
+        self.original.as_ref() == Some(&self.address)
     }
 }
 

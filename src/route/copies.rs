@@ -177,7 +177,8 @@ impl Router {
         names.map(|name| format!("{name}@{domain}")).collect()
     }
 
-    /// Returns the final recipients of a copy. No report about them is sent.
+    /// Returns the final recipients of a copy. No report about them is sent. Each has the address of the
+    /// copy as its original one, so that it is not taken for a recipient that the client may choose.
     ///
     /// # Errors
     /// The reason if mail for the address cannot be accepted, and whether that is only so now.
@@ -189,11 +190,8 @@ impl Router {
             Expansion::Temporary(why) => return Err((why, true)),
         };
         let never = RcptOptions { notify: Some(Notify::default()), orcpt: None };
-        let recipient = |to: Recipient| Recipient {
-            original: (to.address != copy.address).then(|| copy.address.clone()),
-            options: never.clone(),
-            ..to
-        };
+        let recipient =
+            |to: Recipient| Recipient { original: Some(copy.address.clone()), options: never.clone(), ..to };
         Ok(finals.into_iter().map(recipient).collect())
     }
 }

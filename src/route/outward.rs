@@ -132,7 +132,8 @@ impl Router {
 
     /// Whether the sender of a message may decide by which hosts and with which account it leaves for this
     /// recipient. Strangers choose their sender at will. So it counts in messages that were submitted or
-    /// made here, and for recipients to whom strangers can send nothing.
+    /// made here, and for recipients to whom strangers can send nothing. A copy has an original address, so
+    /// that the sender of a stranger's message does not count for it.
     pub fn sender_counts(&self, mail: &RoutedMail<'_>, recipient: &Recipient) -> bool {
         let is_elsewhere = || self.class_of(recipient.address.domain()) == DomainClass::Elsewhere;
         !matches!(mail.sender, Sender::Address(_))

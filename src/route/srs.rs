@@ -2,7 +2,8 @@
 //! this host has rewritten (see [`crate::srs`]).
 //!
 //! A sender is rewritten when a message leaves again: an alias, the virtual table or a `.forward`
-//! has replaced a local recipient by one elsewhere, and the sender is not local. The spool keeps
+//! has replaced a local recipient by one elsewhere, or a copy goes elsewhere, and the sender is not
+//! local. The spool keeps
 //! the original sender, because this host sends its own reports directly to that sender. A sender
 //! that is a user of this host is not rewritten: the address belongs to the user, and a smart host
 //! may accept no other sender.
@@ -108,7 +109,7 @@ impl Router {
         };
         let is_local = |address: &Address| self.class_of(address.domain()) == DomainClass::Local;
         recipient.action == Action::Deliver
-            && recipient.original.as_ref().is_some_and(is_local)
+            && recipient.original.as_ref().is_some_and(|original| is_local(original) || recipient.is_copy())
             && !is_local(&recipient.address)
             && !is_local(sender)
     }

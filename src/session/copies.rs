@@ -3,14 +3,14 @@
 //! They are added after the filters have seen the message and its recipients, and before it is
 //! committed, so that a copy is as safe as the message. If it cannot be found out now who gets a
 //! copy, the message is deferred. A copy for an address that does not exist is left out, with a line
-//! in the log: a mistake in the table must not stop all mail.
+//! in the log: a mistake in the table must not stop all mail. So copies may exceed the limit on final
+//! recipients.
 
 use super::Session;
 use super::incoming::Complete;
 use super::transaction::Transaction;
 use crate::reply::{self, Reply};
 use crate::route::copies::is_same;
-use crate::smtp::MAX_FINAL_RECIPIENTS;
 
 impl Session<'_> {
     /// Adds the recipients of copies. The error is the reply to a message that is deferred.
@@ -27,6 +27,7 @@ impl Session<'_> {
         })?;
         // Clients that submit write the header themselves, and so could keep a message from an archive.
         let may_skip_delivered = !self.facts().may_relay() || self.is_lmtp();
+        let mut copied = Vec::new();
         for copy in copies {
             let address = &copy.address;
             if transaction.envelope.sender.as_ref().is_some_and(|sender| is_same(sender, address)) {
@@ -47,12 +48,10 @@ impl Session<'_> {
                     continue;
                 }
             };
-            if transaction.envelope.recipients.len() + finals.len() > MAX_FINAL_RECIPIENTS {
-                return Err(reply::recipient::too_many());
-            }
-            if transaction.add_copy(address, finals) {
-                complete.forget_mailbox();
-            }
+            copied.push((copy.address, finals));
+        }
+        if transaction.add_copies(copied) {
+            complete.forget_mailbox();
         }
         Ok(())
     }

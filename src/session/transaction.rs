@@ -7,10 +7,9 @@ use super::authenticity::SpfResults;
 use super::chunk::Chunks;
 use super::screen::Screening;
 use super::xclient::Forwarded;
-use crate::address::{Address, is_same_local};
+use crate::address::{Address, fold};
 use crate::config::Limit;
 use crate::envelope::{Action, Envelope, MailOptions, Notify, Origin, RcptOptions, Recipient};
-use crate::route::copies::is_same;
 
 /// The result of MAIL and RCPT so far.
 #[derive(Debug)]
@@ -150,22 +149,21 @@ impl Transaction {
         }
     }
 
-    /// Adds the final recipients of a copy to those that the message has. Returns whether there are
-    /// new ones. A recipient that the message has already keeps its options.
-    pub fn add_copy(&mut self, named: &Address, finals: Vec<Recipient>) -> bool {
+    /// Adds the final recipients of copies to those that the message has. Returns whether there are new
+    /// ones. A recipient that the message has already keeps its options.
+    pub fn add_copies(&mut self, copies: Vec<(Address, Vec<Recipient>)>) -> bool {
+        let key = |to: &Recipient| (to.address.with_local(&fold(to.address.local())), to.action.clone());
         let recipients = &mut self.envelope.recipients;
-        let count = recipients.len();
-        for to in finals {
-            let is_known = |known: &Recipient| known.action == to.action && is_same(&known.address, &to.address);
-            if !recipients.iter().any(is_known) {
-                recipients.push(to);
+        let mut known: HashSet<_> =
+            if copies.is_empty() { HashSet::new() } else { recipients.iter().map(key).collect() };
+        for (named, finals) in copies {
+            let count = recipients.len();
+            recipients.extend(finals.into_iter().filter(|to| known.insert(key(to))));
+            if recipients.len() > count {
+                self.copies.push(named);
             }
         }
-        let is_new = recipients.len() > count;
-        if is_new {
-            self.copies.push(named.clone());
-        }
-        is_new
+        !self.copies.is_empty()
     }
 
     /// Removes an address that was given at RCPT. [`Transaction::rebuild`] removes those of its
@@ -174,7 +172,7 @@ impl Transaction {
     #[cfg(feature = "filters")]
     pub fn remove(&mut self, named: &Address) {
         let is_exact = self.names.contains(named);
-        let is_same = |other: &Address| other.domain() == named.domain() && is_same_local(other.local(), named.local());
+        let is_same = |other: &Address| other.domain() == named.domain() && fold(other.local()) == fold(named.local());
         self.given.retain(|(other, places)| {
             let is_removed = if is_exact { other == named } else { is_same(other) };
             if is_removed {

@@ -49,7 +49,8 @@ pub fn requeue(site: &Site, name: &mut EntryName) -> Result<usize, NotRequeued> 
     if open == 0 {
         return Err(NotRequeued::Never("its addresses lead only to recipients that have it already"));
     }
-    if recipients.len() > MAX_FINAL_RECIPIENTS {
+    // With copies, it may have had more.
+    if recipients.len() > MAX_FINAL_RECIPIENTS.max(entry.recipients().len()) {
         return Err(NotRequeued::Never("it would have too many recipients"));
     }
     let replaced = entry.replace_recipients(&recipients);
@@ -83,7 +84,7 @@ fn anew(router: &Router, entry: &Entry) -> Result<Vec<RecipientEntry>, NotRequeu
         let share = to.share / u32::try_from(finals.len()).unwrap_or(u32::MAX).max(1);
         for last in finals.into_iter().filter(|last| is_new(last) && seen.insert(key(last))) {
             let original = match &to.recipient.original {
-                Some(original) if is_derived => Some(original.clone()),
+                Some(original) if is_derived || to.recipient.is_copy() => Some(original.clone()),
                 _ => (last.address != *given).then(|| given.clone()),
             };
             let record = DeliveryState { state: State::Todo, last: 0, warned: to.record.warned };

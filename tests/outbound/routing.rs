@@ -2,9 +2,10 @@
 //! discards: with the daemon, its log, the queue and `penfoldctl explain`.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 
+use common::client::{Client, TEXT};
 use common::programs::{code_and_text, command, feed};
 use common::remote::{Remote, Sink};
 use common::{Daemon, Site, free_port};
@@ -256,6 +257,63 @@ fn a_copy_that_fails_is_reported_to_nobody_and_reports_are_not_copied() {
     assert!(!report.contains("archive.test"), "{report}");
     assert!(daemon.settles(&site));
     assert_eq!((archive.messages(1).len(), site.mail("jon").len()), (1, 1));
+}
+
+/// Strangers choose their sender at will: it picks neither the host nor the login of a copy that leaves, and
+/// it is rewritten as in forwarded mail.
+#[test]
+fn the_copy_of_a_strangers_message_leaves_without_the_host_and_the_login_of_its_sender() {
+    let [smart, ours] = [Remote::with(smart_host()), Remote::with(smart_host())];
+    let mut site = Site::with("relay.networks = [\"127.0.0.1/32\"]\nlocal.domains = [\"razorback.test\"]");
+    site.set("remote", "smarthosts", &format!("[\"smtp://{}\"]", smart.address));
+    site.set("remote", "credentials", &format!("{:?}", site.path("credentials")));
+    site.write("credentials", "127.0.0.1:any:hush\nJon@razorback.test 127.0.0.1:jon:hush\n");
+    fs::set_permissions(site.path("credentials"), fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    site.write("senders-via", &format!("jon@razorback.test {}\n", ours.host_port()));
+    site.write("always_bcc", "* all@archive.test\n");
+    let daemon = site.start();
+    let stranger = |from: &str| {
+        let mut client = Client::new(daemon.connect_from(Ipv4Addr::new(127, 0, 0, 9)));
+        client.send(from, &["root@razorback.test"], TEXT);
+    };
+    for (number, from) in ["jon@razorback.test", "bob@far.test"].into_iter().enumerate() {
+        stranger(from);
+        let got = smart.messages(number + 1).remove(number);
+        assert_eq!(
+            (got.recipients.clone(), &*login(&smart, got.connection)),
+            (vec!["<all@archive.test>".into()], "any")
+        );
+        let wanted = if from == "bob@far.test" { "<SRS0=" } else { "<jon@razorback.test>" };
+        assert!(got.sender.starts_with(wanted), "{}", got.sender);
+    }
+    assert_eq!(ours.look(|seen| seen.connections), 0);
+    // In mail that a client submits, the sender counts.
+    send(&daemon, "jon@razorback.test", "", &["<root@razorback.test>"]);
+    assert_eq!(ours.messages(1)[0].recipients, ["<all@archive.test>"]);
+}
+
+/// A message with as many final recipients as RCPT accepts gets its copies, too.
+#[test]
+fn a_message_with_the_most_final_recipients_is_copied() {
+    const MEMBERS: usize = 9_999;
+    let mut site = Site::new();
+    let lists = penfold::smtp::MAX_FINAL_RECIPIENTS / MEMBERS;
+    let list = |list: usize| {
+        let members = (0..MEMBERS).map(|number| format!("m{list}x{number}@far.test"));
+        format!("list{list}: {}\n", members.collect::<Vec<_>>().join(", "))
+    };
+    site.write("aliases", &(0..lists).map(list).collect::<String>());
+    site.write("routes", "far.test hold:\n");
+    site.write("always_bcc", "* list0@razorback, M0x1@far.test, all@far.test\n");
+    site.set("limits", "recipients", "1000");
+    let daemon = site.start();
+    let lists = (0..lists).map(|list| format!("<list{list}@razorback>"));
+    let rest = (0..penfold::smtp::MAX_FINAL_RECIPIENTS % MEMBERS).map(|number| format!("<{number}@far.test>"));
+    let all: Vec<String> = lists.chain(rest).collect();
+    let id = send(&daemon, "jon@razorback", "", &all.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(held(&site), 1);
+    daemon.wait_words(&[&id, " accept ", "bcc=<all@far.test>"]);
+    assert!(!daemon.log().contains("bcc=<list0") && !daemon.log().contains("bcc=<M0x1"), "they get it anyway");
 }
 
 #[test]

@@ -36,6 +36,40 @@ fn all_lines_that_match_apply_and_nobody_gets_two() {
     assert!(finals.iter().all(|to| !to.options.wants_failure() && !to.options.wants_delay()), "no report");
 }
 
+/// A stranger chooses the sender at will. So in a copy that leaves, the sender decides nothing, and it is
+/// rewritten.
+#[test]
+fn the_sender_of_a_stranger_does_not_count_for_a_copy() {
+    let site = Site::new("copies-of-strangers");
+    site.write("copies", "* all@x.org, out@home.example, jon@razorback, a@backup.example\n");
+    site.write("senders", "@home.example ours.host\n@far.example theirs.host\n").write("aliases", "out: b@x.org\n");
+    let mut config = site.config();
+    config.local.domains.insert(0, "home.example".into());
+    let router = Router::open(&config, &Rights::Alone).expect("good tables");
+    router.set_srs_key(b"a key");
+    let (forged, strange) = (address("jon@home.example"), address("bob@far.example"));
+    let client = |sender| RoutedMail::from_sender(Some(sender));
+    let found = router.copies_of(None, [].into_iter()).expect("a table");
+    let finals: Vec<_> = found.iter().flat_map(|copy| router.recipients_of_copy(copy).expect("good")).collect();
+    for (recipient, by_forged, by_strange, is_forwarded) in [
+        ("all@x.org", "mx:x.org", "host:ours.host:25", true),
+        ("b@x.org", "mx:x.org", "host:ours.host:25", true),
+        ("jon@razorback", "/mail/jon@razorback", "/mail/jon@razorback", false),
+        ("a@backup.example", "mx:backup.example", "host:ours.host:25", true),
+    ] {
+        let to = finals.iter().find(|to| to.address == address(recipient)).expect(recipient);
+        let counts = [&forged, &strange].map(|sender| router.sender_counts(&client(sender), to));
+        assert_eq!(counts, [false, false], "{recipient}");
+        assert_eq!(shown(router.route_of(to, &client(&forged))), by_forged, "{recipient}");
+        assert_eq!(shown(router.route_of(to, &client(&strange))), by_strange, "{recipient}");
+        let are_forwarded = [&forged, &strange].map(|sender| router.is_forwarded(&client(sender), to));
+        assert_eq!(are_forwarded, [false, is_forwarded], "{recipient}");
+        // The sender of submitted mail counts.
+        let own = RoutedMail { origin: crate::envelope::Origin::Own, ..client(&strange) };
+        assert!(router.sender_counts(&own, to) && !router.is_forwarded(&own, to), "{recipient}");
+    }
+}
+
 #[test]
 fn a_bad_line_copies_nothing_and_an_unreadable_table_stops_mail() {
     let site = Site::new("bad-copies");

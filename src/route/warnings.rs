@@ -1,6 +1,7 @@
 //! Warns of tables that leave mail for root or the postmaster unread, and of aliases without
 //! effect.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::aliases::Aliases;
@@ -38,10 +39,8 @@ impl Router {
                 ::log::warn!("{}", ConfigError::new(own.aliases.rows.path(), line, 1, text));
             }
             None => {
-                let file = own.aliases.rows.path().display();
-                ::log::warn!(
-                    "mail for root is rejected, because there is no such user: add an alias for root to {file}"
-                );
+                let advice = advice(own.aliases.rows.path());
+                ::log::warn!("mail for root is rejected, because there is no such user: {advice}");
             }
         }
     }
@@ -85,13 +84,13 @@ impl Router {
             _ => {}
         }
         if is_roots {
-            let file = file.display();
+            let advice = advice(file);
             let is_both = match aliases.end_of(POSTMASTER) {
                 Some((_, end)) => end.local().eq_ignore_ascii_case(ROOT),
                 None => is_kept(POSTMASTER),
             };
             let names = if is_both { "root and postmaster" } else { "root" };
-            ::log::warn!("mail for {names} is kept in {path}, where it stays unread: add an alias for root to {file}");
+            ::log::warn!("mail for {names} is kept in {path}, where it stays unread: {advice}");
         }
     }
 
@@ -134,5 +133,13 @@ impl Router {
     /// first realm is that of `[local]`, and the others are those of the tables `[[domain]]`.
     pub fn maildirs_and_quotas(&self) -> impl Iterator<Item = (bool, bool)> {
         self.realms.iter().map(|realm| (realm.users.have_maildirs(), realm.users.have_quotas()))
+    }
+}
+
+/// Says where to add an alias for root. The path of the aliases is empty if there is no such file.
+fn advice(aliases: &Path) -> String {
+    match aliases.as_os_str().is_empty() {
+        true => "let local.aliases name a file with an alias for root".to_owned(),
+        false => format!("add an alias for root to {}", aliases.display()),
     }
 }

@@ -263,6 +263,7 @@ fn secrets_that_others_may_read() {
 fn mail_that_no_user_reads() {
     let kept = |who: &str, remedy: &str| format!("mail for {who} is kept in {{}}, where it stays unread: {remedy}");
     let line = "add an alias for root to {aliases}";
+    let key = "let local.aliases name a file with an alias for root";
     for (settings, aliases, warning) in [
         ("local.users = \"system\"", "", kept("root and postmaster", line)),
         ("local.users = \"system\"\nlocal.postmaster = \"nobody\"", "", kept("root", line)),
@@ -278,6 +279,7 @@ fn mail_that_no_user_reads() {
             "{aliases}:2:1: postmaster leads to jno, which has no mailbox: mail for postmaster is kept in {}, where it stays unread".into(),
         ),
         ("local.users = \"system\"", "postmaster: root", kept("root and postmaster", line)),
+        ("local.users = \"system\"\nlocal.aliases = \"\"", "", kept("root and postmaster", key)),
     ] {
         let site = Site::with(&format!("local.mailbox = \"/var/mail/{{user}}\"\n{settings}"));
         site.write("aliases", &format!("{aliases}\n"));
@@ -333,6 +335,11 @@ fn an_alias_of_root_without_a_recipient() {
         aliases.display()
     );
     assert_warned(&site, &[&warning]);
+    // Without an aliases file, the warning names the key.
+    let site = Site::with("local.postmaster = \"jon\"\nlocal.aliases = \"\"");
+    site.write("users", "jon::\n");
+    let advice = "let local.aliases name a file with an alias for root";
+    assert_warned(&site, &[&format!("mail for root is rejected, because there is no such user: {advice}")]);
     // The warning is correct: mail for root is rejected.
     let site = Site::new();
     site.write("aliases", "root: jno\n");

@@ -173,7 +173,10 @@ impl Dialogue<'_> {
         let Some(agents) = scene.agents else { return true };
         let contents =
             |mailbox: &Mailbox, to: &Recipient| quota::explain(agents, scene.router, mailbox, to, size).ok()?;
-        let full = || quota::full_by(scene.router, finals, size, contents).map(|full| full.quota.is_final);
+        let full = || {
+            let full = quota::full_by(scene.router, finals, size, contents)?;
+            Some((full.quota.is_final, scene.router.source_of_quota(finals, full.quota)))
+        };
         steps.judge(Stage::Rcpt, policy::rcpt::quota(facts, recipient, full))
     }
 

@@ -228,8 +228,8 @@ impl<'a> Way<'a> {
             Ok(None) => format!("it may hold {limit}; it is not counted while a .forward exists"),
             Err(why) => format!("it may hold {limit}; how much it holds is not known: {why}"),
         };
-        let own = if quota.is_own { scene.router.source(&recipient.address, Found::NoTable) } else { None };
-        self.add(Effect::Fact, format!("    {text}"), own.or(Some(Source::Key("local.quota"))));
+        let source = scene.router.source_of_quota(std::slice::from_ref(recipient), quota);
+        self.add(Effect::Fact, format!("    {text}"), Some(source));
     }
 
     /// Adds the steps of the members of an alias that is expanded at delivery. The files of a list are read

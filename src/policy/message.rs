@@ -89,10 +89,10 @@ pub fn quarantine(has_room: bool) -> Verdict {
 
 /// Refuses a message of `size` bytes that fits into no mailbox of its recipients, by the rules of
 /// [`super::rcpt::quota`].
-pub fn quota(facts: &Facts<'_>, size: u64, full: impl FnOnce() -> Option<bool>) -> Verdict {
+pub fn quota(facts: &Facts<'_>, size: u64, full: impl FnOnce() -> Option<(bool, Source)>) -> Verdict {
     let full = if facts.is_local_user { None } else { full() };
-    full.map_or(Verdict::Accept, |is_final| {
-        Verdict::refuse(reply::message::mailboxes_full(size, is_final), "quota", Source::Key("local.quota"))
+    full.map_or(Verdict::Accept, |(is_final, source)| {
+        Verdict::refuse(reply::message::mailboxes_full(size, is_final), "quota", source)
     })
 }
 
@@ -212,6 +212,7 @@ mod tests {
             (STRANGER, Some(true), "refuse 552 quota"),
             (program, Some(true), "accept"),
         ] {
+            let full = full.map(|is_final| (is_final, Source::Key("domain.quota")));
             assert_eq!(shown(&quota(&facts, 1000, || full)), want, "{facts:?}");
         }
     }

@@ -158,13 +158,13 @@ pub fn only_bounces(rcpt: &Rcpt<'_>, is_rewritten: bool, has_sender: bool) -> Ve
     Verdict::refuse(reply::recipient::only_bounces(rcpt.recipient), "only-bounces", Source::Key("remote.srs"))
 }
 
-/// Refuses a recipient whose mailbox has no room for the message. `full` says whether it is so, and
-/// whether such mail is returned at once (`local.over_quota`). It is not called for a local process:
+/// Refuses a recipient whose mailbox has no room for the message. `full` says whether it is so,
+/// whether such mail is returned at once (`local.over_quota`), and what sets the quota. It is not called for a local process:
 /// the queue has time to wait for room, and a program that calls sendmail(8) has not.
-pub fn quota(facts: &Facts<'_>, recipient: &Address, full: impl FnOnce() -> Option<bool>) -> Verdict {
+pub fn quota(facts: &Facts<'_>, recipient: &Address, full: impl FnOnce() -> Option<(bool, Source)>) -> Verdict {
     let full = if facts.is_local_user { None } else { full() };
-    full.map_or(Verdict::Accept, |is_final| {
-        Verdict::refuse(reply::recipient::mailbox_full(recipient, is_final), "quota", Source::Key("local.quota"))
+    full.map_or(Verdict::Accept, |(is_final, source)| {
+        Verdict::refuse(reply::recipient::mailbox_full(recipient, is_final), "quota", source)
     })
 }
 
@@ -262,6 +262,7 @@ mod tests {
             (USER, Some(true), "refuse 552 quota"),
             (program, Some(true), "accept"),
         ] {
+            let full = full.map(|is_final| (is_final, Source::Key("domain.quota")));
             assert_eq!(shown(&quota(&facts, &recipient, || full)), want, "{facts:?}");
         }
     }

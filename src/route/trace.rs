@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::realm::Snapshot;
-use super::{Expansion, Router, expand};
+use super::{Expansion, Route, RoutedMail, Router, expand};
 use crate::address::{Address, fold};
-use crate::envelope::Action;
+use crate::envelope::{Action, Recipient};
 use crate::policy::{Line, Source};
+use crate::users::Quota;
 
 /// The maximum number of addresses, and of members of one address, that are told.
 pub const MAX_VISITS: usize = 50;
@@ -96,6 +97,24 @@ impl Router {
             }
             Found::Elsewhere | Found::Routed => None,
         }
+    }
+}
+
+impl Router {
+    /// Returns what sets the quota of one of these recipients: a line of the users file, or a key.
+    pub fn source_of_quota(&self, recipients: &[Recipient], quota: Quota) -> Source {
+        let has_it = |to: &&Recipient| {
+            let route = self.route_of(to, &RoutedMail::default());
+            matches!(route, Route::Mailbox(mailbox) if mailbox.quota == Some(quota))
+        };
+        let address = match recipients {
+            [only] => Some(&only.address),
+            several => several.iter().find(has_it).map(|to| &to.address),
+        };
+        let address = address.map(|address| self.qualified(address));
+        let own = address.as_ref().filter(|_| quota.is_own).and_then(|to| self.source(to, Found::NoTable));
+        let number = address.and_then(|address| self.realm_number(address.domain()));
+        own.unwrap_or(Source::Key(if number.unwrap_or(0) == 0 { "local.quota" } else { "domain.quota" }))
     }
 }
 

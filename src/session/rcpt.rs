@@ -137,8 +137,11 @@ impl Session<'_> {
     /// refuses the recipient.
     fn check_room(&self, recipient: &Address, finals: &[Recipient]) -> Result<(), Reply> {
         let Phase::InMail(_, transaction) = &self.phase else { return Ok(()) };
-        let full =
-            || self.service.site.full(&self.service.router, finals, transaction.size).map(|full| full.quota.is_final);
+        let router = &self.service.router;
+        let full = || {
+            let full = self.service.site.full(router, finals, transaction.size)?;
+            Some((full.quota.is_final, router.source_of_quota(finals, full.quota)))
+        };
         self.apply(policy::rcpt::quota(&self.facts(), recipient, full))
     }
 

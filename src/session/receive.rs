@@ -152,8 +152,10 @@ impl Session<'_> {
         let (router, site) = (&self.service.router, &self.service.site);
         let recipients = &transaction.envelope.recipients;
         let is_delivered_now = || self.holding(transaction).0.is_none();
-        let full =
-            || site.full(router, recipients, size).filter(|_| is_delivered_now()).map(|full| full.quota.is_final);
+        let full = || {
+            let full = site.full(router, recipients, size).filter(|_| is_delivered_now())?;
+            Some((full.quota.is_final, router.source_of_quota(recipients, full.quota)))
+        };
         self.apply(policy::message::quota(&self.facts(), size, full))
     }
 

@@ -278,6 +278,32 @@ fn what_a_user_makes_of_the_file_harms_nothing() {
 
 /// A program on this host cannot wait: its mail is accepted, and the queue waits for room.
 #[test]
+fn a_refusal_names_what_sets_the_quota() {
+    let mut site = Site::with("local.quota = \"64K\"");
+    site.write("users", "jon::\nmary:::quota=64K\nroot::\n");
+    site.set("domain#1", "names", "[\"own.test\"]");
+    let daemon = site.start();
+    let line = format!("table={}:2", site.path("users").display());
+    for (to, key) in
+        [("jon@razorback", "key=local.quota"), ("mary@razorback", &*line), ("jon@own.test", "key=domain.quota")]
+    {
+        let mut client = daemon.greeted();
+        client.ask("MAIL FROM:<anna@example.net> SIZE=70000", "250 ");
+        client.ask(&format!("RCPT TO:<{to}>"), "452 4.2.2 ");
+        daemon.wait_words(&[" refused ", &format!("RCPT TO:<{to}>"), "reason=quota", key]);
+        // Without an announced size, the message itself is refused.
+        client.ask("RSET", "250 ");
+        client.ask("MAIL FROM:<anna@example.net>", "250 ");
+        client.ask(&format!("RCPT TO:<{to}>"), "250 ");
+        client.ask("DATA", "354 ");
+        client.ask(&format!("{}.", letter("a", 70)), "452 4.2.2 ");
+        daemon.wait_words(&[" refused ", "command=DATA", &format!("rcpt=<{to}>"), "reason=quota", key]);
+        let text = site.penfoldctl(&["explain", to, "--ip", "192.0.2.9", "--size", "70000"]);
+        assert!(text.contains(&format!("Mailbox full  [{}", key.split_once('=').expect("a name").1)), "{text}");
+    }
+}
+
+#[test]
 fn sendmail_leaves_the_waiting_to_the_queue() {
     let site = Site::with("local.quota = \"64K\"\nqueue.retry_min = \"1h\"");
     let daemon = site.start();
@@ -308,5 +334,7 @@ fn explain_tells_the_quota_and_its_use() {
     // An explanation has no effect.
     assert!(!site.mailbox("root").exists());
     let text = site.penfoldctl(&["explain", "jon@razorback", "--ip", "192.0.2.9", "--size", "40000"]);
-    assert!(text.starts_with("deferred at RCPT: 452 4.2.2 <jon@razorback> Mailbox full  [local.quota"), "{text}");
+    let wanted =
+        format!("deferred at RCPT: 452 4.2.2 <jon@razorback> Mailbox full  [{}:1]", site.path("users").display());
+    assert!(text.starts_with(&wanted), "{text}");
 }

@@ -102,14 +102,16 @@ impl Settings {
     ) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let (router, mut errors) = Router::begin(&config, rights);
         let router = router.map(Arc::new);
-        let known = router.as_ref().map(known_users).unwrap_or_default();
+        let (logins, login_errors) = accounts::begin(&config, rights, throttle);
+        let logins = Arc::new(logins);
+        let known = router.as_ref().map(|router| known_users(router, &logins)).unwrap_or_default();
         let senders = noted(&mut errors, Senders::begin(&config, known));
         let access = noted(&mut errors, Access::begin(&config));
         let tls_policies = noted(&mut errors, TlsPolicies::begin(&config));
         let outgoing = noted(&mut errors, Outgoing::begin(&config));
         let languages = noted(&mut errors, Languages::open(&config));
         // The router may have read the same file of users.
-        let logins = noted(&mut errors, accounts::begin(&config, rights, throttle));
+        let logins = noted(&mut errors, (logins, login_errors));
         let keys = open_keys(&config, rights, &mut errors);
         let secrets = (Credentials::open(&config, rights), shared_store::Password::open(&config, rights));
         match (router, Tls::open(&config, rights), secrets, keys) {
@@ -123,7 +125,7 @@ impl Settings {
                     router,
                     senders: Arc::new(senders),
                     access: Arc::new(access),
-                    logins: Arc::new(logins),
+                    logins,
                     tls: Arc::new(tls),
                     shared_password,
                     tls_policies: Arc::new(tls_policies),
@@ -165,10 +167,10 @@ fn open_keys(_: &Config, _: &Rights, _: &mut Vec<ConfigError>) -> Result<(), Vec
     Ok(())
 }
 
-/// Returns what the router knows about the users of local domains.
-pub fn known_users(router: &Arc<Router>) -> Known {
-    let (one, other) = (Arc::clone(router), Arc::clone(router));
-    Known::new(move |login| one.is_same_in_all_domains(login), move |address| other.is_user(address))
+/// Returns what the accounts and the router know about the users of local domains.
+pub fn known_users(router: &Arc<Router>, logins: &Arc<Logins>) -> Known {
+    let (logins, router) = (Arc::clone(logins), Arc::clone(router));
+    Known::new(move |login| logins.accounts.is_one_user(&login.to_string()), move |address| router.is_user(address))
 }
 
 /// The state that all threads of a process share.

@@ -62,7 +62,48 @@ pub struct Limit<T> {
     pub key: &'static str,
 }
 
+/// The local domains that share their accounts.
+#[derive(Debug)]
+pub struct AccountGroup<'c> {
+    /// The source of the accounts.
+    pub auth: &'c Auth,
+    /// The domains, in the order of the file, those of `[local]` first.
+    pub domains: Vec<&'c str>,
+    /// The number of each `[[domain]]` table of the group, from 0.
+    pub tables: Vec<usize>,
+}
+
 impl Config {
+    /// Returns the local domains by their accounts; each domain is in one group. The first group is that
+    /// of `[local]`, and may have no domain. Domains with the same users file of accounts are one group.
+    /// But if the mailboxes of a domain are in another users file, its users are other people. Other
+    /// sources of accounts may have different people with the same name in two domains: there the
+    /// domains of a group have the same users, too.
+    pub fn account_groups(&self) -> Vec<AccountGroup<'_>> {
+        fn key<'c>(auth: &'c Auth, users: &'c Users) -> (&'c Auth, Option<&'c Users>) {
+            let are_told_apart = match (auth, users) {
+                (Auth::File(accounts), Users::File(mailboxes)) => accounts != mailboxes,
+                (Auth::File(_), _) => false,
+                _ => true,
+            };
+            (auth, are_told_apart.then_some(users))
+        }
+        fn names(local: &Local) -> impl Iterator<Item = &str> {
+            local.domains.iter().map(String::as_str)
+        }
+        let first = AccountGroup { auth: &self.auth, domains: names(&self.local).collect(), tables: Vec::new() };
+        let (mut groups, mut numbers) = (vec![first], HashMap::from([(key(&self.auth, &self.local.users), 0)]));
+        for (table, Domain { local, auth, .. }) in self.domains.iter().enumerate() {
+            let number = *numbers.entry(key(auth, &local.users)).or_insert(groups.len());
+            if number == groups.len() {
+                groups.push(AccountGroup { auth, domains: Vec::new(), tables: Vec::new() });
+            }
+            groups[number].domains.extend(names(local));
+            groups[number].tables.push(table);
+        }
+        groups
+    }
+
     /// The table of a domain, in canonical form; `None` if the domain has no table of its own.
     pub fn domain(&self, domain: &str) -> Option<&Domain> {
         self.domains.tables.get(*self.domains.numbers.get(domain)?)

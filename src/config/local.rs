@@ -65,7 +65,7 @@ impl MailboxTemplate {
 }
 
 /// The source of local users.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Users {
     /// The system users (getpwnam(3)).
     System,

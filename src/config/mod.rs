@@ -52,7 +52,7 @@ pub mod table;
 mod values;
 
 pub use dkim::{Dkim, DkimKey, can_have_key, key_name};
-pub use domain::{Domain, Domains, Limit};
+pub use domain::{AccountGroup, Domain, Domains, Limit};
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
 pub use keys::{default, examine, load, parse};
@@ -256,7 +256,7 @@ pub struct KeyPair {
 }
 
 /// The source of the accounts to which clients may authenticate.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Auth {
     /// There are no accounts: no client can authenticate.
     None,

@@ -95,7 +95,7 @@ pub struct Offline {
     router: Arc<Router>,
     senders: Senders,
     access: Access,
-    logins: Option<Logins>,
+    logins: Option<Arc<Logins>>,
     tls_policies: TlsPolicies,
     outgoing: Outgoing,
     spool: Arc<Spool>,
@@ -118,7 +118,10 @@ impl Offline {
     pub fn open(config: Config, spool: Arc<Spool>) -> Result<(Self, Vec<ConfigError>), Vec<ConfigError>> {
         let (router, mut errors) = Router::begin(&config, &Rights::Alone);
         let Some(router) = router.map(Arc::new) else { return Err(errors) };
-        let (senders, more) = Senders::begin(&config, known_users(&router));
+        // Without the users file, the accounts are not known.
+        let (logins, unreadable) = accounts::begin(&config, &Rights::Alone, Arc::default());
+        let logins = Arc::new(logins);
+        let (senders, more) = Senders::begin(&config, known_users(&router, &logins));
         errors.extend(more);
         let (access, more) = Access::begin(&config);
         errors.extend(more);
@@ -127,11 +130,9 @@ impl Offline {
         let (outgoing, more) = Outgoing::begin(&config);
         errors.extend(more);
         let state = State::at(&spool.state_directory());
-        // Without the users file, the accounts are not known.
-        let (logins, more) = accounts::begin(&config, &Rights::Alone, Arc::default());
         let offline = Self {
             router,
-            logins: more.is_empty().then_some(logins),
+            logins: unreadable.is_empty().then_some(logins),
             senders,
             access,
             tls_policies,
@@ -158,7 +159,7 @@ impl Offline {
             router: &self.router,
             senders: &self.senders,
             access: &self.access,
-            logins: self.logins.as_ref(),
+            logins: self.logins.as_deref(),
             credentials: None,
             tls_policies: &self.tls_policies,
             outgoing: &self.outgoing,

@@ -81,9 +81,10 @@ pub struct Logins {
     /// The accounts of all users files.
     pub accounts: Box<dyn Accounts>,
     /// The sources of the accounts of those domains that have one of their own.
-    pub by_domain: HashMap<String, Source>,
+    by_domain: HashMap<String, Source>,
     /// The source of all other accounts.
-    pub rest: Source,
+    rest: Source,
+    kind: Kind,
     /// The counts of failed attempts. A reload keeps them, but replaces the sources.
     pub throttle: Arc<Throttle>,
     /// The domain that is added to a user name without one.
@@ -102,29 +103,43 @@ pub enum Source {
 }
 
 /// The sources of all accounts.
-enum Kind<'a> {
+enum Kind {
     /// No accounts.
     Nobody,
     /// Users files only.
     Own,
     /// One Dovecot for all accounts.
-    Dovecot(&'a Dovecot),
+    Dovecot(Arc<Dovecot>),
     /// Which source an account has depends on its domain.
     Mixed,
 }
 
+impl Kind {
+    fn of(rest: &Source, by_domain: &HashMap<String, Source>) -> Self {
+        let of_domains = || by_domain.values();
+        if of_domains().chain([rest]).all(|source| matches!(source, Source::Nobody)) {
+            return Self::Nobody;
+        }
+        match rest {
+            Source::Dovecot(dovecot) if by_domain.is_empty() => Self::Dovecot(Arc::clone(dovecot)),
+            Source::Dovecot(_) => Self::Mixed,
+            _ if of_domains().any(|source| matches!(source, Source::Dovecot(_))) => Self::Mixed,
+            _ => Self::Own,
+        }
+    }
+}
+
 impl Logins {
-    fn kind(&self) -> Kind<'_> {
-        let of_domains = || self.by_domain.values();
-        if of_domains().chain([&self.rest]).all(|source| matches!(source, Source::Nobody)) {
-            return Kind::Nobody;
-        }
-        match &self.rest {
-            Source::Dovecot(dovecot) if self.by_domain.is_empty() => Kind::Dovecot(dovecot),
-            Source::Dovecot(_) => Kind::Mixed,
-            _ if of_domains().any(|source| matches!(source, Source::Dovecot(_))) => Kind::Mixed,
-            _ => Kind::Own,
-        }
+    /// Makes it from the accounts of all users files, the source of the accounts of each domain that has
+    /// one of its own, and that of all others. `domain` is added to a user name without one.
+    pub fn new(
+        accounts: Box<dyn Accounts>,
+        (by_domain, rest): (HashMap<String, Source>, Source),
+        throttle: Arc<Throttle>,
+        domain: String,
+    ) -> Self {
+        let kind = Kind::of(&rest, &by_domain);
+        Self { accounts, by_domain, rest, kind, throttle, domain }
     }
 
     /// Returns the source of the account with a name. A name that is no address is in no source.
@@ -139,7 +154,7 @@ impl Logins {
     /// channel binding. SCRAM is offered only if all accounts can use it, because clients seldom
     /// try another mechanism after one has failed.
     pub fn mechanisms(&self, is_bindable: bool) -> Vec<Mechanism> {
-        match self.kind() {
+        match &self.kind {
             Kind::Nobody => Vec::new(),
             Kind::Dovecot(dovecot) => dovecot.mechanisms(),
             Kind::Mixed => vec![Mechanism::Plain, Mechanism::Login],
@@ -158,13 +173,13 @@ impl Logins {
 
     /// Whether the configuration names a source of accounts.
     pub fn has_sources(&self) -> bool {
-        !matches!(self.kind(), Kind::Nobody)
+        !matches!(self.kind, Kind::Nobody)
     }
 
     /// Whether any account can log in. The accounts of Dovecot are unknown, so they are assumed to
     /// exist.
     pub fn has_accounts(&self) -> bool {
-        match self.kind() {
+        match &self.kind {
             Kind::Nobody => false,
             Kind::Own => self.accounts.abilities().login,
             Kind::Dovecot(_) | Kind::Mixed => true,
@@ -180,12 +195,22 @@ impl Logins {
         }
     }
 
+    /// Returns the login that AUTH with a name leads to; `None` if the account cannot log in. Dovecot may
+    /// name another user than this.
+    pub fn login(&self, name: &str) -> Option<String> {
+        match self.source(name) {
+            Source::Nobody => None,
+            Source::Own => self.accounts.find(name).map(|account| account.login),
+            Source::Dovecot(_) => Some(complete(name, &self.domain)),
+        }
+    }
+
     /// Begins an exchange with a mechanism that was offered.
     ///
     /// # Errors
     /// The reason why the source of accounts is not available.
     pub fn begin(&self, mechanism: Mechanism, binding: Option<Vec<u8>>, peer: Peer) -> Result<Exchange<'_>, String> {
-        match self.kind() {
+        match &self.kind {
             Kind::Nobody => Err("nobody may log in".to_owned()),
             Kind::Own => Ok(Exchange::Own(self.own(mechanism, binding, peer))),
             Kind::Dovecot(dovecot) => {

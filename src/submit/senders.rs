@@ -1,14 +1,15 @@
 //! Decides which addresses an authenticated user may send from: the user's own, and those of the
 //! senders table.
 //!
+//! The own addresses of a user are those with which the user could log in: see `sasl::server::Accounts`.
 //! A line of the table is `login address ...`. A login without a domain stands for that name in
 //! every local domain that has the users of `[local]`. An address may also be `@domain`, which stands for all addresses of a
 //! domain, or `*`, which stands for any address. An address includes its subaddresses, as it does
 //! for incoming mail: `info@` includes `info+sales@`. Case is ignored. Reading never stops at the
 //! first error. Authentication itself is in `sasl`.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use super::rewrite::Rewriting;
 use crate::address::{Address, fold, is_same_local, parse_domain};
 use crate::config::table::{Line, Watched, fill};
-use crate::config::{Auth, Config, ConfigError, Domain};
+use crate::config::{Config, ConfigError, Domain};
 use crate::policy::Facts;
 use crate::policy::mail::SenderRight;
 
@@ -24,9 +25,7 @@ use crate::policy::mail::SenderRight;
 #[derive(Debug)]
 pub struct Senders {
     table: Watched<Option<Table>>,
-    /// The local domains by the users and accounts that they have. The first group has those of
-    /// `[local]`: a login without a domain is one of them.
-    groups: Vec<Vec<String>>,
+    groups: Arc<Groups>,
     separators: Arc<Separators>,
     known: Arc<Known>,
     /// The rules that replace senders.
@@ -36,7 +35,7 @@ pub struct Senders {
 /// What is known about the users of local domains.
 #[derive(Default)]
 pub struct Known {
-    /// Says whether a user is the same in all domains that have the same users.
+    /// Says whether a user is the same in all domains that share the accounts.
     is_one_user: Option<Box<Says>>,
     /// Says whether a whole local part, with what looks like a detail, is that of a user.
     is_user: Option<Box<Says>>,
@@ -45,8 +44,8 @@ pub struct Known {
 type Says = dyn Fn(&Address) -> bool + Send + Sync;
 
 impl Known {
-    /// Makes it from two functions. The first says whether a user is the same in all domains that have
-    /// the same users, and the second whether a whole local part is that of a user.
+    /// Makes it from two functions. The first says whether a user is the same in all domains that share
+    /// the accounts, and the second whether a whole local part is that of a user.
     pub fn new(
         is_one_user: impl Fn(&Address) -> bool + Send + Sync + 'static,
         is_user: impl Fn(&Address) -> bool + Send + Sync + 'static,
@@ -66,6 +65,35 @@ impl fmt::Debug for Known {
     }
 }
 
+/// The local domains by their accounts.
+#[derive(Debug)]
+struct Groups {
+    /// What is known about each domain.
+    domains: HashMap<String, Member>,
+    /// The first domain of each group. A login without a domain belongs to the first group, which may
+    /// have no domain.
+    firsts: Vec<Option<String>>,
+}
+
+/// What is known about a local domain.
+#[derive(Debug)]
+struct Member {
+    /// The number of its group.
+    group: usize,
+    /// Whether lines without a domain apply to it.
+    has_local_users: bool,
+}
+
+impl Groups {
+    fn group(&self, domain: &str) -> Option<usize> {
+        self.domains.get(domain).map(|member| member.group)
+    }
+
+    fn has_local_users(&self, domain: &str) -> bool {
+        self.domains.get(domain).is_some_and(|member| member.has_local_users)
+    }
+}
+
 /// The separators of subaddresses.
 #[derive(Debug)]
 struct Separators {
@@ -81,9 +109,9 @@ impl Separators {
     }
 }
 
-/// The rows by name and domain of the login, both in lower case. An empty domain stands for every
-/// local domain with the users of `[local]`.
-type Table = HashMap<(Box<str>, Box<str>), Row>;
+/// The rows by name and then by domain of the login, both in lower case. An empty domain stands for
+/// every local domain with the users of `[local]`.
+type Table = HashMap<Box<str>, HashMap<Box<str>, Row>>;
 
 #[derive(Debug)]
 struct Row {
@@ -103,8 +131,10 @@ enum Grant {
 #[derive(Debug, Clone)]
 pub struct Identity {
     primary: Address,
-    /// All addresses of the user; the primary address is the first.
-    addresses: Vec<Address>,
+    /// The group of domains in which the name is this user's; `None` if it is that only in the domain of
+    /// the primary address.
+    group: Option<usize>,
+    groups: Arc<Groups>,
     grants: Vec<Grant>,
     separators: Arc<Separators>,
     known: Arc<Known>,
@@ -131,22 +161,9 @@ impl Senders {
         let (table, mut errors) = Watched::open_tolerant(&config.submission.senders, parse, |_| None);
         let (rewriting, rewrite_errors) = Rewriting::begin(config);
         errors.extend(rewrite_errors);
-        let (groups, separators) = domains(config);
+        let (groups, separators) = (Arc::new(groups(config)), Arc::new(separators(config)));
         let (known, rewriting) = (Arc::new(known), Arc::new(rewriting));
         (Self { table, groups, separators, known, rewriting }, errors)
-    }
-
-    /// Returns all addresses of a user.
-    fn addresses(&self, login: Address) -> Vec<Address> {
-        let everywhere = |group: &Vec<String>| group.iter().map(|domain| login.at(domain)).collect();
-        if login.domain().is_empty() {
-            return self.groups.first().map(everywhere).unwrap_or_default();
-        }
-        // The users of [local] have logins without a domain where they are the same in all domains.
-        let group = self.groups.iter().skip(1).find(|group| group.iter().any(|name| name == login.domain()));
-        group
-            .filter(|_| says(self.known.is_one_user.as_deref(), &login))
-            .map_or_else(|| vec![login.clone()], everywhere)
     }
 
     /// Whether one of the tables cannot be read, so that no sender can be checked.
@@ -157,14 +174,16 @@ impl Senders {
     /// Returns warnings about lines whose login does not exist. `exists` says whether a login
     /// exists.
     pub fn unused(&self, exists: impl Fn(&str) -> bool) -> Vec<ConfigError> {
-        let is_unused = |name: &str, domain: &str| {
-            let all = || self.groups.iter().take(1).flatten().map(String::as_str);
-            let domains: Vec<&str> = if domain.is_empty() { all().collect() } else { vec![domain] };
-            !domains.iter().any(|domain| exists(&format!("{name}@{domain}")))
+        let is_used = |name: &str, domain: &str| {
+            let exists = |domain: &str| exists(&format!("{name}@{domain}"));
+            let mut members = self.groups.domains.iter().filter(|(_, member)| member.has_local_users);
+            if domain.is_empty() { members.any(|(domain, _)| exists(domain)) } else { exists(domain) }
         };
         let table = self.table.current();
-        let unused = table.iter().flatten().filter(|((name, domain), _)| is_unused(name, domain));
-        let mut lines: Vec<_> = unused.map(|((name, _), row)| (row.line, name)).collect();
+        let rows =
+            table.iter().flatten().flat_map(|(name, rows)| rows.iter().map(move |(domain, row)| (name, domain, row)));
+        let unused = rows.filter(|(name, domain, _)| !is_used(name, domain));
+        let mut lines: Vec<_> = unused.map(|(name, _, row)| (row.line, name)).collect();
         lines.sort_unstable();
         let warning = |line, name| {
             ConfigError::new(self.table.path(), line, 1, format!("this has no effect: no user logs in as {name}"))
@@ -186,34 +205,46 @@ impl Senders {
 
     /// Returns the user with this login; `None` if the login is not an address.
     pub fn identity(&self, login: &str) -> Option<Identity> {
-        let addresses = self.addresses(Address::parse(login).ok()?);
-        let primary = addresses.first()?.clone();
-        let table = self.table.current();
-        let name: Box<str> = fold(primary.local()).into();
+        let login = Address::parse(login).ok()?;
+        let domain = login.domain();
+        let group = if domain.is_empty() { Some(0) } else { self.groups.group(domain) };
+        let group = group.filter(|_| says(self.known.is_one_user.as_deref(), &login));
+        let first = self.groups.firsts.get(group.unwrap_or(0)).and_then(Option::as_deref);
+        let primary = if group.is_some() || domain.is_empty() { login.at(first?) } else { login.clone() };
         // Users of a `[[domain]]` with users of its own are other people with the same names.
-        let is_local = self.groups.first().is_some_and(|group| group.iter().any(|domain| domain == primary.domain()));
-        let row = |domain: &str| table.as_ref().as_ref().and_then(|table| table.get(&(name.clone(), domain.into())));
-        let own_rows = addresses.iter().map(|address| row(address.domain()));
-        let rows = own_rows.chain([row("").filter(|_| is_local)]);
-        let grants = rows.flatten().flat_map(|row| row.grants.iter().cloned()).collect();
-        let (separators, known) = (Arc::clone(&self.separators), Arc::clone(&self.known));
-        Some(Identity { primary, addresses, grants, separators, known })
+        let is_local = domain.is_empty() || self.groups.has_local_users(primary.domain());
+        let (groups, separators, known) =
+            (Arc::clone(&self.groups), Arc::clone(&self.separators), Arc::clone(&self.known));
+        let mut identity = Identity { primary, group, groups, grants: Vec::new(), separators, known };
+        let table = self.table.current();
+        let rows = table.as_ref().as_ref().and_then(|table| table.get(&*fold(login.local())));
+        let applies = |domain: &str| if domain.is_empty() { is_local } else { identity.has_domain(domain) };
+        let rows = rows.into_iter().flatten().filter(|(domain, _)| applies(domain));
+        let grants = rows.flat_map(|(_, row)| row.grants.iter().cloned()).collect();
+        identity.grants = grants;
+        Some(identity)
     }
 }
 
-/// Returns the local domains by their users and accounts, and the separators of their subaddresses.
-fn domains(config: &Config) -> (Vec<Vec<String>>, Arc<Separators>) {
-    let first = (&config.local.users, &config.auth);
-    let (alike, own): (Vec<_>, Vec<_>) =
-        config.domains.iter().partition(|domain| (&domain.local.users, &domain.auth) == first);
-    let alike = std::iter::once(&config.local).chain(alike.into_iter().map(|domain| &domain.local));
-    let mut groups = vec![alike.flat_map(|local| local.domains.iter().cloned()).collect()];
-    // Only with accounts in a users file it is known that a name is one user in several domains.
-    let is_known = |domain: &&Domain| matches!(domain.auth, Auth::File(_));
-    groups.extend(own.into_iter().filter(is_known).map(|domain| domain.local.domains.clone()));
+/// Returns the local domains by their accounts.
+fn groups(config: &Config) -> Groups {
+    let is_local = |table: &Domain| (&table.local.users, &table.auth) == (&config.local.users, &config.auth);
+    let others = config.domains.iter().filter(|table| !is_local(table)).flat_map(|table| &table.local.domains);
+    let others: HashSet<&str> = others.map(String::as_str).collect();
+    let groups = config.account_groups();
+    let firsts = groups.iter().map(|group| group.domains.first().map(|first| (*first).to_owned())).collect();
+    let numbered =
+        groups.iter().enumerate().flat_map(|(number, group)| group.domains.iter().map(move |name| (number, *name)));
+    let member =
+        |(group, name): (usize, &str)| (name.to_owned(), Member { group, has_local_users: !others.contains(name) });
+    Groups { domains: numbered.map(member).collect(), firsts }
+}
+
+/// Returns the separators of subaddresses.
+fn separators(config: &Config) -> Separators {
     let own = config.locals().filter(|local| local.subaddress != config.local.subaddress);
     let by_domain = own.flat_map(|local| local.domains.iter().map(|name| (name.clone(), local.subaddress))).collect();
-    (groups, Arc::new(Separators { by_domain, rest: config.local.subaddress }))
+    Separators { by_domain, rest: config.local.subaddress }
 }
 
 impl Identity {
@@ -224,7 +255,12 @@ impl Identity {
 
     /// Whether an address is the user's own, with or without a subaddress.
     pub fn is_own(&self, address: &Address) -> bool {
-        self.addresses.iter().any(|granted| self.includes(granted, address))
+        self.has_domain(address.domain()) && self.includes(&self.primary.at(address.domain()), address)
+    }
+
+    /// Whether the user's name is this user's in a domain.
+    fn has_domain(&self, domain: &str) -> bool {
+        domain == self.primary.domain() || self.group.is_some_and(|group| self.groups.group(domain) == Some(group))
     }
 
     /// Whether the user may send from this address.
@@ -277,7 +313,8 @@ fn add<'a>(table: &mut Table, line: Line<'a>, first_domain: &str) -> Result<(), 
     if grants.is_empty() {
         return Err((login, "expected addresses after the login".to_owned()));
     }
-    match table.entry((fold(user.local()).into(), user.domain().into())) {
+    let rows = table.entry(fold(user.local()).into()).or_default();
+    match rows.entry(user.domain().into()) {
         Entry::Occupied(mut first) => {
             // If two lines have the same login, neither line counts.
             first.get_mut().grants.clear();
@@ -320,7 +357,7 @@ mod tests {
         let text = "hostname = \"razorback.test\"\nlocal.domains = [\"razorback.test\", \"frogbog.test\"]\n";
         let config = configure(Path::new("penfold.conf"), text).expect("a configuration");
         let rewriting = Arc::new(Rewriting::begin(&config).0);
-        let ((groups, separators), table) = (domains(&config), table.to_owned());
+        let (groups, separators, table) = (groups(&config).into(), separators(&config).into(), table.to_owned());
         let none = TableFile { path: "/nonexistent/senders".into(), required: false };
         let parse = move |file: &Path, _: &str| {
             let (table, _) = parse(file, &table, "razorback.test");
@@ -330,7 +367,7 @@ mod tests {
             table: Watched::open_tolerant(&none, parse, |_| None).0,
             groups,
             separators,
-            known: Arc::default(),
+            known: Arc::new(Known::new(|login| login.domain().is_empty(), |_| false)),
             rewriting,
         }
     }

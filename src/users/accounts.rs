@@ -2,10 +2,10 @@
 //!
 //! A line without a domain applies to every domain that has the file; a line with a domain applies to
 //! that domain only, and takes precedence. A user whose line has no domain is the same account in all
-//! these domains, unless another line has that name with one of the domains. A login name without a
-//! domain belongs to the first local domain. A `[[domain]]` can have a file of its own, and is then
-//! looked up only there. The file is read again when it changes. If it then has
-//! errors, the old accounts stay in force. Clients cannot find out whether a name exists: see
+//! these domains, except where the mailboxes are in another users file (see [`Config::account_groups`]),
+//! and unless another line has that name with a domain. A login name without a domain belongs to the
+//! first local domain. A `[[domain]]` can have a file of its own, and is then looked up only there. The
+//! file is read again when it changes. If it then has errors, the old accounts stay in force. Clients cannot find out whether a name exists: see
 //! `sasl::server`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::file::{UserTable, parse};
+use super::file::{User, UserTable, parse};
 use crate::address::{Address, fold};
 use crate::config::table::Watched;
-use crate::config::{Auth, Config, ConfigError, Domain, TableFile};
+use crate::config::{AccountGroup, Auth, Config, ConfigError, TableFile};
 use crate::privsep::Rights;
 use crate::sasl::dovecot::Dovecot;
 use crate::sasl::secret::Secret;
@@ -49,11 +49,10 @@ type Kinds = BTreeMap<String, Secret>;
 /// for each of hundreds of domains.
 const KINDS_KNOWN: Duration = Duration::from_secs(1);
 
-/// The domains that share a users file and are in `[local]`, or in one `[[domain]]`.
+/// The domains that share their accounts.
 #[derive(Debug)]
 struct Group {
     table: Arc<Watched<Table>>,
-    domains: Vec<String>,
     /// The domain that completes the logins of the group; `None` if they have no domain.
     domain: Option<String>,
 }
@@ -61,6 +60,8 @@ struct Group {
 #[derive(Debug)]
 struct Table {
     users: UserTable,
+    /// The names that have a line without a domain and a line with one.
+    repeated: HashSet<Box<str>>,
     /// One secret of each kind.
     kinds: Vec<Secret>,
 }
@@ -70,41 +71,51 @@ struct Table {
 /// failures.
 pub fn begin(config: &Config, rights: &Rights, throttle: Arc<Throttle>) -> (Logins, Vec<ConfigError>) {
     let first = config.own_domain().to_owned();
-    let mut opened = Opened { rights, accounts: FileAccounts::default(), files: HashMap::new(), errors: Vec::new() };
-    opened.accounts.first.clone_from(&first);
-    // A `[[domain]]` with the accounts of all others belongs to their group.
-    let (alike, own): (Vec<_>, Vec<_>) = config.domains.iter().partition(|domain| domain.auth == config.auth);
-    let domains = alike.into_iter().map(|domain| &domain.local).chain([&config.local]);
-    let domains: Vec<String> = domains.flat_map(|local| local.domains.iter().cloned()).collect();
-    let rest = opened.source(&config.auth, domains, None);
+    let accounts = FileAccounts { first: first.clone(), ..FileAccounts::default() };
+    let mut opened = Opened { rights, accounts, files: HashMap::new(), dovecots: HashMap::new(), errors: Vec::new() };
+    let mut groups = config.account_groups().into_iter();
+    let rest = groups.next().map_or(Source::Nobody, |group| {
+        // A login without a domain belongs to the first local domain.
+        let domain = group.domains.first().filter(|domain| **domain != first);
+        opened.source(&group, domain.copied())
+    });
     opened.accounts.rest = (!opened.accounts.groups.is_empty()).then_some(0);
     let mut by_domain = HashMap::new();
-    for Domain { local, auth, .. } in own {
-        let source = opened.source(auth, local.domains.clone(), local.domains.first().cloned());
-        if !matches!(source, Source::Own) {
-            opened.accounts.elsewhere.extend(local.domains.iter().cloned());
+    for group in groups {
+        let source = opened.source(&group, group.domains.first().copied());
+        // A `[[domain]]` with the accounts of all others has no source of its own.
+        if *group.auth == config.auth {
+            continue;
         }
-        by_domain.extend(local.domains.iter().map(|domain| (domain.clone(), source.clone())));
+        let domains = || group.domains.iter().map(|domain| (*domain).to_owned());
+        if !matches!(source, Source::Own) {
+            opened.accounts.elsewhere.extend(domains());
+        }
+        by_domain.extend(domains().map(|domain| (domain, source.clone())));
     }
     let Opened { accounts, errors, .. } = opened;
-    (Logins { accounts: Box::new(accounts), rest, by_domain, throttle, domain: first }, errors)
+    (Logins::new(Box::new(accounts), (by_domain, rest), throttle, first), errors)
 }
 
-/// The users files that were opened.
+/// The users files that were opened, and the Dovecots that are asked, by path.
 struct Opened<'a> {
     rights: &'a Rights,
     accounts: FileAccounts,
     files: HashMap<PathBuf, Arc<Watched<Table>>>,
+    dovecots: HashMap<PathBuf, Arc<Dovecot>>,
     errors: Vec<ConfigError>,
 }
 
 impl Opened<'_> {
-    /// Returns the source that the configuration names for these domains. If it is a users file, adds
-    /// their group.
-    fn source(&mut self, auth: &Auth, domains: Vec<String>, domain: Option<String>) -> Source {
+    /// Returns the source of the accounts of a group. If it is a users file, adds the group. `domain`
+    /// completes its logins.
+    fn source(&mut self, AccountGroup { auth, domains, .. }: &AccountGroup<'_>, domain: Option<&str>) -> Source {
         let path = match auth {
             Auth::None => return Source::Nobody,
-            Auth::Dovecot(path) => return Source::Dovecot(Arc::new(Dovecot::at(path))),
+            Auth::Dovecot(path) => {
+                let dovecot = self.dovecots.entry(path.clone()).or_insert_with(|| Arc::new(Dovecot::at(path)));
+                return Source::Dovecot(Arc::clone(dovecot));
+            }
             Auth::File(path) => path,
         };
         let table = match self.files.get(path) {
@@ -121,8 +132,8 @@ impl Opened<'_> {
             }
         };
         let number = self.accounts.groups.len();
-        self.accounts.domains.extend(domains.iter().map(|name| (name.clone(), number)));
-        self.accounts.groups.push(Group { table, domains, domain });
+        self.accounts.domains.extend(domains.iter().map(|name| ((*name).to_owned(), number)));
+        self.accounts.groups.push(Group { table, domain: domain.map(str::to_owned) });
         Source::Own
     }
 }
@@ -138,7 +149,17 @@ impl Table {
         let secrets = all.filter_map(|user| user.secret.as_deref());
         let kinds: BTreeMap<String, Secret> = secrets.map(|secret| (secret.kind(), secret.clone())).collect();
         let kinds: Vec<Secret> = kinds.into_values().collect();
-        Self { users, kinds }
+        let everywhere = users.domains.get("");
+        let with_domain =
+            users.domains.iter().filter(|(domain, _)| !domain.is_empty()).flat_map(|(_, names)| names.keys());
+        let repeated = with_domain.filter(|name| everywhere.is_some_and(|names| names.contains_key(*name)));
+        let repeated = repeated.cloned().collect();
+        Self { users, repeated, kinds }
+    }
+
+    /// The line of a name in a domain, or for all domains if `domain` is empty.
+    fn line(&self, name: &str, domain: &str) -> Option<&User> {
+        self.users.domains.get(domain).and_then(|users| users.get(name))
     }
 }
 
@@ -174,13 +195,14 @@ impl Accounts for FileAccounts {
         let (local, domain) = (fold(address.local()).into_owned(), address.domain());
         let group = self.group(domain)?;
         let table = group.table.current();
-        let find = |domain: &str| table.users.domains.get(domain).and_then(|users| users.get(local.as_str()));
-        let is_in_group = group.domains.iter().any(|of_group| of_group == domain);
-        let user = find(domain).or_else(|| if is_in_group { find("") } else { None })?;
+        let is_in_group = self.domains.contains_key(domain);
+        let of_all = || table.line(&local, "").filter(|_| is_in_group);
         // If another line has the same name with a domain, the name alone would be ambiguous, so
         // the login includes the domain.
-        let is_unique =
-            !table.users.domains.iter().any(|(domain, names)| !domain.is_empty() && names.contains_key(local.as_str()));
+        let (user, is_unique) = match table.line(&local, domain) {
+            Some(user) => (user, false),
+            None => (of_all()?, !table.repeated.contains(local.as_str())),
+        };
         let login = match &group.domain {
             None if is_unique => local,
             Some(first) if is_unique => format!("{local}@{first}"),
@@ -196,15 +218,34 @@ impl Accounts for FileAccounts {
         let address = address.with_local(&fold(address.local()));
         let Some(group) = self.group(address.domain()) else { return address.to_string() };
         let (table, first) = (group.table.current(), group.domain.as_deref().unwrap_or(&self.first));
-        let is_other =
-            |domain: &str| table.users.domains.get(domain).is_some_and(|users| users.contains_key(address.local()));
-        let is_in_group = group.domains.iter().any(|domain| domain == address.domain());
+        let is_other = |domain: &str| table.line(address.local(), domain).is_some();
+        let is_in_group = self.domains.contains_key(address.domain());
         let is_in_all_domains = is_in_group && !is_other(address.domain()) && !is_other(first);
         if is_in_all_domains { address.at(first).to_string() } else { address.to_string() }
     }
 
     fn domain(&self, name: &str) -> Option<String> {
         Address::parse(&complete(name, &self.first)).ok().map(|address| address.domain().to_owned())
+    }
+
+    fn is_one_user(&self, login: &str) -> bool {
+        let Ok(login) = Address::parse(login) else { return false };
+        let has_no_domain = login.domain().is_empty();
+        let domain = if has_no_domain { &self.first } else { login.domain() };
+        // Only a trusted proxy names a user without a domain who is in no users file.
+        let Some(group) = self.group(domain) else { return has_no_domain };
+        // The login has read the file.
+        let (table, name) = (group.table.current_if_seen(), fold(login.local()));
+        match (table.line(&name, domain), table.line(&name, "")) {
+            (Some(_), _) => false,
+            (None, Some(_)) => !table.repeated.contains(&*name),
+            (None, None) => has_no_domain && !table.users.domains.values().any(|names| names.contains_key(&*name)),
+        }
+    }
+
+    fn has_users_of_all_domains(&self, domain: &str) -> bool {
+        let table = self.group(domain).map(|group| group.table.current_if_seen());
+        table.is_some_and(|table| table.users.domains.get("").is_some_and(|names| !names.is_empty()))
     }
 
     fn kinds(&self) -> Vec<Secret> {
@@ -239,7 +280,7 @@ mod tests {
         let table = Arc::new(table);
         let accounts = FileAccounts {
             tables: vec![Arc::clone(&table)],
-            groups: vec![Group { table, domains, domain: None }],
+            groups: vec![Group { table, domain: None }],
             domains: by_domain,
             rest: Some(0),
             first: "here".into(),

@@ -12,9 +12,9 @@ use common::remote::{Remote, Sink};
 use common::{Daemon, Site};
 
 /// The password "pencil".
-const PENCIL: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+pub(super) const PENCIL: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 /// The password "password", hashed by `openssl passwd -6`.
-const CRYPT: &str =
+pub(super) const CRYPT: &str =
     "{SHA512-CRYPT}$6$saltsalt$qFmFH.bQmmtXzyBY0s9v7Oicd2z4XSIecDzlB5KiA2/jctKu9YterLp8wwnSq.qc.eoxqOmSuNp2xS0ktL3nh/";
 
 /// A site with its usual domains, razorback and razorback.test, and two more groups: shop.test and
@@ -116,7 +116,7 @@ fn mail_goes_to_the_users_of_its_domain() {
 }
 
 /// Logs in. Returns the client if that succeeds.
-fn login(daemon: &Daemon, mechanism: &str, name: &str, password: &str) -> Option<Client> {
+pub(super) fn login(daemon: &Daemon, mechanism: &str, name: &str, password: &str) -> Option<Client> {
     let base64 = |text: &str| data_encoding::BASE64.encode(text.as_bytes());
     let mut client = daemon.greeted();
     if mechanism == "LOGIN" {
@@ -131,10 +131,10 @@ fn login(daemon: &Daemon, mechanism: &str, name: &str, password: &str) -> Option
     reply.starts_with("235 ").then_some(client)
 }
 
-const SUBMISSION: &str = "listen.auth = \"always\"\nlisten.kind = \"submission\"\nrelay.networks = []";
+pub(super) const SUBMISSION: &str = "listen.auth = \"always\"\nlisten.kind = \"submission\"\nrelay.networks = []";
 
 /// Logs in with each name and password, and tries which senders the account may use.
-fn check_logins(daemon: &Daemon, cases: &[(&str, &str, &[&str], &[&str])]) {
+pub(super) fn check_logins(daemon: &Daemon, cases: &[(&str, &str, &[&str], &[&str])]) {
     for (name, password, own, others) in cases {
         for mechanism in ["PLAIN", "LOGIN"] {
             let client = login(daemon, mechanism, name, password);
@@ -180,8 +180,15 @@ fn some_domains_can_have_their_accounts_in_dovecot() {
     let mut site = site("lmtp:/nonexistent", SUBMISSION);
     let socket = site.path("dovecot/auth-client");
     site.set("domain#2", "auth", &format!("\"dovecot:{}\"", socket.display()));
-    // This Dovecot says for one of its users that he is another's.
-    site.write("passwd", "mary@far.test:{PLAIN}paper::::::\nbob@far.test:{PLAIN}paper::::::user=jon@razorback\n");
+    site.set("domain#3", "names", "[\"near.test\"]");
+    site.set("domain#3", "auth", &format!("\"dovecot:{}\"", socket.display()));
+    // This Dovecot says for one of its users that he is another's, and for one that she is in another of its
+    // domains.
+    site.write(
+        "passwd",
+        "mary@far.test:{PLAIN}paper::::::\nbob@far.test:{PLAIN}paper::::::user=jon@razorback\n\
+         amy@far.test:{PLAIN}paper::::::user=amy@near.test\n",
+    );
     let settings = format!(
         "disable_plaintext_auth = no\nauth_mechanisms = plain login\n\
          service auth {{\n unix_listener auth-client {{\n  mode = 0666\n }}\n}}\n\
@@ -197,6 +204,7 @@ fn some_domains_can_have_their_accounts_in_dovecot() {
         &[
             ("mary@far.test", "paper", &["mary@far.test"], &["mary@razorback"]),
             ("mary@far.test", "pencil", &[], &[]),
+            ("amy@far.test", "paper", &["amy@near.test"], &["amy@far.test"]),
             ("jon", "pencil", &["jon@razorback"], &["jon@far.test"]),
             ("anna@store.test", "password", &["anna@shop.test"], &["jon@far.test"]),
             // Dovecot is not asked about the users of other domains.

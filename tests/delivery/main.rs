@@ -6,6 +6,7 @@
 //! - `forward`: .forward files and home directories
 //! - `handover`: spool files that become mailbox files of their recipients
 //! - `kinds_of_users`: system users, a users file and a mail store beside each other
+//! - `logins`: accounts that several local domains share
 //! - `maildir_quota`: `local.quota`, and the file that counts a Maildir
 //! - `mbox`: mbox files and their locks
 //! - `quarantine`: folders of a Maildir for suspicious messages
@@ -18,6 +19,7 @@ mod domains;
 mod forward;
 mod handover;
 mod kinds_of_users;
+mod logins;
 mod maildir_quota;
 mod mbox;
 mod quarantine;

@@ -63,6 +63,17 @@ pub trait Accounts: Send + Sync {
     /// name is no address.
     fn domain(&self, name: &str) -> Option<String>;
 
+    /// Whether the user with this login, which may lack a domain, is the same in all local domains that
+    /// share the accounts of its domain.
+    fn is_one_user(&self, _login: &str) -> bool {
+        false
+    }
+
+    /// Whether the accounts of a domain have users who are the same in all domains that share them.
+    fn has_users_of_all_domains(&self, _domain: &str) -> bool {
+        false
+    }
+
     /// One secret of each [`Secret::kind`] that the accounts have.
     fn kinds(&self) -> Vec<Secret>;
 

@@ -25,7 +25,7 @@ pub struct Client {
     pub hello: String,
     /// Whether the name in HELO is known: whether the query has it.
     pub is_hello_given: bool,
-    /// The authenticated user.
+    /// The authenticated user: the account that the name in the query leads to, as after AUTH.
     pub login: Option<String>,
     /// The listener.
     pub listen: Listen,
@@ -62,7 +62,9 @@ impl Client {
             (_, None) => "client.invalid".to_owned(),
         });
         let is_trusted = policy::relay::is_trusted(&scene.config.relay.networks, is_local, address);
-        let login = query.login.clone().filter(|_| !is_local);
+        let account = |name: &String| scene.logins.and_then(|logins| logins.login(name));
+        let login = query.login.as_ref().filter(|_| !is_local);
+        let login = login.map(|name| account(name).unwrap_or_else(|| name.clone()));
         let is_hello_given = query.helo.is_some();
         let wanted = match query.origin {
             Some(Origin::Listener(kind)) => Some(kind),

@@ -214,6 +214,8 @@ fn some_domains_can_have_their_accounts_in_dovecot() {
     let base64 = data_encoding::BASE64.encode(b"\0bob@far.test\0paper");
     daemon.greeted().ask(&format!("AUTH PLAIN {base64}"), "454 4.7.0");
     daemon.wait_log(|line| line.contains("Dovecot names a user of others, jon@razorback"));
+    let explained = site.penfoldctl(&["explain", "--no-dns", "--login", "Mary@Far.test", "mary@far.test"]);
+    assert!(explained.contains("mary@far.test may send from <mary@far.test>"), "{explained}");
 }
 
 #[test]

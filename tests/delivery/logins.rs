@@ -4,7 +4,7 @@
 use common::Site;
 use common::dovecot::stand_in;
 
-use super::domains::{CRYPT, PENCIL, SUBMISSION, check_logins};
+use super::domains::{CRYPT, PENCIL, SUBMISSION, check_logins, login};
 
 /// A site whose users files have accounts for the users of other places. The user jon of the file `users` is
 /// also that of c.test and g.test, where g.test has mailboxes in a users file of others.
@@ -63,6 +63,60 @@ fn users_may_send_from_each_address_with_which_they_can_log_in() {
         ],
     );
     daemon.wait_log(|line| line.contains(" auth user=jon@g.test "));
+    // An explanation is about the account that the name leads to.
+    for (name, account, sender) in [
+        ("jon@b.test", "jon@a.test", "jon@b.test"),
+        ("jon@e.test", "jon@d.test", "jon@h.test"),
+        ("Jon@C.test", "jon", "jon@razorback"),
+        ("ann", "ann", ""),
+    ] {
+        let arguments = ["explain", "--no-dns", "--login", name, "--from", sender, "jon@razorback"];
+        let explained = site.penfoldctl(&arguments);
+        match sender {
+            "" => assert!(explained.contains("there is no account ann that can log in"), "{explained}"),
+            _ => assert!(explained.contains(&format!("{account} may send from <{sender}>")), "{explained}"),
+        }
+    }
+}
+
+/// A user of several tables is one account, with one count and one limit.
+#[test]
+fn a_limit_that_is_not_that_of_the_account_has_a_warning() {
+    let mut site = site_with_shared_accounts();
+    for (section, key) in [
+        ("domain#1", "messages_per_hour"),
+        ("domain#2", "messages_per_hour"),
+        ("domain#4", "recipients_per_hour"),
+        ("domain#5", "messages_per_hour"),
+        ("domain#6", "messages_per_hour"),
+    ] {
+        site.set(section, key, "2");
+    }
+    let warnings = |site: &Site| {
+        let output = site.penfoldd(&["-n"]).output().expect("it runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let about = text.lines().filter_map(|line| Some(line[line.find(": domain.")? + 2..].to_owned()));
+        about.filter(|line| line.contains("_per_hour")).collect::<Vec<_>>()
+    };
+    let text = |key: &str, first: &str| {
+        format!("domain.{key} has no effect on users whose line has no domain: they have the limit of {first}")
+    };
+    let second = [text("recipients_per_hour", "d.test"), text("messages_per_hour", "d.test")];
+    assert_eq!(warnings(&site), [[text("messages_per_hour", "razorback")].as_slice(), &second].concat());
+    let daemon = site.start();
+    let mut client = login(&daemon, "PLAIN", "jon@c.test", "pencil").expect("an account");
+    for _ in 0..3 {
+        client.ask("MAIL FROM:<jon@c.test>", "250 ");
+        client.ask("RSET", "250 ");
+    }
+    // Where each line has a domain, the limits of each domain apply.
+    site.write("users", &format!("jon@c.test:{PENCIL}:\nroot@razorback::\n"));
+    assert_eq!(warnings(&site), second);
+    let mut client = login(&daemon, "PLAIN", "jon@c.test", "pencil").expect("an account");
+    for reply in ["250 ", "250 ", "450 4.7.1 Your limit of 2 messages"] {
+        client.ask("MAIL FROM:<jon@c.test>", reply);
+        client.ask("RSET", "250 ");
+    }
 }
 
 /// Two tables with the same Dovecot have the same accounts: it may name a user of the other one.
@@ -86,5 +140,8 @@ fn two_tables_can_have_the_same_dovecot() {
         if reply == "235 " {
             client.ask(&format!("MAIL FROM:<{name}>"), "250 ");
         }
+        // An explanation completes the name, as the daemon does before it asks Dovecot.
+        let explained = site.penfoldctl(&["explain", "--no-dns", "--login", "Amy@Far.test", "jon@razorback"]);
+        assert!(explained.contains("amy@far.test may send from <amy@far.test>"), "{explained}");
     }
 }

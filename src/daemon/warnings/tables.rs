@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::config::{Config, Users, table};
+use crate::config::{Auth, Config, Users, table};
 use crate::privsep::{Rights, User};
 use crate::site::Settings;
 use crate::users::placeholder;
@@ -34,6 +34,7 @@ pub fn log_all(settings: &Settings, rights: &Rights) {
     }
     table::limited(&settings.router.unfilled_mailboxes()).for_each(|warning| ::log::warn!("{warning}"));
     of_quotas(settings);
+    of_hourly_limits(settings);
     of_service_users(settings, rights);
 }
 
@@ -56,6 +57,33 @@ fn of_quotas(settings: &Settings) {
         }
     }
     table::limited(&settings.router.vain_quotas()).for_each(|warning| ::log::warn!("{warning}"));
+}
+
+/// Warns of hourly limits of a `[[domain]]` that do not apply to those of its users who are the same in
+/// several tables: such a user is one account, with the limits of the first domain.
+fn of_hourly_limits(settings: &Settings) {
+    let config = &settings.config;
+    for group in config.account_groups() {
+        let Some(first) = group.domains.first().filter(|_| matches!(group.auth, Auth::File(_))) else { continue };
+        let login = format!("@{first}");
+        let limits = [
+            ("messages_per_hour", config.messages_per_hour(&login).value),
+            ("recipients_per_hour", config.recipients_per_hour(&login).value),
+        ];
+        for table in group.tables {
+            let domain = &config.domains[table];
+            for ((key, limit), own) in limits.into_iter().zip([domain.messages_per_hour, domain.recipients_per_hour]) {
+                let place = format!("domain[{table}].{key}");
+                let is_given = own != limit && config.places.of_key(&place).is_some();
+                if is_given && settings.logins.accounts.has_users_of_all_domains(first) {
+                    let at = config.places.at(&place);
+                    ::log::warn!(
+                        "{at}domain.{key} has no effect on users whose line has no domain: they have the limit of {first}"
+                    );
+                }
+            }
+        }
+    }
 }
 
 /// Warns if `local.domains` contains neither the hostname nor localhost. In that case, mail from

@@ -286,6 +286,15 @@ fn the_copy_of_a_strangers_message_leaves_without_the_host_and_the_login_of_its_
         let wanted = if from == "bob@far.test" { "<SRS0=" } else { "<jon@razorback.test>" };
         assert!(got.sender.starts_with(wanted), "{}", got.sender);
     }
+    // A copy that is looked up anew stays one.
+    site.write("routes", "archive.test error:4.2.1 later\n");
+    stranger("bob@far.test");
+    let line = daemon.wait_log(|line| line.contains(" deferred to=<all@archive.test>"));
+    let id = line.split(' ').next().expect("an id");
+    ctl(&site, &["requeue", id]);
+    site.write("routes", "");
+    daemon.flush_until(&site, || smart.look(|seen| seen.messages.len()) == 3);
+    assert!(smart.messages(3)[2].sender.starts_with("<SRS0="), "{}", smart.messages(3)[2].sender);
     assert_eq!(ours.look(|seen| seen.connections), 0);
     // In mail that a client submits, the sender counts.
     send(&daemon, "jon@razorback.test", "", &["<root@razorback.test>"]);

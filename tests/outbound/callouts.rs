@@ -298,7 +298,7 @@ fn explanations_agree_with_rcpt_and_ask_nobody() {
     wait_random(&daemon);
     let connections = remote.look(|seen| seen.connections);
     let text = explain("jon@relay.test");
-    assert!(text.contains(" accepted jon@relay.test 0 s ago") && !text.contains("550"), "{text}");
+    assert!(text.contains(" accepted jon@relay.test ") && !text.contains("550"), "{text}");
     for (to, words) in [("bob@relay.test", " did not know bob@relay.test "), ("ann@relay.test", "relay.recipients")] {
         let text = explain(to);
         assert!(text.contains(words) && text.contains("550 5.1.1"), "{text}");
@@ -309,13 +309,16 @@ fn explanations_agree_with_rcpt_and_ask_nobody() {
     // All of that can be listed, and forgotten.
     let list = |words: &[&str]| {
         let words = [&["recipients"], words].concat();
-        code_and_text(&feed(&mut command(&site, "penfoldctl", &words), b""))
+        let (code, text) = code_and_text(&feed(&mut command(&site, "penfoldctl", &words), b""));
+        // The ages, of a second or more on a busy machine, are not compared.
+        let lines = text.lines().map(|line| line.split_once(", ").map_or(line, |(front, _)| front));
+        (code, lines.map(|line| format!("{line}\n")).collect::<String>())
     };
     let name = format!("host:{}", remote.address);
     let lines = [
-        format!("@relay.test: unknown recipients are refused by {name}, 0 s ago\n"),
-        format!("bob@relay.test: unknown by {name}, 0 s ago\n"),
-        format!("jon@relay.test: accepted by {name}, 0 s ago\n"),
+        format!("@relay.test: unknown recipients are refused by {name}\n"),
+        format!("bob@relay.test: unknown by {name}\n"),
+        format!("jon@relay.test: accepted by {name}\n"),
     ];
     assert_eq!(list(&[]), (0, lines.concat()));
     assert_eq!(list(&["ann@relay.test"]).0, 69);

@@ -114,6 +114,9 @@ fn of_service_users(settings: &Settings, rights: &Rights) {
     }
     let names = first.join(", ");
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
-    let file = settings.config.local.aliases.path.display();
+    let file = match settings.config.local.aliases.path.to_string_lossy() {
+        path if path.is_empty() => "a file that local.aliases names".into(),
+        path => path,
+    };
     ::log::warn!("mail for {names}{more} waits, as their homes belong to other users: add aliases for them to {file}");
 }

@@ -5,12 +5,15 @@
 //! process with the rights of the mailbox's user, has found out is remembered for a while, so that
 //! recipients named again and again do not start agents again and again. A fault of the file never
 //! delays mail: the message is delivered and not counted.
+//!
+//! If the messages in a Maildir must be counted, one delivery does that. The others wait for it only
+//! briefly, and are then deferred, so that they do not keep the workers from other mail.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::agent::quota::{Limited, Reserved};
@@ -30,6 +33,8 @@ const KNOWN_AT_MOST: Duration = Duration::from_secs(15 * 60);
 /// A Maildir whose messages could not be counted in at least this time is not counted again for
 /// [`KNOWN_AT_MOST`], so that the next messages do not wait as long.
 const SLOW: Duration = Duration::from_secs(5);
+/// How long a delivery waits while another one counts the same Maildir.
+const COUNT_WAIT: Duration = Duration::from_secs(2);
 /// Maximum number of mailboxes that agents look at, or that are counted, at the same time.
 const MAX_LOOKS: usize = 4;
 /// Maximum number of final recipients of an address whose mailboxes are looked at.
@@ -40,6 +45,10 @@ const MAX_RECIPIENTS: usize = 8;
 pub struct Quotas {
     known: Mutex<HashMap<PathBuf, Known>>,
     looks: AtomicUsize,
+    /// The Maildirs that deliveries count at this moment.
+    counting: Mutex<HashSet<PathBuf>>,
+    /// Notified when one of these counts has ended.
+    is_counted: Condvar,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +68,19 @@ struct Look<'a>(&'a AtomicUsize);
 impl Drop for Look<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The right to count a Maildir, until it is dropped.
+struct Count<'a> {
+    quotas: &'a Quotas,
+    maildir: &'a Path,
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.quotas.counting().remove(self.maildir);
+        self.quotas.is_counted.notify_all();
     }
 }
 
@@ -157,24 +179,53 @@ impl Quotas {
         (self.looks.fetch_add(1, Ordering::Relaxed) < MAX_LOOKS).then_some(look)
     }
 
+    fn counting(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.counting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns `None` if another delivery counts the Maildir.
+    fn begin_count<'a>(&'a self, maildir: &'a Path) -> Option<Count<'a>> {
+        self.counting().insert(maildir.to_owned()).then(|| Count { quotas: self, maildir })
+    }
+
+    /// Waits for the end of another delivery's count. Returns whether that is before `until`.
+    fn await_count(&self, maildir: &Path, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        let is_counting = |counting: &mut HashSet<PathBuf>| counting.contains(maildir);
+        drop(self.is_counted.wait_timeout_while(self.counting(), left, is_counting));
+        Instant::now() < until
+    }
+
     /// Counts a message of `size` bytes that is about to be delivered into a Maildir, whose folder
     /// it may go into. Returns `None` if there is nothing to take back.
     ///
     /// # Errors
-    /// The outcome of a message that does not fit.
+    /// The outcome of a message that does not fit, or that waits for another delivery's count.
     pub fn reserve(
         &self,
         agents: &AgentPool,
         (maildir, owner, quota): (&Path, &Owner, Quota),
         size: u64,
     ) -> Result<Option<Room>, Box<Outcome>> {
-        let limit = quota.limit;
-        if self.known(maildir).is_some_and(|known| known.is_uncountable) {
-            return Ok(None);
-        }
-        let started = Instant::now();
-        let request = Request::Reserve { mailbox: maildir.to_owned(), limit, size };
-        match agents.perform(owner, &request, None) {
+        let (limit, until) = (quota.limit, Instant::now() + COUNT_WAIT);
+        let mut count = None;
+        let (started, result) = loop {
+            if self.known(maildir).is_some_and(|known| known.is_uncountable) {
+                return Ok(None);
+            }
+            let counts = count.is_some();
+            let request = Request::Reserve { mailbox: maildir.to_owned(), limit, size, counts };
+            let started = Instant::now();
+            match agents.perform(owner, &request, None) {
+                Ok(Response::Done) if !counts => count = self.begin_count(maildir),
+                result => break (started, result),
+            }
+            if count.is_none() && !self.await_count(maildir, until) {
+                let outcome = Outcome::deferred(Status(4, 2, 0), "the messages in the mailbox are being counted");
+                return Err(Box::new(outcome.at(maildir.to_string_lossy())));
+            }
+        };
+        match result {
             Ok(Response::Used(contents)) => {
                 self.note(maildir, Some(contents), true, false);
                 Err(Box::new(over(quota, contents, size).at(maildir.to_string_lossy())))
@@ -312,6 +363,52 @@ mod tests {
         quotas.note(&maildir, None, false, true);
         assert!(quotas.reserve(&agents, place, 100).expect("no count").is_none());
         let _ = fs::remove_dir_all(&maildir);
+    }
+
+    /// Each count makes a new file.
+    #[test]
+    fn a_delivery_uses_the_count_of_another_one_that_it_has_waited_for() {
+        let maildir = std::env::temp_dir().join(format!("penfold-counted-once-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&maildir);
+        for place in ["cur", "new", "tmp"] {
+            fs::create_dir_all(maildir.join(place)).expect("a directory");
+        }
+        let (quotas, agents) = (Quotas::default(), AgentPool::new(Rights::default()));
+        let place = (maildir.as_path(), &Owner::Server, Quota { limit: 1000, is_final: false, is_own: false });
+        let count = quotas.begin_count(&maildir).expect("nobody counts");
+        let room = std::thread::scope(|scope| {
+            let delivery = scope.spawn(|| quotas.reserve(&agents, place, 100));
+            std::thread::sleep(COUNT_WAIT / 8);
+            fs::write(maildir.join("maildirsize"), "1000S\n0 0\n").expect("a file");
+            drop(count);
+            delivery.join().expect("no panic").expect("room").expect("a count")
+        });
+        let file = fs::metadata(maildir.join("maildirsize")).expect("the file");
+        assert_eq!(room.inode, Some(std::os::unix::fs::MetadataExt::ino(&file)));
+        assert_eq!(fs::read_to_string(maildir.join("maildirsize")).expect("the file"), "1000S\n0 0\n100 1\n");
+        let _ = fs::remove_dir_all(&maildir);
+    }
+
+    /// Others wait briefly and are then deferred. Deliveries into other Maildirs do not wait.
+    #[test]
+    fn a_long_count_does_not_keep_other_deliveries() {
+        let maildir = |name| std::env::temp_dir().join(format!("penfold-{name}-{}", std::process::id()));
+        let (slow, other) = (maildir("counted"), maildir("uncounted"));
+        let (quotas, agents) = (Quotas::default(), AgentPool::new(Rights::default()));
+        let quota = Quota { limit: 1000, is_final: true, is_own: false };
+        let reserve = |maildir: &Path| quotas.reserve(&agents, (maildir, &Owner::Server, quota), 100);
+        let count = quotas.begin_count(&slow).expect("nobody counts");
+        assert!(reserve(&other).expect("room").is_some());
+        let since = Instant::now();
+        let outcome = reserve(&slow).expect_err("it is counted");
+        assert_eq!((outcome.fate, outcome.status), (crate::outcome::Fate::Deferred, Status(4, 2, 0)));
+        assert!((COUNT_WAIT..4 * COUNT_WAIT).contains(&since.elapsed()), "{:?}", since.elapsed());
+        drop(count);
+        assert!(reserve(&slow).expect("room").is_some());
+        // The file is there now, so that nothing is counted.
+        let _count = quotas.begin_count(&slow).expect("nobody counts");
+        assert!(reserve(&slow).expect("room").is_some());
+        [&slow, &other].iter().for_each(|path| _ = fs::remove_dir_all(path));
     }
 
     /// A lack of room is believed only if the files were counted.

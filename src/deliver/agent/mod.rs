@@ -138,6 +138,8 @@ pub enum Request {
         limit: u64,
         /// The size of the message, in bytes.
         size: u64,
+        /// Whether the files are counted if that is necessary.
+        counts: bool,
     },
     /// Make sure that a message that was delivered is still counted.
     Confirm {
@@ -268,8 +270,9 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
             maildir::At(mailbox).settle()?;
             maildir::At(mailbox).make_folder(folder).map(|()| Response::Done)
         }
-        Request::Reserve { mailbox, limit, size } => {
-            let mailbox = quota::Limited { maildir: mailbox, limit: *limit, patience: quota::PATIENCE };
+        Request::Reserve { mailbox, limit, size, counts } => {
+            let patience = if *counts { quota::PATIENCE } else { Duration::ZERO };
+            let mailbox = quota::Limited { maildir: mailbox, limit: *limit, patience };
             mailbox.reserve(*size).map(|reserved| match reserved {
                 quota::Reserved::Full(contents) => Response::Used(contents),
                 quota::Reserved::Yes(inode) => Response::Reserved(inode),

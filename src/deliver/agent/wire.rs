@@ -133,7 +133,9 @@ fn write_request(to: &mut Writer, request: &Request) {
         }
         Request::Accept { mailbox, name, prefix } => to.byte(9).path(mailbox).text(name).text(prefix),
         Request::Folder { mailbox, folder } => to.byte(10).path(mailbox).text(folder),
-        Request::Reserve { mailbox, limit, size } => to.byte(11).path(mailbox).large(*limit).large(*size),
+        Request::Reserve { mailbox, limit, size, counts } => {
+            to.byte(11).path(mailbox).large(*limit).large(*size).byte(u8::from(*counts))
+        }
         Request::Release { mailbox, limit, size, inode } => {
             to.byte(12).path(mailbox).large(*limit).large(*size).large(*inode)
         }
@@ -180,7 +182,10 @@ fn read_request(from: &mut Reader<'_>) -> io::Result<Request> {
         },
         9 => Request::Accept { mailbox: from.path()?, name: from.string()?, prefix: from.string()? },
         10 => Request::Folder { mailbox: from.path()?, folder: from.string()? },
-        11 => Request::Reserve { mailbox: from.path()?, limit: from.large()?, size: from.large()? },
+        11 => {
+            let (mailbox, limit, size) = (from.path()?, from.large()?, from.large()?);
+            Request::Reserve { mailbox, limit, size, counts: from.byte()? != 0 }
+        }
         12 => {
             Request::Release { mailbox: from.path()?, limit: from.large()?, size: from.large()?, inode: from.large()? }
         }
@@ -315,7 +320,7 @@ mod tests {
             },
             Request::Accept { mailbox: mailbox(), name: "1.x".into(), prefix: "1.".into() },
             Request::Folder { mailbox: mailbox(), folder: ".Junk".into() },
-            Request::Reserve { mailbox: mailbox(), limit: u64::MAX, size: 7 },
+            Request::Reserve { mailbox: mailbox(), limit: u64::MAX, size: 7, counts: true },
             Request::Release { mailbox: mailbox(), limit: 9, size: 7, inode: 5 },
             Request::Confirm { mailbox: mailbox(), limit: 9, size: 7, inode: 5 },
             Request::Measure {

@@ -25,13 +25,6 @@ impl Router {
         self.realm(self.qualified(address).domain()).is_some_and(|realm| realm.users.are_outside())
     }
 
-    /// Whether the user with this address is the same person in all domains of its `[[domain]]`, or in
-    /// all of `local.domains`. If that is not known, the answer is no.
-    pub fn is_same_in_all_domains(&self, address: &Address) -> bool {
-        let realm = self.realm(address.domain());
-        realm.is_some_and(|realm| realm.users.is_same_in_all_domains(&fold(address.local())))
-    }
-
     /// Returns the final recipients of an address in any domain, for RCPT. An address elsewhere is its
     /// own final recipient, unless the routes table refuses it.
     pub fn resolve(&self, recipient: &Address) -> Expansion {

@@ -177,15 +177,6 @@ impl Users {
         matches!(self.source, Source::Any)
     }
 
-    /// Whether the user with this name (in lower case) is the same in all domains. A user whose line in
-    /// the users file has a domain is not.
-    pub fn is_same_in_all_domains(&self, name: &str) -> bool {
-        let Source::File(table) = &self.source else { return self.are_of_system() };
-        let table = table.current();
-        let mut named = table.domains.iter().filter(|(_, users)| users.contains_key(name));
-        named.all(|(domain, _)| domain.is_empty())
-    }
-
     /// An error for each mailbox in the users file that contains a placeholder, because
     /// placeholders are replaced only in the template.
     pub fn unfilled(&self) -> Vec<ConfigError> {

@@ -271,13 +271,12 @@ pub fn perform(request: &Request, message: Option<&File>) -> Result<Response, Ag
             maildir::At(mailbox).make_folder(folder).map(|()| Response::Done)
         }
         Request::Reserve { mailbox, limit, size, counts } => {
-            let patience = if *counts { quota::PATIENCE } else { Duration::ZERO };
-            let mailbox = quota::Limited { maildir: mailbox, limit: *limit, patience };
-            mailbox.reserve(*size).map(|reserved| match reserved {
-                quota::Reserved::Full(contents) => Response::Used(contents),
-                quota::Reserved::Yes(inode) => Response::Reserved(inode),
-                quota::Reserved::Unknown => Response::Done,
-            })
+            let patience = quota::PATIENCE * u32::from(*counts);
+            match (quota::Limited { maildir: mailbox, limit: *limit, patience }).reserve(*size)? {
+                quota::Reserved::Full(contents) => Ok(Response::Used(contents)),
+                quota::Reserved::Yes(inode) => Ok(Response::Reserved(inode)),
+                quota::Reserved::Unknown => Ok(Response::Done),
+            }
         }
         Request::Confirm { mailbox, limit, size, inode } => {
             quota::Limited { maildir: mailbox, limit: *limit, patience: Duration::ZERO }.confirm(*size, *inode);

@@ -92,6 +92,21 @@ pub fn dovecot(conf: &Path) -> Option<Command> {
     Some(command)
 }
 
+/// A command that runs bsd-mailx: the system's, or else the unpacked one. If there is neither, reports the
+/// test as skipped and returns `None`.
+pub fn bsd_mailx() -> Option<Command> {
+    if Path::new("/usr/bin/bsd-mailx").exists() {
+        return Some(Command::new("/usr/bin/bsd-mailx"));
+    }
+    let Some(tree) = tree("mailx") else {
+        super::skipped("bsd-mailx is neither unpacked nor installed");
+        return None;
+    };
+    let mut command = Command::new(tree.join("usr/bin/bsd-mailx"));
+    command.env("LD_LIBRARY_PATH", tree.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)));
+    Some(command)
+}
+
 /// A command that runs haproxy. If it is neither unpacked nor installed, reports the test as skipped
 /// and returns `None`.
 pub fn haproxy() -> Option<Command> {

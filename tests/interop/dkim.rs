@@ -276,7 +276,9 @@ fn opendkim(site: &Site, settings: &str, files: &[String]) -> Option<String> {
     site.write("opendkim.conf", &format!("Syslog no\nRequireSafeKeys no\n{settings}"));
     let paths: Vec<_> = files.iter().map(|file| site.path(file).display().to_string()).collect();
     let mut command = Command::new(tree.join("usr/sbin/opendkim"));
-    command.env("LD_LIBRARY_PATH", tree.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)));
+    let libraries = ["usr/lib".to_owned(), format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)];
+    let libraries = libraries.map(|place| tree.join(place).display().to_string());
+    command.env("LD_LIBRARY_PATH", libraries.join(":"));
     command.arg("-x").arg(site.path("opendkim.conf")).arg("-t").arg(paths.join(","));
     let output = command.output().expect("OpenDKIM runs");
     Some([output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat())

@@ -5,7 +5,6 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -13,7 +12,7 @@ use common::clock::Clock;
 use common::homes::{FIRST, passwd};
 use common::mounts::Mounts;
 use common::programs::{code_and_text, command, feed, program, sendmail, stranger};
-use common::{Daemon, Site, TIMEOUT};
+use common::{Daemon, Site, TIMEOUT, unpacked};
 use nix::unistd::geteuid;
 
 /// A stand-in for the daemon. The first client gets the first answer, the second client the second,
@@ -414,12 +413,8 @@ fn a_message_in_a_file_that_is_not_sent_can_be_read_again() {
         assert_eq!(left(&site, &["jon"], &text, from as u64), (75, text[from..].to_owned()));
     }
     // The input stays readable so that a mail program can save a message that it could not send.
-    let mailx = Path::new("/usr/bin/bsd-mailx");
-    if !mailx.exists() {
-        return common::skipped("bsd-mailx is not installed");
-    }
+    let Some(mut mail) = unpacked::bsd_mailx() else { return };
     site.write("mailrc", &format!("set sendmail={}\n", program(&site, "sendmail").display()));
-    let mut mail = Command::new(mailx);
     mail.args(["-n", "-s", "hello", "root"]).current_dir(site.path("")).env("HOME", site.path(""));
     mail.env("MAILRC", site.path("mailrc")).env("PENFOLD_CONFIG", site.path("penfold.conf"));
     let output = feed(&mut mail, b"How are you?\n");

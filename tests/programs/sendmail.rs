@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use common::mounts::Mounts;
 use common::programs::{code_and_text, command, copy, feed, login, program, sendmail, stranger};
-use common::{Daemon, Site, TIMEOUT};
+use common::{Daemon, Site, TIMEOUT, unpacked};
 use nix::unistd::geteuid;
 
 /// Waits for the only message of a mailbox. Returns the lines of its header, unfolded, and its
@@ -453,9 +453,8 @@ fn programs_in_debian_send_mail() {
         command.args(["-n", "-S", &format!("mta={ours}"), "-s", "hello", TO]).env("MAILRC", "/dev/null");
         sends(&site, &daemon, &mut command, "How are you?\n");
     }
-    if let Some(mail) = find(&["bsd-mailx"]) {
+    if let Some(mut command) = unpacked::bsd_mailx() {
         site.write("mailrc", &format!("set sendmail={ours}\n"));
-        let mut command = Command::new(mail);
         command.args(["-n", "-s", "hello", TO]).env("MAILRC", site.path("mailrc"));
         sends(&site, &daemon, &mut command, "How are you?\n");
     }

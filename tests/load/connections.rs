@@ -79,7 +79,10 @@ fn ten_thousand_sessions_are_held_and_served() {
     say_all(&mut crowd, "QUIT\r\n");
     hear_all(&mut crowd, "221 ");
     drop(crowd);
-    daemon.wait_until("the crowd to be gone", || Holdings::of(daemon.pid()) == quiet);
+    // On a busy machine, it may hold something more at the first look, such as the thread that asks the DNS.
+    let is_quiet = |now: Holdings| now.threads <= quiet.threads && now.descriptors <= quiet.descriptors;
+    let is_gone = daemon.becomes_true(|| is_quiet(Holdings::of(daemon.pid())));
+    assert!(is_gone, "{quiet:?} before, {:?} after\n{:.2000}", Holdings::of(daemon.pid()), daemon.log());
     println!("all in {:?}, {} KiB before and {} KiB after", start.elapsed(), small, memory(daemon.pid()));
     assert!(daemon.settles(&site));
     assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());

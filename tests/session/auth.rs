@@ -352,14 +352,30 @@ fn accounts_can_be_dovecots() {
     daemon.greeted().ask(&plain("elvis", "pencil"), "454 4.7.0 ");
 }
 
+/// A master user of Dovecot logs in as somebody else, and is that account.
+#[test]
+fn a_master_user_of_dovecot_logs_in_as_another() {
+    let (mut site, Some(_dovecot)) = dovecot() else { return };
+    site.set("auth", "users", &format!("\"dovecot:{}\"", site.path("auth-client").display()));
+    let daemon = site.start();
+    daemon.greeted().ask(&plain("elvis*boss", "wrong"), "535 ");
+    daemon.greeted().ask(&plain("boss", "key"), "535 ");
+    daemon.greeted().ask(&plain("nobody*boss", "key"), "535 ");
+    daemon.greeted().ask(&plain("elvis*boss", "key"), "235 ");
+    daemon.wait_log(|line| line.contains(" login user=elvis "));
+}
+
 /// A Dovecot that serves only authentication, and its site.
 fn dovecot() -> (Site, Option<Dovecot>) {
     let site = Site::with(OPEN);
     let dir = site.path("");
     let dir = dir.display();
     site.write("passwords", &format!("elvis:{SCRAM}\n"));
+    site.write("masters", "boss:{PLAIN}key\n");
     let settings = format!(
         "auth_mechanisms = plain login scram-sha-256\nauth_failure_delay = 0\ndisable_plaintext_auth = no\n\
+         auth_master_user_separator = *\n\
+         passdb {{\n driver = passwd-file\n args = {dir}/masters\n master = yes\n result_success = continue\n}}\n\
          passdb {{\n driver = passwd-file\n args = {dir}/passwords\n}}\nuserdb {{\n driver = static\n args = uid=1 gid=1 home=/\n}}\n\
          service auth {{\n unix_listener {dir}/auth-client {{\n mode = 0666\n }}\n}}\n"
     );

@@ -362,7 +362,7 @@ fn a_master_user_of_dovecot_logs_in_as_another() {
     daemon.greeted().ask(&plain("boss", "key"), "535 ");
     daemon.greeted().ask(&plain("nobody*boss", "key"), "535 ");
     daemon.greeted().ask(&plain("elvis*boss", "key"), "235 ");
-    daemon.wait_log(|line| line.contains(" login user=elvis "));
+    daemon.wait_log(|line| line.contains(" auth user=elvis@razorback "));
 }
 
 /// A Dovecot that serves only authentication, and its site.

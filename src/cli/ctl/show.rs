@@ -1,6 +1,7 @@
 //! `penfoldctl show`: one message of the queue.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 
 use nix::unistd::User;
 
@@ -55,10 +56,12 @@ fn run(call: &Call) -> Result<(), Exit> {
     exit::print(&shown)
 }
 
-/// Whether the user may see all messages: root and the server's user may.
+/// Whether the user may see all messages: root and the server's user may. A server that root has not
+/// started runs as the owner of the spool.
 fn is_privileged(config: &Config) -> bool {
     let uid = nix::unistd::geteuid();
-    uid.is_root() || User::from_uid(uid).ok().flatten().is_some_and(|user| user.name == config.user)
+    let owns_spool = || std::fs::metadata(&config.spool).is_ok_and(|spool| spool.uid() == uid.as_raw());
+    uid.is_root() || User::from_uid(uid).ok().flatten().is_some_and(|user| user.name == config.user) || owns_spool()
 }
 
 /// The error if the daemon or the spool has this answer in place of the message.

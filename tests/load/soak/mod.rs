@@ -50,6 +50,8 @@ const GROWTH: usize = 3 << 10;
 /// The most agents, processes with the rights of a recipient, to which a daemon keeps unused
 /// connections.
 const AGENTS: usize = 32;
+/// The most workers that are started only after the middle of the work, when all others are busy at once.
+const WORKERS: usize = 2;
 /// The number of log lines that are printed with a failure.
 const TAIL: usize = 80;
 
@@ -220,7 +222,7 @@ impl Soak {
         // The wait gives stalled sessions and unused connections the time to end.
         let is_well = |now: Holdings| {
             let agents = if self.homes.is_some() { AGENTS } else { 0 };
-            now.threads == before.threads && now.descriptors.abs_diff(before.descriptors) <= agents
+            now.threads <= before.threads + WORKERS && now.descriptors.abs_diff(before.descriptors) <= agents
         };
         if !daemon.becomes_true(|| is_well(Holdings::of(daemon.pid()))) {
             return Err(format!("it had {before:?} and has {:?} now", Holdings::of(daemon.pid())));

@@ -21,11 +21,11 @@ fn site(host: SocketAddr) -> Site {
 }
 
 /// A host that has jon only, and never gets a message from the tests that do not send one.
-fn host() -> Sink {
+pub fn host() -> Sink {
     Sink::default().reply("RCPT TO:<jon@", "250 2.1.5 ok").reply("RCPT", "550 5.1.1 No such user")
 }
 
-fn in_mail(daemon: &Daemon) -> Client {
+pub fn in_mail(daemon: &Daemon) -> Client {
     let mut client = daemon.greeted();
     client.ask("MAIL FROM:<anna@example.net>", "250 ");
     client
@@ -38,7 +38,7 @@ fn commands(remote: &Remote, begin: &str) -> Vec<String> {
 }
 
 /// Waits until the question about the random recipient has an answer.
-fn wait_random(daemon: &Daemon) -> String {
+pub fn wait_random(daemon: &Daemon) -> String {
     daemon.wait_words(&[" asked to=<no-such-user-", " random=yes "])
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::callouts::{host, in_mail, wait_random};
 use common::client::Client;
 use common::remote::{Conduct, Remote, Sink, Then};
 use common::{Daemon, Site};
@@ -21,21 +22,10 @@ fn site(settings: &str, hosts: &[&Remote]) -> Site {
     site
 }
 
-/// A host that has jon only.
-fn host() -> Sink {
-    Sink::default().reply("RCPT TO:<jon@", "250 2.1.5 ok").reply("RCPT", "550 5.1.1 No such user")
-}
-
-fn in_mail(daemon: &Daemon) -> Client {
-    let mut client = daemon.greeted();
-    client.ask("MAIL FROM:<anna@example.net>", "250 ");
-    client
-}
-
 /// Sends a message for jon, and waits until its delivery is under way.
 fn begin_delivery(daemon: &Daemon, client: &mut Client, remote: &Remote) {
     client.ask("RCPT TO:<jon@r0.test>", "250 ");
-    daemon.wait_words(&[" asked to=<no-such-user-", " random=yes "]);
+    wait_random(daemon);
     client.ask("DATA", "354 ");
     client.ask("Subject: hello\r\n\r\nHow are you?\r\n.", "250 ");
     remote.wait("the message", |seen| seen.commands.iter().any(|command| command.line == "DATA"));

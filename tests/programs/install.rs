@@ -595,22 +595,10 @@ fn sendmail_is_diverted_with_dpkg() {
 
 #[test]
 fn sendmail_is_replaced_by_alternatives_where_they_have_it() {
-    on_the_system(
-        r#"command -v update-alternatives || exit 0
-        set -x
-        for name in sendmail mailq; do echo old > /usr/bin/old-$name; done
-        update-alternatives --install /usr/sbin/sendmail mta /usr/bin/old-sendmail 90 \
-            --slave /usr/bin/mailq mta-mailq /usr/bin/old-mailq
-        $make install install-sendmail
-        for place in /usr/sbin/sendmail /usr/bin/mailq; do
-            test "$(readlink -f $place)" = /usr/local/sbin/penfoldctl
-            case $(readlink $place) in /etc/alternatives/*) ;; *) exit 1 ;; esac
-        done
-        $make install-sendmail
-        $make uninstall-sendmail
-        test "$(readlink -f /usr/sbin/sendmail)" = /usr/bin/old-sendmail
-        test "$(readlink -f /usr/bin/mailq)" = /usr/bin/old-mailq
-        $make uninstall-sendmail"#,
+    replaces_alternatives(
+        "update-alternatives --install /usr/sbin/sendmail mta /usr/bin/old-sendmail 90 \\
+            --slave /usr/bin/mailq mta-mailq /usr/bin/old-mailq",
+        "/usr/sbin/sendmail /usr/bin/mailq",
     );
 }
 
@@ -618,25 +606,36 @@ fn sendmail_is_replaced_by_alternatives_where_they_have_it() {
 /// slave of the latter, and mailq of the former.
 #[test]
 fn sendmail_is_replaced_beside_the_sendmail_of_debian() {
+    replaces_alternatives(
+        "update-alternatives --install /usr/sbin/sendmail-mta sendmail-mta /usr/bin/old-sendmail 25 \\
+            --slave /usr/bin/mailq mailq /usr/bin/old-mailq
+        update-alternatives --install /usr/sbin/sendmail-msp sendmail-msp /usr/bin/old-sendmail 25 \\
+            --slave /usr/sbin/sendmail sendmail /usr/bin/old-sendmail \\
+            --slave /usr/lib/sendmail lib.sendmail /usr/bin/old-sendmail",
+        "/usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq",
+    );
+}
+
+/// Makes alternatives, and replaces them at these places. Afterwards each place leads to the old program
+/// of its name again.
+fn replaces_alternatives(make: &str, places: &str) {
     on_the_system(
-        r#"command -v update-alternatives || exit 0
+        &r#"command -v update-alternatives || exit 0
         set -x
         for name in sendmail mailq; do echo old > /usr/bin/old-$name; done
-        update-alternatives --install /usr/sbin/sendmail-mta sendmail-mta /usr/bin/old-sendmail 25 \
-            --slave /usr/bin/mailq mailq /usr/bin/old-mailq
-        update-alternatives --install /usr/sbin/sendmail-msp sendmail-msp /usr/bin/old-sendmail 25 \
-            --slave /usr/sbin/sendmail sendmail /usr/bin/old-sendmail \
-            --slave /usr/lib/sendmail lib.sendmail /usr/bin/old-sendmail
+        ALTERNATIVES
         $make install install-sendmail
-        for place in /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq; do
+        for place in PLACES; do
             test "$(readlink -f $place)" = /usr/local/sbin/penfoldctl
             case $(readlink $place) in /etc/alternatives/*) ;; *) exit 1 ;; esac
         done
         $make install-sendmail
         $make uninstall-sendmail
-        test "$(readlink -f /usr/sbin/sendmail)" = /usr/bin/old-sendmail
-        test "$(readlink -f /usr/lib/sendmail)" = /usr/bin/old-sendmail
-        test "$(readlink -f /usr/bin/mailq)" = /usr/bin/old-mailq
-        $make uninstall-sendmail"#,
+        for place in PLACES; do
+            test "$(readlink -f $place)" = /usr/bin/old-${place##*/}
+        done
+        $make uninstall-sendmail"#
+            .replace("ALTERNATIVES", make)
+            .replace("PLACES", places),
     );
 }

@@ -54,6 +54,8 @@ const MAX_SKEW: u64 = 60;
 const MAX_ACCEPTED: usize = 100_000;
 /// The maximum number of refusals in memory.
 const MAX_REFUSED: usize = 20_000;
+/// Maximum number of records that wait for the journal.
+const MAX_UNWRITTEN: usize = 10_000;
 /// The limits of the journal. 8 MiB are about 100,000 recipients in each of its two files.
 const LIMITS: Limits = Limits { max_size: 8 << 20, max_age: Duration::from_secs(KEPT_FOR) };
 
@@ -229,6 +231,10 @@ impl Memory {
     }
 
     fn record(&mut self, key: &str, value: String, now: u64) {
+        // Somebody has locked the journal for long. What is left out is recorded with the next answer.
+        if self.unwritten.len() >= MAX_UNWRITTEN {
+            self.written(false);
+        }
         self.unwritten.push_back(Record { time: now, key: key.to_owned(), value });
     }
 

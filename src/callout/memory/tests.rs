@@ -245,6 +245,18 @@ fn what_is_not_written_yet_holds() {
 }
 
 #[test]
+fn records_that_wait_for_the_journal_are_limited() {
+    let mut memory = Memory::default();
+    for number in 0..=MAX_UNWRITTEN {
+        memory.note(&address(&format!("u{number}@x.test")), &host(), NextHost::Accepted, START);
+    }
+    assert_eq!(memory.unwritten.len(), MAX_UNWRITTEN);
+    // The one that was left out is recorded with its next answer.
+    memory.note(&address("u0@x.test"), &host(), NextHost::Accepted, START + 1);
+    assert!(memory.unwritten.back().is_some_and(|record| record.key == "u0@x.test"));
+}
+
+#[test]
 fn spellings_of_a_local_part_take_one_place_and_refuse_each_other_never() {
     let scratch = Scratch::new("spellings");
     let mut memory = scratch.memory();

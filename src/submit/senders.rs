@@ -3,10 +3,10 @@
 //!
 //! The own addresses of a user are those with which the user could log in: see `sasl::server::Accounts`.
 //! A line of the table is `login address ...`. A login without a domain stands for that name in
-//! every local domain that has the users of `[local]`. An address may also be `@domain`, which stands for all addresses of a
-//! domain, or `*`, which stands for any address. An address includes its subaddresses, as it does
-//! for incoming mail: `info@` includes `info+sales@`. Case is ignored. Reading never stops at the
-//! first error. Authentication itself is in `sasl`.
+//! every local domain that has the users of `[local]`. An address may also be `@domain`, which stands
+//! for all addresses of a domain, or `*`, which stands for any address. An address includes its
+//! subaddresses, as it does for incoming mail: `info@` includes `info+sales@`. Case is ignored. Reading
+//! never stops at the first error. Authentication itself is in `sasl`.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};

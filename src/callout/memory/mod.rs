@@ -106,8 +106,8 @@ struct Row {
 /// All answers.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
-    /// The recipients that were accepted, folded. `@domain` stands for the random recipient of a domain, whose answer
-    /// may also be that it is unknown.
+    /// The recipients that were accepted, folded. `@domain` stands for the random recipient of a domain,
+    /// whose answer may also be that it is unknown.
     accepted: HashMap<Box<str>, Row>,
     /// The recipients that were refused, as they were given.
     refused: HashMap<Box<str>, Row>,

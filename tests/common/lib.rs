@@ -530,6 +530,16 @@ impl Daemon {
         self.becomes_true(|| site.spooled().is_empty())
     }
 
+    /// Waits until no attempt is under way. The queue learns of the end of an attempt after the log, so
+    /// a test that asks penfoldctl about an attempt in the log waits for this first.
+    ///
+    /// # Panics
+    /// As [`Daemon::wait_until`].
+    pub fn rests(&self, site: &Site) {
+        let is_at_rest = || site.penfoldctl(&["queue", "--state", "running"]).contains("queue is empty");
+        self.wait_until("the end of the attempts", is_at_rest);
+    }
+
     /// Waits until a mailbox has at least `count` messages, and returns them all.
     pub fn wait_mail(&self, site: &Site, user: &str, count: usize) -> Vec<Vec<u8>> {
         self.wait_until(&format!("{count} messages for {user}"), || site.mail(user).len() >= count);

@@ -30,10 +30,11 @@ fn members(json: &str) -> BTreeSet<String> {
     json.match_indices("\":").filter_map(|(at, _)| json[..at].rsplit('"').next()).map(str::to_owned).collect()
 }
 
-/// Waits until the dialogue of a message is kept, which is the last step of an attempt.
+/// Waits until the attempts have ended and the dialogue of a message is kept.
 fn wait_dialogue(daemon: &Daemon, site: &Site, id: &str) {
     let path = site.path("spool/note").join(format!("{id}.dialogue"));
     daemon.wait_until("the dialogue", || fs::metadata(&path).is_ok_and(|file| file.len() > 0));
+    daemon.rests(site);
 }
 
 /// A site whose host takes jon's message for ann, and defers it for bob.

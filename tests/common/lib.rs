@@ -530,14 +530,15 @@ impl Daemon {
         self.becomes_true(|| site.spooled().is_empty())
     }
 
-    /// Waits until no attempt is under way. The queue learns of the end of an attempt after the log, so
-    /// a test that asks penfoldctl about an attempt in the log waits for this first.
+    /// Waits until `count` attempts are under way. The queue learns of the end of an attempt after the
+    /// log, so a test that asks penfoldctl about an attempt in the log waits for this first.
     ///
     /// # Panics
     /// As [`Daemon::wait_until`].
-    pub fn rests(&self, site: &Site) {
-        let is_at_rest = || site.penfoldctl(&["queue", "--state", "running"]).contains("queue is empty");
-        self.wait_until("the end of the attempts", is_at_rest);
+    pub fn wait_running(&self, site: &Site, count: usize) {
+        let line = format!("\npenfold_queue_jobs{{state=\"running\"}} {count}\n");
+        let is_so = || site.penfoldctl(&["stats", "--openmetrics"]).contains(&line);
+        self.wait_until(&format!("{count} running attempts"), is_so);
     }
 
     /// Waits until a mailbox has at least `count` messages, and returns them all.

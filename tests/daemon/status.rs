@@ -92,7 +92,7 @@ fn the_page_and_the_metrics_have_the_numbers_and_name_nobody() {
     let daemon = site.start();
     let address = address(&daemon);
     let (running, port) = traffic(&site, &daemon);
-    daemon.wait_until("one attempt", || page(address, "/", "text/html").contains("<dd>1 running"));
+    daemon.wait_running(&site, 1);
     let html = page(address, "/", "text/html");
     for part in [
         "<title>Mail at razorback.test</title>",

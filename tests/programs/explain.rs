@@ -427,7 +427,7 @@ fn an_explanation_has_no_effect_and_needs_no_daemon() {
         fs::read_dir(site.path("spool/new")).is_ok_and(|mut left| left.next().is_none())
             && is_there(&format!("spool/note/{id}.dialogue"))
     });
-    daemon.rests(&site);
+    daemon.wait_running(&site, 0);
     let stranger_mail = ["jon@razorback", "--from", "a@good.example", "--ip", "192.0.2.1", "--helo", "mx.good.example"];
     let questions: [&[&str]; 6] = [
         &["staff@razorback"],

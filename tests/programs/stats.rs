@@ -29,7 +29,7 @@ fn busy() -> (Site, Daemon, Remote) {
     daemon.wait_words(&[" sent to=<x@accepts.test>"]);
     daemon.wait_mail(&site, "jon", 3);
     daemon.wait_mail(&site, "root", 1);
-    daemon.rests(&site);
+    daemon.wait_running(&site, 0);
     (site, daemon, remote)
 }
 

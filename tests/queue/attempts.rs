@@ -223,7 +223,7 @@ fn the_list_is_the_same_with_and_without_a_daemon() {
     let line = daemon.wait_words(&[&one, " deferred to=<elvis@"]);
     daemon.wait_words(&[&two, " deferred to=<jon@silent"]);
     daemon.wait_mail(&site, "jon", 1);
-    daemon.rests(&site);
+    daemon.wait_running(&site, 0);
     let shown = listing(&site);
     let time = line.split_once(" next=").expect("a time").1.split(' ').next().expect("a time");
     let time = time.trim_end_matches('Z').replace('T', " ");

@@ -47,7 +47,7 @@ impl Scene {
         let is_meant = |line: &&str| line.contains(" deferred to=<a@");
         let lines = || daemon.log().lines().filter(is_meant).map(str::to_owned).collect::<Vec<_>>();
         // An attempt that has begun with the old time must not be taken for the one that is meant.
-        daemon.rests(&self.site);
+        daemon.wait_running(&self.site, 0);
         let before = lines().len();
         self.set(by);
         // The flush is repeated, because a flush has no effect on an attempt that is just ending.

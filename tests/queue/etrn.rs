@@ -28,7 +28,7 @@ fn a_site_gets_the_mail_that_it_asks_for_and_no_other() {
         daemon.submit(&[to]);
         daemon.wait_words(&[&format!(" deferred to=<{to}>")]);
     }
-    daemon.rests(&site);
+    daemon.wait_running(&site, 0);
     remote.behave(Conduct::Sink(Sink::default()));
     let arrived = || -> Vec<String> {
         let mut all = remote.look(|seen| seen.messages.iter().flat_map(|m| m.recipients.clone()).collect::<Vec<_>>());
@@ -44,19 +44,19 @@ fn a_site_gets_the_mail_that_it_asks_for_and_no_other() {
     assert!(reply.starts_with("253 b'2.0.0 1 pending messages for node site.test"), "{output:?}");
     daemon.wait_words(&[" etrn node=site.test jobs=1 peer=[127.0.0.1] user=-"]);
     daemon.wait_words(&[" sent to=<elvis@site.test>"]);
-    daemon.rests(&site);
+    daemon.wait_running(&site, 0);
     assert_eq!(arrived(), ["<elvis@site.test>"]);
     client.ask("ETRN site.test", "251 2.0.0 ");
     client.ask("ETRN other.test", "459 4.7.1 ");
     client.ask("ETRN @sites.test", "253 2.0.0 1 ");
     daemon.wait_words(&[" sent to=<elvis@a.sites.test>"]);
-    daemon.rests(&site);
+    daemon.wait_running(&site, 0);
     assert_eq!(arrived(), ["<elvis@a.sites.test>", "<elvis@site.test>"]);
     // Within a minute, the same argument begins no further attempts.
     remote.behave(Conduct::Sink(Sink::default().reply("RCPT", "451 4.7.1 offline")));
     daemon.submit(&["again@a.sites.test"]);
     daemon.wait_words(&[" deferred to=<again@a.sites.test>"]);
-    daemon.rests(&site);
+    daemon.wait_running(&site, 0);
     remote.behave(Conduct::Sink(Sink::default()));
     client.ask("ETRN @sites.test", "253 2.0.0 1 ");
     daemon.submit(&["late@site.test"]);

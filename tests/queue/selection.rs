@@ -73,12 +73,6 @@ impl Scene {
         }
     }
 
-    /// Waits until no attempt is under way but the one that never ends.
-    fn rests(&self) {
-        let is_at_rest = || self.listed(&["--state", "running"]) == [0];
-        self.daemon.as_ref().expect("a daemon").wait_until("the end of the attempts", is_at_rest);
-    }
-
     /// The numbers of the messages that `queue` lists with these options, by their place in `ids`.
     fn listed(&self, options: &[&str]) -> Vec<usize> {
         let (code, text) = ctl(&self.site, &[&["queue", "--json"], options].concat());
@@ -196,7 +190,7 @@ fn messages_are_changed_by_selectors_and_others_are_not() {
     assert_eq!(scene.listed(&["--state", "held"]), [4]);
     done(&["release", "--state", "scheduled", "--all"], "1 message released");
     daemon.wait_words(&[&format!("{scheduled} deferred to=<kept@later.test>")]);
-    scene.rests();
+    daemon.wait_running(site, 1);
     // A flush of several messages that are deferred.
     scene.remotes[1].behave(Conduct::Sink(Sink::default()));
     done(&["flush", "--yes", "--state", "deferred", "--domain", "@later.test"], "2 messages being tried");
@@ -204,7 +198,7 @@ fn messages_are_changed_by_selectors_and_others_are_not() {
     daemon.wait_words(&[&format!("{deferred} sent to=<ann@sub.later.test>")]);
     daemon.wait_words(&[&format!("{deferred} sent to=<elvis@later.test>")]);
     daemon.wait_words(&[&format!("{deferred} flushed user=")]);
-    scene.rests();
+    daemon.wait_running(site, 1);
     assert!(ctl(site, &["flush", "later.test"]).1.contains("nothing waits for later.test"));
     daemon.wait_words(&["- flushed node=later.test jobs=0 user="]);
     done(&["remove", "--state", "held"], "1 message removed");

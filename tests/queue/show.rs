@@ -34,7 +34,7 @@ fn members(json: &str) -> BTreeSet<String> {
 fn wait_dialogue(daemon: &Daemon, site: &Site, id: &str) {
     let path = site.path("spool/note").join(format!("{id}.dialogue"));
     daemon.wait_until("the dialogue", || fs::metadata(&path).is_ok_and(|file| file.len() > 0));
-    daemon.rests(site);
+    daemon.wait_running(site, 0);
 }
 
 /// A site whose host takes jon's message for ann, and defers it for bob.

@@ -94,9 +94,9 @@ fn dovecot_takes_mail_by_lmtp_and_refuses_some_recipients() {
     }
     assert!(mail(&site, "daemon").is_empty() && mail(&site, "games").is_empty());
     assert!(daemon.settles(&site) && !daemon.log().contains("via=maildir"), "{}", daemon.log());
-    // The connections were kept. The report and the refusal may have come at the same time.
+    // Connections were kept: there were at least four transactions. Some may have run at the same time.
     let dovecots = dovecot.daemon.log();
-    assert!(dovecots.matches("Connect from local").count() <= 2, "{dovecots}");
+    assert!(dovecots.matches("Connect from local").count() <= 3, "{dovecots}");
 
     // A store is a recipient's mailbox: the message was delivered, and not relayed.
     let mut client = daemon.greeted();

@@ -76,8 +76,8 @@ pub struct Settings {
     pub outgoing: Arc<Outgoing>,
     /// The languages of reports.
     pub languages: Arc<Languages>,
-    /// The password of the shared store; `None` if there is none.
-    pub shared_password: Option<Arc<shared_store::Password>>,
+    /// What this host needs to use the shared store; `None` if there is no store.
+    pub shared_secrets: Option<Arc<shared_store::Secrets>>,
     /// The keys that sign mail.
     #[cfg(feature = "mailauth")]
     pub keys: Arc<Keys>,
@@ -113,9 +113,9 @@ impl Settings {
         // The router may have read the same file of users.
         let logins = noted(&mut errors, (logins, login_errors));
         let keys = open_keys(&config, rights, &mut errors);
-        let secrets = (Credentials::open(&config, rights), shared_store::Password::open(&config, rights));
+        let secrets = (Credentials::open(&config, rights), shared_store::Secrets::open(&config, rights));
         match (router, Tls::open(&config, rights), secrets, keys) {
-            (Some(router), Ok(tls), (Ok(credentials), Ok(shared_password)), Ok(_keys)) => {
+            (Some(router), Ok(tls), (Ok(credentials), Ok(shared_secrets)), Ok(_keys)) => {
                 let settings = Self {
                     #[cfg(feature = "filters")]
                     filters: Arc::new(Filters::new(&config)),
@@ -127,7 +127,7 @@ impl Settings {
                     access: Arc::new(access),
                     logins,
                     tls: Arc::new(tls),
-                    shared_password,
+                    shared_secrets,
                     tls_policies: Arc::new(tls_policies),
                     outgoing: Arc::new(outgoing),
                     languages: Arc::new(languages),
@@ -221,7 +221,7 @@ impl Site {
         let dns = Arc::new(Dns::new(&settings.config.dns));
         let state = State::at(&spool.state_directory());
         let store = Arc::new(SharedStore::new(&dns, &settings.config.hostname));
-        store.aim(&settings.config, &settings.tls.client, settings.shared_password.as_ref());
+        store.aim(&settings.config, &settings.tls.client, settings.shared_secrets.as_ref());
         let shared = Shared::in_store(Arc::clone(&store) as Arc<dyn crate::shared::Store>);
         settings.logins.throttle.share(shared.clone());
         let outbound = Outbound {
@@ -229,7 +229,7 @@ impl Site {
             local,
             addresses: Arc::default(),
             timeouts: Arc::default(),
-            sts: sts::Policies::new(&dns, &state),
+            sts: sts::Policies::new(&dns, &state, &shared),
         };
         Arc::new(Self {
             settings: RwLock::new(settings),
@@ -282,7 +282,7 @@ impl Site {
 
     /// Puts new settings into force.
     pub fn replace(&self, settings: Arc<Settings>) {
-        self.shared.aim(&settings.config, &settings.tls.client, settings.shared_password.as_ref());
+        self.shared.aim(&settings.config, &settings.tls.client, settings.shared_secrets.as_ref());
         self.shared.start();
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }

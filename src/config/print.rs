@@ -80,6 +80,7 @@ pub fn print(config: &Config) -> Vec<Printed> {
     }
     let store = config.shared.store.as_ref().map(ToString::to_string).unwrap_or_default();
     out.table("shared").key("store", quote(&store)).key("password", path(&config.shared.password.path));
+    out.key("secret", path(&config.shared.secret.path));
     let dns = &config.dns;
     out.table("dns").key("nameservers", list(&dns.nameservers, |server| quote(&server.to_string())));
     out.key("timeout", duration(dns.timeout));

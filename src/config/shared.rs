@@ -2,7 +2,7 @@
 //! together.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::de::DeValue;
@@ -28,6 +28,8 @@ pub struct Shared {
     pub store: Option<StoreUrl>,
     /// The file with the password.
     pub password: TableFile,
+    /// The file with the secret of the hosts that keep texts for each other.
+    pub secret: TableFile,
 }
 
 /// A shared store.
@@ -129,17 +131,18 @@ pub(super) fn shared(mut section: Section<'_, '_>) -> Shared {
     });
     let store = store.unwrap_or(default.store);
     let password = table_file(&mut section, "password", default.password);
+    let secret = table_file(&mut section, "secret", default.secret);
     if store.is_some() && !cfg!(feature = "shared-store") {
         section.error("store", "this penfold was built without the feature \"shared-store\"");
     }
     section.finish();
-    Shared { store, password }
+    Shared { store, password, secret }
 }
 
 /// The default: each host counts alone.
 pub(super) fn no_store() -> Shared {
-    let password = TableFile { path: PathBuf::from("/etc/penfold/shared_password"), required: false };
-    Shared { store: None, password }
+    let file = |name: &str| TableFile { path: Path::new("/etc/penfold").join(name), required: false };
+    Shared { store: None, password: file("shared_password"), secret: file("shared_secret") }
 }
 
 #[cfg(test)]

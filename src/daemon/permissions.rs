@@ -30,6 +30,8 @@ const SRS_SECRET: &str = "remote.srs_secret";
 
 /// The key for the file with the password of the shared store, which others must not read either.
 const SHARED_PASSWORD: &str = "shared.password";
+/// The key for the file with the secret of the hosts that share the store.
+const SHARED_SECRET: &str = "shared.secret";
 
 impl Names {
     /// Lists the files that the configuration in `file` names.
@@ -44,6 +46,7 @@ impl Names {
             (CREDENTIALS, &config.remote.credentials),
             (SRS_SECRET, &config.remote.srs_secret),
             (SHARED_PASSWORD, &config.shared.password),
+            (SHARED_SECRET, &config.shared.secret),
             ("policy.access", &config.policy.access),
             ("policy.always_bcc", &config.policy.always_bcc),
             ("submission.senders", &config.submission.senders),
@@ -88,7 +91,7 @@ impl Names {
 
     /// Whether the opener may open this file for the server, because perhaps only root can read it.
     pub fn has_secret(&self, path: &Path) -> bool {
-        const SECRETS: [&str; 11] = [
+        const SECRETS: [&str; 12] = [
             "tls.certificate",
             "tls.key",
             "local.users",
@@ -100,6 +103,7 @@ impl Names {
             CREDENTIALS,
             SRS_SECRET,
             SHARED_PASSWORD,
+            SHARED_SECRET,
         ];
         self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
     }
@@ -123,7 +127,9 @@ impl Names {
         let is_outside = confine::is_confined() && access(&error.file, AccessFlags::R_OK).is_ok();
         let needed = match *key {
             _ if is_outside => "restart penfoldd, which reads no directory that is new since its start".to_owned(),
-            CREDENTIALS | SRS_SECRET | SHARED_PASSWORD => format!("it must belong to {user} or to root, with mode 600"),
+            CREDENTIALS | SRS_SECRET | SHARED_PASSWORD | SHARED_SECRET => {
+                format!("it must belong to {user} or to root, with mode 600")
+            }
             _ => format!("the user {user} must be able to read it"),
         };
         ConfigError::whole(&self.config, format!("{key}: {path}: Permission denied: {needed}"))

@@ -16,6 +16,7 @@ use crate::sasl::Logins;
 use crate::screen::access::Access;
 use crate::screen::greylist::Greylist;
 use crate::screen::lists::Lists;
+use crate::shared::Shared;
 use crate::site::{Settings, Site, known_users};
 use crate::spool::Spool;
 use crate::state::State;
@@ -139,7 +140,7 @@ impl Offline {
             outgoing,
             dns: Dns::new(&config.dns),
             // They are not looked up, so their resolver does not start.
-            sts: Policies::new(&Arc::new(Dns::new(&config.dns)), &state),
+            sts: Policies::new(&Arc::new(Dns::new(&config.dns)), &state, &Shared::default()),
             lists: Lists::default(),
             greylist: Greylist::kept(&state),
             callouts: Callouts::kept(&state),

@@ -9,11 +9,16 @@
 //! clocks of the hosts do not matter. An answer is a list of numbers and nothing else. Every key
 //! expires. The names of accounts, clients, senders and recipients are in the keys as hashes.
 //!
+//! Hosts that have a secret together also keep texts for each other. These are sealed, since a store
+//! that lies could make up any text.
+//!
 //! This module knows nothing of connections: those are in `shared_store`.
 //!
 //! - `scripts`: the scripts
+//! - `seal`: texts that only the hosts can read and make
 
 mod scripts;
+mod seal;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +28,7 @@ use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
 
 pub use scripts::PROBE;
+pub use seal::Seal;
 
 /// The beginning of every key. The number changes if the meaning of the keys changes, so that two
 /// versions of penfold can use the same store.
@@ -39,7 +45,7 @@ pub struct Question {
     pub keys: Vec<String>,
     /// The other arguments of the script.
     pub arguments: Vec<String>,
-    /// The number of numbers in the answer.
+    /// The number of numbers in the answer; 0 if the answer is a text.
     pub numbers: usize,
 }
 
@@ -51,6 +57,13 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Returns the numbers that the script returns, exactly as many as the question expects.
     /// Returns `None` if the store does not answer, or answers anything else.
     fn ask(&self, question: &Question) -> Option<Vec<u64>>;
+
+    /// Returns the text that the script returns. Returns `None` if the store does not answer, or
+    /// answers anything else.
+    fn ask_text(&self, question: &Question) -> Option<String>;
+
+    /// The seal of the hosts that keep texts for each other; `None` if they keep none.
+    fn seal(&self) -> Option<Arc<Seal>>;
 }
 
 /// The shared store, if there is one.
@@ -184,6 +197,25 @@ impl Shared {
         }
     }
 
+    /// Keeps a text for the other hosts, for this number of seconds. An earlier text of the same kind
+    /// and name is replaced. Without a secret of the hosts, nothing is kept.
+    pub fn keep(&self, kind: &str, name: &str, text: &str, seconds: u64) {
+        let Some(seal) = self.used().and_then(Store::seal) else { return };
+        let Some(sealed) = seal.close(&sealed_name(kind, name), text) else { return };
+        self.ask(scripts::KEEP, vec![key(kind, &[name])], vec![sealed, seconds.to_string()], 1);
+    }
+
+    /// Returns the text that a host with the same secret has kept. It may be older than the last one,
+    /// since the store can put an old text back.
+    pub fn recall(&self, kind: &str, name: &str) -> Option<String> {
+        let store = self.used()?;
+        let seal = store.seal()?;
+        let keys = vec![key(kind, &[name])];
+        let question = Question { script: scripts::RECALL, keys, arguments: Vec::new(), numbers: 0 };
+        let sealed = store.ask_text(&question).filter(|sealed| !sealed.is_empty())?;
+        seal.open(&sealed_name(kind, name), &sealed)
+    }
+
     fn used(&self) -> Option<&dyn Store> {
         self.0.as_deref().filter(|store| store.is_used())
     }
@@ -199,6 +231,11 @@ impl Shared {
 pub fn probe(host: &str, number: u32) -> Question {
     let keys = vec![key("probe", &[host])];
     Question { script: PROBE, keys, arguments: vec![number.to_string()], numbers: 2 }
+}
+
+/// The name under which a text is sealed.
+fn sealed_name(kind: &str, name: &str) -> String {
+    format!("{kind}\0{name}")
 }
 
 /// The key of something of this kind.
@@ -230,6 +267,14 @@ mod tests {
         fn ask(&self, question: &Question) -> Option<Vec<u64>> {
             self.1.lock().expect("whole").push(question.clone());
             Some(self.0.clone())
+        }
+
+        fn ask_text(&self, _: &Question) -> Option<String> {
+            None
+        }
+
+        fn seal(&self) -> Option<Arc<Seal>> {
+            None
         }
     }
 

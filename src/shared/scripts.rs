@@ -107,6 +107,17 @@ end
 return {0, delay}"
 );
 
+/// Keeps a text. Arguments: the text, and the seconds for which it is kept. Returns 1.
+pub const KEEP: &str = "
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return {1}";
+
+/// Returns the text that was kept, or an empty one.
+pub const RECALL: &str = with_read!(
+    "
+return read('GET', KEYS[1]) or ''"
+);
+
 /// Writes a number for a minute. Returns the number that was read back, and the time of the store.
 pub const PROBE: &str = "
 redis.call('SET', KEYS[1], ARGV[1], 'EX', 60)

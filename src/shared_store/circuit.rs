@@ -10,11 +10,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Standing;
-use super::link::{Failure, Link};
+use super::link::{self, Failure, Link, Read};
 use super::target::Target;
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
-use crate::shared::{Question, probe};
+use crate::shared::{Question, Seal, probe};
 use crate::sys;
 
 /// The time within which a question is answered, with the connection that it may need.
@@ -131,19 +131,25 @@ impl Circuit {
     }
 
     /// Asks a question. Returns `None` if the store is away, or if it fails now.
-    pub fn ask(self: &Arc<Self>, question: &Question) -> Option<Vec<u64>> {
+    pub fn ask<T>(self: &Arc<Self>, question: &Question, read: Read<T>) -> Option<T> {
         let until = Instant::now() + LIMIT;
         let mut lease = self.lease(until)?;
-        match lease.ask(question, until) {
-            Ok(numbers) => {
+        match lease.ask(question, read, until) {
+            Ok(answer) => {
                 lease.failure = None;
-                Some(numbers)
+                Some(answer)
             }
             Err(failure) => {
                 lease.failure = Some(failure);
                 None
             }
         }
+    }
+
+    /// The seal of the store that is asked.
+    pub fn seal(&self) -> Option<Arc<Seal>> {
+        let secrets = self.lock().target.as_ref()?.secrets.clone()?;
+        secrets.seal()
     }
 
     /// The number of questions that no connection was free for in time.
@@ -285,12 +291,12 @@ impl Circuit {
 
     /// Connects to the first address that accepts the connection, and has a script run there.
     fn reach(&self, target: &Target, number: u32) -> Result<(Way, Link), String> {
-        let password = target.password.as_ref().and_then(|password| password.current());
+        let password = target.secrets.as_ref().and_then(|secrets| secrets.password());
         let mut last = "it has no address".to_owned();
         for endpoint in target.endpoints(&self.dns)? {
             let until = Instant::now() + LIMIT;
             let answer = Link::open(&endpoint, target, password.as_deref(), until)
-                .and_then(|mut link| Ok((link.ask(&probe(&self.host, number), until)?, link)));
+                .and_then(|mut link| Ok((link.ask(&probe(&self.host, number), link::numbers, until)?, link)));
             match answer {
                 Ok((answer, link)) if answer.first() == Some(&number.into()) => {
                     return Ok((Way { endpoint, password }, link));
@@ -366,11 +372,11 @@ impl Drop for Lease {
 
 impl Lease {
     /// Asks over the connection, or over a new one if there is none or the store has closed it.
-    fn ask(&mut self, question: &Question, until: Instant) -> Result<Vec<u64>, Failure> {
+    fn ask<T>(&mut self, question: &Question, read: Read<T>, until: Instant) -> Result<T, Failure> {
         if let Some(link) = &mut self.link
             && !link.is_stale()
         {
-            match link.ask(question, until) {
+            match link.ask(question, read, until) {
                 Err(failure) if failure.is_stale => {}
                 result => return result,
             }
@@ -378,7 +384,7 @@ impl Lease {
         // A question whose answer was lost is counted twice: that makes a limit stricter.
         let Self { target, way, link, .. } = self;
         let new = link.insert(Link::open(&way.endpoint, target, way.password.as_deref(), until)?);
-        new.ask(question, until)
+        new.ask(question, read, until)
     }
 }
 

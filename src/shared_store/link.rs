@@ -1,7 +1,7 @@
 //! A connection to the store. Each exchange ends at its deadline, and no reply is larger than
 //! [`MAX_REPLY`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::time::Instant;
 
 use redis::{Cmd, Value};
@@ -85,23 +85,20 @@ impl Link {
         self.stream.has_input().unwrap_or(true)
     }
 
-    /// Asks a question. Returns exactly as many numbers as the question expects.
+    /// Asks a question. Returns the answer as `read` reads it.
     ///
     /// # Errors
     /// The reason why there is no such answer. The connection must not be used any more.
-    pub fn ask(&mut self, question: &Question, until: Instant) -> Result<Vec<u64>, Failure> {
+    pub fn ask<T>(&mut self, question: &Question, read: Read<T>, until: Instant) -> Result<T, Failure> {
         let mut eval = redis::cmd("EVAL");
         eval.arg(question.script).arg(question.keys.len()).arg(&question.keys).arg(&question.arguments);
-        let numbers = match self.exchange(&eval, until)? {
-            Value::Array(values) => values.into_iter().map(number).collect::<Option<Vec<u64>>>(),
+        match self.exchange(&eval, until)? {
             Value::ServerError(error) => {
                 let why = format!("{} {}", error.code(), error.details().unwrap_or_default());
-                return Err(Failure::new(printable(&why)));
+                Err(Failure::new(printable(&why)))
             }
-            _ => None,
-        };
-        let numbers = numbers.filter(|numbers| numbers.len() == question.numbers);
-        numbers.ok_or_else(|| unexpected("an answer of the wrong kind"))
+            value => read(question, value).ok_or_else(|| unexpected("an answer of the wrong kind")),
+        }
     }
 
     /// Sends a command that logs in. The text of an error may repeat the password, and is not logged.
@@ -141,6 +138,22 @@ impl Link {
             }
         }
     }
+}
+
+/// Reads an answer. Returns `None` if it is not of the kind that the question expects.
+pub type Read<T> = fn(&Question, Value) -> Option<T>;
+
+/// Reads exactly as many numbers as the question expects.
+pub fn numbers(question: &Question, value: Value) -> Option<Vec<u64>> {
+    let Value::Array(values) = value else { return None };
+    let numbers: Vec<u64> = values.into_iter().map(number).collect::<Option<_>>()?;
+    (numbers.len() == question.numbers).then_some(numbers)
+}
+
+/// Reads a text.
+pub fn text(_: &Question, value: Value) -> Option<String> {
+    let Value::BulkString(octets) = value else { return None };
+    String::from_utf8(octets).ok()
 }
 
 fn number(value: Value) -> Option<u64> {

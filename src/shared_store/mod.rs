@@ -2,7 +2,7 @@
 //!
 //! The store is a peer in the inside network that may hang, lie, be full or restart. A question
 //! costs a session at most 100 ms, and after one that fails, nothing until the store is back: see
-//! `circuit`. What the store says is a list of numbers, and at most 64 KiB. What the numbers mean,
+//! `circuit`. What the store says is a list of numbers or a sealed text, and at most 64 KiB. What the numbers mean,
 //! and what they cannot do, is in [`shared`](crate::shared).
 //!
 //! Without the feature `shared-store` there is never a store, and each host counts alone.
@@ -10,7 +10,7 @@
 //! - `circuit`: the connections, and whether the store is asked
 //! - `frame`: the end of a reply
 //! - `link`: one connection
-//! - `password`: the file with the password
+//! - `secrets`: the password, and the secret that only the hosts know
 //! - `target`: the store that the configuration names
 
 #[cfg(all(test, feature = "shared-store"))]
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::dns::Dns;
-use crate::shared::{Question, Store};
+use crate::shared::{Question, Seal, Store};
 use crate::tls::Client;
 
 #[cfg(feature = "shared-store")]
@@ -31,11 +31,11 @@ mod circuit;
 mod frame;
 #[cfg(feature = "shared-store")]
 mod link;
-mod password;
+mod secrets;
 #[cfg(feature = "shared-store")]
 mod target;
 
-pub use password::Password;
+pub use secrets::Secrets;
 
 /// The maximum time that [`SharedStore::examine`] takes: that of a slow look-up, and more.
 #[cfg(feature = "shared-store")]
@@ -78,8 +78,8 @@ impl SharedStore {
     }
 
     /// Uses the store that the configuration names from now on. `tls` has the authorities.
-    pub fn aim(&self, config: &Config, tls: &Client, password: Option<&Arc<Password>>) {
-        let target = config.shared.store.as_ref().map(|url| target::Target::new(url, tls, password.cloned()));
+    pub fn aim(&self, config: &Config, tls: &Client, secrets: Option<&Arc<Secrets>>) {
+        let target = config.shared.store.as_ref().map(|url| target::Target::new(url, tls, secrets.cloned()));
         self.circuit.aim(target.map(Arc::new));
     }
 
@@ -114,7 +114,15 @@ impl Store for SharedStore {
     }
 
     fn ask(&self, question: &Question) -> Option<Vec<u64>> {
-        self.circuit.ask(question)
+        self.circuit.ask(question, link::numbers)
+    }
+
+    fn ask_text(&self, question: &Question) -> Option<String> {
+        self.circuit.ask(question, link::text)
+    }
+
+    fn seal(&self) -> Option<Arc<Seal>> {
+        self.circuit.seal()
     }
 }
 
@@ -126,7 +134,7 @@ impl SharedStore {
     }
 
     /// Does nothing.
-    pub fn aim(&self, _: &Config, _: &Client, _: Option<&Arc<Password>>) {}
+    pub fn aim(&self, _: &Config, _: &Client, _: Option<&Arc<Secrets>>) {}
 
     /// No store.
     pub fn standing(&self) -> (String, Standing) {
@@ -154,6 +162,14 @@ impl Store for SharedStore {
     }
 
     fn ask(&self, _: &Question) -> Option<Vec<u64>> {
+        None
+    }
+
+    fn ask_text(&self, _: &Question) -> Option<String> {
+        None
+    }
+
+    fn seal(&self) -> Option<Arc<Seal>> {
         None
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::password::Password;
+use super::secrets::Secrets;
 use crate::config::{StorePlace, StoreUrl};
 use crate::dns::Dns;
 use crate::endpoint::Endpoint;
@@ -24,19 +24,19 @@ pub struct Target {
     pub user: Option<String>,
     /// The number of the database.
     pub database: u32,
-    /// The file with the password.
-    pub password: Option<Arc<Password>>,
+    /// The files with the password and the secret of the hosts.
+    pub secrets: Option<Arc<Secrets>>,
 }
 
 impl Target {
     /// A store at this URL.
-    pub fn new(url: &StoreUrl, tls: &Client, password: Option<Arc<Password>>) -> Self {
+    pub fn new(url: &StoreUrl, tls: &Client, secrets: Option<Arc<Secrets>>) -> Self {
         let name = match &url.place {
             StorePlace::Tls(host) => Some((tls.clone(), host.host.clone())),
             StorePlace::Host(_) | StorePlace::Socket(_) => None,
         };
         let (user, database) = (url.user.clone(), url.database);
-        Self { url: url.to_string(), place: url.place.clone(), tls: name, user, database, password }
+        Self { url: url.to_string(), place: url.place.clone(), tls: name, user, database, secrets }
     }
 
     /// Looks up the addresses at which the store listens.

@@ -357,6 +357,7 @@ fn every_key_has_its_effect() {
         shared: Shared {
             store: cfg!(feature = "shared-store").then(|| StoreUrl::parse(STORE).expect("a URL")),
             password: table("shared_password"),
+            secret: table("shared_secret"),
         },
         dns: Dns {
             nameservers: sockets(&["127.0.0.1:5353", "192.0.2.53:53", "[::1]:53", "[::1]:54"]),
@@ -449,6 +450,7 @@ fn the_sample_states_the_defaults() {
         (&mut sample.remote.outgoing, &default.remote.outgoing, "outgoing"),
         (&mut sample.remote.srs_secret, &default.remote.srs_secret, "srs_secret"),
         (&mut sample.shared.password, &default.shared.password, "shared_password"),
+        (&mut sample.shared.secret, &default.shared.secret, "shared_secret"),
         (&mut sample.submission.senders, &default.submission.senders, "senders"),
         (&mut sample.submission.rewrite, &default.submission.rewrite, "rewrite"),
         (&mut sample.policy.access, &default.policy.access, "access"),
@@ -462,6 +464,7 @@ fn the_sample_states_the_defaults() {
             "languages" => "texts",
             "tls-policies" => "tls_policies",
             "shared_password" => "password",
+            "shared_secret" => "secret",
             "senders-via" => "senders",
             name => name,
         };

@@ -250,3 +250,26 @@ fn check(site: &Site) -> String {
     let output = command.arg("-f").arg(site.path("penfold.conf")).arg("check").output().expect("it runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
+
+#[test]
+fn a_secret_that_is_short_or_that_others_can_read_is_reported() {
+    let mut site = site("redis://127.0.0.1", 5);
+    site.set("shared", "secret", &format!("{:?}", site.path("secret")));
+    site.configure();
+    let thirty_two = "a".repeat(32);
+    for (text, mode, want) in [
+        (format!("# The secret of the hosts\n{thirty_two}\n"), 0o600, ""),
+        (String::new(), 0o600, ""),
+        ("a".repeat(31), 0o600, "expected one line, which is the secret, with at least 32 characters"),
+        ("a".repeat(513), 0o600, "expected one line, which is the secret"),
+        (format!("{thirty_two}\n{thirty_two}\n"), 0o600, "expected one line, which is the secret"),
+        (thirty_two.clone(), 0o640, "secret: "),
+    ] {
+        site.write("secret", &text);
+        fs::set_permissions(site.path("secret"), fs::Permissions::from_mode(mode)).expect("a mode");
+        let output = site.penfoldd(&["-n"]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), want.is_empty(), "{text}: {said}");
+        assert!(said.contains(want) && !said.contains("aaa"), "{text}: {said}");
+    }
+}

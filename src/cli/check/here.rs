@@ -65,7 +65,7 @@ pub fn daemon(config: &Config, running: &io::Result<bool>) -> Finding {
 /// Checks that the shared store answers, by connecting to it. Returns `None` if there is none.
 pub fn shared(settings: &Settings) -> Option<Finding> {
     let store = SharedStore::new(&Arc::new(Dns::new(&settings.config.dns)), &settings.config.hostname);
-    store.aim(&settings.config, &settings.tls.client, settings.shared_password.as_ref());
+    store.aim(&settings.config, &settings.tls.client, settings.shared_secrets.as_ref());
     let (url, standing) = store.examine();
     let why = match standing {
         Standing::None => return None,

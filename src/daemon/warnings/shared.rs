@@ -8,7 +8,7 @@ use crate::site::Settings;
 /// Warns if there is a password, and a store on another host without TLS.
 pub fn log_all(settings: &Settings) {
     let Some(store) = &settings.config.shared.store else { return };
-    let has_password = settings.shared_password.as_ref().is_some_and(|password| password.current().is_some());
+    let has_password = settings.shared_secrets.as_ref().is_some_and(|secrets| secrets.password().is_some());
     if has_password && is_in_clear(&store.place) {
         let at = settings.config.places.at("shared.store");
         ::log::warn!(

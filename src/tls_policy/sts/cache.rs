@@ -261,13 +261,14 @@ impl Parts {
     }
 }
 
-fn to_text(policy: &StsPolicy, used: u64) -> String {
+/// Writes a policy and the time of its use.
+pub(super) fn to_text(policy: &StsPolicy, used: u64) -> String {
     let StsPolicy { id, mode, mx, max_age, fetched } = policy;
     format!("{fetched}|{used}|{}|{}|{id}|{}", max_age.as_secs(), mode.word(), mx.join(","))
 }
 
 /// Reads a policy and the time of its use. It is checked as a policy from the network would be.
-fn from_text(text: &str) -> Option<(StsPolicy, u64)> {
+pub(super) fn from_text(text: &str) -> Option<(StsPolicy, u64)> {
     if text.contains(char::is_control) {
         return None;
     }

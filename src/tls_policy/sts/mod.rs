@@ -13,9 +13,15 @@
 //! failure, no attempt is made for some minutes. A policy that mail has not asked for in a month is
 //! not renewed.
 //!
+//! Hosts that share a store and a secret keep policies for each other. Before a host fetches a policy, it
+//! takes the one that another host has fetched for the same record. If a domain has no record, or the
+//! record cannot be looked up, a host that knows no policy asks the store as well: so a policy stays in
+//! force at all hosts, also at one that has never seen the record.
+//!
 //! - `background`: threads that fetch while nobody waits
 //! - `cache`: policies in memory and on disk
 //! - `fetch`: one policy over HTTPS
+//! - `hosts`: policies in the shared store
 //! - `policy`: the text of a policy
 //! - `record`: the TXT record of a domain
 
@@ -26,6 +32,7 @@ use std::time::{Duration, Instant};
 use crate::address;
 use crate::dns::Dns;
 use crate::outcome::NoAnswer;
+use crate::shared::Shared;
 use crate::state::State;
 use crate::sys;
 use crate::timeouts::{HostTimeout, POLL_INTERVAL};
@@ -34,6 +41,7 @@ use crate::tls::{Client, Fault};
 mod background;
 mod cache;
 mod fetch;
+mod hosts;
 pub mod policy;
 pub mod record;
 
@@ -81,6 +89,8 @@ pub struct Policies {
 #[derive(Debug)]
 struct Inner {
     dns: Arc<Dns>,
+    /// The policies that other hosts have fetched.
+    shared: Shared,
     /// The lock is held only while the cache is read or changed.
     cache: Mutex<Cache>,
     /// The domains whose policies are being fetched.
@@ -95,15 +105,16 @@ struct Inner {
 }
 
 impl Policies {
-    /// The policies, with those that are kept in a state directory.
-    pub fn new(dns: &Arc<Dns>, state: &State) -> Self {
-        Self::limited(dns, state, FETCH_TIMEOUT)
+    /// The policies, with those that are kept in a state directory and those of other hosts.
+    pub fn new(dns: &Arc<Dns>, state: &State, shared: &Shared) -> Self {
+        Self::limited(dns, state, shared, FETCH_TIMEOUT)
     }
 
     /// The same, with a maximum time for fetching a policy.
-    pub fn limited(dns: &Arc<Dns>, state: &State, limit: Duration) -> Self {
+    pub fn limited(dns: &Arc<Dns>, state: &State, shared: &Shared, limit: Duration) -> Self {
         let inner = Inner {
             dns: Arc::clone(dns),
+            shared: shared.clone(),
             cache: Mutex::new(Cache::new(state)),
             fetching: Mutex::default(),
             fetched: Condvar::new(),
@@ -137,6 +148,7 @@ impl Policies {
         // Without a record, a policy is neither fetched nor renewed.
         let id = match inner.id(domain, now) {
             Ok(Some(id)) => id,
+            _ if current.is_none() && inner.take_from_other_hosts(domain, now, |_| true) => return self.known(domain),
             Ok(None) => return known(false),
             Err(_) => return known(true),
         };
@@ -198,12 +210,16 @@ impl Inner {
         if is_known || (host_timeout.is_some() && entry.failure(now).is_some()) {
             return;
         }
+        if self.take_from_other_hosts(domain, now, |policy| *policy.id == *id && !is_due(policy, now)) {
+            return;
+        }
         let result = fetch::policy(&self.dns, tls, (domain, id), self.limit, host_timeout);
         let now = sys::now();
         match result {
             Ok(policy) => {
                 let (mode, seconds) = (policy.mode.word(), policy.max_age.as_secs());
                 ::log::info!("MTA-STS: {domain}: the policy {id} was fetched: {mode}, for {seconds} seconds");
+                hosts::tell(&self.shared, domain, &policy, now);
                 self.cache().keep(now, domain, &Arc::new(policy));
             }
             Err((failure, is_cut_short)) => {
@@ -217,6 +233,17 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Takes the policy of a domain that another host has fetched, if it is as wanted. Returns whether there
+    /// is one.
+    fn take_from_other_hosts(&self, domain: &str, now: u64, is_wanted: impl FnOnce(&StsPolicy) -> bool) -> bool {
+        let policy = hosts::policy_of(&self.shared, domain, now).filter(is_wanted);
+        let Some(policy) = policy else { return false };
+        let (id, mode, seconds) = (&policy.id, policy.mode.word(), policy.end().saturating_sub(now));
+        ::log::info!("MTA-STS: {domain}: another host has fetched the policy {id}: {mode}, for {seconds} seconds");
+        self.cache().keep(now, domain, &Arc::new(policy));
+        true
     }
 
     /// Waits until no thread fetches the policy of a domain.

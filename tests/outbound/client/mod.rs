@@ -62,6 +62,7 @@ use penfold::envelope::{Body, MailOptions, MessageTls, Recipient};
 use penfold::outcome::{Contact, Fate, NoAnswer, Outcome};
 use penfold::outgoing::Outgoing;
 use penfold::privsep::Rights;
+use penfold::shared::Shared;
 use penfold::spool::{Content, Measure};
 use penfold::state::State;
 use penfold::timeouts::Trust;
@@ -124,7 +125,7 @@ impl Sender {
             local,
             addresses: Arc::default(),
             timeouts: Arc::default(),
-            sts: Policies::new(&dns, &State::at(Path::new("/nonexistent"))),
+            sts: Policies::new(&dns, &State::at(Path::new("/nonexistent")), &Shared::default()),
         };
         let remote = RemoteDelivery::new(shared);
         let credentials = Credentials::open(&config, &Rights::Alone).expect("none");

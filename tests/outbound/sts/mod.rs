@@ -4,10 +4,13 @@
 //! policy is fetched from any other address.
 //!
 //! - `check`: the policy of our own domain, as `penfoldctl check` sees it
+//! - `hosts`: several hosts of one site with a shared store
 //! - `renewal`: policies while time passes
 
 #[cfg(feature = "mailauth")]
 mod check;
+#[cfg(feature = "shared-store")]
+mod hosts;
 mod renewal;
 
 use std::net::TcpListener;
@@ -24,6 +27,7 @@ use common::remote::{self, Offer, Remote, Sink};
 use common::tls::{Authority, Leaf};
 use penfold::config::parse;
 use penfold::dns::Dns;
+use penfold::shared::Shared;
 use penfold::state::State;
 use penfold::timeouts::{HostTimeout, HostTimeouts, Trust};
 use penfold::tls::{Client, FaultKind};
@@ -87,7 +91,7 @@ impl Drop for Sender {
 fn policies(server: &NameServer, state: &Path) -> Policies {
     let text = format!("hostname = \"x.test\"\ndns.nameservers = [\"{}\"]\ndns.timeout = \"1s\"", server.address);
     let settings = parse(Path::new("x"), &text).expect("good").dns;
-    Policies::limited(&Arc::new(Dns::new(&settings)), &State::at(state), LIMIT)
+    Policies::limited(&Arc::new(Dns::new(&settings)), &State::at(state), &Shared::default(), LIMIT)
 }
 
 fn mode(sts: &Sts) -> Option<Mode> {

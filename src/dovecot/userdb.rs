@@ -288,8 +288,8 @@ fn found<'a>(fields: impl Iterator<Item = &'a str>) -> Option<Found> {
 mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::os::unix::net::UnixListener;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
     use std::thread;
 
     use super::*;
@@ -317,20 +317,26 @@ mod tests {
     }
 
     /// Some look-ups get a connection with a second left or less. With 950 ms for each answer, the
-    /// sixth of a row would begin after 4.75 s. With 1.1 s, the fifth would end after 5.5 s.
+    /// sixth of a row would begin after 4.75 s. With 1.1 s, the fifth would end after 5.5 s. On a busy
+    /// machine some look-ups begin late, and have time for one more.
     #[test]
     fn a_dovecot_that_is_busy_is_not_left_alone() {
         let busy = |milliseconds| {
             let path = std::env::temp_dir().join(format!("penfold-userdb-{}-{milliseconds}", std::process::id()));
             let (asked, userdb) = (slow(&path, Duration::from_millis(milliseconds)), Userdb::at(&path));
             let find = |number: usize| userdb.find(&format!("jon{number}"));
+            let start = Barrier::new(7 * AT_ONCE);
+            let at_once = |number: usize| {
+                start.wait();
+                find(number)
+            };
             let answers: Vec<_> = thread::scope(|scope| {
-                let all: Vec<_> = (0..7 * AT_ONCE).map(|number| scope.spawn(move || find(number))).collect();
+                let all: Vec<_> = (0..7 * AT_ONCE).map(|number| scope.spawn(move || at_once(number))).collect();
                 all.into_iter().map(|one| one.join().expect("no panic")).collect()
             });
-            assert!(asked.load(Ordering::SeqCst) <= 5 * AT_ONCE, "{asked:?}");
+            assert!(asked.load(Ordering::SeqCst) <= 6 * AT_ONCE, "{asked:?}");
             let errors: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-            assert!((2 * AT_ONCE..7 * AT_ONCE).contains(&errors.len()), "{errors:?}");
+            assert!((AT_ONCE..7 * AT_ONCE).contains(&errors.len()), "{errors:?}");
             assert!(errors.iter().all(|error| error.to_string().starts_with("too many look-ups")), "{errors:?}");
             assert!(find(1000).expect("an answer").is_some());
             let _ = std::fs::remove_file(&path);

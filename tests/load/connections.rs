@@ -88,9 +88,11 @@ fn ten_thousand_sessions_are_held_and_served() {
     assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());
 }
 
-/// The most memory of an idle daemon, in KiB.
-const MAX_IDLE_KIB: usize = 9 * 1024;
-/// The most of it that is not part of files, in KiB.
+/// The most memory of an idle daemon, in KiB. Most of it is parts of the program. The kernel maps at
+/// least 64 KiB around each page that is used, and since Linux 6.18 as much as was read or written at
+/// once: so a program that was just linked takes 10 MiB, and a copy of it 11 MiB.
+const MAX_IDLE_KIB: usize = 12 * 1024;
+/// The most of it that is not part of files, in KiB: 1.2 MiB, or 3.4 MiB in a debug build.
 const MAX_OWN_KIB: usize = 4 * 1024;
 
 /// Counts all processes of the daemon. That is the memory that users see (PSS), programs and
@@ -98,7 +100,7 @@ const MAX_OWN_KIB: usize = 4 * 1024;
 /// itself is several times as large. To measure another build, such as one without features, name
 /// its penfoldd in `PENFOLD_IDLE`.
 #[test]
-fn an_idle_daemon_needs_less_than_nine_megabytes() {
+fn an_idle_daemon_needs_little_memory() {
     let _turn = crate::turn();
     let named = std::env::var_os("PENFOLD_IDLE").map(PathBuf::from);
     let built = named.or_else(|| built::release("penfoldd"));

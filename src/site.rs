@@ -280,6 +280,11 @@ impl Site {
         Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What this site keeps together with other hosts in the shared store.
+    pub fn together(&self) -> Shared {
+        Shared::in_store(Arc::clone(&self.shared) as Arc<dyn crate::shared::Store>)
+    }
+
     /// Puts new settings into force.
     pub fn replace(&self, settings: Arc<Settings>) {
         self.shared.aim(&settings.config, &settings.tls.client, settings.shared_secrets.as_ref());

@@ -62,6 +62,14 @@ impl Cache {
         (is_enough && Instant::now() < entry.until).then(|| entry.found.clone())
     }
 
+    /// The answer for a name and a type, and how long it stays valid.
+    pub(super) fn find_with_lifetime(&self, name: &str, kind: RecordType) -> Option<(Found, Duration)> {
+        let kept = self.lock();
+        let entry = kept.answers.get(&(Arc::from(name), kind))?;
+        let left = entry.until.checked_duration_since(Instant::now())?;
+        Some((entry.found.clone(), left))
+    }
+
     /// Keeps an answer for its lifetime, in seconds.
     pub(super) fn keep(&self, name: &str, kind: RecordType, with_dnssec: bool, found: &Found, lifetime: u32) {
         let lifetime = Duration::from_secs(lifetime.into());

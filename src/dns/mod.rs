@@ -18,6 +18,7 @@
 //! - `begun`: look-ups of one type, which begin now and are awaited later
 //! - `cache`: answers kept for their lifetime
 //! - `domain`: whether mail could be sent to a domain
+//! - `kept`: TXT records in the cache, which hosts keep for each other
 //! - `lookup`: the look-ups of one check, with a common deadline
 //! - `public`: whether an address is public
 //! - `secure`: look-ups that say whether their answers are secure
@@ -28,6 +29,7 @@ mod answer;
 mod begun;
 mod cache;
 mod domain;
+mod kept;
 pub mod lookup;
 mod public;
 mod secure;

@@ -197,6 +197,11 @@ impl Shared {
         }
     }
 
+    /// Whether the hosts keep texts for each other.
+    pub fn keeps_texts(&self) -> bool {
+        self.used().and_then(Store::seal).is_some()
+    }
+
     /// Keeps a text for the other hosts, for this number of seconds. An earlier text of the same kind
     /// and name is replaced. Without a secret of the hosts, nothing is kept.
     pub fn keep(&self, kind: &str, name: &str, text: &str, seconds: u64) {

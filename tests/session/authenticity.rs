@@ -1,10 +1,16 @@
 //! Messages of strangers: the Authentication-Results: field, and what `policy.dmarc` makes of it.
 
+#[cfg(feature = "shared-store")]
+use std::fs::{self, Permissions};
 use std::net::TcpStream;
+#[cfg(feature = "shared-store")]
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use common::client::Client;
 use common::dns::Dns;
+#[cfg(feature = "shared-store")]
+use common::redis::RedisDir;
 use common::{Daemon, Site, keys, programs};
 #[cfg(feature = "arc")]
 use penfold::mailauth::arc::{self, Sealer};
@@ -404,4 +410,61 @@ fn mail_of_clients_that_may_relay_is_signed_by_the_domain_of_its_author() {
     daemon.client().send("jon@razorback.test", &["root@razorback"], &text("jon@razorback.test", 100));
     let mail = daemon.wait_mail(&site, "root", 1).remove(0);
     assert!(!String::from_utf8_lossy(&mail).contains("DKIM-Signature"));
+}
+
+/// Sends a signed message to a new host, which knows nothing. Returns the result for the signature, and how
+/// often the host has asked for the key. A host for which the store was too slow does not count.
+#[cfg(feature = "shared-store")]
+fn at_a_new_host(redis: &RedisDir, secret: Option<&str>, dns: &Dns) -> (String, usize) {
+    let asked = || dns.asked().iter().filter(|(name, _)| name.starts_with("s._domainkey.")).count();
+    for _ in 0..20 {
+        let mut site = site(dns, "dns.timeout = \"2s\"");
+        site.set("shared", "store", &format!("{:?}", redis.url()));
+        if let Some(secret) = secret {
+            site.write("shared_secret", secret);
+            fs::set_permissions(site.path("shared_secret"), Permissions::from_mode(0o600)).expect("a mode");
+            site.set("shared", "secret", &format!("{:?}", site.path("shared_secret")));
+        }
+        let (daemon, before) = (site.start(), asked());
+        daemon.wait_words(&["counts are shared"]);
+        send(&daemon, &signed(TEXT), "250 ");
+        let field = results(&delivered(&daemon, &site));
+        if !daemon.log().contains("counts alone") {
+            let result = field.split_once("; dkim=").expect("a result").1;
+            return (result.split(' ').next().unwrap_or_default().to_owned(), asked() - before);
+        }
+    }
+    panic!("the store was never there all the time");
+}
+
+#[cfg(feature = "shared-store")]
+#[test]
+fn a_key_is_looked_up_by_one_host_for_all_that_know_the_secret() {
+    let redis = RedisDir::new();
+    let Some(_running) = redis.start(&[]) else { return };
+    let (dns, broken) = (zone("none"), Dns::zone("s._domainkey.example.net SERVFAIL\nexample.net MX 0 ."));
+    let ours = Some("the secret of these hosts, 32 characters");
+    let theirs = Some("the secret of other hosts, 32 characters");
+    let passes = |secret, dns| at_a_new_host(&redis, secret, dns) == ("pass".to_owned(), 0);
+    let asks = |secret, dns, want: &str| {
+        let (result, asked) = at_a_new_host(&redis, secret, dns);
+        assert!(result == want && asked > 0, "{result} {asked}");
+    };
+    asks(None, &dns, "pass");
+    asks(ours, &broken, "temperror");
+    assert_eq!(redis.ask(&["KEYS", "penfold:1:dkim:*"]), "");
+    asks(ours, &dns, "pass");
+    assert!(passes(ours, &dns) && passes(ours, &broken));
+    asks(theirs, &broken, "temperror");
+    asks(None, &broken, "temperror");
+    // The store keeps the key no longer than the DNS allows, and cannot read it.
+    let key = redis.ask(&["KEYS", "penfold:1:dkim:*"]);
+    let (sealed, seconds) = (redis.ask(&["GET", &key]), redis.ask(&["TTL", &key]));
+    assert!((1..=60).contains(&seconds.parse::<u32>().expect("a number")), "{seconds}");
+    assert!(!sealed.is_empty() && !key.contains("example"), "{key} {sealed}");
+    // What others write is not used.
+    redis.ask(&["SET", &key, &sealed.replace(&sealed[..4], "AAAA")]);
+    asks(ours, &broken, "temperror");
+    asks(ours, &dns, "pass");
+    assert!(passes(ours, &broken));
 }

@@ -88,6 +88,11 @@ impl Signatures {
         self.front.header()
     }
 
+    /// Returns the DNS names of the keys of all signatures that can be read, from top to bottom.
+    pub fn key_names(&self) -> Vec<String> {
+        names(self.claims.iter().map(|(_, claim)| claim).filter(|claim| claim.signature.is_ok()))
+    }
+
     /// Verifies the signatures, from top to bottom. `now` is the time in seconds since 1970. All
     /// keys are looked up at the same time, so only the slowest answer costs time.
     pub fn verify(&self, lookup: &dyn Lookup, now: u64) -> Vec<Checked> {
@@ -145,12 +150,7 @@ pub struct Keys(Vec<(String, Answer)>);
 impl Keys {
     /// Looks up the keys of all claims (signature fields that were read) at the same time.
     pub fn look_up<'c>(lookup: &dyn Lookup, claims: impl IntoIterator<Item = &'c Claim>) -> Self {
-        let mut names: Vec<String> = Vec::new();
-        for name in claims.into_iter().map(Claim::key_name) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let names = names(claims);
         let asked: Vec<&str> = names.iter().map(String::as_str).collect();
         let answers = lookup.txt_of_all(&asked);
         Self(names.into_iter().zip(answers).collect())
@@ -163,6 +163,17 @@ impl Keys {
         let records = found.1.as_ref().map_err(no_key)?;
         verify_with(records, signature, text)
     }
+}
+
+/// Returns the DNS names of the keys of claims, each once.
+fn names<'c>(claims: impl IntoIterator<Item = &'c Claim>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in claims.into_iter().map(Claim::key_name) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// Verifies a signature field at this place of the header. Returns whether the key is only for tests.

@@ -8,12 +8,15 @@
 //!
 //! - `absent`: the same interface in a build without the feature `mailauth`
 //! - `checks`: the checks
+//! - `hosts`: keys in the shared store
 //! - `signing`: the signatures
 
 #[cfg(not(feature = "mailauth"))]
 mod absent;
 #[cfg(feature = "mailauth")]
 mod checks;
+#[cfg(feature = "mailauth")]
+mod hosts;
 #[cfg(feature = "mailauth")]
 mod signing;
 

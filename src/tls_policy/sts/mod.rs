@@ -15,8 +15,8 @@
 //!
 //! Hosts that share a store and a secret keep policies for each other. Before a host fetches a policy, it
 //! takes the one that another host has fetched for the same record. If a domain has no record, or the
-//! record cannot be looked up, a host that knows no policy asks the store as well: so a policy stays in
-//! force at all hosts, also at one that has never seen the record.
+//! record cannot be looked up, a host that knows no policy asks the store as well: so a policy also holds
+//! at a host that has never seen the record.
 //!
 //! - `background`: threads that fetch while nobody waits
 //! - `cache`: policies in memory and on disk

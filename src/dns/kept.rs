@@ -9,6 +9,12 @@ use super::begun::parse;
 use super::{Dns, MAX_TEXTS};
 
 impl Dns {
+    /// Whether the cache has an answer about the TXT records of a name, also if that is that there are none.
+    pub fn knows_txt(&self, name: &str) -> bool {
+        let Ok((text, _)) = parse(name) else { return false };
+        self.running().is_ok_and(|running| running.cache.find(&text, RecordType::TXT, false).is_some())
+    }
+
     /// Returns the TXT records of a name that are in the cache, and how long they stay there. Nothing is
     /// looked up.
     pub fn known_txt(&self, name: &str) -> Option<(Vec<Vec<u8>>, Duration)> {

@@ -9,7 +9,7 @@
 //! clocks of the hosts do not matter. An answer is a list of numbers and nothing else. Every key
 //! expires. The names of accounts, clients, senders and recipients are in the keys as hashes.
 //!
-//! Hosts that have a secret together also keep texts for each other. These are sealed, since a store
+//! Hosts that share a secret also keep texts for each other. These are sealed, since a store
 //! that lies could make up any text.
 //!
 //! This module knows nothing of connections: those are in `shared_store`.
@@ -21,8 +21,8 @@ mod scripts;
 mod seal;
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
@@ -35,6 +35,8 @@ pub use seal::Seal;
 const PREFIX: &str = "penfold:1";
 /// The length of a hash in a key, in octets.
 const HASH: usize = 16;
+/// The minimum time between two warnings about texts of others.
+const WARN_PAUSE: Duration = Duration::from_secs(3600);
 
 /// A script with its keys and arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,7 +220,11 @@ impl Shared {
         let keys = vec![key(kind, &[name])];
         let question = Question { script: scripts::RECALL, keys, arguments: Vec::new(), numbers: 0 };
         let sealed = store.ask_text(&question).filter(|sealed| !sealed.is_empty())?;
-        seal.open(&sealed_name(kind, name), &sealed)
+        let text = seal.open(&sealed_name(kind, name), &sealed);
+        if text.is_none() {
+            warn_of_foreign_text();
+        }
+        text
     }
 
     fn used(&self) -> Option<&dyn Store> {
@@ -236,6 +242,16 @@ impl Shared {
 pub fn probe(host: &str, number: u32) -> Question {
     let keys = vec![key("probe", &[host])];
     Question { script: PROBE, keys, arguments: vec![number.to_string()], numbers: 2 }
+}
+
+/// Warns of a text that no host with the secret of this one has sealed, at most once an hour.
+fn warn_of_foreign_text() {
+    static WARNED: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.is_none_or(|at| at.elapsed() >= WARN_PAUSE) {
+        *warned = Some(Instant::now());
+        ::log::warn!("the shared store has a policy or a key that no host with this shared.secret has put there");
+    }
 }
 
 /// The name under which a text is sealed.

@@ -112,10 +112,15 @@ pub const KEEP: &str = "
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return {1}";
 
-/// Returns the text that was kept, or an empty one.
+/// Returns the text that was kept, or an empty one. A text that no host has kept is removed: if it went
+/// to a host, that host would take the store for one that lies.
 pub const RECALL: &str = with_read!(
     "
-return read('GET', KEYS[1]) or ''"
+local text = read('GET', KEYS[1])
+if not text then return '' end
+if #text <= 44000 and string.find(text, '^[A-Za-z0-9+/]*$') then return text end
+redis.call('DEL', KEYS[1])
+return ''"
 );
 
 /// Writes a number for a minute. Returns the number that was read back, and the time of the store.

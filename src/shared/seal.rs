@@ -2,7 +2,7 @@
 //!
 //! The hosts of a site have a secret that the store does not know. So the store, and everybody who can
 //! write to it, can neither read a text nor change or make one. They can remove a text, or put back an
-//! older one of the same name: whoever uses a text checks whether it is still valid.
+//! older one of the same name: the caller checks whether a text is still valid.
 
 use std::fmt;
 

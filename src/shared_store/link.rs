@@ -150,10 +150,10 @@ pub fn numbers(question: &Question, value: Value) -> Option<Vec<u64>> {
     (numbers.len() == question.numbers).then_some(numbers)
 }
 
-/// Reads a text.
+/// Reads a text. One that is not UTF-8 is an empty one: somebody else may have written it.
 pub fn text(_: &Question, value: Value) -> Option<String> {
     let Value::BulkString(octets) = value else { return None };
-    String::from_utf8(octets).ok()
+    Some(String::from_utf8(octets).unwrap_or_default())
 }
 
 fn number(value: Value) -> Option<u64> {

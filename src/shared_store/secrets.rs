@@ -10,7 +10,7 @@ use crate::shared::Seal;
 
 /// The maximum length of a line, in octets.
 const MAX_LINE: usize = 512;
-/// The minimum length of the secret: nobody who reads the store can try all secrets of this length.
+/// The minimum length of the secret, so that a secret cannot be found by trial.
 const MIN_SECRET: usize = 32;
 
 /// What this host needs to use the store. Changed files are read again.
@@ -38,7 +38,7 @@ impl Secrets {
         let password = open(rights, &config.shared.password, "expected one line, which is the password", |line| {
             Some(line.to_owned())
         });
-        let wants = "expected one line, which is the secret, with at least 32 characters";
+        let wants = "expected one line, which is the secret, with 32 to 512 octets";
         let seal = open(rights, &config.shared.secret, wants, |line| {
             if line.len() < MIN_SECRET { None } else { Seal::new(line).map(Arc::new) }
         });
@@ -55,7 +55,7 @@ impl Secrets {
 
     /// The seal of the hosts that have the secret; `None` if there is no secret.
     pub fn seal(&self) -> Option<Arc<Seal>> {
-        (*self.seal.current()).clone()
+        (*self.seal.current_if_seen()).clone()
     }
 }
 

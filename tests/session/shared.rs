@@ -260,7 +260,7 @@ fn a_secret_that_is_short_or_that_others_can_read_is_reported() {
     for (text, mode, want) in [
         (format!("# The secret of the hosts\n{thirty_two}\n"), 0o600, ""),
         (String::new(), 0o600, ""),
-        ("a".repeat(31), 0o600, "expected one line, which is the secret, with at least 32 characters"),
+        ("a".repeat(31), 0o600, "expected one line, which is the secret, with 32 to 512 octets"),
         ("a".repeat(513), 0o600, "expected one line, which is the secret"),
         (format!("{thirty_two}\n{thirty_two}\n"), 0o600, "expected one line, which is the secret"),
         (thirty_two.clone(), 0o640, "secret: "),

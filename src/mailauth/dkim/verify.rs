@@ -88,9 +88,9 @@ impl Signatures {
         self.front.header()
     }
 
-    /// Returns the DNS names of the keys of all signatures that can be read, from top to bottom.
-    pub fn key_names(&self) -> Vec<String> {
-        names(self.claims.iter().map(|(_, claim)| claim).filter(|claim| claim.signature.is_ok()))
+    /// Returns the DNS names of the keys that [`Signatures::verify`] will look up, from top to bottom.
+    pub fn key_names(&self, now: u64) -> Vec<String> {
+        names(self.claims.iter().map(|(_, claim)| claim).filter(|claim| self.check_body(claim, now).is_ok()))
     }
 
     /// Verifies the signatures, from top to bottom. `now` is the time in seconds since 1970. All

@@ -200,11 +200,11 @@ impl Session<'_> {
         let unknown = hosts::recall(&shared, dns, signatures, sys::now());
         let keys = Until { dns, until: until.checked_sub(DMARC_TIME).unwrap_or(until) };
         let checked = signatures.verify(&keys, sys::now());
-        hosts::tell(&shared, dns, &unknown, sys::now());
         let sender = transaction.envelope.sender.as_ref();
         let spf = dmarc::sender_check(&transaction.spf, sender.is_some());
         let identifiers = dmarc::identifiers(spf, &checked);
         let dmarc = dmarc::evaluate(&lookup, authors, &identifiers);
+        hosts::tell(&shared, dns, &unknown, &checked, sys::now());
         (checked, dmarc)
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Entry {
     failures: u32,
     /// The time until which the record is not looked up again, because the look-up has failed.
     silent_until: u64,
+    /// The time until which the other hosts are not asked again, because they know no policy.
+    alone_until: u64,
     /// The time at which the policy was written to the journal.
     written: u64,
     /// The time at which mail asked about the domain last.
@@ -97,6 +99,11 @@ impl Entry {
         let pause = (SEARCH_INTERVAL << self.failures.min(10)).min(MAX_PAUSE);
         let is_pausing = self.failure.as_ref().is_some_and(|(until, _)| now.abs_diff(*until) < pause);
         now.abs_diff(self.used) < MAX_UNUSED && !is_pausing
+    }
+
+    /// Whether the other hosts had no policy lately.
+    pub(super) fn is_alone(&self, now: u64) -> bool {
+        is_before(now, self.alone_until)
     }
 
     /// Whether the look-up of the record has failed lately.
@@ -162,6 +169,11 @@ impl Cache {
     /// Notes that the look-up of the record has failed.
     pub(super) fn note_silence(&mut self, now: u64, until: u64, domain: &str) {
         self.change(now, domain, |entry| entry.silent_until = until);
+    }
+
+    /// Notes that the other hosts know no policy.
+    pub(super) fn note_alone(&mut self, now: u64, until: u64, domain: &str) {
+        self.change(now, domain, |entry| entry.alone_until = until);
     }
 
     /// Changes the entry of a domain. A new one counts as used now.

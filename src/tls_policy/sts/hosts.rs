@@ -14,12 +14,16 @@ const KIND: &str = "mta-sts";
 /// The hosts renew a policy in use before.
 const MAX_KEPT: u64 = 35 * 86_400;
 
+/// The maximum time by which the clock of another host may be ahead, in seconds.
+const MAX_AHEAD: u64 = 300;
+
 /// Returns the policy of a domain that another host has fetched, if the policy is still valid.
 pub(super) fn policy_of(shared: &Shared, domain: &str, now: u64) -> Option<StsPolicy> {
     let (mut policy, _) = from_text(&shared.recall(KIND, domain)?)?;
-    // The clock of the other host may be ahead.
+    // Only by a little, or the policy would never end.
+    let is_past = policy.fetched <= now.saturating_add(MAX_AHEAD);
     policy.fetched = policy.fetched.min(now);
-    policy.is_valid(now).then_some(policy)
+    (is_past && policy.is_valid(now)).then_some(policy)
 }
 
 /// Keeps a policy that was just fetched for the other hosts.

@@ -14,8 +14,8 @@
 //! not renewed.
 //!
 //! Hosts that share a store and a secret keep policies for each other. Before a host fetches a policy, it
-//! takes the one that another host has fetched for the same record. If a domain has no record, or the
-//! record cannot be looked up, a host that knows no policy asks the store as well: so a policy also holds
+//! takes the one that another host has fetched for the same record. If a policy cannot be fetched, or a
+//! domain has no record, a host that knows no policy takes any that is valid: so a policy also holds
 //! at a host that has never seen the record.
 //!
 //! - `background`: threads that fetch while nobody waits
@@ -148,7 +148,9 @@ impl Policies {
         // Without a record, a policy is neither fetched nor renewed.
         let id = match inner.id(domain, now) {
             Ok(Some(id)) => id,
-            _ if current.is_none() && inner.take_from_other_hosts(domain, now, |_| true) => return self.known(domain),
+            _ if current.is_none() && !entry.is_alone(now) && inner.take_any_from_other_hosts(domain, now) => {
+                return self.known(domain);
+            }
             Ok(None) => return known(false),
             Err(_) => return known(true),
         };
@@ -210,7 +212,9 @@ impl Inner {
         if is_known || (host_timeout.is_some() && entry.failure(now).is_some()) {
             return;
         }
-        if self.take_from_other_hosts(domain, now, |policy| *policy.id == *id && !is_due(policy, now)) {
+        let shared = hosts::policy_of(&self.shared, domain, now);
+        let is_current = |policy: &StsPolicy| *policy.id == *id && !is_due(policy, now);
+        if shared.clone().filter(is_current).is_some_and(|policy| self.take(domain, now, policy)) {
             return;
         }
         let result = fetch::policy(&self.dns, tls, (domain, id), self.limit, host_timeout);
@@ -223,6 +227,10 @@ impl Inner {
                 self.cache().keep(now, domain, &Arc::new(policy));
             }
             Err((failure, is_cut_short)) => {
+                // An older policy is better than none.
+                if let Some(policy) = shared {
+                    self.take(domain, now, policy);
+                }
                 let left = self.cache().peek(now, domain).policy(now).map(|policy| policy.end() - now);
                 let left = left.map_or(String::new(), |left| format!("; the old one ends in {left} seconds"));
                 ::log::warn!("MTA-STS: {domain}: the policy {id} cannot be fetched: {}{left}", failure.why);
@@ -235,14 +243,31 @@ impl Inner {
         }
     }
 
-    /// Takes the policy of a domain that another host has fetched, if it is as wanted. Returns whether there
-    /// is one.
-    fn take_from_other_hosts(&self, domain: &str, now: u64, is_wanted: impl FnOnce(&StsPolicy) -> bool) -> bool {
-        let policy = hosts::policy_of(&self.shared, domain, now).filter(is_wanted);
-        let Some(policy) = policy else { return false };
-        let (id, mode, seconds) = (&policy.id, policy.mode.word(), policy.end().saturating_sub(now));
+    /// Takes the policy of a domain that another host has fetched. If there is none, the store is not asked
+    /// again for some minutes. Returns whether there is one.
+    fn take_any_from_other_hosts(&self, domain: &str, now: u64) -> bool {
+        if !self.shared.keeps_texts() {
+            return false;
+        }
+        let policy = hosts::policy_of(&self.shared, domain, now);
+        let is_taken = policy.is_some_and(|policy| self.take(domain, now, policy));
+        if !is_taken {
+            self.cache().note_alone(now, now + RETRY_INTERVAL, domain);
+        }
+        is_taken
+    }
+
+    /// Takes a policy of another host, unless a policy is known that was fetched later. Returns whether it
+    /// was taken.
+    fn take(&self, domain: &str, now: u64, policy: StsPolicy) -> bool {
+        let (id, mode, seconds) = (policy.id.clone(), policy.mode.word(), policy.end().saturating_sub(now));
+        let mut cache = self.cache();
+        if cache.peek(now, domain).policy(now).is_some_and(|known| known.fetched >= policy.fetched) {
+            return false;
+        }
+        cache.keep(now, domain, &Arc::new(policy));
+        drop(cache);
         ::log::info!("MTA-STS: {domain}: another host has fetched the policy {id}: {mode}, for {seconds} seconds");
-        self.cache().keep(now, domain, &Arc::new(policy));
         true
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use common::Site;
 use common::dns::{Dns as NameServer, answer as answer_of};
-use common::https::Server;
+use common::https::{Conduct, Server};
 use common::namespace::in_a_network;
 use common::redis::RedisDir;
 use common::tls::Authority;
@@ -105,10 +105,16 @@ fn a_policy_is_fetched_by_one_host_and_in_force_at_all_that_know_the_secret() {
         world.redis.ask(&["DEL", &key]);
         enforced(world.send(Some(OURS), "b.test"), 1, alone);
         let other = world.key();
-        for forged in [sealed.as_str(), "", "x", &"A".repeat(60_000)] {
+        let foreign = "no host with this shared.secret has put there";
+        for (forged, is_seal) in [(sealed.as_str(), true), ("", false), ("x", true), (&"A".repeat(70_000), false)] {
             world.redis.ask(&["SET", &other, forged]);
-            enforced(world.send(Some(OURS), "b.test"), 1, alone);
+            let (log, fetched) = world.send(Some(OURS), "b.test");
+            assert_eq!(log.contains(foreign), is_seal, "{log}");
+            enforced((log, fetched), 1, alone);
         }
+        // Neither is the store taken for one that lies.
+        world.redis.ask(&["EVAL", "return redis.call('SET', KEYS[1], '\\255')", "1", &other]);
+        enforced(world.send(Some(OURS), "b.test"), 1, alone);
         world.redis.ask(&["DEL", &other]);
         world.redis.ask(&["LPUSH", &other, "x"]);
         enforced(world.send(Some(OURS), "b.test"), 1, alone);
@@ -128,5 +134,13 @@ fn a_policy_is_fetched_by_one_host_and_in_force_at_all_that_know_the_secret() {
         *shown.lock().expect("a zone") = ZONE.to_owned() + &RECORDS.replace("id=1", "id=2");
         enforced(world.send(Some(OURS), "a.test"), 1, "the policy 2 was fetched: enforce");
         enforced(world.send(Some(OURS), "a.test"), 0, "another host has fetched the policy 2: enforce");
+
+        // An attacker who forges a record, whose policy cannot be fetched, gains nothing either.
+        *shown.lock().expect("a zone") = ZONE.to_owned() + &RECORDS.replace("id=1", "id=3");
+        world.web.iter().for_each(|server| server.behave(Conduct::Close));
+        let (log, _) = world.send(Some(OURS), "a.test");
+        assert!(log.contains("another host has fetched the policy 2") && log.contains("TLS is required"), "{log}");
+        let (log, _) = world.send(None, "a.test");
+        assert!(log.contains("the policy 3 cannot be fetched") && log.contains(" sent "), "{log}");
     });
 }

@@ -1,5 +1,4 @@
-//! Reads the table `[shared]` of penfold.conf(5): the store in which several hosts keep counts
-//! together.
+//! Reads the table `[shared]` of penfold.conf(5): the store that several hosts use together.
 
 use std::fmt;
 use std::path::Path;

@@ -317,8 +317,8 @@ mod tests {
     }
 
     /// Some look-ups get a connection with a second left or less. With 950 ms for each answer, the
-    /// sixth of a row would begin after 4.75 s. With 1.1 s, the fifth would end after 5.5 s. On a busy
-    /// machine some look-ups begin late, and have time for one more.
+    /// sixth of a row would begin after 4.75 s. With 1.1 s, the fifth would end after 5.5 s. The look-ups
+    /// begin together: one that began late would have time for one more.
     #[test]
     fn a_dovecot_that_is_busy_is_not_left_alone() {
         let busy = |milliseconds| {
@@ -334,9 +334,9 @@ mod tests {
                 let all: Vec<_> = (0..7 * AT_ONCE).map(|number| scope.spawn(move || at_once(number))).collect();
                 all.into_iter().map(|one| one.join().expect("no panic")).collect()
             });
-            assert!(asked.load(Ordering::SeqCst) <= 6 * AT_ONCE, "{asked:?}");
+            assert!(asked.load(Ordering::SeqCst) <= 5 * AT_ONCE, "{asked:?}");
             let errors: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-            assert!((AT_ONCE..7 * AT_ONCE).contains(&errors.len()), "{errors:?}");
+            assert!((2 * AT_ONCE..7 * AT_ONCE).contains(&errors.len()), "{errors:?}");
             assert!(errors.iter().all(|error| error.to_string().starts_with("too many look-ups")), "{errors:?}");
             assert!(find(1000).expect("an answer").is_some());
             let _ = std::fs::remove_file(&path);

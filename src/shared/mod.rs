@@ -1,4 +1,5 @@
-//! Asks the shared store for the counts that several hosts keep together.
+//! Asks the shared store for the counts that several hosts keep together, and for what they tell each
+//! other.
 //!
 //! Each host counts for itself as well, all the time. An answer of the store can only make a limit
 //! stricter than the host's own count: so a store that lies, or that is away, loosens none. The
@@ -6,11 +7,11 @@
 //! before.
 //!
 //! A question is a script that the store runs as one step, with the store's own clock, so that the
-//! clocks of the hosts do not matter. An answer is a list of numbers and nothing else. Every key
-//! expires. The names of accounts, clients, senders and recipients are in the keys as hashes.
+//! clocks of the hosts do not matter. The answer about a count is a list of numbers and nothing else.
+//! Every key expires. All names are in the keys as hashes.
 //!
-//! Hosts that share a secret also keep texts for each other. These are sealed, since a store
-//! that lies could make up any text.
+//! Hosts that share a secret also keep texts for each other: policies and keys of other domains. These
+//! are sealed, since a store that lies could make up any text.
 //!
 //! This module knows nothing of connections: those are in `shared_store`.
 //!

@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 const PURPOSE: &[u8] = b"penfold: texts in the shared store, 1";
 /// The maximum length of a text, in octets. A sealed text is longer by a third, and must fit into a
 /// reply of the store.
-pub const MAX_TEXT: usize = 32 << 10;
+const MAX_TEXT: usize = 32 << 10;
 
 /// Seals and opens texts.
 pub struct Seal(LessSafeKey);

@@ -2,8 +2,8 @@
 //!
 //! The store is a peer in the inside network that may hang, lie, be full or restart. A question
 //! costs a session at most 100 ms, and after one that fails, nothing until the store is back: see
-//! `circuit`. What the store says is a list of numbers or a sealed text, and at most 64 KiB. What the numbers mean,
-//! and what they cannot do, is in [`shared`](crate::shared).
+//! `circuit`. What the store says is a list of numbers or a sealed text, and at most 64 KiB. What an
+//! answer means, and what it cannot do, is in [`shared`](crate::shared).
 //!
 //! Without the feature `shared-store` there is never a store, and each host counts alone.
 //!

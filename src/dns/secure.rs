@@ -4,10 +4,12 @@
 //! This host does not verify signatures itself. A name server that does answers SERVFAIL if they are
 //! wrong. So a look-up that fails must not be taken for a name without records.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
+use data_encoding::HEXLOWER;
 use trust_dns_resolver::proto::rr::{Name, RecordType};
 
 use super::answer::{Data, Datum};
@@ -36,6 +38,14 @@ pub struct Association {
     pub matching: u8,
     /// The certificate association data.
     pub data: Box<[u8]>,
+}
+
+/// The presentation format of RFC 6698 2.2, with the data in lower case.
+impl fmt::Display for Association {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { usage, selector, matching, data } = self;
+        write!(f, "{usage} {selector} {matching} {}", HEXLOWER.encode(data))
+    }
 }
 
 impl<T> Answered<T> {

@@ -41,8 +41,9 @@ pub enum Dane {
     Absent,
     /// The look-up failed: the host must not be used now.
     NotNow(Fault),
-    /// There are some, but none of them is usable: the connection must be encrypted.
-    Unusable,
+    /// There are these, in the presentation format, but none of them is usable: the connection must
+    /// be encrypted.
+    Unusable(Vec<String>),
     /// The connection must be encrypted, and the host be verified by these records.
     Usable(Arc<Associations>),
 }
@@ -66,7 +67,7 @@ impl Rules<'_> {
             Dane::Absent => base(),
             Dane::NotNow(fault) => Err(deferred(fault)),
             // If a valid certificate is required without DANE, it still is.
-            Dane::Unusable => match base()? {
+            Dane::Unusable(_) => match base()? {
                 base if base.is_strict() => Ok(base),
                 _ => Ok(encrypted(peer, Verification::None, reason)),
             },
@@ -103,7 +104,7 @@ impl Rules<'_> {
         }
         match of_host(dns, peer, &domain.exchangers) {
             Dane::Absent => missing(&format!("{host} has no secure TLSA records")),
-            Dane::Unusable => missing(&format!("{host} has no usable TLSA records")),
+            Dane::Unusable(_) => missing(&format!("{host} has no usable TLSA records")),
             Dane::NotNow(fault) => Err(deferred(fault)),
             Dane::Usable(associations) => Ok(encrypted(peer, Verification::Dane(associations), reason)),
         }
@@ -146,16 +147,16 @@ pub fn of_host(dns: &Dns, peer: &Peer, exchangers: &Exchangers) -> Dane {
 }
 
 fn of_records(base: &str, name: &str, exchangers: &Exchangers, records: &[Association]) -> Dane {
-    let records = records.iter().map(|one| (one.usage, one.selector, one.matching, &*one.data));
+    let parts = records.iter().map(|one| (one.usage, one.selector, one.matching, &*one.data));
     // The name of an exchanger comes from the DNS, so only the domain counts beside the base. The name
     // of another host is the choice of the configuration.
     let mut names: Vec<&str> = exchangers.names.iter().map(String::as_str).collect();
     if names.is_empty() {
         names.push(name);
     }
-    match Associations::new(base, &names, records) {
+    match Associations::new(base, &names, parts) {
         Some(associations) => Dane::Usable(Arc::new(associations)),
-        None => Dane::Unusable,
+        None => Dane::Unusable(records.iter().map(Association::to_string).collect()),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::dns::Dns;
 use crate::endpoint::Endpoint;
 use crate::sys;
 use crate::tls::{Fault, FaultKind, Verification};
-use crate::tls_policy::dane::{self, Dane};
+use crate::tls_policy::dane::{self, Dane, Exchangers};
 use crate::tls_policy::sts::{Mode, Sts, StsPolicy};
 use crate::tls_policy::{DomainPolicy, TlsPolicy};
 use crate::tls_report::{Counts, Policy, Row, Session, TlsResult};
@@ -50,13 +50,15 @@ impl Kind {
 impl<'a> Watch<'a> {
     /// Returns what counts the connections to `peer`. Returns `None` if they are not counted: if
     /// `counts` is `None`, if the host was not found in the DNS, or if the postmaster has set the
-    /// policy. `sts` is the MTA-STS policy of the domain.
+    /// policy. `sts` is the MTA-STS policy of the domain, and `unusable` are the TLSA records of the
+    /// host if none of them can be used.
     pub fn new(
         counts: Option<&'a Counts>,
         target: &'a HostTarget,
         peer: &'a Peer,
         policy: &TlsPolicy,
         sts: impl FnOnce(&str) -> Option<Arc<StsPolicy>>,
+        unusable: impl FnOnce() -> Vec<String>,
     ) -> Option<Self> {
         let counts = counts?;
         let domain = target.mx_domain()?;
@@ -66,7 +68,7 @@ impl<'a> Watch<'a> {
             // The connection is encrypted, but the records of the host verify nothing.
             (_, "dane") => {
                 misfit = Some(Fault::new(FaultKind::Tlsa, "none of the TLSA records of the host can be used"));
-                Kind::Tlsa(Vec::new())
+                Kind::Tlsa(unusable())
             }
             (_, "mta-sts" | "mta-sts-testing") => {
                 let sts = sts(domain)?;
@@ -91,6 +93,14 @@ impl<'a> Watch<'a> {
             failure: fault.or(self.misfit.as_ref()).map(|fault| (fault.kind.result_type(), &*fault.why)),
         });
         self.counts.count(sys::now(), self.domain, &row);
+    }
+}
+
+/// The TLSA records of a host, none of which can be used.
+pub fn unusable_records(dns: &Dns, peer: &Peer) -> Vec<String> {
+    match dane::of_host(dns, peer, &Exchangers::default()) {
+        Dane::Unusable(records) => records,
+        _ => Vec::new(),
     }
 }
 

@@ -251,7 +251,7 @@ fn the_tlsa_records_of_a_host_are_in_the_report() {
             "bogus.test tlsa 0 1 dnssec-invalid*1@mail.bogus.test,-,-,127.0.0.1,\
              the look-up of the TLSA records of mail.bogus.test failed: the name server could not find out (SERVFAIL)",
             &format!(
-                "unusable.test tlsa 0 1 tlsa-invalid*1@mail.unusable.test,{ENDS},\
+                "unusable.test tlsa 0 1 \"{unusable}\" tlsa-invalid*1@mail.unusable.test,{ENDS},\
                  none of the TLSA records of the host can be used"
             ),
         ],
@@ -261,7 +261,7 @@ fn the_tlsa_records_of_a_host_are_in_the_report() {
         ("good", &*good, ""),
         ("wrong", &*wrong, "tlsa-invalid"),
         ("bogus", "", "dnssec-invalid"),
-        ("unusable", "", "tlsa-invalid"),
+        ("unusable", &*unusable, "tlsa-invalid"),
     ] {
         let json = reports.iter().find(|json| json.contains(&format!("\"policy-domain\":\"{name}.test\"")));
         let json = json.unwrap_or_else(|| panic!("{name}: {reports:?}"));

@@ -15,6 +15,8 @@
 //! address does not grow at further hosts. `H`, and everything after it, only means something to
 //! the first forwarder.
 //!
+//! The same secrets make marks of copies, which only say that this host has made them.
+//!
 //! Only this host, or hosts with the same secret, can make an address that [`reverse`] accepts. So
 //! a stranger cannot have mail relayed to an address of the stranger's choice. The MAC covers the
 //! text in lower case, and is compared without regard to case, because some hosts change the case
@@ -146,6 +148,22 @@ pub fn reverse(secrets: &[Secret], local: &str, now: u64) -> Option<Address> {
     Address::new(original, domain).ok().filter(|_| is_valid)
 }
 
+/// Makes the mark of a copy of the message with this Message-ID. `now` is in seconds since 1970.
+#[must_use]
+pub fn mark(secret: &Secret, message_id: &str, now: u64) -> String {
+    let day = day(now);
+    format!("{}={day}", secret.hash(&["copy", &day, message_id]))
+}
+
+/// Whether a text is such a mark for this Message-ID: made with one of the secrets, and no more than
+/// three weeks ago.
+#[must_use]
+pub fn is_mark(secrets: &[Secret], text: &str, message_id: &str, now: u64) -> bool {
+    text.split_once('=').is_some_and(|(hash, day)| {
+        is_recent(day, now) && secrets.iter().any(|secret| secret.has_made(hash, &["copy", day, message_id]))
+    })
+}
+
 /// The day of a time, in two characters.
 fn day(now: u64) -> String {
     let day = now / DAY % DAYS;
@@ -233,6 +251,18 @@ mod tests {
         }
         let umlaut = Address::parse("j\u{f6}n@example.com").expect("an address");
         assert_eq!(forward(&secret(), &umlaut, "fwd.test", NOW), None);
+    }
+
+    #[test]
+    fn a_mark_is_for_one_message_and_three_weeks() {
+        let mark = mark(&secret(), "<a@b.test>", NOW);
+        let is = |text: &str, id: &str, now: u64| is_mark(&[Secret::new(b"other"), secret()], text, id, now);
+        assert!(is(&mark, "<a@b.test>", NOW) && is(&mark.to_lowercase(), "<A@B.test>", NOW), "{mark}");
+        assert!(is(&mark, "<a@b.test>", NOW + 21 * DAY) && !is(&mark, "<a@b.test>", NOW + 23 * DAY), "{mark}");
+        assert!(!is(&mark, "<a@c.test>", NOW) && !is_mark(&[], &mark, "<a@b.test>", NOW));
+        for text in ["", "=", &mark[1..], &format!("{mark}A"), &mark.replace('=', ""), &format!(" {mark}")] {
+            assert!(!is(text, "<a@b.test>", NOW), "{text}");
+        }
     }
 
     #[test]

@@ -14,8 +14,11 @@
 //! All lines that match apply. A recipient is an address as the client gave it, or one that an alias
 //! has led to. A copy is made when a message is accepted, and never for messages that this server
 //! makes or forwards. There is also no copy to a recipient that the message has anyway, to its
-//! sender, and, unless a client submits it, to an address to which it was delivered before. Two hosts
-//! that copy to each other still cause a loop, because a copy that arrives is a message.
+//! sender, and, unless a client submits it, to an address to which it was delivered before.
+//!
+//! A copy that another host gets is a message there, which that host may copy back. So a copy that
+//! leaves carries a mark in the field [`MARK`], and a message with a mark of this host is not copied
+//! again.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -29,6 +32,8 @@ use crate::config::table::{Line as TableLine, lines};
 use crate::envelope::{Notify, RcptOptions, Recipient};
 use crate::policy::Line;
 
+/// The name of the field with the mark of a copy.
+pub const MARK: &str = "X-Penfold-Copied";
 /// The maximum number of addresses on a line.
 const MAX_ADDRESSES: usize = 10;
 /// The maximum number of copies of a message.

@@ -61,7 +61,7 @@ mod realm;
 mod relay_recipients;
 mod resolve;
 mod routes;
-mod srs;
+pub mod srs;
 mod trace;
 mod virtual_table;
 mod warnings;

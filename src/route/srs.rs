@@ -11,6 +11,9 @@
 //! Rewritten addresses are made with the first secret in the file or, if there is no file, with a
 //! secret that is derived from the spool's key. They are verified with all secrets, so that a
 //! secret can be replaced.
+//!
+//! A copy of a message (see [`super::copies`]) that leaves carries a mark. By the mark this host
+//! recognizes the message if another host copies it back.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -19,10 +22,19 @@ use super::{DomainClass, Expansion, Route, RoutedMail, Router, Sender};
 use crate::address::Address;
 use crate::config::table::{Watched, lines};
 use crate::config::{Config, ConfigError};
-use crate::envelope::{Action, Origin, Recipient};
+use crate::envelope::{Action, Notify, Origin, Recipient};
 use crate::privsep::Rights;
 use crate::srs::{self, Secret};
 use crate::sys;
+
+/// How a message leaves for a recipient. An attempt has recipients for whom it leaves in the same way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Departure {
+    /// Whether the sender is rewritten.
+    pub is_forwarded: bool,
+    /// Whether it is a copy, which gets a mark.
+    pub is_copy: bool,
+}
 
 /// The least length of a secret in the file, in bytes.
 const MIN_SECRET: usize = 16;
@@ -112,6 +124,30 @@ impl Router {
             && recipient.original.as_ref().is_some_and(|original| is_local(original) || recipient.is_copy())
             && !is_local(&recipient.address)
             && !is_local(sender)
+    }
+
+    /// How a message leaves for `recipient`.
+    pub fn departure(&self, mail: &RoutedMail<'_>, recipient: &Recipient) -> Departure {
+        let is_local = |address: &Address| self.class_of(address.domain()) == DomainClass::Local;
+        // An alias may lead from the address on the line to another one. About copies no report is sent.
+        let is_led = |original: &Address| is_local(original) && recipient.options.notify == Some(Notify::default());
+        let is_copy = self.srs.is_some()
+            && recipient.action == Action::Deliver
+            && (recipient.is_copy() || recipient.original.as_ref().is_some_and(is_led))
+            && !is_local(&recipient.address);
+        Departure { is_forwarded: self.is_forwarded(mail, recipient), is_copy }
+    }
+
+    /// The mark of a copy of the message with this Message-ID; `None` if it gets none.
+    pub fn mark_of_copy(&self, message_id: &str) -> Option<String> {
+        let secrets = self.srs.as_ref()?.all();
+        (!message_id.is_empty()).then_some(srs::mark(secrets.first()?, message_id, sys::now()))
+    }
+
+    /// Whether this host has made a mark for a copy of the message with this Message-ID.
+    pub fn has_made_mark(&self, mark: &str, message_id: &str) -> bool {
+        let is_own = |rewriting: &SenderRewriting| srs::is_mark(&rewriting.all(), mark, message_id, sys::now());
+        !message_id.is_empty() && self.srs.as_ref().is_some_and(is_own)
     }
 
     /// Whether an address is a rewritten sender of this host, valid or not.

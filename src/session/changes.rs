@@ -97,6 +97,11 @@ impl Changes {
         self.scan.waives_tls()
     }
 
+    /// The marks of copies in the header.
+    pub fn marks(&self) -> impl Iterator<Item = &str> {
+        self.scan.marks()
+    }
+
     /// Counts the hops and earlier deliveries that the trace fields show. `recipients` are the
     /// recipients of the message.
     pub fn trace<'r>(&self, recipients: impl Iterator<Item = &'r Address>) -> Trace {

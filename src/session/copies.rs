@@ -19,6 +19,10 @@ impl Session<'_> {
         if !router.makes_copies() {
             return Ok(());
         }
+        if self.is_marked(complete) {
+            ::log::info!("no copies of {}: it is a copy that this host has made", complete.id());
+            return Ok(());
+        }
         let finals = transaction.envelope.recipients.iter().map(|to| &to.address);
         let all = transaction.given().chain(finals);
         let copies = router.copies_of(transaction.envelope.sender.as_ref(), all).map_err(|why| {
@@ -54,5 +58,13 @@ impl Session<'_> {
             complete.forget_mailbox();
         }
         Ok(())
+    }
+
+    /// Whether this host has copied the message before. Users who submit write the header themselves, and
+    /// so could keep a message from an archive.
+    fn is_marked(&self, complete: &Complete) -> bool {
+        let facts = self.facts();
+        let id = complete.message_id().filter(|_| !facts.is_submission() && !facts.is_local_user);
+        id.is_some_and(|id| complete.marks().any(|mark| self.service.router.has_made_mark(mark, &id)))
     }
 }

@@ -18,6 +18,7 @@ use crate::address::{self, Address};
 use crate::message::field::{Lines, MAX_LINE, Part, Piece};
 use crate::message::trace;
 use crate::policy::message::Trace;
+use crate::route::copies;
 use crate::smtp::MAX_OWN_DELIVERIES;
 
 const _: () = assert!(MAX_LINE > address::MAX_ADDRESS + "Delivered-To: ".len());
@@ -29,6 +30,9 @@ const MAX_FIELD: usize = 16 << 10;
 const MAX_MESSAGE_ID: usize = 400;
 /// The maximum length of the body of a valid TLS-Required: field, in octets.
 const MAX_TLS_REQUIRED: usize = 100;
+
+/// The maximum number of octets of the marks of copies that are kept: eighty marks.
+const MAX_MARKS: usize = 1 << 10;
 
 /// The tests by which a scan decides about fields.
 #[derive(Clone, Copy)]
@@ -82,6 +86,8 @@ struct Filter {
     message_id: Vec<u8>,
     /// The bodies of all TLS-Required: fields, up to a bound, each after a colon.
     tls_required: Vec<u8>,
+    /// The bodies of the first fields with marks of copies, up to a bound, each after a colon.
+    marks: Vec<u8>,
     /// The field whose body is kept and to which the line that was read last belongs.
     reading: Reading,
 }
@@ -93,6 +99,7 @@ enum Reading {
     Other,
     MessageId,
     TlsRequired,
+    Mark,
 }
 
 impl Default for Filter {
@@ -106,6 +113,7 @@ impl Default for Filter {
             undecided: Vec::new(),
             message_id: Vec::new(),
             tls_required: Vec::new(),
+            marks: Vec::new(),
             reading: Reading::Other,
         }
     }
@@ -150,6 +158,12 @@ impl HeaderScan {
     pub fn waives_tls(&self) -> bool {
         let body = self.filter.tls_required.strip_prefix(b":");
         body.is_some_and(|body| body.len() <= MAX_TLS_REQUIRED && body.trim_ascii().eq_ignore_ascii_case(b"No"))
+    }
+
+    /// Returns the marks of copies (see [`crate::route::copies`]), which may be forged.
+    pub fn marks(&self) -> impl Iterator<Item = &str> {
+        let bodies = self.filter.marks.split(|&octet| octet == b':');
+        bodies.filter_map(|body| str::from_utf8(body.trim_ascii()).ok())
     }
 
     /// Returns the hops and earlier deliveries that the trace fields show. `recipients` are the
@@ -263,6 +277,7 @@ impl Filter {
             Reading::MessageId => (&mut self.message_id, MAX_MESSAGE_ID),
             // One octet more, after the colon, shows that the field is too long.
             Reading::TlsRequired => (&mut self.tls_required, 1 + MAX_TLS_REQUIRED + 1),
+            Reading::Mark => (&mut self.marks, MAX_MARKS),
         };
         let room = max.saturating_sub(kept.len());
         kept.extend_from_slice(&text[..text.len().min(room)]);
@@ -281,6 +296,10 @@ impl Filter {
                 self.keep_body(b":");
                 self.keep_body(body);
             }
+        } else if name.eq_ignore_ascii_case(copies::MARK.as_bytes()) {
+            self.reading = Reading::Mark;
+            self.keep_body(b":");
+            self.keep_body(body);
         } else if name.eq_ignore_ascii_case(b"Received") {
             self.hops += 1;
         } else if self.deliveries.len() < MAX_OWN_DELIVERIES {
@@ -431,6 +450,27 @@ mod tests {
                 assert!([out, body].concat().ends_with(text.as_bytes()), "{text} cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn marks_are_found_in_every_split_and_bounded() {
+        let many = "X-Penfold-Copied: A\n".repeat(MAX_MARKS);
+        for (text, found) in [
+            ("X-Penfold-Copied: AB=CD\nA: b\nx-penfold-copied:\n EF=GH \n\nX-Penfold-Copied: body\n", "|AB=CD|EF=GH"),
+            ("X-Penfold-Copied: \u{e4}:b\nX-Penfold-Copied:\nX-Penfold: c\n", "|\u{e4}|b|"),
+        ] {
+            for cut in (0..text.len()).filter(|&cut| text.is_char_boundary(cut)) {
+                let (mut scan, mut out) = (HeaderScan::default(), Vec::new());
+                let rules = Rules { is_local: &|_| false, is_forged: &|_| false };
+                scan.feed(&text.as_bytes()[..cut], rules, &mut out);
+                scan.feed(&text.as_bytes()[cut..], rules, &mut out);
+                scan.finish(rules, &mut out);
+                assert_eq!(scan.marks().collect::<Vec<_>>().join("|"), found, "{text} cut at {cut}");
+            }
+        }
+        let (mut scan, mut out) = (HeaderScan::default(), Vec::new());
+        scan.feed(many.as_bytes(), Rules { is_local: &|_| false, is_forged: &|_| false }, &mut out);
+        assert!(scan.filter.marks.len() == MAX_MARKS && out.len() == many.len());
     }
 
     #[test]

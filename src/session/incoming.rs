@@ -179,6 +179,11 @@ impl Complete {
         self.changes.waives_tls()
     }
 
+    /// The marks of copies in the header.
+    pub fn marks(&self) -> impl Iterator<Item = &str> {
+        self.changes.marks()
+    }
+
     /// Reads the content, without the lines that are put before it.
     pub fn content(&self) -> impl Read + '_ {
         self.draft.content()

@@ -11,6 +11,7 @@
 //! - `handover`: entries whose files were given to system users
 //! - `immediate`: delivery of a message that was just committed, without the queue
 //! - `deadline`: messages whose senders have set a deadline
+//! - `front`: the fields that a message gets when it leaves
 //! - `notes`: notes about attempts, for the listings
 //! - `plan`: groups the recipients of an entry by destination
 //! - `requeue`: looks up the recipients of a message anew on request
@@ -33,8 +34,6 @@ use crate::dialogue::Dialogue;
 use crate::endpoint::Endpoint;
 use crate::envelope::{Origin, Recipient};
 use crate::log;
-#[cfg(feature = "arc")]
-use crate::mailauth::arc::seal_forwarded;
 use crate::outcome::{Contact, Fate, Outcome, Via};
 use crate::queue::{Event, Job, JobReport, JobResult, OpenConnection};
 use crate::route::{Route, RoutedMail};
@@ -44,6 +43,7 @@ use crate::sys;
 
 mod bounce;
 mod deadline;
+mod front;
 mod handover;
 mod immediate;
 mod notes;
@@ -219,8 +219,8 @@ impl Worker {
     }
 
     /// Delivers to the unsettled recipients of the job, and returns an outcome for each. Returns
-    /// `None` if one of these recipients has another destination now, or if the sender is rewritten
-    /// for some of them only.
+    /// `None` if one of these recipients has another destination now, or if the message leaves
+    /// differently for some of them.
     fn deliver(&mut self, attempt: &mut Attempt<'_>) -> Option<Vec<(u32, Outcome)>> {
         if !attempt.job.unrecorded.is_empty() {
             return Some(attempt.job.unrecorded.clone());
@@ -232,8 +232,8 @@ impl Worker {
         let is_delivered = |addressee: &RecipientEntry| matches!(addressee.record.state, State::Unreported(_));
         let (addressees, routes): (Vec<_>, Vec<_>) =
             addressees.into_iter().zip(routes).filter(|(addressee, _)| !is_delivered(addressee)).unzip();
-        let is_forwarded = |addressee: &RecipientEntry| router.is_forwarded(&mail, &addressee.recipient);
-        if addressees.first().is_some_and(|first| addressees.iter().any(|to| is_forwarded(to) != is_forwarded(first))) {
+        let departure = |addressee: &RecipientEntry| router.departure(&mail, &addressee.recipient);
+        if addressees.first().is_some_and(|first| addressees.iter().any(|to| departure(to) != departure(first))) {
             return None;
         }
         if addressees.is_empty() {
@@ -264,13 +264,15 @@ impl Worker {
         // The rewritten sender is only for the remote host. The spool keeps the original sender, to
         // whom failures are reported.
         let mail = RoutedMail::of(entry);
-        let is_forwarded = addressees.first().is_some_and(|addressee| router.is_forwarded(&mail, &addressee.recipient));
+        let first = addressees.first().map(|addressee| router.departure(&mail, &addressee.recipient));
+        let departure = first.unwrap_or_default();
+        let is_forwarded = departure.is_forwarded;
         let rewritten = entry.sender().filter(|_| is_forwarded).and_then(|sender| router.rewritten_sender(sender));
-        let seal = |content: Content<'_>| if is_forwarded { seal(attempt, content) } else { String::new() };
-        let front = seal(entry.content());
+        let fields = |content: Content<'_>| front::fields(attempt, departure, content);
+        let front = fields(entry.content());
         let converter = Converter {
             scratch: &|bytes| self.site.spool.scratch_for(bytes),
-            seal: &seal,
+            front: &fields,
             #[cfg(feature = "mailauth")]
             keys: Some(&attempt.settings.keys),
             now: sys::now(),
@@ -298,25 +300,6 @@ impl Worker {
         (self.contact, self.address, attempt.dialogue) = (contact, address, dialogue);
         outcomes
     }
-}
-
-/// The ARC set for the content of a message that is forwarded; empty if the message is not sealed.
-#[cfg(feature = "arc")]
-fn seal(attempt: &Attempt<'_>, content: Content<'_>) -> String {
-    let (settings, entry) = (&attempt.settings, &attempt.entry);
-    let Some(domain) = settings.router.forwarding_domain() else { return String::new() };
-    match seal_forwarded(&settings.keys, domain, &settings.config.hostname, content.into_text(), sys::now()) {
-        Ok(Ok(set)) => return set,
-        Ok(Err(why)) => ::log::debug!("{} is not sealed: {why}", entry.id()),
-        // The delivery will find the same error, and report it.
-        Err(e) => ::log::debug!("{} is not sealed: {e}", entry.id()),
-    }
-    String::new()
-}
-
-#[cfg(not(feature = "arc"))]
-fn seal(_: &Attempt<'_>, _: Content<'_>) -> String {
-    String::new()
 }
 
 impl Attempt<'_> {

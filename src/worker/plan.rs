@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 use crate::destination::Destination;
 use crate::envelope::MailOptions;
 use crate::queue::{Plan, Planned};
+use crate::route::srs::Departure;
 use crate::route::{Route, RoutedMail};
 use crate::site::{Settings, Site};
 use crate::spool::{Entry, EntryName, QueueId, RecipientEntry, State, Unusable};
@@ -78,13 +79,12 @@ fn plan_of(site: &Site, entry: &Entry, unsynced: bool) -> Plan {
     let settings = site.settings();
     let (router, mail) = (&settings.router, RoutedMail::planned(entry));
     let mut jobs: Vec<Planned> = Vec::new();
-    let mut known: HashMap<(Destination, bool), usize> = HashMap::new();
+    let mut known: HashMap<(Destination, Departure), usize> = HashMap::new();
     for addressee in entry.recipients().iter().filter(|addressee| addressee.record.state.is_open()) {
         let route = router.route_of(&addressee.recipient, &mail);
         let destination = settings.outgoing.for_sender(destination(addressee, &route), entry.sender());
-        // Recipients for which the sender is rewritten need an attempt of their own.
-        let is_forwarded = router.is_forwarded(&mail, &addressee.recipient);
-        let index = *known.entry((destination, is_forwarded)).or_insert_with_key(|(destination, _)| {
+        let departure = router.departure(&mail, &addressee.recipient);
+        let index = *known.entry((destination, departure)).or_insert_with_key(|(destination, _)| {
             jobs.push(Planned::new(destination.clone()));
             jobs.len() - 1
         });

@@ -5,6 +5,7 @@
 //! - `callouts_busy`: the same while hosts are busy or slow
 //! - `client`: the SMTP client and its DNS lookups, without the daemon
 //! - `converted`: messages for hosts without 8BITMIME
+//! - `copies`: two hosts that copy mail to each other
 //! - `end_to_end`: with the daemon, the log and the report
 //! - `many_hosts`: slow and dead hosts beside healthy ones
 //! - `old_tls`: old versions of TLS, which are refused both ways
@@ -22,6 +23,7 @@ mod callouts_busy;
 mod client;
 #[cfg(feature = "arc")]
 mod converted;
+mod copies;
 mod end_to_end;
 mod many_hosts;
 mod old_tls;

@@ -45,7 +45,7 @@ impl RemoteDelivery {
             content: Content::none(),
             converter: Converter {
                 scratch: &|_| Err(std::io::ErrorKind::Unsupported.into()),
-                seal: &|_| String::new(),
+                front: &|_| String::new(),
                 #[cfg(feature = "mailauth")]
                 keys: None,
                 now: 0,

@@ -21,9 +21,8 @@ use crate::mailauth::keys::Keys;
 pub struct Converter<'a> {
     /// Makes an empty file without a name. It may have the given number of bytes.
     pub scratch: &'a dyn Fn(u64) -> io::Result<File>,
-    /// Returns the lines that seal the content for forwarding, and are put before it; an empty text
-    /// if the message is not sealed.
-    pub seal: &'a dyn Fn(Content<'_>) -> String,
+    /// Returns the lines that are put before the content because the message leaves; often none.
+    pub front: &'a dyn Fn(Content<'_>) -> String,
     /// The keys of this host.
     #[cfg(feature = "mailauth")]
     pub keys: Option<&'a Keys>,
@@ -51,7 +50,8 @@ impl Converted {
 }
 
 impl Converter<'_> {
-    /// Converts a message. `content` may be preceded by a seal, which is replaced. The inner error
+    /// Converts a message. `content` may be preceded by lines of [`Converter::front`],
+    /// which are replaced. The inner error
     /// says why the message cannot be converted.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Converter<'_> {
         let unsigned = Content::new(&file, 0, size);
         let signatures = own.sign(unsigned.clone(), self.now)?;
         let signed = unsigned.preceded_by(&signatures);
-        let front = (self.seal)(signed) + &signatures;
+        let front = (self.front)(signed) + &signatures;
         let body = if measure.is_ascii { Body::SevenBit } else { Body::EightBit };
         let options = MailOptions { body, ..options.clone() };
         Ok(Ok(Converted { file, size, front, measure, options }))

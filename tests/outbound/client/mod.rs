@@ -162,7 +162,7 @@ impl Sender {
         let only_public = self.only_public;
         let converter = Converter {
             scratch: &|_| scratch(),
-            seal: &|_| String::new(),
+            front: &|_| String::new(),
             #[cfg(feature = "mailauth")]
             keys: None,
             now: 0,

@@ -90,7 +90,7 @@ fn a_message_goes_over_a_unix_socket() {
             content,
             converter: Converter {
                 scratch: &|_| Err(std::io::ErrorKind::Unsupported.into()),
-                seal: &|_| String::new(),
+                front: &|_| String::new(),
                 #[cfg(feature = "mailauth")]
                 keys: None,
                 now: 0,

@@ -22,6 +22,7 @@
 //! - `homes`: system users with home directories
 //! - `https`: an HTTPS server with every fault
 //! - `keys`: keys that sign mail, and signatures verified by dkimpy
+//! - `log`: the log of a daemon
 //! - `mounts`: small disks in a mount namespace
 //! - `namespace`: networks of a test's own, with any addresses and ports
 //! - `network`: a machine and the world, in network namespaces with signed zones
@@ -53,6 +54,7 @@ pub mod holdings;
 pub mod homes;
 pub mod https;
 pub mod keys;
+mod log;
 pub mod mounts;
 pub mod namespace;
 pub mod network;
@@ -70,15 +72,16 @@ pub mod zones;
 
 pub use skip::skipped;
 
+use log::Log;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
@@ -397,18 +400,6 @@ pub struct Daemon {
     pub port: u16,
 }
 
-#[derive(Default)]
-struct Log {
-    state: Mutex<LogState>,
-    grown: Condvar,
-}
-
-#[derive(Default)]
-struct LogState {
-    lines: Vec<String>,
-    ended: bool,
-}
-
 impl Daemon {
     /// Starts a command that serves in the foreground and logs `listening on 127.0.0.1:PORT` to
     /// standard error.
@@ -427,9 +418,9 @@ impl Daemon {
     pub fn spawn_until(mut command: Command, ready: impl Fn(&str) -> Option<u16>) -> Result<Self, String> {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
-        let log = Arc::new(Log::default());
-        let kept = Arc::clone(&log);
-        thread::spawn(move || kept.fill(stderr));
+        let log = Arc::new(Log::new(stderr));
+        let read = Arc::clone(&log);
+        thread::spawn(move || read.follow());
         let mut daemon = Self { child, log, port: 0 };
         let mut found = None;
         daemon.becomes_true(|| {
@@ -469,9 +460,9 @@ impl Daemon {
         Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"))
     }
 
-    /// The log up to now.
+    /// The log up to now: also a line that the daemon has just written, before it replied to a client.
     pub fn log(&self) -> String {
-        self.log.lock().lines.join("\n")
+        self.log.now().lines.join("\n")
     }
 
     /// Waits for a log line, old or new, and returns it.
@@ -511,7 +502,7 @@ impl Daemon {
             }
             // If a line is logged between the test and this wait, the wait lasts one interval
             // longer.
-            drop(self.log.grown.wait_timeout(self.log.lock(), POLL_INTERVAL));
+            self.log.wait(POLL_INTERVAL);
         }
     }
 
@@ -555,7 +546,7 @@ impl Daemon {
 
     /// Waits until the daemon ends by itself, and returns its exit status.
     pub fn wait_end(mut self) -> ExitStatus {
-        let state = self.log.wait_end();
+        let state = self.log.wait_end(TIMEOUT);
         assert!(state.ended, "it did not end; the log:\n{}", state.lines.join("\n"));
         drop(state);
         self.child.wait().expect("a child")
@@ -569,7 +560,7 @@ impl Daemon {
     /// Sends SIGKILL to the daemon, and returns the whole log.
     pub fn end_log(mut self) -> String {
         self.end();
-        self.log.wait_end().lines.join("\n")
+        self.log.wait_end(TIMEOUT).lines.join("\n")
     }
 
     /// Sends SIGHUP to the daemon.
@@ -590,31 +581,6 @@ impl Drop for Daemon {
         if thread::panicking() {
             eprintln!("--- the log of penfoldd, port {}:\n{}\n---", self.port, self.log());
         }
-    }
-}
-
-impl Log {
-    fn lock(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for the end of the log, or for the timeout.
-    fn wait_end(&self) -> MutexGuard<'_, LogState> {
-        let end = Instant::now() + TIMEOUT;
-        let mut state = self.lock();
-        while !state.ended && Instant::now() < end {
-            state = self.grown.wait_timeout(state, POLL_INTERVAL).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state
-    }
-
-    fn fill(&self, stderr: ChildStderr) {
-        for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-            self.lock().lines.push(String::from_utf8_lossy(&line).into_owned());
-            self.grown.notify_all();
-        }
-        self.lock().ended = true;
-        self.grown.notify_all();
     }
 }
 

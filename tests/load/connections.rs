@@ -79,10 +79,16 @@ fn ten_thousand_sessions_are_held_and_served() {
     say_all(&mut crowd, "QUIT\r\n");
     hear_all(&mut crowd, "221 ");
     drop(crowd);
-    // On a busy machine, it may hold something more at the first look, such as the thread that asks the DNS.
+    // On a busy machine, it may hold something more at the first look, such as the thread that asks the DNS,
+    // and so many threads take long to end.
     let is_quiet = |now: Holdings| now.threads <= quiet.threads && now.descriptors <= quiet.descriptors;
-    let is_gone = daemon.becomes_true(|| is_quiet(Holdings::of(daemon.pid())));
-    assert!(is_gone, "{quiet:?} before, {:?} after\n{:.2000}", Holdings::of(daemon.pid()), daemon.log());
+    let (mut before, mut now) = (usize::MAX, Holdings::of(daemon.pid()));
+    while !is_quiet(now) && now.threads < before {
+        before = now.threads;
+        daemon.becomes_true(|| is_quiet(Holdings::of(daemon.pid())));
+        now = Holdings::of(daemon.pid());
+    }
+    assert!(is_quiet(now), "{quiet:?} before, {now:?} after\n{:.2000}", daemon.log());
     println!("all in {:?}, {} KiB before and {} KiB after", start.elapsed(), small, memory(daemon.pid()));
     assert!(daemon.settles(&site));
     assert!(!daemon.log().contains("too many connections"), "{}", daemon.log());

@@ -234,6 +234,26 @@ fn a_daemon_is_observed_by_its_log_and_can_be_ended() {
 }
 
 #[test]
+fn what_a_daemon_has_logged_before_its_reply_is_in_the_log() {
+    let site = Site::new();
+    let pipes = ["in", "out"].map(|name| site.path(name));
+    assert!(Command::new("mkfifo").args(&pipes).status().expect("mkfifo").success());
+    let text = "echo 'listening on 127.0.0.1:1' >&2; while read -r line; do echo \"$line\" >&2; echo; done < $0 > $1";
+    let mut command = Command::new("sh");
+    let daemon = Daemon::spawn({
+        command.args(["-c", text]).args(&pipes);
+        command
+    });
+    let mut to = fs::File::options().write(true).open(&pipes[0]).expect("a pipe");
+    let mut from = fs::File::open(&pipes[1]).expect("a pipe");
+    for number in 0..500 {
+        writeln!(to, "{number}").expect("it reads");
+        from.read_exact(&mut [0]).expect("it replies");
+        assert!(daemon.log().ends_with(&format!("\n{number}")), "{number}");
+    }
+}
+
+#[test]
 fn a_network_has_signed_zones_and_a_resolver_that_validates() {
     let host = "mx A 192.0.2.60";
     let zones = vec![

@@ -92,6 +92,32 @@ pub fn dovecot(conf: &Path) -> Option<Command> {
     Some(command)
 }
 
+/// Whether the Dovecot of [`dovecot`] has this module of its authentication service. If it has not, reports the
+/// test as skipped.
+pub fn dovecot_has(module: &str) -> bool {
+    let tree = tree("dovecot").filter(|_| nix::unistd::geteuid().is_root());
+    let modules = tree.unwrap_or_else(|| "/".into()).join("usr/lib/dovecot/modules/auth");
+    let is_there = modules.join(module).exists();
+    if !is_there {
+        super::skipped(format_args!("dovecot has no {module}"));
+    }
+    is_there
+}
+
+/// A command that runs slapd, and the directory with its schemas. If it is not unpacked, reports the test as
+/// skipped and returns `None`.
+pub fn slapd() -> Option<(Command, PathBuf)> {
+    let Some(tree) = tree("slapd") else {
+        super::skipped("slapd is not unpacked");
+        return None;
+    };
+    // It reserves memory for all files that it may open.
+    let mut command = Command::new("prlimit");
+    command.arg("--nofile=1024").arg(tree.join("usr/sbin/slapd"));
+    command.env("LD_LIBRARY_PATH", tree.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH)));
+    Some((command, tree.join("etc/ldap/schema")))
+}
+
 /// A command that runs bsd-mailx: the system's, or else the unpacked one. If there is neither, reports the
 /// test as skipped and returns `None`.
 pub fn bsd_mailx() -> Option<Command> {

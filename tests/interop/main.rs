@@ -11,6 +11,7 @@
 //! - `post_quantum`: the key exchange X25519MLKEM768 with OpenSSL
 //! - `servers`: mail to and from Postfix, Exim and OpenSMTPD, behind haproxy
 //! - `spf`: the published test suite for SPF, and the same results as pyspf
+//! - `sql_ldap`: users that Dovecot has in SQL and in LDAP
 //! - `srs`: senders that Mail::SRS and penfold rewrite one after the other
 //! - `stores`: mail to and from Dovecot by LMTP
 //! - `userdb`: users that Dovecot looks up
@@ -30,6 +31,7 @@ mod post_quantum;
 mod servers;
 #[cfg(feature = "mailauth")]
 mod spf;
+mod sql_ldap;
 mod srs;
 mod stores;
 mod userdb;

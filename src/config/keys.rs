@@ -89,7 +89,8 @@ pub fn parse(name: &Path, text: &str) -> Result<Config, Vec<ConfigError>> {
     config.filter(|_| errors.is_empty()).ok_or(errors)
 }
 
-fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
+/// Reads the text of a configuration file, like [`examine`]. Errors show `name` as the path of the file.
+pub fn examine_text(name: &Path, text: &str) -> (Option<Config>, Vec<ConfigError>) {
     let errors = Errors::none(name, text);
     let config = errors.document().map(config).map(|config| Config { places: errors.places(), ..config });
     (config, errors.into_sorted())

@@ -55,7 +55,7 @@ pub use dkim::{Dkim, DkimKey, can_have_key, key_name};
 pub use domain::{AccountGroup, Domain, Domains, Limit};
 pub use error::ConfigError;
 pub use filter::{Filter, FilterGroup, FilterProtocol, OnFailure};
-pub use keys::{default, examine, load, parse};
+pub use keys::{default, examine, examine_text, load, parse};
 pub use local::{HOME, Local, MailboxTemplate, Users};
 pub use places::Places;
 pub use policy::Policy;

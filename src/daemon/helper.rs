@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use getopts::Options;
 
@@ -32,7 +32,7 @@ pub fn run(name: &str, arguments: impl Iterator<Item = OsString>) -> Result<(), 
     let number = |index: usize| words.get(index).and_then(|word| word.parse().ok());
     let ended = match (name, words.as_slice(), number(0).zip(number(1))) {
         (MONITOR, [.., workers], Some(server)) => start.run_monitor(server, workers.parse().unwrap_or_default()),
-        (OPENER, [path], _) => start.send_file(Path::new(path)),
+        (OPENER, [], _) => start.open_files(),
         (LOOKUP, _, Some((uid, gid))) => lookup::run(uid, gid),
         (AGENT, _, Some((uid, gid))) => process::run_numbered(uid, gid),
         (AGENT, [user], _) => process::run_named(user),

@@ -89,8 +89,9 @@ impl Names {
         [self.config.as_path()].into_iter().chain(self.files.iter().map(|(_, path)| path.as_path()))
     }
 
-    /// Whether the opener may open this file for the server, because perhaps only root can read it.
-    pub fn has_secret(&self, path: &Path) -> bool {
+    /// Returns the files that the opener may open for the server, because perhaps only root can read
+    /// them.
+    pub fn secrets(&self) -> impl Iterator<Item = &Path> {
         const SECRETS: [&str; 12] = [
             "tls.certificate",
             "tls.key",
@@ -105,7 +106,7 @@ impl Names {
             SHARED_PASSWORD,
             SHARED_SECRET,
         ];
-        self.files.iter().any(|(key, file)| file == path && SECRETS.contains(key))
+        self.files.iter().filter(|(key, _)| SECRETS.contains(key)).map(|(_, file)| file.as_path())
     }
 
     /// Returns the directories of all files that the configuration names, and of the configuration.

@@ -8,8 +8,8 @@
 //!     confined                                              |            | starts, as root
 //!       |        | asks, over sockets that                  v            v
 //!       |        | the monitor hands over         penfoldd: opener   penfoldd: agent
-//!       |        v                                  root; opens one    drops root, then works
-//!       |     penfoldd: lookup                      file and ends      as one recipient
+//!       |        v                                  root; opens       drops root, then works
+//!       |     penfoldd: lookup                      files, then ends  as one recipient
 //!       |       the server's user, not confined;                         ^
 //!       |       asks the system for users                                |
 //!       '----------------------- requests of deliver::agent -------------'
@@ -35,7 +35,7 @@
 //! - `fdpass`: sending an open file along with such a message (SCM_RIGHTS)
 //! - `lookup`: the process that looks up users
 //! - `monitor`: the process that stays root
-//! - `opener`: the process that opens one file as root
+//! - `opener`: the process that opens files as root
 //! - `passwd`: system users, from lookup processes
 //! - `request`: the requests to the monitor and its answers
 //! - `rights`: the services of the monitor, as the server requests them
@@ -64,5 +64,5 @@ pub const MONITOR: &str = "penfoldd: monitor";
 pub const AGENT: &str = "penfoldd: agent";
 /// The name of a lookup process in the output of ps(1).
 pub const LOOKUP: &str = "penfoldd: lookup";
-/// The name of the process that opens a file as root, in the output of ps(1).
+/// The name of the process that opens files as root, in the output of ps(1).
 pub const OPENER: &str = "penfoldd: opener";

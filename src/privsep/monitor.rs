@@ -7,18 +7,19 @@
 //! The monitor drops all of root's capabilities but two: to change the owner of a file, and to send
 //! signals to any process. Work that takes longer, or needs more code, is done by processes that
 //! the monitor starts: agents, which deliver with a user's rights, lookup processes, and the
-//! opener, which reads the configuration anew for each file. No agent runs as uid 0, whatever the
-//! user's name. The monitor gives a file to another user only if the file belongs to the server,
-//! has the mode [`HANDOVER_MODE`] and exactly one name, and only if an agent runs as that user.
+//! opener, which knows the files that the configuration names now. A start needs many files at
+//! once, so the opener runs until no file has been requested for [`OPENER_IDLE`]. No agent runs as
+//! uid 0, whatever the user's name. The monitor gives a file to another user only if the file
+//! belongs to the server, has the mode [`HANDOVER_MODE`] and exactly one name, and only if an agent
+//! runs as that user.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -28,10 +29,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-use super::fdpass;
-use super::request::{Answer, REQUEST, Request};
+use super::request::{self, Request};
 use super::rights::Rights;
 use super::{AGENT, LOOKUP, MONITOR, OPENER};
 use crate::sys::{self, disk};
@@ -46,6 +47,8 @@ const MAX_AGENTS: usize = 500;
 const MAX_AGENTS_OF_USER: usize = 20;
 /// The time limit for the opener to open a file.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after its last answer the opener is kept for the next file.
+const OPENER_IDLE: Duration = Duration::from_secs(1);
 /// The maximum length of a user name, in bytes.
 const MAX_NAME: usize = 255;
 /// Maximum number of ended processes that are reaped before the next request is read.
@@ -81,7 +84,7 @@ pub fn run(server: (u32, u32), workers: usize, configuration: Vec<OsString>) -> 
     signal_hook::low_level::pipe::register(SIGCHLD, end)?;
     sys::keep_chown_and_kill()?;
     sys::raise_descriptor_limit();
-    Monitor { configuration, server, workers, agents: Vec::new() }.serve(&child_ended)
+    Monitor { configuration, server, workers, agents: Vec::new(), opener: None }.serve(&child_ended)
 }
 
 struct Monitor {
@@ -90,11 +93,14 @@ struct Monitor {
     server: (u32, u32),
     workers: usize,
     agents: Vec<Agent>,
+    /// The socket to the opener, and the time of its last answer.
+    opener: Option<(OwnedFd, Instant)>,
 }
 
-/// An agent or a lookup process that the monitor has started.
+/// An agent, a lookup process or an opener that the monitor has started.
 struct Agent {
-    /// The user's name. It is empty for the server's own user, and [`LOOKUP`] for a lookup process.
+    /// The user's name. It is empty for the server's own user. For a lookup process it is [`LOOKUP`],
+    /// and for an opener [`OPENER`].
     name: String,
     process: Child,
     /// The pipe on which the agent of a named user reports that it has become that user. `None`
@@ -111,10 +117,16 @@ impl Monitor {
         loop {
             let mut both =
                 [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(child_ended.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut both, if are_more_to_reap { PollTimeout::ZERO } else { PollTimeout::NONE }) {
+            let timeout = match &self.opener {
+                _ if are_more_to_reap => PollTimeout::ZERO,
+                Some(_) => PollTimeout::try_from(OPENER_IDLE).unwrap_or(PollTimeout::MAX),
+                None => PollTimeout::NONE,
+            };
+            match poll(&mut both, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
+            self.opener.take_if(|(_, used)| used.elapsed() >= OPENER_IDLE);
             let [has_request, has_ended] = both.map(|one| one.any() == Some(true));
             if has_ended {
                 while child_ended.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
@@ -122,7 +134,7 @@ impl Monitor {
             if has_ended || are_more_to_reap {
                 are_more_to_reap = self.reap();
             }
-            if has_request && !self.answer(&socket)? {
+            if has_request && !request::answer(&socket, |request, beside| self.carry_out(request, beside))? {
                 return Ok(());
             }
         }
@@ -144,35 +156,17 @@ impl Monitor {
         true
     }
 
-    /// Answers one request; returns false when the server has ended.
-    fn answer(&mut self, socket: &io::Stdin) -> io::Result<bool> {
-        let mut bytes = [0; REQUEST];
-        let done = match fdpass::receive(socket, &mut bytes) {
-            Ok((0, _)) => return Ok(false),
-            Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| self.carry_out(request, beside)),
-            Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
-            // No descriptor was free for the file that came with the request, or several files
-            // came.
-            Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Errno::EMFILE.into()),
-            Err(e) => return Err(e),
-        };
-        let (answer, file) =
-            done.unwrap_or_else(|e| (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None));
-        fdpass::send(socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
-        Ok(true)
-    }
-
-    fn carry_out(&mut self, request: Request, beside: Option<OwnedFd>) -> io::Result<(Answer, Option<OwnedFd>)> {
+    fn carry_out(&mut self, request: Request, beside: Option<OwnedFd>) -> io::Result<Option<OwnedFd>> {
         let numbers = || vec![self.server.0.to_string(), self.server.1.to_string()];
         match request {
-            Request::OwnAgent => self.start(AGENT, "", &numbers()),
-            Request::Lookup => self.start(LOOKUP, LOOKUP, &numbers()),
+            Request::OwnAgent => self.start(AGENT, "", &numbers()).map(Some),
+            Request::Lookup => self.start(LOOKUP, LOOKUP, &numbers()).map(Some),
             Request::Agent(name) if !is_name(&name) => Err(Errno::EINVAL.into()),
-            Request::Agent(name) => self.start(AGENT, &name, std::slice::from_ref(&name)),
-            Request::File(path) => self.open(&path).map(|file| (Answer::Done, Some(file))),
+            Request::Agent(name) => self.start(AGENT, &name, std::slice::from_ref(&name)).map(Some),
+            Request::File(_) => self.open(&request),
             Request::HandOver(uid) => {
                 let file = beside.ok_or(Errno::EBADF)?;
-                self.hand_over(uid, &file.into()).map(|()| (Answer::Done, None))
+                self.hand_over(uid, &file.into()).map(|()| None)
             }
         }
     }
@@ -191,36 +185,26 @@ impl Monitor {
         disk::set_owner(file, Some(uid), None)
     }
 
-    /// Starts the opener for a file that only root may read; returns the open file.
-    fn open(&self, path: &Path) -> io::Result<OwnedFd> {
-        let (ours, theirs) = pair(SockType::Stream)?;
-        // The command holds the opener's end of the socket, and is dropped right after spawn(). If
-        // it lived longer, the socket would stay open after the opener has ended.
-        let mut opener =
-            this_program(OPENER, theirs)?.env_clear().args(&self.configuration).arg("--").arg(path).spawn()?;
-        let end = Instant::now() + OPENER_TIMEOUT;
-        loop {
-            let mut poll_fd = [PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
-            let left = PollTimeout::try_from(end.saturating_duration_since(Instant::now()));
-            match poll(&mut poll_fd, left.unwrap_or(PollTimeout::ZERO)) {
-                Ok(1) => break,
-                // A signal interrupted poll(2), because another child has ended.
-                Err(Errno::EINTR) if Instant::now() < end => {}
-                _ => {
-                    let _ = opener.kill();
-                    return Err(Errno::ETIMEDOUT.into());
-                }
-            }
+    /// Has the opener open a file that only root may read. Starts the opener if there is none, and
+    /// kills it if it does not answer.
+    fn open(&mut self, request: &Request) -> io::Result<Option<OwnedFd>> {
+        let socket = match self.opener.take() {
+            Some((socket, _)) => socket,
+            None => self.start(OPENER, OPENER, &self.configuration.clone())?,
+        };
+        set_socket_timeout(&socket, Timeout::Recv, Some(OPENER_TIMEOUT))?;
+        let asked = request::ask(&socket, &request.write()?, None);
+        match &asked {
+            Ok(_) => self.opener = Some((socket, Instant::now())),
+            Err(_) => self.end_oldest(OPENER),
         }
-        let (_, file) = fdpass::receive(&ours, &mut [0])?;
-        file.ok_or_else(|| Errno::EACCES.into())
+        asked?
     }
 
-    /// Starts an agent or a lookup process. A socket for requests to the process comes with the
-    /// answer.
-    fn start(&mut self, program: &str, name: &str, arguments: &[String]) -> io::Result<(Answer, Option<OwnedFd>)> {
+    /// Starts an agent, a lookup process or an opener. Returns the socket for requests to it.
+    fn start(&mut self, program: &str, name: &str, arguments: &[impl AsRef<OsStr>]) -> io::Result<OwnedFd> {
         self.make_room(name)?;
-        let (ours, theirs) = pair(SockType::Stream)?;
+        let (ours, theirs) = pair(if program == OPENER { SockType::SeqPacket } else { SockType::Stream })?;
         let mut command = this_program(program, theirs)?;
         // The child stays root until it executes this program. So no user can stop the child while
         // spawn() waits for it.
@@ -231,7 +215,7 @@ impl Monitor {
         let mut process = command.spawn()?;
         let report = process.stdout.take();
         self.agents.push(Agent { name: name.to_owned(), process, report, uid: None });
-        Ok((Answer::Done, Some(ours)))
+        Ok(ours)
     }
 
     /// Makes room for one more agent of the user `name`. If the user has too many agents, kills the

@@ -1,26 +1,36 @@
-//! Opens one file as root, in a process of its own, and passes it to the server by way of the
-//! monitor.
+//! Opens files as root, in a process of its own, and passes them to the server by way of the monitor.
 //!
-//! The caller has checked that the configuration names the file. The opener opens the file only if
-//! nobody but root can have put the file at its path.
+//! The caller decides which files the server may have. The opener opens a file only if nobody but root
+//! can have put the file at its path. It ends when the monitor closes the socket.
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::fdpass;
+use super::request::{self, Request};
 use super::rootpath::{is_roots, is_roots_alone};
 
-/// Opens a file and sends it over standard input, which is a socket.
+/// Answers the requests on standard input, which is a socket, until it is closed. A file is opened
+/// only if `is_secret` says that it is a file for the server.
 ///
 /// # Errors
-/// `EACCES` if a user other than root can change the file or where its path leads, or if it is not
-/// a regular file; otherwise the errors of open(2) and sendmsg(2).
-pub fn send(path: &Path) -> io::Result<()> {
+/// If the socket fails.
+pub fn run(is_secret: impl Fn(&Path) -> bool) -> io::Result<()> {
+    let carry_out = |request, _| match request {
+        Request::File(path) if is_secret(&path) => open(&path).map(Some),
+        _ => Err(Errno::EACCES.into()),
+    };
+    while request::answer(io::stdin(), carry_out)? {}
+    Ok(())
+}
+
+/// Opens a file. Fails if a user other than root can change the file or where its path leads, or if
+/// it is not a regular file.
+fn open(path: &Path) -> io::Result<OwnedFd> {
     let denied = || io::Error::from(Errno::EACCES);
     if !is_roots_alone(path) {
         return Err(denied());
@@ -31,5 +41,5 @@ pub fn send(path: &Path) -> io::Result<()> {
     if !is_roots(&metadata) || !metadata.is_file() {
         return Err(denied());
     }
-    fdpass::send(io::stdin(), &[1], Some(file.as_fd())).map(drop)
+    Ok(file.into())
 }

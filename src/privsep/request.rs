@@ -1,17 +1,22 @@
 //! Encodes the requests of a server to its monitor, and the answers, as bytes.
 //!
 //! Requests and answers have fixed sizes, so the monitor needs almost no parser. `rights` sends
-//! requests, and `monitor` answers them.
+//! requests, and `monitor` answers them. The monitor passes the requests for files on to the opener.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+
 use super::bytes::{Reader, Writer, fixed};
+use super::fdpass;
 
 /// The size of a request in bytes.
-pub const REQUEST: usize = 1024;
+const REQUEST: usize = 1024;
 /// The size of an answer in bytes.
-pub const ANSWER: usize = 16;
+const ANSWER: usize = 16;
 
 /// A request of the server to its monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +34,56 @@ pub enum Request {
     HandOver(u32),
 }
 
-/// The monitor's answer to a request. A requested file or socket comes with the answer.
+/// The answer to a request. A requested file or socket comes with the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+enum Answer {
     /// The request was carried out.
     Done,
     /// The request failed with this error number (errno).
     Failed(i32),
+}
+
+/// Sends an encoded request, and `file` along with it. Returns the file that comes with the answer;
+/// the inner error is the answer that the request failed.
+///
+/// # Errors
+/// If the process at the other end of the socket has ended, or does not answer.
+pub fn ask(socket: impl AsFd, request: &[u8; REQUEST], file: Option<&File>) -> io::Result<io::Result<Option<OwnedFd>>> {
+    fdpass::send(&socket, request, file.map(AsFd::as_fd))?;
+    let mut answer = [0; ANSWER];
+    match fdpass::receive(&socket, &mut answer)? {
+        (ANSWER, file) => Ok(match Answer::read(&answer)? {
+            Answer::Done => Ok(file),
+            Answer::Failed(number) => Err(io::Error::from_raw_os_error(number)),
+        }),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Receives one request, and the file that comes with it, and answers the request with the result
+/// of `carry_out`. Returns false if the process at the other end of the socket has ended.
+///
+/// # Errors
+/// If the socket fails.
+pub fn answer(
+    socket: impl AsFd,
+    carry_out: impl FnOnce(Request, Option<OwnedFd>) -> io::Result<Option<OwnedFd>>,
+) -> io::Result<bool> {
+    let mut bytes = [0; REQUEST];
+    let done = match fdpass::receive(&socket, &mut bytes) {
+        Ok((0, _)) => return Ok(false),
+        Ok((REQUEST, beside)) => Request::read(&bytes).and_then(|request| carry_out(request, beside)),
+        Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+        // No descriptor was free for the file that came with the request, or several files came.
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(Errno::EMFILE.into()),
+        Err(e) => return Err(e),
+    };
+    let (answer, file) = match done {
+        Ok(file) => (Answer::Done, file),
+        Err(e) => (Answer::Failed(e.raw_os_error().unwrap_or(Errno::EIO as i32)), None),
+    };
+    fdpass::send(&socket, &answer.write(), file.as_ref().map(AsFd::as_fd))?;
+    Ok(true)
 }
 
 impl Request {
@@ -55,11 +103,7 @@ impl Request {
         fixed(to)
     }
 
-    /// Decodes a request.
-    ///
-    /// # Errors
-    /// `InvalidData` if the bytes are malformed.
-    pub fn read(bytes: &[u8; REQUEST]) -> io::Result<Self> {
+    fn read(bytes: &[u8; REQUEST]) -> io::Result<Self> {
         let mut from = Reader::new(bytes);
         Ok(match from.byte()? {
             1 => Self::Agent(from.string()?),
@@ -73,8 +117,7 @@ impl Request {
 }
 
 impl Answer {
-    /// Encodes the answer.
-    pub fn write(&self) -> [u8; ANSWER] {
+    fn write(&self) -> [u8; ANSWER] {
         let mut to = Writer::default();
         match self {
             Self::Done => to.byte(1),
@@ -83,11 +126,7 @@ impl Answer {
         fixed(to).unwrap_or([0; ANSWER])
     }
 
-    /// Decodes an answer.
-    ///
-    /// # Errors
-    /// `InvalidData` if the bytes are malformed.
-    pub fn read(bytes: &[u8; ANSWER]) -> io::Result<Self> {
+    fn read(bytes: &[u8; ANSWER]) -> io::Result<Self> {
         let mut from = Reader::new(bytes);
         Ok(match from.byte()? {
             1 => Self::Done,

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -17,9 +17,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
-use super::fdpass;
 use super::passwd::Lookups;
-use super::request::{ANSWER, Answer, Request};
+use super::request::{self, Request};
 
 /// The rights of this server beyond those of its own user.
 #[derive(Debug, Clone, Default)]
@@ -75,10 +74,7 @@ impl Rights {
     /// `EPERM` if the file is not a message that belongs to the server, or there is no monitor;
     /// `ESRCH` if no agent runs as that user; otherwise the errors of fchown(2).
     pub fn hand_over(&self, uid: u32, file: &File) -> io::Result<()> {
-        match self.monitor()?.ask(&Request::HandOver(uid), Some(file))? {
-            (Answer::Done, _) => Ok(()),
-            (answer, _) => Err(unexpected(&answer)),
-        }
+        self.monitor()?.ask(&Request::HandOver(uid), Some(file)).map(drop)
     }
 
     /// Opens a file that the configuration names, for reading. If this process lacks permission,
@@ -92,7 +88,7 @@ impl Rights {
         match (opened, self) {
             (Err(e), Self::Monitored(monitor)) if e.kind() == io::ErrorKind::PermissionDenied => {
                 match monitor.ask(&Request::File(path.to_owned()), None) {
-                    Ok((Answer::Done, Some(file))) => Ok(file.into()),
+                    Ok(Some(file)) => Ok(file.into()),
                     _ => Err(e),
                 }
             }
@@ -118,22 +114,14 @@ impl Monitor {
     }
 
     fn socket(&self, request: &Request) -> io::Result<UnixStream> {
-        match self.ask(request, None)? {
-            (Answer::Done, Some(socket)) => Ok(socket.into()),
-            (answer, _) => Err(unexpected(&answer)),
-        }
+        let socket = self.ask(request, None)?;
+        socket.map(UnixStream::from).ok_or_else(|| io::Error::other("the monitor sent no socket"))
     }
 
-    fn ask(&self, request: &Request, file: Option<&File>) -> io::Result<(Answer, Option<OwnedFd>)> {
+    fn ask(&self, request: &Request, file: Option<&File>) -> io::Result<Option<OwnedFd>> {
         let bytes = request.write()?;
         let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut answer = [0; ANSWER];
-        let asked = fdpass::send(socket.as_fd(), &bytes, file.map(AsFd::as_fd))
-            .and_then(|_| fdpass::receive(socket.as_fd(), &mut answer));
-        match asked {
-            Ok((ANSWER, file)) => Ok((Answer::read(&answer)?, file)),
-            _ => Err(self.ended()),
-        }
+        request::ask(&*socket, &bytes, file).unwrap_or_else(|_| Err(self.ended()))
     }
 
     fn ended(&self) -> io::Error {
@@ -142,12 +130,5 @@ impl Monitor {
             let _ = kill(getpid(), Signal::SIGTERM);
         }
         io::Error::other("the monitor has ended")
-    }
-}
-
-fn unexpected(answer: &Answer) -> io::Error {
-    match answer {
-        Answer::Failed(number) => io::Error::from_raw_os_error(*number),
-        Answer::Done => io::Error::other("the monitor sent an unexpected answer"),
     }
 }

@@ -3,10 +3,10 @@
 //! Root opens only keys that nobody but root can have put in their places. The server's user opens
 //! all other keys, and looks up the names.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::address::parse_domain;
+use crate::config::table::read_text;
 use crate::config::{Config, Dkim};
 use crate::daemon::Start;
 use crate::dns::Dns;
@@ -82,7 +82,8 @@ fn is_roots(dkim: &Dkim) -> bool {
     match dkim {
         Dkim::Key(key) => is_roots_alone(&key.key),
         Dkim::Table(table) => {
-            is_roots_alone(table) && names_of_table(table).iter().all(|key| is_roots_alone(Path::new(key)))
+            is_roots_alone(table)
+                && names_of_table(&read_text(table).unwrap_or_default()).all(|key| is_roots_alone(&key))
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{KeyFile, Named, open_key};
 use crate::address::parse_dns_name;
-use crate::config::table::{Line, fill, lines, read_text};
+use crate::config::table::{Line, fill, lines};
 use crate::config::{ConfigError, DkimKey, can_have_key};
 use crate::privsep::Rights;
 
@@ -68,10 +68,9 @@ pub fn parser(rights: &Rights) -> impl Fn(&Path, &str) -> (Table, Vec<ConfigErro
     }
 }
 
-/// Returns the paths of the keys in a table, as far as this process can read the table.
-pub fn names(table: &Path) -> Vec<PathBuf> {
-    let text = read_text(table).unwrap_or_default();
-    lines(&text).filter_map(|line| read(line.text).ok()).map(|key| key.key).collect()
+/// Returns the paths of the keys in the text of a table.
+pub fn names(text: &str) -> impl Iterator<Item = PathBuf> {
+    lines(text).filter_map(|line| read(line.text).ok()).map(|key| key.key)
 }
 
 fn read(line: &str) -> Result<DkimKey, (&str, String)> {

@@ -8,10 +8,9 @@
 //! signals to any process. Work that takes longer, or needs more code, is done by processes that
 //! the monitor starts: agents, which deliver with a user's rights, lookup processes, and the
 //! opener, which knows the files that the configuration names now. A start needs many files at
-//! once, so the opener runs until no file has been requested for [`OPENER_IDLE`]. No agent runs as
-//! uid 0, whatever the user's name. The monitor gives a file to another user only if the file
-//! belongs to the server, has the mode [`HANDOVER_MODE`] and exactly one name, and only if an agent
-//! runs as that user.
+//! once, so an opener serves for [`OPENER_LIFE`]. No agent runs as uid 0, whatever the user's name.
+//! The monitor gives a file to another user only if the file belongs to the server, has the mode
+//! [`HANDOVER_MODE`] and exactly one name, and only if an agent runs as that user.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -27,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -47,8 +47,10 @@ const MAX_AGENTS: usize = 500;
 const MAX_AGENTS_OF_USER: usize = 20;
 /// The time limit for the opener to open a file.
 const OPENER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long after its last answer the opener is kept for the next file.
-const OPENER_IDLE: Duration = Duration::from_secs(1);
+/// How long after its first answer the opener is kept for other files. The next opener reads the
+/// configuration itself. So no opener can go on with an old one, even if the file was changed
+/// without a new time stamp.
+const OPENER_LIFE: Duration = Duration::from_secs(1);
 /// The maximum length of a user name, in bytes.
 const MAX_NAME: usize = 255;
 /// Maximum number of ended processes that are reaped before the next request is read.
@@ -93,7 +95,7 @@ struct Monitor {
     server: (u32, u32),
     workers: usize,
     agents: Vec<Agent>,
-    /// The socket to the opener, and the time of its last answer.
+    /// The socket to the opener, and the time of its first answer.
     opener: Option<(OwnedFd, Instant)>,
 }
 
@@ -119,14 +121,14 @@ impl Monitor {
                 [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(child_ended.as_fd(), PollFlags::POLLIN)];
             let timeout = match &self.opener {
                 _ if are_more_to_reap => PollTimeout::ZERO,
-                Some(_) => PollTimeout::try_from(OPENER_IDLE).unwrap_or(PollTimeout::MAX),
+                Some(_) => PollTimeout::try_from(OPENER_LIFE).unwrap_or(PollTimeout::MAX),
                 None => PollTimeout::NONE,
             };
             match poll(&mut both, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(e) => return Err(e.into()),
             }
-            self.opener.take_if(|(_, used)| used.elapsed() >= OPENER_IDLE);
+            self.opener.take_if(|(_, since)| since.elapsed() >= OPENER_LIFE);
             let [has_request, has_ended] = both.map(|one| one.any() == Some(true));
             if has_ended {
                 while child_ended.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
@@ -185,20 +187,29 @@ impl Monitor {
         disk::set_owner(file, Some(uid), None)
     }
 
-    /// Has the opener open a file that only root may read. Starts the opener if there is none, and
-    /// kills it if it does not answer.
+    /// Has the opener open a file that only root may read. Starts an opener if there is none, or if
+    /// something else has ended it, and kills it if it does not answer.
     fn open(&mut self, request: &Request) -> io::Result<Option<OwnedFd>> {
-        let socket = match self.opener.take() {
-            Some((socket, _)) => socket,
-            None => self.start(OPENER, OPENER, &self.configuration.clone())?,
+        let (socket, since) = match self.opener.take() {
+            Some((socket, since)) => (socket, Some(since)),
+            None => (self.start(OPENER, OPENER, &self.configuration.clone())?, None),
         };
         set_socket_timeout(&socket, Timeout::Recv, Some(OPENER_TIMEOUT))?;
+        // A signal would make the time limit begin anew.
+        let unblocked = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let asked = request::ask(&socket, &request.write()?, None);
-        match &asked {
-            Ok(_) => self.opener = Some((socket, Instant::now())),
-            Err(_) => self.end_oldest(OPENER),
+        unblocked.thread_set_mask()?;
+        match asked {
+            Ok(answer) => {
+                self.opener = Some((socket, since.unwrap_or_else(Instant::now)));
+                answer
+            }
+            Err(e) if since.is_some() && e.kind() != io::ErrorKind::WouldBlock => self.open(request),
+            Err(e) => {
+                self.end_oldest(OPENER);
+                Err(e)
+            }
         }
-        asked?
     }
 
     /// Starts an agent, a lookup process or an opener. Returns the socket for requests to it.

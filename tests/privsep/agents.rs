@@ -49,7 +49,7 @@ fn mail_in_a_home_directory_has_the_recipient_as_owner() {
 }
 
 /// The child processes of a process, each with its name.
-fn children(pid: u32) -> Vec<(u32, String)> {
+pub fn children(pid: u32) -> Vec<(u32, String)> {
     let tasks = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let numbers = tasks.split_whitespace().filter_map(|number| number.parse().ok());
     let name = |number: u32| fs::read_to_string(format!("/proc/{number}/cmdline")).unwrap_or_default();

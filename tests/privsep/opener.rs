@@ -3,17 +3,24 @@
 //! Only root has such files; otherwise the tests are reported as skipped.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use common::Site;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::unistd::geteuid;
-use penfold::privsep::OPENER;
+use nix::unistd::{Pid, geteuid};
 use penfold::privsep::request::{Request, ask};
+use penfold::privsep::{MONITOR, OPENER};
+
+use crate::agents::children;
 
 /// Writes a users file that only root can read.
 fn secret(site: &Site, name: &str) -> PathBuf {
@@ -49,15 +56,23 @@ fn one_process_opens_the_files_of_a_hundred_domains() {
     assert!(next < 50, "{next} processes");
 }
 
-/// An opener, and the socket for requests to it.
-struct Opener(Child, OwnedFd);
+/// An opener or a monitor, and the socket for requests to it.
+struct Helper(Child, OwnedFd);
 
-impl Opener {
-    fn of(site: &Site) -> Self {
+impl Helper {
+    fn opener(site: &Site) -> Self {
+        Self::start(OPENER, site.penfoldd(&[]))
+    }
+
+    /// A monitor of a server that runs as nobody.
+    fn monitor(site: &Site) -> Self {
+        Self::start(MONITOR, site.penfoldd(&["65534", "65534", "4"]))
+    }
+
+    fn start(name: &str, mut command: Command) -> Self {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a pair");
-        let mut command = site.penfoldd(&[]);
-        Self(command.arg0(OPENER).stdin(theirs).spawn().expect("it starts"), ours)
+        Self(command.arg0(name).stdin(theirs).spawn().expect("it starts"), ours)
     }
 
     fn opens(&self, path: &Path) -> bool {
@@ -65,11 +80,28 @@ impl Opener {
         ask(&self.1, &request, None).expect("an answer").is_ok_and(|file| file.is_some())
     }
 
+    /// Sends a signal to this monitor's opener.
+    fn signal_opener(&self, signal: Signal) {
+        let (opener, _) =
+            children(self.0.id()).into_iter().find(|(_, name)| name == OPENER).expect("the monitor has an opener");
+        send(opener, signal);
+    }
+
     fn ends(self) {
         let Self(mut process, socket) = self;
         drop(socket);
         assert!(process.wait().expect("it ends").success());
     }
+}
+
+fn send(process: u32, signal: Signal) {
+    kill(Pid::from_raw(process.try_into().expect("a small number")), signal).expect("it runs");
+}
+
+/// Names a users file in the configuration.
+fn name(site: &mut Site, path: &Path) {
+    site.set("local", "users", &format!("\"file:{}\"", path.display()));
+    site.configure();
 }
 
 #[test]
@@ -80,12 +112,8 @@ fn an_opener_opens_the_files_that_the_configuration_names_now() {
     let mut site = Site::new();
     site.make_root_owned();
     let [one, two, other] = ["one", "two", "other"].map(|name| secret(&site, name));
-    let name = |site: &mut Site, path: &Path| {
-        site.set("local", "users", &format!("\"file:{}\"", path.display()));
-        site.configure();
-    };
     name(&mut site, &one);
-    let opener = Opener::of(&site);
+    let opener = Helper::opener(&site);
     let opens = || [&one, &two, &other].map(|path| opener.opens(path));
     assert_eq!(opens(), [true, false, false]);
     assert_eq!(opens(), [true, false, false], "again");
@@ -105,4 +133,82 @@ fn an_opener_opens_the_files_that_the_configuration_names_now() {
     name(&mut site, &one);
     assert_eq!(opens(), [true, false, false], "a new configuration");
     opener.ends();
+}
+
+#[test]
+fn a_killed_opener_is_replaced() {
+    if !geteuid().is_root() {
+        return common::skipped("only root has files that only root can read");
+    }
+    let mut site = Site::new();
+    site.make_root_owned();
+    let [one, other] = ["one", "other"].map(|name| secret(&site, name));
+    name(&mut site, &one);
+    let monitor = Helper::monitor(&site);
+    for _ in 0..3 {
+        assert!(monitor.opens(&one));
+        monitor.signal_opener(Signal::SIGKILL);
+        assert!(!monitor.opens(&other));
+        monitor.signal_opener(Signal::SIGKILL);
+    }
+    monitor.ends();
+}
+
+/// Each signal interrupts the monitor while it waits. Users' commands that end send it signals, too.
+#[test]
+fn the_monitor_does_not_wait_longer_for_an_opener_because_of_signals() {
+    if !geteuid().is_root() {
+        return common::skipped("only root has files that only root can read");
+    }
+    let mut site = Site::new();
+    site.make_root_owned();
+    let one = secret(&site, "one");
+    name(&mut site, &one);
+    let monitor = Helper::monitor(&site);
+    assert!(monitor.opens(&one));
+    monitor.signal_opener(Signal::SIGSTOP);
+    let (begun, process) = (Instant::now(), monitor.0.id());
+    let (stop, stopped) = channel::<()>();
+    let signals = thread::spawn(move || {
+        while stopped.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout)
+            && begun.elapsed() < Duration::from_secs(25)
+        {
+            send(process, Signal::SIGCHLD);
+        }
+    });
+    assert!(!monitor.opens(&one));
+    let waited = begun.elapsed();
+    drop(stop);
+    signals.join().expect("no panic");
+    assert!(monitor.opens(&one), "another opener");
+    monitor.ends();
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+}
+
+/// The other file's name is as long, and the time stamp is set back.
+#[test]
+fn no_opener_goes_on_with_an_old_configuration() {
+    if !geteuid().is_root() {
+        return common::skipped("only root has files that only root can read");
+    }
+    let mut site = Site::new();
+    site.make_root_owned();
+    let [one, two] = ["one", "two"].map(|name| secret(&site, name));
+    name(&mut site, &one);
+    let monitor = Helper::monitor(&site);
+    sleep(Duration::from_millis(100));
+    assert!(monitor.opens(&one));
+    let configuration = site.path("penfold.conf");
+    let text = fs::read_to_string(&configuration).expect("it is there");
+    let mut file = fs::File::options().write(true).open(&configuration).expect("it is there");
+    let modified = file.metadata().and_then(|data| data.modified()).expect("a time");
+    let [from, to] = [&one, &two].map(|path| path.to_str().expect("text"));
+    file.write_all(text.replace(from, to).as_bytes()).and_then(|()| file.set_modified(modified)).expect("root can");
+    let changed = Instant::now();
+    while monitor.opens(&one) {
+        assert!(changed.elapsed() < Duration::from_secs(20), "it is still opened");
+        sleep(Duration::from_millis(100));
+    }
+    assert!(monitor.opens(&two));
+    monitor.ends();
 }

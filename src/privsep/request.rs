@@ -43,20 +43,24 @@ enum Answer {
     Failed(i32),
 }
 
-/// Sends an encoded request, and `file` along with it. Returns the file that comes with the answer;
-/// the inner error is the answer that the request failed.
+/// Sends an encoded request, and `file` along with it. Returns the file that comes with the answer.
+/// The inner error is the answer that the request failed, or `EMFILE` if the file could not be
+/// received.
 ///
 /// # Errors
 /// If the process at the other end of the socket has ended, or does not answer.
 pub fn ask(socket: impl AsFd, request: &[u8; REQUEST], file: Option<&File>) -> io::Result<io::Result<Option<OwnedFd>>> {
     fdpass::send(&socket, request, file.map(AsFd::as_fd))?;
     let mut answer = [0; ANSWER];
-    match fdpass::receive(&socket, &mut answer)? {
-        (ANSWER, file) => Ok(match Answer::read(&answer)? {
+    match fdpass::receive(&socket, &mut answer) {
+        Ok((ANSWER, file)) => Ok(match Answer::read(&answer)? {
             Answer::Done => Ok(file),
             Answer::Failed(number) => Err(io::Error::from_raw_os_error(number)),
         }),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        // No descriptor was free for the file that came with the answer.
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok(Err(Errno::EMFILE.into())),
+        Err(e) => Err(e),
     }
 }
 
@@ -138,6 +142,11 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
+
     use super::*;
 
     #[test]
@@ -161,5 +170,25 @@ mod tests {
             bytes[..bad.len()].copy_from_slice(bad);
             assert!(Request::read(&bytes).is_err(), "{bad:?}");
         }
+    }
+
+    /// Receiving several files fails like receiving one without a free descriptor.
+    #[test]
+    fn an_answer_whose_file_cannot_be_received_is_not_the_end_of_the_other_process() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).expect("a pair");
+        let files = [ours.as_raw_fd(); 2];
+        let send = |bytes: &[u8], beside: &[ControlMessage<'_>]| {
+            sendmsg::<()>(theirs.as_raw_fd(), &[IoSlice::new(bytes)], beside, MsgFlags::empty(), None).expect("sent")
+        };
+        send(&Answer::Done.write(), &[ControlMessage::ScmRights(&files)]);
+        send(&Answer::Failed(13).write(), &[]);
+        let request = Request::Lookup.write().expect("short");
+        for number in [Errno::EMFILE as i32, 13] {
+            let answer = ask(&ours, &request, None).expect("an answer");
+            assert_eq!(answer.expect_err("no file").raw_os_error(), Some(number));
+        }
+        drop(theirs);
+        assert!(ask(&ours, &request, None).is_err());
     }
 }

@@ -214,7 +214,10 @@ impl Monitor {
 
     /// Starts an agent, a lookup process or an opener. Returns the socket for requests to it.
     fn start(&mut self, program: &str, name: &str, arguments: &[impl AsRef<OsStr>]) -> io::Result<OwnedFd> {
-        self.make_room(name)?;
+        // There is only one opener, so it is started even if users hold up as many agents as there may be.
+        if program != OPENER {
+            self.make_room(name)?;
+        }
         let (ours, theirs) = pair(if program == OPENER { SockType::SeqPacket } else { SockType::Stream })?;
         let mut command = this_program(program, theirs)?;
         // The child stays root until it executes this program. So no user can stop the child while

@@ -64,9 +64,9 @@ impl Helper {
         Self::start(OPENER, site.penfoldd(&[]))
     }
 
-    /// A monitor of a server that runs as nobody.
+    /// A monitor of a server that runs as nobody and has no workers.
     fn monitor(site: &Site) -> Self {
-        Self::start(MONITOR, site.penfoldd(&["65534", "65534", "4"]))
+        Self::start(MONITOR, site.penfoldd(&["65534", "65534", "0"]))
     }
 
     fn start(name: &str, mut command: Command) -> Self {
@@ -75,9 +75,13 @@ impl Helper {
         Self(command.arg0(name).stdin(theirs).spawn().expect("it starts"), ours)
     }
 
+    fn asked(&self, request: &Request) -> Option<OwnedFd> {
+        let request = request.write().expect("short");
+        ask(&self.1, &request, None).expect("an answer").ok().flatten()
+    }
+
     fn opens(&self, path: &Path) -> bool {
-        let request = Request::File(path.to_owned()).write().expect("short");
-        ask(&self.1, &request, None).expect("an answer").is_ok_and(|file| file.is_some())
+        self.asked(&Request::File(path.to_owned())).is_some()
     }
 
     /// Sends a signal to this monitor's opener.
@@ -210,5 +214,27 @@ fn no_opener_goes_on_with_an_old_configuration() {
         sleep(Duration::from_millis(100));
     }
     assert!(monitor.opens(&two));
+    monitor.ends();
+}
+
+/// For a server without workers, there may be 500 agents, and 20 of one user. Users can stop agents, so
+/// that they do not end.
+#[test]
+fn an_opener_starts_while_there_are_as_many_agents_as_may_be() {
+    if !geteuid().is_root() {
+        return common::skipped("only root has files that only root can read");
+    }
+    let mut site = Site::new();
+    site.make_root_owned();
+    let one = secret(&site, "one");
+    name(&mut site, &one);
+    let monitor = Helper::monitor(&site);
+    let users = (0..25).flat_map(|user| [user; 20]);
+    let agents: Vec<_> =
+        users.filter_map(|user| monitor.asked(&Request::Agent(format!("penfold-test-{user}")))).collect();
+    assert_eq!(agents.len(), 500);
+    assert!(monitor.opens(&one));
+    assert!(monitor.asked(&Request::OwnAgent).is_none());
+    drop(agents);
     monitor.ends();
 }

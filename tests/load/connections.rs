@@ -96,9 +96,9 @@ fn ten_thousand_sessions_are_held_and_served() {
 
 /// The most memory of an idle daemon, in KiB. Most of it is parts of the program. The kernel maps at
 /// least 64 KiB around each page that is used, and since Linux 6.18 as much as was read or written at
-/// once: so a program that was just linked takes 10 MiB, and a copy of it 11 MiB.
-const MAX_IDLE_KIB: usize = 12 * 1024;
-/// The most of it that is not part of files, in KiB: 1.2 MiB, or 3.4 MiB in a debug build.
+/// once: so a program that was just linked takes 8.5 MiB, and a copy of it 9 MiB.
+const MAX_IDLE_KIB: usize = 10 * 1024;
+/// The most of it that is not part of files, in KiB: 1.1 MiB, or 3.4 MiB in a debug build.
 const MAX_OWN_KIB: usize = 4 * 1024;
 
 /// Counts all processes of the daemon. That is the memory that users see (PSS), programs and

@@ -26,7 +26,7 @@ struct Container {
 
 /// A delivery command that stores the message, and leaves a process behind, like a program that
 /// starts a daemon.
-const COMMAND: &str = "cat > DIR/got; setsid sh -c 'sleep 1 & echo $! > DIR/part; mv DIR/part DIR/orphan'";
+const COMMAND: &str = "cat > DIR/got; setsid sh -c 'sleep 600 & echo $! > DIR/part; mv DIR/part DIR/orphan'";
 
 impl Container {
     fn start(mounts: &Mounts, site: &Site, before: &[&str]) -> Self {
@@ -50,9 +50,10 @@ impl Container {
 
     /// Asserts that the orphan of a command continues to run, and is reaped when it ends.
     fn waits_for_the_orphan(&self, orphan: &str) {
-        let stat = self.ask(&format!("cat /proc/{orphan}/stat"));
-        assert!(stat.contains("(sleep)"), "{stat:?}");
-        self.daemon().wait_until("nothing", || self.ask(&format!("cat /proc/{orphan}/stat")).is_empty());
+        let stat = || self.ask(&format!("cat /proc/{orphan}/stat"));
+        self.daemon().wait_until("the orphan", || stat().contains("(sleep)"));
+        self.ask(&format!("kill {orphan}"));
+        self.daemon().wait_until("its end", || stat().is_empty());
         self.daemon().wait_until("no zombie", || !self.ask("cat /proc/[0-9]*/stat").contains(") Z "));
     }
 

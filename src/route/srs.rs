@@ -129,12 +129,14 @@ impl Router {
     /// How a message leaves for `recipient`.
     pub fn departure(&self, mail: &RoutedMail<'_>, recipient: &Recipient) -> Departure {
         let is_local = |address: &Address| self.class_of(address.domain()) == DomainClass::Local;
-        // An alias may lead from the address on the line to another one. About copies no report is sent.
+        // An alias may lead from the address on the line to another one. About copies no report is sent. A
+        // client may have asked for none about another recipient: then the mark does no harm.
         let is_led = |original: &Address| is_local(original) && recipient.options.notify == Some(Notify::default());
         let is_copy = self.srs.is_some()
             && recipient.action == Action::Deliver
             && (recipient.is_copy() || recipient.original.as_ref().is_some_and(is_led))
-            && !is_local(&recipient.address);
+            && !is_local(&recipient.address)
+            && self.makes_copies();
         Departure { is_forwarded: self.is_forwarded(mail, recipient), is_copy }
     }
 

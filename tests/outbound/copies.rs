@@ -106,8 +106,20 @@ fn a_mark_cannot_be_forged_and_only_copies_have_one() {
     accepted(&hosts);
     assert_eq!(copies(b), count + 1);
     // A message to another host that is no copy has no mark.
-    stranger(first).send("bob@far.test", &["jon@b.test"], "Message-ID: <3@far.test>\r\n\r\nhello\r\n");
+    let text = |id: &str| format!("Message-ID: <{id}@far.test>\r\n\r\nhello {id}\r\n");
+    stranger(first).send("bob@far.test", &["jon@b.test"], &text("3"));
     assert!(!texts(b, second, "jon", 1)[0].contains(MARK));
+    // Neither has any message of a host that makes no copies.
+    a.write("always_bcc", "");
+    let mut client = first.greeted();
+    client.ask("MAIL FROM:<bob@far.test>", "250 ");
+    client.ask("RCPT TO:<away@a.test> NOTIFY=NEVER", "250 ");
+    client.ask("DATA", "354 ");
+    client.ask(&format!("{}.", text("4")), "250 ");
+    let is_it = |mail: &String| mail.contains("hello 4");
+    second.wait_until("the message", || texts(b, second, "root", 1).iter().any(is_it));
+    let last = texts(b, second, "root", 1).into_iter().find(is_it).expect("just seen");
+    assert!(!last.contains(MARK), "{last}");
 }
 
 /// Without rewritten senders there are no marks, and a loop ends like any other.

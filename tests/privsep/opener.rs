@@ -102,6 +102,20 @@ fn send(process: u32, signal: Signal) {
     kill(Pid::from_raw(process.try_into().expect("a small number")), signal).expect("it runs");
 }
 
+/// A site of root's with these users files, which only root can read. The configuration names the first.
+/// Without root, reports the test as skipped and returns `None`.
+fn site<const N: usize>(names: [&str; N]) -> Option<(Site, [PathBuf; N])> {
+    if !geteuid().is_root() {
+        common::skipped("only root has files that only root can read");
+        return None;
+    }
+    let mut site = Site::new();
+    site.make_root_owned();
+    let files = names.map(|name| secret(&site, name));
+    name(&mut site, &files[0]);
+    Some((site, files))
+}
+
 /// Names a users file in the configuration.
 fn name(site: &mut Site, path: &Path) {
     site.set("local", "users", &format!("\"file:{}\"", path.display()));
@@ -110,13 +124,7 @@ fn name(site: &mut Site, path: &Path) {
 
 #[test]
 fn an_opener_opens_the_files_that_the_configuration_names_now() {
-    if !geteuid().is_root() {
-        return common::skipped("only root has files that only root can read");
-    }
-    let mut site = Site::new();
-    site.make_root_owned();
-    let [one, two, other] = ["one", "two", "other"].map(|name| secret(&site, name));
-    name(&mut site, &one);
+    let Some((mut site, [one, two, other])) = site(["one", "two", "other"]) else { return };
     let opener = Helper::opener(&site);
     let opens = || [&one, &two, &other].map(|path| opener.opens(path));
     assert_eq!(opens(), [true, false, false]);
@@ -141,13 +149,7 @@ fn an_opener_opens_the_files_that_the_configuration_names_now() {
 
 #[test]
 fn a_killed_opener_is_replaced() {
-    if !geteuid().is_root() {
-        return common::skipped("only root has files that only root can read");
-    }
-    let mut site = Site::new();
-    site.make_root_owned();
-    let [one, other] = ["one", "other"].map(|name| secret(&site, name));
-    name(&mut site, &one);
+    let Some((site, [one, other])) = site(["one", "other"]) else { return };
     let monitor = Helper::monitor(&site);
     for _ in 0..3 {
         assert!(monitor.opens(&one));
@@ -161,13 +163,7 @@ fn a_killed_opener_is_replaced() {
 /// Each signal interrupts the monitor while it waits. Users' commands that end send it signals, too.
 #[test]
 fn the_monitor_does_not_wait_longer_for_an_opener_because_of_signals() {
-    if !geteuid().is_root() {
-        return common::skipped("only root has files that only root can read");
-    }
-    let mut site = Site::new();
-    site.make_root_owned();
-    let one = secret(&site, "one");
-    name(&mut site, &one);
+    let Some((site, [one])) = site(["one"]) else { return };
     let monitor = Helper::monitor(&site);
     assert!(monitor.opens(&one));
     monitor.signal_opener(Signal::SIGSTOP);
@@ -192,13 +188,7 @@ fn the_monitor_does_not_wait_longer_for_an_opener_because_of_signals() {
 /// The other file's name is as long, and the time stamp is set back.
 #[test]
 fn no_opener_goes_on_with_an_old_configuration() {
-    if !geteuid().is_root() {
-        return common::skipped("only root has files that only root can read");
-    }
-    let mut site = Site::new();
-    site.make_root_owned();
-    let [one, two] = ["one", "two"].map(|name| secret(&site, name));
-    name(&mut site, &one);
+    let Some((site, [one, two])) = site(["one", "two"]) else { return };
     let monitor = Helper::monitor(&site);
     sleep(Duration::from_millis(100));
     assert!(monitor.opens(&one));
@@ -221,13 +211,7 @@ fn no_opener_goes_on_with_an_old_configuration() {
 /// that they do not end.
 #[test]
 fn an_opener_starts_while_there_are_as_many_agents_as_may_be() {
-    if !geteuid().is_root() {
-        return common::skipped("only root has files that only root can read");
-    }
-    let mut site = Site::new();
-    site.make_root_owned();
-    let one = secret(&site, "one");
-    name(&mut site, &one);
+    let Some((site, [one])) = site(["one"]) else { return };
     let monitor = Helper::monitor(&site);
     let users = (0..25).flat_map(|user| [user; 20]);
     let agents: Vec<_> =

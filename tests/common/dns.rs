@@ -272,32 +272,30 @@ impl Desk {
         let mut question = [0; 4096];
         while let Ok((length, from)) = socket.recv_from(&mut question) {
             let Some((answer, after)) = self.answer(&question[..length], true) else { continue };
-            // A send fails only if the client has ended.
-            if after.is_zero() {
-                let _ = socket.send_to(&answer, from);
-                continue;
-            }
             let socket = socket.try_clone().expect("a descriptor");
-            thread::spawn(move || {
-                thread::sleep(after);
-                let _ = socket.send_to(&answer, from);
-            });
+            // A send fails only if the client has ended.
+            at_its_time(after, move || drop(socket.send_to(&answer, from)));
         }
     }
 
     fn serve_tcp(&self, mut stream: TcpStream) {
         let mut length = [0; 2];
+        let writing = Arc::new(Mutex::new(()));
         while stream.read_exact(&mut length).is_ok() {
             let mut question = vec![0; u16::from_be_bytes(length).into()];
             if stream.read_exact(&mut question).is_err() {
                 return;
             }
             let Some((answer, after)) = self.answer(&question, false) else { continue };
-            thread::sleep(after);
             let length = u16::try_from(answer.len()).expect("a small answer").to_be_bytes();
-            if stream.write_all(&[&length[..], &answer].concat()).is_err() {
-                return;
-            }
+            let answer = [&length[..], &answer].concat();
+            let (stream, writing) = (stream.try_clone().expect("a descriptor"), Arc::clone(&writing));
+            at_its_time(after, move || {
+                // The answers of two threads must not be mixed.
+                let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
+                // A write fails only if the client has ended.
+                let _ = (&stream).write_all(&answer);
+            });
         }
     }
 
@@ -331,4 +329,15 @@ impl Desk {
         }
         Some((reply.to_vec().expect("a well-formed answer"), answer.after))
     }
+}
+
+/// Sends an answer after this time. The thread that reads the questions does not wait.
+fn at_its_time(after: Duration, send: impl FnOnce() + Send + 'static) {
+    if after.is_zero() {
+        return send();
+    }
+    thread::spawn(move || {
+        thread::sleep(after);
+        send();
+    });
 }

@@ -19,9 +19,11 @@ use trust_dns_resolver::proto::op::ResponseCode;
 use trust_dns_resolver::proto::rr::rdata::TXT;
 use trust_dns_resolver::proto::rr::{RData, Record};
 
-/// The time that all look-ups of a check have together.
+/// The time that all look-ups of a check have together, if some of them get no answer.
 const TIME: Duration = Duration::from_secs(3);
-/// What a check may take beyond that.
+/// The time of a check whose questions all get an answer at once: enough for a busy machine.
+const AMPLE_TIME: Duration = Duration::from_secs(30);
+/// What a check may take beyond its time.
 const MARGIN: Duration = Duration::from_secs(3);
 /// The maximum number of questions for a check: ten terms with ten hosts each, twice as many where
 /// the resolver repeats a question without EDNS, and a few.
@@ -34,6 +36,7 @@ struct Case {
     what: String,
     decide: Decide,
     results: Vec<SpfResult>,
+    time: Duration,
 }
 
 fn case(
@@ -41,7 +44,7 @@ fn case(
     results: &[SpfResult],
     decide: impl Fn(&str, &Asking) -> Answer + Send + Sync + 'static,
 ) -> Case {
-    Case { what: what.into(), decide: Box::new(decide), results: results.to_vec() }
+    Case { what: what.into(), decide: Box::new(decide), results: results.to_vec(), time: TIME }
 }
 
 fn domain(number: usize) -> String {
@@ -61,7 +64,7 @@ fn run(cases: Vec<Case>) {
             (domain(number), format!("{d}.{c}.{b}.{a}.in-addr.arpa"))
         })
         .collect();
-    let whats: Vec<_> = cases.iter().map(|case| (case.what.clone(), case.results.clone())).collect();
+    let whats: Vec<_> = cases.iter().map(|case| (case.what.clone(), case.results.clone(), case.time)).collect();
     let server_names = names.clone();
     let server = NameServer::judging(move |asking| {
         let ours = |(domain, reverse): &(String, String)| {
@@ -79,16 +82,20 @@ fn run(cases: Vec<Case>) {
         Dns::new(&config::Dns { nameservers: vec![server.address], timeout: Duration::from_secs(20), trust_ad: None });
     let (dns, mut complaints) = (&dns, Vec::new());
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..names.len()).map(|number| scope.spawn(move || timed(dns, number))).collect();
+        let threads: Vec<_> = whats
+            .iter()
+            .enumerate()
+            .map(|(number, (.., time))| scope.spawn(move || timed(dns, number, *time)))
+            .collect();
         for (number, thread) in threads.into_iter().enumerate() {
-            let ((checked, took), (what, results)) = (thread.join().expect("no panic"), &whats[number]);
-            if !results.contains(&checked.result) || took > TIME + MARGIN || !is_presentable(&checked) {
+            let ((checked, took), (what, results, time)) = (thread.join().expect("no panic"), &whats[number]);
+            if !results.contains(&checked.result) || took > *time + MARGIN || !is_presentable(&checked) {
                 complaints.push(format!("{what}: {checked:?} after {took:?}, and not {results:?}"));
             }
         }
     });
     let asked = server.asked();
-    for ((domain, reverse), (what, _)) in names.iter().zip(&whats) {
+    for ((domain, reverse), (what, ..)) in names.iter().zip(&whats) {
         let is_of = |name: &str| name == domain || name == reverse || name.ends_with(&format!(".{domain}"));
         let count = asked.iter().filter(|(name, _)| is_of(name)).count();
         if count > MAX_QUESTIONS {
@@ -98,9 +105,9 @@ fn run(cases: Vec<Case>) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
 
-fn timed(dns: &Dns, number: usize) -> (Checked, Duration) {
+fn timed(dns: &Dns, number: usize, time: Duration) -> (Checked, Duration) {
     let started = Instant::now();
-    let look_up = Until { dns, until: started + TIME };
+    let look_up = Until { dns, until: started + time };
     let sender = format!("x@{}", domain(number));
     let checked = check(&look_up, client(number).into(), "client.example", &sender, "mx.here.test");
     (checked, started.elapsed())
@@ -215,14 +222,15 @@ fn each_missing_answer_has_its_result() {
             let result = if fault.is_an_answer() { nothing } else { trouble };
             let policy = policy.replace("{}", &domain(cases.len()));
             let bad = format!("bad.{}", domain(cases.len()));
-            cases.push(case(format!("{fault:?} {place}"), &[result], move |inside, asking| {
+            let case = case(format!("{fault:?} {place}"), &[result], move |inside, asking| {
                 match (inside, asking.kind.to_string().as_str()) {
                     ("", "TXT") if !policy.is_empty() => answer(asking, &[format!("v=spf1 {policy}")]),
                     ("good", "MX") => answer(asking, &[format!("10 {bad}")]),
                     ("client", "PTR") if place == "name" => answer(asking, std::slice::from_ref(&bad)),
                     _ => fault.answer(asking),
                 }
-            }));
+            });
+            cases.push(Case { time: if fault.is_an_answer() { AMPLE_TIME } else { TIME }, ..case });
         }
     }
     assert_eq!(cases.len(), 120);
@@ -365,12 +373,15 @@ fn huge_answers_and_loops_have_bounded_effects() {
             _ => Answer { after: TIME / 4, ..answer(asking, &["203.0.113.1".to_owned()]) },
         })
     });
+    for case in cases.iter_mut().filter(|case| !case.results.contains(&TempError)) {
+        case.time = AMPLE_TIME;
+    }
     run(cases);
 }
 
 #[test]
 fn included_records_are_looked_up_at_the_same_time() {
-    const DELAY: Duration = Duration::from_millis(300);
+    const DELAY: Duration = Duration::from_millis(500);
     let server = NameServer::judging(|asking| {
         let text = match asking.name {
             "a.test" => (0..9).map(|n| format!("include:i{n}.%{{d}} ")).collect(),
@@ -385,7 +396,8 @@ fn included_records_are_looked_up_at_the_same_time() {
     let checked = check(&look_up, Ipv4Addr::new(192, 0, 2, 7).into(), "client.example", "x@a.test", "mx.here.test");
     let took = started.elapsed();
     assert_eq!(checked.result, Fail, "{checked:?}");
-    assert!(took < 6 * DELAY, "{took:?}");
+    // One after the other, they take more than nine times the delay.
+    assert!(took < 9 * DELAY, "{took:?}");
     // Each question is asked once. On a busy machine the resolver repeats one now and then.
     assert!(server.asked().len() <= 13, "{:?}", server.asked());
 }
@@ -426,7 +438,7 @@ fn answers_that_are_not_dns_messages_are_dns_trouble() {
     let dns = Dns::new(&config::Dns { nameservers: vec![babbler()], timeout: Duration::from_secs(20), trust_ad: None });
     let dns = &dns;
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..30).map(|number| scope.spawn(move || timed(dns, number))).collect();
+        let threads: Vec<_> = (0..30).map(|number| scope.spawn(move || timed(dns, number, TIME))).collect();
         for thread in threads {
             let (checked, took) = thread.join().expect("no panic");
             assert!(matches!(checked.result, TempError | NoRecord), "{checked:?}");

@@ -14,7 +14,7 @@ use trust_dns_resolver::proto::op::{Message, MessageType, OpCode, Query};
 use trust_dns_resolver::proto::rr::{Name, RecordType};
 
 use common::dialog::{Check, Dialog, Side, Stage, matches, unescape};
-use common::dns::Dns;
+use common::dns::{Answer, Dns};
 use common::network::{self, Network};
 use common::remote::{Conduct, Remote, Sink, Then, listeners};
 use common::zones::Zone;
@@ -163,20 +163,57 @@ fn a_name_server_answers_from_its_zone() {
     assert_eq!(dns.asked().first(), Some(&("x.test".to_owned(), RecordType::MX)));
 }
 
+#[test]
+fn a_name_server_answers_other_questions_while_an_answer_waits() {
+    let dns = Dns::start(|name, _| Answer {
+        after: if name == "slow.test" { Duration::from_millis(500) } else { Duration::ZERO },
+        ..Answer::nxdomain()
+    });
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+    let mut stream = TcpStream::connect(dns.address).expect("it listens");
+    for (id, name) in [(1, "slow.test"), (2, "fast.test")] {
+        let question = question(id, name, RecordType::A);
+        socket.send_to(&question, dns.address).expect("sent");
+        stream.write_all(&framed(&question)).expect("it reads");
+    }
+    for id in [2, 1] {
+        let mut answer = vec![0; 4096];
+        let length = socket.recv(&mut answer).expect("an answer");
+        assert_eq!(Message::from_vec(&answer[..length]).expect("a message").metadata.id, id, "over UDP");
+        let answer = Message::from_vec(&read_framed(&mut stream)).expect("a message");
+        assert_eq!(answer.metadata.id, id, "over TCP");
+    }
+}
+
+fn question(id: u16, name: &str, kind: RecordType) -> Vec<u8> {
+    let mut question = Message::new(id, MessageType::Query, OpCode::Query);
+    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    question.to_vec().expect("a question")
+}
+
+/// A message as TCP carries it: behind its length.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(message.len()).expect("small").to_be_bytes();
+    [&length[..], message].concat()
+}
+
+fn read_framed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).expect("it answers");
+    let mut message = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut message).expect("all of it");
+    message
+}
+
 /// Asks a name server. Returns the code, the truncation and the number of records of the answer, as
 /// text. `None` if there is no answer in time.
 fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String> {
-    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
-    question.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
-    let question = question.to_vec().expect("a question");
+    let question = question(7, name, kind);
     let mut answer = vec![0; 4096];
     if over_tcp {
         let mut stream = TcpStream::connect(dns.address).expect("it listens");
-        let length = u16::try_from(question.len()).expect("small").to_be_bytes();
-        stream.write_all(&[&length[..], &question].concat()).expect("it reads");
-        stream.read_exact(&mut answer[..2]).expect("it answers");
-        answer.truncate(u16::from_be_bytes([answer[0], answer[1]]).into());
-        stream.read_exact(&mut answer).expect("all of it");
+        stream.write_all(&framed(&question)).expect("it reads");
+        answer = read_framed(&mut stream);
     } else {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
         // The timeout is long enough for an answer from this machine, and a silent server costs

@@ -81,8 +81,9 @@ impl Macros {
     pub(super) fn domain(&self, values: &Values) -> Option<String> {
         let mut domain = String::new();
         for piece in &self.0 {
+            let before = domain.len();
             piece.expand(values, &mut domain);
-            if !domain.is_ascii() {
+            if !domain[before..].is_ascii() {
                 return None;
             }
             // Only the last [`MAX_DOMAIN`] octets matter, so a very long text is cut on the left.

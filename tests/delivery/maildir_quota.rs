@@ -45,23 +45,23 @@ fn files(maildir: &Path) -> Vec<PathBuf> {
     all.flat_map(|place| entries(&place).collect::<Vec<_>>()).collect()
 }
 
-/// The sums in the file `maildirsize`.
-fn sums(maildir: &Path) -> (i64, i64) {
-    let text = fs::read_to_string(maildir.join("maildirsize")).expect("the file");
-    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok()).expect("a number");
-    let lines = text.lines().skip(1).map(|line| {
-        let mut words = line.split_whitespace();
-        (number(words.next()), number(words.next()))
+/// The sums in the file `maildirsize`. `None` if there is no such file, or if it has something else.
+fn sums(maildir: &Path) -> Option<(i64, i64)> {
+    let text = fs::read_to_string(maildir.join("maildirsize")).ok()?;
+    let mut lines = text.lines().skip(1).map(|line| {
+        let (size, messages) = line.split_once(' ')?;
+        Some((size.parse::<i64>().ok()?, messages.parse::<i64>().ok()?))
     });
-    lines.fold((0, 0), |(size, count), (more, messages)| (size + more, count + messages))
+    lines.try_fold((0, 0), |(size, count), line| line.map(|(more, messages)| (size + more, count + messages)))
 }
 
-/// Asserts that the file has the sizes of the files.
-fn check_sums(maildir: &Path) {
-    let files = files(maildir);
-    let size: u64 = files.iter().map(|file| fs::metadata(file).expect("a message").len()).sum();
-    assert_eq!(sums(maildir), (size as i64, files.len() as i64), "{files:?}");
-    for file in files {
+/// Waits until a mailbox has this number of messages, and the file has their sizes and number: a
+/// message is counted after it has got its name. The names have the sizes, too.
+fn wait_counted(daemon: &Daemon, maildir: &Path, number: usize) {
+    let sizes = || files(maildir).into_iter().map(|file| fs::metadata(&file).map_or(0, |file| file.len() as i64)).sum();
+    let is_counted = || files(maildir).len() == number && sums(maildir) == Some((sizes(), number as i64));
+    daemon.wait_until(&format!("{number} counted messages"), is_counted);
+    for file in files(maildir) {
         let (name, size) = (file.display().to_string(), fs::metadata(&file).expect("a message").len());
         assert!(name.contains(&format!(",S={size}")), "{name}: {size}");
     }
@@ -84,9 +84,8 @@ fn what_does_not_fit_waits_and_is_told_at_rcpt() {
     let mut client = daemon.greeted();
     for number in 1..=3 {
         client.send("anna@example.net", &["jon@razorback"], &letter("a", 20));
-        daemon.wait_mail(&site, "jon", number);
+        wait_counted(&daemon, &mailbox, number);
     }
-    check_sums(&mailbox);
     // The size that the client declares counts.
     rcpt(&mut client, "jon@razorback", 20_000, "452 4.2.2 <jon@razorback> Mailbox full");
     rcpt(&mut client, "Jon+detail@razorback.test", 20_000, "452 4.2.2 ");
@@ -98,18 +97,18 @@ fn what_does_not_fit_waits_and_is_told_at_rcpt() {
     let line = daemon.wait_words(&["deferred to=<jon@razorback>", "dsn=4.2.2", "the mailbox is full"]);
     assert!(line.contains(" of at most 64K") && line.contains("via=maildir"), "{line}");
     assert_eq!(files(&mailbox).len(), 3);
-    let held: i64 = sums(&mailbox).0;
+    let held = sums(&mailbox).expect("numbers").0;
     // The last room is used.
     let rest = 65_536 - held as usize;
     client.send("anna@example.net", &["jon@razorback"], &letter("small", rest / 1024 - 1));
-    daemon.wait_mail(&site, "jon", 4);
+    wait_counted(&daemon, &mailbox, 4);
     // Mail for others is not affected.
     client.send("anna@example.net", &["root@razorback"], &letter("a", 20));
     daemon.wait_mail(&site, "root", 2);
     remove_one(&mailbox);
     remove_one(&mailbox);
     assert!(daemon.flush_until(&site, || site.spooled().is_empty()), "{}", daemon.log());
-    check_sums(&mailbox);
+    wait_counted(&daemon, &mailbox, 3);
     assert!(!daemon.log().contains("is not applied"), "{}", daemon.log());
 }
 
@@ -120,7 +119,7 @@ fn mail_over_quota_can_be_refused_for_good() {
     let daemon = site.start();
     let mut client = daemon.greeted();
     client.send("mary@razorback", &["jon@razorback"], &letter("a", 50));
-    daemon.wait_mail(&site, "jon", 1);
+    wait_counted(&daemon, &site.mailbox("jon"), 1);
     rcpt(&mut client, "jon@razorback", 20_000, "552 5.2.2 <jon@razorback> Mailbox full");
     rcpt(&mut client, "mary@razorback", 20_000_000, "250 ");
     // Nobody gets a report about a message that is refused at its end.
@@ -133,7 +132,7 @@ fn mail_over_quota_can_be_refused_for_good() {
     assert!(report.contains("Status: 5.2.2") && report.contains("mailbox is full"), "{report}");
     // Without a quota there is no file.
     assert!(!site.mailbox("mary").join("maildirsize").exists());
-    check_sums(&site.mailbox("jon"));
+    wait_counted(&daemon, &site.mailbox("jon"), 1);
 }
 
 /// Each `[[domain]]` may have a quota of its own. A recipient who stands for several mailboxes is
@@ -152,17 +151,17 @@ fn each_domain_has_its_quota() {
     for to in ["jon@second.test", "jon@razorback"] {
         client.send("anna@example.net", &[to], &letter("a", 50));
     }
-    daemon.wait_mail(&site, "jon", 1);
-    daemon.wait_mail(&site, "second-jon", 1);
+    let [jon, second] = ["jon", "second-jon"].map(|user| site.mailbox(user));
+    wait_counted(&daemon, &jon, 1);
+    wait_counted(&daemon, &second, 1);
     rcpt(&mut client, "jon@second.test", 20_000, "452 4.2.2 ");
     rcpt(&mut client, "second@razorback", 20_000, "452 4.2.2 ");
     rcpt(&mut client, "jon@razorback", 20_000, "250 ");
     rcpt(&mut client, "staff@razorback", 20_000, "250 ");
     client.send("anna@example.net", &["staff@razorback"], &letter("a", 20));
     daemon.wait_words(&["deferred to=<jon@second.test>", "dsn=4.2.2"]);
-    daemon.wait_mail(&site, "jon", 2);
-    check_sums(&site.mailbox("jon"));
-    check_sums(&site.mailbox("second-jon"));
+    wait_counted(&daemon, &jon, 2);
+    wait_counted(&daemon, &second, 1);
 }
 
 /// Many clients deliver to one mailbox, by renames and by copies. What fits is delivered, and then the
@@ -216,10 +215,9 @@ fn the_mailbox_of_a_system_user_is_counted_by_an_agent() {
     daemon.wait_words(&["sent to=<jon@razorback>"]);
     client.send("anna@example.net", &["jon@razorback", "mary@razorback"], &letter("copied", 20));
     daemon.wait_words(&["sent to=<mary@razorback>"]);
-    daemon.wait_until("both", || homes.mail("jon").len() == 2);
+    wait_counted(&daemon, &mailbox, 2);
     let file = fs::metadata(mailbox.join("maildirsize")).expect("the file");
     assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (FIRST, FIRST, 0o600));
-    check_sums(&mailbox);
     rcpt(&mut client, "jon@razorback", 30_000, "452 4.2.2 ");
     rcpt(&mut client, "mary@razorback", 30_000, "250 ");
     end(&mut client, &["jon@razorback"], &letter("late", 30), "452 4.2.2 Mailbox full");
@@ -264,8 +262,7 @@ fn what_a_user_makes_of_the_file_harms_nothing() {
             homes.give("jon", &path);
         }
         client.send("anna@example.net", &["jon@razorback"], &letter("next", 1));
-        daemon.wait_until("the message", || homes.mail("jon").len() == number + 2);
-        check_sums(&mailbox);
+        wait_counted(&daemon, &mailbox, number + 2);
     }
     assert_eq!(fs::read_to_string(&target).expect("the target"), "65536S\n0 0\n");
     // A directory cannot be replaced: the mail is delivered, and the log says what is wrong.
@@ -308,7 +305,7 @@ fn sendmail_leaves_the_waiting_to_the_queue() {
     let site = Site::with("local.quota = \"64K\"\nqueue.retry_min = \"1h\"");
     let daemon = site.start();
     daemon.greeted().send("anna@example.net", &["jon@razorback"], &letter("a", 62));
-    daemon.wait_mail(&site, "jon", 1);
+    wait_counted(&daemon, &site.mailbox("jon"), 1);
     let text = letter("from cron", 10).replace("\r\n", "\n");
     let output = common::programs::sendmail(&site, &["jon@razorback"], text.as_bytes());
     assert!(output.status.success(), "{output:?}");
@@ -321,7 +318,7 @@ fn explain_tells_the_quota_and_its_use() {
     site.write("users", "jon:::quota=64K\nroot::\n");
     let daemon: Daemon = site.start();
     daemon.greeted().send("anna@example.net", &["jon@razorback"], &letter("a", 32));
-    daemon.wait_mail(&site, "jon", 1);
+    wait_counted(&daemon, &site.mailbox("jon"), 1);
     let text = site.penfoldctl(&["explain", "jon@razorback"]);
     assert!(
         text.contains("it holds 1 messages, 32")

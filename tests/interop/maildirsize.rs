@@ -30,6 +30,8 @@ fn deliver(daemon: &Daemon, site: &Site, count: usize, kilobytes: usize) {
         client.send("anna@example.net", &["jon@razorback"], &letter(kilobytes));
     }
     daemon.wait_mail(site, "jon", before + count);
+    // A message is counted after it has got its name.
+    assert!(daemon.settles(site));
 }
 
 fn rcpt(client: &mut Client, begins: &str) {

@@ -186,15 +186,19 @@ fn a_store_that_is_busy_does_not_count_as_away() {
 
 #[test]
 fn a_store_that_comes_back_is_used_again() {
-    let liar = Liar::start(|to| _ = to.write_all(b"-LOADING\r\n"));
-    let store = store(&liar.url);
-    assert_eq!(store.ask(&question()), None);
-    assert!(matches!(store.standing().1, Standing::Away { .. }));
-    liar.is_good.store(true, Ordering::Relaxed);
-    assert!(is_up(&store.circuit.wait(TIMEOUT, is_up)));
-    assert_eq!(store.ask(&question()), Some(vec![1]));
-    // Nobody is left to try it.
-    assert_eq!(liar.connections.load(Ordering::Relaxed), 2);
+    let is_used_again = || {
+        let liar = Liar::start(|to| _ = to.write_all(b"-LOADING\r\n"));
+        let store = store(&liar.url);
+        assert_eq!(store.ask(&question()), None);
+        assert!(matches!(store.standing().1, Standing::Away { .. }));
+        liar.is_good.store(true, Ordering::Relaxed);
+        assert!(is_up(&store.circuit.wait(TIMEOUT, is_up)));
+        let answer = store.ask(&question());
+        // Nobody is left to try it.
+        answer == Some(vec![1]) && liar.connections.load(Ordering::Relaxed) == 2
+    };
+    // On a busy machine an answer may come too late.
+    assert!((0..10).any(|_| is_used_again()));
 }
 
 /// The first question of a process may come before the store was tried.

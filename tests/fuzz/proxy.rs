@@ -71,7 +71,7 @@ fn an_accepted_header_keeps_its_meaning_when_written_again() {
             }
         }
     });
-    assert!(valid > 100, "only {valid} valid headers");
+    assert!(valid > 20, "only {valid} valid headers");
 }
 
 /// A random header: a valid one, a valid one with a few octets changed, or random octets.
@@ -154,7 +154,7 @@ fn accepted_attributes_keep_their_meaning_when_written_again() {
         assert!(again.bytes().all(|b| (b' '..=b'~').contains(&b)), "{shown}");
         assert_eq!(xclient::parse(offered, again.as_bytes()), Ok(found), "{shown}");
     });
-    assert!(valid > 100, "only {valid} valid lines");
+    assert!(valid > 20, "only {valid} valid lines");
 }
 
 /// Every line gets one reply, whatever the line contains, and the session continues.

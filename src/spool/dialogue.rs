@@ -23,6 +23,7 @@ impl Spool {
         if !self.has_room(MAX_FILE).unwrap_or(false) {
             return;
         }
+        let _changing = self.notes.of(id);
         let text = dialogue::add(&self.dialogue_text(id), dialogue);
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(true).mode(0o600).custom_flags(open::SAFELY);

@@ -246,6 +246,8 @@ pub struct Spool {
     /// The paths of the mailboxes into which nothing can be renamed: see
     /// [`Spool::note_not_renameable`].
     not_renameable: RwLock<HashSet<PathBuf>>,
+    /// The locks for the files in `note/`.
+    notes: note::Locks,
 }
 
 impl Spool {
@@ -284,6 +286,7 @@ impl Spool {
             held: held::Held::default(),
             duplicates: Mutex::default(),
             not_renameable: RwLock::default(),
+            notes: note::Locks::default(),
         })
     }
 

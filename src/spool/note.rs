@@ -7,9 +7,11 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{QueueId, Spool, open};
 use crate::address::Address;
@@ -21,6 +23,20 @@ pub(super) const MAX_NOTE: u64 = 16 << 10;
 
 /// The beginning of the result of an attempt during which the daemon was stopped.
 pub const INTERRUPTED: &str = "the daemon was stopped during this attempt";
+
+/// Locks for the notes and the dialogues, which are changed in two steps. Two attempts for one message
+/// may end at the same time, each for recipients of its own.
+#[derive(Debug, Default)]
+pub(super) struct Locks([Mutex<()>; 32]);
+
+impl Locks {
+    /// Waits until nobody else changes what is kept about this message.
+    pub(super) fn of(&self, id: QueueId) -> MutexGuard<'_, ()> {
+        let Self(locks) = self;
+        let hash = BuildHasherDefault::<DefaultHasher>::new().hash_one(id);
+        locks[hash as usize % locks.len()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The result of one attempt for one recipient.
 #[derive(Debug)]
@@ -113,6 +129,7 @@ impl Spool {
         if !self.has_room(MAX_NOTE).unwrap_or(false) {
             return;
         }
+        let _changing = self.notes.of(id);
         let has_room = fs::metadata(&path).is_ok_and(|m| m.len() + line.len() as u64 <= MAX_NOTE);
         let mut options = OpenOptions::new();
         options.create(true).mode(0o600).custom_flags(open::SAFELY);

@@ -1,6 +1,7 @@
 //! Deliveries: by a rename into a mailbox, or recipient by recipient until all are settled.
 
 use super::*;
+use crate::dialogue::Recorder;
 
 #[test]
 fn a_direct_entry_becomes_a_file_of_the_mailbox() {
@@ -127,6 +128,32 @@ fn a_note_stays_short_and_its_loss_does_no_harm() {
     assert!(size <= note::MAX_NOTE, "{size} bytes");
     fs::remove_dir_all(scratch.root.join("note")).expect("a directory");
     scratch.spool.add_note(id, &line(&jon(), "lost"));
+}
+
+/// Attempts for the recipients of one message may end at the same time.
+#[test]
+fn notes_and_dialogues_of_attempts_at_the_same_time_are_all_kept() {
+    let scratch = Scratch::new();
+    let recipients = [1, 2, 3, 4].map(|n| format!("r{n}@x.test").parse::<Address>().expect("an address"));
+    for round in 0..100 {
+        let id = QueueId::generate().expect("an id");
+        let begin = std::sync::Barrier::new(recipients.len());
+        std::thread::scope(|scope| {
+            for recipient in &recipients {
+                scope.spawn(|| {
+                    begin.wait();
+                    scratch.spool.add_note(id, &line(recipient, "450 4.2.0 busy"));
+                    let recorder = Recorder::default();
+                    recorder.host("mx.test[192.0.2.1]:25");
+                    scratch.spool.add_dialogue(id, &recorder.take(recipient.to_string(), 1));
+                });
+            }
+        });
+        let note = scratch.spool.read_note(id);
+        let is_kept = |recipient| note.last_result(recipient).is_some();
+        assert!(recipients.iter().all(is_kept), "{round}: {note:?}");
+        assert_eq!(scratch.spool.dialogues(id).len(), recipients.len(), "{round}");
+    }
 }
 
 fn jon() -> Address {

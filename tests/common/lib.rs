@@ -92,8 +92,8 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 
-/// The timeout of every wait.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+/// The timeout of every wait. It is long, because only a test that fails waits for its end.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The interval between two looks at a condition that no log line announces.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

@@ -405,8 +405,8 @@ fn a_stranger_waits_for_the_slowest_look_up_and_not_for_the_sum() {
     let begun = Instant::now();
     let reply = reply(&daemon, "192.0.2.1", "mx.good.example", "a@good.example", "jon@razorback");
     assert!(reply.starts_with("250 "), "{reply}");
-    // The name takes two look-ups, one after the other.
-    assert!(begun.elapsed() < Duration::from_millis(2200), "{:?}", begun.elapsed());
+    // The name takes two look-ups, one after the other. All in turn would take five seconds.
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(dns.asked().len() >= 10, "{:?}", dns.asked());
 }
 
@@ -461,10 +461,10 @@ fn refused_recipients_slow_the_dialogue_down() {
         (0..count).for_each(|number| drop(client.ask(&format!("RCPT TO:<no{number}@razorback>"), "550 5.1.1 ")));
         begun.elapsed()
     };
-    assert!(refused("192.0.2.1", 3) < Duration::from_millis(500), "a few mistakes cost nothing");
+    assert!(refused("192.0.2.1", 3) < Duration::from_secs(1), "a few mistakes cost nothing");
     let slow = refused("192.0.2.1", 6);
-    assert!((Duration::from_millis(1500)..Duration::from_secs(3)).contains(&slow), "{slow:?}");
-    assert!(refused("127.0.0.1", 6) < Duration::from_millis(500), "a client that may relay is not slowed down");
+    assert!((Duration::from_millis(1500)..Duration::from_secs(6)).contains(&slow), "{slow:?}");
+    assert!(refused("127.0.0.1", 6) < Duration::from_secs(1), "a client that may relay is not slowed down");
 }
 
 /// A refused recipient leaves no mark on the message for the others.

@@ -216,9 +216,8 @@ fn ask(dns: &Dns, name: &str, kind: RecordType, over_tcp: bool) -> Option<String
         answer = read_framed(&mut stream);
     } else {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        // The timeout is long enough for an answer from this machine, and a silent server costs
-        // only half a second.
-        socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a time");
+        // The timeout is long enough for an answer from this machine, and only one server is silent.
+        socket.set_read_timeout(Some(Duration::from_secs(3))).expect("a time");
         socket.send_to(&question, dns.address).expect("sent");
         let length = socket.recv(&mut answer).ok()?;
         answer.truncate(length);

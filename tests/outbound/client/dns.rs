@@ -95,7 +95,7 @@ fn a_failure_of_all_servers_is_temporary() {
                 Ill::Silent | Ill::Closed | Ill::Cut => assert_eq!(trouble, NoAnswer::Timeout, "{how:?}"),
             }
         }
-        assert!(started.elapsed() < 3 * LIMIT, "{how:?}: {:?}", started.elapsed());
+        assert!(started.elapsed() < 10 * LIMIT, "{how:?}: {:?}", started.elapsed());
     }
 }
 
@@ -156,7 +156,7 @@ fn a_slow_answer_counts_although_other_servers_were_asked_meanwhile() {
 
 #[test]
 fn two_hundred_simultaneous_lookups_take_as_long_as_one() {
-    const DELAY: Duration = Duration::from_millis(100);
+    const DELAY: Duration = Duration::from_millis(300);
     let server = NameServer::judging(|asking| match asking.name.split('.').next() {
         Some("mute") => Answer::silence(),
         _ => Answer { after: DELAY, ..well(asking) },
@@ -209,7 +209,7 @@ fn a_clients_name_must_resolve_back() {
         let started = Instant::now();
         let name = sender.dns.verified_name(address.parse().expect("an address"));
         assert_eq!(name.as_deref(), want, "{address}");
-        assert!(started.elapsed() < 3 * LIMIT);
+        assert!(started.elapsed() < 10 * LIMIT);
     }
     let asked = zone.asked().len();
     for address in ["127.0.0.1", "127.3.2.1", "::1"] {
@@ -225,7 +225,7 @@ fn a_missing_server_or_answer_takes_no_longer_than_the_timeout() {
     let started = Instant::now();
     let trouble = dns.addresses("x.test").expect_err("nobody answers");
     assert!(matches!(trouble, NoAnswer::Timeout | NoAnswer::Other(_)), "{trouble:?}");
-    assert!(started.elapsed() < 3 * LIMIT);
+    assert!(started.elapsed() < 10 * LIMIT);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn single_lookups_report_all_records_as_they_are_until_their_time_is_over() {
         }
     });
     let dns = asking(vec![server.address], Duration::from_secs(30));
-    let until = Instant::now() + Duration::from_secs(1);
+    let until = Instant::now() + Duration::from_secs(5);
     let four = |octets: [u8; 4]| Ipv4Addr::from(octets);
     assert_eq!(dns.begin_ipv4("mute.test", Instant::now()).wait(), Err(NoAnswer::Timeout));
     let mute = dns.begin_txt("mute.test", until);
@@ -354,7 +354,7 @@ fn single_lookups_report_all_records_as_they_are_until_their_time_is_over() {
     assert_eq!(dns.begin_txt("a..test", until).wait(), Err(NoAnswer::BadName));
     assert!(Instant::now() < until);
     assert_eq!(mute.wait(), Err(NoAnswer::Timeout));
-    assert!(until.elapsed() < Duration::from_secs(1));
+    assert!(until.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -375,7 +375,10 @@ fn a_domain_can_receive_mail_if_it_has_an_exchanger_or_an_address() {
         mute.test SILENCE",
     );
     let dns = asking(vec![zone.address], Duration::from_secs(30));
-    let check = |domain: &str| -> MailDomain { dns.begin_mail_domain(domain, Instant::now() + LIMIT).wait() };
+    // Only the answer that never comes needs a short time.
+    const AMPLE: Duration = Duration::from_secs(10);
+    let time = |domain: &str| if domain == "mute.test" { LIMIT } else { AMPLE };
+    let check = |domain: &str| -> MailDomain { dns.begin_mail_domain(domain, Instant::now() + time(domain)).wait() };
     for (domain, want) in [
         ("mx.test", Usable),
         ("four.test", Usable),
@@ -395,7 +398,7 @@ fn a_domain_can_receive_mail_if_it_has_an_exchanger_or_an_address() {
     ] {
         let started = Instant::now();
         assert_eq!(check(domain), want, "{domain}");
-        assert!(started.elapsed() < 3 * LIMIT, "{domain}");
+        assert!(started.elapsed() < AMPLE, "{domain}");
     }
     assert!(zone.asked().iter().all(|(name, _)| !name.starts_with('[')), "address literals are not looked up");
 }

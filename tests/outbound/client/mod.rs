@@ -73,7 +73,7 @@ use penfold::tls_policy::table::TlsPolicies;
 use Fate::{Deferred, Delivered, Failed};
 
 /// The timeout of every stage of a session, and of DNS lookups.
-const LIMIT: Duration = Duration::from_millis(400);
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// An SMTP client with its settings.
 struct Sender {

@@ -73,7 +73,7 @@ fn seed() -> u64 {
 /// Repeats a random step until the time is up. On a busy machine, which does fewer steps than a test
 /// expects, this takes longer.
 fn repeat(mut step: impl FnMut(&mut Chance)) {
-    const LEAST_STEPS: usize = 300;
+    const LEAST_STEPS: usize = 100;
     let (mut chance, start, time) = (Chance::new(seed(), ""), Instant::now(), Duration::from_secs(seconds()));
     let mut steps = 0;
     while start.elapsed() < time || (steps < LEAST_STEPS && start.elapsed() < 10 * time) {

@@ -256,7 +256,7 @@ fn a_mute_name_server_costs_a_stranger_five_seconds_and_leaves_temporary_errors(
         client.send_text(&(text.replace('\n', "\r\n") + ".\r\n"));
         client.expect(reply);
         let took = started.elapsed();
-        assert!((Duration::from_secs(4)..Duration::from_millis(7500)).contains(&took), "{took:?}");
+        assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
         if word == "mark" {
             let field = results(&delivered(&daemon, &site));
             assert_eq!(field.matches("spf=temperror ").count(), 2, "{field}");

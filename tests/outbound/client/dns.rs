@@ -95,7 +95,7 @@ fn a_failure_of_all_servers_is_temporary() {
                 Ill::Silent | Ill::Closed | Ill::Cut => assert_eq!(trouble, NoAnswer::Timeout, "{how:?}"),
             }
         }
-        assert!(started.elapsed() < 10 * LIMIT, "{how:?}: {:?}", started.elapsed());
+        assert!(started.elapsed() < 3 * LIMIT, "{how:?}: {:?}", started.elapsed());
     }
 }
 
@@ -209,7 +209,7 @@ fn a_clients_name_must_resolve_back() {
         let started = Instant::now();
         let name = sender.dns.verified_name(address.parse().expect("an address"));
         assert_eq!(name.as_deref(), want, "{address}");
-        assert!(started.elapsed() < 10 * LIMIT);
+        assert!(started.elapsed() < 3 * LIMIT);
     }
     let asked = zone.asked().len();
     for address in ["127.0.0.1", "127.3.2.1", "::1"] {
@@ -225,7 +225,7 @@ fn a_missing_server_or_answer_takes_no_longer_than_the_timeout() {
     let started = Instant::now();
     let trouble = dns.addresses("x.test").expect_err("nobody answers");
     assert!(matches!(trouble, NoAnswer::Timeout | NoAnswer::Other(_)), "{trouble:?}");
-    assert!(started.elapsed() < 10 * LIMIT);
+    assert!(started.elapsed() < 3 * LIMIT);
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn a_domain_can_receive_mail_if_it_has_an_exchanger_or_an_address() {
     ] {
         let started = Instant::now();
         assert_eq!(check(domain), want, "{domain}");
-        assert!(started.elapsed() < AMPLE, "{domain}");
+        assert!(started.elapsed() < time(domain) + 2 * LIMIT, "{domain}");
     }
     assert!(zone.asked().iter().all(|(name, _)| !name.starts_with('[')), "address literals are not looked up");
 }
